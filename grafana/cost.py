@@ -57,6 +57,8 @@ LIMITS = Row("Limits", [
           "Calls per second, by whose limit it was: a key's, a team's or an organization's. The access log has the key.", "reqps", width=6),
     Panel("Waited for the stream server", [Query(f"sum by (result) (rate(gateway_limit_waits_total{RATE}))", "{{result}}")],
           "Calls per second of a limit on its last slice, or used for the first time in its window: up to 50 ms each.", "reqps", width=6),
+    Panel("Tiered down", [Query(f"sum by (alias) (rate(gateway_tier_down_total{RATE}))", "{{alias}}")],
+          "Calls per second that went to a fallback with `on: [budget]`, because a limit in dollars was nearly used up.", "reqps", width=6),
     Panel("Limits of each worker alone", [Query("max by (instance) (gateway_limits_degraded)", "{{instance}}")],
           "yes: the stream server is unreachable; each worker allows its share of what was last known to be left.", kind="state-timeline",
           width=6, steps=((None, "green"), (1.0, "orange")), names={"0": ("no", "green"), "1": ("yes", "orange")}),

@@ -30,6 +30,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.guards import GuardConfig, GuardName
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
+from gateway.config.notify import NotifyConfig
 from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.routes import ConfiguredRoute
@@ -118,6 +119,7 @@ class PriceList(Section):
 
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
+FallbackCause = Literal[Cause, "budget"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
 _ClientApi = Literal["chat", "completions", "responses", "embeddings", "moderations", "images"]
 _EngineApi = Literal["rerank", "score", "classify", "pooling", "tokenize", "detokenize"]
@@ -180,8 +182,9 @@ class WeightedTarget(RetiringTargetRef):
 class Fallback(RetiringTargetRef):
     """A target that the gateway tries, in the order of this list, after the targets have failed."""
 
-    on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
-    """The failures after which the gateway tries it."""
+    on: tuple[FallbackCause, ...] = ("error", "timeout", "rate_limit", "context_length")
+    """The failures after which the gateway tries it. `budget`: it answers in place of the targets, once a limit in
+    dollars of the caller is used up to `budgets.tier_down_at`."""
 
 
 class Timeouts(Section):
@@ -483,6 +486,9 @@ class Config(Section):
     """Comparisons of targets."""
     webhooks: dict[Name, WebhookConfig] = Field({})
     """The receivers of each transition of a ramp, and of each group that a learned route takes back, by name."""
+    notify: NotifyConfig | None = None
+    """People who are told about budgets, verdicts, ramps, retirements, refused configs and unreachable stores. Default:
+    nobody."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.config.types import IpNetwork, Name, Section, number
+from gateway.config.types import IpNetwork, ModelName, Name, Section, number
 from gateway.core.did_you_mean import did_you_mean
-from gateway.core.limits import Limit, OnOutage, UnknownPrice, limits_of
+from gateway.core.limits import MEASURES, WINDOWS, Limit, OnOutage, UnknownPrice, limits_of
 
 
 def _positive(value: Any) -> Any:
@@ -33,9 +34,47 @@ Usd = Annotated[float, BeforeValidator(_positive), Field(gt=0, le=1e12, allow_in
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
-class LimitsConfig(Section):
-    """Limits of one key, team or organization, over all gateways together. A request must pass the limits of its
-    key, of its key's team and of the organization."""
+def _as_text(value: Any) -> Any:
+    """YAML reads a time without quotes as a time."""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _until(value: str) -> str:
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValueError("expected a time with its offset from UTC, such as 2026-12-14T00:00:00Z")
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _limit_name(value: str) -> str:
+    if value not in LIMITS_WITH_WINDOW:
+        hint = did_you_mean(value, LIMITS_WITH_WINDOW) or "; expected a limit with a window, such as usd_per_month"
+        raise ValueError(f"unknown limit{hint}")
+    return value
+
+
+LIMITS_WITH_WINDOW = tuple(f"{measure}_per_{window}" for measure in MEASURES[:3] for window in WINDOWS)
+LimitName = Annotated[str, AfterValidator(_limit_name)]
+CallTag = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,31}=[^\s,=]{1,64}$")]
+Moment = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_until), Field(json_schema_extra={"format": "date-time"})
+]
+
+
+class CarriedUse(Section):
+    """The use of a limit before the caller came to this gateway."""
+
+    amount: Annotated[float, BeforeValidator(number), Field(ge=0, le=1e15, allow_inf_nan=False)]
+    """Requests, tokens or US dollars that count as used."""
+    until: Moment
+    """Time until which they count, such as 2026-12-14T00:00:00Z: in every window of the limit that is open before."""
+
+
+class WindowAmounts(Section):
+    """Limits of requests, tokens and dollars in calendar windows."""
 
     requests_per_minute: Count | None = None
     """Calls per minute."""
@@ -67,13 +106,59 @@ class LimitsConfig(Section):
     """US dollars per calendar week, from Monday."""
     usd_per_month: Usd | None = None
     """US dollars per calendar month."""
+
+
+class LimitAmounts(WindowAmounts):
+    """Limits in calendar windows, and of calls in flight."""
+
     concurrency: Count | None = None
     """Calls in flight at once. A call counts until its stream ends."""
+
+
+class SoftLimits(Section):
+    """Amounts that are announced and never refuse a call: from the usage of each day in UTC."""
+
+    requests_per_day: Count | None = None
+    """Calls per calendar day."""
+    requests_per_week: Count | None = None
+    """Calls per calendar week, from Monday."""
+    requests_per_month: Count | None = None
+    """Calls per calendar month."""
+    tokens_per_day: Count | None = None
+    """Input and output tokens per calendar day."""
+    tokens_per_week: Count | None = None
+    """Input and output tokens per calendar week, from Monday."""
+    tokens_per_month: Count | None = None
+    """Input and output tokens per calendar month."""
+    usd_per_day: Usd | None = None
+    """US dollars per calendar day."""
+    usd_per_week: Usd | None = None
+    """US dollars per calendar week, from Monday."""
+    usd_per_month: Usd | None = None
+    """US dollars per calendar month."""
+
+
+class LimitsConfig(LimitAmounts):
+    """Limits of one key, team or organization, over all gateways together. A request must pass the limits of its
+    key, of its key's team and of the organization."""
+
     time_zone: TimeZone = "UTC"
     """Time zone in which days, weeks and months begin, such as `Europe/Berlin`."""
     on_outage: OnOutage = "bounded"
     """Rule while the stream server is unreachable: `bounded` lets each worker use its share of what was last known to
     be left; `closed` refuses calls with HTTP 503."""
+    carried: dict[LimitName, CarriedUse] = Field(default={})
+    """Amounts that were used elsewhere and count against a limit until a time, by the limit's name:
+    `{usd_per_month: {amount: 12.5, until: 2026-12-14T00:00:00Z}}`. `gateway import litellm` sets them."""
+    models: dict[ModelName, LimitAmounts] = Field(default={}, max_length=100)
+    """Limits of its calls to a model, by the name that clients send; all others hold, too."""
+    tags: dict[CallTag, LimitAmounts] = Field(default={}, max_length=100)
+    """Limits of its calls with a tag, such as `project=search`, of the keys in `tags.keys`; all others hold, too."""
+    per_user: WindowAmounts = WindowAmounts()
+    """Limits of each of its end users, as requests name them: `x-gateway-user`, `safety_identifier` or `user`. Calls
+    that name none share one budget. All others hold, too."""
+    soft: SoftLimits = SoftLimits()
+    """Amounts of which notices tell at 50, 80 and 100 %, and that refuse nothing."""
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -117,6 +202,13 @@ class Budgets(Section):
     default_max_tokens: Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**7)] | None = None
     """The limit of an answer that is added to requests without one, for keys with a limit of tokens or dollars: what
     such a call may use is then known before it is sent. Default: none is added, and `estimate` is reserved."""
+    tier_down_at: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.9
+    """Share of a limit in dollars from which the caller's calls go to the fallbacks with `on: [budget]`, where their
+    model has one."""
+    each_key: LimitsConfig = LimitsConfig()
+    """Limits of every key that does not set the limit of that name itself. Default: none."""
+    most_users: Annotated[int, Field(ge=1, le=10**7)] = 1_000_000
+    """End users that one worker tells apart in an hour, for limits `per_user`; others share one budget."""
     estimate: Literal["model", "request"] = "model"
     """The output that is reserved for a call without `max_tokens`: the 90 % quantile of the calls of its `model`, or,
     with `request`, of those recorded calls of its model that look like it, which the consumer learns."""

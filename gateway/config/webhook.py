@@ -33,12 +33,15 @@ def _checked(secret: str) -> str:
     return secret
 
 
+WebhookSecret = Annotated[str, AfterValidator(_checked)]
+
+
 class WebhookConfig(Section):
     """A receiver of webhooks. Each is signed as Standard Webhooks says, and sent again until it is accepted."""
 
     url: Url
     """URL that receives the POST requests."""
-    secret: Annotated[str, AfterValidator(_checked)]
+    secret: WebhookSecret
     """Signs each request: `whsec_` and 24 to 64 random bytes in base64, such as `${WEBHOOK_SECRET}`."""
     experiments: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Experiments whose ramps it reports; ROUTE-watch reports what a learned route has taken back. Default: all."""

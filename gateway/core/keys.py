@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any, Literal
 
 import orjson
 
+from gateway.core.call_scopes import CallScopes, call_scopes_of
 from gateway.core.limits import LimitScope, ScopeKind, limits_of, window_start
 from gateway.core.traffic_class import CLASSES, TrafficClass
 
+_OF_CALLS = frozenset({"models", "tags", "per_user"})
+"""Members of limits that hold for some calls only."""
 KEY_PREFIX = "sk-assay-"
 """Every dynamic key begins with it, so that secret scanners recognize one."""
 
@@ -107,7 +110,7 @@ def record_from_json(raw: bytes) -> AnyRecord:
         value = orjson.loads(raw)
         known = _FIELDS[value["kind"]]
         values = {name: _frozen(v) if type(v) is list else v for name, v in value.items() if name in known}
-        values["limits"] = _shared_limits(tuple(values["limits"].items()))
+        values["limits"] = _shared_limits(tuple((n, _hashable(v)) for n, v in values["limits"].items()))
         return _checked(_KINDS[value["kind"]](**values))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a key, team or organization: {type(error).__name__}: {error}") from None
@@ -162,13 +165,23 @@ def _is_moment(value: Any) -> bool:
 @lru_cache(maxsize=4096)
 def _shared_limits(settings: tuple[tuple[str, Any], ...]) -> Mapping[str, Any]:
     """The settings as a mapping that all records with equal ones share. Raises ValueError, KeyError, TypeError."""
-    found = dict(settings)
+    found = {name: _mapping(value) for name, value in settings}
     for limit in limits_of(found):
+        _demand(math.isfinite(limit.carried) and limit.carried >= 0, f"limits.carried.{limit.name}")
         _demand(math.isfinite(limit.amount) and limit.amount > 0, f"limits.{limit.name}")
         _demand(limit.on_outage in ("bounded", "closed"), "limits.on_outage")
         if limit.window is not None:
             window_start("day", limit.zone, 0.0)  # KeyError, ValueError: no such time zone
     return found
+
+
+def _hashable(value: Any) -> Any:
+    return tuple((name, _hashable(inner)) for name, inner in value.items()) if type(value) is dict else value
+
+
+def _mapping(value: Any) -> Any:
+    """The inverse of _hashable."""
+    return {name: _mapping(inner) for name, inner in value} if type(value) is tuple else value
 
 
 def _frozen(value: Any) -> Any:
@@ -183,6 +196,8 @@ class Directory:
     organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)
     teams: Mapping[str, TeamRecord] = field(default_factory=dict)
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
+    each_key: Mapping[str, Any] = field(default_factory=dict)
+    """Limits of keys that do not set them (`budgets.each_key`)."""
 
 
 def organization_of(directory: Directory, key: KeyRecord) -> str | None:
@@ -191,14 +206,24 @@ def organization_of(directory: Directory, key: KeyRecord) -> str | None:
     return None if team is None else team.organization
 
 
-def scopes_of(directory: Directory, key: KeyRecord) -> tuple[LimitScope, ...]:
-    """The scopes whose limits a call of this key must pass: key, team, organization. Those without limits are left
-    out."""
+def scopes_of(directory: Directory, key: KeyRecord) -> CallScopes:
+    """The scopes whose limits a call of this key must pass: key, team, organization, and those of their models, tags
+    and end users. Those without limits are left out."""
     organization = directory.organizations.get(organization_of(directory, key) or "")
     records: tuple[tuple[ScopeKind, AnyRecord | None], ...] = (
-        ("key", key),
+        ("key", with_defaults(directory, key)),
         ("team", directory.teams.get(key.team or "")),
         ("organization", organization),
     )
-    found = [LimitScope(kind, record.id, limits_of(record.limits)) for kind, record in records if record is not None]
-    return tuple(scope for scope in found if scope.limits)
+    there = [(kind, record) for kind, record in records if record is not None]
+    found = [LimitScope(kind, record.id, limits_of(record.limits)) for kind, record in there]
+    scopes = CallScopes(tuple(scope for scope in found if scope.limits))
+    for kind, record in there:
+        if not _OF_CALLS.isdisjoint(record.limits):
+            scopes = call_scopes_of(kind, record.id, record.limits, scopes)
+    return scopes
+
+
+def with_defaults(directory: Directory, key: KeyRecord) -> KeyRecord:
+    """The key with the limits that it does not set itself."""
+    return replace(key, limits={**directory.each_key, **key.limits}) if directory.each_key else key

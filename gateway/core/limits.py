@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 Measure = Literal["requests", "tokens", "usd", "concurrency"]
 Window = Literal["minute", "hour", "day", "week", "month"]
 OnOutage = Literal["bounded", "closed"]
-ScopeKind = Literal["key", "team", "organization", "upstream"]
+ScopeKind = Literal["key", "team", "organization", "upstream", "model", "tag", "user"]
 UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -33,6 +33,11 @@ class Limit:
     """IANA time zone in which days, weeks (from Monday) and months begin."""
     on_outage: OnOutage = "bounded"
     """Rule while the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing."""
+    carried: float = 0.0
+    """Part of the amount that was used elsewhere, before the caller came here; it counts in every window until
+    `carried_until`."""
+    carried_until: float = 0.0
+    """Unix seconds."""
 
     @property
     def name(self) -> str:
@@ -47,11 +52,12 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """A key, a team, an organization or an upstream, with the limits that all of its calls share."""
+    """A key, a team, an organization or an upstream, or those of their calls to one model, with one tag or of one end
+    user, with the limits that these calls share."""
 
     kind: ScopeKind
     id: str
-    """Stable: a rename or a rotated key keeps what was spent."""
+    """Stable: a rename or a rotated key keeps what was spent. `team-search/chat` for calls of a team to a model."""
     limits: tuple[Limit, ...]
 
     def __str__(self) -> str:
@@ -65,14 +71,22 @@ def limits_of(settings: Mapping[str, Any]) -> tuple[Limit, ...]:
     """
     zone: str = settings.get("time_zone") or "UTC"
     on_outage: OnOutage = settings.get("on_outage") or "bounded"
+    carried: Mapping[str, Any] = settings.get("carried") or {}
     found = []
     for measure in MEASURES:
         for window in (None,) if measure == "concurrency" else WINDOWS:
             name = measure if window is None else f"{measure}_per_{window}"
             amount = settings.get(name)
             if amount is not None:
-                found.append(Limit(measure, float(amount), window, zone, on_outage))
+                found.append(Limit(measure, float(amount), window, zone, on_outage, *_carried(carried.get(name))))
     return tuple(found)
+
+
+def _carried(settings: Mapping[str, Any] | None) -> tuple[float, float]:
+    """The amount that was used elsewhere, and until when it counts (Unix seconds)."""
+    if settings is None:
+        return 0.0, 0.0
+    return float(settings["amount"]), datetime.fromisoformat(settings["until"]).timestamp()
 
 
 @lru_cache(maxsize=512)

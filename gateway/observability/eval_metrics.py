@@ -80,6 +80,7 @@ class ExperimentFigures:
     rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None: they are not
     by_segment: bool = False  # the plan declares segments
     sentence: str = ""  # of the verdict; "": there is none
+    plan: str = ""  # the plan's hash
 
     @property
     def verdicts(self) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ class ProxyMetrics:
     # Limits of keys, teams and organizations.
     limit_refused: Counter
     limit_waits: Counter
+    tier_down: Counter
     limit_degraded: Gauge
     limit_dead_workers: Counter
 

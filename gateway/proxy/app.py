@@ -319,7 +319,7 @@ class App:
         self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection, lane: WebSocketLane | None = None
     ) -> None:
         """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
-        gateway, started = self.gateway, time.monotonic()
+        gateway, limiter, started = self.gateway, self.gateway.limiter, time.monotonic()
         call: Call | None = None
         route: Route | None = None
         limit: CallerLimit | None = None
@@ -330,8 +330,7 @@ class App:
         try:
             caller = gateway.keys.admit(request.peer, request.headers, request.fields, context)
             request.holder = caller.name
-            if caller.limit is not None:
-                limit = caller.limit.enter()
+            limit = None if caller.limit is None else caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             if gateway.spans is not None:
@@ -343,10 +342,11 @@ class App:
                 call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(request.fields, caller), stored.home if stored else None)
             context.notes.routed = True
-            if caller.scopes:
-                if gateway.limiter.default_output is not None:
-                    call = gateway.limiter.with_default(caller, call)
-                context.reservation = gateway.limiter.reserve(caller, call) or await gateway.limiter.wait(caller, call)
+            if caller.scopes or caller.of_call is not None:
+                if decided.tiers or limiter.default_output is not None:
+                    call, decided = await _reserve(gateway, call, decided, context)
+                else:
+                    context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
             route = decided
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
@@ -458,6 +458,18 @@ def _series(retiring: RetiringTarget) -> tuple[str, str, str]:
 def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:
     limiter = upstream.limiter
     return {"down": upstream.down, "in_flight": limiter.in_flight, "queued": limiter.waiting}
+
+
+async def _reserve(gateway: Gateway, call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:
+    """Reserves for a call whose output gets a limit, or that a cheaper tier may answer. Returns the two as changed."""
+    limiter, caller = gateway.limiter, call.caller
+    if limiter.default_output is not None:
+        call = limiter.with_default(caller, call)
+    if not route.tiers:
+        context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
+        return call, route
+    context.reservation, moved = await limiter.reserve_in_tiers(caller, call)
+    return call, gateway.router.tiered_down(route, call) if moved else route
 
 
 async def send_error(

@@ -43,7 +43,7 @@ from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.limits.book import LeaseBook
-from gateway.proxy.limits.estimate import estimates_of
+from gateway.proxy.limits.estimate import estimates_of, tier_estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.limits.upstream_limits import UpstreamLimits
 from gateway.proxy.recording.access_log import AccessLog, CallLog
@@ -149,7 +149,8 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     estimates = estimates_of(
         config, prices, router.experiments.plans, {} if before is None else before.limiter.estimates
     )
-    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
+    tiers = tier_estimates_of(config, prices)
+    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics, tiers)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), limiter.tokens_of, parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     keys = keys or build_keys(config, parts)

@@ -11,10 +11,11 @@ One hash holds one limit of one scope in one window; its name ends in the window
     t        until when (ms) no share is promised, because a call needs what is left
     w:ID     "spent total share" of worker ID; total is spent + held
 
-What is left is amount - s - f - o. A worker reports absolute numbers, never differences: a repeated report changes
-nothing, and a lost one is repaired by the next. A sequence number keeps a report that was delayed from overwriting a
-newer one. What a worker gives back it stops using before it says so; what it is granted it uses once it has the reply.
-Therefore `total` and `share` on the server are never below what the worker uses, whatever gets lost.
+What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
+never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
+report that was delayed from overwriting a newer one. What a worker gives back it stops using before it says so; what
+it is granted it uses once it has the reply. Therefore `total` and `share` on the server are never below what the
+worker uses, whatever gets lost.
 
 All keys share one hash tag, so one script call covers all scopes of a call on a cluster, too, and takes effect as a
 whole. One slot suffices: workers exchange a few times a second, however many requests they answer.
@@ -59,6 +60,10 @@ class LeaseReport(NamedTuple):
     """Seconds by which the record outlives its window."""
     leaving: bool = False
     """The worker stops, and this is its last report."""
+    carried: int = 0
+    """The part of `amount` that was used elsewhere: it counts as spent."""
+    resumes: bool = False
+    """The worker does not know what it reported before: that stays, and the grant says it. Nothing else is reported."""
 
 
 class LeaseGrant(NamedTuple):
@@ -70,9 +75,11 @@ class LeaseGrant(NamedTuple):
     share: int
     """The amount that this worker may use in an outage."""
     spent: int
-    """The amount used by all workers, as far as they have reported."""
+    """The amount used by all workers, as far as they have reported, and what is carried."""
     crossed: int
     """80 or 100, if this report took `spent` over that percentage of the limit; else 0."""
+    before: int = 0
+    """What this worker had reported as spent before, if it asked for it (`resumes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +117,12 @@ class LeaseServer:
         for r in reports:
             keys.append(self._key(r.name))
             arguments += (r.spent, r.total, r.share, r.want, r.need, r.amount, r.starts_ms, r.ends_ms)
-            arguments += (r.keep_ms, int(r.leaving))
+            arguments += (r.keep_ms, int(r.leaving), r.carried, int(r.resumes))
         reply: Any = await ask(run_script(self._client, "exchange_leases", keys, *arguments))
         if len(reply) == 1:
             return None
         now_ms, workers, new, *rest = map(int, reply)
-        grants = tuple(LeaseGrant(*rest[at : at + 5]) for at in range(0, len(rest), 5))
+        grants = tuple(LeaseGrant(*rest[at : at + 6]) for at in range(0, len(rest), 6))
         return ExchangeReply(now_ms / 1000, workers, not new, grants)
 
     async def spent(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:

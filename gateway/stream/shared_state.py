@@ -46,6 +46,10 @@ class SharedState:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)
 
+    async def claim(self, name: str, keep_s: int) -> bool:
+        """Whether this is the first process to ask for a name within keep_s seconds."""
+        return bool(await ask(self._client.set(f"{self.prefix}:{name}", "1", ex=keep_s, nx=True)))
+
     async def recall_all(self, names: Sequence[str]) -> list[str | None]:
         """Several texts in one round trip."""
         pipe = self._client.pipeline(transaction=False)

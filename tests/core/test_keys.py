@@ -91,10 +91,10 @@ def test_a_directory_is_empty_at_first() -> None:
 def test_the_limits_of_a_call_are_those_of_its_key_team_and_organization() -> None:
     team, organization = RECORDS[1], RECORDS[2]
     whole = Directory(1, {"acme": organization}, {"search": team}, {"key_1": KEY})  # type: ignore[dict-item]
-    assert scopes_of(whole, KEY) == (
+    assert scopes_of(whole, KEY).base == (
         LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),
         LimitScope("organization", "acme", (Limit("tokens", 9.0, "day"),)),
     )
     assert organization_of(whole, KEY) == "acme"
-    assert scopes_of(Directory(), KEY) == (LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),)
+    assert scopes_of(Directory(), KEY).base == (LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),)
     assert organization_of(Directory(), KEY) is None

@@ -41,6 +41,8 @@ STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
 HOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 NEAR_KEY, SPENT_KEY, ADMIN_TOKEN = "sk-near-key", "sk-spent-key", "an-admin-token"
+POOR_KEY = "sk-poor-key"
+POOR = {"usd_per_month": 1000, "carried": {"usd_per_month": {"amount": 600, "until": "2099-01-01T00:00:00Z"}}}
 SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
     "gateway_eval_worker_restarts[30m])) > 2": "gateway_eval_worker_restarts[30m])) > 0.2",
@@ -165,6 +167,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             {"name": "private", "sha256": sha256(PRIVATE_KEY.encode()).hexdigest(), "content": "redacted"},
             {"name": "near", "sha256": sha256(NEAR_KEY.encode()).hexdigest(), "team": "near"},
             {"name": "spent", "sha256": sha256(SPENT_KEY.encode()).hexdigest(), "team": "spent"},
+            {"name": "poor", "sha256": sha256(POOR_KEY.encode()).hexdigest(), "limits": POOR},
         ],
         "teams": {
             "near": {"limits": {"requests_per_month": 50, "requests_per_minute": 1000}},
@@ -187,8 +190,10 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "ramped": alias("good"),
             "many": alias("good"),
             "routed": {"targets": [{"route": ROUTE}]},
+            "tiered": alias("good", fallback=[{**to["worse"], "on": ["budget"]}]),
         },
         "tags": {"keys": ["feature"]},
+        "budgets": {"tier_down_at": 0.5},
         "webhooks": {"ops": {"url": "http://127.0.0.1:9/hook", "secret": HOOK_SECRET}},
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},

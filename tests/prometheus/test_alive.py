@@ -168,6 +168,8 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
     await served(whole, "unpriced", 1)
     whole.doubles["unpriced"].says()
 
+    assert await whole.spread([whole.call("tiered", key="sk-poor-key")] * 4) == [200] * 4
+
     async def refused() -> bool:  # a worker that waits for the stream server in vain lends its part: another call more
         statuses: list[int] = await whole.spread([whole.call("chat", key="sk-spent-key")] * 3)
         assert set(statuses) <= LIMITED

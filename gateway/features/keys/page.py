@@ -21,7 +21,7 @@ from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.chunked import chunked
 from gateway.core.errors import StreamDown
-from gateway.core.keys import AnyRecord, KeyRecord, record_kind
+from gateway.core.keys import AnyRecord, KeyRecord, record_kind, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end
 from gateway.core.usage import NANO
 from gateway.features.keys import directory
@@ -83,7 +83,8 @@ def _one(scope: LimitScope, limit: Limit, spent: int, held: int, now: float) -> 
     unit = NANO if limit.measure == "usd" else 1
     if limit.window is None:  # calls in flight are held until they end
         return UsedLimit(scope, limit, float(held), 0.0, None)
-    return UsedLimit(scope, limit, spent / unit, held / unit, window_end(limit.window, limit.zone, now))
+    carried = limit.carried if now < limit.carried_until else 0.0
+    return UsedLimit(scope, limit, spent / unit + carried, held / unit, window_end(limit.window, limit.zone, now))
 
 
 HOME = "/console/keys"
@@ -153,8 +154,9 @@ async def list_page(request: Request) -> Response:
     found = await services.admin.store.read(read)
     static = directory_of(services.admin.config())
     records: list[AnyRecord] = [*static.keys.values(), *static.teams.values(), *static.organizations.values()]
-    limited = [scope_of(record) for record in records]
-    limited += [scope_of(record) for record in found.limited]
+    stored = {(record_kind(each), each.id): each for each in (*found.limited, *(row.record for row in found.keys))}
+    both = (*records, *stored.values())
+    limited = [scope_of(with_defaults(static, each) if isinstance(each, KeyRecord) else each) for each in both]
     used, trouble = await _used(services, limited)
     by_key = {row.by["key"]: row for row in found.by_key.rows}
     shown = found.keys[:KEYS_OF_A_PAGE]

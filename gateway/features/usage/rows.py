@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway.core.keys import AnyRecord, Directory, record_kind
+from gateway.core.keys import AnyRecord, Directory, KeyRecord, record_kind, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
 from gateway.core.usage import UsageSums
 from gateway.store.directory import all_rows
@@ -39,15 +40,27 @@ class SpentFloor:
 
 def limited_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
     """The keys, teams and organizations with limits, of gateway.yaml (static) and of the store."""
+    found = (_scope(record, record.limits) for record in records_with_defaults(connection, static, now))
+    return [scope for scope in found if scope.limits]
+
+
+def soft_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
+    """The same with their soft limits."""
+    records = records_with_defaults(connection, static, now)
+    shared = ({"time_zone": record.limits.get("time_zone"), **record.limits.get("soft", {})} for record in records)
+    found = (_scope(record, settings) for record, settings in zip(records, shared, strict=True))
+    return [scope for scope in found if scope.limits]
+
+
+def records_with_defaults(connection: Connection, static: Directory, now: float) -> list[AnyRecord]:
     records: list[AnyRecord] = [*static.organizations.values(), *static.teams.values(), *static.keys.values()]
-    _, rows = all_rows(connection, deleted_since=now)
-    records += [row.record for row in rows]
-    return [scope for record in records if (scope := _scope(record)).limits]
+    records += [row.record for row in all_rows(connection, deleted_since=now)[1]]
+    return [with_defaults(static, each) if isinstance(each, KeyRecord) else each for each in records]
 
 
-def _scope(record: AnyRecord) -> LimitScope:
+def _scope(record: AnyRecord, settings: Mapping[str, Any]) -> LimitScope:
     kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
-    limits = (limit for limit in limits_of(record.limits) if limit.window in WINDOWS)
+    limits = (limit for limit in limits_of(settings) if limit.window in WINDOWS)
     return LimitScope(kind, record.id, tuple(limits))
 
 

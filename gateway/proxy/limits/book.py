@@ -8,9 +8,11 @@ clock is wrong, or is set, counts in the same windows as all others.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
+from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
 from gateway.proxy.limits.lease import Lease, units
 
@@ -22,6 +24,9 @@ window ends, what others held when it was last in use."""
 _REFRESH_EVERY_S, _REFRESHED = 5.0, 250  # seconds between refreshes, and leases in each: 50 a second
 _KEPT_ACCOUNTS = 20_000
 _PURGE_S = 60.0
+USER_IDLE_S = 60.0
+"""Idle seconds after which the lease of an end user is forgotten; the stream server knows what was spent."""
+_USERS_AT_ONCE = 2_000
 _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
 _FOREVER = float("inf")
 _UNLIMITED = 1 << 200
@@ -50,6 +55,8 @@ class Account:
         """The smallest limits of requests and tokens per minute, for the x-ratelimit headers."""
         self.rolls_at = 0.0
         """The end of the first of its windows."""
+        self.source: CallScopes | None = None
+        """Of calls whose limits depend on the call: what their scopes were made of."""
 
 
 WAIT_S = 0.05
@@ -84,6 +91,11 @@ class LeaseBook:
         """Leases that need more before the next regular exchange."""
         self.on_urgent: Callable[[], None] = lambda: None
         self.accounts: dict[str, Account] = {}
+        self.call_accounts: dict[tuple[str, ...], Account] = {}
+        """Of calls whose limits depend on the call, by key, model, end user and tags."""
+        self._users: set[int] = set()  # told apart in this hour
+        self._users_hour = 0
+        self._user_leases: deque[str] = deque()  # in the order in which they are looked at
         self._purged_at = self._refreshed_at = float("-inf")
         self._measured = False
         self._windows: dict[tuple[Window, str], tuple[str, float, float]] = {}
@@ -104,6 +116,32 @@ class LeaseBook:
             account = self.accounts[key] = Account(scopes)
         self.roll(account)
         return account
+
+    def call_account(self, name: tuple[str, ...], of: CallScopes, scopes: tuple[LimitScope, ...]) -> Account:
+        """The account of calls with these scopes, in the windows that are open now."""
+        account = self.call_accounts.get(name)
+        if account is None or account.source is not of:
+            if len(self.call_accounts) >= _KEPT_ACCOUNTS:
+                self.call_accounts.pop(next(iter(self.call_accounts)))
+            account = self.call_accounts[name] = Account(scopes)
+            account.source = of
+        if self.roll(account):
+            for lease in account.leases:
+                if lease.of_user and name not in lease.accounts:
+                    lease.accounts.append(name)
+        return account
+
+    def knows_user(self, digest: str, most: int) -> bool:
+        """Whether an end user is told apart from others: the first `most` of an hour are."""
+        hour = int(self.now() // 3600)
+        if hour != self._users_hour:
+            self._users, self._users_hour = set(), hour
+        user = int(digest, 16)
+        if user not in self._users:
+            if len(self._users) >= most:
+                return False
+            self._users.add(user)
+        return True
 
     def roll(self, account: Account) -> bool:
         """Moves an account on to the windows that are open now. False: they were."""
@@ -131,6 +169,8 @@ class LeaseBook:
         lease = self.leases.get(name)
         if lease is None:
             lease = self.leases[name] = Lease(scope, limit, name, starts, ends)
+            if lease.of_user:
+                self._user_leases.append(name)
         elif lease.limit != limit:
             lease.change(limit)
         return lease
@@ -165,7 +205,22 @@ class LeaseBook:
             if lease.busy or lease.need or lease.free or now - lease.reported_at >= idle_every_s:
                 found.append(lease)
         self._purge(now)
+        self._forget_users(now)
         return found
+
+    def _forget_users(self, now: float) -> None:
+        """Forgets the leases of end users who have not called for a minute, a few at a time: they are many."""
+        for _ in range(min(_USERS_AT_ONCE, len(self._user_leases))):
+            name = self._user_leases.popleft()
+            lease = self.leases.get(name)
+            if lease is None:
+                continue
+            if lease in self.active or not lease.forgettable(now, USER_IDLE_S):
+                self._user_leases.append(name)
+                continue
+            del self.leases[name]
+            for account in lease.accounts:
+                self.call_accounts.pop(account, None)
 
     def _refresh(self, now: float) -> None:
         """Limits of a minute, and of calls in flight, change too fast for it, and no alert is about them."""
@@ -176,6 +231,7 @@ class LeaseBook:
             lease
             for lease in self.leases.values()
             if lease.seen
+            and not lease.of_user
             and now - lease.checked_at >= REFRESH_S
             and lease.starts <= now < lease.ends
             and lease.limit.window not in (None, "minute")

@@ -111,6 +111,17 @@ def estimates_of(
     return found
 
 
+def tier_estimates_of(config: Config, prices: Prices) -> dict[str, ModelEstimate]:
+    """The estimates of models whose calls may go to fallbacks with `on: [budget]`, at the prices of these."""
+    found = {}
+    for alias, model in config.models.items():
+        refs = [ref for ref in model.fallback if "budget" in ref.on]
+        if refs:
+            found[alias] = _estimate(sorted({Target(r.upstream, r.model) for r in refs}, key=str), prices)
+            found[alias].set_output = max(map(_set_output, refs), default=0)
+    return found
+
+
 def _set_output(ref: TargetRef) -> int:
     values = [ref.set.get(name) for name in OUTPUT_LIMITS]
     return max([value for value in values if type(value) is int], default=0)

@@ -26,11 +26,16 @@ SHARE_IDLE_S = 30.0
 _RATE_OVER_S = 0.25  # shortest time over which a rate is measured
 _KEEP_MS = {"minute": 900_000, "hour": 900_000}
 _KEEP_LONGER_MS = 86_400_000
+_KEEP_USER_MS = 60_000  # users are many
 
 
 def units(limit: Limit) -> int:
     """The amount of a limit in whole numbers: calls, tokens, or 1e-9 USD, which is exact for list prices."""
-    return round(limit.amount * NANO) if limit.measure == "usd" else round(limit.amount)
+    return _whole(limit, limit.amount)
+
+
+def _whole(limit: Limit, amount: float) -> int:
+    return round(amount * NANO) if limit.measure == "usd" else round(amount)
 
 
 class Lease:
@@ -41,10 +46,15 @@ class Lease:
         self.measure = MEASURES.index(limit.measure)
         self.amount = units(limit)
         self.starts, self.ends = starts, ends
+        self._carried = _whole(limit, limit.carried)
+        self.of_user = scope.kind == "user"
+        self._resumes = self.of_user  # an earlier lease of this worker may have been forgotten: the server knows it
+        self.accounts: list[tuple[str, ...]] = []
+        """Names of the accounts of an end user that draw on it."""
         self.free = self.held = self.spent = 0
         self.share = 0
         """The amount that may be used in an outage, promised by the server."""
-        self.left = self.amount
+        self.left = self.amount - self.carried(starts)
         """The amount that no worker holds, as last reported; until `seen`, the whole limit."""
         self.spent_by_all = 0
         self.seen = False
@@ -82,8 +92,8 @@ class Lease:
 
     @property
     def keeps_share(self) -> bool:
-        """Limits of a minute, or of calls in flight, change too fast for one."""
-        return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute")
+        """Limits of a minute, or of calls in flight, change too fast for one, and end users are too many."""
+        return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute") and not self.of_user
 
     @property
     def spent_so_far(self) -> int:
@@ -96,7 +106,16 @@ class Lease:
 
     def change(self, limit: Limit) -> None:
         """The limit has another amount, or behaves differently in an outage."""
-        self.limit, self.amount = limit, units(limit)
+        self.limit, self.amount, self._carried = limit, units(limit), _whole(limit, limit.carried)
+
+    def carried(self, now: float) -> int:
+        """The part of the amount that was used elsewhere; 0 once it no longer counts."""
+        return self._carried if now < self.limit.carried_until else 0
+
+    def forgettable(self, now: float, idle_s: float) -> bool:
+        """Whether nothing would be lost: it holds nothing, and the server has all that was spent."""
+        holds = self.free or self.held or self.share or self.need or self.busy or self.asked
+        return not holds and self.spent == self._spent_known and now - self.used_at >= idle_s and self.seen
 
     def shift(self, seconds: float) -> None:
         """The clock was corrected."""
@@ -157,8 +176,10 @@ class Lease:
             amount=self.amount,
             starts_ms=round(self.starts * 1000),
             ends_ms=0 if self.limit.window is None else round(self.ends * 1000),
-            keep_ms=_KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
+            keep_ms=_KEEP_USER_MS if self.of_user else _KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
             leaving=leaving,
+            carried=self.carried(now),
+            resumes=self._resumes,
         )
 
     def accept(self, grant: LeaseGrant, now: float) -> None:
@@ -170,6 +191,9 @@ class Lease:
         self.free += granted - min(excess, max(0, self.free + granted))
         self.share = max(0, min(grant.share, covered - granted))
         self._added = 0
+        if self._resumes:
+            self.spent += grant.before
+            self._spent_sent, self._resumes = grant.before, False
         self._promised, self._spent_known = self._share_asked, self._spent_sent
         self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent

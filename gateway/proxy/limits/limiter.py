@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
-from gateway.core.errors import GatewayError, NotAllowed
-from gateway.core.limits import Limit, LimitScope
+from gateway.core.call_scopes import NOBODY, OTHERS, user_digest
+from gateway.core.errors import GatewayError, NotAllowed, QuotaExceeded
+from gateway.core.limits import MEASURES, Limit, LimitScope
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
@@ -30,9 +31,10 @@ from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, used
-from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.call import Call, Caller, end_user_of
 from gateway.proxy.request.output_limit import DEFAULTED
 
+_USD = MEASURES.index("usd")
 _FRESH_S = 0.25  # a reply of the server that nothing is left counts for this time
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
@@ -79,7 +81,10 @@ class Limiter:
         estimates: Mapping[str, ModelEstimate],
         budgets: Budgets,
         metrics: ProxyMetrics,
+        tiers: Mapping[str, ModelEstimate] | None = None,
     ) -> None:
+        """tiers: the estimates of calls to the fallbacks for a budget that is nearly used up, by alias."""
+        self._tiers = tiers or {}
         self._book = book
         self._exchanges = exchanges
         self.estimates = estimates
@@ -103,17 +108,44 @@ class Limiter:
         """
         book = self._book
         now = book.clock() + book.offset_s
-        try:
-            account = book.accounts[caller.id]  # .get() would be a call more
-        except KeyError:
-            account = book.account(caller.id, caller.scopes)
-        if account.scopes is not caller.scopes or now >= account.rolls_at:
-            account = book.account(caller.id, caller.scopes)
+        if caller.of_call is not None:
+            account = self._account(caller, call)
+        else:
+            try:
+                account = book.accounts[caller.id]  # .get() would be a call more
+            except KeyError:
+                account = book.account(caller.id, caller.scopes)
+            if account.scopes is not caller.scopes or now >= account.rolls_at:
+                account = book.account(caller.id, caller.scopes)
         if book.down and account.closed:
             raise self._closed(account)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
         return self.take(account, needs, None if given else estimate, now, output)
+
+    async def reserve_in_tiers(self, caller: Caller, call: Call) -> tuple[CallReservation, bool]:
+        """Reserves for a model with a cheaper tier. Returns whether the call goes there: a limit in dollars is used up
+        to `budgets.tier_down_at`, or does not suffice for the targets. Raises as `reserve` and `wait` do."""
+        if not self._nearly_spent(self._account(caller, call)):
+            try:
+                return self.reserve(caller, call) or await self.wait(caller, call), False
+            except QuotaExceeded as refused:
+                if "usd" not in str(refused.details.get("limit", "")):
+                    raise
+        account, estimate = self._account(caller, call), self._tiers[call.alias]
+        if self._book.down and account.closed:
+            raise self._closed(account)
+        needs, output, given = self._needs(account, estimate, call)
+        learns = None if given else estimate
+        taken = self._take(account, needs, learns, self._book.now(), output)
+        taken = taken or await self._wait(account, needs, learns, output)
+        self._metrics.counts.of(self._metrics.tier_down, call.alias).n += 1
+        return taken, True
+
+    def _nearly_spent(self, account: Account) -> bool:
+        """Whether a limit in dollars is used up so far that its caller's calls go to the cheaper tier."""
+        at = self._budgets.tier_down_at
+        return any(lease.measure == _USD and used(lease) >= at * lease.amount for lease in account.leases)
 
     def most_output(self, call: Call) -> int:
         """The output tokens of a call for which nothing was reserved, as they would have been."""
@@ -125,11 +157,25 @@ class Limiter:
 
     def with_default(self, caller: Caller, call: Call) -> Call:
         """The call with `budgets.default_max_tokens`, if it names no limit and its key has one of tokens or dollars."""
-        account = self._book.account(caller.id, caller.scopes)
+        account = self._account(caller, call)
         counted = account.in_usd or account.in_tokens
         if not counted or call.api not in DEFAULTED or output_of(call, NO_ESTIMATE, 0)[1]:
             return call
         return replace(call, default_output=self.default_output)
+
+    def _account(self, caller: Caller, call: Call) -> Account:
+        """The account that a call draws on. Of an end user, only a digest is kept."""
+        of, book = caller.of_call, self._book
+        if of is None:
+            return book.account(caller.id, caller.scopes)
+        user, tags = "", call.caller.call_tags if of.tags else ()
+        if of.users:
+            named = end_user_of(call)
+            user = NOBODY if named is None else user_digest(named)
+            if named is not None and not book.knows_user(user, self._budgets.most_users):
+                user = OTHERS
+        alias = call.alias if of.models else ""
+        return book.call_account((caller.id, alias, user, *tags), of, of.of(alias, user, tags))
 
     def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
         """The amounts that the call may use, its output alone, and whether the caller itself has limited it."""
@@ -193,8 +239,7 @@ class Limiter:
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:
         """Reserves with what the stream server grants. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
-        book = self._book
-        account = book.account(caller.id, caller.scopes)
+        account = self._account(caller, call)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
         return await self._wait(account, needs, None if given else estimate, output)
@@ -315,7 +360,8 @@ class Limiter:
         """(scope, limit, used share of it) of every limit that this worker has used in the windows that are open."""
         book = self._book
         now = book.now()
-        open_leases = [lease for lease in book.leases.values() if lease.seen and lease.starts <= now < lease.ends]
+        seen = (lease for lease in book.leases.values() if lease.seen and not lease.of_user)
+        open_leases = [lease for lease in seen if lease.starts <= now < lease.ends]
         return [(lease.scope, lease.limit, used(lease) / lease.amount) for lease in open_leases]
 
     def settle(self, reservation: CallReservation, charge: Charge | None) -> None:

@@ -47,4 +47,6 @@ def start_response(
                 break
     if state.route.choice is not None and call.caller.sees_upstreams:
         lines += state.route.choice.header_line
+    if state.route.tiered_down:
+        lines += b"\r\nx-gateway-tier: budget"
     state.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)

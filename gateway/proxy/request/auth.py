@@ -81,6 +81,7 @@ class KeyRing:
         self._directory = Directory(
             organizations=_first_of(static.organizations, self._dynamic.organizations),
             teams=_first_of(static.teams, self._dynamic.teams),
+            each_key=static.each_key,
         )
         limits = {} if limits is None else limits
         _allow_calls(keys, limits)
@@ -211,6 +212,7 @@ class KeyRing:
 
     def _caller(self, record: KeyRecord, until: float | None) -> Caller:
         team = self._directory.teams.get(record.team or "")
+        scopes = scopes_of(self._directory, record)
         return Caller(
             record.name,
             _models(record, team),
@@ -222,7 +224,8 @@ class KeyRing:
             team=record.team,
             organization=organization_of(self._directory, record),
             tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
-            scopes=scopes_of(self._directory, record),
+            scopes=scopes.base,
+            of_call=scopes if scopes.models or scopes.tags or scopes.users else None,
             until=until,
             networks=tuple(
                 networks(each.networks) for each in (record, team) if each is not None and each.networks is not None

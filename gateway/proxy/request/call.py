@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 from msgspec import Raw
 
 from gateway.config.privacy import Content
+from gateway.core.call_scopes import CallScopes
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
 from gateway.core.traffic_class import TrafficClass
@@ -105,7 +106,9 @@ class Caller:
     call_tags: tuple[str, ...] = ()
     """Tags that the call gave itself, as "key=value"; of a caller that was made for such calls."""
     scopes: tuple[LimitScope, ...] = ()
-    """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
+    """Key, team and organization, as far as they have limits; (): no limit holds for all of its calls."""
+    of_call: CallScopes | None = None
+    """Limits of some of its calls: to a model, of an end user, with a tag; None: there are none."""
     until: float | None = field(default=None, compare=False)
     """Unix time at which its key, or the secret that it sent, expires; None: never."""
     networks: tuple[tuple[IPv4Network | IPv6Network, ...], ...] = ()
@@ -220,3 +223,15 @@ class Call:
         if self.changes is not None:
             changes = {**self.changes, **changes}
         return tuple(edited_slices(self.body, self.slices(), changes))
+
+
+_LONGEST_USER = 512
+
+
+def end_user_of(call: Call) -> str | None:
+    """The end user that a call names: in `x-gateway-user`, `safety_identifier`, `user`, or Anthropic's
+    `metadata.user_id`. None: it names none."""
+    metadata = call.fields.get("metadata")
+    named = metadata.get("user_id") if isinstance(metadata, dict) else None
+    found = call.user or call.fields.get("safety_identifier") or call.fields.get("user") or named
+    return found[:_LONGEST_USER] if isinstance(found, str) and found else None

@@ -113,6 +113,10 @@ class Route:
     """The scorer that says it made the call; "": none does."""
     choice: RouteChoice | None = None
     """The decision of a learned route; None: none was asked."""
+    tiers: bool = False
+    """The fallbacks for a budget that is nearly used up may answer it."""
+    tiered_down: bool = False
+    """They do: the caller's budget is nearly used up."""
 
     def settle_on(self, choice: RouteChoice) -> None:
         """Notes the decision of a cascade, which came after its first target had answered."""
@@ -155,6 +159,7 @@ class Router:
         built = {alias: self._routes_for(model) for alias, model in config.models.items()}
         self.exact = self._routes = {alias: routes for alias, routes in built.items() if not is_pattern(alias)}
         """The routes of aliases that are not patterns."""
+        self._tiers = frozenset(alias for alias, routes in built.items() if _tier(routes))
         self._patterns = {alias: routes for alias, routes in built.items() if is_pattern(alias)}
         self._behind = {pattern: self._known_behind(pattern) for pattern in self._patterns}
         for plan in self.experiments.plans.values():
@@ -326,7 +331,15 @@ class Router:
             route.scorer = options.scorer
         if choice is not None:
             route.choice = choice
+        if call.alias in self._tiers and options.target is None and home is None:
+            route.tiers = True
         return route
+
+    def tiered_down(self, route: Route, call: Call) -> Route:
+        """The route to the fallbacks for a budget that is nearly used up. The call is in no experiment: its arm would
+        not answer."""
+        routes = self._behind_pattern(call.alias, call.named) if call.named else self._routes[call.alias]
+        return replace(route, candidates=_tier(routes), assignment=None, choice=None, tiered_down=True)
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """Puts the arm's target of a split first, and behind the first of a cascade its control; the usual candidates
@@ -360,6 +373,10 @@ class Router:
         raise BadRequest(
             f'x-gateway-target: "{name[:100]}" is not a target of "{call.named or call.alias}"; it has {names}'
         )
+
+
+def _tier(routes: AliasRoutes) -> tuple[RouteOption, ...]:
+    return tuple(option for option in routes.fallbacks if "budget" in option.on)
 
 
 def _states(routes: AliasRoutes) -> list[TargetState]:

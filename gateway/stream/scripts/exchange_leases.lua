@@ -1,6 +1,7 @@
 -- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, then the limits.
 -- ARGV: id, sequence number, DEAD_S and shift in ms, then for each limit: spent, total, share (-1: none is kept), want,
--- need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0).
+-- need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0), carried (a part of amount that counts as spent),
+-- resumes (1: what this worker spent before stays as it is, and it holds nothing).
 local SEQUENCE_MS = 3600000
 local EARLY_MS = 5000 -- a window is leased from so long before it begins
 local TIGHT_MS = 10000
@@ -15,24 +16,27 @@ local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
 local reply = {now, workers, new}
 local function whole(n) return string.format('%.0f', n) end
 for i = 4, #KEYS do
-    local key, at = KEYS[i], 5 + (i - 4) * 10
+    local key, at = KEYS[i], 5 + (i - 4) * 12
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
     local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
     for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
     local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
-    local used_before = s + f
+    local carried = tonumber(ARGV[at + 10])
+    local used_before = s + f + carried
     local spent_before, total_before, share_before = 0, 0, 0
     if all[6] then
         local a, b, c = string.match(all[6], '(%S+) (%S+) (%S+)')
         spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
     end
+    local known = 0
+    if ARGV[at + 11] == '1' then known, spent, total = spent_before, spent_before, spent_before end
     if not all[6] then f = math.max(0, f - spent) end
     s = s + spent - spent_before
     o = o + (total - spent) - (total_before - spent_before)
     h = h - share_before
-    local used = s + f
+    local used = s + f + carried
     local room = amount - used - o - h
     local open = ends == 0 or (now >= starts - EARLY_MS and now < ends)
     local grant, offer, kept = 0, 0, 0
@@ -62,6 +66,6 @@ for i = 4, #KEYS do
     for _, percent in ipairs({80, 100}) do
         if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
     end
-    for _, n in ipairs({grant, amount - used - o, offer, used, crossed}) do reply[#reply + 1] = whole(n) end
+    for _, n in ipairs({grant, amount - used - o, offer, used, crossed, known}) do reply[#reply + 1] = whole(n) end
 end
 return reply

@@ -170,3 +170,13 @@ def test_an_idle_worker_asks_again_what_is_left() -> None:
     book.reported(lease)
     assert used(lease) / lease.amount == 0.85
     assert book.due(book.now(), 2.0) == []
+
+
+def test_what_is_carried_counts_as_spent_until_its_end() -> None:
+    limit = Limit("usd", 10.0, "month", carried=4.0, carried_until=START + 3600)
+    lease = Lease(LimitScope("key", "web", (limit,)), limit, "x", START, START + 86_400)
+    assert used(lease) == 4_000_000_000, "before the server has said anything"
+    assert lease.report(START + 3599).carried == 4_000_000_000
+    assert lease.report(START + 3600).carried == 0
+    lease.change(Limit("usd", 10.0, "month", carried=5.0, carried_until=START + 3600))
+    assert lease.report(START + 1).carried == 5_000_000_000

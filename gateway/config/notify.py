@@ -1,0 +1,98 @@
+"""The section `notify` of gateway.yaml: who is told about budgets, verdicts, ramps, retirements and trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+
+from gateway.config.types import Name, NonEmpty, Section, Url
+from gateway.config.webhook import WebhookSecret
+from gateway.core.notice import Subject
+
+NotifyKind = Literal["slack", "teams", "mail", "webhook"]
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+Address = Annotated[str, Field(pattern=r"^[^\s@<>,;]+@[^\s@<>,;]+$")]
+_PORTS: Mapping[str, int] = MappingProxyType({"starttls": 587, "tls": 465, "none": 25})
+
+
+def _server(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if separator and (not host or not port.isdecimal() or not 0 < int(port) < 65536):
+        raise ValueError("expected HOST or HOST:PORT, such as smtp.example.org:587")
+    return value
+
+
+class NotifyTarget(Section):
+    """A receiver of notices."""
+
+    kind: NotifyKind
+    """`slack`: an incoming webhook of Slack, or of a program that takes its form. `teams`: a workflow of Microsoft
+    Teams that posts what a webhook request brings. `mail`: by SMTP (extra `mail`). `webhook`: JSON, signed as
+    Standard Webhooks says."""
+    url: Url | None = Field(None, repr=False)
+    """slack, teams, webhook: the URL that receives the POST requests."""
+    secret: WebhookSecret | None = Field(None, repr=False)
+    """webhook: signs each request: `whsec_` and 24 to 64 random bytes in base64."""
+    smtp: Annotated[str, Field(min_length=1), AfterValidator(_server)] | None = None
+    """mail: the mail server, as HOST or HOST:PORT. Default port: 587 for `starttls`, 465 for `tls`, 25 for `none`."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    """mail: encryption of the connection; the server's certificate is verified."""
+    username: NonEmpty | None = None
+    """mail: the name at the server, together with `password`. Default: none."""
+    password: NonEmpty | None = Field(None, repr=False)
+    """mail: the password of that name."""
+    sender: Address | None = None
+    """mail: the address that mails come from."""
+    to: Annotated[tuple[Address, ...], Field(max_length=50)] = ()
+    """mail: the addresses that they go to."""
+    on: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
+    """Subjects that it is told about: `budget`, `verdict`, `ramp`, `retirement`, `config` and `store`. Default: all."""
+    per_hour: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Messages in 60 minutes; what exceeds them is gathered into one."""
+    private: bool = False
+    """Allow a host name that leads to a private address. An address in the URL itself, and `localhost`, always may be
+    one."""
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """Seconds in which it answers; later counts as a failure."""
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Host and port of the mail server."""
+        host, separator, port = (self.smtp or "").rpartition(":")
+        return (host, int(port)) if separator else (port, _PORTS[self.tls])
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        needs, may = _OF_KIND[self.kind]
+        for name in sorted(self.model_fields_set & _SPECIAL - {*needs, *may}):
+            raise ValueError(f"`{name}` has no meaning for kind {self.kind}")
+        for name in needs:
+            if not getattr(self, name):
+                raise ValueError(f"{name}: missing; kind {self.kind} needs it")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username, password belong together; only one is given")
+        return self
+
+
+_OF_KIND: Mapping[NotifyKind, tuple[tuple[str, ...], tuple[str, ...]]] = MappingProxyType(
+    {
+        "slack": (("url",), ()),
+        "teams": (("url",), ()),
+        "webhook": (("url", "secret"), ()),
+        "mail": (("smtp", "sender", "to"), ("tls", "username", "password")),
+    }
+)
+"""Fields that a kind needs, and those that it may have."""
+_SPECIAL = frozenset({"url", "secret", "smtp", "tls", "username", "password", "sender", "to"})
+
+
+class NotifyConfig(Section):
+    """Notices for people, sent by `gateway evaluate`."""
+
+    console_url: Url | None = None
+    """URL at which people reach the console, for links. Default: `admin.oidc.url`; without either, no links."""
+    targets: Annotated[dict[Name, NotifyTarget], Field(min_length=1)]
+    """Receivers, by name."""

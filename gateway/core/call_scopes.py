@@ -1,0 +1,59 @@
+"""Limits that hold for some calls of a key: those to one model, of one end user, or with one tag. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+from gateway.core.limits import LimitScope, ScopeKind, limits_of
+
+NOBODY = "-"
+"""The end user of calls that name none: they share one budget."""
+OTHERS = "others"
+"""The end users above the most that one process tells apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallScopes:
+    """The scopes of one caller's calls that depend on the call. Comparable: it is part of a caller's identity."""
+
+    base: tuple[LimitScope, ...]
+    """The scopes of every call."""
+    models: tuple[tuple[str, LimitScope], ...] = ()
+    tags: tuple[tuple[str, LimitScope], ...] = ()
+    users: tuple[LimitScope, ...] = ()
+    """Scopes of an end user, without the user: `for_user` adds it."""
+
+    def of(self, alias: str, user: str, tags: tuple[str, ...]) -> tuple[LimitScope, ...]:
+        """The scopes of a call. user: a digest, NOBODY or OTHERS."""
+        found = [scope for name, scope in self.models if name == alias]
+        found += [scope for tag, scope in self.tags if tag in tags]
+        return (*self.base, *found, *(replace(scope, id=f"{scope.id}/{user}") for scope in self.users))
+
+
+def user_digest(user: str) -> str:
+    """Sixteen hexadecimal digits in place of an end user's name, which may be an address."""
+    return blake2b(user.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def call_scopes_of(kind: ScopeKind, id: str, settings: Mapping[str, Any], base: CallScopes) -> CallScopes:
+    """Adds what the limits of a key, team or organization say about models, tags and end users."""
+    shared = {name: settings[name] for name in ("time_zone", "on_outage") if name in settings}
+    models = _scopes("model", f"{kind}-{id}", settings.get("models"), shared)
+    tags = _scopes("tag", f"{kind}-{id}", settings.get("tags"), shared)
+    users = limits_of({**shared, **(settings.get("per_user") or {})})
+    return replace(
+        base,
+        models=base.models + models,
+        tags=base.tags + tags,
+        users=base.users + ((LimitScope("user", f"{kind}-{id}", users),) if users else ()),
+    )
+
+
+def _scopes(
+    kind: ScopeKind, owner: str, settings: Mapping[str, Mapping[str, Any]] | None, shared: Mapping[str, Any]
+) -> tuple[tuple[str, LimitScope], ...]:
+    named = ((name, limits_of({**shared, **amounts})) for name, amounts in (settings or {}).items())
+    return tuple((name, LimitScope(kind, f"{owner}/{name}", limits)) for name, limits in named if limits)

@@ -1,0 +1,181 @@
+"""Budgets of models within a team, of tags and of end users, and the cheaper tier when money is short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gateway.config.stream import StreamConfig
+from gateway.core.call_scopes import CallScopes
+from gateway.core.limits import Limit, LimitScope
+from gateway.fake import FakeUpstream
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.lease import Lease
+from gateway.stream.connect import close, connect
+from gateway.stream.leases import LeaseServer
+
+Limited = Callable[..., dict[str, Any]]
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+
+
+async def ask(gateway: Any, model: str = "chat", headers: dict[str, str] | None = None, **fields: Any) -> Any:
+    body = {"model": model, **CHAT, **fields}
+    return await gateway.client.post("/chat/completions", json=body, headers=headers or {})
+
+
+async def statuses(gateway: Any, n: int, **how: Any) -> list[int]:
+    return [(await ask(gateway, **how)).status_code for _ in range(n)]
+
+
+async def test_a_model_within_a_team_has_its_own_limit(start: Any, limited: Limited) -> None:
+    config = limited(team={"requests_per_day": 5, "models": {"chat": {"requests_per_day": 2}}})
+    config["models"]["other"] = config["models"]["chat"]
+    gateway = await start(config)
+    refused = (await statuses(gateway, 2), await ask(gateway))[1]
+    assert (refused.status_code, refused.json()["error"]["scope"]) == (429, "model team-search/chat")
+    assert await statuses(gateway, 4, model="other") == [200, 200, 200, 429], "the team's own limit holds, too"
+
+
+async def test_a_tag_of_a_request_has_its_own_limit(start: Any, limited: Limited) -> None:
+    limits = {"tags": {"project=alpha": {"requests_per_day": 1}}}
+    gateway = await start(limited(key=limits, tags={"keys": ["project"]}))
+    alpha, beta = {"x-gateway-tags": "project=alpha"}, {"x-gateway-tags": "project=beta"}
+    assert await statuses(gateway, 2, headers=alpha) == [200, 429]
+    assert await statuses(gateway, 3, headers=beta) == [200, 200, 200]
+    assert await statuses(gateway, 2) == [200, 200]
+
+
+async def test_each_end_user_has_a_budget_however_it_is_named(start: Any, limited: Limited) -> None:
+    """Calls that name nobody share one; the digest alone is in the answer."""
+    gateway = await start(limited(key={"per_user": {"requests_per_day": 2}}))
+    assert await statuses(gateway, 1, user="ada@example.org") == [200]
+    assert await statuses(gateway, 1, safety_identifier="ada@example.org") == [200]
+    refused = await ask(gateway, headers={"x-gateway-user": "ada@example.org"})
+    assert refused.status_code == 429
+    assert refused.json()["error"]["scope"].startswith("user key-tester/")
+    assert "ada" not in refused.text
+    assert await statuses(gateway, 3, user="bob") == [200, 200, 429]
+    assert await statuses(gateway, 3) == [200, 200, 429]
+
+
+async def test_a_users_budget_never_exceeds_its_keys(start: Any, limited: Limited) -> None:
+    gateway = await start(limited(key={"requests_per_day": 3, "per_user": {"requests_per_day": 2}}))
+    assert await statuses(gateway, 2, user="ada") == [200, 200]
+    assert await statuses(gateway, 2, user="bob") == [200, 429]
+
+
+async def test_above_the_most_users_share_one_budget(start: Any, limited: Limited) -> None:
+    gateway = await start(limited(key={"per_user": {"requests_per_day": 2}}, budgets={"most_users": 2}))
+    for user in ("a", "b"):
+        assert await statuses(gateway, 3, user=user) == [200, 200, 429]
+    assert [(await ask(gateway, user=user)).status_code for user in ("c", "d", "e")] == [200, 200, 429]
+
+
+async def test_a_user_who_comes_back_has_used_what_was_used(stream_url: str, stream_name: str) -> None:
+    """After a minute its lease is forgotten; then the stream server says what this worker had spent of it."""
+    client = connect(stream_url, StreamConfig())
+    server, book = LeaseServer(client, stream_name, "w1"), LeaseBook()
+    scope = LimitScope("user", "key-a/1234", (Limit("requests", 10, "month"),))
+    of = CallScopes((), users=(scope,))
+
+    async def exchange(lease: Lease) -> None:
+        reply = await server.exchange([lease.report(book.now())])
+        assert reply is not None
+        lease.accept(reply.grants[0], book.now())
+        book.reported(lease)
+
+    async def spend(n: int) -> Lease:
+        (lease,) = book.call_account(("a", "1234"), of, (scope,)).leases
+        for _ in range(n):
+            lease.wait(1, book.now())
+            await exchange(lease)
+            lease.free, lease.spent, lease.busy = lease.free - 1, lease.spent + 1, True
+        lease.used_at = book.now() - 100
+        for _ in range(3):  # what is free goes back
+            lease.busy = False
+            await exchange(lease)
+        return lease
+
+    first = await spend(4)
+    book.due(book.now() + 120, 2.0)
+    assert (book.leases, book.call_accounts) == ({}, {})
+    second = await spend(3)
+    assert second is not first
+    assert (second.spent, await server.spent([second.name])) == (7, {second.name: (7, 0)})
+    await close(client)
+
+
+async def test_two_gateways_share_the_budget_of_a_user(start: Any, limited: Limited) -> None:
+    config = limited(key={"per_user": {"requests_per_day": 4}})
+    gateways = [await start(config), await start(config)]
+    found = [(await ask(gateways[n % 2], user="ada")).status_code for n in range(6)]
+    assert sorted(found) == [200] * 4 + [429] * 2
+
+
+async def test_keys_without_a_limit_have_that_of_every_key(start: Any, limited: Limited) -> None:
+    gateway = await start(limited(budgets={"each_key": {"requests_per_day": 2}}))
+    assert await statuses(gateway, 3) == [200, 200, 429]
+    own = await start(
+        limited(key={"requests_per_day": 4}, budgets={"each_key": {"requests_per_day": 2, "usd_per_day": 9}})
+    )
+    figures = (await own.client.get("/key")).json()["limits"]
+    assert {each["limit"]: each["amount"] for each in figures} == {"requests_per_day": 4, "usd_per_day": 9}
+
+
+CHEAP = {"as_of": "2026-11-01", "models": {
+    "model-u0": {"input": 100.0, "output": 1000.0}, "model-u1": {"input": 1.0, "output": 10.0}}}  # fmt: skip
+
+
+def tiered(limited: Limited, upstream: FakeUpstream, second: FakeUpstream, usd: float, **limits: Any) -> dict[str, Any]:
+    config = limited(key={"usd_per_day": usd, **limits}, upstreams=(upstream, second), prices=CHEAP)
+    config["models"]["chat"]["fallback"][0]["on"] = ["budget"]
+    return config
+
+
+async def test_calls_go_on_at_the_cheap_target_when_money_is_short(
+    start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """The budget holds, and the metric says how many calls were moved."""
+    upstream.says("one two three")
+    second.says("one two three")
+    gateway = await start(tiered(limited, upstream, second, 0.1))
+    answers = [await ask(gateway) for _ in range(40)]
+    assert [answer.status_code for answer in answers] == [200] * 40
+    moved = [answer.headers.get("x-gateway-tier") == "budget" for answer in answers]
+    assert moved == sorted(moved), "once the budget is nearly used up, it stays so"
+    assert [answer.headers["x-gateway-upstream"] for answer in answers] == [f"u{int(each)}" for each in moved]
+    assert 0 < sum(moved) < 40
+    assert await gateway.metric("gateway_tier_down_total", alias="chat") == sum(moved)
+    limit = (await gateway.client.get("/key")).json()["limits"][0]
+    assert limit["spent"] <= 0.1
+
+
+async def test_a_budget_that_is_used_up_refuses_the_cheap_target_too(
+    start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    until = datetime.fromtimestamp(datetime.now(UTC).timestamp() + 9e4, UTC).isoformat()
+    gateway = await start(
+        tiered(limited, upstream, second, 1.0, carried={"usd_per_day": {"amount": 1.0, "until": until}})
+    )
+    assert (await ask(gateway)).json()["error"]["code"] == "insufficient_quota"
+
+
+async def test_other_failures_do_not_lead_to_a_fallback_for_budgets(
+    start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    upstream.answers(503, {})
+    gateway = await start(tiered(limited, upstream, second, 100.0))
+    assert (await ask(gateway)).status_code >= 500
+    assert second.received == []
+
+
+@pytest.mark.parametrize("limit", ["requests_per_day", "tokens_per_day"])
+async def test_only_money_moves_calls_down(
+    start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream, limit: str
+) -> None:
+    gateway = await start(tiered(limited, upstream, second, 100.0, **{limit: 1}))
+    assert (await ask(gateway)).status_code in (200, 429)
+    assert (await ask(gateway)).status_code == 429
