@@ -39,6 +39,8 @@ pytest_plugins = [
     "fixtures.experiment_reports",
     "fixtures.exports",
     "fixtures.html_reader",
+    "fixtures.litellm_database",
+    "fixtures.mail_server",
     "fixtures.memory",
     "fixtures.open_connections",
     "fixtures.open_files",

@@ -123,6 +123,8 @@ LADDERS = {
         ("calls",),
         ("usage",),
         ("keys",),
+        ("litellm",),
+        ("notices",),
         ("feedback",),
         ("runs",),
         ("labels",),

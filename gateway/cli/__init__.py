@@ -28,7 +28,6 @@ _OWN = (
     Verb("score", "gateway.consumer.cli:verbs", 90),
     Verb("fetch", "gateway.cli.installation:verbs", 150),
     Verb("migrate", "gateway.cli.installation:verbs", 160),
-    Verb("import", "gateway.cli.installation:verbs", 170),
     Verb("dashboards", "gateway.cli.installation:verbs", 180),
     Verb("alerts", "gateway.cli.installation:verbs", 181),
     Verb("deploy", "gateway.cli.installation:verbs", 182),

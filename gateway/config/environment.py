@@ -298,6 +298,18 @@ def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:
     return EvalsConfig(base_url=base_url, api_key=key or None)
 
 
+def litellm_salt_key(master_key: object) -> str:
+    """The key that LiteLLM encrypts its stored models with: $LITELLM_SALT_KEY, else its master key; "": unknown.
+
+    master_key: as its config has it, a text or `os.environ/NAME`.
+    """
+    if own := os.environ.get("LITELLM_SALT_KEY"):
+        return own
+    text = master_key if isinstance(master_key, str) else os.environ.get("LITELLM_MASTER_KEY", "")
+    name = text.removeprefix("os.environ/")
+    return text if name == text else os.environ.get(name, "")
+
+
 def debuggable() -> bool:
     """GATEWAY_DEBUGGABLE=1: debuggers and profilers of the same user may look into the process."""
     return os.environ.get("GATEWAY_DEBUGGABLE") == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -21,6 +22,7 @@ class AdminClient:
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
+        self._connected: httpx2.Client | None = None
         self._headers = {"authorization": f"Bearer {token}"}
 
     def call(
@@ -29,7 +31,7 @@ class AdminClient:
         """The JSON of the answer. path: below /admin/v1, as in "/keys". Raises AdminRefused, CannotRun."""
         params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         try:
-            with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as http:
+            with self._http() as http:
                 url = f"{self._url}/admin/v1{path}"
                 answer = http.request(method, url, params=params, json=body, headers=self._headers)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
@@ -47,6 +49,21 @@ class AdminClient:
         if answer.status_code >= 400:
             raise AdminRefused(_refusal(value, answer.status_code))
         return value
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keeps one connection for all calls within."""
+        with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as self._connected:
+            yield
+        self._connected = None
+
+    @contextmanager
+    def _http(self) -> Iterator[httpx2.Client]:
+        if self._connected is not None:
+            yield self._connected
+            return
+        with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as http:
+            yield http
 
     def all_of(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The rows of every page of a list."""

@@ -92,6 +92,8 @@ class Manifest:
     pages: tuple[ConsolePage, ...] = ()
     operations: tuple[AdminPaths, ...] = ()
     tasks: tuple[ConsumerTask, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Entries of functions that make a features.task.NoticeSource: what people are to be told."""
     check: str = ""
     """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "": the feature checks nothing."""
     extras: tuple[Extra, ...] = ()

@@ -82,6 +82,8 @@ class DirectoryPage:
     team: str | None = None
     organization: str | None = None
     name: str | None = None
+    digest: str | None = None
+    """SHA-256 of a secret of the key."""
     deleted: bool = False
     """Include deleted rows."""
 
@@ -140,6 +142,13 @@ def key_named(connection: Connection, name: str) -> DirectoryRow | None:
     return None if row is None else _row("key", row)
 
 
+def key_with_digest(connection: Connection, digest: str) -> DirectoryRow | None:
+    """The key that a secret opens or has opened, even one that has been deleted."""
+    query = select(keys).where(keys.c.digests.contains(digest, autoescape=True)).limit(1)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _row("key", row)
+
+
 def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
     """Lists rows by id, which for keys is the order in which they were made."""
     table = _TABLES[kind]
@@ -150,6 +159,8 @@ def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[D
         wanted = getattr(page, name)
         if wanted is not None and name in table.c:
             query = query.where(table.c[name] == wanted)
+    if page.digest is not None and kind == "key":
+        query = query.where(keys.c.digests.contains(page.digest, autoescape=True))
     return _rows(connection, kind, query)
 
 

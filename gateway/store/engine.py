@@ -48,6 +48,20 @@ _POSTGRES: dict[str, str | int] = {
 store.url win. The longest statements are those of retention and reports."""
 
 
+_PRISMA = (
+    "schema",
+    "connection_limit",
+    "pool_timeout",
+    "socket_timeout",
+    "pgbouncer",
+    "statement_cache_size",
+    "sslaccept",
+    "sslidentity",
+    "sslpassword",
+    "single_use_connections",
+)  # parameters of Prisma's URLs that libpq refuses
+
+
 class StoreUnavailable(CannotRun):
     """There is no readable store of this version at the URL; the message says what to do."""
 
@@ -123,6 +137,21 @@ def reader(url: str) -> Engine:
     except StoreUnavailable:
         engine.dispose()
         raise
+    return engine
+
+
+def other_reader(url: str, option: str) -> Engine:
+    """An engine that only reads another program's database on PostgreSQL. option: the name of the setting that has the
+    URL, for errors. Raises StoreUnavailable. What Prisma alone knows of a URL is left out."""
+    target = _url(url, option)
+    if target.get_backend_name() != "postgresql":
+        raise StoreUnavailable(f"{option}: expected postgresql://USER@HOST/DATABASE")
+    schema = target.query.get("schema")
+    target = target.difference_update_query(_PRISMA)
+    if isinstance(schema, str):
+        target = target.update_query_dict({"options": f"-c search_path={schema}"})
+    engine = _made(target)
+    event.listen(engine, "connect", _only_read)
     return engine
 
 
@@ -214,19 +243,19 @@ def without_password(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def _url(url: str) -> URL:
+def _url(url: str, option: str = "store.url") -> URL:
     """Raises StoreUnavailable for another kind of URL."""
     try:
         target = make_url(url)
     except ArgumentError:
         raise StoreUnavailable(
-            "store.url is not a URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+            f"{option} is not a URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         ) from None
     if target.drivername in ("postgresql", "postgres"):
         target = target.set(drivername="postgresql+psycopg")
     if target.drivername not in ("sqlite", "postgresql+psycopg"):
         raise StoreUnavailable(
-            f"store.url: {target.drivername} is not supported; expected sqlite:///FILE or postgresql://…"
+            f"{option}: {target.drivername} is not supported; expected sqlite:///FILE or postgresql://…"
         )
     return target
 

@@ -28,7 +28,7 @@ from gateway.features.calls.samples import InvalidDuration
 from gateway.features.keys.publisher import Publisher
 from gateway.features.keys.settings import (
     SETTINGS,
-    KeySettings,
+    NewKey,
     NewOrganization,
     NewTeam,
     Rotation,
@@ -54,6 +54,7 @@ from gateway.store.directory import (
     count_members,
     find_row,
     key_named,
+    key_with_digest,
     list_audit,
     list_rows,
     save_row,
@@ -136,15 +137,19 @@ async def read_usage_report(
 
 
 async def create_record(admin: Admin, actor: Actor, kind: Kind, body: Settings) -> Changed:
-    """Makes a key, a team or an organization. The result for a key has its secret, which cannot be read again."""
+    """Makes a key, a team or an organization. The result for a key has its secret, which cannot be read again, unless
+    its callers have one already."""
     actor.require("operator" if kind == "key" else "owner", f"make {kind}s")
     if kind != "key":
         model: type[NewTeam | NewOrganization] = NewTeam if kind == "team" else NewOrganization
         settings = checked(model, body)
         return await _create(admin, actor, record_of(settings.id, settings))
+    key, id = checked(NewKey, body), f"key_{new_id().replace('-', '')}"
+    if key.sha256 is not None:
+        actor.require("owner", "make a key from the SHA-256 of its secret")
+        return await _create(admin, actor, record_of(id, key, ((key.sha256, None),)))
     secret = _new_secret()
-    id, digests = f"key_{new_id().replace('-', '')}", ((_digest(secret), None),)
-    return replace(await _create(admin, actor, record_of(id, checked(KeySettings, body), digests)), secret=secret)
+    return replace(await _create(admin, actor, record_of(id, key, ((_digest(secret), None),))), secret=secret)
 
 
 async def change_record(admin: Admin, actor: Actor, kind: Kind, id: str, patch: Settings) -> Changed:
@@ -317,9 +322,23 @@ def _check_key(
             raise Conflict(f'name: there is a key "{new.name}" {where}; choose another name')
         if prefix := caller_prefix(new.name, admin.config().jwt):
             raise Conflict(f'name: callers with tokens have names that begin with "{prefix}"; choose another name')
+    if old is None:
+        _check_digest(connection, new, of_file)
     before = old.expires if isinstance(old, KeyRecord) else None
     if new.expires is not None and new.expires != before and new.expires <= admin.clock():
         raise _invalid(["expires: this time has passed; give a later one, or `disabled: true` to refuse the key"])
+
+
+def _check_digest(connection: Transaction, new: KeyRecord, of_file: Mapping[str, KeyRecord]) -> None:
+    """Refuses a secret that opens another key, or has opened one: what was revoked stays revoked."""
+    for digest, _ in new.digests:
+        same = [key for key in of_file.values() if any(digest == known for known, _ in key.digests)]
+        if same:
+            raise Conflict(f'sha256: the key "{same[0].name}" in gateway.yaml has this secret')
+        other = key_with_digest(connection, digest)
+        if other is not None:
+            state = "has" if other.deleted is None else "had, until it was revoked,"
+            raise Conflict(f"sha256: key {other.record.id} {state} this secret")
 
 
 def _check_parent(connection: Transaction, kind: Kind, id: str, of_file: list[str]) -> None:

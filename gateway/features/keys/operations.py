@@ -27,6 +27,7 @@ from gateway.features.keys import directory
 from gateway.features.keys.directory import Changed
 from gateway.features.keys.settings import (
     KeySettings,
+    NewKey,
     NewOrganization,
     NewTeam,
     OrganizationSettings,
@@ -42,13 +43,17 @@ DELETED = QueryParameter("deleted", {"type": "boolean", "default": False}, "List
 TEAM = QueryParameter("team", {"type": "string"}, "Only keys of this team.")
 ORGANIZATION = QueryParameter("organization", {"type": "string"}, "Only teams of this organization.")
 NAME = QueryParameter("name", {"type": "string"}, "Only the keys with this name.")
+SHA256 = QueryParameter("sha256", {"type": "string"}, "Only the key that the secret with this SHA-256 opens.")
 SUBJECT = QueryParameter("subject", {"type": "string"}, "Only changes of the key, team or organization with this id.")
 END_STREAMS = QueryParameter("end_streams", {"type": "boolean"}, "End its answers in flight. Default: as the key says.")
 _PUBLISHED: Schema = {
     "type": "boolean",
     "description": "Gateways can read it now, and do so within a second. false: the stream server does not answer.",
 }
-_SECRET: Schema = {"type": "string", "description": "Shown once, and stored nowhere."}
+_SECRET: Schema = {
+    "type": ["string", "null"],
+    "description": "Shown once, and stored nowhere. null: the key was made from the SHA-256 of a secret.",
+}
 
 
 def _of_kind(
@@ -56,7 +61,7 @@ def _of_kind(
 ) -> list[Operation]:
     path, a = f"/admin/v1/{kind}s", "an" if kind == "organization" else "a"
     one, changed, of = f"{path}/{{id}}", f"changed_{kind}", KindHandlers(kind)
-    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME,) if kind == "key" else ()))
+    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME, SHA256) if kind == "key" else ()))
     created = "key_with_secret" if kind == "key" else changed
     gone = "Revoke a key for good." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
     ending = (END_STREAMS,) if kind == "key" else ()
@@ -78,7 +83,8 @@ class KindHandlers:
     async def list(self, call: AdminCall) -> AdminAnswer:
         q, limit = call.query, limit_of(call.query)
         parents = (q.get("team"), q.get("organization"))
-        page = DirectoryPage(q.get("after", ""), limit + 1, *parents, q.get("name"), bool(flag_of(q, "deleted")))
+        digest, deleted = q.get("sha256"), bool(flag_of(q, "deleted"))
+        page = DirectoryPage(q.get("after", ""), limit + 1, *parents, q.get("name"), digest, deleted)
         rows = await call.admin.store.read(lambda c: list_rows(c, self.kind, page))
         following = rows[limit - 1].record.id if len(rows) > limit else None
         return AdminAnswer({"data": [view_of(row) for row in rows[:limit]], "next": following})
@@ -87,7 +93,9 @@ class KindHandlers:
         return AdminAnswer(view_of(await directory.get_record(call.admin, self.kind, call.path["id"])))
 
     async def create(self, call: AdminCall) -> AdminAnswer:
-        return _answer(await directory.create_record(call.admin, call.actor, self.kind, call.body), 201)
+        changed = await directory.create_record(call.admin, call.actor, self.kind, call.body)
+        secret = {"secret": changed.secret} if self.kind == "key" else {}
+        return AdminAnswer(changed.view() | secret, 201)
 
     async def change(self, call: AdminCall) -> AdminAnswer:
         return _answer(await directory.change_record(call.admin, call.actor, self.kind, call.path["id"], call.body))
@@ -161,7 +169,7 @@ def _audit_row() -> Schema:
 _KINDS: tuple[tuple[Kind, type[Any], type[Any], QueryParameter | None, Role], ...] = (
     ("organization", NewOrganization, OrganizationSettings, None, "owner"),
     ("team", NewTeam, TeamSettings, ORGANIZATION, "owner"),
-    ("key", KeySettings, KeySettings, TEAM, "operator"),
+    ("key", NewKey, KeySettings, TEAM, "operator"),
 )
 _ROTATE = "Give a key a new secret, which is shown once. The present ones open it until the overlap ends."
 _AUDIT = "The changes, newest first: who, when, what, before and after."

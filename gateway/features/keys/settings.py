@@ -14,7 +14,7 @@ from gateway.config.checks import validation_mistakes
 from gateway.config.derive import limit_settings
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
-from gateway.config.types import IpNetwork, Section
+from gateway.config.types import Digest, IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.traffic_class import RANKS, TrafficClass
@@ -84,6 +84,14 @@ class KeySettings(Section):
     """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
     traffic_class: Annotated[TrafficClass, Field(alias="class")] = "normal"
     """Order in which its calls are served where they have to wait: `interactive` before `normal` before `batch`."""
+
+
+class NewKey(KeySettings):
+    """A key, and a secret that its callers have already."""
+
+    sha256: Digest | None = None
+    """SHA-256 (hexadecimal) of a secret that callers keep, such as one that another gateway made; needs the role owner.
+    null: the key gets a new secret."""
 
 
 AnySettings = OrganizationSettings | TeamSettings | KeySettings

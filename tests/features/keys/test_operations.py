@@ -70,3 +70,54 @@ async def test_lists_are_narrowed_to_a_team_or_an_organization(console):
     teams = (await console.owner.get("/teams", params={"organization": "acme"})).json()["data"]
     assert [key["name"] for key in keys] == ["web"]
     assert [team["id"] for team in teams] == ["search"]
+
+
+DIGEST = "ab" * 32
+
+
+async def test_an_owner_makes_a_key_from_the_digest_of_a_secret(console):
+    body = {"name": "old", "sha256": DIGEST}
+    assert (await console.clients["operator"].post("/keys", json=body)).status_code == 403
+    made = await console.made("key", **body)
+    assert made["secret"] is None
+    assert DIGEST not in str(made)
+    found = (await console.owner.get("/keys", params={"sha256": DIGEST})).json()["data"]
+    assert [key["id"] for key in found] == [made["id"]]
+    assert (await console.owner.get("/keys", params={"sha256": "cd" * 32})).json()["data"] == []
+    audited = (await console.owner.get("/audit")).json()["data"]
+    assert [(row["action"], row["role"]) for row in audited] == [("create", "owner")]
+
+
+async def test_a_digest_opens_one_key_and_none_that_was_revoked(console):
+    made = await console.made("key", name="old", sha256=DIGEST)
+    again = await console.owner.post("/keys", json={"name": "other", "sha256": DIGEST})
+    assert (again.status_code, "has this secret" in again.text) == (409, True)
+    await console.owner.delete(f"/keys/{made['id']}")
+    revived = await console.owner.post("/keys", json={"name": "old", "sha256": DIGEST})
+    assert (revived.status_code, "until it was revoked" in revived.text) == (409, True)
+    static = await console.owner.post("/keys", json={"name": "other", "sha256": "a" * 64})
+    assert (static.status_code, "gateway.yaml" in static.text) == (409, True)
+    for wrong in ("abc", "AB" * 32, ""):
+        assert (await console.owner.post("/keys", json={"name": "x", "sha256": wrong})).status_code == 400
+
+
+async def test_limits_of_models_tags_users_and_what_is_carried_are_kept(console):
+    limits = {
+        "usd_per_month": 50, "carried": {"usd_per_month": {"amount": 12.5, "until": "2027-01-01T01:00:00+01:00"}},
+        "models": {"chat": {"usd_per_month": 5}}, "tags": {"project=a": {"requests_per_day": 3}},
+        "per_user": {"tokens_per_day": 100}, "soft": {"usd_per_week": 9},
+    }  # fmt: skip
+    made = await console.made("key", name="web", limits=limits)
+    limits["carried"]["usd_per_month"]["until"] = "2027-01-01T00:00:00Z"
+    assert made["limits"] == limits
+    path = f"/keys/{made['id']}"
+    changed = await console.owner.patch(path, json={"limits": {"carried": None, "models": {"chat": None}}})
+    assert {*changed.json()["limits"]} == {"usd_per_month", "tags", "per_user", "soft"}
+    for wrong in (
+        {"carried": {"usd_per_mont": {"amount": 1, "until": "2027-01-01T00:00:00Z"}}},
+        {"carried": {"usd_per_day": {"amount": 1, "until": "2027-01-01T00:00:00"}}},
+        {"carried": {"usd_per_day": {"amount": -1, "until": "2027-01-01T00:00:00Z"}}},
+        {"per_user": {"concurrency": 3}}, {"tags": {"no tag": {}}}, {"soft": {"usd_per_minute": 1}},
+    ):  # fmt: skip
+        refused = await console.owner.patch(path, json={"limits": wrong})
+        assert (refused.status_code, "limits" in refused.text) == (400, True), wrong

@@ -1,0 +1,159 @@
+"""Sends stored deliveries: by the one consumer that holds the lease, repeated until they are accepted, given up after a
+day, and no more of them in an hour than a receiver wants.
+
+A receiver sees each message once; if a consumer dies between an answer and the note of it, twice with the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.features.notices.receivers import GONE
+from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since
+from gateway.store.engine import Transaction
+from gateway.store.plans import hold_lease, release_lease
+from gateway.store.store import Store, StoreDown
+
+log = logging.getLogger(__name__)
+
+RETRY_S = (5.0, 60.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
+"""Seconds to wait after each failure; after one more, the delivery is dead."""
+HOUR_S = 3_600.0
+_EVERY_S = 1.0
+_KEEP_S = 90.0  # a lease outlives the slowest receiver
+_AT_ONCE = 20
+_MOMENT_S = 1e-4
+_GATHERED = 500  # deliveries that one message may gather
+
+
+class DeliveryReceiver(Protocol):
+    """Whoever gets deliveries."""
+
+    @property
+    def per_hour(self) -> int | None:
+        """Messages in 60 minutes, above which several deliveries become one message; None: each is one of its own."""
+
+    async def send(self, id: str, deliveries: Sequence[WebhookDelivery], at: float) -> str | None:
+        """One attempt. Returns None if it was accepted, else what went wrong, without a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OutgoingMessage:
+    receiver: str
+    deliveries: tuple[WebhookDelivery, ...]
+
+    @property
+    def id(self) -> str:
+        """The same for the same deliveries."""
+        if len(self.deliveries) == 1:
+            return self.deliveries[0].event
+        return "several-" + hashlib.sha256("\n".join(each.event for each in self.deliveries).encode()).hexdigest()[:32]
+
+
+class DeliverySender:
+    """The deliveries to some receivers."""
+
+    def __init__(
+        self,
+        store: Store,
+        receivers: Mapping[str, DeliveryReceiver],
+        lease: str,
+        name: str,
+        clock: Callable[[], float],
+    ) -> None:
+        """receivers: by the name in the store. lease: its name. name: of this consumer. clock: Unix seconds."""
+        self._store, self._receivers, self._lease, self._name = store, receivers, lease, name
+        self._clock = clock
+        self._failure_logged = False
+
+    async def repeat(self, look: Callable[[], Awaitable[object]], every_s: float = _EVERY_S) -> None:
+        """Runs `look` until cancelled."""
+        try:
+            while True:
+                await self._survive(look)
+                await asyncio.sleep(every_s)
+        finally:
+            await self._release()
+
+    async def _survive(self, look: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await look()
+            self._failure_logged = False
+        except StoreDown:
+            return  # the reader of the stream logs it
+        except Exception:  # what breaks one delivery must not end all
+            if not self._failure_logged:
+                log.exception("%s: a look failed; retrying", self._lease, extra={"retry_in_s": _EVERY_S})
+            self._failure_logged = True
+
+    async def _release(self) -> None:
+        try:
+            await self._store.run(lambda connection: release_lease(connection, self._lease, self._name))
+        except StoreDown as error:
+            log.debug("the lease of %s ends by itself: %s", self._lease, error)
+
+    def holds_lease(self, connection: Transaction) -> bool:
+        """False: another consumer sends."""
+        return hold_lease(connection, self._lease, self._name, self._clock(), _KEEP_S)
+
+    async def send_due(self) -> int:
+        """Tries what is due. Returns how many deliveries were tried."""
+        messages = await self._store.run(self._messages)
+        await asyncio.gather(*(self._deliver(each, nth) for nth, each in enumerate(messages)))
+        return sum(len(each.deliveries) for each in messages)
+
+    def _messages(self, connection: Transaction) -> list[_OutgoingMessage]:
+        now, found = self._clock(), list[_OutgoingMessage]()
+        for name, receiver in self._receivers.items():
+            most = _AT_ONCE if receiver.per_hour is None else _GATHERED
+            due = due_deliveries(connection, [name], now, most)
+            if due and receiver.per_hour is not None:
+                room = receiver.per_hour - sent_since(connection, name, now - HOUR_S)
+                found += _gathered(name, due, room)
+            else:
+                found += [_OutgoingMessage(name, (each,)) for each in due]
+        return found
+
+    async def _deliver(self, message: _OutgoingMessage, nth: int) -> None:
+        """nth: of those that are sent at once. Each ends at a time of its own, by which messages are counted."""
+        error = await self._receivers[message.receiver].send(message.id, message.deliveries, self._clock())
+        now = self._clock() + nth * _MOMENT_S
+        ended = [_ended(each, error, now) for each in message.deliveries]
+        if error is not None:
+            _log_failure(message, ended[0])
+        await self._store.run(lambda connection: save_deliveries(connection, ended))
+
+
+def _gathered(name: str, due: Sequence[WebhookDelivery], room: int) -> Iterator[_OutgoingMessage]:
+    """One message for each delivery as long as there is room; the last one takes all that are left. Without room, they
+    wait."""
+    room = min(room, _AT_ONCE)
+    if room <= 0:
+        return
+    alone = due if len(due) <= room else due[: room - 1]
+    yield from (_OutgoingMessage(name, (each,)) for each in alone)
+    if len(alone) < len(due):
+        yield _OutgoingMessage(name, tuple(due[len(alone) :]))
+
+
+def _ended(delivery: WebhookDelivery, error: str | None, now: float) -> WebhookDelivery:
+    attempts = delivery.attempts + 1
+    if error is None:
+        return replace(delivery, state="delivered", attempts=attempts, ended=now, error=None)
+    if attempts > len(RETRY_S) or error == GONE:
+        return replace(delivery, state="dead", attempts=attempts, ended=now, error=error)
+    return replace(delivery, attempts=attempts, due=now + RETRY_S[attempts - 1], error=error)
+
+
+def _log_failure(message: _OutgoingMessage, ended: WebhookDelivery) -> None:
+    what = f"webhook={ended.webhook} event={message.id} attempts={ended.attempts}"
+    if ended.state == "dead":
+        log.error("webhook given up: %s error=%s", what, ended.error)
+    else:
+        wait_s = RETRY_S[ended.attempts - 1]
+        log.warning("webhook failed; retrying: %s retry_in_s=%g error=%s", what, wait_s, ended.error)

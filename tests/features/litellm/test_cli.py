@@ -1,0 +1,101 @@
+"""`gateway import litellm --database-url`: what it prints, and that nothing is written unless it is asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.litellm_database import LiteLLM, digest_of
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.console.client import AdminClient
+from gateway.core.errors import CannotRun
+from gateway.features.litellm.apply import ImportStep, ImportTarget
+from gateway.features.litellm.cli import _summed
+from gateway.features.litellm.plan import ImportPlan, PlannedRecord
+
+CONFIG = "model_list: [{model_name: chat, litellm_params: {model: openai/gpt-x}}]\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The path of a LiteLLM config."""
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def a_key(litellm: LiteLLM, n: int = 1, **row: Any) -> None:
+    litellm.add("LiteLLM_VerificationToken", **{"token": digest_of(n), "key_alias": f"web{n}", "models": [], **row})
+
+
+def test_without_a_console_it_says_what_it_would_do(
+    config: Path, litellm: LiteLLM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a_key(litellm, policies=["guard"])
+    found = CliRunner().invoke(app, ["import", "litellm", str(config), "--database-url", litellm.url])
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout.startswith("# Translated from config.yaml")
+    assert "left out  keys[web1].policies: no guardrails here" in found.stderr
+    assert "organizations: 0; teams: 0; keys: 1" in found.stderr
+    assert "nothing was written; --apply writes it" in found.stderr
+
+
+def test_apply_without_a_database_is_a_usage_error(config: Path) -> None:
+    assert CliRunner().invoke(app, ["import", "litellm", str(config), "--apply"]).exit_code == 2
+
+
+def test_a_database_of_another_version_writes_nothing(config: Path, litellm: LiteLLM, managed: Any) -> None:
+    a_key(litellm)
+    litellm.run("DELETE FROM _prisma_migrations WHERE migration_name LIKE '2026%%'")
+    found = managed("import", "litellm", str(config), "--database-url", litellm.url, "--apply")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "the newest migration of the database is 2025" in found.stderr
+    assert "web1" not in managed("keys", "list").stdout
+
+
+def test_a_record_that_is_refused_ends_the_import_and_the_next_goes_on(
+    config: Path, litellm: LiteLLM, managed: Any
+) -> None:
+    """The console serves no model `gone`, though LiteLLM's file does."""
+    text = CONFIG.replace("]\n", ", {model_name: gone, litellm_params: {model: openai/y}}]\n")
+    config.write_text(text)
+    a_key(litellm, 1)
+    a_key(litellm, 2, models=["gone"])
+    a_key(litellm, 3)
+    order = sorted((1, 2, 3), key=digest_of)
+    words = ("import", "litellm", str(config), "--database-url", litellm.url, "--apply")
+    refused = managed(*words)
+    assert refused.returncode == 1
+    assert 'key web2: models[0]: no model "gone"' in refused.stderr
+    assert f"{order.index(2)} of 3 records are done" in refused.stderr
+    litellm.run('UPDATE "LiteLLM_VerificationToken" SET models = %s WHERE token = %s', ["chat"], digest_of(2))
+    done = managed(*words)
+    assert done.returncode == 0, done.stderr
+    assert managed(*words).stdout == "organizations: none; teams: none; keys: 3 there already\n"
+    managed("keys", "create", "mine")
+    a_key(litellm, 4, key_alias="mine")
+    taken = managed(*words)
+    assert 'there is another key "mine" already' in taken.stderr
+
+
+def test_the_summary_counts_by_kind_and_step() -> None:
+    steps = [ImportStep(PlannedRecord("key", str(n), {}), "make" if n else "keep") for n in range(3)]
+    assert _summed(steps) == "organizations: none; teams: none; keys: 2 new, 1 there already"
+
+
+def test_a_console_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotRun, match="cannot be reached"):
+        ImportTarget(AdminClient("http://127.0.0.1:9", "t")).steps(ImportPlan())
+
+
+def test_the_day_of_an_import_is_read_in_utc(config: Path, litellm: LiteLLM, managed: Any) -> None:
+    """`expires` lies in the database without a zone."""
+    a_key(litellm, 7, expires=datetime(2099, 1, 1, tzinfo=UTC).replace(tzinfo=None))
+    done = managed("import", "litellm", str(config), "--database-url", litellm.url, "--apply")
+    assert done.returncode == 0, done.stderr
+    assert '"expires": "2099-01-01T00:00:00.000+00:00"' in managed("keys", "show", "web7", "--json").stdout

@@ -1,0 +1,174 @@
+"""LiteLLM's rows become bodies of the admin API, and every setting without an equal becomes a line."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.features.keys.settings import NewKey, NewOrganization, NewTeam, checked
+from gateway.features.litellm.plan import ImportPlan, KnownModels, plan_of
+from gateway.features.litellm.rows import KNOWN, LiteLLMDatabase
+
+pytestmark = pytest.mark.quick
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+MODELS = KnownModels(("chat", "small", "openai/*"), {"beta": ["small"]})
+DIGEST = "ab" * 32
+
+
+def row(kind: str, **values: Any) -> dict[str, Any]:
+    """A row with nothing set but these."""
+    lists = {"models": [], "spend": 0.0, "blocked": False, "metadata": {}}
+    return {name: lists.get(name) for name in KNOWN["tables"][kind]["columns"]} | values
+
+
+def a_key(**values: Any) -> dict[str, Any]:
+    return row("keys", **{"token": DIGEST, "key_alias": "web", **values})
+
+
+def a_team(**values: Any) -> dict[str, Any]:
+    return row("teams", **{"team_id": "t-1", "team_alias": "Search", **values})
+
+
+def planned(**tables: list[dict[str, Any]]) -> ImportPlan:
+    empty: dict[str, Any] = {each.name: [] for each in fields(LiteLLMDatabase)}
+    plan = plan_of(LiteLLMDatabase(**(empty | tables)), MODELS, NOW)
+    for record in plan.records:
+        checked({"key": NewKey, "team": NewTeam, "organization": NewOrganization}[record.kind], record.body)
+    return plan
+
+
+def body(plan: ImportPlan, kind: str = "key") -> dict[str, Any]:
+    (found,) = plan.of(kind)  # type: ignore[arg-type]
+    return dict(found.body)
+
+
+def lines(plan: ImportPlan) -> str:
+    return "\n".join(map(str, plan.notes))
+
+
+def test_a_key_keeps_its_digest_team_limits_tags_and_end() -> None:
+    plan = planned(
+        organizations=[row("organizations", organization_id="o", organization_alias="ACME Inc.", budget_id="b")],
+        budgets=[row("budgets", budget_id="b", max_budget=5e3, soft_budget=4e3, budget_duration="30d")],
+        teams=[a_team(organization_id="o", models=["chat"], tpm_limit=9000)],
+        keys=[a_key(team_id="t-1", rpm_limit=6, expires=datetime(2027, 1, 1), metadata={"tags": ["a", "b c"]})],
+    )
+    assert body(plan) == {
+        "name": "web", "sha256": DIGEST, "team": "Search", "limits": {"requests_per_minute": 6}, "tags": ["a"],
+        "expires": "2027-01-01T00:00:00Z",
+    }  # fmt: skip
+    assert body(plan, "team") == {
+        "id": "Search", "organization": "ACME-Inc", "models": ["chat"], "limits": {"tokens_per_minute": 9000},
+    }  # fmt: skip
+    limits = {"usd_per_month": 5e3, "soft": {"usd_per_month": 4e3}}
+    assert body(plan, "organization") == {"id": "ACME-Inc", "limits": limits}
+    assert lines(plan) == ("left out  keys[web].metadata.tags: 'b c': a tag has no spaces, quotes or braces")
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ([], None),
+        (["all-team-models"], None),
+        (["chat", "all-proxy-models"], None),
+        (["chat", "beta", "openai/gpt-x"], ["chat", "small", "openai/gpt-x"]),
+        (["no-default-models"], []),
+        (["gone"], []),
+    ],
+)
+def test_allowed_models_are_those_that_are_served_and_never_more(models: list[str], expected: Any) -> None:
+    plan = planned(keys=[a_key(models=models)])
+    assert body(plan).get("models") == expected
+    assert ('left out  keys[web].models: "gone" is no model' in lines(plan)) is ("gone" in models)
+
+
+def test_names_that_collide_are_told_apart_by_a_part_of_their_ids() -> None:
+    plan = planned(
+        teams=[a_team(team_id="aaaa-1"), a_team(team_id="bbbb-2"), a_team(team_id="cccc-3", team_alias=None)],
+        keys=[
+            a_key(),
+            a_key(token="cd" * 32),
+            a_key(token="ef" * 32, key_alias=None),
+            a_key(token="0" * 64, key_alias="open"),
+        ],
+    )
+    assert [team.name for team in plan.of("team")] == ["Search-aaaa1", "Search-bbbb2", "cccc-3"]
+    assert [key.name for key in plan.of("key")] == ["web-abababab", "web-cdcdcdcd", "litellm-efefefef", "open-00000000"]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"expires": NOW - timedelta(days=1)}, "it expired at 2026-11-28"),
+        ({"key_type": "management"}, "a key of type management"),
+        ({"team_id": "litellm-dashboard"}, "1 keys of sessions of LiteLLM's pages"),
+    ],
+)
+def test_keys_that_open_nothing_here_are_left_out(values: dict[str, Any], line: str) -> None:
+    plan = planned(keys=[a_key(**values)])
+    assert plan.records == []
+    assert line in lines(plan)
+
+
+def test_blocked_and_closed_records_are_disabled() -> None:
+    assert body(planned(keys=[a_key(blocked=True)]))["disabled"] is True
+    assert body(planned(keys=[a_key(max_budget=0.0)]))["disabled"] is True
+    assert body(planned(teams=[a_team(blocked=True)]), "team")["disabled"] is True
+
+
+def test_every_setting_without_an_equal_has_a_line() -> None:
+    for kind, make in (("keys", a_key), ("teams", a_team)):
+        for column, text in KNOWN["lost"][kind].items():
+            plan = planned(**{kind: [make(**{column: {"x": 1}})]})
+            assert f".{column}: {text}" in lines(plan), column
+    for name in KNOWN["lost"]["metadata"]:
+        assert f".metadata.{name}: " in lines(planned(keys=[a_key(metadata={name: {"chat": 1}})]))
+
+
+def test_limits_of_people_tags_and_projects_have_a_line_each() -> None:
+    plan = planned(
+        users=[row("users", user_id="ada", max_budget=5.0), row("users", user_id="bob")],
+        end_users=[row("end_users", user_id="customer", budget_id="b")],
+        tags=[row("tags", tag_name="cc", budget_id="b")],
+        members=[row("members", user_id="ada", team_id="t-1", budget_id="b")],
+        projects=[row("projects", project_id="p", budget_id="b")],
+        model_groups=[row("model_groups", model_access_group="beta", budget_id="b")],
+        old_keys=[row("old_keys", active_token_id=DIGEST, revoke_at=NOW + timedelta(days=1))],
+    )
+    found = [str(each).split(":")[0].removeprefix("left out  ") for each in plan.notes]
+    assert found == [
+        "users[ada]", "end_users[customer]", "tags[cc]", "members[t-1/ada]", "projects[p]", "model_groups[beta]",
+        "keys[abababab]",
+    ]  # fmt: skip
+
+
+def test_budgets_with_several_windows_carry_each_of_them() -> None:
+    resets = "2026-12-05T00:00:00+00:00"
+    windows = [{"budget_duration": "7d", "max_budget": 20.0, "reset_at": resets},
+               {"budget_duration": "24h", "max_budget": 4.0, "reset_at": "2026-11-29T12:00:00+00:00"}]  # fmt: skip
+    spent = [
+        row(
+            "windows",
+            entity_type="Key",
+            entity_id=DIGEST,
+            window_duration="7d",
+            window_start=datetime(2026, 11, 28),
+            spend=7.5,
+        ),
+        row(
+            "windows",
+            entity_type="Key",
+            entity_id=DIGEST,
+            window_duration="24h",
+            window_start=datetime(2026, 11, 1),
+            spend=3.0,
+        ),
+    ]
+    plan = planned(keys=[a_key(budget_limits=windows)], windows=spent)
+    assert body(plan)["limits"] == {
+        "usd_per_week": 20.0, "usd_per_day": 4.0,
+        "carried": {"usd_per_week": {"amount": 7.5, "until": "2026-12-05T00:00:00Z"}},
+    }  # fmt: skip
