@@ -16,7 +16,7 @@ OF_GATEWAY = (
     Extra("jwt", "PyJWT", ("jwt", "cryptography"), "jwt"),
     *(Extra(extra, module, (module,), "upstreams.*.auth.kind", kind) for kind, (module, extra) in EXTRAS.items()),
 )
-OF_CONSUMER = (_OTEL, _STORE)
+OF_CONSUMER = (_OTEL, _STORE, Extra("mail", "aiosmtplib", ("aiosmtplib",), "notify.targets.*.kind", "mail"))
 OF_CONSOLE = (Extra("oidc", "Authlib", ("authlib", "joserfc"), "admin.oidc"), _STORE)
 OF_ALL = (*OF_GATEWAY, *OF_CONSUMER, *OF_CONSOLE)
 

@@ -278,7 +278,11 @@ async def opened(
                 report=lambda: ConsumerReport(config=config.digest, config_refused=watch.refused if watch else ""),
             )
             tasks = await stack.enter_async_context(Tasks())
-            _start_tasks(tasks, of)
+            engine = context.experiments
+            sources = [load(entry) for feature in FEATURES for entry in feature.notices]
+            _start_tasks(
+                tasks, replace(of, figures=lambda: () if engine is None else engine.figures, notice_sources=sources)
+            )
             if context.predictor is not None:
                 job = training_job(config, store, built.single)
                 tasks.start(PredictorUpkeep(opened_store, context.predictor, job, name).run(), "predictor")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.config.config import Config
+from gateway.core.notice import Notice
+from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.registry import BuiltScorers
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.store import Store
 from gateway.stream import Corridor
+
+
+class NoticeSource(Protocol):
+    """Finds what people are to be told."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every consumer looks, and not only the one that sends."""
+
+    async def look(self, now: float) -> Sequence[Notice]:
+        """What is the case now; a cause that was found before is found again, under the same id. now: Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,9 @@ class TaskContext:
     threads: ScoringThreads
     name: str
     """Name of this consumer, unique among those that run: it holds leases."""
+    figures: Callable[[], Sequence[ExperimentFigures]] = tuple
+    """The newest figures of experiments; none, if another consumer computes them."""
+    notice_sources: Sequence[Callable[[TaskContext], NoticeSource]] = ()
 
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]

@@ -123,10 +123,11 @@ class HttpConnections:
         deadline_s: float,
         headers: Mapping[str, str] = _NOTHING,
         most_bytes: int = MOST_BYTES,
+        address: str | None = None,
     ) -> HttpReply:
-        """Raises Unreachable."""
+        """address: the IP address to connect to; None: the host name is looked up. Raises Unreachable."""
         began = time.perf_counter()  # and not the loop's time: uvloop, which others may bring, rounds it to 1 ms
-        async with self._response(method, url, content, headers, deadline_s) as response:
+        async with self._response(method, url, content, headers, deadline_s, address) as response:
             body = await _whole(response, most_bytes)
         return _reply(response, body, time.perf_counter() - began)
 
@@ -147,11 +148,20 @@ class HttpConnections:
 
     @asynccontextmanager
     async def _response(
-        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str], deadline_s: float
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        deadline_s: float,
+        address: str | None = None,
     ) -> AsyncIterator[httpx2.Response]:
         try:
             async with asyncio.timeout(deadline_s), self._session() as http:
                 request = http.build_request(method, url, content=content, headers=dict(headers))
+                if address is not None:
+                    request.extensions["sni_hostname"] = request.url.host  # and the name in the certificate
+                    request.url = request.url.copy_with(host=address)
                 response = await http.send(request, stream=True)
                 try:
                     yield response

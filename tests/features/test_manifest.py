@@ -52,7 +52,7 @@ def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
         assert isinstance(load(page.entry), Page)
     for found in feature.operations:
         assert isinstance(load(found.entry), AdminOperations)
-    for entry in (*(task.entry for task in feature.tasks), *filter(None, [feature.check])):
+    for entry in (*(task.entry for task in feature.tasks), *feature.notices, *filter(None, [feature.check])):
         assert callable(load(entry))
 
 

@@ -22,4 +22,5 @@ MANIFEST = Manifest(
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
     check="gateway.features.experiments.start_stop:config_findings",
     templates=True,
+    notices=("gateway.features.experiments.notice_source:VerdictNotices",),
 )

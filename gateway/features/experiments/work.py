@@ -553,6 +553,7 @@ def _figures(connection: Reading, found: Finding, look: SequenceStates) -> Exper
         rank=None if row is None else RANKS[row.state],
         by_segment=found.segments is not None,
         sentence=verdict_sentence(outcome_of(connection, found, look)).text if decided else "",
+        plan=found.stored_plan.hash,
     )
 
 

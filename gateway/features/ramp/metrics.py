@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
-from gateway.features.ramp.rows import count_deliveries, count_ramp_events, newest_ramp_records
+from gateway.features.notices.rows import count_deliveries
+from gateway.features.ramp.rows import count_ramp_events, newest_ramp_records
 from gateway.observability.eval_metrics import RampFigures
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading

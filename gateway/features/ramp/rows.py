@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from sqlalchemy import (
@@ -19,7 +19,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    update,
 )
 
 from gateway.core.exchange import CLIENT_ENDED, Target
@@ -27,7 +26,7 @@ from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.core.request_refusals import REFUSING_STATUSES
 from gateway.features.experiments.rows.served import is_own
 from gateway.store.engine import insert
-from gateway.store.tables import exchanges, ramp_events, scores, webhook_deliveries
+from gateway.store.tables import exchanges, ramp_events, scores
 
 
 def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
@@ -196,60 +195,6 @@ def ramp_units(
     rows = connection.execute(select(e.arm, *kinds, unit).where(*within).group_by(e.arm, *kinds))
     by_kind = [(r[0], (r[1], r[2], "stream" if r[3] else "plain", r[4]), int(r[5])) for r in rows]
     return {row[0]: int(row[1]) for row in totals}, by_kind
-
-
-DeliveryState = Literal["pending", "delivered", "dead"]
-_T = webhook_deliveries.c
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookDelivery:
-    """One event for one receiver. Times in Unix seconds."""
-
-    event: str
-    webhook: str
-    """The receiver's name in gateway.yaml."""
-    experiment: str
-    body: str
-    created: float
-    due: float
-    state: DeliveryState = "pending"
-    attempts: int = 0
-    ended: float | None = None
-    error: str | None = None
-
-
-def add_deliveries(connection: Connection, deliveries: Iterable[WebhookDelivery]) -> None:
-    """Adds those that are not there yet; one that is there stays as it is."""
-    for each in deliveries:
-        values = {name: getattr(each, name) for name in WebhookDelivery.__dataclass_fields__}
-        connection.execute(insert(connection.dialect, webhook_deliveries).values(values).on_conflict_do_nothing())
-
-
-def first_deliveries(connection: Connection) -> Mapping[str, float]:
-    """Unix time of each receiver's first delivery; receivers without one are left out."""
-    query = select(_T.webhook, func.min(_T.created)).group_by(_T.webhook)
-    return {webhook: float(created) for webhook, created in connection.execute(query)}
-
-
-def due_deliveries(connection: Connection, webhooks: Iterable[str], now: float, most: int) -> list[WebhookDelivery]:
-    """Deliveries to these receivers that are due, in the order in which they were made."""
-    query = select(webhook_deliveries).where(_T.state == "pending", _T.due <= now, _T.webhook.in_(sorted(webhooks)))
-    rows = connection.execute(query.order_by(_T.created, _T.event, _T.webhook).limit(most)).mappings()
-    return [WebhookDelivery(**row) for row in rows]
-
-
-def save_delivery(connection: Connection, delivery: WebhookDelivery) -> None:
-    """Stores the outcome of a pending delivery; an ended one is never changed."""
-    changed = {name: getattr(delivery, name) for name in ("state", "attempts", "due", "ended", "error")}
-    pending = (_T.event == delivery.event, _T.webhook == delivery.webhook, _T.state == "pending")
-    connection.execute(update(webhook_deliveries).where(*pending).values(changed))
-
-
-def count_deliveries(connection: Connection) -> Mapping[tuple[str, str], int]:
-    """Number of deliveries by receiver and state."""
-    query = select(_T.webhook, _T.state, func.count()).group_by(_T.webhook, _T.state)
-    return {(webhook, state): n for webhook, state, n in connection.execute(query)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,4 +7,5 @@ from gateway.features.manifest import Manifest
 MANIFEST = Manifest(
     name="retirement",
     check="gateway.features.retirement.notices:config_findings",
+    notices=("gateway.features.retirement.notice_source:RetirementNotices",),
 )

@@ -26,7 +26,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.learned_route import RETURNED as SHARED_NAME
 from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
-from gateway.features.ramp.rows import WebhookDelivery, add_deliveries
+from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
 from gateway.features.task import TaskContext
 from gateway.statistics.hybrid import guarded_half_width

@@ -18,4 +18,5 @@ MANIFEST = Manifest(
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
     check="gateway.features.status.room:config_findings",
     templates=True,
+    notices=("gateway.features.status.notice_source:ConfigNotices",),
 )

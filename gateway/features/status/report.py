@@ -19,6 +19,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
+from gateway.features.notices.rows import ReceiverTrouble, receivers_in_trouble
 from gateway.features.retirement.notices import RetirementNotice, notices
 from gateway.features.retirement.traffic import daily_calls
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
@@ -163,6 +164,8 @@ class Status:
     """Problems that need attention, one sentence each."""
     predictors: tuple[PredictorStatus, ...] = ()
     """The predictor of the config, once there is a model."""
+    receivers: tuple[ReceiverTrouble, ...] = ()
+    """Receivers of `webhooks` and `notify` that do not accept their messages."""
     retirements: tuple[RetirementNotice, ...] = ()
     """Models that their providers retire, the first day first: no problem yet."""
 
@@ -189,6 +192,7 @@ async def look(
     now = time.time() if now is None else now
     problems: list[str] = []
     stream, delivered, predictors, traffic = None, None, tuple[PredictorStatus, ...](), None
+    receivers: tuple[ReceiverTrouble, ...] = ()
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
@@ -201,14 +205,23 @@ async def look(
             with reading(around.store) as connection:
                 delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
                 traffic = daily_calls(connection, day_of(now))
+                receivers = tuple(receivers_in_trouble(connection, now - DAY_S))
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []
+    problems += map(_receiver_problem, receivers)
     for each in predictors:
         problems += [f"the predictor of {each.target} costs precision, so it is off"] if harmful(each.card) else []
         problems += each.alarms
     retiring = () if around.served is None else tuple(notices(around.served, traffic, day_of(now)))
-    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors, retiring)
+    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors, receivers, retiring)
+
+
+def _receiver_problem(receiver: ReceiverTrouble) -> str:
+    given_up = f"{receiver.dead} messages of the last 24 hours were given up" if receiver.dead else ""
+    waiting = f"{receiver.failing} are tried again" if receiver.failing else ""
+    said = ", ".join(filter(None, (given_up, waiting)))
+    return f"the receiver {receiver.webhook} does not accept its messages ({receiver.error}): {said}"
 
 
 def _read_predictors(connection: Reading, target: str | None) -> tuple[PredictorStatus, ...]:

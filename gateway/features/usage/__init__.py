@@ -9,4 +9,5 @@ MANIFEST = Manifest(
     verbs=(Verb("usage", "gateway.features.usage.cli:verbs", 50),),
     outputs=(JsonOutput("usage", admin="usage"),),
     operations=(AdminPaths("gateway.features.usage.operations:OPERATIONS", 30),),
+    notices=("gateway.features.usage.notice_source:BudgetNotices",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from gateway.features.ramp.rows import WebhookDelivery
+from gateway.features.notices.rows import WebhookDelivery
 from gateway.store.tables import webhook_deliveries
 
 

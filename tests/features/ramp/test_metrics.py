@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampEvent, advanced, rolled_back, started
+from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.ramp.metrics import ramp_figures
-from gateway.features.ramp.rows import WebhookDelivery, add_deliveries, add_ramp_events
+from gateway.features.ramp.rows import add_ramp_events
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, RampFigures
 from gateway.store.plans import save_plans
 

@@ -14,17 +14,19 @@ from gateway.core.exchange import Target
 from gateway.core.learned_route import route_target
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, advanced, started
 from gateway.features.experiments.rows.served import served_answers
-from gateway.features.ramp.rows import (
-    ArmInTime,
+from gateway.features.notices.rows import (
     WebhookDelivery,
     add_deliveries,
-    add_ramp_events,
-    caller_failures,
     count_deliveries,
     due_deliveries,
-    exposure_of,
     first_deliveries,
     save_delivery,
+)
+from gateway.features.ramp.rows import (
+    ArmInTime,
+    add_ramp_events,
+    caller_failures,
+    exposure_of,
     stored_ramp_events,
     unit_failures,
 )

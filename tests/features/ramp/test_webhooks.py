@@ -12,8 +12,11 @@ import pytest
 
 from gateway.config.webhook import WebhookConfig
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, rolled_back, started
-from gateway.features.ramp.rows import WebhookDelivery, add_ramp_events
-from gateway.features.ramp.webhooks import RETRY_S, WebhookSender, signature
+from gateway.features.notices.receivers import signature
+from gateway.features.notices.rows import WebhookDelivery
+from gateway.features.notices.sender import RETRY_S
+from gateway.features.ramp.rows import add_ramp_events
+from gateway.features.ramp.webhooks import WebhookSender
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.store import Store
 from tests.features.ramp.deliveries import deliveries_of

@@ -1,0 +1,34 @@
+"""Notices of verdicts: one for each candidate of a plan, and each verdict that it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core.notice import Notice, Severity
+from gateway.features.task import TaskContext
+from gateway.observability.eval_metrics import ExperimentFigures
+
+_WORDS = {"ship": "ship it", "reject": "reject it", "ship_except": "ship it except for some segments"}
+
+
+class VerdictNotices:
+    """The verdicts of the figures that this consumer shows. The one that computes them may be another than the one that
+    sends, so every consumer looks."""
+
+    everywhere = True
+
+    def __init__(self, context: TaskContext) -> None:
+        self._figures = context.figures
+
+    async def look(self, now: float) -> Sequence[Notice]:
+        return [_notice(each, now) for each in self._figures() if each.verdict != "hold"]
+
+
+def _notice(found: ExperimentFigures, now: float) -> Notice:
+    severity: Severity = "warning" if found.verdict == "reject" else "info"
+    title = f"experiment {found.experiment}: {_WORDS.get(found.verdict, found.verdict)}"
+    text = f"{found.candidate}: {found.sentence or f'verdict {found.verdict} after {found.pairs} pairs'}"
+    data = {"experiment": found.experiment, "candidate": found.candidate, "verdict": found.verdict}
+    id = f"verdict:{found.plan}:{found.candidate}:{found.verdict}"
+    path = f"/console/experiments/{found.experiment}"
+    return Notice(id, "verdict", title, text, now, path, severity, data | {"pairs": found.pairs})

@@ -1,0 +1,35 @@
+"""Notices of each transition of a ramp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core.notice import Notice, Severity
+from gateway.core.ramp import RampEvent
+from gateway.features.ramp.rows import ramp_events_since
+from gateway.features.task import TaskContext
+
+_NEW_S = 3_600.0
+_BACK = ("rolled_back", "stopped", "paused")
+
+
+class RampNotices:
+    """The transitions of the last hour, which a consumer that was away for less has not missed."""
+
+    everywhere = False
+
+    def __init__(self, context: TaskContext) -> None:
+        self._store = context.store
+
+    async def look(self, now: float) -> Sequence[Notice]:
+        events = await self._store.look(lambda connection: ramp_events_since(connection, now - _NEW_S))
+        return [_notice(event) for event in events]
+
+
+def _notice(event: RampEvent) -> Notice:
+    record = event.record
+    severity: Severity = "warning" if event.kind in _BACK else "info"
+    title = f"ramp of {record.experiment}: {event.kind.replace('_', ' ')}"
+    data = {"experiment": record.experiment, "kind": event.kind, "state": record.state, "step": record.step}
+    path = f"/console/experiments/{record.experiment}"
+    return Notice(f"ramp:{event.id}", "ramp", title, f"{record.reason} ({record.by})", record.at, path, severity, data)

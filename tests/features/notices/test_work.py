@@ -1,0 +1,213 @@
+"""What the sources find reaches people once for each cause, repeated after failures, gathered where it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.notify import NotifyTarget
+from gateway.core.errors import StreamDown
+from gateway.core.notice import Notice, Subject
+from gateway.features.notices.receivers import receiver_of
+from gateway.features.notices.rows import count_deliveries, receivers_in_trouble
+from gateway.features.notices.sender import RETRY_S
+from gateway.features.notices.work import DOWN_S, FIND_S, KEEP_S, NoticeSender, NotifyReceiver
+from gateway.scoring.http_client import HttpConnections
+from gateway.store.store import Store, StoreDown
+from gateway.stream import Corridor
+
+
+def a_notice(n: int = 0, subject: Subject = "budget") -> Notice:
+    return Notice(f"cause-{n}", subject, f"title {n}", f"text {n}", 1000.0)
+
+
+@dataclass
+class Source:
+    """Finds what a test says."""
+
+    notices: list[Notice] = field(default_factory=list)
+    everywhere: bool = False
+    down: bool = False
+    looks: int = 0
+
+    async def look(self, now: float) -> Sequence[Notice]:
+        self.looks += 1
+        if self.down:
+            raise StreamDown("the stream server is away")
+        return self.notices
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class BrokenStore:
+    """A store that cannot be reached."""
+
+    async def run(self, work: Any) -> Any:
+        raise StoreDown("store: OperationalError: connection refused")
+
+    look = run
+
+
+Sending = Callable[..., NoticeSender]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that the test sets."""
+    return Clock()
+
+
+@pytest.fixture
+def source() -> Source:
+    """A source of notices, empty at first."""
+    return Source()
+
+
+@pytest.fixture
+async def told(place_store: Any, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
+    async with Store(place_store(tmp_path / "gateway.db")) as store:
+        yield store
+
+
+@pytest.fixture
+async def sending(
+    told: Store, receiver: Any, clock: Clock, source: Source, stream_url: str, stream_name: str
+) -> AsyncIterator[Sending]:
+    """Makes senders to one receiver of Slack's form."""
+    corridor = Corridor(stream_url, stream_name)
+    async with HttpConnections() as connections:
+
+        def make(name: str = "c1", store: Any = told, more: Sequence[Source] = (), **fields: Any) -> NoticeSender:
+            target = NotifyTarget(**{"kind": "slack", "url": receiver.url, **fields})
+            receivers = {"ops": NotifyReceiver(target, receiver_of(target, connections, ""))}
+            return NoticeSender(store, corridor.state, [*more, source], receivers, name, clock)
+
+        yield make
+    await corridor.aclose()
+
+
+def texts(receiver: Any) -> list[str]:
+    return [each.body["text"] for each in receiver.got]
+
+
+async def test_one_cause_is_one_message_whoever_finds_it(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    source.notices, source.everywhere = [a_notice()], True
+    one, other = sending("c1"), sending("c2")
+    for _ in range(3):
+        await asyncio.gather(one.look(), other.look())
+        clock.now += FIND_S
+    assert len(receiver.got) == 1
+    clock.now += 100  # the first one is dead
+    source.notices.append(a_notice(1))
+    await other.look()
+    assert len(receiver.got) == 2
+
+
+async def test_a_receiver_gets_the_subjects_it_wants(sending: Sending, source: Source, receiver: Any) -> None:
+    source.notices = [a_notice(0, "budget"), a_notice(1, "ramp"), a_notice(2, "verdict")]
+    await sending(on=("ramp", "verdict")).look()
+    assert sorted(text.split("\n")[1] for text in texts(receiver)) == ["text 1", "text 2"]
+
+
+async def test_failures_are_repeated_within_a_bound_and_then_visible(
+    sending: Sending, source: Source, receiver: Any, clock: Clock, told: Store
+) -> None:
+    """A target that is down, slow or redirects: a dead letter in the end, which `gateway status` reports."""
+    source.notices = [a_notice()]
+    receiver.answers = [500, 301, 404] + [503] * 99
+    sender = sending()
+    for n, wait_s in enumerate((*RETRY_S, 1e6)):
+        await sender.look()
+        (trouble,) = await told.look(lambda c: receivers_in_trouble(c, 0.0))
+        assert (trouble.dead, trouble.failing) == ((0, 1) if n < len(RETRY_S) else (1, 0))
+        clock.now += wait_s
+    await sender.look()
+    assert len(receiver.got) == len(RETRY_S) + 1
+    (trouble,) = await told.look(lambda c: receivers_in_trouble(c, 0.0))
+    assert (trouble.webhook, trouble.error) == ("notify ops", "HTTP 503")
+
+
+async def test_what_exceeds_the_rate_is_gathered_and_nothing_is_lost(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    source.notices = [a_notice(n) for n in range(100)]
+    sender = sending(per_hour=4)
+    for _ in range(10):
+        await sender.look()
+        clock.now += FIND_S
+    assert len(receiver.got) == 4
+    assert texts(receiver)[3].count("title") == 20
+    assert texts(receiver)[3].endswith("and 77 more")
+    source.notices = [a_notice(n) for n in range(100, 103)]
+    await sender.look()
+    assert len(receiver.got) == 4, "the hour is not over"
+    clock.now += 3600
+    await sender.look()
+    assert len(receiver.got) == 7
+
+
+async def test_messages_are_kept_longer_than_a_window(
+    sending: Sending, source: Source, receiver: Any, clock: Clock, told: Store
+) -> None:
+    source.notices = [a_notice()]
+    sender = sending()
+    await sender.look()
+    clock.now += 31 * 86_400
+    await sender.look()
+    assert len(receiver.got) == 1, "the same cause a month later is not said again"
+    source.notices = []
+    clock.now += KEEP_S
+    await sender.look()
+    assert await told.look(count_deliveries) == {}
+
+
+async def test_an_unreachable_store_is_told_once_by_one_consumer(sending: Sending, receiver: Any, clock: Clock) -> None:
+    consumers = [sending(f"c{n}", BrokenStore()) for n in range(3)]
+    for _ in range(4):
+        for each in consumers:
+            with pytest.raises(StoreDown):
+                await each.look()
+        clock.now += DOWN_S / 2
+    (text,) = texts(receiver)
+    assert "the store is unreachable" in text
+    assert "connection refused" in text
+
+
+async def test_an_unreachable_stream_server_is_told_once(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    source.down = True
+    sender = sending()
+    for _ in range(5):
+        await sender.look()
+        clock.now += FIND_S
+    (text,) = texts(receiver)
+    assert "the stream server is unreachable" in text
+    source.down = False
+    await sender.look()
+    clock.now += FIND_S
+    source.down = True
+    for _ in range(3):
+        await sender.look()
+        clock.now += FIND_S
+    assert len(receiver.got) == 2, "another outage is another cause"
+
+
+async def test_sources_that_work_are_heard_while_others_fail(receiver: Any, sending: Sending, source: Source) -> None:
+    source.notices = [replace(a_notice(), subject="config")]
+    await sending(more=[Source(down=True)]).look()
+    assert len(receiver.got) == 1

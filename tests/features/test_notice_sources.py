@@ -1,0 +1,123 @@
+"""Each source finds its causes in a real store and on a real stream server, under ids that stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config.config import Config
+from gateway.config.loading import parse
+from gateway.core.limits import LimitScope, counter_name, limits_of
+from gateway.core.ramp import RampChange, RampEvent, rolled_back, started
+from gateway.features.experiments.notice_source import VerdictNotices
+from gateway.features.ramp.notice_source import RampNotices
+from gateway.features.ramp.rows import add_ramp_events
+from gateway.features.retirement.notice_source import RetirementNotices
+from gateway.features.status.notice_source import ConfigNotices
+from gateway.features.task import TaskContext
+from gateway.features.usage.notice_source import BudgetNotices
+from gateway.observability.eval_metrics import ExperimentFigures
+from gateway.scoring.registry import BuiltScorers
+from gateway.store.store import Store
+from gateway.stream import Corridor
+from gateway.stream.leases import LeaseReport, LeaseServer
+
+Context = Callable[..., TaskContext]
+NOW = datetime.now(UTC).timestamp()
+
+
+def a_config(**sections: Any) -> Config:
+    text = yaml.safe_dump({
+        "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
+        "models": {"chat": {"targets": [{"upstream": "local", "model": "m"}]}},
+        **sections,
+    })  # fmt: skip
+    return parse(text)
+
+
+@pytest.fixture
+async def store(place_store: Any, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
+    async with Store(place_store(tmp_path / "gateway.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def context(store: Store, stream_url: str, stream_name: str) -> AsyncIterator[Context]:
+    """Makes the context of a consumer's task."""
+    corridor, absent = Corridor(stream_url, stream_name), Any
+    yield lambda config=None, **more: TaskContext(
+        config or a_config(), store, corridor, absent, BuiltScorers({}, {}), absent, "c1", **more
+    )
+    await corridor.aclose()
+
+
+async def test_budgets_are_those_that_gateways_count(context: Context, stream_name: str) -> None:
+    limits = {"usd_per_month": 100, "requests_per_minute": 5, "soft": {"usd_per_month": 1}}
+    of = context(a_config(teams={"search": {"limits": limits}}))
+    scope = LimitScope("team", "search", limits_of(limits))
+    name = counter_name(scope, scope.limits[1], NOW)
+    assert "usd_per_month" in name
+    server = LeaseServer(of.corridor.client, stream_name, "w1")
+    ends_ms, units = round((NOW + 100) * 1000), round(82e9)
+    await server.exchange([LeaseReport(name, units, units, -1, 0, 0, round(1e11), 0, ends_ms, 60_000)])
+    (found,) = await BudgetNotices(of).look(NOW)
+    assert (found.title, found.severity) == ("team search has used 80% of its usd_per_month", "warning")
+    assert found.text == "$82.00 of $100.00."
+    (again,) = await BudgetNotices(of).look(NOW)
+    assert again.id == found.id
+
+
+async def test_ramps_are_told_by_their_transitions_of_the_last_hour(context: Context, store: Store) -> None:
+    begun = started("swap", "p" * 16, RampChange(NOW - 10, "ada", "begins"))
+    back = rolled_back(begun, RampChange(NOW - 5, "controller", "it failed"), 60.0)
+    old = started("old", "q" * 16, RampChange(NOW - 9000, "ada", "begins"))
+    events = [
+        RampEvent("1-0", begun, None, {}), RampEvent("2-0", back, (begun.state, begun.step), {}),
+        RampEvent("0-0", old, None, {}),
+    ]  # fmt: skip
+    await store.run(lambda connection: add_ramp_events(connection, events))
+    found = await RampNotices(context()).look(NOW)
+    assert [(each.id, each.title, each.severity) for each in found] == [
+        ("ramp:1-0", "ramp of swap: shadowing", "info"), ("ramp:2-0", "ramp of swap: rolled back", "warning"),
+    ]  # fmt: skip
+    assert found[1].text == "it failed (controller)"
+
+
+@pytest.mark.parametrize(("days", "stage"), [(59, 60), (20, 30), (5, 7), (-1, 0)])
+async def test_a_model_is_announced_once_in_each_stage(context: Context, days: int, stage: int) -> None:
+    day = (datetime.fromtimestamp(NOW, UTC).date() + timedelta(days=days)).isoformat()
+    target = {"upstream": "local", "model": "m", "retires": day}
+    source = RetirementNotices(context(a_config(models={"chat": {"targets": [target]}})))
+    (found,) = await source.look(NOW)
+    assert found.id == f"retirement:local/m:{day}:{stage}"
+    assert await source.look(NOW + 60) == (), "a day is the finest that it knows"
+    assert await RetirementNotices(context()).look(NOW) == []
+
+
+async def test_verdicts_are_those_of_the_figures_and_holds_are_none(context: Context) -> None:
+    figures = [
+        ExperimentFigures("swap", "candidate", "ship", 400, plan="p1"),
+        ExperimentFigures("other", "candidate", "hold", 3),
+    ]  # fmt: skip
+    (found,) = await VerdictNotices(context(figures=lambda: figures)).look(NOW)
+    assert (found.id, found.path) == ("verdict:p1:candidate:ship", "/console/experiments/swap")
+    assert found.title == "experiment swap: ship it"
+
+
+async def test_a_config_that_many_processes_refuse_is_one_cause(context: Context) -> None:
+    of = context()
+    for n, ok in enumerate((False, False, True)):
+        beat = {"host": "h", "pid": n, "at": NOW, "config": {"ok": ok, "refused": "" if ok else "models.chat: missing"}}
+        await of.corridor.state.set_gateway_heartbeat(f"g{n}", beat)
+    silent = {"host": "h", "pid": 9, "at": NOW - 100, "config": {"ok": False, "refused": "models.chat: missing"}}
+    await of.corridor.state.set_gateway_heartbeat("g9", silent)
+    (found,) = await ConfigNotices(of).look(NOW)
+    assert found.title == "2 processes refuse the newest gateway.yaml"
+    assert found.text.startswith("models.chat: missing\n")
+    assert found.data["by"] == ["h/0", "h/1"]
