@@ -64,7 +64,7 @@ async def test_budgets_are_those_that_gateways_count(context: Context, stream_na
     name = counter_name(scope, scope.limits[1], NOW)
     assert "usd_per_month" in name
     server = LeaseServer(of.corridor.client, stream_name, "w1")
-    ends_ms, units = round((NOW + 100) * 1000), round(82e9)
+    ends_ms, units = round((NOW + 86_400) * 1000), round(82e9)
     await server.exchange([LeaseReport(name, units, units, -1, 0, 0, round(1e11), 0, ends_ms, 60_000)])
     (found,) = await BudgetNotices(of).look(NOW)
     assert (found.title, found.severity) == ("team search has used 80% of its usd_per_month", "warning")

@@ -150,8 +150,9 @@ async def test_what_exceeds_the_rate_is_gathered_and_nothing_is_lost(
         await sender.look()
         clock.now += FIND_S
     assert len(receiver.got) == 4
-    assert texts(receiver)[3].count("title") == 20
-    assert texts(receiver)[3].endswith("and 77 more")
+    gathered = max(texts(receiver), key=len)
+    assert gathered.count("title") == 20
+    assert gathered.endswith("and 77 more")
     source.notices = [a_notice(n) for n in range(100, 103)]
     await sender.look()
     assert len(receiver.got) == 4, "the hour is not over"
