@@ -137,7 +137,7 @@ class Limiter:
             raise self._closed(account)
         needs, output, given = self._needs(account, estimate, call)
         learns = None if given else estimate
-        taken = self._take(account, needs, learns, self._book.now(), output)
+        taken = self.take(account, needs, learns, self._book.now(), output)
         taken = taken or await self._wait(account, needs, learns, output)
         self._metrics.counts.of(self._metrics.tier_down, call.alias).n += 1
         return taken, True

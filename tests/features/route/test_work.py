@@ -15,7 +15,7 @@ from fixtures.webhooks import SECRET
 from gateway.config.derive import plans_of
 from gateway.config.routes import route_path
 from gateway.core.learned_route import RETURNED, returned_from_json
-from gateway.features.ramp.rows import due_deliveries
+from gateway.features.notices.rows import due_deliveries
 from gateway.features.route.work import RouteWatch, returned_leaves, tolerated_loss, watched_leaves
 from gateway.store.query import reading
 from gateway.store.store import Store
