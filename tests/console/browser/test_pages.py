@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fixtures.browsers import WatchedPage, chromium, missing, sign_in, watched_page
@@ -19,9 +20,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleWorld]:
 
 
 @pytest.fixture(scope="module")
-def page(world: ConsoleWorld) -> Iterator[WatchedPage]:
-    """One browser for all tests of this file; a page that is signed in."""
-    with chromium() as browser, watched_page(browser, world.url) as found:
+def browser() -> Iterator[Any]:
+    """One browser for all tests of this file."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def page(world: ConsoleWorld, browser: Any) -> Iterator[WatchedPage]:
+    """A page that is signed in."""
+    with watched_page(browser, world.url) as found:
         sign_in(found, TOKEN)
         yield found
 
@@ -80,9 +88,9 @@ def test_the_list_of_calls_needs_no_mouse(page: WatchedPage) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])
-def test_every_component_is_accessible_in_each_look(world: ConsoleWorld, scheme: str, width: int) -> None:
+def test_every_component_is_accessible_in_each_look(world: ConsoleWorld, browser: Any, scheme: str, width: int) -> None:
     look = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
-    with chromium() as browser, watched_page(browser, world.url, **look) as found:
+    with watched_page(browser, world.url, **look) as found:
         sign_in(found, TOKEN)
         for path in ("/console/system/design", "/console", "/console/calls", "/console/experiments"):
             found.go(path)
