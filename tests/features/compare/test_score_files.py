@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -201,6 +203,20 @@ def test_an_inspect_log_needs_its_reader(tmp_path: Path) -> None:
     (tmp_path / "b.eval").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(CannotRun, match=r"b.eval: not a log of inspect: .*still being written"):
         open_scores(tmp_path / "b.eval", frozenset())
+
+
+def test_a_log_of_a_newer_inspect_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a reader that refuses it as inspect_ai does: it raises what it likes."""
+
+    def read(path: str, **options: Any) -> None:
+        raise KeyError("version 9")
+
+    reader = ModuleType("inspect_ai.log")
+    reader.read_eval_log = read  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", reader)
+    words = r"new.eval: not a log that this inspect_ai reads \(KeyError: 'version 9'\); .*pip install -U inspect-ai"
+    with pytest.raises(CannotRun, match=words):
+        open_scores(inspect_archive(tmp_path / "new.eval"), frozenset())
 
 
 def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
