@@ -276,7 +276,8 @@ def paces_of(config: Config) -> dict[str, RampPace]:
 def prices_of(config: Config) -> Prices:
     """The file's own prices first; then, for upstreams at their provider's own address, the prices that ship."""
     own = config.prices.models if config.prices else {}
-    shipped = {name: listed(upstream.kind) for name, upstream in config.upstreams.items() if upstream.at_provider}
+    at_list_prices = {name: upstream for name, upstream in config.upstreams.items() if upstream.at_provider}
+    shipped = {name: listed(u.provider.priced_as or u.kind) for name, u in at_list_prices.items()}
     return Prices(
         {name: Price(p.input, p.output, p.cached_input, p.reasoning) for name, p in own.items()},
         {name: prices for name, prices in shipped.items() if prices},

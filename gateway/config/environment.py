@@ -95,8 +95,9 @@ def api_key_of(provider: Provider) -> str:
 
 
 def providers_with_keys() -> list[Provider]:
-    """The providers whose usual key variable is set."""
-    return [v for v in PROVIDERS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
+    """The providers whose usual key variable is set; one that has several kinds counts by its first."""
+    found = [v for v in PROVIDERS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
+    return [v for v in found if not v.priced_as]
 
 
 def guard_environment() -> dict[str, str]:

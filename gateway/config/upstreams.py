@@ -27,7 +27,7 @@ from gateway.config.types import (
     Weight,
 )
 from gateway.core.learned_route import ROUTE
-from gateway.core.providers import PROVIDERS, Load, Provider, ResponsesApi
+from gateway.core.providers import CHATS, PROVIDERS, Load, Provider, ResponsesApi
 from gateway.core.traffic_class import TrafficClass
 
 PACKAGED_SLOTS = 2
@@ -325,8 +325,8 @@ class Upstream(Section):
 
     @model_validator(mode="after")
     def _check_responses(self) -> Self:
-        if self.responses == "native" and self.kind in PROVIDERS and self.provider.dialect == "anthropic":
-            raise ValueError("responses: Anthropic's API has none of its own; remove it, or write chat")
+        if self.responses == "native" and self.kind in PROVIDERS and self.provider.dialect not in CHATS:
+            raise ValueError(f"responses: {self.provider.title}'s API has none of its own; remove it, or write chat")
         return self
 
     @model_validator(mode="after")
@@ -343,7 +343,7 @@ class Upstream(Section):
     def _check_websocket(self) -> Self:
         if not self.websocket or self.kind not in PROVIDERS:
             return self
-        if self.provider.dialect == "anthropic" or self.translates_responses:
+        if self.provider.dialect not in CHATS or self.translates_responses:
             raise ValueError(
                 "websocket: the upstream has no Responses API of its own; remove it, or write responses: native"
             )

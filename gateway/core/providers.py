@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-DialectName = Literal["openai", "azure", "anthropic"]
+DialectName = Literal["openai", "azure", "anthropic", "vertex_anthropic", "bedrock_converse", "gemini"]
+CHATS: frozenset[DialectName] = frozenset({"openai", "azure"})
+"""Dialects in which an upstream gets chats as OpenAI's clients send them."""
+IN_BLOCKS: frozenset[DialectName] = frozenset({"anthropic", "vertex_anthropic", "bedrock_converse"})
+"""Dialects with Anthropic's form of messages, or one that is nearly the same."""
 Load = Literal["orca", "scrape", "none"]
 ResponsesApi = Literal["native", "chat"]
 
@@ -33,6 +37,7 @@ class Provider:
     prefill: bool = False  # it continues a last assistant message if the request asks for that
     cloud: bool = False  # it needs a cloud's credentials (`auth`) where it has no key
     sigv4_service: str = "bedrock"  # that AWS's signatures name
+    priced_as: str = ""  # the kind whose list prices hold for it, too; "": its own
     otel_name: str = ""  # its `gen_ai.provider.name` in OpenTelemetry's conventions
     quirk: str = ""  # for the documentation
 

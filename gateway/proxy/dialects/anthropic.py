@@ -33,7 +33,7 @@ _VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
 _NATIVE_APIS = ("messages", "count_tokens")
 
 
-def _limited(fields: dict[str, Any], default: int | None) -> dict[str, Any]:
+def limited(fields: dict[str, Any], default: int | None) -> dict[str, Any]:
     return fields if default is None or output_limit("chat", fields) else {**fields, "max_tokens": default}
 
 
@@ -59,7 +59,7 @@ class Anthropic:
                 param="model",
                 code="unsupported_api",
             )
-        _, body = translated(call, lambda fields: to_anthropic(_limited(fields, call.default_output), model))
+        _, body = translated(call, lambda fields: to_anthropic(limited(fields, call.default_output), model))
         headers = self._with_passed(call, [h for h in call.headers if not h[0].startswith(b"openai-")])
         return self.raw(UpstreamRequest(b"POST", "", b"/messages", headers, body, stream=call.stream))
 
@@ -345,7 +345,7 @@ def _image(image: Any, path: str) -> Block:
         raise _unsupported(path, "expected a URL")
     if not url.startswith("data:"):
         return {"type": "image", "source": {"type": "url", "url": url}}
-    kind, data = _data(url, path)
+    kind, data = data_url(url, path)
     if kind not in _IMAGES:
         raise _unsupported(path, f"an image of type {kind}; Anthropic takes {', '.join(sorted(_IMAGES))}")
     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
@@ -355,7 +355,7 @@ def _document(file: Any, path: str) -> Block:
     given = as_object(file).get("file_data")
     if not isinstance(given, str):
         raise _unsupported(path, "only file_data is supported; a file_id is valid only at the provider that issued it")
-    kind, data = _data(given, f"{path}.file_data")
+    kind, data = data_url(given, f"{path}.file_data")
     if kind != "application/pdf":
         raise _unsupported(f"{path}.file_data", f"a file of type {kind}; Anthropic takes application/pdf")
     block: Block = {"type": "document", "source": {"type": "base64", "media_type": kind, "data": data}}
@@ -364,7 +364,7 @@ def _document(file: Any, path: str) -> Block:
     return block
 
 
-def _data(url: str, path: str) -> tuple[str, str]:
+def data_url(url: str, path: str) -> tuple[str, str]:
     """(media type, base64 text) of a data: URL."""
     head = _DATA_URL.match(url)
     if head is None:

@@ -7,14 +7,17 @@ from typing import get_args
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
-from gateway.core.providers import DialectName
+from gateway.core.providers import CHATS, IN_BLOCKS, DialectName
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.dialects.bedrock_converse import BedrockConverse
 from gateway.proxy.dialects.compressed import compressed, explained
+from gateway.proxy.dialects.gemini import Gemini
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
 from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader, UpstreamDialect
+from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 
@@ -52,18 +55,22 @@ class DialectByApi:
         return self._native.raw(request)
 
 
-_NATIVE: dict[DialectName, Callable[[Upstream], OpenAI | Anthropic]] = {
+_NATIVE: dict[DialectName, Callable[[Upstream], Dialect]] = {
     "openai": OpenAI,
     "azure": Azure,
     "anthropic": Anthropic,
+    "vertex_anthropic": VertexAnthropic,
+    "bedrock_converse": BedrockConverse,
+    "gemini": Gemini,
 }
 
 
 def build_dialect(upstream: Upstream) -> UpstreamDialect:
-    native = _NATIVE[upstream.provider.dialect](upstream)
+    dialect = upstream.provider.dialect
+    native = _NATIVE[dialect](upstream)
     translated: dict[str, ClientDialect] = {}
-    if isinstance(native, OpenAI):
+    if dialect not in IN_BLOCKS:
         translated |= dict.fromkeys(_ANTHROPIC_APIS, Messages(upstream, native))
-    if upstream.translates_responses or isinstance(native, Anthropic):
+    if upstream.translates_responses or dialect not in CHATS:
         translated |= dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native))
     return DialectByApi(native, translated, compresses=upstream.compress is not None)

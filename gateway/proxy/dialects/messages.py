@@ -1,4 +1,4 @@
-"""Anthropic's clients on an upstream that speaks OpenAI's API: `/v1/messages` is translated to a chat and back.
+"""Anthropic's clients on an upstream that answers chats: `/v1/messages` is translated to a chat and back.
 
 A part of a request that a chat cannot express is refused by name, never dropped silently. Dropped, because they do not
 change the meaning of an answer: cache_control, service_tier, speed, diagnostics, a tool result's is_error, and the
@@ -10,18 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from gateway.config.upstreams import Upstream
 from gateway.core.completion import usage_of
 from gateway.core.errors import BadRequest, GatewayError, NotImplementedHere
 from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object
+from gateway.core.providers import CHATS
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import TranslatingReader, error_message
 from gateway.proxy.dialects.lenient_json import translated
-from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.plain_answer import read_answer
-from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.types import Cut, Dialect, PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
@@ -33,8 +35,9 @@ _KNOWS_COMPLETION_LIMIT = frozenset(
 class Messages:
     """Translates for Anthropic's clients, around the dialect of one upstream."""
 
-    def __init__(self, upstream: Upstream, inner: OpenAI) -> None:
+    def __init__(self, upstream: Upstream, inner: Dialect) -> None:
         self._inner = inner
+        self._reads_chat = upstream.provider.dialect in CHATS
         self._limit_name = "max_completion_tokens" if upstream.kind in _KNOWS_COMPLETION_LIMIT else "max_tokens"
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
@@ -46,24 +49,37 @@ class Messages:
             )
         fields, body = translated(call, lambda fields: to_chat_request(fields, self._limit_name))
         headers = [h for h in call.headers if not h[0].startswith(b"anthropic-")]
-        chat = replace(call.with_body(body, fields), api="chat", path=b"/chat/completions", headers=headers)
-        return self._inner.request(chat, model)
+        request = self._inner.request(replace(_chat(call, fields, body), headers=headers), model)
+        return (
+            request if self._reads_chat else replace(request, recorded=call.body_with({"model": orjson.dumps(model)}))
+        )
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
-        return ToMessagesReader()
+        if self._reads_chat:
+            return ToMessagesReader()
+        asked = {"stream_options": {"include_usage": True}}
+        return ToMessagesReader(self._inner.reader(_chat(call, asked, b""), False))
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
-        usage = read_answer(body)
+        if self._reads_chat:
+            usage = read_answer(body)
+        else:
+            body, usage, _ = self._inner.answer(_chat(call, {}, b""), body)
         try:
             return PlainReply(lenient_json.dumps(to_message(lenient_json.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:
             raise ValueError(f"the body is not a chat completion: {error}") from error
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        return to_anthropic_error(status, body)
+        return to_anthropic_error(status, self._inner.error(_chat(call, {}, b""), status, body))
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         return b"\n\nevent: error\ndata: " + error.anthropic_body() + b"\n\n"
+
+
+def _chat(call: Call, fields: dict[str, Any], body: bytes) -> Call:
+    """The call as the inner dialect gets it."""
+    return replace(call.with_body(body, fields), api="chat", path=b"/chat/completions")
 
 
 _STOPS = {
@@ -169,16 +185,31 @@ def to_anthropic_error(status: int, body: bytes) -> bytes:
 class ToMessagesReader(TranslatingReader):
     """Chat chunks → Anthropic's events. The final usage is sent with the upstream's last chunk."""
 
-    __slots__ = ("_at", "_calls", "_kind", "_refused", "_started", "_stop")
+    __slots__ = ("_at", "_calls", "_kind", "_refused", "_source", "_started", "_stop")
 
-    def __init__(self) -> None:
+    def __init__(self, source: Reader | None = None) -> None:
+        """source: turns the upstream's bytes into chat chunks; None: they are."""
         super().__init__()
+        self._source = source
         self._started = False
         self._at = -1  # index of the last block
         self._kind = ""  # of the open block; "": none
         self._calls: dict[int, int] = {}  # index among the tool calls → index of its block
         self._stop: tuple[str | None, str | None] = (None, None)
         self._refused = False
+
+    def feed(self, data: bytes) -> bytes:
+        return super().feed(data if self._source is None else self._source.feed(data))
+
+    def end(self) -> bytes:
+        if self._source is None or self.complete or self._ended:
+            return super().end()
+        try:
+            last = self._source.end()
+        except Cut:
+            self._ended = True
+            raise
+        return super().feed(last) + super().end()
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         if part.get("error"):

@@ -14,6 +14,7 @@ import orjson
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.json_values import as_object, parse_object
+from gateway.core.providers import CHATS, IN_BLOCKS
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.client_tools import ClientTools, client_tools
 from gateway.proxy.dialects.lenient_json import translated
@@ -35,7 +36,7 @@ def chat_form(upstream: Upstream) -> ChatForm:
     return ChatForm(
         limit_name="max_completion_tokens" if openais else "max_tokens",
         openais=openais,
-        tool_images=upstream.provider.dialect == "anthropic",
+        tool_images=upstream.provider.dialect in IN_BLOCKS,
         reasoning_name=_REASONING_NAMES.get(upstream.kind, ""),
     )
 
@@ -46,7 +47,7 @@ class ResponsesAsChat:
     def __init__(self, upstream: Upstream, inner: Dialect) -> None:
         self._inner = inner
         self._form = chat_form(upstream)
-        self._reads_chat = upstream.provider.dialect != "anthropic"
+        self._reads_chat = upstream.provider.dialect in CHATS
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api != "responses":

@@ -21,7 +21,7 @@ from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_transport
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import HeldBytes, RelayState, SentText
-from gateway.proxy.request.header_rules import for_client
+from gateway.proxy.request.header_rules import STREAM_TYPES, for_client
 from gateway.proxy.routing.learned_routes import ServedRoute
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
@@ -61,7 +61,7 @@ async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
 
 
 def is_event_stream(reply: UpstreamReply) -> bool:
-    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in reply.headers)
+    return any(n == b"content-type" and v.startswith(STREAM_TYPES) for n, v in reply.headers)
 
 
 def is_json(reply: UpstreamReply) -> bool:

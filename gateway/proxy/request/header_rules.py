@@ -18,6 +18,8 @@ _OF_EVERY_REQUEST = frozenset(
 )
 """Headers that most clients send and no upstream gets, so that most headers need no closer look."""
 _WITH_JSON = _UPSTREAM - {b"content-type"}
+STREAM_TYPES = (b"text/event-stream", b"application/vnd.amazon.eventstream")
+"""Media types of streams that dialects read: events, and the frames of AWS."""
 JSON_TYPE: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _CLIENT = frozenset(
     {
@@ -77,7 +79,9 @@ def for_client(headers: Headers) -> Headers:
             continue
         if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name not in (_UPSTREAM_TIME, _UPSTREAM_ACCOUNT)):
             out.append(header)
-            if name == b"content-type" and header[1].startswith(b"text/event-stream"):
+            if name == b"content-type" and header[1].startswith(STREAM_TYPES):
+                if header[1][:1] == b"a":  # frames, which clients get as events
+                    out[-1] = (name, b"text/event-stream")
                 out += _EVENTS
         elif name in _UPSTREAM_IDS and not identified:
             identified = True

@@ -43,11 +43,13 @@ TABLES = {
     "recorded": _load("recorded").RECORDED,
     "sse": _load("recorded_anthropic").ANTHROPIC_STREAMS,
     "chat_sse": _load("recorded_chat").CHAT_STREAMS,
+    "converse": _load("recorded_cloud").CONVERSE,
+    "gemini": _load("recorded_cloud").GEMINI,
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`recorded`, `sse` (of Anthropic's API) and `chat_sse`: each stream of that table in turn."""
+    """`recorded`, `sse` (of Anthropic), `chat_sse`, `converse` and `gemini`: each stream of that table in turn."""
     for name, table in TABLES.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, table, ids=lambda row: row.name)

@@ -28,7 +28,7 @@ def test_every_provider_can_be_asked_by_both_kinds_of_clients(
     for api in ("chat", "messages"):
         request = dialect.request(make_call(api, **ASKED), "m")
         assert isinstance(request.body, bytes)
-        assert orjson.loads(request.body)["model"] == "m"
+        assert orjson.loads(request.body).get("model") == "m" or b"/m" in request.path
         assert request.origin == dialect.origin
 
 
