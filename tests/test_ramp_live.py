@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.fake import FakeUpstream, Fault
 
@@ -52,7 +52,7 @@ class Program:
     async def start(self) -> None:
         with self.log.open("ab") as out:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", *self.words, cwd=self.directory, stdout=out, stderr=out,
+                *gateway_command(*self.words), cwd=self.directory, stdout=out, stderr=out,
                 env={**os.environ, "LIVE_HOOK": "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
             )  # fmt: skip
 
@@ -130,7 +130,7 @@ class Live:
 
     async def verb(self, *words: str) -> str:
         program = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "ab", *words, "--data", "data", cwd=self.directory,
+            *gateway_command("ab", *words, "--data", "data"), cwd=self.directory,
             env={**os.environ, "LIVE_HOOK": "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from fixtures.program_command import gateway_command
 
 from gateway.config.cautions import DAY_S, FILE, MAX_KEYS, cautions, directory_summary, is_due
 from gateway.config.loading import parse
@@ -107,7 +107,7 @@ def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(f"{PLAIN}{MODELS}open: true\n")
     environ = {**os.environ, "GATEWAY_DATA": str(tmp_path / "none")}
-    words = [sys.executable, "-m", "gateway", "check", str(path)]
+    words = gateway_command("check", str(path))
     done = subprocess.run(words, capture_output=True, text=True, env=environ)
     assert done.returncode == 0
     assert "caution: PROMPTS AND ANSWERS ARE STORED IN CLEAR" in done.stderr
@@ -120,7 +120,7 @@ def test_check_says_once_a_day_that_prompts_are_in_clear(tmp_path: Path) -> None
 
     def check() -> str:
         environ = {**os.environ, "GATEWAY_DATA": str(data)}
-        words = [sys.executable, "-m", "gateway", "check", str(path)]
+        words = gateway_command("check", str(path))
         return subprocess.run(words, capture_output=True, text=True, check=True, env=environ).stderr
 
     for _ in range(2):

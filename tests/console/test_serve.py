@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.console.serve import ConsoleOptions, LiveConfig, console_server, load_served, opened
 from gateway.core.errors import ConfigError
@@ -159,7 +159,7 @@ async def fleet(tmp_path: Path, stream_url: str, stream_name: str, servers: Any)
 async def program(words: list[str], log: Path) -> AsyncIterator[None]:
     environ = {**os.environ, "KEY_THAT_ONLY_GATEWAYS_HAVE": "x"} if words[0] == "serve" else None
     with log.open("wb") as out:
-        command = (sys.executable, "-m", "gateway", *words)
+        command = gateway_command(*words)
         running = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env=environ)
     try:
         yield

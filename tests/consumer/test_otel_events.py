@@ -7,13 +7,13 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ async def test_the_program_tells_the_collector_that_its_config_names(
     }  # fmt: skip
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "gateway", "evaluate", "--config", str(path)]
+    command = gateway_command("evaluate", "--config", str(path))
     command += ["--metrics-port", str(servers.free_ports(1)[0])]
     process = await asyncio.create_subprocess_exec(
         *command, "--data", str(tmp_path), env={**os.environ, "OTEL_BLRP_SCHEDULE_DELAY": "50"}

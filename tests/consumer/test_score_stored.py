@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
@@ -57,7 +57,7 @@ def folder(tmp_path, judge, keep, exchange):
 
 async def program(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "score", *arguments, cwd=folder,
+        *gateway_command("score", *arguments), cwd=folder,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip

@@ -7,13 +7,13 @@ import contextlib
 import os
 import re
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.fake import FakeUpstream
 
@@ -31,7 +31,7 @@ async def served(
 ) -> AsyncIterator[tuple[int, int]]:
     """(process id, port) of a gateway of one worker."""
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(configured(upstream)))
-    command = [sys.executable, "-m", "gateway", "serve", "--config", "gateway.yaml", "--port", "0"]
+    command = gateway_command("serve", "--config", "gateway.yaml", "--port", "0")
     log = tmp_path / "log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(

@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import httpx2
 import pytest
 import redis.asyncio as redis
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.config.environment import WorkerEnvironment
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault, Received
@@ -379,7 +379,7 @@ async def test_a_client_that_stops_reading_stops_the_upstream(
     path.write_text(yaml.safe_dump(config))
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "--config", str(path), "--port", "0", stdout=out, stderr=out
+            *gateway_command("serve", "--config", str(path), "--port", "0"), stdout=out, stderr=out
         )
     try:
         async with asyncio.timeout(60):

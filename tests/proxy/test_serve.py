@@ -21,6 +21,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from fixtures.secret_of_draws import SECRET
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -114,7 +115,8 @@ async def serve(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
     async def go(config: dict[str, Any], *more: str, up: bool = True, python: tuple[str, ...] = ()) -> Program:
         path, log = tmp_path / "gateway.yaml", tmp_path / "log"
         path.write_text(yaml.safe_dump({"open": True, **config, "keys": []}))
-        command = [sys.executable, *python, "-m", "gateway", "serve", "--config", str(path), "--port", "0", *more]
+        words = ("serve", "--config", str(path), "--port", "0", *more)
+        command = [sys.executable, *python, "-m", "gateway", *words] if python else gateway_command(*words)
         given = config.get("stream", {"url": stream_url, "name": stream_name})
         corridor = Corridor(given["url"], given.get("name", "gateway"))
         if config.get("experiments"):

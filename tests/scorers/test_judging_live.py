@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
@@ -49,7 +49,7 @@ async def program(directory: Path, ready: bytes, *words: str) -> AsyncIterator[A
     log = directory / f"{words[0]}.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *words, cwd=directory, env=environ, stdout=file, stderr=file
+            *gateway_command(*words), cwd=directory, env=environ, stdout=file, stderr=file
         )
     try:
         async with asyncio.timeout(45):

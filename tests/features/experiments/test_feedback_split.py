@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from rich.console import Console
 
 from gateway.fake import FakeUpstream
@@ -71,7 +71,7 @@ async def program(directory: Path, *words: str) -> AsyncIterator[None]:
     where = ("--config", str(directory / "gateway.yaml"), "--data", str(directory / "data"))
     with (directory / f"{words[0]}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *words, *where, stdout=log, stderr=log, cwd=Path(__file__).parents[3]
+            *gateway_command(*words, *where), stdout=log, stderr=log, cwd=Path(__file__).parents[3]
         )
     try:
         yield

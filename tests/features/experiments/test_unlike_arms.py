@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.config.loading import load
 from gateway.core.ramp import RampDesign
@@ -185,7 +185,7 @@ async def program(stage: Stage, *words: str) -> AsyncIterator[None]:
     where = ("--config", str(stage.directory / "gateway.yaml"), "--data", str(stage.directory / "data"))
     with (stage.directory / f"{words[0]}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *words, *where, stdout=log, stderr=log, cwd=Path(__file__).parents[3]
+            *gateway_command(*words, *where), stdout=log, stderr=log, cwd=Path(__file__).parents[3]
         )
     try:
         yield

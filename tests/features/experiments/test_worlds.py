@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 
 from gateway.core.horizon import planned_pairs
 from gateway.fake import FakeUpstream
@@ -259,7 +259,7 @@ async def program(stage: Stage, *words: str) -> AsyncIterator[None]:
     where = ("--config", str(stage.directory / "gateway.yaml"), "--data", str(stage.directory / "data"))
     with (stage.directory / f"{words[0]}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *words, *where, stdout=log, stderr=log, cwd=Path(__file__).parents[3]
+            *gateway_command(*words, *where), stdout=log, stderr=log, cwd=Path(__file__).parents[3]
         )
     try:
         yield

@@ -8,7 +8,6 @@ import contextlib
 import re
 import signal
 import socket
-import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ import httpx2
 import orjson
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from fixtures.scripted_agent import MOST_STEPS, solve
 
 from gateway.core.randomization import draw
@@ -97,7 +97,7 @@ async def program(directory: Path, *words: str) -> AsyncIterator[None]:
     where = ("--config", str(directory / "gateway.yaml"), "--data", str(directory / "data"))
     with (directory / f"{words[0]}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *words, *where, stdout=log, stderr=log, cwd=Path(__file__).parents[3]
+            *gateway_command(*words, *where), stdout=log, stderr=log, cwd=Path(__file__).parents[3]
         )
     try:
         yield
