@@ -234,7 +234,7 @@ class _Planner:
             "tags": (lambda r: r["tag_name"], _limits_something),
             "members": (lambda r: f"{self._teams.get(r['team_id'], r['team_id'])}/{r['user_id']}", _limits_something),
             "projects": (lambda r: r["project_alias"] or r["project_id"], _limits_something),
-            "model_groups": (lambda r: r["model_access_group"], _limits_something),
+            "model_groups": (lambda r: r["access_group_name"], _limits_something),
         }
         for kind, (name, limits) in limited.items():
             for row in getattr(self._db, kind):
@@ -252,7 +252,7 @@ class _Planner:
 
 
 def _limits_something(row: Row) -> bool:
-    names = ("user_id", "tag_name", "team_id", "project_id", "project_alias", "model_access_group")
+    names = ("user_id", "tag_name", "team_id", "project_id", "project_alias", "access_group_name")
     return any(value for name, value in row.items() if name not in names)
 
 

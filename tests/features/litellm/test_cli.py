@@ -17,6 +17,7 @@ from gateway.features.litellm.apply import ImportStep, ImportTarget
 from gateway.features.litellm.cli import _summed
 from gateway.features.litellm.plan import ImportPlan, PlannedRecord
 
+pytestmark = pytest.mark.dialect
 CONFIG = "model_list: [{model_name: chat, litellm_params: {model: openai/gpt-x}}]\n"
 
 

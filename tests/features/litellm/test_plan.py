@@ -135,7 +135,7 @@ def test_limits_of_people_tags_and_projects_have_a_line_each() -> None:
         tags=[row("tags", tag_name="cc", budget_id="b")],
         members=[row("members", user_id="ada", team_id="t-1", budget_id="b")],
         projects=[row("projects", project_id="p", budget_id="b")],
-        model_groups=[row("model_groups", model_access_group="beta", budget_id="b")],
+        model_groups=[row("model_groups", access_group_name="beta", budget_id="b")],
         old_keys=[row("old_keys", active_token_id=DIGEST, revoke_at=NOW + timedelta(days=1))],
     )
     found = [str(each).split(":")[0].removeprefix("left out  ") for each in plan.notes]

@@ -8,6 +8,8 @@ from fixtures.litellm_database import LiteLLM, digest_of
 from gateway.core.errors import CannotRun
 from gateway.features.litellm.rows import read_database
 
+pytestmark = pytest.mark.dialect
+
 
 def test_every_table_of_the_known_version_is_read(litellm: LiteLLM) -> None:
     litellm.add("LiteLLM_VerificationToken", token=digest_of(1), key_alias="web", models=[])
