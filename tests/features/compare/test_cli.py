@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.json_outputs import conforms
+from fixtures.score_tables import write_table
 from scipy import stats
 
 Table = Callable[..., Path]
@@ -168,6 +169,50 @@ def test_lower_is_better_is_asked_for_where_the_file_says_so(compare: Compare, t
     assert done.exit_code == 64
     assert "lower is better of loss: give --lower-is-better" in " ".join(done.stderr.split())
     assert compare(*results, "--lower-is-better", "--margin", "2").exit_code == 0
+
+
+def langfuse(i: int, score: float) -> dict[str, Any]:
+    """A row of Langfuse's blob storage export of scores, whose metadata name the item; see test_score_files.py."""
+    return {
+        "id": f"s{i}", "timestamp": "2026-11-01 10:00:00.000000", "project_id": "p", "environment": "default",
+        "trace_id": f"t{i}-{score}", "observation_id": None, "session_id": None, "dataset_run_id": "run",
+        "name": "quality", "value": score, "string_value": None, "data_type": "NUMERIC", "source": "EVAL",
+        "metadata": json.dumps({"item": f"q{i}"}),
+    }  # fmt: skip
+
+
+def opik(i: int, score: float) -> dict[str, Any]:
+    """An item of an experiment, as Opik's REST API has it."""
+    scores = [{"name": "quality", "value": score, "source": "sdk"}, {"name": "other", "value": 1.0, "source": "sdk"}]
+    return {
+        "id": f"x{i}{score}",
+        "dataset_item_id": f"q{i}",
+        "trace_id": f"t{i}",
+        "output": {},
+        "feedback_scores": scores,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "suffix", "options"),
+    [
+        (langfuse, "csv", ("--id", "metadata.item")),
+        (langfuse, "jsonl", ("--id", "metadata.item")),
+        (langfuse, "parquet", ("--id", "metadata.item")),
+        (opik, "json", ()),
+    ],
+)
+def test_exports_of_other_tools_have_the_verdict_of_scipy(
+    compare: Compare, tmp_path: Path, row: Callable[[int, float], dict[str, Any]], suffix: str, options: tuple[str, ...]
+) -> None:
+    for name, values in (("old", CONTROL), ("new", BETTER)):
+        write_table(tmp_path / f"{name}.{suffix}", [row(i, float(value)) for i, value in enumerate(values)])
+    done = compare(f"old.{suffix}", f"new.{suffix}", "--score", "quality", "--range", "-2,3", *options, "--json")
+    low, high = stats.ttest_rel(BETTER, CONTROL).confidence_interval(0.95)
+    difference = conforms("compare", done.stdout)["comparisons"][0]["difference"]
+    assert (difference["low"], difference["high"]) == pytest.approx((low, high))
+    assert done.exit_code == 0
+    assert low > -0.02, "by hand, it ships"
 
 
 def test_files_that_lm_eval_wrote_about_smollm2_have_the_interval_of_scipy(compare: Compare) -> None:
