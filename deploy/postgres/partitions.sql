@@ -51,6 +51,7 @@ CREATE FUNCTION gateway_drop_before(keep_days int, today date DEFAULT gateway_to
 LANGUAGE plpgsql AS $$
 DECLARE suffix text; dropped int := 0;
 BEGIN
+  CREATE TEMPORARY TABLE shrunk_runs (run_id text) ON COMMIT DROP;
   FOR suffix IN
     SELECT name FROM (
       SELECT replace(inhrelid::regclass::text, 'exchanges_', '') AS name FROM pg_inherits
@@ -66,7 +67,7 @@ BEGIN
     EXECUTE format('CREATE TEMPORARY TABLE kept_scores ON COMMIT DROP AS SELECT * FROM %I WHERE exchange_id IN '
                    '(SELECT id FROM kept_exchanges)', 'scores_' || suffix);
     UPDATE kept_exchanges SET request = '{}', response = '', text = '', reasoning = '', refusal = '', tool_calls = '[]',
-      error = NULL, reference = NULL, client_id = NULL, bytes = 0;
+      error = NULL, reference = NULL, client_id = NULL, run = NULL, request_chunks = NULL, request_bytes = NULL, bytes = 0;
     UPDATE kept_scores SET explanation = NULL, detail = NULL, label = CASE WHEN kind = 'feedback' THEN NULL ELSE label END;
     EXECUTE format('ALTER TABLE exchanges DETACH PARTITION %I', 'exchanges_' || suffix);
     EXECUTE format('ALTER TABLE scores DETACH PARTITION %I', 'scores_' || suffix);
@@ -82,10 +83,23 @@ BEGIN
     UPDATE predictions p SET features = '', feature_set = '' FROM kept_exchanges k WHERE k.id = p.exchange_id;
     UPDATE feedback f SET label = NULL, comment = NULL, correction = NULL FROM kept_exchanges k WHERE k.id = f.resolved;
     UPDATE pair_scores p SET explanation = NULL, detail = NULL FROM kept_exchanges k WHERE k.id IN (p.exchange_id, p.pair);
+    EXECUTE format('INSERT INTO shrunk_runs SELECT DISTINCT run_id FROM %I WHERE run_id IS NOT NULL', 'exchanges_' || suffix);
     EXECUTE format('DROP TABLE %I, %I', 'exchanges_' || suffix, 'scores_' || suffix);
     DROP TABLE kept_exchanges, kept_scores;
     dropped := dropped + 1;
   END LOOP;
+  -- Runs that lost calls lose the chunks that no call has any more, and those without a call are deleted.
+  PERFORM FROM runs WHERE run_id IN (SELECT run_id FROM shrunk_runs) ORDER BY run_id FOR UPDATE;
+  CREATE TEMPORARY TABLE used_chunks ON COMMIT DROP AS
+    SELECT DISTINCT e.run_id, CAST(n AS bigint) AS chunk FROM exchanges e, jsonb_array_elements_text(CAST(e.request_chunks AS jsonb)) n
+    WHERE e.request_chunks IS NOT NULL AND e.run_id IN (SELECT run_id FROM shrunk_runs);
+  DELETE FROM run_chunks c WHERE c.run_id IN (SELECT run_id FROM shrunk_runs)
+    AND NOT EXISTS (SELECT FROM used_chunks u WHERE u.run_id = c.run_id AND u.chunk = c.chunk);
+  UPDATE runs r SET chunk_bytes = COALESCE((SELECT sum(length(c.body)) FROM run_chunks c WHERE c.run_id = r.run_id), 0)
+    WHERE r.run_id IN (SELECT run_id FROM shrunk_runs);
+  DELETE FROM runs r WHERE r.run_id IN (SELECT run_id FROM shrunk_runs)
+    AND NOT EXISTS (SELECT FROM exchanges e WHERE e.run_id = r.run_id);
+  DROP TABLE shrunk_runs, used_chunks;
   RETURN dropped;
 END $$;
 

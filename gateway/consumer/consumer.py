@@ -22,6 +22,7 @@ import orjson
 
 from gateway.consumer.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of
 from gateway.consumer.gauges import Gauges
+from gateway.consumer.run_requests import RunRequests
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
@@ -147,6 +148,7 @@ class Consumer:
         self._pace = pace
         self._stopping = asyncio.Event()
         self._in_progress: set[str] = set()
+        self._requests = RunRequests(context.store, context.corridor)
         self._tasks = Tasks()
         self._writing: asyncio.Task[StreamDown | StoreDown | None] | None = None
         self._due: dict[str, float] = {}
@@ -206,13 +208,14 @@ class Consumer:
             await self._written()
             await self._claim()
         asked = self._count
-        entries = await self._read(asked)
+        read = await self._read(asked)
+        entries = await self._restored(read)
         self._count = self._next_count(entries, asked)
         found = await self._score(entries)
         await self._written()
         if found is not None:
             self._writing = self._tasks.start(self._keep(entries, found), "store")
-        if len(entries) < asked:  # a consumer that keeps up has larger batches if it does not read ahead
+        if len(read) < asked:  # a consumer that keeps up has larger batches if it does not read ahead
             await self._written()
         if self._is_due("tick", self._timing.tick_s):
             await self._tick()
@@ -225,11 +228,21 @@ class Consumer:
         return min(found, count) if asked == first else found  # a few entries do not tell the size of a thousand
 
     async def _read(self, count: int) -> list[StreamEntry]:
+        if self._requests.full:
+            await asyncio.sleep(self._timing.block_ms / 1000)
+            return []
         try:
             return await self._context.corridor.read(self._name, count, self._timing.block_ms)
         except StreamDown:  # the next read may return whatever this consumer was handed and has not acknowledged
             await self._written()
             raise
+
+    async def _restored(self, read: Sequence[StreamEntry]) -> list[StreamEntry]:
+        """The entries whose requests are whole; those that wait for others stay this consumer's own."""
+        try:
+            return await self._requests.restore(read, self._timing.most_bytes)
+        finally:
+            self._in_progress.update(self._requests.waiting)
 
     async def _written(self) -> None:
         """Waits until the batch before is stored and acknowledged. Raises StreamDown, StoreDown only after stop()."""
@@ -257,7 +270,7 @@ class Consumer:
                 reason = f"delivered {entry.deliveries} times, never stored; last failure: {last}"
                 await self._dead_letter(entry, "too_many_deliveries", reason)
             else:
-                await self._settle(claimed)
+                await self._settle(await self._restored(claimed))
 
     async def _settle(self, entries: Sequence[StreamEntry]) -> None:
         """Scores, stores and acknowledges these entries, however long the store and the stream server need."""

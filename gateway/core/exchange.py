@@ -33,6 +33,8 @@ CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline", 
 refused the request or the answer. None is a failure of the target."""
 Form = Literal["raw", "assembled"]
 Fields = dict[bytes, bytes]  # one entry of the stream
+DELTA = b"delta"
+"""The kind of an entry whose request is what an earlier one does not have (request_delta.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +344,12 @@ def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
         return Exchange(*_IN_ORDER(_DEFAULTS | head))
 
 
+def _delta(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
+    """Without its base, the call's request is not known: it reads as one that was cut."""
+    head["truncated"] = True
+    return _exchange(head, {**entry, b"req": b"{}"})
+
+
 Part = TypeVar("Part", Target, Usage, Count)
 
 
@@ -374,7 +382,7 @@ _FEEDBACK = frozenset(f.name for f in fields(Feedback))
 _TALLY = frozenset(f.name for f in fields(Tally))
 
 
-_READERS: dict[bytes, Any] = {b"exchange": _exchange, b"tally": _tally, b"feedback": _feedback}
+_READERS: dict[bytes, Any] = {b"exchange": _exchange, DELTA: _delta, b"tally": _tally, b"feedback": _feedback}
 
 
 def new_id(now_ns: int | None = None, entropy: bytes | None = None) -> str:

@@ -20,6 +20,7 @@ from gateway.store.bulk_insert import insert_scores
 from gateway.store.predictions import decided_scorers
 from gateway.store.query import ExchangeFilter, conditions
 from gateway.store.rows import ScoredExchange, ScoreIds, exchange_of, model_of, score_id_of
+from gateway.store.run_chunks import WHOLE_EXCHANGE
 from gateway.store.score_sums import CellPlace, ScoreSums
 from gateway.store.tables import CELL, exchanges, score_cells, scores
 
@@ -110,7 +111,7 @@ def _settled(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]
 def stored_exchanges(connection: Connection, ids: Sequence[str]) -> list[StoredExchange]:
     """Exchanges of these that still have their bodies, in order of arrival."""
     e = exchanges.c
-    query = select(exchanges).where(e.id.in_(ids), e.bytes > 0).order_by(e.received, e.id)
+    query = select(*WHOLE_EXCHANGE).where(e.id.in_(ids), e.bytes > 0).order_by(e.received, e.id)
     return [StoredExchange(exchange_of(row), row["cost_usd"]) for row in connection.execute(query).mappings()]
 
 

@@ -19,6 +19,7 @@ from gateway.core.plan import CONTROL
 from gateway.store.engine import insert
 from gateway.store.ledger import position as padded
 from gateway.store.rows import ScoredExchange, exchange_of
+from gateway.store.run_chunks import WHOLE_EXCHANGE, request_size
 from gateway.store.score_sums import add_costs
 from gateway.store.tables import exchanges, pair_scores, pairs, predictions, scores
 
@@ -235,7 +236,7 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     e, p = exchanges.c, predictions.c
     predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
     plain = (e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
-    sums = (func.length(e.request), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest, e.tied)
+    sums = (request_size(), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest, e.tied)
     own = (e.pi, e.segments)
     query = select(*plain, *sums, *own)
     found = (connection.execute(query.where(e.id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
@@ -276,6 +277,6 @@ def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Ex
     """The exchanges as they were recorded, by id."""
     found: dict[str, Exchange] = {}
     for chunk in chunked(ids, _CHUNK):
-        query = select(exchanges).where(exchanges.c.id.in_(chunk))
+        query = select(*WHOLE_EXCHANGE).where(exchanges.c.id.in_(chunk))
         found.update({row["id"]: exchange_of(row) for row in connection.execute(query).mappings()})
     return found

@@ -31,13 +31,14 @@ from gateway.core.exchange import cluster_digest
 from gateway.core.json_values import parse_object
 from gateway.core.request_format import stated_reference
 from gateway.store import engine
+from gateway.store.run_chunks import WHOLE_EXCHANGE, whole_request
 from gateway.store.tables import exchanges, feedback, score_cells, scores
 from gateway.store.where import Node, Not, Or, QueryError, Term, terms
 
 Found = dict[str, Any]
 Reading = Connection
 """A connection that only reads."""
-_BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
+_BODIES = {"request", "request_chunks", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
 LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 """The columns of a call in a list: all but those of its texts."""
 
@@ -77,7 +78,7 @@ def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found
 
 def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
     """Reads an exchange with every column, its `scores`, its caller's `feedback`, and the ids of its `shadows`."""
-    found = rows_of(connection, select(exchanges).where(exchanges.c.id == exchange_id))
+    found = rows_of(connection, select(*WHOLE_EXCHANGE).where(exchanges.c.id == exchange_id))
     if not found:
         return None
     [row] = found
@@ -176,6 +177,8 @@ def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
     """NULL differs from every value, and is neither less nor more than any."""
     name = "status" if term.field == "score_status" else term.field
     column: ColumnElement[Any] = (scores if term.of_score else exchanges).c[name]
+    if term.kind == "bytes":
+        column = whole_request()
     if term.value is None:
         return column.is_(None) if term.sign == "=" else column.is_not(None)
     if term.kind == "bytes":

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tru
 
 from gateway.config.config import StoreConfig
 from gateway.core.chunked import chunked
-from gateway.store import runs
+from gateway.store import run_chunks, runs, tables
 from gateway.store.plans import hold_lease
 from gateway.store.tables import exchanges, feedback, guard_decisions, labels, pair_scores, predictions, scores, turns
 
@@ -25,6 +25,8 @@ UNMET_S = 7 * 86_400.0
 _CHUNK = 500
 WITHOUT_TEXTS = {
     "request": b"{}",
+    "request_chunks": None,
+    "request_bytes": None,
     "response": b"",
     "text": "",
     "reasoning": "",
@@ -79,6 +81,11 @@ class _Old:
     keeps_numbers: bool
 
 
+_of = tables.runs.c
+_SHARE = select(_of.chunk_bytes // _of.calls).where(_of.run_id == exchanges.c.run_id).scalar_subquery()
+"""A call's share of what its run shares, which is deleted with the last call that needs it."""
+
+
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
     """Does one step, if this consumer holds the lease. holder: the caller's name; now: Unix seconds."""
     if not hold_lease(connection, LEASE, holder, now, 60.0):
@@ -97,8 +104,10 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
 
 
 def size(connection: Connection) -> int:
-    """Bytes of all exchanges that still have their texts, plus 2 KiB each for their other columns and scores."""
-    return int(connection.execute(select(func.sum(exchanges.c.bytes))).scalar() or 0)
+    """Bytes of all exchanges that still have their texts, plus 2 KiB each for their other columns and scores, and of
+    what the calls of runs share."""
+    own = connection.execute(select(func.sum(exchanges.c.bytes))).scalar()
+    return int(own or 0) + int(connection.execute(select(func.sum(tables.runs.c.chunk_bytes))).scalar() or 0)
 
 
 def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterator[_Old]:
@@ -112,7 +121,8 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
         return
     settled = e.stored < now - bounds.protected_s
     needed = or_(e.experiment.is_not(None), select(labels.c.label_id).where(labels.c.subject_id == e.id).exists())
-    query = select(e.id, e.bytes, e.received, needed).where(e.bytes > 0, settled, or_(*reaches))
+    freed = e.bytes + func.coalesce(_SHARE, 0)
+    query = select(e.id, freed, e.received, needed).where(e.bytes > 0, settled, or_(*reaches))
     for row in connection.execute(query.order_by(e.received, e.id).limit(bounds.step)):
         if too_much <= 0 and (since is None or row[2] >= since):
             return
@@ -122,13 +132,14 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
 
 def _remove(connection: Connection, ids: Sequence[str]) -> None:
     s, p, t, g = scores.c, predictions.c, turns.c, guard_decisions.c
-    emptied = runs.runs_of(connection, ids)
+    named = runs.runs_of(connection, ids)
     for column in (
         *(s.exchange_id, feedback.c.resolved, p.exchange_id, t.exchange_id, g.exchange_id),
         exchanges.c.id,
     ):
         connection.execute(delete(column.table).where(column.in_(ids)))
-    runs.forget_empty(connection, emptied)
+    run_chunks.forget_unused(connection, named)
+    runs.forget_empty(connection, named)
 
 
 def empty_exchanges(connection: Connection, ids: Sequence[str], values: Mapping[str, Any]) -> None:
@@ -150,6 +161,7 @@ def empty_pair_scores(connection: Connection, ids: Sequence[str]) -> None:
 def _empty(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
     empty_exchanges(connection, ids, WITHOUT_TEXTS)
+    run_chunks.forget_unused(connection, runs.runs_of(connection, ids))
     empty_pair_scores(connection, ids)
     words = {"label": None, "comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

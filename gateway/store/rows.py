@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha1
 from operator import attrgetter
 from typing import Any, Literal
@@ -67,23 +67,41 @@ class ScoredExchange:
     """Turn of a conversation; None: it belongs to none, or implicit feedback is off."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkedRequest:
+    """A request as its row holds it, where run_chunks.py has put parts of it elsewhere."""
+
+    chunks: str
+    """JSON: the numbers of the run's chunks, in order."""
+    rest: bytes
+    """What follows them."""
+    size: int
+    """Bytes of the whole request."""
+
+
 def model_of(exchange: Exchange) -> str:
     """The label of who answered, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
     return str(exchange.target)
 
 
-def exchange_row(judged: ScoredExchange, now: float, run_id: str | None = None) -> Row:
+def exchange_row(
+    judged: ScoredExchange, now: float, run_id: str | None = None, parts: ChunkedRequest | None = None
+) -> Row:
     """A row of `exchanges`. The usage in the response wins over the one that the gateway recorded.
 
-    run_id: its run, of `runs`."""
+    run_id: its run, of `runs`. parts: None: the row has the whole request."""
     e, c = judged.exchange, judged.completion
+    if parts is not None:
+        e = replace(e, request=parts.rest)
     usage = c.usage or e.usage
     calls, attempts = _json(c.tool_calls), _json(e.attempts)
     size = _OVERHEAD + sum(map(len, (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)))
     target = (e.target.upstream, e.target.model, e.target.variant or None)
     end = (plain_text(c.error), c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id)
     answer = (plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices, c.mean_logprob)
-    return (*_mirrored(e), *target, *end, attempts, *answer, now, judged.position, size, is_empty(e, c), run_id)
+    chunks = (None, None) if parts is None else (parts.chunks, parts.size)
+    empty = is_empty(judged.exchange, c)
+    return (*_mirrored(e), *target, *end, attempts, *answer, now, judged.position, size, empty, run_id, *chunks)
 
 
 def exchange_of(row: Mapping[Any, Any]) -> Exchange:

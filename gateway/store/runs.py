@@ -143,3 +143,8 @@ def note_scored(connection: Connection, run_id: str, last_at: float, scored_on: 
     scored_on: the exchange that has its scores; None: it has none."""
     values = {"scored_to": last_at, "scored_on": scored_on}
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(values))
+
+
+def note_sent(connection: Connection, run_id: str, last_at: float) -> None:
+    """Notes that there is nothing to score of a run as it was then. The scores that it has stay."""
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values({"scored_to": last_at}))

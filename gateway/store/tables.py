@@ -80,6 +80,10 @@ exchanges = _table(
     *_required(BigInteger, "bytes", server_default="0"),  # approximate size; 0: retention has removed its texts
     Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
     Column("run_id", Text),  # the row of `runs` that it is a call of; NULL: it names no run
+    # Of a run's call: the chunks of its run that `request` follows, a JSON list, and the size of all together. NULL:
+    # `request` is all. run_chunks.py has both as an expression.
+    Column("request_chunks", Text),
+    Column("request_bytes", BigInteger),
     Index("exchanges_received", "received", "bytes"),
     # Everything that the console filters and sums by, so that it need not read rows with their texts.
     Index(
@@ -124,9 +128,20 @@ runs = _table(
     Column("calls", BigInteger, nullable=False),
     Column("scored_to", Double, nullable=False, server_default="0"),  # last_at when it was scored; 0: it never was
     Column("scored_on", Text),  # the exchange that has its scores; NULL: it was never scored
+    Column("chunk_bytes", BigInteger, nullable=False, server_default="0"),  # of its rows in `run_chunks`
     Index("runs_key", "key", "part"),
     Index("runs_last", "last_at"),
     _partial_index("runs_due", "last_at", where="scored_to < last_at"),
+)
+
+run_chunks = _table(
+    # What the requests of a run's calls consist of, each chunk once. It is deleted with the last call that has it.
+    "run_chunks",
+    Column("run_id", Text, nullable=False),
+    Column("chunk", BigInteger, nullable=False),  # its number in the run
+    *_required(LargeBinary, "digest", "body"),
+    PrimaryKeyConstraint("run_id", "chunk"),
+    Index("run_chunks_digest", "run_id", "digest", "chunk"),
 )
 
 _c = exchanges.c

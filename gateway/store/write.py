@@ -14,7 +14,18 @@ from sqlalchemy import Column, Connection
 from gateway.core.chunked import chunked
 from gateway.core.exchange import IMPORTED, Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.store import feedback, guard_decisions, ledger, pairs, prediction_sums, runs, score_sums, turns, usage
+from gateway.store import (
+    feedback,
+    guard_decisions,
+    ledger,
+    pairs,
+    prediction_sums,
+    run_chunks,
+    runs,
+    score_sums,
+    turns,
+    usage,
+)
 from gateway.store.bulk_insert import insert_new, insert_scores
 from gateway.store.engine import insert
 from gateway.store.feedback import JoinedFeedback
@@ -68,7 +79,9 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     new = [by_id[i] for i in sorted(by_id) if i not in known]  # as indexes are ordered
     ledger.count_late(connection, [(e.incarnation, e.seq) for j in new if (e := j.exchange).role != IMPORTED])
     run_of = runs.assign(connection, new)
-    insert_new(connection, exchanges, [exchange_row(j, now, run_of.get(j.exchange.id)) for j in new])
+    parts = run_chunks.store_chunks(connection, [j.exchange for j in new], run_of) if run_of else {}
+    rows = [exchange_row(j, now, run_of.get(j.exchange.id), parts.get(j.exchange.id)) for j in new]
+    insert_new(connection, exchanges, rows)
     _predictions(connection, new, batch)
     guard_decisions.add(connection, (j.exchange for j in new))
     pairs.open_pairs(connection, new)

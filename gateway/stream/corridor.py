@@ -222,6 +222,21 @@ class Corridor:
         """The number of entries trimmed from the streams unread since these were created."""
         return sum(each.unread for each in (await self._all(lambda shard: shard.trimmed())).values())
 
+    async def losses(self) -> int:
+        """The number of entries lost from the stream that this process appends to: trimmed unread, or missed by others
+        that refer to them."""
+        return await self.home.losses()
+
+    async def note_missing(self, entry: str) -> None:
+        """Counts an entry that refers to one that is neither in the stream nor in the store."""
+        await find_shard(self.shards, entry).note_missing()
+
+    async def first_pending(self) -> dict[int, str]:
+        """The oldest entry of each shard that was read and is not acknowledged, by the shard's index; "": there is
+        none."""
+        found = await self._all(lambda shard: shard.first_pending())
+        return {self.shards.index(shard): each for shard, each in found.items()}
+
     async def lag(self, now: float | None = None) -> Lag:
         """The lag over all shards that answer. now: Unix time in seconds; None: the current time."""
         found = await self._all(lambda shard: shard.lag(now))

@@ -97,6 +97,19 @@ class Shard:
         reply: Any = await self.ask(self.client.hgetall(self.trimmed_key))
         return TrimmedEntries(int(reply.get(b"unread", 0)), text(reply.get(b"to", b"")))
 
+    async def losses(self) -> int:
+        """Counts losses of this shard; see Corridor.losses()."""
+        counts: Any = await self.ask(self.client.hmget(self.trimmed_key, ["unread", "missing"]))
+        return sum(int(n or 0) for n in counts)
+
+    async def note_missing(self) -> None:
+        await self.ask(self.client.hincrby(self.trimmed_key, "missing", 1))
+
+    async def first_pending(self) -> str:
+        """The id of the oldest entry that was read and is not acknowledged; "": there is none."""
+        pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
+        return text(pending["min"]) + self.mark if pending["pending"] else ""
+
     async def join(self) -> None:
         """Creates the consumer group, from the stream's beginning, if there is none."""
         try:

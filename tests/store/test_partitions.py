@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from fixtures.run_histories import growing
 from fixtures.stores import Ledgerbook
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from gateway.core.exchange import Feedback, new_id
 from gateway.store import engine, retention
 from gateway.store.retention import WITHOUT_TEXTS
+from gateway.store.run_chunks import whole_request
+from gateway.store.tables import exchanges
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "deploy" / "postgres"
 DAY_S = 86_400
@@ -94,13 +98,17 @@ PREDICTED = (
 TURNS = "INSERT INTO turns SELECT id, received, caller, NULL, 'q', 'a', NULL, '', NULL FROM exchanges"
 OF_EXCHANGES = {
     "exchanges": "id", "scores": "score_id", "feedback": "feedback_id", "predictions": "exchange_id",
-    "turns": "exchange_id", "pair_scores": "score_id",
+    "turns": "exchange_id", "pair_scores": "score_id", "runs": "run_id", "run_chunks": "run_id, chunk",
 }  # fmt: skip
 
 
 def test_a_dropped_day_leaves_what_retention_leaves(book, exchange):
     """In every table: those of a partitioned store and of another one."""
+    of_run = {"run": "r", "run_source": "x-gateway-run"}
     plain, tried = at(exchange, 0), at(exchange, 0, "0", experiment="e", plan="p", arm="a")
+    calls = [at(exchange, 0, request=body, **of_run) for body in growing(3, 40_000)]
+    calls[2] = replace(calls[2], experiment="e", plan="p", arm="a")
+    book.write(*calls)
     book.write(plain, tried, *(Feedback(e.id, e.id, "web", 1.0, "x", 1.0, "l", "c") for e in (plain, tried)))
     for statement in (PREDICTED, TURNS):
         book.run(lambda c, statement=statement: c.exec_driver_sql(statement))
@@ -111,13 +119,29 @@ def test_a_dropped_day_leaves_what_retention_leaves(book, exchange):
                 for name, key in OF_EXCHANGES.items()}  # fmt: skip
 
     with book.engine.connect() as connection:
-        retention._remove(connection, [plain.id])
-        retention._empty(connection, [tried.id])
+        retention._remove(connection, [plain.id, calls[0].id, calls[1].id])
+        retention._empty(connection, [tried.id, calls[2].id])
         by_retention = left(connection)
         connection.rollback()
     run(book, "partitions.sql")
     assert book.sql("SELECT gateway_drop_before(30, gateway_today() + 31)") == [(1,)]
     assert book.run(left) == by_retention
+
+
+def test_a_dropped_day_leaves_the_chunks_of_later_calls(book, exchange):
+    run(book, "partitions.sql")
+    requests = growing(4, 60_000)
+    first, second, third = (at(exchange, days, run="r", request=body) for days, body in enumerate(requests[1:], 1))
+    alone = at(exchange, 1, run="s", request=requests[3])
+    book.write(first, second, third, alone)
+    assert book.sql("SELECT gateway_drop_before(30, gateway_today() + 32)") == [(2,)]
+    query = select(exchanges.c.id, whole_request())
+    kept = {row[0]: bytes(row[1]) for row in book.run(lambda c: c.execute(query).all())}
+    assert kept == {second.id: second.request, third.id: third.request}
+    chunks = book.sql("SELECT run_id, COUNT(*), SUM(LENGTH(body)) FROM run_chunks GROUP BY run_id")
+    assert [(run_id, int(size)) for run_id, _, size in chunks] == book.sql("SELECT run_id, chunk_bytes FROM runs")
+    assert book.sql("SELECT gateway_drop_before(30, gateway_today() + 90)")[0][0] >= 2
+    assert book.sql("SELECT run_id FROM run_chunks UNION ALL SELECT run_id FROM runs") == []
 
 
 def test_the_tables_of_a_partitioned_store_are_those_of_the_migrations(book):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Integer, Select, and_, cast, func, select
 
 from gateway.store.engine import insert
 from gateway.store.query import Reading
+from gateway.store.run_chunks import request_size, whole_request
 from gateway.store.tables import drift_states, exchanges, predictions, predictor_models, scores
 
 DAY_S = 86_400.0
@@ -104,9 +105,9 @@ def call_outputs(connection: Reading, since: float, limit: int) -> Iterator[Call
     since: Unix seconds."""
     e = exchanges.c
     query = (
-        select(e.alias, e.request, e.stream, e.output_tokens, e.choices, e.pi)
+        select(e.alias, whole_request(), e.stream, e.output_tokens, e.choices, e.pi)
         .where(e.received >= since, e.role == "served", e.outcome == "ok", e.status == 200, e.api.in_(_APIS))
-        .where(e.output_tokens > 0, e.truncated.is_(False), func.length(e.request) > len(b"{}"))
+        .where(e.output_tokens > 0, e.truncated.is_(False), request_size() > len(b"{}"))
         .order_by(e.received.desc())
         .limit(limit)
     )

@@ -12,6 +12,7 @@ from gateway.core.exchange import IMPORTED
 from gateway.core.score import ConfiguredScorer
 from gateway.store.engine import insert
 from gateway.store.rows import ScoredExchange, score_rows
+from gateway.store.run_chunks import whole_request
 from gateway.store.store import Store
 from gateway.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
 
@@ -282,7 +283,7 @@ def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     f, role = feedback.c, IMPORTED if wanted.imported else "served"
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
-        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference, e.id)
+        select(e.api, whole_request(), e.cluster, corrections.limit(1).scalar_subquery(), e.reference, e.id)
         .where(e.alias == wanted.alias, e.role == role, e.outcome == "ok", e.truncated.is_(False))
         .order_by(e.received.desc(), e.id.desc())
         .limit(wanted.limit)
@@ -301,7 +302,7 @@ def _logged_runs(connection: Connection, wanted: LogSelection) -> list[LoggedCal
     chosen = list(connection.execute(newest.order_by(began.desc(), e.run_id).limit(wanted.limit)).scalars())[::-1]
     found: list[LoggedCall] = []
     for run_id in chosen:
-        query = select(e.api, e.request, e.run_id, e.reference, e.id).where(
+        query = select(e.api, whole_request(), e.run_id, e.reference, e.id).where(
             e.run_id == run_id, e.alias == wanted.alias, e.outcome == "ok", e.truncated.is_(False)
         )
         rows = connection.execute(query.order_by(e.received, e.id))

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, case, func, select
 from gateway.core.exchange import Form
 from gateway.core.plan import CANDIDATE
 from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.store.run_chunks import whole_request
 from gateway.store.tables import exchanges, increments, plans
 
 MOST_WATCHED = 20_000
@@ -56,7 +57,7 @@ def stored_pairs(
     query = (
         select(
             *(i.pair, i.place, i.difference, served.c.received, served.c.caller, served.c.user_digest, i.cluster),
-            *(served.c.api, served.c.stream, served.c.client_bytes, served.c.request, served.c.cost_usd),
+            *(served.c.api, served.c.stream, served.c.client_bytes, whole_request(served), served.c.cost_usd),
             *(arm.c.cost_usd, func.coalesce(arm.c.pi, 1.0), arm.c.route, *answer),
         )
         .join(served, served.c.id == i.pair)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import RowMapping, Select, and_, case, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, delete, func, or_, select, text
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import CLIENT_ENDED
@@ -26,8 +26,9 @@ from gateway.store.rows import (
     score_values,
     scorer_values,
 )
+from gateway.store.run_chunks import whole_request
 from gateway.store.score_sums import add_costs, costs_of_results
-from gateway.store.tables import exchanges, runs, scores
+from gateway.store.tables import TARGET, exchanges, runs, scores
 
 _CHUNK = 200
 _OF_RUNS = text("scores.subject = 'run'")  # written as in the index, so that SQLite uses it
@@ -180,22 +181,61 @@ def full_run(connection: Reading, run_id: str) -> Found | None:
     return {**found, "scores": of_run, "calls": calls}
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredRuns:
+    """Sums over the scores of runs that share all of these."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    alias: str
+    model: str
+    """Target of the call that stands for the run, as "upstream/model"."""
+    arm: str
+    """"": none."""
+    stratum: str
+    pi: float
+    scored: int
+    not_applicable: int
+    nonresponse: int
+    total: float
+    squares: float
+    inverse_pi: float
+
+
+def scored_runs(connection: Reading, scorers: Sequence[str], since: float) -> list[ScoredRuns]:
+    """Scores by scorer, version, model, arm, stratum and π, of runs that ended since then. since: Unix seconds."""
+    s, e = scores.c, exchanges.c
+    group = (s.scorer, s.version, s.config_hash, e.alias, TARGET, func.coalesce(s.arm, ""), s.stratum, s.pi)
+
+    def count(*statuses: str) -> ColumnElement[int]:
+        return func.sum(case((s.status.in_(statuses), 1), else_=0))
+
+    value = case((s.status == "scored", s.value), else_=0.0)
+    sums = (func.sum(value), func.sum(value * value), func.sum(1.0 / s.pi))
+    counts = (count("scored"), count("not_applicable"), count("error", "timeout", "budget"))
+    query = select(*group, *counts, *sums).join(exchanges, e.id == s.exchange_id)
+    query = query.where(_OF_RUNS, s.scorer.in_(scorers), s.answered >= since, s.repeat == 0).group_by(*group)
+    return [ScoredRuns(*row[:8], *map(int, row[8:11]), *row[11:]) for row in connection.execute(query)]
+
+
 def requests_of(connection: Reading, run_id: str) -> dict[str, bytes]:
     """The requests of a run, by call."""
-    query = select(exchanges.c.id, exchanges.c.request).where(exchanges.c.run_id == run_id)
+    query = select(exchanges.c.id, whole_request()).where(exchanges.c.run_id == run_id)
     return {row[0]: bytes(row[1]) for row in connection.execute(query)}
 
 
 _READ = (
     "id received total_s caller run run_source unit pi stratum experiment plan arm outcome status finish_reason text "
-    "refusal error tool_calls tokens cost_usd truncated request"
+    "refusal error tool_calls tokens cost_usd truncated"
 )
 
 
 def call_rows(connection: Reading, run_id: str) -> Iterator[RowMapping]:
     """The calls of a run in order of arrival, one after the other, with what its scorers read."""
     e = exchanges.c
-    query = select(*(e[name] for name in _READ.split())).where(e.run_id == run_id).order_by(e.received, e.id)
+    read = (*(e[name] for name in _READ.split()), whole_request())
+    query = select(*read).where(e.run_id == run_id).order_by(e.received, e.id)
     yield from connection.execution_options(stream_results=True, max_row_buffer=1).execute(query).mappings()
 
 

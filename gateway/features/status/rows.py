@@ -8,7 +8,7 @@ from sqlalchemy import distinct, func, select
 
 from gateway.core.exchange import IMPORTED
 from gateway.store.query import Reading
-from gateway.store.tables import exchanges
+from gateway.store.tables import exchanges, runs
 
 _LATEST = 1_000
 _SHORTEST_S = 3600.0
@@ -31,6 +31,8 @@ def recorded_bytes(connection: Reading, since: float, now: float) -> RecordedByt
     total, first = connection.execute(select(func.sum(e.bytes), func.min(e.received)).where(*chosen)).one()
     if not total:
         return None
+    shared = select(func.sum(runs.c.chunk_bytes)).where(runs.c.last_at >= since)
+    total += connection.execute(shared).scalar() or 0
     latest = select(e.incarnation).where(*chosen).order_by(e.received.desc()).limit(_LATEST).subquery()
     processes = connection.execute(select(func.count(distinct(latest.c.incarnation)))).scalar_one()
     return RecordedBytes(float(total) * 86_400 / max(now - first, _SHORTEST_S), processes)

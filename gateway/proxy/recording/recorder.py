@@ -7,6 +7,7 @@ server is unreachable the buffer fills; if it is full, the newest exchange is dr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -23,6 +24,7 @@ from gateway.observability import fast_counters
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
+from gateway.proxy.recording.run_histories import RunHistories
 from gateway.proxy.recording.usage_ledger import MOST_CELLS, UsageLedger
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,10 @@ Cell = tuple[str, str, str, str, str]
 
 class RecordStream(Protocol):
     async def append(self, entries: list[Fields]) -> None: ...
+
+    async def losses(self) -> int:
+        """Counts entries that were lost from the stream; raises StreamDown."""
+        ...
 
 
 class CountsOfProcess(NamedTuple):
@@ -118,6 +124,7 @@ class Recorder:
         self.cap_bytes = 1 << 20
         """The largest size of a request above LARGE, whose images are removed here, on a thread."""
         self._shrink_body = shrink
+        self._histories = RunHistories(pace=pace)
         self._stream = stream
         self._metrics = metrics
         self._buffer_bytes = self._room = buffer_bytes
@@ -254,6 +261,8 @@ class Recorder:
         tally = self.tally(changed_only=not whole)
         if not await self._append([tally.to_fields()]):
             return False
+        with contextlib.suppress(StreamDown):  # the next append fails too
+            self._histories.heed(await self._stream.losses())
         self.usage.acknowledge(tally.usage)
         if len(tally.usage) < MOST_CELLS:  # otherwise some of it follows in the next tallies
             self.kept[_REPORTED] = seen
@@ -324,7 +333,9 @@ class Recorder:
             if len(entries) == turn:
                 turn += _AT_ONCE + len(self._waiting) // _MORE_OF
                 await asyncio.sleep(0)
-            entries.append(_record(item).to_fields())
+            record = _record(item)
+            of_run = type(record) is Exchange and record.run is not None
+            entries.append(self._histories.fields(record) if of_run else record.to_fields())  # type: ignore[arg-type]
         return entries
 
     async def _prepare(self, held: HeldRecord) -> None:
@@ -354,6 +365,7 @@ class Recorder:
         try:
             await self._stream.append(entries)
         except StreamDown as error:
+            self._histories.forget()
             await self._back_off(error)
             return False
         if self.trouble:

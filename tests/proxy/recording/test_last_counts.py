@@ -125,6 +125,9 @@ class Kept:
     def __init__(self) -> None:
         self.entries: list[Any] = []
 
+    async def losses(self) -> int:
+        return 0
+
     async def append(self, entries: list[Any]) -> None:
         self.entries += entries
 

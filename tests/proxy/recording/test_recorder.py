@@ -32,6 +32,9 @@ class Stream:
         self.appends: list[list[Fields]] = []
         self.ask: Callable[[], None] = lambda: None
 
+    async def losses(self) -> int:
+        return 0
+
     async def append(self, entries: list[Fields]) -> None:
         await asyncio.sleep(0)
         self.ask()

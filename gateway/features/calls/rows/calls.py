@@ -16,6 +16,7 @@ from gateway.core.exchange import floor_id
 from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
 from gateway.store.predictions import predictions_of
 from gateway.store.query import Found, Reading, condition, full_exchange, rows_of, scores_of
+from gateway.store.run_chunks import WHOLE_EXCHANGE
 from gateway.store.tables import exchanges, labels, pair_scores, score_cells, scores
 from gateway.store.where import Node
 
@@ -189,7 +190,7 @@ def full_call(connection: Reading, id: str) -> FullCall | None:
     if call is None:
         return None
     pair = call["pair"]
-    query = select(exchanges).where(exchanges.c.id == pair if pair else exchanges.c.pair == id)
+    query = select(*WHOLE_EXCHANGE).where(exchanges.c.id == pair if pair else exchanges.c.pair == id)
     others = rows_of(connection, query.order_by(exchanges.c.id))
     compared = pair_scores.c.exchange_id == id if pair else pair_scores.c.pair == id
     given = or_(labels.c.subject_id == id, labels.c.subject_id.in_([each["id"] for each in others]))

@@ -20,8 +20,9 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
 from gateway.core.json_values import as_object, parse_object
-from gateway.store import runs, turns
+from gateway.store import run_chunks, runs, turns
 from gateway.store.retention import WITHOUT_TEXTS, empty_exchanges, empty_pair_scores
+from gateway.store.run_chunks import whole_request
 from gateway.store.tables import (
     audit,
     dead_letters,
@@ -113,7 +114,9 @@ def _of_user(connection: Connection, ids: Sequence[str], user: str) -> list[str]
     e = exchanges.c
     found = []
     for chunk in chunked(ids, _CHUNK):
-        for id_, digest, request in connection.execute(select(e.id, e.user_digest, e.request).where(e.id.in_(chunk))):
+        for id_, digest, request in connection.execute(
+            select(e.id, e.user_digest, whole_request()).where(e.id.in_(chunk))
+        ):
             if digest is not None or names_user(request, user):
                 found.append(id_)
     return found
@@ -190,6 +193,7 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
     connection.execute(delete(exchanges).where(e.id.in_(gone)))
     empty_exchanges(connection, emptied, _WITHOUT_PERSON)
     empty_pair_scores(connection, ids)
+    run_chunks.forget_unused(connection, named)
     runs.forget_empty(connection, named)
     return counts
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.store import engine
 from gateway.store.predictions import predictions_of
 from gateway.store.query import ExchangeFilter, Found, conditions, rows_of, scores_of
+from gateway.store.run_chunks import WHOLE_EXCHANGE
 from gateway.store.tables import exchanges, feedback, labels, pair_scores, score_cells, scores
 
 CORRECTION, LABEL, JUDGES = "correction", "label", "judges"
@@ -193,7 +194,7 @@ class ExportSource:
 
     def _next(self, connection: Connection, after: Place | None) -> list[Place]:
         e = exchanges.c
-        query = select(e.received, e.id, e.bytes).where(*self._where).order_by(e.received, e.id).limit(self._most)
+        query = select(e.received, e.id, _SIZE).where(*self._where).order_by(e.received, e.id).limit(self._most)
         if after is not None:
             query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
         rows = connection.execute(query)
@@ -286,7 +287,7 @@ class FollowSource:
             searched, order = FollowPlace(until, _LAST), (e.stored, e.id)
             reach = and_(e.stored <= until, tuple_(e.stored, e.id) > (begin.stored, begin.id))
         numbers = row if lite else literal_column("0")
-        query = select(e.stored, e.id, numbers, e.bytes).where(*self._where, reach).order_by(*order).limit(self._most)
+        query = select(e.stored, e.id, numbers, _SIZE).where(*self._where, reach).order_by(*order).limit(self._most)
         rows = connection.execute(query)
         return _page([(FollowPlace(*place), size) for *place, size in rows], self._most_bytes), searched
 
@@ -297,6 +298,8 @@ class FollowSource:
         return now - float(oldest or 0.0) - self._settle_s
 
 
+_SIZE = exchanges.c.bytes + func.coalesce(exchanges.c.request_bytes, 0)
+"""Bytes of an exchange with its whole request."""
 _ROW: ColumnElement[int] = literal_column("exchanges.rowid", Integer)
 _LAST = "\U0010ffff"  # after every id
 _OVERLAP = 10_000  # SQLite's rows that are looked at again after the last row was deleted
@@ -329,7 +332,7 @@ def _scorers(connection: Connection, where: Sequence[ColumnElement[bool]]) -> li
 
 def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     e, f = exchanges.c, feedback.c
-    query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
+    query = select(*WHOLE_EXCHANGE).where(e.id.in_(ids)).order_by(e.received, e.id)
     found = rows_of(connection, query)
     scored = scores_of(connection, ids)
     given: dict[str, list[Found]] = {}

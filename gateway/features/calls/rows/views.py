@@ -9,6 +9,7 @@ from sqlalchemy import Connection, TableClause, column, select, table, text
 
 from gateway.core.chunked import chunked
 from gateway.store.query import ExchangeFilter, Found, conditions, rows_of
+from gateway.store.run_chunks import whole_request
 from gateway.store.tables import exchanges, plans, scores
 
 _CHUNK = 500
@@ -40,7 +41,7 @@ _OF_SCORE = (
 def answer_rows(connection: Connection, filter: ExchangeFilter) -> list[Found]:
     """Rows of `answers` and the bytes of `request`, oldest first. filter.limit: 0: all. Raises QueryError."""
     query = (
-        select(answers, exchanges.c.request)
+        select(answers, whole_request())
         .join(exchanges, exchanges.c.id == answers.c.id)
         .where(*conditions(connection, filter))
         .order_by(exchanges.c.received, exchanges.c.id)
@@ -76,7 +77,7 @@ def requests_of(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[st
     """Yields the ids and bodies of these exchanges."""
     e = exchanges.c
     for chunk in chunked(ids, _CHUNK):
-        for found, body in connection.execute(select(e.id, e.request).where(e.id.in_(chunk))):
+        for found, body in connection.execute(select(e.id, whole_request()).where(e.id.in_(chunk))):
             yield found, bytes(body)
 
 

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, and_, case, func, null, or_, select
 
 from gateway.core.plan import STRATA
+from gateway.store.run_chunks import request_size, whole_request
 from gateway.store.tables import exchanges, increments, pair_scores, pairs, scores
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
@@ -306,14 +307,14 @@ LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
 
 def segment_rows(connection: Connection, where: Mapping[str, str], most: int) -> list[SegmentRow]:
     """The newest pairs of one sequence. where: the columns of its name."""
-    e, size = exchanges.c, func.length(exchanges.c.request)
+    e, size = exchanges.c, request_size()
     sent = func.coalesce(e.client_bytes, size)  # older records: of the control's body, so alike for both arms
     language = (
         select(func.max(scores.c.explanation))
         .where(scores.c.exchange_id == e.id, scores.c.scorer == "language", scores.c.status == "scored")
         .scalar_subquery()
     )
-    request = case((size <= LARGE_REQUEST, e.request))
+    request = case((size <= LARGE_REQUEST, whole_request()))
     place = (increments.c.place, increments.c.cluster)
     query = (
         select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags, *place)
@@ -372,7 +373,8 @@ def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnsw
     """arm → its answer, the served one under "control"."""
     e = exchanges.c
     query = select(
-        e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal, e.reference
+        *(e.id, e.arm, e.role, whole_request(), e.text, e.outcome, e.tool_calls),
+        *(e.finish_reason, e.refusal, e.reference),
     ).where(or_(e.id == pair, e.pair == pair))
     found = {}
     for row in connection.execute(query):
@@ -393,7 +395,7 @@ def served_requests(connection: Connection, plan: str, most: int) -> list[bytes]
     """The requests of the newest settled pairs, as they were sent to the control."""
     e = exchanges.c
     query = (
-        select(e.request)
+        select(whole_request())
         .select_from(exchanges.join(pairs, pairs.c.id == e.id))
         .where(pairs.c.plan == plan, pairs.c.state == "joined")
         .order_by(pairs.c.place.desc())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from gateway.core.plan import Plan
+from gateway.store.run_chunks import request_size, whole_request
 from gateway.store.tables import exchanges
 
 FEWEST = 20  # recorded calls from which a rate is estimated
@@ -35,6 +36,12 @@ def calls_an_hour(connection: Connection, plan: Plan, since: float, now: float) 
     return float(calls) * _HOUR_S / (now - float(first))
 
 
+def calls_by_api(connection: Connection, plan: Plan, since: float) -> dict[str, int]:
+    """Recorded calls of the plan's model and keys, by API. since: Unix seconds."""
+    query = select(exchanges.c.api, func.count()).where(*_calls(plan, since)).group_by(exchanges.c.api)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
 MOST_READ = 500  # calls, the newest; their requests are read
 _NAMED = b'"conversation_id"'
 
@@ -59,8 +66,8 @@ class RecentUnits:
 def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnits:
     """Units of the newest served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
-    query = select(e.user_digest, e.cluster, e.request, e.run).where(
-        *_calls(plan, since), func.length(e.request) > len(b"{}")
+    query = select(e.user_digest, e.cluster, whole_request(), e.run).where(
+        *_calls(plan, since), request_size() > len(b"{}")
     )
     rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_READ)).all()
     shared = {cluster for cluster, n in Counter(row.cluster for row in rows).items() if cluster and n > 1}
@@ -87,8 +94,8 @@ _LARGE = 65_536  # bytes; larger requests are not read
 
 def recent_requests(connection: Connection, plan: Plan, since: float) -> list[RecentRequest]:
     """The newest served calls of the plan's model, keys and APIs. since: Unix seconds."""
-    e, length = exchanges.c, func.length(exchanges.c.request)
-    size, body = func.coalesce(e.client_bytes, length), case((length <= _LARGE, e.request), else_=b"")
+    e, length = exchanges.c, request_size()
+    size, body = func.coalesce(e.client_bytes, length), case((length <= _LARGE, whole_request()), else_=b"")
     query = select(e.caller, e.api, e.stream, size, e.pi, body).where(*_calls(plan, since), e.api.in_(plan.apis))
     rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_REQUESTS))
     return [RecentRequest(*row[:5], bytes(row[5] or b"")) for row in rows]
