@@ -351,10 +351,12 @@ class StoreConfig(Section):
 class RunsConfig(Section):
     """Runs: the calls of one task of an agent."""
 
-    sources: Annotated[tuple[Literal["traceparent", "prompt_cache_key"], ...], Field(alias="from")] = ()
+    sources: Annotated[
+        tuple[Literal["traceparent", "prompt_cache_key", "previous_response_id"], ...], Field(alias="from")
+    ] = ()
     """Further sources of a run's id, in this order, for calls without `x-gateway-run`, `metadata.run_id`, a coding
     agent's session or a conversation: the trace of `traceparent`; `prompt_cache_key`, which many applications keep
-    constant."""
+    constant; `previous_response_id`: responses that continue each other."""
     quiet_s: Positive = 300.0
     """Seconds without a call after which a run is scored; one that goes on is scored again."""
 

@@ -44,6 +44,7 @@ from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.request.tags import TagReader
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
+from gateway.proxy.routing.response_chains import SOURCE as CHAIN
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
@@ -105,11 +106,22 @@ def _routes_of(config: Config) -> dict[bytes, Endpoint]:
     if config.files_have_owners:
         routes = {path: replace(endpoint, names_files=True) for path, endpoint in routes.items()}
     if config.runs.sources:
-        routes = {path: replace(endpoint, run_sources=config.runs.sources) for path, endpoint in routes.items()}
+        routes = {
+            path: replace(endpoint, run_sources=_run_sources(config, endpoint)) for path, endpoint in routes.items()
+        }
     if config.tags.keys:
         tags = TagReader(config.tags.keys, config.tags.most_sets)
         routes = {path: replace(endpoint, tags=tags) for path, endpoint in routes.items()}
     return routes
+
+
+def _run_sources(config: Config, endpoint: Endpoint) -> tuple[str, ...]:
+    """Of `runs.from`, those that calls of an endpoint can have. Every response is in a chain, so what follows counts
+    for other APIs only."""
+    sources = config.runs.sources
+    if endpoint.api != "responses":
+        return tuple(source for source in sources if source != CHAIN)
+    return sources[: sources.index(CHAIN) + 1] if CHAIN in sources else sources
 
 
 def _azure_path(path: bytes) -> bytes | None:
@@ -333,10 +345,13 @@ class App:
             limit = None if caller.limit is None else caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
-            if gateway.spans is not None:
-                context.notes.span = gateway.spans.carry(call)
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint)
+                if endpoint.run_sources:
+                    call = await stored.with_run(call, lane)
+            if gateway.spans is not None:
+                context.notes.span = gateway.spans.carry(call)
+            if stored is not None:
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from gateway.config.config import ResponsesConfig
 from gateway.proxy.relay.state import CallContext
+from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.routing.named_files import NamedState
 from gateway.proxy.routing.response_affinity import ResponseAffinity
+from gateway.proxy.routing.response_chains import SOURCE
 from gateway.proxy.types import ClientConnection
 
 
@@ -25,6 +27,13 @@ class StoredState:
         self._named: Sequence[NamedState] = ()
         self.home: str | None = None
         """The upstream that keeps the state; None: any may answer."""
+
+    async def with_run(self, call: Call, lane: WebSocketLane | None) -> Call:
+        """The call with its run, if that is the chain of responses that it continues."""
+        if call.run is not None or SOURCE not in self._endpoint.run_sources:
+            return call
+        previous = call.read(SOURCE) if lane is None or lane.continues is None else lane.continues
+        return await self._affinity.chains.assign(call, previous if isinstance(previous, str) else None)
 
     async def prepare(
         self, call: Call, client: ClientConnection, context: CallContext, upstreams: Iterable[str]

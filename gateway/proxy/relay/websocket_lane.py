@@ -58,6 +58,11 @@ class WebSocketLane:
         """A request follows. continuation: None: it begins a conversation, or continues none of this connection."""
         self._continuation, self._last = continuation, None
 
+    @property
+    def continues(self) -> str | None:
+        """The response that the request continues, as the client knows it; None: none that is kept here."""
+        return None if self._continuation is None else self._continuation.previous
+
     def answered(self, response_id: str) -> None:
         """The client has got a complete response with this id."""
         if self._last is not None:

@@ -73,7 +73,7 @@ def _named(
         if source == "traceparent":
             trace = _TRACE.match(headers.get(b"traceparent", b""))
             yield from _text(source, None if trace is None else trace[1].decode())
-        else:
+        elif source == "prompt_cache_key":  # proxy/routing/response_chains.py finds the run of previous_response_id
             yield from _text(source, fields.get(source))
 
 

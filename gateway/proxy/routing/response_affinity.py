@@ -17,6 +17,8 @@ import orjson
 
 from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing.response_chains import SOURCE as CHAIN
+from gateway.proxy.routing.response_chains import ResponseChains
 from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
 from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.types import ClientConnection, Headers
@@ -46,6 +48,8 @@ class ResponseAffinity:
         self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
         self.owners = StateOwners(store, tasks, self.ids, max_names)
         """The owners of conversations, containers, threads and files."""
+        self.chains = ResponseChains(store, tasks, self.ids, max_names)
+        """The runs of responses that calls continue."""
 
     def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
         """Raises NotFound for an id that none of these upstreams made for this caller."""
@@ -90,10 +94,24 @@ class ResponseAffinity:
         call: as the client sent it. asked: as `prepare` returned it. upstream: the one that answers, once it is known.
         """
         if not sealed:
-            return SealingClient(client, lambda theirs: self._noted(theirs, upstream()), {})
+            return SealingClient(client, self._chained(call, lambda theirs: self._noted(theirs, upstream())), {})
         given, sent = call.fields.get("previous_response_id"), asked.fields.get("previous_response_id")
         echoes = {sent: given} if isinstance(sent, str) and isinstance(given, str) else {}
-        return SealingClient(client, lambda theirs: self.ids.seal(upstream(), call.caller.name, theirs), echoes)
+        seal = self._chained(call, lambda theirs: self.ids.seal(upstream(), call.caller.name, theirs))
+        return SealingClient(client, seal, echoes)
+
+    def _chained(self, call: Call, name: Callable[[str], str]) -> Callable[[str], str]:
+        """The function that names a response for its client, which also notes its run, if the run is a chain."""
+        run = call.run
+        if run is None or run.source != CHAIN:
+            return name
+
+        def noting(theirs: str) -> str:
+            visible = name(theirs)
+            self.chains.note(call.caller, visible, run.id)
+            return visible
+
+        return noting
 
     def message_client(self, client: ClientConnection, caller: Caller) -> SealingClient:
         """The client, whose message is noted as the caller's: a thread continues after it."""

@@ -67,6 +67,10 @@ class ResponseIds:
         """A name for stored state of an upstream that says nothing about it."""
         return _mac(self._secrets[0], "state", name)
 
+    def chain_digest(self, caller: str, name: str) -> str:
+        """A name for a response that a caller may continue, which says nothing about it."""
+        return _mac(self._secrets[0], "chain", caller, name)
+
     def owner_digest(self, caller: str, name: str) -> str:
         """The same for stored state together with the caller whose it is."""
         return _mac(self._secrets[0], "owner", caller, name)

@@ -395,3 +395,17 @@ async def test_a_conversation_goes_on_behind_a_translation(
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     unknown = await ws.answer("c", previous_response_id="resp_unknown")
     assert (unknown["status"], unknown["error"]["code"]) == (400, "previous_response_not_found")
+
+
+async def test_turns_of_a_connection_are_a_run_where_responses_are(
+    start: Any, configured: Any, opened: Any, upstream: FakeUpstream
+) -> None:
+    """The upstream gets the conversation, and no id of what it did not keep."""
+    gateway = await start(configured(upstream, runs={"from": ["previous_response_id"]}))
+    socket = await opened(gateway)
+    first = await socket.answer("a", store=False)
+    second = await socket.answer("b", store=False, previous_response_id=first["response"]["id"])
+    await socket.answer("c", store=False, previous_response_id=second["response"]["id"])
+    await socket.answer("a", store=False)
+    found = await gateway.recorded(4)
+    assert [e.run for e in found] == [found[0].id] * 3 + [found[3].id]
