@@ -25,10 +25,10 @@ from opentelemetry.trace import SpanKind
 from gateway.config.types import OtelConfig
 from gateway.consumer.entry_scoring import ReadEntry
 from gateway.core.completion import Completion
-from gateway.core.exchange import IMPORTED, Exchange
+from gateway.core.exchange import IMPORTED, Exchange, run_key
 from gateway.core.json_values import as_list, as_object, parse_object
 from gateway.core.score import ScoreResult
-from gateway.observability.tracing import below, events, ids_of, tracing
+from gateway.observability.tracing import SpanIds, below, events, ids_of, tracing
 from gateway.store.rows import ScoredExchange
 
 MOST_CHARACTERS = 20_000
@@ -47,7 +47,7 @@ class ContentSpans:
 
     def emit(self, judged: ScoredExchange) -> None:
         exchange = judged.exchange
-        ids = ids_of(exchange.id, None, self._sample)
+        ids = _ids(exchange, self._sample)
         if not ids.sampled:
             return
         start = int(exchange.received * 1e9)
@@ -63,6 +63,12 @@ class ContentSpans:
     def close(self) -> None:
         """Exports the spans that wait."""
         self._provider.shutdown()
+
+
+def _ids(exchange: Exchange, sample: float) -> SpanIds:
+    """The ids of the span of its call, if the client sent no trace of its own."""
+    of_run = exchange.run is not None and exchange.role == "served"
+    return ids_of(exchange.id, None, sample, run_key(exchange.caller, exchange.run or "") if of_run else None)
 
 
 def content_attributes(exchange: Exchange, completion: Completion) -> dict[str, Any]:
@@ -186,7 +192,7 @@ class ScoreEvents:
                     self._logger.emit(self._event(each.record, result))
 
     def _event(self, exchange: Exchange, result: ScoreResult) -> LogRecord:
-        ids = ids_of(exchange.id, None, self._sample)
+        ids = _ids(exchange, self._sample)
         return LogRecord(
             event_name=NAME,
             timestamp=int((exchange.received + exchange.total_s) * 1e9),

@@ -1,13 +1,15 @@
 """OpenTelemetry: the exporters of spans and events, and their ids.
 
 Ids are derived from the exchange's id. Its UUID is the trace id, unless the client sent one, and the lower half of the
-UUID is the span id. The consumer can therefore refer to a gateway's span, although they exchange no trace context.
+UUID is the span id. The calls of a run are one trace, below the span of the run, whose ids are derived from the run's
+key. The consumer can therefore refer to a gateway's span, although they exchange no trace context.
 opentelemetry is imported only when it is used: a gateway without an `otel` section pays nothing.
 """
 
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -37,12 +39,20 @@ class SpanIds(NamedTuple):
         return b"00-%032x-%016x-%02x" % (self.trace, self.span, self.sampled)
 
 
-def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
+def run_ids(run_id: str, sample: float) -> SpanIds:
+    """The ids of the span of a run. run_id: its key, with its part. sample: the share of runs to trace."""
+    digest = sha256(run_id.encode()).hexdigest()
+    span = int(digest[32:48], 16)
+    return SpanIds(int(digest[:32], 16), span, 0, _drawn(span, sample))
+
+
+def ids_of(exchange: str, traceparent: bytes | None, sample: float, run: str | None = None) -> SpanIds:
     """The ids of the span of one call.
 
     exchange: the exchange's id, a UUID.
     traceparent: the client's header; ignored if invalid or all zeros.
     sample: the share of calls to trace if the client does not decide, in [0, 1].
+    run: the key of its run, which is traced as a whole or not at all; None: it has none.
     """
     number = UUID(exchange).int
     span = number & _LOW
@@ -51,7 +61,14 @@ def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
         trace, parent = int(found[1], 16), int(found[2], 16)
         if trace and parent:
             return SpanIds(trace, span, parent, bool(int(found[3], 16) & 1))
-    return SpanIds(number, span, 0, (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1))
+    if run is not None:
+        whole = run_ids(run, sample)
+        return SpanIds(whole.trace, span, whole.span, whole.sampled)
+    return SpanIds(number, span, 0, _drawn(span, sample))
+
+
+def _drawn(span: int, sample: float) -> bool:
+    return (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1)
 
 
 def tracing(otel: OtelConfig, ids: IdGenerator) -> TracerProvider:

@@ -21,6 +21,8 @@ from gateway.config.types import OtelConfig
 from gateway.consumer.consumer import Consumer
 from gateway.consumer.otel_events import MOST_CHARACTERS, NAME, ScoreEvents, content_attributes
 from gateway.core.completion import Completion, ToolCall, completion_of
+from gateway.core.exchange import run_key
+from gateway.observability.tracing import run_ids
 
 
 async def scored(room: Any, url: str, *sent: Any) -> None:
@@ -51,6 +53,19 @@ async def test_each_opinion_is_an_event_below_the_span_of_its_call(
     assert (attributes["gateway.experiment"], attributes["gateway.arm"]) == ("swap", "candidate")
     assert event.trace_id.hex() == sent.id.replace("-", "")
     assert event.span_id.hex() == sent.id.replace("-", "")[16:]
+
+
+async def test_a_call_of_a_run_is_in_the_trace_of_the_run(room: Any, exchange: Any, collector: Any) -> None:
+    first, second, shadow = (
+        exchange("1", run="r"),
+        exchange("1", run="r"),
+        exchange("1", run="r", role="shadow", pair="x"),
+    )
+    await scored(room, collector.url, first, second, shadow)
+    traces = [event.trace_id.hex() for event in collector.events]
+    trace = f"{run_ids(run_key('web', 'r'), 1.0).trace:032x}"
+    assert sorted(traces) == sorted([trace, trace, shadow.id.replace("-", "")])
+    assert {e.span_id.hex() for e in collector.events} == {e.id.replace("-", "")[16:] for e in (first, second, shadow)}
 
 
 async def test_what_was_not_scored_says_why_and_has_no_value(

@@ -9,7 +9,6 @@ content.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import IO, Any, Literal
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from gateway import __version__
 from gateway.core.conversation import turns
 from gateway.core.sanitize import to_json
 from gateway.features.runs.rows import full_run, requests_of, selected_runs
+from gateway.observability.tracing import run_ids
 from gateway.store.query import ExchangeFilter, Found, Reading, reading
 
 RunForm = Literal["runs", "otlp"]
@@ -30,6 +30,7 @@ _OF_RUN = (
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "status", "value", "label", "explanation", "pi")
 _INTERNAL, _CLIENT, _ERROR = 1, 3, 2  # numbers of span kinds and of a status, in OTLP
+SCORE_EVENT = "gen_ai.evaluation.result"
 
 
 def export_runs(
@@ -91,16 +92,17 @@ def _scores(scores: Sequence[Found]) -> list[dict[str, Any]]:
 
 def traces(run: Found) -> dict[str, Any]:
     """The run as a trace of its own: a span for the run, with its scores as events, and below it one for each call."""
-    digest = sha256(run["run_id"].encode()).hexdigest()
-    trace, parent = digest[:32], digest[32:48]
+    ids = run_ids(run["run_id"], 1.0)
+    trace, parent = f"{ids.trace:032x}", f"{ids.span:016x}"
     spans = [_run_span(run, trace, parent), *(_call_span(call, trace, parent) for call in run["calls"])]
     scope = {"name": "gateway", "version": __version__}
     resource = {"attributes": _attributes({"service.name": "gateway"})}
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": scope, "spans": spans}]}]}
 
 
-def _run_span(run: Found, trace: str, span: str) -> dict[str, Any]:
-    about = {
+def about_run(run: Found) -> dict[str, Any]:
+    """The attributes of a run's span; None: it has none of that name."""
+    return {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.conversation.id": run["run"],
         "gateway.run_id": run["run_id"],
@@ -112,6 +114,9 @@ def _run_span(run: Found, trace: str, span: str) -> dict[str, Any]:
         "gateway.cost_usd": run["cost_usd"],
         "gateway.arm": run["arm"],
     }
+
+
+def _run_span(run: Found, trace: str, span: str) -> dict[str, Any]:
     return {
         "traceId": trace,
         "spanId": span,
@@ -119,20 +124,24 @@ def _run_span(run: Found, trace: str, span: str) -> dict[str, Any]:
         "kind": _INTERNAL,
         "startTimeUnixNano": _nanoseconds(run["began"]),
         "endTimeUnixNano": _nanoseconds(run["ended"]),
-        "attributes": _attributes(about),
+        "attributes": _attributes(about_run(run)),
         "events": [_event(score) for score in run["scores"]],
     }
 
 
-def _event(score: Found) -> dict[str, Any]:
-    about = {
+def about_score(score: Found) -> dict[str, Any]:
+    """The attributes of the event of a run's score; None: it has none of that name."""
+    return {
         "gen_ai.evaluation.name": score["scorer"],
         "gen_ai.evaluation.score.value": score["value"],
         "gen_ai.evaluation.score.label": score["label"],
         "gateway.score.status": score["status"],
     }
-    name, at = "gen_ai.evaluation.result", _nanoseconds(score["created"])
-    return {"name": name, "timeUnixNano": at, "attributes": _attributes(about)}
+
+
+def _event(score: Found) -> dict[str, Any]:
+    at = _nanoseconds(score["created"])
+    return {"name": SCORE_EVENT, "timeUnixNano": at, "attributes": _attributes(about_score(score))}
 
 
 def _call_span(call: Found, trace: str, parent: str) -> dict[str, Any]:

@@ -8,21 +8,22 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from gateway.config.types import OtelConfig
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import RecordedRun, read_run
-from gateway.features.runs.rows import save_scores
+from gateway.features.runs.rows import save_scores, summaries
 from gateway.features.task import TaskContext
 from gateway.scoring.registry import RegisteredRun
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.engine import Transaction
 from gateway.store.plans import hold_lease
-from gateway.store.query import Reading
-from gateway.store.runs import due, note_scored
+from gateway.store.query import Found, Reading
+from gateway.store.runs import due, note_scored, note_sent
 from gateway.store.store import Store, StoreDown
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,16 @@ def _not_applicable(name: str, of: RegisteredRun, need: str) -> ScoreResult:
     return ScoreResult(*identity, "not_applicable", None, need, 0.0, min(of.share, 1.0))
 
 
+class SpansOfRuns(Protocol):
+    """Where the spans of runs go; its SDK is imported only if there is a collector."""
+
+    def emit(self, run: Found) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RunScoring:
-    """Scores the runs of a store."""
+    """Scores the runs of a store, and sends their spans."""
 
     def __init__(
         self,
@@ -84,17 +93,26 @@ class RunScoring:
         holder: str,
         timing: RunTiming,
         clock: Callable[[], float] = time.time,
+        spans: SpansOfRuns | None = None,
     ) -> None:
-        """holder: of the lease. clock: Unix time in seconds."""
+        """holder: of the lease. clock: Unix time in seconds. spans: None: there is no collector."""
         self._store = store
         self._scorers = scorers
         self._holder = holder
         self._timing = timing
         self._clock = clock
+        self._spans = spans
         self._failure_logged = False
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
+        try:
+            await self._run()
+        finally:
+            if self._spans is not None:
+                self._spans.close()
+
+    async def _run(self) -> None:
         while True:
             more = False
             try:
@@ -128,6 +146,15 @@ class RunScoring:
         return due(connection, now - timing.quiet_s, now - timing.latest_s, timing.most)
 
     async def _score(self, run_id: str, last_at: float) -> None:
+        if self._scorers.scorers:
+            await self._store_scores(run_id, last_at)
+        else:
+            await self._store.run(lambda connection: note_sent(connection, run_id, last_at))
+        if self._spans is not None:
+            for run in (await self._store.look(lambda connection: summaries(connection, [run_id]))).values():
+                self._spans.emit(run)
+
+    async def _store_scores(self, run_id: str, last_at: float) -> None:
         found = await self._store.look(lambda connection: read_run(connection, run_id, self._scorers.implicit))
         results: Sequence[ScoreResult] = () if found is None else await self._scorers.results(found)
 
@@ -141,9 +168,18 @@ class RunScoring:
 
 
 def run_scoring(of: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task of a consumer; None: the config has no scorer of runs."""
-    if not of.scorers.runs:
+    """The task of a consumer; None: the config has no scorer of runs, and no collector of spans."""
+    if not of.scorers.runs and of.config.otel is None:
         return None
     languages = of.config.feedback.implicit
     scorers = RunScorers(of.scorers.runs, of.threads, ImplicitFeedback(languages) if languages else None)
-    return RunScoring(of.store, scorers, of.name, RunTiming(quiet_s=of.config.runs.quiet_s)).run()
+    timing = RunTiming(quiet_s=of.config.runs.quiet_s)
+    return RunScoring(of.store, scorers, of.name, timing, spans=_spans(of.config.otel)).run()
+
+
+def _spans(otel: OtelConfig | None) -> SpansOfRuns | None:
+    if otel is None:
+        return None
+    from gateway.features.runs.spans import RunSpans
+
+    return RunSpans(otel)

@@ -48,7 +48,7 @@ class Spans:
     def carry(self, call: Call) -> SpanIds:
         """Makes the call's span the parent of the upstream's spans: sets `traceparent` among the call's headers."""
         given = next((value for name, value in call.headers if name == _NAME), None)
-        ids = ids_of(call.id, given, self._sample)
+        ids = ids_of(call.id, given, self._sample, None if call.run is None else call.run.key)
         call.headers[:] = [h for h in call.headers if h[0] != _NAME]
         call.headers.append((_NAME, ids.traceparent))
         return ids

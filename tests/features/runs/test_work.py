@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,10 +10,13 @@ import orjson
 import pytest
 
 from gateway.config.scorers import ScorerConfig
+from gateway.config.types import OtelConfig
 from gateway.core.exchange import Feedback, cluster_digest, only_word_id, run_key
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import SAMPLED, TOGETHER
+from gateway.features.runs.spans import RunSpans
 from gateway.features.runs.work import LEASE, RunScorers, RunScoring, RunTiming
+from gateway.observability.tracing import run_ids
 from gateway.scoring.registry import build_all
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.plans import hold_lease
@@ -169,3 +173,74 @@ def test_feedback_finds_a_run_whose_name_is_a_digest(store: Any, exchange: Any) 
     store.write(exchange(received=NOW, run=cluster_digest("r")))
     result = store.write(Feedback("run:r", "w", "web", NOW, "solved", 1.0))
     assert [met.exchange is not None for met in result.met] == [True]
+
+
+class KeptSpans:
+    """What was to be sent of runs."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, Any]] = []
+
+    def emit(self, run: dict[str, Any]) -> None:
+        self.runs.append(run)
+
+    def close(self) -> None:
+        self.runs.clear()
+
+
+async def test_the_span_of_a_run_is_sent_when_it_is_quiet(scoring: Any, exchange: Any) -> None:
+    """With its scores; and again, with its later end, where it goes on."""
+    of, spans = scoring(run_finished={}), KeptSpans()
+    of.work = RunScoring(of.work._store, of.scorers, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
+    of.store.write(exchange(received=NOW, run="r", response=calling("Done.")))
+    await of.after(100)
+    of.store.write(exchange(received=NOW + 200, run="r", response=calling("Done.")))
+    await of.after(300)
+    assert [(run["run_id"], run["ended"], len(run["scores"])) for run in spans.runs] == [
+        (KEY, NOW + 0.5, 1), (KEY, NOW + 200.5, 1),
+    ]  # fmt: skip
+
+
+async def test_without_scorers_of_runs_spans_are_sent_and_scores_stay(scoring: Any, exchange: Any) -> None:
+    of, spans = scoring(run_finished={}), KeptSpans()
+    first = exchange(received=NOW, run="r", response=calling("Done."))
+    of.store.write(first)
+    await of.after(100)
+    none = RunScorers({}, of.scorers.threads)
+    of.work = RunScoring(of.work._store, none, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
+    of.store.write(exchange(received=NOW + 200, run="r"))
+    assert await of.after(300) == 1
+    assert await of.after(400) == 0
+    assert [(run["calls_n"], len(run["scores"])) for run in spans.runs] == [(2, 1)]
+    assert of.store.sql("SELECT scored_on FROM runs") == [(first.id,)]
+
+
+async def test_a_runs_span_has_its_ids_and_no_content(collector: Any, otlp: Any) -> None:
+    run = {
+        "run_id": KEY, "run": "r", "run_source": "x-gateway-run", "caller": "web", "alias": "chat", "calls_n": 3,
+        "failed": 0, "tokens": 9, "cost_usd": None, "arm": None, "began": NOW, "ended": NOW + 60.0,
+        "scores": [{"scorer": "done", "value": 1.0, "label": None, "status": "scored", "created": NOW + 90.0}],
+    }  # fmt: skip
+    spans = RunSpans(OtelConfig(endpoint=collector.url))
+    spans.emit(run)
+    await asyncio.to_thread(spans.close)
+    (span,) = collector.spans
+    ids = run_ids(KEY, 1.0)
+    assert (span.trace_id.hex(), span.span_id.hex(), span.parent_span_id) == (
+        f"{ids.trace:032x}",
+        f"{ids.span:016x}",
+        b"",
+    )
+    assert (span.name, span.end_time_unix_nano - span.start_time_unix_nano) == ("invoke_agent chat", 60 * 10**9)
+    about = otlp.attributes(span)
+    assert about["gen_ai.operation.name"] == "invoke_agent"
+    assert (about["gateway.run_id"], about["gateway.calls"]) == (KEY, 3)
+    assert "gateway.cost_usd" not in about
+    (event,) = span.events
+    assert event.name == "gen_ai.evaluation.result"
+    assert otlp.attributes(event)["gen_ai.evaluation.score.value"] == 1.0
+    await asyncio.to_thread(collector.spans.clear)
+    nobody = RunSpans(OtelConfig(endpoint=collector.url, sample=0.0))
+    nobody.emit(run)
+    await asyncio.to_thread(nobody.close)
+    assert collector.spans == []

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.exchange import new_id, run_key
 from gateway.fake import FakeUpstream, Fault
+from gateway.observability.tracing import ids_of, run_ids
 from gateway.proxy.recording.spans import failure_of
 from gateway.proxy.relay.state import CallContext, HeldBytes
 
@@ -122,3 +124,25 @@ def test_a_client_that_leaves_is_no_failure() -> None:
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="client_gone")) == ""
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="cut", status=200)) == "cut"
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="ok", status=400)) == "400"
+
+
+async def test_the_calls_of_a_run_are_one_trace(traced: Any, collector: Any, upstream: FakeUpstream) -> None:
+    """Below the span of the run, which the consumer sends under the same ids; unless the client traces itself."""
+    run = {"x-gateway-run": "task-1"}
+    for head in (run, run, {"x-gateway-run": "task-2"}, run | {"traceparent": f"00-{TRACE}-{SPAN}-01"}):
+        await traced.client.post("/chat/completions", json=BODY, headers=head)
+    first, second, other, own = await spans(collector, 4)
+    ids = run_ids(run_key("tester", "task-1"), 1.0)
+    assert first.trace_id.hex() == second.trace_id.hex() == f"{ids.trace:032x}"
+    assert first.parent_span_id.hex() == second.parent_span_id.hex() == f"{ids.span:016x}"
+    assert first.span_id != second.span_id
+    assert other.trace_id != first.trace_id
+    assert (own.trace_id.hex(), own.parent_span_id.hex()) == (TRACE, SPAN)
+    assert dict(upstream.calls[0].headers)["traceparent"] == f"00-{first.trace_id.hex()}-{first.span_id.hex()}-01"
+
+
+def test_runs_are_traced_whole_or_not_at_all() -> None:
+    drawn = {n: {ids_of(new_id(), None, 0.3, f"run_{n}").sampled for _ in range(3)} for n in range(400)}
+    assert all(len(found) == 1 for found in drawn.values())
+    share = sum(True in found for found in drawn.values()) / 400
+    assert abs(share - 0.3) < 5.2 * (0.21 / 400) ** 0.5  # a chance of two in ten million
