@@ -7,6 +7,7 @@ from window_means import BY, window_bound, window_mean
 
 RATE = "[$__rate_interval]"
 SCORE = '{scorer=~"$scorer", model=~"$model"}'
+OF_MODEL = '{model=~"$model"}'
 SCORES = f"max by (scorer, model, arm, status) (rate(gateway_eval_scores_total{SCORE}{RATE}))"
 OF = "{{model}} {{arm}}"
 FRESH = ((None, "green"), (60.0, "orange"), (300.0, "red"))
@@ -50,6 +51,12 @@ WINDOWS = Row("Trends", [
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_low{SCORE})", "low {{scorer}} {{model}} {{arm}}"),
                                             Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_high{SCORE})", "high {{scorer}} {{model}} {{arm}}")],
           "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates.", width=12),
+    Panel("Mean of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_mean{OF_MODEL})", "{{scorer}} {{model}} {{arm}}"),
+                           Query(f"max by ({BY}) (gateway_eval_run_score_mean_low{OF_MODEL})", "low {{scorer}} {{model}} {{arm}}"),
+                           Query(f"max by ({BY}) (gateway_eval_run_score_mean_high{OF_MODEL})", "high {{scorer}} {{model}} {{arm}}")],
+          "Scorers of runs, the calls of one task: weighted mean over the runs of the last seven days, with its 95 % interval.", width=12),
+    Panel("Effective sample size of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_effective_samples{OF_MODEL})", "{{scorer}} {{model}} {{arm}}")],
+          "The number of equally weighted runs that carry the same information (Kish).", width=12),
     Panel("Score distribution", [Query(f"sum by (le) (max by (le, {BY}) (rate(gateway_eval_score_bucket{SCORE}{RATE})))", "{{le}}")],
           "Calls, by weight, in each range of the score.", kind="heatmap", width=12),
     Panel("Labels used for the correction", [Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "{{scorer}} {{model}} {{arm}}")],

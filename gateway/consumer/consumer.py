@@ -31,9 +31,11 @@ from gateway.features.labels.rows import labels_with_scores
 from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
 from gateway.features.ramp.metrics import ramp_figures
+from gateway.features.runs.metrics import WINDOW_S
+from gateway.features.runs.rows import scored_runs
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.features.usage.work import LimitRepair
-from gateway.observability.eval_metrics import DriftFigures, EvalFigures, EvalMetrics, RampFigures
+from gateway.observability.eval_metrics import DriftFigures, EvalFigures, EvalMetrics, RampFigures, RunScoreFigures
 from gateway.runtime.tasks import Tasks
 from gateway.scoring.budget import ledger_key_at
 from gateway.scoring.registry import RegisteredScorer
@@ -161,6 +163,7 @@ class Consumer:
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
         self._drift: tuple[DriftFigures, ...] = ()
+        self._runs: tuple[RunScoreFigures, ...] = ()
         self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
 
     @property
@@ -366,7 +369,7 @@ class Consumer:
         if self._context.drift is not None and self._is_due("drift", self._timing.drift_s):
             self._drift = await self._context.store.run(self._context.drift.look)
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
-        figures = replace(figures, drift=self._drift)
+        figures = replace(figures, drift=self._drift, runs=await self._run_means())
         if self._context.experiments is not None:
             if self._is_due("ramps", self._timing.ramps_s):
                 self._ramps = await self._context.store.look(ramp_figures)
@@ -376,6 +379,13 @@ class Consumer:
         if self._context.predictor is not None:
             figures = replace(figures, predictor=self._context.predictor.figures())
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
+
+    async def _run_means(self) -> tuple[RunScoreFigures, ...]:
+        gauges = self._context.gauges
+        if gauges.run_scorers and self._is_due("run_means", self._timing.labels_s):
+            since, names = self._clock() - WINDOW_S, list(gauges.run_scorers)
+            self._runs = gauges.runs(await self._context.store.look(partial(scored_runs, scorers=names, since=since)))
+        return self._runs
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:
         """Adds what only the stream server knows: trimmed entries, living consumers, used budgets."""

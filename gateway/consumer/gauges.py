@@ -9,7 +9,9 @@ from typing import Any
 from gateway.config.config import Config
 from gateway.config.derive import target_of, target_refs
 from gateway.features.labels.calibration import corrected_figures
-from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
+from gateway.features.runs.metrics import run_figures
+from gateway.features.runs.rows import ScoredRuns
+from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, RunScoreFigures, ScoreFigures
 from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
 from gateway.statistics.sampled_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.store.guided_means import guided_mean, harmful, target_names
@@ -34,6 +36,8 @@ class Gauges:
         gated: dict[str, Registered] = {**scorers, **(others or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(others or {})})
+        self.run_scorers = {name: of for name, of in (others or {}).items() if isinstance(of, RegisteredRun)}
+        """The scorers of runs, by name."""
         self._models = frozenset(_models(config))
         self._target = None if config.predictor is None else config.predictor.target
         self._limits = {
@@ -67,6 +71,10 @@ class Gauges:
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
+
+    def runs(self, found: Sequence[ScoredRuns]) -> tuple[RunScoreFigures, ...]:
+        """The means of scorers of runs."""
+        return run_figures(found, self.run_scorers, self._models)
 
     def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
         """The share of each scorer's daily budget that is used; of two limits the larger share.

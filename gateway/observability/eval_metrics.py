@@ -128,6 +128,19 @@ class ScoreFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class RunScoreFigures:
+    """One scorer of runs on one model in one arm."""
+
+    scorer: str
+    model: str
+    arm: str
+    mean: float | None  # None, like low and high: no mean yet
+    low: float | None
+    high: float | None
+    effective_n: float
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectedFigures:
     """A scorer's mean, corrected by human labels; on [0, 1], 1 is best."""
 
@@ -174,6 +187,7 @@ class EvalFigures:
     """The values of all the consumer's metrics, at one moment."""
 
     scores: tuple[ScoreFigures, ...] = ()
+    runs: tuple[RunScoreFigures, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
     duplicates: int = 0
     unaccounted: int = 0
@@ -252,6 +266,9 @@ _OF_CARD = (
 _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "scores": lambda s: (([*e.labels, status], [n]) for e in s.figures.scores for status, n in e.by_status.items()),
     "means": lambda s: map(_score, s.figures.scores),
+    "run_means": lambda s: (
+        ([e.scorer, e.model, e.arm], (e.mean, e.low, e.high, e.effective_n)) for e in s.figures.runs
+    ),
     "dead_letters": lambda s: _named(s.figures.dead_letters),
     "dropped": lambda s: ((["other", reason], [n]) for reason, n in s.figures.lost.items()),
     "delivery": lambda s: [_delivery(s)],

@@ -206,11 +206,13 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "length": {},
             "helpful": {"use": "judge", "model": "judge", "budget_usd": 1.2, "share": 0.5},
             "denied": {"use": "judge", "model": "unpriced", "budget_usd": 1, "share": 0.3},
+            "run_finished": {},
         },
         "guards": {
             "mails": {"on": "request", "scorer": "personal_data"},
             "late": {"on": "answer", "scorer": "tools", "tools": {"forbid": ["shell"]}, "deadline_ms": 0.001},
         },
+        "runs": {"quiet_s": 1},
         "predictor": {"target": "valid_json", "min_rows": 50},
         "experiments": {
             "swap": {

@@ -106,6 +106,8 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
+    run = {"metadata": {"run_id": "task"}}
+    assert set(await whole.spread([whole.call("chat", always=True, **run) for _ in range(4)])) == {200}
     tagged = {"metadata": {"tags": {"feature": "search"}}}
     statuses += [*await whole.load(4, "unpriced", **tagged), *await whole.load(60, "tight", **json_wanted)]
     statuses += [*await whole.load(4, "many", **json_wanted), *await whole.load(4, "routed", **json_wanted, **tagged)]
