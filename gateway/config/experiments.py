@@ -195,8 +195,12 @@ class AllowList(Section):
 
     keys: tuple[str, ...] | None = None
     """Names of the keys whose prompts may go to a candidate. Default: all keys."""
-    apis: Annotated[tuple[Literal["chat", "completions"], ...], Field(min_length=1)] = ("chat", "completions")
-    """The APIs whose calls take part."""
+    apis: Annotated[tuple[Literal["chat", "completions", "responses", "messages"], ...], Field(min_length=1)] = (
+        "chat",
+        "completions",
+    )
+    """The APIs whose calls take part. Coding agents call `responses` (Codex, also over WebSocket) and `messages`
+    (Claude Code)."""
 
 
 class ShadowGate(Section):

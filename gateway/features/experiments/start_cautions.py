@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.findings import finding_at
 from gateway.features.experiments.rows.queries import pair_counts
-from gateway.features.experiments.rows.traffic import calls_an_hour, recent_units, unit_counts
+from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
 from gateway.features.experiments.segment_start import with_segments
 from gateway.features.experiments.sequences import AlphaShare
 from gateway.reports.model import TriedPlans
@@ -55,6 +55,23 @@ def unit_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
         f"experiment {plan.name}: unit {plan.unit}, but none of the last day's {found.calls} recorded calls of "
         f"{plan.model} names one: {own}; {_HOW[plan.unit]}, or set `unit: key` or `unit: request`"
     )
+
+
+_ALLOWED = ("chat", "completions", "responses", "messages")
+
+
+def api_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
+    """Cautions if calls of the last day came by an API that the plan could take and does not. now: Unix seconds."""
+    if plan.likelihood:
+        return
+    found = calls_by_api(connection, plan, now - DAY_S)
+    for api in _ALLOWED:
+        n = found.get(api, 0)
+        if api not in plan.apis and n >= FEWEST:
+            yield (
+                f"experiment {plan.name}: {n} of the last day's {sum(found.values())} recorded calls of {plan.model} "
+                f"came by the API {api}, which it does not take: add it to experiments.{plan.name}.allow.apis"
+            )
 
 
 NOBODY = 0.05  # the largest chance that no unit gets the candidate that needs no word

@@ -16,6 +16,7 @@ from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.power import pilot_variance
 from gateway.features.experiments.segment_start import segment_cautions, with_segments
 from gateway.features.experiments.start_cautions import (
+    api_cautions,
     paced,
     supply_cautions,
     supply_refusal,
@@ -67,6 +68,7 @@ def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
 
 
 def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
+    yield from api_cautions(connection, plan, time.time())
     yield from unit_cautions(connection, plan, time.time())
     yield from supply_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)

@@ -2,8 +2,9 @@
 
 A repeated request is made so that its answer is independent of the first one. `request_digest` compares the requests of
 a pair's arms as they were sent upstream. What must differ between the arms is left out of it: the model, the seed (a
-shadow has none), the priority (a shadow has the lowest), and the stream options (which say whether the upstream reports
-usage). Left out as well is what the variants of the arms change. Credentials are in headers, not here.
+shadow has none), the priority (a shadow has the lowest), the stream options (which say whether the upstream reports
+usage), and `store` (a shadow's response is not stored). Left out as well is what the variants of the arms change.
+Credentials are in headers, not here.
 
 A request for a likelihood is the client's prompt with the answer as its last message: one prefill and one token. vLLM
 scores the tokens of a prompt with `prompt_logprobs`; `continue_final_message` leaves the answer open, as it was when
@@ -48,6 +49,7 @@ _STATE = (
     "mcp_servers",
     "container",
 )
+_KEPT = _STATE[1:]  # of a response, which a shadow never has stored
 _CLIENT_TOOLS = ("function", "custom")  # the client runs them; a shadow's tool calls are never run
 
 
@@ -55,10 +57,13 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
     """The same request with an id of its own.
 
     Without its seed, with which the two answers would not be independent, and without its idempotency key, for which a
-    provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
+    provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority. A response is
+    not to be stored, which the Responses API does unless it is told otherwise.
     """
     replaced = [name for name in _REPLACED if name in call.fields]
     changes: dict[str, Change] = {"seed": None}
+    if call.api == "responses":
+        changes["store"] = b"false"
     if target_state.upstream.config.priority:
         changes["priority"] = LAST
     return replace(
@@ -76,7 +81,8 @@ def has_effects(call: Call) -> bool:
     fields = call.fields
     if fields.get("web_search_options") is not None:  # {} requests a search too
         return True
-    return any(fields.get(name) for name in _STATE) or _runs_tools(call)
+    kept = _KEPT if call.api == "responses" else _STATE
+    return any(fields.get(name) for name in kept) or _runs_tools(call)
 
 
 class _ToolType(Struct):
@@ -183,7 +189,7 @@ def likelihood_request(call: Call, target_state: TargetState, answer: str) -> Ca
     )
 
 
-_MUST_DIFFER = frozenset({"model", "seed", "priority", "stream_options"})
+_MUST_DIFFER = frozenset({"model", "seed", "priority", "stream_options", "store"})
 
 
 _INSTRUCTIONS = ("system", "instructions")
@@ -191,7 +197,8 @@ _TURNS = ("messages", "input")
 
 
 def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: VariedParts = NOTHING_VARIED) -> str | None:
-    """16 hex digits after the API's format: "openai:…". Requests in different formats cannot be compared.
+    """16 hex digits after the API's format: "openai:…", "responses:…" or "anthropic:…". Requests in different formats
+    cannot be compared.
 
     key: a secret of this process, so that nobody can find out a prompt from its digest by trying.
     varied: what the variants of the pair's arms change; it is left out as well.
@@ -201,7 +208,8 @@ def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: Varied
         return None
     digest = blake2b(key=key, digest_size=8)
     try:
-        for name, value in read_members(body).items():
+        members = read_members(body)
+        for name, value in members.items():
             if name in _MUST_DIFFER or name in varied.names:
                 continue
             if varied.instructions and name in _INSTRUCTIONS:
@@ -212,4 +220,5 @@ def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: Varied
                 digest.update(piece)
     except (ValueError, BadRequest):
         return None
-    return f"{'anthropic' if dialect == 'anthropic' else 'openai'}:{digest.hexdigest()}"
+    form = "anthropic" if dialect == "anthropic" else "responses" if "input" in members else "openai"
+    return f"{form}:{digest.hexdigest()}"

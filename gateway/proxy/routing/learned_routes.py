@@ -26,7 +26,7 @@ def request_facts(call: Call, reads_tail: bool) -> RequestFacts:
     """What segments are told apart by. reads_tail: the end of the messages is wanted."""
     tail = b""
     if reads_tail and call.members is not None:
-        texts = call.members.get("messages") or call.members.get("prompt")
+        texts = call.members.get("messages") or call.members.get("prompt") or call.members.get("input")
         tail = b"" if texts is None else bytes(memoryview(texts)[-TAIL_BYTES:])
     return RequestFacts(call.caller.name, call.api, call.stream, len(call.body), call.fields, tail)
 

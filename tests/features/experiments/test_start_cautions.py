@@ -20,6 +20,7 @@ from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.start_cautions import (
     FRESH_S,
     LEAST,
+    api_cautions,
     ordinal,
     paced,
     paced_start,
@@ -88,6 +89,24 @@ def test_few_calls_and_those_of_other_keys_say_nothing(store, exchange) -> None:
 
 
 RAMP = RampDesign((0.05, 0.5, 1.0), 3600.0, 1)
+
+
+def of_apis(store: Any, plan: Plan) -> list[str]:
+    return store.run(lambda connection: list(api_cautions(connection, plan, NOW)))
+
+
+def test_calls_of_an_api_that_a_plan_leaves_out_are_named(store, exchange) -> None:
+    keep(store, exchange, 60, api="responses")
+    keep(store, exchange, 40)
+    keep(store, exchange, 60, api="embeddings")
+    [caution] = of_apis(store, a_plan())
+    assert caution == (
+        "experiment swap: 60 of the last day's 160 recorded calls of chat came by the API responses, which it does not "
+        "take: add it to experiments.swap.allow.apis"
+    )
+    assert of_apis(store, a_plan(apis=("chat", "responses"))) == []
+    keep(store, exchange, 60, api="messages")
+    assert len(of_apis(store, a_plan())) == 2
 
 
 def served(store: Any, exchange: Any, callers: int, **changes: Any) -> None:

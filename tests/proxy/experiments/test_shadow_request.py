@@ -82,6 +82,18 @@ def test_a_request_with_side_effects_has_no_shadow(fields: dict[str, Any], effec
     assert has_effects(replace(a_call(orjson.dumps(fields)), fields=read_object(orjson.dumps(fields))[1])) is effects
 
 
+@pytest.mark.parametrize(
+    ("fields", "effects"),
+    [({}, False), ({"store": True}, False), ({"previous_response_id": "r1"}, True), ({"conversation": "c1"}, True)],
+    ids=str,
+)
+def test_a_response_is_not_stored_twice(fields: dict[str, Any], effects: bool) -> None:
+    """A shadow's is never stored, so that asking for it does not keep the call from being shadowed."""
+    call = replace(a_call(orjson.dumps({"model": "m", "input": "hi", **fields})), api="responses")
+    assert has_effects(call) is effects
+    assert orjson.loads(asked_again(call, a_place()).body_with({}))["store"] is False
+
+
 TEXT = "Paris is the capital."
 LIKELIHOOD: dict[str, Any] = {
     "model": "chat",
@@ -310,8 +322,9 @@ def digest(body: bytes) -> str | None:
         DIGESTED.replace(b"0.5}", b'0.5, "priority": 100}'),
         DIGESTED.replace(b"0.5}", b'0.5,"stream_options":{"include_usage":true}}'),
         DIGESTED.replace(b'"a", ', b'"a",\n '),
+        DIGESTED.replace(b"0.5}", b'0.5, "store": false}'),
     ],
-    ids=["model", "seed", "priority", "stream options", "space between members"],
+    ids=["model", "seed", "priority", "stream options", "space between members", "store"],
 )
 def test_members_that_must_differ_change_no_digest(other: bytes) -> None:
     assert other != DIGESTED
@@ -369,6 +382,7 @@ def test_a_digest_names_the_format_and_hides_the_prompt() -> None:
     assert found.startswith("openai:")
     assert request_digest(DIGESTED, "azure", KEY) == found, "the same format"
     assert str(request_digest(DIGESTED, "anthropic", KEY)).startswith("anthropic:")
+    assert str(digest(b'{"model": "a", "input": "Hello"}')).startswith("responses:"), "and of a chat it cannot be told"
     assert request_digest(DIGESTED, "openai", b"another") != found
 
 

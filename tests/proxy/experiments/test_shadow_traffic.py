@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections import Counter
@@ -12,7 +13,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 
+from gateway.core.completion import completion_of
 from gateway.core.exchange import Tally
 from gateway.core.randomization import draw
 from gateway.fake import CUT, HOLD, FakeUpstream, Fault
@@ -353,3 +356,75 @@ async def test_calls_outside_the_experiment_keep_their_own_pi(make: Make, upstre
     assert tally.last_seq == len(drawn)
     assert {e.id for e in gateway.exchanges} == set(drawn)
     assert {(e.pi, e.stratum, e.experiment) for e in gateway.exchanges} <= {(0.3, "default", None)}
+
+
+RESPONSES = {"allow": {"apis": ["responses", "messages"]}}
+
+
+async def test_responses_have_shadows_where_the_plan_takes_them(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    gateway = await make(experiment=RESPONSES)
+    answer = await gateway.client.post("/responses", json={"model": "chat", "input": "hi"})
+    assert answer.status_code == 200
+    await second.until(lambda u: len(u.calls) == 1)
+    served, shadow = await gateway.recorded(2)
+    assert [(e.api, e.role, e.arm) for e in (served, shadow)] == [
+        ("responses", "served", "control"), ("responses", "shadow", "candidate"),
+    ]  # fmt: skip
+    assert completion_of(shadow).text == completion_of(served).text != ""
+    assert served.request_digest == shadow.request_digest
+    assert str(served.request_digest).startswith("responses:")
+    assert "store" not in upstream.calls[0].json
+    assert second.calls[0].json["store"] is False, "the candidate's upstream keeps nothing"
+    await gateway.chat()
+    await quiet(gateway)
+    assert len(second.calls) == 1, "chats are not in this plan"
+
+
+async def test_a_turn_over_websocket_has_a_shadow_by_http(make: Make, second: FakeUpstream) -> None:
+    gateway = await make(experiment=RESPONSES)
+    url = gateway.base_url.replace("http://", "ws://") + "/responses"
+    head = {"authorization": "Bearer test-key"}
+    async with connect(url, additional_headers=head, compression=None, proxy=None) as socket:
+        previous = None
+        for text in ("a", "b"):
+            ask = {"type": "response.create", "model": "chat", "input": text, "store": False}
+            await socket.send(json.dumps({**ask, "previous_response_id": previous}))
+            while (event := json.loads(await socket.recv()))["type"] != "response.completed":
+                assert event["type"] != "error", event
+            previous = event["response"]["id"]
+    await second.until(lambda u: len(u.calls) == 2)
+    found = await gateway.recorded(4)
+    assert Counter((e.role, e.arm) for e in found) == {("served", "control"): 2, ("shadow", "candidate"): 2}
+    said = [item["content"] for item in second.calls[1].json["input"] if item["role"] == "user"]
+    assert [c if isinstance(c, str) else c[0]["text"] for c in said] == ["a", "b"], "the whole conversation"
+
+
+async def test_a_response_that_an_upstream_keeps_is_counted(make: Make, second: FakeUpstream) -> None:
+    gateway = await make(experiment=RESPONSES)
+    first = (await gateway.client.post("/responses", json={"model": "chat", "input": "hi"})).json()["id"]
+    await second.until(lambda u: len(u.calls) == 1)
+    await quiet(gateway)
+    following = {"model": "chat", "input": "and?", "previous_response_id": first}
+    assert (await gateway.client.post("/responses", json=following)).status_code == 200
+    await quiet(gateway)
+    assert await shadows(gateway) == {"asked": 1, "not_offered_has_effects": 1}
+
+
+async def test_messages_are_split_where_the_plan_takes_them(
+    start: Any, configured: Any, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    arms = {"control": {"upstream": "u0", "model": "model-u0"}, "candidate": {"upstream": "u1", "model": "new"}}
+    gateway = await start(
+        configured(upstream, second, experiments={"swap": {"model": "chat", "mode": "split", **arms, **RESPONSES}})
+    )
+    body = {"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    for _ in range(40):
+        assert (await gateway.client.post("/messages", json=body)).status_code == 200
+        answer = await gateway.client.post("/responses", json={"model": "chat", "input": "hi", "store": False})
+        assert answer.status_code == 200
+    found = await gateway.recorded(80)
+    assert {(e.api, e.arm) for e in found} == {(a, arm) for a in ("messages", "responses") for arm in arms}
+    assert upstream.calls
+    assert second.calls
