@@ -24,6 +24,7 @@ from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.horizon import smallest_margin
 from gateway.core.json_values import as_list, as_object
+from gateway.core.learned_route import APIS as ROUTED_APIS
 from gateway.core.plan import (
     AGAIN,
     BUILT_IN_METRICS,
@@ -498,7 +499,12 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
         elif is_of_runs(metric, scorers) and not (by_run and experiment.get("mode") == "split"):
-            yield f"{at}.{path}: {metric} is of whole runs, and a shadow answers one call: set `mode: split, unit: run`"
+            if by_run and experiment.get("ramp") and path != "primary" and metric not in RUN_METRICS:
+                continue  # a ramp tests it on the runs that it serves
+            yield (
+                f"{at}.{path}: {metric} is of whole runs, and a shadow answers one call: set `mode: split, unit: run`, "
+                "or have a scorer of runs as a guardrail of a ramp with `unit: run`"
+            )
     for i, stratum in enumerate(as_list(experiment.get("strata"))):
         if stratum not in STRATA:
             yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
@@ -547,6 +553,13 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     instructed = [arm for arm, ref in experiment.arms.items() if ref.system is not None]
     if instructed and "completions" in experiment.allow.apis and "apis" in experiment.allow.model_fields_set:
         yield f"{at}.allow.apis: completions have no system message, and arm {instructed[0]} sets one; leave it out"
+    routed = [arm for arm, ref in experiment.arms.items() if ref.route is not None]
+    unread = [api for api in experiment.allow.apis if api not in ROUTED_APIS]
+    if routed and unread:
+        yield (
+            f"{at}.allow.apis: a learned route reads chats and completions only, and arm {routed[0]} is one; leave "
+            f"{unread[0]} out"
+        )
     yield from _deadline_mistakes(at, experiment, model)
     yield from _likelihood_mistakes(at, experiment) if experiment.likelihood else _method_mistakes(at, experiment)
     at_once = len(experiment.arms) + (experiment.repeat_share > 0) + (experiment.scored_twice_share > 0)

@@ -16,6 +16,7 @@ from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content, RedactionConfig
+from gateway.config.scorers import scores_runs
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.horizon import FEWEST_REPEATS, likelihood_scale, planned_pairs
@@ -259,7 +260,16 @@ def outside_egress(config: Config) -> Egress | None:
 def plans_of(config: Config) -> dict[str, Plan]:
     """The plan of each experiment, by the experiment's name."""
     models = config.models
-    return {n: plan_of(n, e, models[e.model].timeouts.total_s) for n, e in config.experiments.items()}
+    plans = {n: plan_of(n, e, models[e.model].timeouts.total_s) for n, e in config.experiments.items()}
+    return {name: _with_run_guardrails(config, plan) for name, plan in plans.items()}
+
+
+def _with_run_guardrails(config: Config, plan: Plan) -> Plan:
+    """The plan of a ramp by run, which names the guardrails that served runs alone have."""
+    if plan.ramp is None or plan.unit != "run":
+        return plan
+    found = (g.metric for g in plan.guardrails if g.metric in config.scorers)
+    return replace(plan, of_runs=tuple(name for name in found if scores_runs(name, config.scorers[name])))
 
 
 def has_control(config: Config, plan: Plan) -> bool:

@@ -43,3 +43,8 @@ class ScorerConfig(Section):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
+
+
+def scores_runs(name: str, section: ScorerConfig) -> bool:
+    """Whether a scorer has one value for each run: a rule of runs, or a judge with `unit: run`. name: its section's."""
+    return (section.use or name).startswith("run_") or section.options.get("unit") == "run"

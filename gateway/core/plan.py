@@ -111,6 +111,7 @@ class Plan:
     shadow_asked: float | None = None
     """The share of shadows that the settings ask for, where `shadow` was lowered to spread the pairs over min_hours."""
     segments: SegmentDesign | None = None  # parts of the traffic that decide, each with a margin of its own
+    of_runs: tuple[str, ...] = ()  # of a ramp by run: the guardrails that are scorers of runs, which shadows have not
 
     @cached_property
     def hash(self) -> str:
@@ -239,7 +240,7 @@ _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
-    "headers": "all", "independent": False, "shadow_asked": None, "segments": None,
+    "headers": "all", "independent": False, "shadow_asked": None, "segments": None, "of_runs": (),
 }  # fmt: skip
 
 
@@ -251,6 +252,7 @@ def plan_from_json(text: bytes | str) -> Plan:
     raw["guardrails"] = tuple(Guardrail(**g) for g in raw["guardrails"])
     for name in ("strata", "apis"):
         raw[name] = tuple(raw[name])
+    raw["of_runs"] = tuple(raw.get("of_runs", ()))
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
     if raw.get("ramp") is not None:
         raw["ramp"] = RampDesign.from_fields(raw["ramp"])

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.derive import plans_of
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
+from gateway.core.plan import plan_from_json
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 GOOD = f"""
@@ -267,6 +269,30 @@ experiments:
 def test_a_split_by_run_may_be_decided_by_runs(primary: str) -> None:
     section = {**{k: v for k, v in SWAP.items() if k != "shadow"}, "mode": "split", "unit": "run", "primary": primary}
     assert parse(with_experiments(swap=section), environ={}).experiments["swap"].primary == primary
+
+
+RAMP = {
+    **{k: v for k, v in SWAP.items() if k != "shadow"},
+    "primary": "refusal", "unit": "run", "guardrails": {"run_loops": 0.05}, "ramp": {},
+}  # fmt: skip
+
+
+def test_a_ramp_by_run_may_have_a_scorer_of_runs_as_a_guardrail() -> None:
+    config = parse(with_experiments(swap=RAMP), environ={})
+    plan = plans_of(config)["swap"]
+    assert plan.of_runs == ("run_loops",)
+    assert plan_from_json(plan.to_json()) == plan
+    other = parse(with_experiments(swap={**RAMP, "guardrails": {"error_rate": 0.05}}), environ={})
+    assert plans_of(other)["swap"].of_runs == ()
+    assert b"of_runs" not in plans_of(other)["swap"].to_json(), "the hash of other plans stays"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"unit": "conversation"}, {"guardrails": {"calls_per_run": 3}}, {"primary": "done"}]
+)
+def test_other_ramps_have_no_metric_of_runs(changes: dict[str, Any]) -> None:
+    found = mistakes(with_experiments(swap={**RAMP, **changes}))
+    assert any("is of whole runs, and a shadow answers one call" in mistake for mistake in found), found
 
 
 def test_guardrails_and_the_cost_may_have_a_margin_of_0() -> None:

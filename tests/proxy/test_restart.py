@@ -258,6 +258,25 @@ async def test_a_restart_loses_no_call(fleet: Fleet) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+async def test_a_rolling_restart_loses_no_response_over_websocket(fleet: Fleet) -> None:
+    """Two gateways with two workers each, behind nginx, restarted twice; sixteen clients in the middle of turns."""
+    agents = Agents(fleet.url)
+
+    async def restarts() -> None:
+        for _ in range(2):
+            await fleet.rolling_restart()
+
+    await agents.during(restarts, 16)
+    opened = agents.reopened - 16  # each client's last connection ends with the test
+    print(f"\n16 clients: {agents.turns} turns, {opened} further connections, {len(agents.lost)} lost")  # noqa: T201
+    assert agents.lost == []
+    assert agents.codes == {1001}
+    assert opened >= 16, "every client was told to come again"
+    assert agents.turns > 16
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
 async def test_callers_get_answers_while_parts_fail(fleet: Fleet) -> None:
     rows: list[tuple[str, Load]] = []
 

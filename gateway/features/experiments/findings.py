@@ -459,10 +459,11 @@ def _finding(
 
 
 def guardrails_of(plan: Plan) -> tuple[str, ...]:
-    """The guardrails that the verdict waits for. A ramp tests those on feedback itself, step by step. In a split,
-    refused requests are no failures, so a guardrail on failures has one on refusals next to it."""
+    """The guardrails that the verdict waits for. A ramp tests those on feedback and on runs itself, step by step. In a
+    split, refused requests are no failures, so a guardrail on failures has one on refusals next to it."""
     served_later = plan.ramp is not None
     found = [g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK))]
+    found = [metric for metric in found if metric not in plan.of_runs]
     refusals = plan.mode == "split" and margin_of(plan, REFUSED) is not None  # pairs count them as failures
     return (*found, REFUSED) if refusals else tuple(found)
 

@@ -280,11 +280,18 @@ def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, 
 
 def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
     """Proofs by rules 2 that a candidate is harmless on served answers, before it serves everything: errors, the
-    quality where answers have scores, and the cost where it has a margin."""
+    quality where answers have scores, the cost where it has a margin, and scorers of runs that are guardrails."""
     if plan.rules < 2:
         return ()
     proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
-    return tuple(_served_proof(each, plan) for each in served if each.metric in {*FAILURES, LEFT, *proved})
+    found = [_served_proof(each, plan) for each in served if each.metric in {*FAILURES, LEFT, *proved}]
+    unscored = (name for name in plan.of_runs if name not in {each.metric for each in served})
+    return (*found, *(_without_runs(name, plan) for name in unscored))
+
+
+def _without_runs(name: str, plan: Plan) -> ServedFinding:
+    """The proof on a scorer of runs that no run has a score of: it is open, since shadows say nothing of runs."""
+    return ServedFinding(name, None, Estimate(None), margin_of(plan, name) or 0.0, "unclear", (0, 0))
 
 
 def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:

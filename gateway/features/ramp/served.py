@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gateway.core.exchange import Target
-from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.features.experiments.callers import may_be_left_out
@@ -341,8 +341,9 @@ def served_blocks(
     for period, here in zip(periods, rows, strict=True):
         if not here:
             continue
-        places = clock.places(period, here)
+        of_calls, of_runs = clock.places(period, here), clock.places(period, here, CONVERSATION_QUIET_S)
         for of in _outcomes(connection, plan, here):
+            places = of_runs if of.of_runs else of_calls
             found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
             at_worst = worst.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded))
             at_worst.add(places, here, at_worst.count_missing(here, of))
@@ -383,16 +384,14 @@ class _BlockClock:
     block_s: float
     now: float
 
-    def places(self, period: StepPeriod, rows: Sequence[ServedAnswer]) -> list[_Place]:
+    def places(self, period: StepPeriod, rows: Sequence[ServedAnswer], late_s: float = 0.0) -> list[_Place]:
+        """late_s: time after an answer in which its value may still come, as that of a run does once it has ended."""
         blocks = [int((row.received - period.start) // self.block_s) for row in rows]
-        over = period.end <= self.now
+        over, now = period.end + late_s <= self.now, self.now - late_s
         return [
-            _Place(period.step, period.start, block, over or self._settled(period.start + (block + 1) * self.block_s))
-            for block in blocks
+            _Place(period.step, period.start, b, over or period.start + (b + 1) * self.block_s + SETTLED_S < now)
+            for b in blocks
         ]
-
-    def _settled(self, end: float) -> bool:
-        return end + SETTLED_S < self.now
 
 
 _Units = dict[tuple[str, str], list[float]]  # values by caller and unit

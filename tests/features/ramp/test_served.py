@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,9 +13,12 @@ import pytest
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
+from gateway.core.score import Score, ScoreResult
 from gateway.features.ramp.callers import blind_to_callers
 from gateway.features.ramp.evidence import AlarmTerms, ServedValues, StepValues, served_proofs_of
 from gateway.features.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values, switch_line
+from gateway.features.runs.rows import save_scores
+from gateway.scoring.registry import RegisteredRun
 from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
@@ -383,3 +386,51 @@ def test_a_metric_is_shown_with_both_arms_and_its_interval() -> None:
         "quality: 0.8 with the control, 0.75 with the candidate, difference -0.05 (-0.06 to -0.04; 200 and 9800 units)"
     )
     assert "too few units for an interval" in switch_line({**found, "low": None, "high": None})
+
+
+@dataclass(frozen=True)
+class LoopsOfRuns:
+    """Stands for the scorer whose scores are stored here."""
+
+    name: str = "run_loops"
+    version: str = "1"
+    kind: str = "code"
+    direction: str = "maximise"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+def test_a_ramp_by_run_reads_the_scores_of_its_runs(plan: Plan, exchange: Callable[..., Exchange], store: Any) -> None:
+    """Each run once, in the block in which it began; complete half an hour later, when it has been scored."""
+    rails = (Guardrail("run_loops", 0.05),)
+    hour = replace(DESIGN, soak_s=3600.0)  # blocks of a quarter of an hour
+    ramped = replace(plan, mode="both", unit="run", guardrails=rails, ramp=hour, rules=2, of_runs=("run_loops",))
+    values = {"control": (1.0, 1.0, 1.0, 0.0), "candidate": (0.0, 0.0, 1.0, None)}
+    scorers: Any = {"run_loops": RegisteredRun(LoopsOfRuns(), 1.0, 10.0, "c1")}  # type: ignore[arg-type]
+    for arm, scored in values.items():
+        for n, value in enumerate(scored):
+            same = {"experiment": ramped.name, "plan": ramped.hash, "target": ramped.target(arm), "arm": arm}
+            more = {"stratum": f"split:{ramped.name}", "run": f"{arm}{n}", "cluster": f"{arm}{n}"}
+            calls = [exchange("0.5", received=1100.0 + n + i, **same, **more) for i in range(3)]
+            store.write(*calls)
+            place = {"id": calls[0].id, "experiment": ramped.name, "plan": ramped.hash, "arm": arm, "pi": 1.0}
+            place |= {"stratum": more["stratum"], "answered": 1105.0}
+            if value is not None:
+                result = ScoreResult("run_loops", "1", "c1", "scored", Score(value), "", 0.0, 1.0)
+                store.run(
+                    lambda c, run=f"run_{arm}{n}", of=(place, result): save_scores(c, run, of[0], scorers, [of[1]], 1.0)
+                )
+    stored, here = StoredPlan(ramped, ramped.hash, "running", 0.0), [StepPeriod(0, 1000.0, math.inf)]
+
+    def look(now: float) -> ServedValues:
+        found: ServedValues = store.run(lambda c: served_values(c, stored, here, AlarmTerms.of(ramped), now))
+        return found
+
+    loops = of(look(5000.0), "run_loops", 0)
+    assert (loops.a.n, loops.a.mean, loops.b.n) == (4, 0.75, 3)
+    assert loops.b.mean == pytest.approx(1 / 3)
+    for now, complete in ((1000.0 + 900.0 + 61.0, [False]), (1000.0 + 900.0 + 1861.0, [True])):
+        [blocks] = [each for each in look(now).blocks if each.metric == "run_loops"]
+        assert [(block.a.n, block.b.n) for block in blocks.blocks] == [(4, 3)]
+        assert [block.complete for block in blocks.blocks] == complete
+    open_ = {each.metric for each in served_proofs_of(look(9000.0).blocks, ramped) if each.found != "non_inferior"}
+    assert "run_loops" in open_
