@@ -144,7 +144,7 @@ LADDERS = {
     ),
     "consumer": (
         ("entry_scoring", "gauges"),
-        ("otel_events", "backfill", "ingest"),
+        ("otel_events", "run_requests", "backfill", "ingest"),
         ("consumer",),
         ("serve",),
         ("worker_processes",),

@@ -499,7 +499,7 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
         elif is_of_runs(metric, scorers) and not (by_run and experiment.get("mode") == "split"):
-            if by_run and experiment.get("ramp") and path != "primary" and metric not in RUN_METRICS:
+            if by_run and experiment.get("ramp") is not None and path != "primary" and metric not in RUN_METRICS:
                 continue  # a ramp tests it on the runs that it serves
             yield (
                 f"{at}.{path}: {metric} is of whole runs, and a shadow answers one call: set `mode: split, unit: run`, "

@@ -346,13 +346,10 @@ class App:
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
             if endpoint.names_state or "container" in call.fields:
-                stored = StoredState(gateway.affinity, gateway.config.responses, endpoint)
-                if endpoint.run_sources:
-                    call = await stored.with_run(call, lane)
+                stored = StoredState(gateway.affinity, gateway.config.responses, endpoint, lane)
+                call, client = await stored.prepare(call, client, context, gateway.upstreams)
             if gateway.spans is not None:
                 context.notes.span = gateway.spans.carry(call)
-            if stored is not None:
-                call, client = await stored.prepare(call, client, context, gateway.upstreams)
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(request.fields, caller), stored.home if stored else None)

@@ -26,6 +26,7 @@ QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, r
 
 @pytest.fixture
 def calls(exchange: Any) -> list[Exchange]:
+    """Eight calls of one run, whose history grows."""
     return [exchange(run="r", run_source="x-gateway-run", request=body) for body in REQUESTS]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.core.exchange import Exchange, new_id
 from gateway.features.calls.rows import erase
 from gateway.features.calls.rows.export import ExportSource
 from gateway.features.runs.rows import requests_of
-from gateway.store import retention
+from gateway.store import retention, run_chunks
 from gateway.store.query import ExchangeFilter, full_exchange, list_exchanges, reading
 from gateway.store.retention import RetentionLimits, size
 from gateway.store.run_chunks import request_size, whole_request
@@ -189,3 +190,15 @@ def test_an_old_call_stays_as_it_was_stored(store: Any, exchange: Any, tmp_path:
     store.write(calls[1])
     assert read_back(store) == expected(calls)
     assert new_id() > calls[1].id
+
+
+COLUMN = re.compile(r"\b(?:e|c|served|arm|exchanges\.c|served\.c|arm\.c|of\.c)\.request\b(?!_)")
+OWNERS = {"store/run_chunks.py", "store/rows.py"}  # the second has an Exchange named e
+
+
+def test_no_query_reads_the_column_of_requests_itself() -> None:
+    """It holds what follows the chunks; `whole_request` has all."""
+    package = Path(run_chunks.__file__).parents[1]
+    queries = [path for path in package.rglob("*.py") if "sqlalchemy" in path.read_text("utf-8")]
+    found = {str(path.relative_to(package)) for path in queries if COLUMN.search(path.read_text("utf-8"))}
+    assert found <= OWNERS

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from gateway.core.exchange import IMPORTED
 from gateway.store.query import Reading
+from gateway.store.run_chunks import whole_request
 from gateway.store.tables import TARGET, exchanges, scores
 
 MOST_CALLS = 5_000
@@ -70,7 +71,7 @@ def scored_calls(connection: Reading, of: CallChoice) -> Iterator[ScoredCall]:
         return
     dependent = func.coalesce(e.cluster, e.run_id, e.unit)
     columns = (
-        *(e.id, e.received, dependent, e.alias, TARGET, e.caller, e.api, e.stream, e.client_bytes, e.request),
+        *(e.id, e.received, dependent, e.alias, TARGET, e.caller, e.api, e.stream, e.client_bytes, whole_request()),
         *(e.finish_reason, func.length(e.text), e.tool_calls, s.value01, func.coalesce(s.explanation, ""), s.pi),
     )
     query = select(*columns).select_from(joined).where(*chosen)

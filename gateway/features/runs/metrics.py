@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway.features.runs.rows import ScoredRuns
 from gateway.observability.eval_metrics import RunScoreFigures
 from gateway.scoring.registry import RegisteredRun
-from gateway.statistics.weighted_mean import StratumSums, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
 WINDOW_S = 7 * 86_400.0
 OTHER = "other"

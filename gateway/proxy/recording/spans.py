@@ -54,8 +54,8 @@ class Spans:
         return ids
 
     def ended(self, endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> None:
-        ids = context.notes.span
-        if ids is None or not ids.sampled:
+        ids = context.notes.span or self.carry(call)  # it was refused before it had one
+        if not ids.sampled:
             return
         parent = below(ids.trace, ids.parent) if ids.parent else Context()
         self._next.trace, self._next.span = ids.trace, ids.span

@@ -18,22 +18,19 @@ from gateway.proxy.types import ClientConnection
 class StoredState:
     """The state that one call names: which upstream has it, and whose it is."""
 
-    __slots__ = ("_affinity", "_config", "_endpoint", "_named", "home")
+    __slots__ = ("_affinity", "_config", "_endpoint", "_lane", "_named", "home")
 
-    def __init__(self, affinity: ResponseAffinity, config: ResponsesConfig, endpoint: Endpoint) -> None:
+    def __init__(
+        self, affinity: ResponseAffinity, config: ResponsesConfig, endpoint: Endpoint, lane: WebSocketLane | None = None
+    ) -> None:
+        """lane: of a call that came over a WebSocket; None: it did not."""
         self._affinity = affinity
         self._config = config
         self._endpoint = endpoint
+        self._lane = lane
         self._named: Sequence[NamedState] = ()
         self.home: str | None = None
         """The upstream that keeps the state; None: any may answer."""
-
-    async def with_run(self, call: Call, lane: WebSocketLane | None) -> Call:
-        """The call with its run, if that is the chain of responses that it continues."""
-        if call.run is not None or SOURCE not in self._endpoint.run_sources:
-            return call
-        previous = call.read(SOURCE) if lane is None or lane.continues is None else lane.continues
-        return await self._affinity.chains.assign(call, previous if isinstance(previous, str) else None)
 
     async def prepare(
         self, call: Call, client: ClientConnection, context: CallContext, upstreams: Iterable[str]
@@ -42,7 +39,10 @@ class StoredState:
 
         Raises NotFound for state of another caller.
         """
-        affinity, endpoint, sealed, given = self._affinity, self._endpoint, self._config.seal, call
+        affinity, endpoint, sealed = self._affinity, self._endpoint, self._config.seal
+        if call.run is None and SOURCE in endpoint.run_sources:
+            call = await self._with_run(call)
+        given = call
         if endpoint.stateful:
             call, self.home = await affinity.prepare(given, upstreams, sealed=sealed)
             client = affinity.client(client, given, call, context.upstream, sealed=sealed)
@@ -52,6 +52,12 @@ class StoredState:
             if owned and "thread" in call.fields:
                 client = affinity.message_client(client, call.caller)
         return call, client
+
+    async def _with_run(self, call: Call) -> Call:
+        """The call with its run: the chain of responses that it continues."""
+        previous = None if self._lane is None else self._lane.continues
+        previous = call.read(SOURCE) if previous is None else previous
+        return await self._affinity.chains.assign(call, previous if isinstance(previous, str) else None)
 
     def learn(self, call: Call, context: CallContext) -> None:
         """Notes what an answered call shows: the upstream of a conversation, and the caller as owner of its state."""

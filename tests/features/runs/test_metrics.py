@@ -11,7 +11,7 @@ from gateway.features.runs.metrics import run_figures
 from gateway.features.runs.rows import ScoredRuns, scored_runs
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.scoring.registry import RegisteredRun
-from gateway.statistics.weighted_mean import StratumSums, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
 MODELS = frozenset({"local/small"})
 
