@@ -16,7 +16,7 @@ from gateway.core.exchange import floor_id
 from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
 from gateway.store.predictions import predictions_of
 from gateway.store.query import Found, Reading, condition, full_exchange, rows_of, scores_of
-from gateway.store.run_chunks import WHOLE_EXCHANGE
+from gateway.store.run_chunks import WHOLE_EXCHANGE, request_size, whole_request
 from gateway.store.tables import exchanges, labels, pair_scores, score_cells, scores
 from gateway.store.where import Node
 
@@ -96,12 +96,12 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
 def _text_columns() -> list[Any]:
     """The beginning of the answer, and both ends of the request's body."""
     e = exchanges.c
-    length = func.length(e.request)
+    request, length = whole_request(), request_size()
     from_end = case((length > END_BYTES, length - END_BYTES + 1), else_=1)
     return [
         func.substr(e.text, 1, PREVIEW_CHARACTERS).label("preview"),
-        func.substr(e.request, 1, END_BYTES).label("first"),
-        func.substr(e.request, from_end).label("last"),
+        func.substr(request, 1, END_BYTES).label("first"),
+        func.substr(request, from_end).label("last"),
         length.label("length"),
     ]
 
