@@ -255,3 +255,37 @@ async def test_a_call_that_is_not_stored_is_not_found(pages):
     answer = await (await pages.login()).get("/console/calls/none")
     assert answer.status_code == 404
     assert "is in the store" in answer.text
+
+
+async def test_facets_count_and_lead_to_their_calls(pages, make_exchange):
+    made = [make_exchange(alias="chat" if i % 3 else "other", outcome="ok" if i else "timeout") for i in range(9)]
+    await pages.add(*made)
+    client = await pages.login()
+    page = await pages.get(client, "/console/calls?outcome=ok")
+    rows = re.findall(r'<a href="([^"]+)"[^>]*><bdi>([^<]+)</bdi></a> <span class="number">(\d+)</span>', page)
+    found = {name: (html.unescape(address), int(n)) for address, name, n in rows}
+    assert (found["chat"][1], found["other"][1]) == (6, 2)
+    assert (found["ok"][1], found["timeout"][1]) == (8, 1), "its own choice does not narrow a facet"
+    assert len(ids(await pages.get(client, found["chat"][0]))) == 6
+    assert found["ok"][0] == "/console/calls", "a second click takes the choice back"
+    assert "Of 9 calls." in page
+
+
+async def test_question_and_answer_stand_side_by_side_with_chips(pages, make_exchange):
+    asked = orjson.dumps({"messages": [{"role": "user", "content": "how far <b>is</b> it?"}]})
+    one = make_exchange("not far", request=asked)
+    await pages.add(one, results=[("valid_json", 0.0), ("length", 2.0)])
+    page = await pages.get(await pages.login(), "/console/calls")
+    assert "how far &lt;b&gt;is&lt;/b&gt; it?" in page
+    assert "<bdi>valid_json</bdi>&nbsp;<b>0</b> poor" in page
+    assert "<bdi>length</bdi>&nbsp;<b>2</b></span>" in page, "a scorer without bounds has no word"
+    assert 'data-live="/console/calls/live"' in page
+    assert "data-live" not in await pages.get(await pages.login(), "/console/calls?worst=valid_json")
+
+
+async def test_a_line_of_a_megabyte_stays_in_its_two_lines(pages, make_exchange):
+    asked = orjson.dumps({"messages": [{"role": "user", "content": "x" * 1_000_000}]})
+    await pages.add(make_exchange("y" * 1_000_000, request=asked))
+    page = await pages.get(await pages.login(), "/console/calls")
+    assert len(page) < 60_000
+    assert "y" * 100 in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.features.notices.receivers import signature
 from gateway.features.notices.rows import WebhookDelivery
 from gateway.features.notices.sender import RETRY_S
 from gateway.features.ramp.rows import add_ramp_events
-from gateway.features.ramp.webhooks import WebhookSender
+from gateway.features.ramp.webhooks import WebhookSender, sentence_of
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.store import Store
 from tests.features.ramp.deliveries import deliveries_of
@@ -104,6 +105,14 @@ async def test_the_receiver_sees_each_transition_once_and_signed(audit: Store, s
     data = seen[-1].body["data"]
     assert (data["experiment"], data["by"], data["reason"], data["before"]) == ("swap", "ada", "it failed", ["ramp", 0])
     assert data["evidence"] == {"verdict": "ship"}
+    assert data["sentence"] == "Rolled back: it failed"
+
+
+def test_a_step_is_told_by_the_sentence_of_its_evidence() -> None:
+    advanced = replace(events()[1], evidence={"headline": "large: right in 90 % instead of 60 %. Ship."})
+    assert sentence_of(advanced) == "large: right in 90 % instead of 60 %. Ship."
+    wordy = replace(events()[1], record=replace(events()[1].record, reason="because " * 40))
+    assert len(sentence_of(wordy)) <= 90
 
 
 async def test_a_failed_delivery_is_repeated_with_its_id_and_body(

@@ -16,6 +16,7 @@ from gateway.config.retirements import day_of
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
 from gateway.features.today.page import HourCache
+from gateway.store.events import DeploymentEvent, add_events
 
 HOUR = 3600.0
 
@@ -189,3 +190,43 @@ async def with_text(pages, client, text):
         while text not in (page := await pages.get(client, "/console")):
             pass
     return " ".join(page.split(" "))
+
+
+async def test_48_hours_are_drawn_with_what_happened(pages, make_exchange, now):
+    small = [make_exchange(received=now - h * HOUR) for h in range(40) for _ in range(2)]
+    large = [make_exchange(received=now - h * HOUR, alias="other") for h in range(3)]
+    await pages.add(*small, *large, score=1.0)
+    event = DeploymentEvent("deploy:1", now - 5 * HOUR, "deploy", "0.5.0", "gateway 0.5.0 <script>alert(1)</script>")
+    await pages.store.run(lambda connection: add_events(connection, [event]))
+    client = await pages.login()
+    page = await complete(pages, client)
+    assert "As usual: 51 calls within 24 hours, and no figure changed." in page
+    for title in ("Calls an hour", "Failed", "p95 of the time", "Cost an hour", "valid_json"):
+        assert f"<figcaption><strong><bdi>{title}</bdi></strong></figcaption>" in page
+    assert page.count('class="event"') == 5, "in each chart"
+    assert "gateway 0.5.0 &lt;script&gt;alert(1)" in page
+    assert "each weighted by 1/π so that it stands for all calls" in page
+    assert "on the days there are" in page
+    one = await pages.get(client, "/console?of=other+local/small")
+    assert re.search(r'<option value="other local/small" selected>', one)
+    assert "From 0 to 3, last 3" in page
+    assert "From 0 to 1, last 1" in one
+
+
+async def test_the_first_day_says_what_will_appear(pages):
+    page = await complete(pages, await pages.login())
+    assert "No calls within 48 hours." in page
+    assert "Your first day" in page
+    assert "What is usual, in grey behind the lines: on the second day; by weekday after two weeks." in page
+
+
+async def test_a_change_is_the_headline(pages, make_exchange, now):
+    hours = range(48)
+    await pages.add(*(make_exchange(received=now - h * HOUR) for h in hours for _ in range(8)), score=0.9)
+    await pages.add(*(make_exchange(received=now - h * HOUR) for h in range(5) for _ in range(8)), score=0.1)
+    page = await complete(pages, await pages.login())
+    found = re.search(r'<h1 class="sentence" dir="auto">([^<]+)</h1>', page)
+    assert found is not None
+    assert found[1].startswith("valid_json of chat fell from 0.9 to 0.")
+    assert len(unescape(found[1])) <= 90
+    assert 'class="changed bad"' in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from types import SimpleNamespace
 
 import jsonschema_rs
@@ -20,6 +21,8 @@ from gateway.features.experiments.report.build import (
     read_all,
     report_of,
 )
+from gateway.features.experiments.report.presentation import sentence_of
+from gateway.features.experiments.work import figures_of
 from gateway.features.labels.agreement import RateEstimate
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.statistics.judge_rates import JudgeAccuracy
@@ -69,6 +72,14 @@ async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan
     assert {i for each in made.examples for i in (each.exchange, each.beside)} <= ids
 
 
+async def test_prometheus_has_the_reports_sentence(decided):
+    with reading(decided.store_url) as connection:
+        (figures,) = figures_of(connection, time.time())
+        said = sentence_of(report_of(connection, "swap"))
+    assert figures.sentence == said.text
+    assert said.text.endswith("within 0.02 either way. Ship.")
+
+
 async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = ["report", "swap", "--data", str(tmp_path / "data")]
@@ -84,6 +95,11 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     primary = orjson.loads(CliRunner().invoke(app, [*base, "--json"]).stdout)["primary"]
     assert (primary["corrected_basis"]["source"], primary["corrected_basis"]["looks"]) == ("pairs", "every")
     assert primary["corrected"]["low"] <= 0.0 <= primary["corrected"]["high"], "to people all answers are good"
+    with monkeypatch.context() as nowhere:
+        nowhere.setenv("PATH", str(tmp_path))
+        refused = CliRunner().invoke(app, [*base, "--png", "swap.png"])
+    assert refused.exit_code != 0
+    assert "swap.png cannot be made: none of chromium" in str(refused.exception or refused.output)
     written = CliRunner().invoke(app, [*base, "--html", "swap.html"])
     assert "wrote swap.html" in written.stderr
     page = (tmp_path / "swap.html").read_text(encoding="utf-8")
