@@ -194,9 +194,9 @@ class Verdict:
     @property
     def blocks(self) -> bool:
         """Whether the call is refused, as far as this guard has seen it."""
-        if self.action != "block":
-            return False
-        return self.hit or (self.failure is not None and self.guard.config.if_late == "block")
+        if self.action == "block" and self.hit:
+            return True
+        return self.failure is not None and self.action in ("block", "redact") and self.guard.config.if_late == "block"
 
     @property
     def result(self) -> GuardResult:
