@@ -516,13 +516,15 @@ def report(
     from gateway.features.experiments.report.html import to_html
     from gateway.features.experiments.report.png import write_png
     from gateway.features.experiments.report.terminal import to_terminal
+    from gateway.features.groups.report import experiment_sections
 
     where = where_to_read(config, data)
     found = made.read(where, experiment, candidate)
+    more = experiment_sections(where.store, found) if full or html is not None else []
     if html is not None:
-        write_private(html, to_html(found, made.read_all(where, experiment)))
+        write_private(html, to_html(found, made.read_all(where, experiment), more))
         note(f"wrote {html}")
     if png is not None:
         write_png(to_html(found, made.read_all(where, experiment)), png)
         note(f"wrote {png}")
-    show(to_json(found) if as_json else to_terminal(found, full=full))
+    show(to_json(found) if as_json else to_terminal(found, full=full, more=more))

@@ -8,13 +8,14 @@ from typing import TypedDict
 from rich.console import Group, RenderableType
 
 from gateway import __version__
-from gateway.features.groups.finding import ALPHA, FailureGroup, GroupsFound, Kind, find_groups
+from gateway.features.groups.finding import ALPHA, CUT, FailureGroup, GroupsFound, Kind, find_groups
 from gateway.features.groups.rows import CallChoice, scored_calls
 from gateway.reports import number_format as say
+from gateway.reports.model import Report
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
 from gateway.reports.terminal import rendered
 from gateway.statistics.failure_groups import FEW_CLUSTERS, ClusteredRate
-from gateway.store.query import Reading
+from gateway.store.query import Reading, reading
 
 _KINDS = {"calls": "By what the calls are", "reasons": "By the reasons of their scores"}
 _REASON_CHARACTERS = 160
@@ -29,8 +30,20 @@ def look(connection: Reading, choice: CallChoice, cut: float) -> GroupsFound:
     return find_groups(choice, list(scored_calls(connection, choice)), cut)
 
 
-def section_of(found: GroupsFound) -> ReportSection:
-    title = f"{found.choice.scorer}: failures in groups"
+def experiment_sections(url: str, report: Report) -> list[ReportSection]:
+    """The groups of failures of both arms by the scorer that decides; of an arm with enough failures."""
+    if report.primary is None:
+        return []
+    found = []
+    with reading(url) as connection:
+        for arm in ("control", report.candidate):
+            choice = CallChoice(report.primary.metric, 0.0, plan=(report.plan, arm))
+            found.append((arm, look(connection, choice, CUT)))
+    return [section_of(each, f"Failures of {arm} in groups") for arm, each in found if each.rate is not None]
+
+
+def section_of(found: GroupsFound, title: str = "") -> ReportSection:
+    title = title or f"{found.choice.scorer}: failures in groups"
     if found.rate is None:
         return ReportSection("groups", title, items=(f"Too few to say: {found.too_few}.",))
     overall = f"{say.share(found.rate.value)} of {say.counted(found.rate.n, 'call')} score less than {found.cut:g}"

@@ -27,6 +27,8 @@ class CallChoice:
     alias: str | None = None
     imported: bool = False
     """Imported calls, instead of served ones."""
+    plan: tuple[str, str] | None = None
+    """A plan and an arm of it: its answers, served or not, instead of all served calls."""
     most: int = MOST_CALLS
     """The newest so many."""
 
@@ -59,9 +61,12 @@ class ScoredCall:
 def scored_calls(connection: Reading, of: CallChoice) -> Iterator[ScoredCall]:
     """The newest calls with a score of the scorer's newest version, oldest first within pages of no particular size."""
     e, s = exchanges.c, scores.c
-    role = IMPORTED if of.imported else "served"
     mine = (s.scorer == of.scorer, s.repeat == 0, s.subject == "exchange", s.value01.is_not(None))
-    chosen = [e.received >= of.since, e.role == role, e.bytes > 0, *mine]
+    chosen = [e.received >= of.since, e.bytes > 0, *mine]
+    if of.plan is None:
+        chosen.append(e.role == (IMPORTED if of.imported else "served"))
+    else:
+        chosen += [e.plan == of.plan[0], e.arm == of.plan[1]]
     if of.alias is not None:
         chosen.append(e.alias == of.alias)
     joined = exchanges.join(scores, s.exchange_id == e.id)

@@ -25,6 +25,7 @@ from gateway.reports.model import (
     ExamplePair,
     Report,
 )
+from gateway.reports.section import ReportSection
 from gateway.reports.text_diff import Segment, omission, side_by_side
 
 QUESTION_CHARACTERS = 1200
@@ -32,14 +33,17 @@ FIRST = ("course", "ramp", "best", "candidates", "declared", "next", "gates", "m
 """Sections that stand open, in this order; the others are folded."""
 
 
-def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
-    """candidates: the reports of all candidates of the experiment, this one included, for a table side by side."""
-    return render("experiment.html.jinja", **page_values(report, candidates))
+def to_html(report: Report, candidates: Sequence[Report] = (), more: Sequence[ReportSection] = ()) -> str:
+    """candidates: the reports of all candidates of the experiment, this one included, for a table side by side.
+    more: sections that stand behind those of the report."""
+    return render("experiment.html.jinja", **page_values(report, candidates, more))
 
 
-def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, Any]:
+def page_values(
+    report: Report, candidates: Sequence[Report] = (), more: Sequence[ReportSection] = ()
+) -> dict[str, Any]:
     """The values of experiment.html.jinja, which the console's page has, too."""
-    sections = sections_of(report, candidates)
+    sections = [*sections_of(report, candidates), *more]
     return {
         "title": f"{report.experiment}: {sentence_of(report).badge.partition(' ')[2].lower()}",
         "report": report,

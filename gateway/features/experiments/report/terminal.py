@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -32,15 +32,17 @@ from gateway.features.experiments.report.sections import sections_of
 from gateway.features.experiments.verdict_sentence import ENDED, SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.model import Estimate, Report, State
+from gateway.reports.section import ReportSection
 from gateway.reports.terminal import rendered, safe_text
 
 LINES = 15  # of the short form
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
 
 
-def to_terminal(report: Report, *, full: bool = False) -> RenderableType:
-    """The verdict and what is left until it, in at most LINES lines of a wide terminal. full: all the evidence."""
-    return Group(*(_parts(report) if full else _short(report)))
+def to_terminal(report: Report, *, full: bool = False, more: Sequence[ReportSection] = ()) -> RenderableType:
+    """The verdict and what is left until it, in at most LINES lines of a wide terminal. full: all the evidence, and the
+    further sections."""
+    return Group(*(_parts(report, more) if full else _short(report)))
 
 
 def _short(report: Report) -> Iterator[RenderableType]:
@@ -107,7 +109,7 @@ def _deciding(report: Report) -> Iterator[Text]:
             yield safe_text(f"{SIGNS[state]} {c.role} {titled(c)}: {difference}; {finding(c)}", _STYLES[state])
 
 
-def _parts(report: Report) -> Iterator[RenderableType]:
+def _parts(report: Report, more: Sequence[ReportSection]) -> Iterator[RenderableType]:
     style = _STYLES[badge(report)[1]]
     yield safe_text(headline(report), f"bold {style}")
     yield from (safe_text(line, _STYLES[state]) for line, state in best_lines(report.best))
@@ -120,7 +122,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield safe_text(_head(report), "dim")
     yield from map(safe_text, _notes(report))
     yield from _next(report)
-    yield from rendered(sections_of(report))
+    yield from rendered([*sections_of(report), *more])
     versions = "".join(f", {name} {version}" for name, version in report.versions)
     yield safe_text(f"\nplan {report.plan}{versions}", "dim")
     yield safe_text(report.command, "dim")
