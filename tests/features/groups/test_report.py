@@ -19,7 +19,7 @@ AS_JSON = b'{"messages":[{"role":"user","content":"a number?"}],"response_format
 
 @pytest.fixture
 def shadowed(keep: Callable[..., str], exchange: Callable[..., Any], report: Callable[..., Any]) -> tuple[str, Any]:
-    """A store with the pairs of an experiment, whose candidate fails at half of the requests for JSON; and its report."""
+    """A store with pairs, whose candidate fails at half of the requests for JSON; and the report of the experiment."""
     shown = report("reject")
     shown = replace(shown, plan="p", candidate="candidate", primary=replace(shown.primary, metric="stated"))
     made = []
