@@ -21,6 +21,7 @@ _SECTION = re.compile(r"^## \[([^\]]+)\](?: - (\S+))?[ \t]*$", re.MULTILINE)
 _NAMING = {  # files that name the version, and how
     "deploy/kubernetes/base/kustomization.yaml": r"newTag: (\S+?)}",
     "deploy/bench/assay-gateway/build.sh": r"assay-gateway==([\d.]+)",
+    "deploy/helm/assay-gateway/Chart.yaml": r"(?m)^(?:appVersion|version): (\S+)$",
 }
 
 

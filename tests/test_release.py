@@ -20,6 +20,7 @@ missing: Callable[[Path, str], Iterable[str]] = runpy.run_path(str(CHECK))["miss
 FILES = (
     "gateway/__init__.py", "CHANGELOG.md", "pyproject.toml", "deploy/kubernetes/base/kustomization.yaml",
     "deploy/bench/assay-gateway/build.sh",
+    "deploy/helm/assay-gateway/Chart.yaml",
 )  # fmt: skip
 URLS = "\n".join(
     f'{name} = "https://code.acme.dev/gateway"' for name in ("Source", "Documentation", "Issues", "Changelog")
@@ -56,6 +57,7 @@ def test_a_complete_checkout_is_ready(checkout: Path) -> None:
         ("CHANGELOG.md", f"## [{__version__}]", "## [0.0.9]", "found Unreleased, 0.0.9"),
         ("pyproject.toml", 'Issues = "https://code.acme.dev', 'Issues = "https://x/OWNER', "project.urls.Issues"),
         ("pyproject.toml", "keywords =", "other =", "project.keywords is missing"),
+        ("deploy/helm/assay-gateway/Chart.yaml", f"appVersion: {__version__}", "appVersion: 0.0.1", "names 0.0.1"),
         ("deploy/bench/assay-gateway/build.sh", f"=={__version__}", "==0.0.1", f"names 0.0.1; set it to {__version__}"),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from gateway.config.privacy import RedactionPattern, RuleName
 from gateway.config.types import NonEmpty, Positive, Section, Share
+from gateway.core.extras import install_command
 from gateway.core.guards import GuardAction, GuardSide
 from gateway.core.open_match import beginnings, longest_match
 
@@ -33,7 +34,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "tools": ("tools",),
     "topics": ("topics",),
 }
-_NEEDS_RE2 = "needs google-re2: pip install 'assay-gateway[redaction]'"
+_NEEDS_RE2 = f"needs google-re2: {install_command('redaction')}"
 _BLOCKED = "{subject} was refused by the guard {guard}. If this is wrong, report the call {id}."
 MOST_MATCH_CHARS = 65_536
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.config.import_litellm import ImportNote
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.features.litellm.rows import LiteLLMDatabase, Row
 
 _V3, _V2 = "v3:gcm:", "v2:gcm:"
@@ -92,7 +93,7 @@ def decrypt(text: str, salt: str) -> str:
                 return _open_gcm(base64.urlsafe_b64decode(text.removeprefix(mark)), key(salt))
         return _open_box(base64.b64decode(text, altchars=b"-_", validate=True), _digest(salt))
     except ImportError as error:
-        raise CannotRun("reading LiteLLM's models needs: pip install 'assay-gateway[litellm]'") from error
+        raise CannotRun(f"reading LiteLLM's models needs: {install_command('litellm')}") from error
     except ValueError as error:  # base64, UTF-8, and a text that is too short
         raise NotDecrypted(str(error)) from None
 
