@@ -33,7 +33,7 @@ from tests.features.experiments.test_worlds import program
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 ROUTE, WATCH = "safe", "safe-watch"
 RIGHT, WRONG = "yes", "no"
-CODE = "Write a Python function, please, number {0}."
+CODE = "Fix this Python function, please, number {0}."
 TALK = "What should I cook tonight, number {0}?"
 CODE_SHARE, GOOD, BAD = 0.3, 0.97, 0.35
 PAIRS, LATER = 320, 80
@@ -93,7 +93,7 @@ class Road:
             for i in waiting:
                 text = (CODE if int.from_bytes(sha256(b"%d" % i).digest()[:2]) / 2**16 < CODE_SHARE else TALK).format(i)
                 body = {"model": "chat", "messages": [{"role": "user", "content": text}]}
-                headers = {"x-gateway-reference": RIGHT, "x-gateway-user": f"u{i % 90}"}
+                headers = {"x-gateway-reference": RIGHT, "x-gateway-user": f"u{i % 240}"}
                 replies.append(await self.client.post("/v1/chat/completions", json=body, headers=headers))
 
         await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
@@ -112,8 +112,14 @@ class Road:
             return connection.execute(query).fetchall()
 
     def pairs(self, experiment: str) -> int:
-        query = f"SELECT count(*) FROM pairs WHERE experiment = '{experiment}' AND state = 'settled'"  # noqa: S608
+        query = f"SELECT count(*) FROM pairs WHERE experiment = '{experiment}' AND place IS NOT NULL"  # noqa: S608
         return int(self.rows(query)[0][0])
+
+    def caught_up(self) -> bool:
+        """Whether the consumer has read and paired nearly all: a ramp takes no step while it is late."""
+        stored = int(self.rows("SELECT count(*) FROM exchanges WHERE role = 'served'")[0][0])
+        waiting = int(self.rows("SELECT count(*) FROM pairs WHERE state = 'open'")[0][0])
+        return stored >= self.asked - 10 and waiting <= 10
 
     def measured(self, where: str) -> Measured:
         query = "SELECT s.value, e.cost_usd FROM exchanges e JOIN scores s ON s.exchange_id = e.id WHERE "
@@ -122,14 +128,19 @@ class Road:
     async def until(self, holds: Callable[[], Any], what: str, traffic: int = 0) -> None:
         """traffic: requests between two looks."""
         try:
-            async with asyncio.timeout(300):
+            async with asyncio.timeout(200):
                 while True:
                     found = holds()
                     if await found if asyncio.iscoroutine(found) else found:
                         return
-                    await (self.ask(traffic) if traffic else asyncio.sleep(0.2))
+                    if traffic and self.caught_up():
+                        await self.ask(traffic)
+                    await asyncio.sleep(0.2)
         except TimeoutError as error:
             error.add_note(what)
+            states = self.rows("SELECT experiment, state, reason, count(*) FROM pairs GROUP BY 1, 2, 3")
+            error.add_note(f"{states} of {self.asked}")
+            error.add_note(str(await self.gate()))
             error.add_note("\n".join(log.read_text()[-3000:] for log in self.directory.glob("*.log")))
             raise
 
@@ -152,7 +163,7 @@ class Road:
 LARGE, SMALL = {"upstream": "large", "model": "m"}, {"upstream": "small", "model": "m"}
 SWAP: dict[str, Any] = {
     "model": "chat", "control": LARGE, "candidate": SMALL, "shadow": 1.0, "repeat_control": 0.1, "primary": "exact",
-    "margin": 0.15, "min_hours": 0, "after_verdict": "continue", "budget": {"concurrency": 64},
+    "margin": 0.15, "method": "anytime", "min_hours": 0, "after_verdict": "continue", "budget": {"concurrency": 512},
     "gate": {"latency": False, "load": None},
 }  # fmt: skip
 
@@ -171,6 +182,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, hook: str) -> dict[str
         "prices": {"as_of": "2026-11-29", "models": {"large/m": _usd(10), "small/m": _usd(1)}},
         "webhooks": {"ops": {"url": hook, "secret": SECRET}},
         "sampling": {"rate": 1.0},
+        "log": {"access": False},
         "experiments": {"swap": SWAP},
     }  # fmt: skip
 
@@ -226,14 +238,12 @@ _OF_ROUTE = (
 
 async def is_learned(road: Road) -> str:
     """1 and 2: from pairs to a route that keeps code, and newer pairs that say the same."""
-    await road.ask(PAIRS)
-    await road.until(lambda: road.pairs("swap") >= PAIRS - 5, "the pairs do not settle")
+    await road.until(lambda: road.pairs("swap") >= PAIRS, "the pairs do not settle", traffic=40)
     learned = await road.verb("route", "learn", "swap", "--name", ROUTE, "--write")
     route = read_route(road.directory / "gateway.yaml", ROUTE)
     assert 0.55 < sum(leaf.share for leaf in route.leaves if leaf.moved) < 0.85, learned
     assert all("code" in leaf.says for leaf in route.leaves), learned
-    await road.ask(LATER)
-    await road.until(lambda: road.pairs("swap") >= PAIRS + LATER - 5, "the newer pairs do not settle")
+    await road.until(lambda: road.pairs("swap") >= PAIRS + LATER, "the newer pairs do not settle", traffic=40)
     verified = json.loads(await road.verb("route", "verify", ROUTE, "--json"))
     assert verified["state"] in ("holds", "undecided"), verified
     assert verified["loss"]["value"] < 0.1
@@ -243,7 +253,8 @@ async def is_learned(road: Road) -> str:
 async def is_ramped_up(road: Road) -> None:
     """3 and 4: as the candidate of an experiment, proved with exact ties, then step by step to all traffic."""
     ramp = {"mode": "auto", "steps": [0.5, 1.0], "soak_s": 2, "min_units": 30, "holdout": 0}
-    proof = {**SWAP, "candidate": {"route": ROUTE}, "ramp": ramp, "headers": "all", "guardrails": {"error_rate": 0.1}}
+    proof = {**SWAP, "candidate": {"route": ROUTE}, "ramp": ramp, "headers": "all", "unit": "user", "margin": 0.3,
+             "guardrails": {"error_rate": 0.3}}  # fmt: skip
     await road.verb("ab", "stop", "swap")
     road.configure(experiments={ROUTE: proof})
     await road.until(lambda: running(road, ROUTE), "the proof does not begin")

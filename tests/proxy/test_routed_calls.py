@@ -12,6 +12,7 @@ from fixtures.learned_routes import ROUTE, a_route, a_segment_route
 
 from gateway.core.exchange import Target
 from gateway.core.learned_route import RETURNED, RouteTarget, returned_to_json
+from gateway.core.ramp import RampChange, overridden, started
 from gateway.fake import FakeUpstream, Fault
 
 KEY = "test-key"
@@ -206,6 +207,31 @@ async def test_a_split_serves_the_route_to_its_arm(make: Make) -> None:
     found = {(e.arm, e.target, e.route) for e in await gateway.recorded(2)}
     assert found == {("candidate", LARGE, f"{ROUTE}/1"), ("candidate", SMALL, f"{ROUTE}/0")}
     assert await gateway.metric("gateway_split_total", experiment="swap", arm="candidate", result="ok") == 2
+
+
+async def test_a_ramp_serves_the_route_until_the_small_model_breaks(make: Make, second: FakeUpstream) -> None:
+    """What the route keeps is the candidate's own answer. While the small model's breaker is open, nobody is sent to
+    the route, however often the shares are read again."""
+    ramp = {"ramp": {"steps": [1.0], "holdout": 0}, "primary": "error_rate", "margin": 0.05, "unit": "request"}
+    gateway = await make(experiment={**ramp, "min_hours": 0})
+    await gateway.until(lambda: "swap" in gateway.gateway.router.experiments.in_force)
+    plan = gateway.gateway.router.experiments.in_force["swap"].plan
+    change = RampChange(1.0, "ada", "why")
+    record = overridden(started("swap", plan.hash, change), plan.ramp, change, full=True)
+    assert await gateway.corridor.ramps.change(None, record, b"{}")
+    await gateway.until(lambda: gateway.gateway.router.experiments.in_force["swap"].share == 1.0)
+    for text, model in ((CODE, "model-u0"), (PLAIN, "small")):
+        reply = await gateway.chat(text)
+        assert (reply.headers["x-gateway-arm"], reply.headers["x-gateway-model"]) == ("candidate", model)
+    found = {(e.arm, e.target, e.fell_back) for e in await gateway.recorded(2)}
+    assert found == {("candidate", LARGE, None), ("candidate", SMALL, None)}
+    second.always(Fault.status(500))
+    while not gateway.gateway.router.target_state(SMALL).breaker.open:
+        assert (await gateway.chat(PLAIN)).headers["x-gateway-model"] == "model-u0"
+    shown = 1.0
+    while shown:  # set after the shares were read, and what is not healthy was taken from them
+        shown = await gateway.metric("gateway_ramp_share", experiment="swap")
+    assert (await gateway.chat(PLAIN)).headers["x-gateway-arm"] == "control"
 
 
 async def test_a_target_s_own_settings_are_those_of_the_route(make: Make, second: FakeUpstream) -> None:
