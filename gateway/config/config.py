@@ -39,6 +39,7 @@ from gateway.config.stream import StreamConfig
 from gateway.config.types import (
     Day,
     Digest,
+    ForwardedPath,
     IpNetwork,
     LogConfig,
     Name,
@@ -140,6 +141,9 @@ class ApiKey(Section):
     """Rights of its requests: `sample` (force or forbid recording by header), `target` (choose a target by
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
+    paths: tuple[ForwardedPath, ...] | None = None
+    """With the right `passthrough`: the paths that it may use, such as `/v1/files*` or `GET /v1/batches/*`; a star at
+    the end stands for any continuation. Others get HTTP 403. Default: all."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts the calls of all
     gateways. Default: no limit."""

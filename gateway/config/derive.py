@@ -226,6 +226,7 @@ def directory_of(config: Config) -> Directory:
             disabled=key.disabled,
             networks=key.networks,
             traffic_class=key.traffic_class,
+            paths=key.paths,
         )
     teams = {
         name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled, t.networks)

@@ -79,6 +79,8 @@ class KeyRecord:
     """Networks from which it may be used; None: all."""
     traffic_class: TrafficClass = "normal"
     """The order in which its calls are served where they have to wait."""
+    paths: tuple[str, ...] | None = None
+    """Paths outside the routed endpoints that it may use, if it may use any; None: all."""
 
 
 AnyRecord = OrganizationRecord | TeamRecord | KeyRecord
@@ -138,6 +140,7 @@ def _checked(record: AnyRecord) -> AnyRecord:
     _demand(record.content in (None, "full", "redacted", "metadata"), "content")
     _demand(_is_moment(record.expires), "expires")
     _demand(record.traffic_class in CLASSES, "traffic_class")
+    _demand(record.paths is None or _are_texts(record.paths), "paths")
     _demand(type(record.end_streams) is bool, "end_streams")
     for digest, ends in record.digests:
         _demand(_DIGEST.fullmatch(digest) is not None and _is_moment(ends), "digests")

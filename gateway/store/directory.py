@@ -284,6 +284,7 @@ def _row(kind: str, row: RowMapping) -> DirectoryRow:
             end_streams=bool(row["end_streams"]),
             networks=_texts(row["networks"]),
             traffic_class=row["traffic_class"],
+            paths=_texts(row["paths"]),
         )
     return DirectoryRow(record, row["created"], row["updated"], row["version"], row["deleted"])
 

@@ -689,6 +689,7 @@ keys = _table(
     Column("digests", Text, nullable=False),  # JSON: [SHA-256, Unix seconds at which it ends or null]
     Column("networks", Text),  # JSON; NULL: everywhere
     Column("traffic_class", Text, nullable=False, server_default="normal"),
+    Column("paths", Text),  # JSON; NULL: all
     Index("keys_version", "version"),
     Index("keys_team", "team"),
     _partial_index("keys_name", "name", where="deleted IS NULL", unique=True),

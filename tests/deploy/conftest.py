@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -47,3 +51,35 @@ def parsed() -> Callable[[Sequence[str]], dict[str, object]]:
         return dict(command.make_context(verb, list(rest)).params)
 
     return parse
+
+
+RENDER = """
+import json, sys
+import helm_python
+chart, requests = sys.argv[1], json.load(sys.stdin)
+answers = []
+for values in requests:
+    with helm_python.Chart.load(chart) as loaded:
+        try:
+            answers.append(loaded.render(values, name="assay", namespace="assay-gateway"))
+        except helm_python.HelmError as error:
+            answers.append(str(error))
+lint = helm_python.lint(chart)
+json.dump({"answers": answers, "lint": lint, "version": helm_python.helm_sdk_version()}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="session")
+def render_chart(deploy: Path) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Renders the chart with each of these values, by Helm's own library in a process of its own."""
+    if importlib.util.find_spec("helm_python") is None:
+        pytest.skip("helm-python-sdk is not installed here: pip install helm-python-sdk (Linux, macOS, Windows)")
+
+    def render(requests: list[dict[str, Any]]) -> dict[str, Any]:
+        command = [sys.executable, "-c", RENDER, str(deploy / "helm" / "assay-gateway")]
+        done = subprocess.run(command, input=json.dumps(requests), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    return render

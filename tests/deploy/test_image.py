@@ -130,6 +130,19 @@ def stream(tmp_path: Path) -> Iterator[str]:
     server.kill()
 
 
+PASSWORD = "password-of-the-stream-server"
+
+
+@pytest.fixture
+def locked(stream: str) -> str:
+    """The same with a password, as the manifests have it."""
+    import redis
+
+    with redis.Redis.from_url(stream) as client:
+        client.config_set("requirepass", PASSWORD)
+    return stream
+
+
 @pytest.fixture(scope="module")
 def capfd_off(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Prints a line past pytest's capture."""
@@ -239,16 +252,25 @@ print(json.dumps({"uid": os.getuid(), "caps": int(status["CapEff"], 16), "root":
 """
 
 
+@pytest.fixture(params=["kustomize", "helm"])
+def base(request: pytest.FixtureRequest, render_chart: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> str:
+    """The manifests of the base: as kustomize builds them, and as Helm renders them with the chart's own values."""
+    if request.param == "helm":
+        [files] = render_chart([{}])["answers"]
+        return "\n---\n".join(text for path, text in files.items() if not path.endswith("NOTES.txt"))
+    if shutil.which("kustomize") is None:
+        pytest.skip("not installed: kustomize")
+    return run("kustomize", "build", ROOT / "deploy" / "kubernetes" / "base").stdout
+
+
 async def test_the_kubernetes_base_runs_in_pods(
-    containers: Containers, image: str, stream: str, tmp_path: Path
+    containers: Containers, image: str, locked: str, base: str, tmp_path: Path
 ) -> None:
     import asyncio
 
-    if shutil.which("kustomize") is None:
-        pytest.skip("not installed: kustomize")
     async with FakeUpstream() as upstream:
         http, metrics, scores = ports = free_ports(3)
-        manifests = base(upstream.base_url, stream, ports, tmp_path)
+        manifests = played(base, upstream.base_url, locked, ports, tmp_path)
         containers.podman("kube", "play", "--network", "host", manifests)
         try:
             await asyncio.to_thread(
@@ -270,33 +292,37 @@ async def test_the_kubernetes_base_runs_in_pods(
             containers.podman("kube", "down", manifests, check=False)
 
 
-def base(upstream: str, stream: str, ports: list[int], folder: Path) -> Path:
-    """What `kustomize build` makes of the shipped base, with what podman plays: its Deployments of gateway and consumer
-    and its ConfigMap. Only addresses and ports are changed there, as the pods share the host's; the secrets are made
-    here."""
-    built = run("kustomize", "build", ROOT / "deploy" / "kubernetes" / "base").stdout
+def played(built: str, upstream: str, stream: str, ports: list[int], folder: Path) -> Path:
+    """The shipped base, with what podman plays: its Deployments of gateway and consumer, its ConfigMap. Only addresses
+    and ports are changed there, as the pods share the host's; the secrets are made here."""
     for shipped, free in zip((8000, 9100, 9101), ports, strict=True):
         built = re.sub(rf"\b{shipped}\b", str(free), built)
-    played = []
-    for each in yaml.safe_load_all(built):
+    parts = []
+    for each in filter(None, yaml.safe_load_all(built)):
+        each["metadata"].pop("namespace", None)  # podman has none
         if each["kind"] == "ConfigMap":
             config = yaml.safe_load(each["data"]["gateway.yaml"])
             config["upstreams"]["openai"]["base_url"] = upstream
             each["data"]["gateway.yaml"] = yaml.safe_dump(config)
-            played.append(each)
+            parts.append(each)
         elif each["kind"] == "Deployment" and each["metadata"]["name"] in ("gateway", "consumer"):
             pod = each["spec"]["template"]["spec"]
             pod["securityContext"].pop("seccompProfile", None)  # not every kernel here has it
-            for container in pod["containers"]:
+            for container in (*pod["containers"], *pod.get("initContainers", ())):
                 container["image"], container["imagePullPolicy"] = IMAGE, "Never"
-            played.append(each)
+            parts.append(each)
     zeros = "0" * 64
     secrets = {
-        "gateway": {"STREAM_URL": stream, "STORE_URL": "sqlite:////data/gateway.db", "ADMIN_TOKEN_SHA256": zeros},
+        "gateway": {
+            "STREAM_URL": stream,
+            "REDIS_PASSWORD": PASSWORD,
+            "STORE_URL": "sqlite:////data/gateway.db",
+            "ADMIN_TOKEN_SHA256": zeros,
+        },
         "gateway-upstreams": {"WEB_KEY_SHA256": sha256(KEY.encode()).hexdigest(), "OPENAI_API_KEY": "sk-none"},
     }
     for secret, values in secrets.items():
-        played.append({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}, "stringData": values})
+        parts.append({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}, "stringData": values})
     file = folder / "base.yaml"
-    file.write_text(yaml.safe_dump_all(sorted(played, key=lambda each: each["kind"] == "Deployment")))
+    file.write_text(yaml.safe_dump_all(sorted(parts, key=lambda each: each["kind"] == "Deployment")))
     return file

@@ -67,6 +67,10 @@ class KeyOptions:
         str | None, typer.Option(help="When it expires, such as 2027-01-01T00:00:00Z (default: never).")
     ] = None
     networks: Networks = None
+    paths: Annotated[
+        list[str] | None,
+        typer.Option("--path", help="With passthrough: a path it may use, such as '/v1/files*'; may be repeated."),
+    ] = None
     class_: Annotated[
         str | None,
         typer.Option("--class", help="Whose calls wait less at a full upstream: interactive, normal or batch."),

@@ -14,7 +14,7 @@ from gateway.config.checks import validation_mistakes
 from gateway.config.derive import limit_settings
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
-from gateway.config.types import Digest, IpNetwork, Section
+from gateway.config.types import Digest, ForwardedPath, IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.traffic_class import RANKS, TrafficClass
@@ -82,6 +82,8 @@ class KeySettings(Section):
     """Once it is disabled, end its answers in flight, too."""
     networks: Networks | None = None
     """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
+    paths: Annotated[tuple[ForwardedPath, ...], Field(max_length=100)] | None = None
+    """With the right `passthrough`: the paths that it may use, such as /v1/files*. null: all."""
     traffic_class: Annotated[TrafficClass, Field(alias="class")] = "normal"
     """Order in which its calls are served where they have to wait: `interactive` before `normal` before `batch`."""
 
@@ -160,6 +162,7 @@ def settings_of(record: AnyRecord) -> dict[str, Any]:
         return common | {"organization": record.organization}
     own = {name: getattr(record, name) for name in ("name", "team", "sample", "content", "end_streams")}
     more = {"allow": list(record.allow), "expires": moment(record.expires), "class": record.traffic_class}
+    more["paths"] = None if record.paths is None else list(record.paths)
     return common | own | more
 
 
@@ -200,6 +203,7 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
         "team": new.team != old.team,  # a team has models, networks and limits of its own
         "expires": old.expires is not None and (new.expires is None or new.expires > old.expires),
         "disabled": old.disabled and not new.disabled,
+        "paths": "passthrough" in new.allow and not _within(new.paths, old.paths),
         "class": RANKS[new.traffic_class] < RANKS[old.traffic_class],
     }
     return tuple(name for name, wider in found.items() if wider)

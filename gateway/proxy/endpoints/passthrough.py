@@ -24,6 +24,7 @@ from gateway.core.errors import (
     WrongMethod,
 )
 from gateway.core.exchange import new_id
+from gateway.core.forwarded_paths import path_allowed
 from gateway.core.json_values import as_object
 from gateway.core.traffic_class import RANKS
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
@@ -67,6 +68,7 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
     scope[CONTEXT].key = caller.name
     if "passthrough" not in caller.allow:
         raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
+    _check_paths(caller, scope["method"], raw)
     await gateway.affinity.owners.check_path(caller, raw, files=gateway.config.files_have_owners)
     scope[PAGE].upstream = upstream
     costs = scope["method"] in ("POST", "PUT", "PATCH")
@@ -75,6 +77,18 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
         silence_s = gateway.config.limits.passthrough_s
         made = MadeState(gateway.affinity.owners, caller) if makes_state(scope["method"], raw) else None
         await forward(gateway.upstreams[upstream], scope, receive, send, silence_s, caller, made=made)
+
+
+def _check_paths(caller: Caller, method: str, raw: bytes) -> None:
+    """Raises NotAllowed for a path that the key does not name. Both spellings must fit: the one that came, and what a
+    server may read it as."""
+    if caller.paths is None:
+        return
+    spellings = (raw.decode("latin-1"), resolved(raw).decode("latin-1"))
+    if not all(path_allowed(caller.paths, method, path) for path in spellings):
+        named = ", ".join(caller.paths) or "none"
+        text = f"this key may not use {method} {spellings[0][:200]}: its keys[].paths are {named}"
+        raise NotAllowed(text, retry=False)
 
 
 @asynccontextmanager

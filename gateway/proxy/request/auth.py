@@ -232,6 +232,7 @@ class KeyRing:
             ),
             sees_upstreams=self._sees_upstreams(record.name, frozenset(record.allow)),
             traffic_class=record.traffic_class,
+            paths=record.paths,
         )
 
     def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:

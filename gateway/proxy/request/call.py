@@ -117,6 +117,8 @@ class Caller:
     """False: no response tells it the names of upstreams and their models."""
     traffic_class: TrafficClass = "normal"
     """The order in which its calls are served where they have to wait."""
+    paths: tuple[str, ...] | None = None
+    """Paths outside the routed endpoints that it may use, if it may use any; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

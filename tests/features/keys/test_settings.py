@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
     "models": ["chat"], "allow": ["sample"], "sample": "never", "content": "metadata", "tags": ["a"],
     "expires": "2030-01-01T00:00:00.000+00:00", "disabled": True, "end_streams": True,
     "networks": ["10.0.0.0/8"], "class": "batch",
+    "paths": ["/v1/files*"],
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from typing import Any
 
+import httpx2
 import pytest
 
 from gateway.fake import FakeUpstream, Fault
@@ -326,3 +327,36 @@ async def test_refused_requests_make_nothing(two_keys: Any, upstream: FakeUpstre
     assert (await two_keys.client.post("/files", json={}, headers=of("test-key"))).status_code == 400
     upstream.says("hello")
     assert (await two_keys.client.get(f"/files/{FILE}", headers=of("other"))).status_code == 200
+
+
+PATHS = {
+    ("GET", "/files"): True,
+    ("POST", "/files"): True,
+    ("GET", "/files/f1/content"): True,
+    ("GET", "/batches/b1"): True,
+    ("HEAD", "/batches/b1"): True,
+    ("POST", "/batches"): False,
+    ("DELETE", "/batches/b1"): False,
+    ("GET", "/fine_tuning/jobs"): False,
+    ("GET", "/files%2f..%2ffine_tuning"): False,
+    ("GET", "/FILES"): False,
+    ("GET", "/batche%73/b1"): False,
+}
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_a_key_uses_only_the_paths_that_it_names(
+    start: Any, configured: Any, upstream: Any, method: str, path: str
+) -> None:
+    config = configured(upstream, passthrough="u0", responses={"files": "shared"})
+    config["keys"][0] |= {"paths": ["/v1/files*", "GET /v1/batches/*"]}
+    gateway = await start(config)
+    answer = await gateway.client.request(method, httpx2.URL(gateway.base_url + path))
+    if PATHS[method, path]:
+        assert answer.status_code == 200
+        assert len(upstream.calls) == 1
+        return
+    assert answer.status_code in (403, 404)
+    assert upstream.calls == []
+    if answer.status_code == 403:
+        assert "keys[].paths are /v1/files*, GET /v1/batches/*" in answer.json()["error"]["message"]
