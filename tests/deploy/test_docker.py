@@ -65,6 +65,11 @@ def test_the_image_uses_existing_extras_and_files(dockerfile: str, deploy: Path)
     assert copied
     assert {project["readme"], *project["license-files"], "pyproject.toml"} == set(copied[1].split())
     kept = (deploy / "Dockerfile.dockerignore").read_text().splitlines()
+    forced = tomllib.loads((deploy.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for source in forced["force-include"]:
+        copied_path = re.compile(rf"^COPY ({re.escape(source)}|{re.escape(source.split('/')[0])}) ", re.MULTILINE)
+        assert copied_path.search(dockerfile), f"the wheel needs {source}"
+        assert any(f"!{each}" in kept for each in (source, source.split("/")[0])), source
     assert {f"!{name}" for name in (*copied[1].split(), "gateway")} <= set(kept)
 
 
