@@ -21,4 +21,4 @@ def test_the_demo_reaches_its_verdict_and_takes_over(tmp_path: Path) -> None:
     assert "first answer: " in told
     assert re.search(r"right in \d+\s% instead of \d+\s%.* Ship\.", told)
     assert "large serves 10\u202f% at step 1 of 3" in told
-    assert re.search(r"Promoted: everything holds\s*$", told)
+    assert re.search(r"Promoted: large, right in \d+\s% instead of \d+\s%; better by \S+ to \S+\.\s*$", told)

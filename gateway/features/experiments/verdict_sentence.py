@@ -114,7 +114,7 @@ def _said(of: Outcome, control: str, candidate: str) -> tuple[str, str]:
     if of.best is not None:
         return _of_best(of, of.best, control)
     if ramp is not None and ramp.state in ENDED:
-        return _of_ended_ramp(ramp, control, candidate)
+        return _of_ended_ramp(of, ramp, control, candidate)
     action = _action(of, control, candidate)
     if ramp is not None and ramp.state == "ramp":
         return _of_step(of, ramp, candidate), _step_action(ramp, action)
@@ -158,13 +158,16 @@ def ended_sentence(state: str, reason: str) -> str:
     return shortened(f"{ENDED[state][0]}: {reason}" if reason else ENDED[state][0], MOST)
 
 
-def _of_ended_ramp(ramp: RampHistory, control: str, candidate: str) -> tuple[str, str]:
+def _of_ended_ramp(of: Outcome, ramp: RampHistory, control: str, candidate: str) -> tuple[str, str]:
     actions = {
         "rolled_back": f"{control} serves every call again; mend {candidate} before the ramp resumes.",
         "promoted": f"{candidate} serves; make it the target in gateway.yaml.",
         "stopped": f"{control} serves every call; start the experiment again to go on.",
     }
-    return ended_sentence(ramp.state, ramp.changes[-1].reason if ramp.changes else ""), actions[ramp.state]
+    said = ended_sentence(ramp.state, ramp.changes[-1].reason if ramp.changes else "")
+    if ramp.state == "promoted":
+        said = fitted(*(f"{ENDED[ramp.state][0]}: {candidate}, {text}." for text in changes(of.primary)), said)
+    return said, actions[ramp.state]
 
 
 def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:

@@ -39,9 +39,12 @@ def body_of(event: RampEvent) -> str:
 
 def sentence_of(event: RampEvent) -> str:
     """The event in at most 90 characters: how the ramp ended, else the verdict on the pairs as it was."""
-    if event.record.state in ENDED:
-        return ended_sentence(event.record.state, event.record.reason)
-    return str(event.evidence.get("headline") or shortened(event.record.reason, MOST))
+    headline, state = str(event.evidence.get("headline") or ""), event.record.state
+    if state == "promoted" and headline.endswith(" Ship."):
+        return ended_sentence(state, headline.replace(": ", ", ", 1).removesuffix(" Ship."))
+    if state in ENDED:
+        return ended_sentence(state, event.record.reason)
+    return headline or shortened(event.record.reason, MOST)
 
 
 class RampWebhook:

@@ -138,7 +138,12 @@ def ramp(state: str, step: int, *, paused: bool = False) -> RampHistory:
         (ramp("ramp", 1), "? Step 1 of 2", f"llama serves 10{NBSP}% at step 1 of 2; help", "The next step follows"),
         (ramp("ramp", 1, paused=True), "? Step 1 of 2, paused", "llama serves", "Resume the ramp, or roll it back."),
         (ramp("rolled_back", 0), "✕ Rolled back", "Rolled back: errors at step 1", "gpt-x serves every call again"),
-        (ramp("promoted", 2), "✓ Promoted", "Promoted: errors at step 1", "llama serves; make it the target"),
+        (
+            ramp("promoted", 2),
+            "✓ Promoted",
+            "Promoted: llama, helpfulness 0.735 instead of 0.731",
+            "llama serves; make it the target",
+        ),
         (ramp("stopped", 0), "? Ramp stopped", "Ramp stopped: errors at step 1", "gpt-x serves every call; start"),
     ],
 )

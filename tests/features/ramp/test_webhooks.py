@@ -111,6 +111,8 @@ async def test_the_receiver_sees_each_transition_once_and_signed(audit: Store, s
 def test_a_step_is_told_by_the_sentence_of_its_evidence() -> None:
     advanced = replace(events()[1], evidence={"headline": "large: right in 90 % instead of 60 %. Ship."})
     assert sentence_of(advanced) == "large: right in 90 % instead of 60 %. Ship."
+    promoted = replace(advanced, record=replace(advanced.record, state="promoted"))
+    assert sentence_of(promoted) == "Promoted: large, right in 90 % instead of 60 %."
     wordy = replace(events()[1], record=replace(events()[1].record, reason="because " * 40))
     assert len(sentence_of(wordy)) <= 90
 

@@ -304,7 +304,7 @@ def _metrics(report: Report) -> ReportSection:
         Column("against its margin", "drawing"),
         Column("Not adjusted", shown=any(c.raw for c in found)),
         Column("Noise floor", shown=any(c.noise for c in found), term="noise floor"),
-        Column("Pairs"),
+        Column("Pairs", term="effective" if any(c.effective_n != c.pairs for c in found) else ""),
         Column("As people judge", shown=any(c.corrected for c in found)),
         Column("Margin", on="terminal"),
         Column("Found", "text"),

@@ -174,5 +174,5 @@ def test_the_badge_and_title_show_the_ramp_once_it_serves(report, read, state, s
     page = read(text)
     assert f'class="badge {tone}">{badge}' in text
     assert f": {badge[2:].lower()}</title>" in text
-    ended = state in ("rolled_back", "stopped", "promoted")
+    ended = state in ("rolled_back", "stopped")
     assert ("errors at step 1" in page.one("h1").text) == ended
