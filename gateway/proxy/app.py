@@ -183,13 +183,11 @@ class Gateway:
         if context.notes.ended_at is None:
             del self.running[context.task]
             self.calls[endpoint.api] -= 1
-            if context.guarded is not None:
-                context.guarded.answered()
-                if context.guarded.waits:
-                    context.notes.ended_at = time.monotonic()
-                    again = partial(self.ended, endpoint, request, call, route, context, started)
-                    self.tasks.start(_judged(context.guarded, again), "observing guards")
-                    return
+            if context.guarded is not None and context.guarded.answered():
+                context.notes.ended_at = time.monotonic()
+                again = partial(self.ended, endpoint, request, call, route, context, started)
+                self.tasks.start(_judged(context.guarded, again), "observing guards")
+                return
         if call is not None and route is not None:
             self.settler.settle(call, endpoint, route, context)
         if self.access is not None:

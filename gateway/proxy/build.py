@@ -228,7 +228,7 @@ def _guards(
         kept = None if before is None or before.guards is None else before.guards.process
         process = kept if kept is not None and kept.serves(spec) else GuardProcess(spec, parts.tasks, parts.clock)
     guards = build_guards(config, parts.metrics, process, parts.guard_ramps, parts.clock)
-    return Guards(guards, process, scorer_keys(config), cap_bytes, parts.tasks)
+    return Guards(guards, process, scorer_keys(config), cap_bytes, parts.tasks, parts.guard_ramps)
 
 
 def _configure_recording(config: Config, recorder: Recorder, keys: KeyRing, cap_bytes: int) -> None:

@@ -142,12 +142,8 @@ class GuardedExchange(Protocol):
         """The text of a stream that has left, from which another answer continues; None: all that came has left."""
         ...
 
-    @property
-    def waits(self) -> bool:
-        """A judgement is still awaited, which the record needs."""
-
-    def answered(self) -> None:
-        """Called once, when the response has ended."""
+    def answered(self) -> bool:
+        """Called once, when the response has ended. Returns whether the record has to wait for a judgement."""
         ...
 
     async def settled(self) -> None:

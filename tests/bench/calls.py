@@ -51,6 +51,22 @@ def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
     return counter.n / n
 
 
+def guarded(guards: dict[str, Any] | None, chars: int, n: int = 20) -> float:
+    """Calls for one request whose plain answer has so many characters of text, with these guards."""
+    counter = _Calls()
+
+    async def drive(driven: hot.Hot) -> None:
+        request, answer = hot.long_answer(chars)
+        await driven.run(n, request, answer)
+        driven.metrics.counts.flush()
+        with counter:
+            answers = await driven.run(n, request, answer)
+        assert answers.startswith(b"HTTP/1.1 200 OK")
+
+    asyncio.run(hot.driven(0.0, drive, guards=guards))
+    return counter.n / n
+
+
 def of_streams(kind: long_answers.AnswerKind, *events: int) -> list[int]:
     """Calls for a stream of so many events each, after one that is not counted."""
     request, found = long_answers.request_of(kind, stream=True), list[int]()

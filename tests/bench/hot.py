@@ -83,9 +83,15 @@ class Hot:
     """One client's connection, one upstream's, and the gateway between them. Needs a running loop."""
 
     def __init__(
-        self, rate: float, limits: bool = False, kind: str = "openai", route: LearnedRoute | None = None
+        self,
+        rate: float,
+        limits: bool = False,
+        kind: str = "openai",
+        route: LearnedRoute | None = None,
+        guards: dict[str, Any] | None = None,
     ) -> None:
-        """kind: of the upstream. route: that of the model that is asked for; None: its targets are weighted."""
+        """kind: of the upstream. route: that of the model that is asked for; None: its targets are weighted. guards:
+        the section of the config; None: there is none."""
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
@@ -100,6 +106,7 @@ class Hot:
         )
         sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
         sections["upstreams"]["up"]["kind"] = kind
+        sections["guards"] = guards or {}
         config = (
             _routed(sections, route)
             if route
@@ -190,8 +197,9 @@ async def driven(
     limits: bool = False,
     kind: str = "openai",
     route: LearnedRoute | None = None,
+    guards: dict[str, Any] | None = None,
 ) -> Any:
-    hot = Hot(rate, limits, kind, route)
+    hot = Hot(rate, limits, kind, route, guards)
     async with hot.tasks:
         result = await drive(hot)
         await hot.close()
@@ -200,6 +208,15 @@ async def driven(
 
 def plain() -> tuple[bytes, list[bytes]]:
     return systems.request(80), [_answer()]
+
+
+def long_answer(chars: int) -> tuple[bytes, list[bytes]]:
+    """A plain answer with a text of so many characters."""
+    body = json.loads(systems.answer())
+    body["choices"][0]["message"]["content"] = ("A word of the answer, and another. " * (chars // 35 + 1))[:chars]
+    answer = json.dumps(body).encode()
+    head = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return systems.request(80), [head % len(answer) + answer]
 
 
 def conversation(size: int) -> tuple[bytes, list[bytes]]:

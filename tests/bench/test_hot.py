@@ -65,6 +65,30 @@ def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
 
 
 @pytest.fixture(scope="module")
+def guarded() -> Any:
+    """The function `guarded` of calls.py."""
+    sys.path.insert(0, str(HERE))
+    try:
+        return _load("calls").guarded
+    finally:
+        sys.path.remove(str(HERE))
+
+
+@pytest.mark.parametrize("action", ["observe", "redact", "block"])
+def test_a_regex_guard_adds_few_calls_to_an_answer_of_a_kilobyte(guarded: Any, action: str) -> None:
+    pattern = {"name": "staff", "regex": "EMP-[0-9]{6}"}
+    guard = {"on": "answer", "scorer": "patterns", "action": action, "patterns": [pattern]}
+    without, found = (guarded(guards, 1024) for guards in (None, {"staff": guard}))
+    assert 10 <= found - without <= 26, f"{found - without:g} calls more; 40 are allowed, and 23 were counted"
+
+
+def test_a_guard_of_other_keys_adds_few_calls(guarded: Any) -> None:
+    guard = {"on": "answer", "scorer": "secrets", "action": "block", "keys": ["bench-key-3"]}
+    without, found = (guarded(guards, 1024) for guards in (None, {"secrets": guard}))
+    assert found - without <= 4, f"{found - without:g} calls more"
+
+
+@pytest.fixture(scope="module")
 def routed() -> Any:
     """The function `routed` of calls.py."""
     sys.path.insert(0, str(HERE))

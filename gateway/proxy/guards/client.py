@@ -48,8 +48,7 @@ class GuardedBytes(HeldBytes):
     def add(self, data: bytes) -> None:
         """Called by the relay, before the guards have judged the bytes."""
 
-    def keep(self, data: bytes) -> None:
-        super().add(data)
+    keep = HeldBytes.add
 
 
 class GuardedClient:
@@ -74,7 +73,7 @@ class GuardedClient:
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
         self.started = True
-        self._head = HeldHead(status, headers, extra_lines)
+        self._head = HeldHead(status, headers, extra_lines, length)
 
     async def write(self, data: bytes) -> None:
         if not self._passes:
@@ -89,7 +88,12 @@ class GuardedClient:
 
     async def end(self, data: bytes = b"") -> None:
         guarded, head = self._guarded, self._head
-        if self._judging is not None:
+        if guarded.quick and head is not None and head.status == 200 and guarded.passes(data):
+            if isinstance(self._response, GuardedBytes):
+                self._response.keep(data)
+            self._client.start(200, head.headers, head.length, head.lines)
+            await self._client.end(data)
+        elif self._judging is not None:
             await self._judging.end(data)
         elif self._passes:
             await self._client.end(data)
@@ -104,6 +108,7 @@ class GuardedClient:
         """Decides, before the first bytes of a stream, whether its answer is judged."""
         guarded, head = self._guarded, self._head
         await guarded.request_decided()
+        guarded.make_verdicts()
         if head is not None and head.streams and guarded.holds_answer and isinstance(self._response, GuardedBytes):
             if self._judging is None:
                 guarded.stream = self._judging = GuardedStream(guarded, head, self._response, self._tasks)

@@ -147,6 +147,8 @@ class Guard:
                 self.trouble = ""
 
     def count(self, action: GuardAction, result: GuardResult, seconds: float) -> None:
+        if self._row and result != "failed":
+            self.note_decided()
         key = (action, result)
         if key not in self._counters:
             m = self._metrics
@@ -214,8 +216,6 @@ class Verdict:
         """Counts the decision, once for each call."""
         if not self.decided:
             self.decided = True
-            if self.failure is None:
-                self.guard.note_decided()
             self.guard.count(self.action, self.result, self.seconds)
 
     def decision(self) -> GuardDecision:
@@ -233,6 +233,32 @@ class Verdict:
             round(self.seconds, 6),
             self.guard.config_hash,
         )
+
+
+def clean_decision(guard: Guard, seconds: float) -> GuardDecision:
+    """The decision of a rule that found nothing."""
+    config = guard.config
+    return GuardDecision(
+        *(guard.name, config.on, config.action, "pass", False, 0.0),
+        seconds=round(seconds, 6),
+        config_hash=guard.config_hash,
+    )
+
+
+class GuardSet:
+    """The guards that judge the calls of one key to one model. Built once for both."""
+
+    __slots__ = ("answer", "every", "holds_answer", "quick", "ramps")
+
+    def __init__(self, guards: Sequence[Guard], ramps: Mapping[str, GuardRamp]) -> None:
+        self.ramps = ramps
+        """The ramps in force, of all guards: while there is one, actions differ between calls."""
+        self.every = tuple(guards)
+        self.answer = tuple(guard for guard in guards if guard.config.on == "answer")
+        self.holds_answer = any(guard.config.action in ENFORCED for guard in self.answer)
+        """Whether an answer waits for a judgement, if no ramp is in force."""
+        self.quick = len(self.answer) == len(self.every) and all(guard.rule is not None for guard in guards)
+        """All are rules on answers that the gateway's own process evaluates."""
 
 
 def new_verdict(guard: Guard, call: Call) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import orjson
@@ -17,7 +17,7 @@ import orjson
 from gateway.core.completion import Completion, assemble
 from gateway.core.guards import GuardFailure, to_json
 from gateway.core.json_values import parse_object
-from gateway.proxy.guards.guard import GuardFailed, Verdict, refusing
+from gateway.proxy.guards.guard import GuardFailed, GuardSet, Verdict, clean_decision, new_verdict, refusing
 from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, plain_refusal, stream_refusal
 from gateway.proxy.guards.search import RuleHits, search
 from gateway.proxy.guards.texts import Slot, answer_slots, request_slots
@@ -29,6 +29,9 @@ from gateway.runtime.tasks import Tasks
 
 LARGE_CHARS = 65_536
 """Characters whose search takes a millisecond or more: it is done on a thread."""
+_ABOVE_LARGE = slice(LARGE_CHARS, LARGE_CHARS + 1)
+_PLAIN_MEMBERS = frozenset({"role", "content"})
+_MAY_BE_JSON = "{[ \t\r\n"  # an empty text is among them
 _MOST_REQUEST_BYTES = 262_144  # of a request that a scorer on answers sees; it sees none of a larger one
 _JSON: Headers = [(b"content-type", b"application/json")]
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
@@ -38,22 +41,34 @@ class GuardedCall:
     """Made for a call that at least one guard judges."""
 
     def __init__(
-        self, call: Call, client: ClientConnection, context: CallContext, verdicts: Sequence[Verdict], tasks: Tasks
+        self, call: Call, client: ClientConnection, context: CallContext, guards: GuardSet, tasks: Tasks
     ) -> None:
         """client: that which the response goes to, past the guards."""
         self.call = call
         self.client = client
         self.context = context
-        self.of_request = [v for v in verdicts if v.guard.config.on == "request"]
-        self.of_answer = [v for v in verdicts if v.guard.config.on == "answer"]
+        self.quick = guards.quick and not call.stream and not guards.ramps
+        """A look at the plain answer may be enough: verdicts are made where it is not."""
+        self.of_request: list[Verdict] = []
+        self.of_answer: list[Verdict] = []
         self.blocked: Verdict | None = None
         """The guard that has refused the call; None: none has."""
         self.stream: ResumableStream | None = None
         """The stream that is judged while it arrives; None: none is."""
+        self._guards = guards
+        self._clean_s: float | None = None  # time of the look in which nothing was found; None: there was none
         self._tasks = tasks
         self._beside: asyncio.Task[None] | None = None  # judges the request while it is under way
         self._later: list[asyncio.Task[Any]] = []  # judgements that nothing but the record waits for
         self._judged_answer = False
+        if not self.quick:
+            self.make_verdicts()
+
+    def make_verdicts(self) -> None:
+        if not (self.of_request or self.of_answer):
+            for guard in self._guards.every:
+                of = self.of_request if guard.config.on == "request" else self.of_answer
+                of.append(new_verdict(guard, self.call))
 
     # The request
 
@@ -119,10 +134,35 @@ class GuardedCall:
     @property
     def holds_answer(self) -> bool:
         """Whether the client waits for a judgement of the answer."""
-        return any(v.enforced for v in self.of_answer)
+        return self._guards.holds_answer if self.quick else any(v.enforced for v in self.of_answer)
+
+    def passes(self, body: bytes) -> bool:
+        """Whether no rule finds anything in a plain answer, which then has been judged. False: it must be judged."""
+        if body[_ABOVE_LARGE]:
+            return False
+        guards, began = self._guards, time.perf_counter()
+        try:
+            [choice] = orjson.loads(body)["choices"]
+            message = choice["message"]
+            text = message["content"]
+            for name in message:
+                if message[name] and name not in _PLAIN_MEMBERS:
+                    return False
+            if type(text) is not str or text[:1] in _MAY_BE_JSON:
+                return False
+            for guard in guards.answer:
+                if guard.rule is None or guard.rule.find(text):
+                    return False
+        except Exception:  # whatever it is, the judgement says
+            return False
+        seconds = self._clean_s = time.perf_counter() - began
+        for guard in guards.answer:
+            guard.count(guard.config.action, "pass", seconds)
+        return True
 
     async def judge_answer(self, body: bytes) -> bytes | None:
         """A plain answer as it may leave; None: it is refused."""
+        self.make_verdicts()
         part = parse_object(body)
         if part is None:
             return body
@@ -137,14 +177,19 @@ class GuardedCall:
         remove_logprobs(part)
         return orjson.dumps(part)
 
-    def answered(self) -> None:
-        """The call has ended: judges an answer that no guard has held. Nothing but the record waits for it."""
+    def answered(self) -> bool:
+        """The call has ended: judges an answer that no guard has held. Returns whether a judgement is awaited."""
         context = self.context
-        if self._judged_answer or not self.of_answer or self.blocked is not None or context.status != 200:
-            return
-        answer = context.response.bytes()
-        if answer:
-            self.observe((), stream=self.call.stream, answer=answer)
+        if self._clean_s is not None:
+            return False
+        if self._guards.answer and not self._judged_answer and self.blocked is None and context.status == 200:
+            answer = context.response.bytes()
+            if self.quick and self.passes(answer):
+                return False
+            if answer:
+                self.make_verdicts()
+                self.observe((), stream=self.call.stream, answer=answer)
+        return any(not task.done() for task in self._later)
 
     def observe(self, judged: Sequence[Verdict], *, stream: bool, answer: bytes) -> None:
         """Judges an answer with the guards that did not hold it."""
@@ -304,22 +349,21 @@ class GuardedCall:
 
     # The record
 
-    @property
-    def waits(self) -> bool:
-        """Whether a judgement is still awaited, so that the record has to wait."""
-        return any(not task.done() for task in self._later)
-
     async def settled(self) -> None:
         """Waits for the judgements that nothing else waits for: each has its deadline."""
         await asyncio.wait(self._later)
 
     def record_rate(self) -> tuple[float, str]:
         """The largest `record` of the guards with a hit, or nearly one, and the guard."""
+        if self._clean_s is not None:
+            return 0.0, ""
         rates = [(v.guard.config.record, v.guard.name) for v in self._judged() if v.result in ("hit", "near")]
         return max(rates, default=(0.0, ""))
 
     def to_json(self) -> str | None:
         """The record's `guards`; None: no guard has decided."""
+        if self._clean_s is not None:
+            return to_json(clean_decision(guard, self._clean_s) for guard in self._guards.answer)
         judged = self._judged()
         return to_json(v.decision() for v in judged) if judged else None
 
@@ -331,16 +375,18 @@ class ResumableStream(Protocol):
     def restart(self) -> str: ...
 
 
+@dataclass(slots=True)
 class HeldHead:
     """The head of a response that has not left."""
 
-    __slots__ = ("headers", "lines", "status", "streams")
+    status: int
+    headers: Headers
+    lines: bytes
+    length: int | None = None
 
-    def __init__(self, status: int, headers: Headers, lines: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.lines = lines
-        self.streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+    @property
+    def streams(self) -> bool:
+        return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in self.headers)
 
 
 async def _asked(verdict: Verdict, subject: Mapping[str, Any]) -> None:
@@ -402,9 +448,9 @@ def _slots_of_answer(api: str, *, stream: bool, answer: bytes) -> list[Slot]:
     """The texts of an answer that has left."""
     if not stream:
         return answer_slots(parse_object(answer) or {})
-    found = asdict(assemble(api, True, answer))
-    texts = [Slot(found, name) for name in ("text", "reasoning", "refusal") if found[name]]
-    return texts + [Slot(call, "arguments") for call in found["tool_calls"] if call["arguments"]]
+    found = assemble(api, True, answer)
+    texts = [found.text, found.reasoning, found.refusal, *(call.arguments for call in found.tool_calls)]
+    return [Slot(texts, at) for at, text in enumerate(texts) if text]
 
 
 def _with_texts(call: Call, fields: dict[str, Any]) -> Call:

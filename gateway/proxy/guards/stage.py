@@ -16,7 +16,7 @@ from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName
 from gateway.core.guards import GuardRamp
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
-from gateway.proxy.guards.guard import Guard, new_verdict
+from gateway.proxy.guards.guard import Guard, GuardSet
 from gateway.proxy.guards.guarded_call import GuardedCall
 from gateway.proxy.guards.process import GuardProcess
 from gateway.proxy.recording.redaction.redactor import Redactor
@@ -39,15 +39,18 @@ class Guards:
         exempt: frozenset[str],
         cap_bytes: int,
         tasks: Tasks,
+        ramps: Mapping[str, GuardRamp],
     ) -> None:
         """process: in which scorers judge; None: no guard has a scorer. exempt: keys of scorers, whose calls no guard
-        judges: one that calls a model would judge its own calls. cap_bytes: of a recorded answer."""
+        judges: one that calls a model would judge its own calls. cap_bytes: of a recorded answer. ramps: in force, by
+        the guards' names."""
         self.all = guards
         self.process = process
         self._exempt = exempt
         self._cap_bytes = cap_bytes
         self._tasks = tasks
-        self._known: dict[tuple[str, str | None, str], tuple[Guard, ...]] = {}
+        self._ramps = ramps
+        self._known: dict[tuple[str, str | None, str], GuardSet] = {}
 
     async def enter(
         self, call: Call, route: Route, client: ClientConnection, context: CallContext
@@ -58,22 +61,24 @@ class Guards:
         guards = self._known.get(key)
         if guards is None:
             guards = self._of(call, key)
-        if not guards:
+        if not guards.every:
             return call, client
-        guarded = GuardedCall(call, client, context, [new_verdict(guard, call) for guard in guards], self._tasks)
-        context.guarded = guarded
-        if guarded.holds_answer:
+        guarded = context.guarded = GuardedCall(call, client, context, guards, self._tasks)
+        holds_answer = guards.holds_answer if guarded.quick else guarded.holds_answer
+        if holds_answer:
             context.response = GuardedBytes(True, self._cap_bytes)
         elif not context.response.enabled:
             context.response = HeldBytes(True, self._cap_bytes)
         if guarded.of_request:
             call = await guarded.admit(call, route)
-        if guarded.holds_answer or guarded.holds_request:
+        if holds_answer or (guarded.of_request and guarded.holds_request):
             client = GuardedClient(guarded, context.response, self._tasks)
         return call, client
 
-    def _of(self, call: Call, key: tuple[str, str | None, str]) -> tuple[Guard, ...]:
-        judging = () if call.caller.name in self._exempt else tuple(g for g in self.all if g.judges(call))
+    def _of(self, call: Call, key: tuple[str, str | None, str]) -> GuardSet:
+        judging = GuardSet(
+            [] if call.caller.name in self._exempt else [g for g in self.all if g.judges(call)], self._ramps
+        )
         if len(self._known) < _MOST_KNOWN:
             self._known[key] = judging
         return judging

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from gateway.config.guards import GuardConfig
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
-from gateway.proxy.guards.guard import Guard, new_verdict
+from gateway.proxy.guards.guard import Guard, GuardSet
 from gateway.proxy.guards.guarded_call import GuardedCall
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call, Caller
@@ -54,8 +54,7 @@ class Guarded:
         self.call = Call("call-1", 0.0, 0.0, Caller("web"), api, b"POST", b"/x", "chat", True, b"{}")
         self.sent, self.response = Sent(), GuardedBytes(True, 1 << 20)
         self.context = CallContext(self.response)
-        verdicts = [new_verdict(guard, self.call) for guard in made]
-        self.guarded = GuardedCall(self.call, self.sent, self.context, verdicts, tasks)
+        self.guarded = GuardedCall(self.call, self.sent, self.context, GuardSet(made, {}), tasks)
         self.client = GuardedClient(self.guarded, self.response, tasks)
 
     def start(self) -> None:

@@ -47,7 +47,7 @@ async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, a
     config = config_of(guards={"g": {"on": "answer", "scorer": "secrets", **limits}})
     async with Tasks() as tasks:
         built = build_guards(config, ProxyMetrics(CollectorRegistry()), None, {}, lambda: 0.0)
-        guards = Guards(built, None, frozenset({"judge"}), 1 << 20, tasks)
+        guards = Guards(built, None, frozenset({"judge"}), 1 << 20, tasks, {})
         call = Call("1", 0.0, 0.0, caller, "chat", b"POST", b"/x", alias, False, b"{}")
         context, route = CallContext(NOT_HELD), None
         for _ in range(2):  # the second time from what is known of the key and the model

@@ -1,0 +1,221 @@
+"""Guards whose scorers run in the process of guards, over sockets: a plug-in, an HTTP service, and their failures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.guards import from_json
+from gateway.fake import HOLD, FakeAnswer, FakeUpstream
+
+Configured = Callable[..., dict[str, Any]]
+PLUG_IN = """
+import os, time
+from gateway.core.score import Score
+
+class Obliging:
+    version, kind, direction, bounds, heavy = "1", "code", "maximise", (0.0, 1.0), False
+    def __init__(self, name): self.name = name
+    def golden(self): return ()
+    async def score(self, subject):
+        text = subject.completion.text
+        if "raise" in text: raise RuntimeError("as told")
+        if "nan" in text: return Score(float("nan"))
+        if "hang" in text: time.sleep(30)
+        if "exit" in text: os._exit(3)
+        return Score(0.0 if "bad" in text else 1.0)
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A scorer in a module of its own, which does what its text says."""
+    (tmp_path / "obliging.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert str(tmp_path) in sys.path
+    return "obliging:Obliging"
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[FakeUpstream]:
+    """An HTTP service that scores: 0 for an answer with `bad` in it."""
+    async with FakeUpstream() as fake:
+
+        def score(received: Any) -> FakeAnswer:
+            if not received.body:  # it is asked for golden cases
+                return FakeAnswer(b"{}", status=404)
+            value = 0 if "bad" in str(received.json["completion"]) else 1
+            return FakeAnswer(b'{"value": %d}' % value)
+
+        fake.replies(score)
+        yield fake
+
+
+async def ready(gateway: Any) -> None:
+    """The process of guards has been built."""
+    async with asyncio.timeout(60):
+        while gateway.gateway.guards.process.trouble:
+            await asyncio.sleep(0.02)
+
+
+def guard(on: str, action: str, **more: Any) -> dict[str, Any]:
+    return {"on": on, "scorer": "own", "action": action, "deadline_ms": 20_000, **more}
+
+
+def told(upstream: FakeUpstream) -> None:
+    """Answers are what the last message says."""
+    upstream.replies(lambda received: str(received.json["messages"][-1]["content"]))
+
+
+async def test_a_plug_in_blocks_answers_and_its_failures_pass(
+    start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
+) -> None:
+    guards = {"out": guard("answer", "block", text="No: {guard}, {id}")}
+    gateway = await start(configured(upstream, guards=guards, scorers={"own": {"use": plug_in}}))
+    await ready(gateway)
+    told(upstream)
+    good, bad = await gateway.chat("good"), await gateway.chat("bad")
+    assert good.json()["choices"][0]["message"]["content"] == "good"
+    assert bad.json()["choices"][0]["message"]["refusal"] == f"No: out, {bad.headers['x-request-id']}"
+    for text in ("raise", "nan", "exit"):
+        reply = await gateway.chat(text)
+        assert (reply.status_code, reply.json()["choices"][0]["message"]["content"]) == (200, text)
+    exchanges = {e.id: e for e in await gateway.recorded(5)}
+    found = [from_json(e.guards)[0] for e in sorted(exchanges.values(), key=lambda e: e.received)]
+    assert [(d.result, d.failure) for d in found] == [
+        ("pass", None), ("hit", None), ("failed", "error"), ("failed", "invalid"), ("failed", "crashed"),
+    ]  # fmt: skip
+    assert found[1].score == 1.0
+    assert await gateway.metric("gateway_guard_failures_total", reason="crashed") == 1
+    health = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/health")).json()
+    assert "a guard gives no decision, and if_late decides" in str(health["reasons"])
+    assert await gateway.metric("gateway_guard_failing", guard="out") == 1
+    await ready(gateway)
+    assert (await gateway.chat("good")).status_code == 200
+    assert await gateway.metric("gateway_guard_failing", guard="out") == 0
+
+
+async def test_a_hanging_guard_refuses_if_told_so_and_stops_no_other_call(
+    start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
+) -> None:
+    config = configured(
+        upstream,
+        guards={"out": guard("answer", "block", if_late="block", deadline_ms=300)},
+        scorers={"own": {"use": plug_in, "deadline_s": 60}},
+    )
+    config["models"]["free"] = config["models"]["chat"]
+    config["guards"]["out"]["models"] = ["chat"]
+    gateway = await start(config)
+    await ready(gateway)
+    told(upstream)
+    hanging = asyncio.get_running_loop().create_task(gateway.chat("hang"))
+    for _ in range(20):
+        body = {"model": "free", "messages": [{"role": "user", "content": "hang"}]}
+        assert (await gateway.client.post("/chat/completions", json=body)).json()["choices"][0]["message"]["content"]
+    refused = await hanging
+    assert refused.status_code == 200
+    assert refused.json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+async def test_a_request_is_judged_while_it_is_under_way(
+    start: Any, configured: Configured, upstream: FakeUpstream, service: FakeUpstream
+) -> None:
+    """The upstream gets it at once; the caller gets nothing before the decision, and the upstream is cancelled."""
+    config = configured(
+        upstream,
+        guards={"in": guard("request", "block")},
+        scorers={"own": {"use": f"{service.origin}/score"}},
+    )
+    gateway = await start(config)
+    await ready(gateway)
+    upstream.says("fine ", HOLD, "never")
+    refused = await gateway.chat("a bad request", stream=True)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "content_filter"
+    await upstream.until(lambda u: u.cancelled == 1 or not u.calls)
+    upstream.says("fine")
+    answered = await gateway.chat("a nice request")
+    assert answered.json()["choices"][0]["message"]["content"] == "fine"
+    first, second = await gateway.recorded(2)
+    assert {first.outcome, second.outcome} == {"ok", "blocked"}
+
+
+async def test_records_wait_for_observing_guards_and_callers_do_not(
+    start: Any, configured: Configured, upstream: FakeUpstream, service: FakeUpstream
+) -> None:
+    config = configured(
+        upstream,
+        guards={"out": guard("answer", "observe"), "in": guard("request", "observe")},
+        scorers={"own": {"use": f"{service.origin}/score"}},
+    )
+    gateway = await start(config)
+    await ready(gateway)
+    told(upstream)
+    assert (await gateway.chat("bad")).json()["choices"][0]["message"]["content"] == "bad"
+    async with gateway.stream("bad as well") as stream:
+        assert b"[DONE]" in await stream.aread()
+    for exchange in await gateway.recorded(2):
+        assert {d.guard: (d.result, d.acted) for d in from_json(exchange.guards)} == {
+            "out": ("hit", False), "in": ("hit", False),
+        }  # fmt: skip
+        assert exchange.outcome == "ok"
+
+
+async def test_a_dead_service_passes_and_is_not_asked_for_long(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    config = configured(
+        upstream,
+        guards={"out": guard("answer", "block")},
+        scorers={"own": {"use": "http://127.0.0.1:9/score"}},
+    )
+    gateway = await start(config)
+    await ready(gateway)
+    told(upstream)
+    for _ in range(8):
+        assert (await gateway.chat("anything")).status_code == 200
+    assert await gateway.metric("gateway_guard_failures_total", reason="breaker_open") >= 1
+    assert await gateway.metric("gateway_requests_total", outcome="ok") == 8
+
+
+async def test_a_reload_keeps_the_process_or_replaces_it(
+    start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
+) -> None:
+    config = configured(upstream, guards={"out": guard("answer", "block")}, scorers={"own": {"use": plug_in}})
+    gateway = await start(config)
+    await ready(gateway)
+    first = gateway.gateway
+    gateway.write({**config, "sampling": {"rate": 0.5}})
+    await gateway.until(lambda: gateway.gateway is not first)
+    assert gateway.gateway.guards.process is first.guards.process
+    second = gateway.gateway
+    gateway.write({**config, "guards": {"other": guard("answer", "block")}})
+    await gateway.until(lambda: gateway.gateway is not second)
+    assert gateway.gateway.guards.process is not first.guards.process
+    await ready(gateway)
+    told(upstream)
+    assert (await gateway.chat("bad")).json()["choices"][0]["finish_reason"] == "content_filter"
+    old = first.guards.process
+    await gateway.until(lambda: old._process is None)
+
+
+async def test_a_killed_process_is_started_again(
+    start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
+) -> None:
+    gateway = await start(
+        configured(upstream, guards={"out": guard("answer", "block")}, scorers={"own": {"use": plug_in}})
+    )
+    await ready(gateway)
+    told(upstream)
+    process = gateway.gateway.guards.process
+    os.kill(process._process.pid, signal.SIGKILL)
+    await gateway.until(lambda: process.trouble)
+    await ready(gateway)
+    assert (await gateway.chat("bad")).json()["choices"][0]["finish_reason"] == "content_filter"
