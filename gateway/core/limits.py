@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
@@ -117,11 +118,15 @@ def window_name(window: Window, zone: str, now: float) -> str:
 
 
 def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None = None) -> str:
-    """The name of one limit's counter, in the window that holds `now`: `team:search:usd_per_month:2026-11`.
+    """The name of one limit's counter, in the window that holds `now`: `team:search:usd_per_month:2026-11`; of an end
+    user, a digest of the scope.
 
     window: the name of that window, where it is known; None: it is computed.
     """
-    name = f"{scope.kind}:{scope.id}:{limit.name}"
+    if scope.kind == "user":  # there are many: a digest, the shorter one
+        name = f"u:{blake2b(scope.id.encode(), digest_size=12).hexdigest()}:{limit.name}"
+    else:
+        name = f"{scope.kind}:{scope.id}:{limit.name}"
     return name if limit.window is None else f"{name}:{window or window_name(limit.window, limit.zone, now)}"
 
 

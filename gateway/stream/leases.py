@@ -11,6 +11,9 @@ One hash holds one limit of one scope in one window; its name ends in the window
     t        until when (ms) no share is promised, because a call needs what is left
     w:ID     "spent total share" of worker ID; total is spent + held
 
+Records of end users, `…:limits}:u:DIGEST:…`, are kept short: fields that are 0 are missing, ID is its last twelve
+characters, and its value is one number where total is spent and share is 0.
+
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
 report that was delayed from overwriting a newer one. What a worker gives back it stops using before it says so; what

@@ -5,6 +5,7 @@
 local SEQUENCE_MS = 3600000
 local EARLY_MS = 5000 -- a window is leased from so long before it begins
 local TIGHT_MS = 10000
+local SHORT_ID = 12 -- records of end users are many: the random end of an id, one number where it suffices, and no zeros
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
@@ -20,7 +21,9 @@ for i = 4, #KEYS do
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
-    local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
+    local of_user = string.find(key, ':limits}:u:', 1, true)
+    local field = 'w:' .. (of_user and string.sub(id, -SHORT_ID) or id)
+    local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', field)
     for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
     local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
     local carried = tonumber(ARGV[at + 10])
@@ -28,6 +31,7 @@ for i = 4, #KEYS do
     local spent_before, total_before, share_before = 0, 0, 0
     if all[6] then
         local a, b, c = string.match(all[6], '(%S+) (%S+) (%S+)')
+        if not a then a, b = all[6], all[6] end
         spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
     end
     local known = 0
@@ -51,11 +55,20 @@ for i = 4, #KEYS do
     end
     total, o, h = total + grant, o + grant, h + kept
     if leaving then
-        redis.call('HDEL', key, 'w:' .. id)
+        redis.call('HDEL', key, field)
+    elseif of_user and total == spent and kept == 0 then
+        redis.call('HSET', key, field, whole(spent))
     else
-        redis.call('HSET', key, 'w:' .. id, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
+        redis.call('HSET', key, field, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
     end
-    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 'f', whole(f), 't', whole(tight))
+    if of_user then
+        redis.call('HSET', key, 's', whole(s))
+        for name, sum in pairs({o = o, h = h, f = f}) do
+            if sum == 0 then redis.call('HDEL', key, name) else redis.call('HSET', key, name, whole(sum)) end
+        end
+    else
+        redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 'f', whole(f), 't', whole(tight))
+    end
     if ends > 0 then
         redis.call('PEXPIREAT', key, whole(ends + tonumber(ARGV[at + 8])))
     else
