@@ -38,8 +38,11 @@ from gateway.store.where import Node, Not, Or, QueryError, Term, terms
 Found = dict[str, Any]
 Reading = Connection
 """A connection that only reads."""
-_BODIES = {"request", "request_chunks", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
-LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
+_BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
+_OF_STORAGE = {"request_chunks", "request_bytes"}
+SHOWN = [column for column in exchanges.columns if column.name not in _OF_STORAGE]
+"""The columns of a call, with its whole request as `request`."""
+LISTED = [column for column in SHOWN if column.name not in _BODIES]
 """The columns of a call in a list: all but those of its texts."""
 
 

@@ -11,8 +11,8 @@ from gateway.core.completion import ToolCall
 from gateway.core.exchange import Attempt
 from gateway.core.field_docs import field_docs
 from gateway.reports.output_schema import DIALECT, Schema, schema_of
-from gateway.store.query import LISTED
-from gateway.store.tables import exchanges, feedback, scores
+from gateway.store.query import LISTED, SHOWN
+from gateway.store.tables import feedback, scores
 
 _TYPES = {str: "string", bytes: "string", int: "integer", float: "number", bool: "boolean"}
 _OPENED = {"attempts": Attempt, "tool_calls": ToolCall}
@@ -41,7 +41,7 @@ def whole_schema() -> Schema:
     """A call with its texts, scores, feedback and the ids of its shadows."""
     texts: Schema = {"type": "array", "items": {"type": "string"}}
     opinions: Schema = {"type": "array", "items": row_schema(feedback.columns)}
-    row = row_schema(exchanges.columns, scores=score_schema(), feedback=opinions, shadows=texts)
+    row = row_schema(SHOWN, scores=score_schema(), feedback=opinions, shadows=texts)
     return {"$schema": DIALECT, "title": "A recorded call", **row}
 
 

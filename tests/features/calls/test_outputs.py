@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from gateway.core.exchange import Attempt
 from gateway.features.calls.outputs import listed_schema, opened_schema, whole_schema
-from gateway.store.tables import exchanges, scores
+from gateway.store.query import SHOWN
+from gateway.store.tables import scores
 
 
 def test_a_call_has_every_column_and_in_a_list_all_but_its_texts() -> None:
     whole, listed = (each()["properties"] for each in (whole_schema, listed_schema))
-    assert set(whole) == {str(c.name) for c in exchanges.columns} | {"scores", "feedback", "shadows"}
+    assert set(whole) == {str(c.name) for c in SHOWN} | {"scores", "feedback", "shadows"}
     assert set(whole) - set(listed) == {
         "request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts", "feedback", "shadows",
     }  # fmt: skip
