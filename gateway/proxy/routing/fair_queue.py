@@ -19,6 +19,7 @@ from gateway.core.traffic_class import BACKGROUND, CLASSES, NORMAL
 Holder = tuple[Literal["class", "team", "key"], str]
 """The owner of a weight or of a guaranteed share."""
 _MOST_IDLE = 1000
+_NEVER = (0.0, 0)
 
 
 class Flow(NamedTuple):
@@ -67,18 +68,20 @@ class Waiter:
 class _Tags:
     """The finish tags of teams, or of the keys of one team."""
 
-    __slots__ = ("_tags", "now", "waiting")
+    __slots__ = ("_n", "_tags", "now", "waiting")
 
     def __init__(self) -> None:
         self.now = 0.0
+        self._n = 0
         self.waiting: Counter[Holder] = Counter()
         """Waiting attempts of each, in whatever class; none with zero."""
-        self._tags: dict[Holder, float] = {}
+        self._tags: dict[Holder, tuple[float, int]] = {}
+        """Each with the number of its change: of equal tags, the older one is served first."""
 
     def enter(self, name: Holder, step: float) -> None:
         """Adds a waiting attempt. step: virtual time that it takes."""
         if name not in self.waiting:
-            self._tags[name] = max(self.now, self._tags.pop(name, 0.0)) + step
+            self._set(name, max(self.now, self._tags.get(name, _NEVER)[0]) + step)
         self.waiting[name] += 1
 
     def leave(self, name: Holder) -> bool:
@@ -90,21 +93,26 @@ class _Tags:
 
     def served(self, name: Holder, step: float, *, waits: bool) -> None:
         """Advances to the end of an attempt. waits: another one of the name waits, which takes `step`."""
-        tag = self._tags.pop(name)
+        tag = self._tags[name][0]
         self.now = max(self.now, tag)
-        self._tags[name] = tag + step if waits else tag
+        self._set(name, tag + step if waits else tag)
         if len(self._tags) > _MOST_IDLE:
-            self._tags = {n: t for n, t in self._tags.items() if n in self.waiting or t > self.now}
+            self._tags = {n: t for n, t in self._tags.items() if n in self.waiting or t[0] > self.now}
 
     def correct(self, name: Holder, difference: float) -> None:
         """Adds what an attempt has taken beyond its step. What is taken while nobody waits is held against nobody."""
         if name in self._tags:
-            self._tags[name] += difference
+            tag, n = self._tags[name]
+            self._tags[name] = tag + difference, n
             if not self.waiting:
-                self.now = max(self.now, self._tags[name])
+                self.now = max(self.now, tag + difference)
 
     def first(self, names: Iterable[Holder]) -> Holder:
         return min(names, key=self._tags.__getitem__)
+
+    def _set(self, name: Holder, tag: float) -> None:
+        self._n += 1
+        self._tags[name] = tag, self._n
 
 
 _Line = dict[Holder, dict[Holder, deque[Waiter]]]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.traffic_class import BACKGROUND, RANKS
@@ -125,6 +125,7 @@ def test_attempts_that_left_the_queue_are_not_served(waiting: Waiting) -> None:
 KEYS = "abcd"
 
 
+@example(arrivals=["b", "a", "a", None, "b", None, None])
 @given(arrivals=st.lists(st.sampled_from([*KEYS, None]), max_size=80))
 def test_between_two_turns_of_a_key_no_other_has_two(arrivals: list[str | None]) -> None:
     """None: the next one is served. Whoever waits meanwhile is served at most one turn of each key later."""
