@@ -201,7 +201,8 @@ def prove_it(reader: Reader) -> None:
     config = yaml.safe_load(path.read_text())
     ramp = {"mode": "auto", "steps": [1.0], "soak_s": 1, "min_units": 10, "holdout": 0}
     small = config["experiments"].pop("small")
-    config["experiments"]["proof"] = {**small, "candidate": {"route": "sentiment-first"}, "ramp": ramp}
+    proof = {**small, "candidate": {"route": "sentiment-first"}, "ramp": ramp, "unit": "request", "margin": 0.3}
+    config["experiments"]["proof"] = proof
     path.write_text(yaml.safe_dump(config))
 
 
@@ -216,6 +217,7 @@ async def promoted(reader: Reader, rng: random.Random) -> None:
                 env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             said = (await process.communicate())[0].decode()
+            print(said)  # noqa: T201 - what it waits for
             assert "rolled_back" not in said, said
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from fixtures.cascades import a_cascade
 from fixtures.learned_routes import EVIDENCE, ROUTE, a_route
 
 from gateway.config.loading import load_for_console
@@ -30,6 +31,15 @@ def configure(pages: Any) -> Any:
 
 async def test_without_a_route_the_page_says_what_one_is(pages: Any) -> None:
     assert "No target of gateway.yaml is a learned route" in words(await pages.get(await pages.login("viewer"), PATH))
+
+
+async def test_a_cascade_that_gateway_yaml_holds_is_shown(pages: Any) -> None:
+    route = a_cascade()
+    refs = [TargetRef.model_validate(each.section) for each in (route.control, route.moved)]
+    pages.config.append(pages.config[-1].model_copy().with_routes({route.name: ConfiguredRoute(route, *refs)}))
+    page = words(await pages.get(await pages.login("viewer"), PATH))
+    assert "from u0/model-u0 to u1/small ; a cascade, digest" in page
+    assert re.search(r"0 accepted: hedges &lt; 1 and truncation &lt; 1 moved", page), page
 
 
 async def test_each_leaf_shows_its_calls(pages: Any, make_exchange: Any) -> None:
@@ -80,6 +90,11 @@ async def test_an_owner_learns_and_freezes_a_route(pages: Any, learnable: Any) -
     assert (route.name, route.alias) == ("safe", "chat")
     again = await pages.send(client, f"{PATH}?experiment=swap", PATH, form)
     assert (again.status_code, "a frozen route stays as it is" in again.text) == (400, True)
+    page = words(await pages.get(client, f"{PATH}?experiment=swap&kind=cascade"))
+    assert re.search(r"\d streamed control", page), page
+    cascade = {**form, "kind": "cascade", "name": "careful"}
+    assert (await pages.send(client, f"{PATH}?experiment=swap", PATH, cascade)).status_code == 303
+    assert read_route(learnable.path, "careful").cascade
     wrong = await pages.send(client, f"{PATH}?experiment=swap", PATH, {**form, "name": "../safe"})
     assert (wrong.status_code, "expected letters" in wrong.text) == (400, True)
 
