@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import (
+    IMPORTED,
+    IMPORTED_VERSION,
     STORED_FIELDS,
     VERSION,
     Attempt,
@@ -75,6 +77,18 @@ def test_the_version_before_and_unknown_keys_are_read(exchange):
     old = from_fields(_changed(exchange, v=VERSION - 1, shiny="new"))
     assert isinstance(old, Exchange)
     assert old.v == VERSION - 1
+
+
+def test_only_an_import_may_have_no_probability_and_says_so_by_its_version():
+    """Records of traffic keep their version: a consumer that knows no imports reads them, and leaves imports alone."""
+    served = exchanges_one()
+    assert served.v == VERSION == IMPORTED_VERSION - 1
+    with pytest.raises(ValueError, match="only imported calls may have none"):
+        from_fields(_changed(served, pi=None))
+    imported = replace(served, role=IMPORTED, pi=None, v=IMPORTED_VERSION)
+    assert from_fields(imported.to_fields()) == imported
+    with pytest.raises(ValueError, match=f"record version {IMPORTED_VERSION + 1}; this consumer reads 0 to 2"):
+        from_fields(_changed(imported, v=IMPORTED_VERSION + 1))
 
 
 def test_a_tally_of_an_older_or_newer_gateway_is_read():
@@ -143,7 +157,10 @@ def test_a_missing_field_gets_its_default():
     assert from_fields({**entry, b"head": orjson.dumps(head)}) == replace(exchanges_one(), asked=("a",))
 
 
-@given(exchanges, st.integers().filter(lambda v: v not in (VERSION, VERSION - 1) and abs(v) < 2**53))
+READ = (VERSION - 1, VERSION, IMPORTED_VERSION)
+
+
+@given(exchanges, st.integers().filter(lambda v: v not in READ and abs(v) < 2**53))
 def test_another_version_is_refused_by_name(exchange, version):
     with pytest.raises(ValueError, match=f"record version {version}"):
         from_fields(_changed(exchange, v=version))

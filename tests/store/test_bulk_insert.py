@@ -29,6 +29,21 @@ def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):
     assert None in expected[0], "and what is not there is NULL"
 
 
+def test_scores_of_an_import_have_no_probability_where_it_has_none(store, exchange, stated_scorer):
+    store.scorers = {"stated": stated_scorer(), "some": stated_scorer(name="some", share=0.5)}
+    several = [store.judged(exchange("0.5", role="imported", pi=pi)) for pi in (None, 0.5)]
+    store.run(lambda c: insert_scores(c, store.scorers, several, 9.0))
+    columns = (*SHARED, *OWN)
+    found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
+    rows = [row for judged in several for row in score_rows(judged, store.scorers, 9.0)]
+    assert [list(row) for row in found] == [[row[c] for c in columns] for row in sorted(rows, key=_key)]
+    assert {row["pi"] for row in rows} == {None, 0.5, 0.25}
+
+
+def _key(row):
+    return row["exchange_id"], row["score_id"]
+
+
 def test_an_unscored_exchange_has_no_score_rows(store, exchange):
     judged = replace(store.judged(exchange()), results=[])
     store.run(lambda c: insert_scores(c, store.scorers, [judged], 0.0))

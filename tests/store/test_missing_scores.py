@@ -60,6 +60,18 @@ def test_an_exchange_without_bodies_is_not_read(store, exchange):
     assert not place.readable
 
 
+def test_a_failed_result_of_an_import_is_replaced_and_counts_nowhere(store, exchange):
+    failed = exchange("timeout", role="imported", pi=None, stratum="imported")
+    store.write(failed)
+    cell = cell_of("stated", store.scorers["stated"], ("chat", "local/small", "", "imported"))
+    again = store.judged(replace(failed, response=failed.response.replace(b'"timeout"', b'"1"')))
+    added = store.run(lambda c: add_late_scores(c, [again], store.scorers, {cell: 1}, 9.0))
+    store.run(lambda c: complete_population(c, [cell]))
+    assert added.new[cell] == 1
+    assert store.sql("SELECT status, value, pi FROM scores") == [("scored", 1.0, None)]
+    assert store.sql("SELECT count(*) FROM score_cells") == [(0,)]
+
+
 def test_a_result_that_failed_is_replaced_and_a_settled_one_stays(store, exchange, tally):
     failed, settled = exchange("timeout"), exchange("1")
     store.write(failed, settled, tally([failed, settled], seen={"default": 20}))

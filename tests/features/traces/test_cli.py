@@ -69,6 +69,14 @@ def test_imports_are_frozen_for_a_replay_apart_from_served_calls(run_verb: Run, 
     assert run_verb("replay", "b.jsonl", "--imported").returncode == 2
 
 
+def test_imports_are_labelled_apart_from_served_calls(run_verb: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_bytes(orjson.dumps(traces.chats(3)))
+    assert run_verb("ingest", "t.json").returncode == 0
+    words = ("label", "export", "--scorer", "refusal", "--next", "2")
+    assert run_verb(*words).stdout.count("Capital of France?") == 0
+    assert run_verb(*words, "--imported").stdout.count("Capital of France?") == 2
+
+
 def test_a_dry_run_stores_nothing(run_verb: Run, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_bytes(orjson.dumps(traces.chats(2)))
     done = run_verb("ingest", "t.json", "--dry-run")

@@ -10,12 +10,16 @@ from typing import Any
 import orjson
 import pytest
 from fixtures import traces
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Exchange, user_digest
 from gateway.features.traces.files import TraceFile, opened
+from gateway.features.traces.genai import record_of
 from gateway.features.traces.model import InvalidTrace, exchange_of
+from gateway.features.traces.otlp import spans_in_json
 from gateway.features.traces.survey import NESTED, TOO_OLD, exchanges_in, survey
 
 pytestmark = pytest.mark.quick
@@ -154,6 +158,22 @@ def test_a_directory_is_read_in_order_and_other_files_are_left(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(CannotRun, match="no file to read"), opened([str(tmp_path / "empty")]):
         pass
+
+
+@given(st.permutations(range(6)), st.integers(1, 5))
+def test_spans_in_any_order_and_any_files_are_the_same_calls(order: list[int], cut: int) -> None:
+    call = traces.chat_attributes()
+    spans = [
+        traces.span("root"), traces.span("outer", parent="root", attributes=call), traces.span("chain", parent="outer"),
+        traces.span("inner", parent="chain", attributes=call), traces.span("next", parent="root", attributes=call),
+        traces.span("alone", "t2", attributes=call),
+    ]  # fmt: skip
+    mixed = [spans[i] for i in order]
+    files = [file(orjson.dumps(traces.export(*part))) for part in (mixed[:cut], mixed[cut:])]
+    found = survey(files)
+    made = {each.id for each in exchanges_in(files, found)}
+    kept = [record_of(each, "f").call for each in spans_in_json(traces.export(*(spans[i] for i in (3, 4, 5))))]
+    assert (found.calls, made) == (3, {exchange_of(each).id for each in kept if each is not None})
 
 
 def test_a_survey_counts_what_is_imported_and_what_is_not() -> None:
