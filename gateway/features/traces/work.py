@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.config.config import IngestConfig
 from gateway.core.backoff import Backoff
@@ -203,6 +204,21 @@ def _varint(n: int) -> bytes:
     return bytes((*found, n))
 
 
+class OneRequestProtocol(H11Protocol):
+    """A connection that carries one request, whose head must arrive in time; its body has a deadline in _body."""
+
+    head_s = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(self.head_s, self._end_silent)
+
+    def _end_silent(self) -> None:
+        begun: Any = self.cycle  # None, whatever its annotation says, until a head has come
+        if begun is None:
+            self.transport.close()
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server within a program that handles signals itself."""
 
@@ -213,19 +229,23 @@ class _Server(uvicorn.Server):
 
 def receive_traces(of: TaskContext) -> Coroutine[Any, Any, None] | None:
     """The receiver; None: the config has none."""
-    return None if of.config.ingest is None else _serve(of.config.ingest, of.corridor)
+    return None if of.config.ingest is None else serve_traces(of.config.ingest, of.corridor)
 
 
-async def _serve(config: IngestConfig, corridor: Corridor) -> None:
+async def serve_traces(
+    config: IngestConfig, corridor: Corridor, protocol: type[OneRequestProtocol] = OneRequestProtocol
+) -> None:
+    """Receives traces until it is cancelled."""
     settings = uvicorn.Config(
         TraceReceiver(config, corridor).app,
+        http=protocol,
+        headers=[("connection", "close")],
         lifespan="off",
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=60,
         timeout_graceful_shutdown=5,
     )
     server = _Server(settings)

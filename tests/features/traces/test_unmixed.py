@@ -79,7 +79,7 @@ async def today(world: ConsoleWorld) -> str:
             headers={"origin": world.url},
         )
         async with asyncio.timeout(60):
-            while "of 48 hours are summed" in (page := (await client.get("/console")).text) or "as of <time" not in page:
+            while "as of <time" not in (page := (await client.get("/console")).text):
                 await asyncio.sleep(0.05)
     return re.sub(r'as of <time.*?</time>|value="[0-9a-f]{40}"', "", page)
 

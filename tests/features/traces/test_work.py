@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
 from gateway.consumer.serve import opened
-from gateway.features.traces.work import MOST_BYTES, Refused, unpacked
+from gateway.features.traces.work import MOST_BYTES, OneRequestProtocol, Refused, serve_traces, unpacked
+from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 TOKEN = "token-of-the-collector"
@@ -184,6 +185,37 @@ async def test_while_too_much_waits_traces_are_to_be_sent_later(refusing: Receiv
     answer = await refusing.post(orjson.dumps(traces.chats(1)))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     assert b"11000 calls wait" in answer.content
+
+
+class Hurried(OneRequestProtocol):
+    """Waits for the head of a request for a moment only."""
+
+    head_s = 0.05
+
+
+async def test_a_silent_connection_is_ended_and_one_request_is_answered(room: Any) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = parse(config(room, port)).ingest
+    assert settings is not None
+    async with asyncio.timeout(60), Tasks() as tasks:
+        serving = tasks.start(serve_traces(settings, room.corridor, Hurried), "receiver")
+        reader, writer = await _connected(port)
+        assert await reader.read() == b""
+        writer.close()
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            answer = await client.post("/v1/traces", content=b"{}", headers=JSON)
+        assert (answer.status_code, answer.headers["connection"]) == (401, "close")
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.01)
 
 
 def test_a_body_is_unpacked_up_to_its_bound() -> None:
