@@ -17,13 +17,14 @@ def a_key(n: int, **fields: Any) -> KeyRecord:
     return KeyRecord(**{"id": f"key_{n}", "name": f"k{n}", "digests": ((f"{n:064x}", None),), "limits": {}, **fields})
 
 
-async def test_the_file_has_what_gateways_would_read_from_the_stream_server(opened, corridor, tmp_path):
-    store = await opened()
+@pytest.mark.dialect
+async def test_the_file_has_what_gateways_would_read_from_the_stream_server(opened, store_url, tmp_path):
+    store = await opened(store_url)
     for n, more in ((1, {}), (2, {"traffic_class": "batch"})):
         version = await store.run(begin_change)
         row = DirectoryRow(a_key(n, **more), 1.0, 1.0, version)
         await store.run(lambda c, row=row: save_row(c, row))
-    written = write_directory_file(f"sqlite:///{tmp_path}/gateway.db", tmp_path / "pod")
+    written = write_directory_file(store_url, tmp_path / "pod")
     loaded = DirectorySnapshot(tmp_path / "pod").load()
     assert loaded is not None
     assert loaded.changes.complete
