@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from gateway.consumer.consumer import Consumer, ConsumerTiming
+from gateway.consumer.gauges import Gauges
+from gateway.core.backoff import Backoff
+from gateway.core.score import Score, ScoreResult
 from gateway.features.runs.metrics import run_figures
-from gateway.features.runs.rows import ScoredRuns, scored_runs
+from gateway.features.runs.rows import ScoredRuns, save_scores, scored_runs
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
+QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, labels_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
 MODELS = frozenset({"local/small"})
 
 
@@ -71,9 +79,6 @@ def test_what_has_no_mean_is_not_exported() -> None:
 
 @pytest.mark.dialect
 def test_sums_are_of_the_scores_of_runs_that_ended_lately(store: Any, exchange: Any) -> None:
-    from gateway.core.score import Score, ScoreResult
-    from gateway.features.runs.rows import save_scores
-
     for n, (received, value) in enumerate([(100.0, 1.0), (200.0, 0.0), (300.0, None)]):
         call = exchange(run=f"r{n}", received=received, pi=0.5)
         store.write(call)
@@ -89,3 +94,26 @@ def test_sums_are_of_the_scores_of_runs_that_ended_lately(store: Any, exchange: 
     assert [(f.model, f.arm, f.pi, f.scored, f.not_applicable, f.total, f.inverse_pi) for f in found] == [
         ("local/small", "", 0.5, 1, 1, 0.0, 4.0)
     ]
+
+
+async def test_a_consumer_shows_the_means_of_its_scorers_of_runs(room: Any, exchange: Any) -> None:
+    call = exchange(run="r", received=time.time())
+    await room.send(call)
+    async with room.opened() as (_, context):
+        gauges = Gauges(room.config, room.scorers, SCORERS)
+        consumer = Consumer(replace(context, gauges=gauges), "c1", QUICK)
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
+            running = tasks.create_task(consumer.run())
+            await room.until_read()
+            score = ScoreResult("finished", "1", "c1", "scored", Score(1.0), "", 0.0, 1.0)
+            place = {
+                "id": call.id, "experiment": None, "plan": None, "arm": None, "stratum": "default", "pi": 1.0,
+                "answered": time.time(),
+            }  # fmt: skip
+            await context.store.run(lambda c: save_scores(c, "run_1", place, SCORERS, [score], 1.0))
+            while not context.metrics.figures.runs:
+                await asyncio.sleep(0.01)
+            consumer.stop()
+            await running
+    [shown] = context.metrics.figures.runs
+    assert (shown.scorer, shown.model, shown.arm, shown.mean) == ("finished", "local/small", "", 1.0)
