@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from gateway.core.completion import assemble
-from gateway.core.json_values import parse_object
 from gateway.core.sse import Event, events
+from gateway.proxy.dialects import lenient_json
 from gateway.proxy.guards.guard import Verdict, refusing
 from gateway.proxy.guards.guarded_call import (
     LARGE_CHARS,
@@ -31,7 +29,7 @@ from gateway.proxy.guards.guarded_call import (
 )
 from gateway.proxy.guards.refusals import StreamSoFar
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Channel, Slot, event_slots, read_event
+from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, read_event
 from gateway.proxy.guards.window import TextWindow, WholeText
 from gateway.proxy.relay.state import HeldBytes
 from gateway.proxy.types import CallEnded, ClientConnection, Headers
@@ -280,10 +278,13 @@ class GuardedStream:
             self._queue.append(_HeldEvent(rest, Event(rest, b""), None))
 
     def _read(self, event: Event) -> _HeldEvent:
-        part = parse_object(event.data) if event.data[:1] == b"{" else None
+        last = event.data == b"[DONE]"
+        part = None if last or not event.data else judged_object(event.data)
         held = _HeldEvent(event.raw, event, part)
-        if event.data == b"[DONE]":
+        if last:
             self._end_channels(())
+        elif part is None and event.data:
+            fail_all((v for v in self._verdicts if v.failure is None), ValueError("no JSON object"))
         if part is None:
             return held
         found = read_event(self._api, part)
@@ -423,4 +424,4 @@ class GuardedStream:
             return held.raw
         remove_logprobs(part)
         name = b"event: %b\n" % held.event.name if held.event.name else b""
-        return name + b"data: " + orjson.dumps(part) + b"\n\n"
+        return name + b"data: " + lenient_json.dumps(part) + b"\n\n"

@@ -17,10 +17,11 @@ import orjson
 from gateway.core.completion import Completion, assemble
 from gateway.core.guards import GuardFailure, to_json
 from gateway.core.json_values import parse_object
+from gateway.proxy.dialects import lenient_json
 from gateway.proxy.guards.guard import GuardFailed, GuardSet, Verdict, clean_decision, new_verdict, refusing
 from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, plain_refusal, stream_refusal
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Slot, answer_slots, request_slots
+from gateway.proxy.guards.texts import Slot, answer_slots, judged_object, request_slots
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
@@ -163,11 +164,12 @@ class GuardedCall:
     async def judge_answer(self, body: bytes) -> bytes | None:
         """A plain answer as it may leave; None: it is refused."""
         self.make_verdicts()
-        part = parse_object(body)
-        if part is None:
-            return body
-        slots = answer_slots(part)
+        part = judged_object(body)
         verdicts = [v for v in self.of_answer if v.enforced or v.guard.config.in_process]
+        if part is None:
+            fail_all(verdicts, ValueError("no JSON object"))
+            return body if refusing(verdicts) is None else None
+        slots = answer_slots(part)
         changed = await self._judge(verdicts, slots, lambda: self.subject_of(assemble(self.call.api, False, body)))
         self.observe(verdicts, stream=False, answer=body)
         if refusing(verdicts) is not None:
@@ -175,7 +177,7 @@ class GuardedCall:
         if not changed:
             return body
         remove_logprobs(part)
-        return orjson.dumps(part)
+        return lenient_json.dumps(part)
 
     def answered(self) -> bool:
         """The call has ended: judges an answer that no guard has held. Returns whether a judgement is awaited."""
@@ -447,7 +449,7 @@ def _texts_of(slots: Iterable[Slot]) -> str:
 def _slots_of_answer(api: str, *, stream: bool, answer: bytes) -> list[Slot]:
     """The texts of an answer that has left."""
     if not stream:
-        return answer_slots(parse_object(answer) or {})
+        return answer_slots(judged_object(answer) or {})
     found = assemble(api, True, answer)
     texts = [found.text, found.reasoning, found.refusal, *(call.arguments for call in found.tool_calls)]
     return [Slot(texts, at) for at, text in enumerate(texts) if text]

@@ -6,9 +6,13 @@ of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from gateway.core.json_values import parse_object
+from gateway.proxy.dialects import lenient_json
 
 Holder = dict[str, Any] | list[Any]
 Channel = tuple[Any, ...]
@@ -25,6 +29,7 @@ _REQUEST = ("messages", "system", "input", "instructions", "prompt")
 """Members of a request that hold texts."""
 _ANSWER = ("choices", "output", "content", "output_text")
 _MOST_DEPTH = 24
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _INLINE = "data:"  # begins a file within a text
 _LONG_INLINE = 1_024
 
@@ -39,6 +44,28 @@ class Slot:
     @property
     def value(self) -> Any:
         return self.holder[self.key]
+
+
+def judged_object(data: bytes) -> dict[str, Any] | None:
+    """The object that a client may read in these bytes, also where it is no strict JSON. None: there is none.
+
+    Half of a pair of surrogates, which no search can read, is replaced by U+FFFD.
+    """
+    value = parse_object(data)
+    if value is None:
+        try:
+            value = _searchable(lenient_json.loads(data))
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _searchable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF_PAIR.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_searchable(name): _searchable(inner) for name, inner in value.items()}
+    return [_searchable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def request_slots(fields: dict[str, Any]) -> list[Slot]:
@@ -116,7 +143,7 @@ def _choices(part: dict[str, Any]) -> StreamEvent:
     for at, choice in enumerate(choices) if isinstance(choices, list) else ():
         if not isinstance(choice, dict):
             continue
-        index = choice.get("index", at)
+        index = _place(choice.get("index", at))
         for name in ("delta", "message"):
             if isinstance(choice.get(name), dict):
                 pieces += _pieces(choice[name], (index,))
@@ -125,6 +152,11 @@ def _choices(part: dict[str, Any]) -> StreamEvent:
         if choice.get("finish_reason"):
             ended = (index,) if ended is None else ()
     return StreamEvent(pieces, ended, arguments=any(channel[-1] in _ARGUMENTS for channel, _ in pieces))
+
+
+def _place(value: Any) -> Any:
+    """What tells one text from another; an upstream may send anything in its place."""
+    return str(value) if isinstance(value, dict | list) else value
 
 
 def _pieces(value: Any, path: Channel) -> Iterator[tuple[Channel, Slot]]:
@@ -137,13 +169,13 @@ def _pieces(value: Any, path: Channel) -> Iterator[tuple[Channel, Slot]]:
             if inner:
                 yield (*path, key), Slot(value, key)
         elif isinstance(inner, dict | list) and len(path) < _MOST_DEPTH:
-            named = inner.get("index", key) if isinstance(value, list) and isinstance(inner, dict) else key
+            named = _place(inner.get("index", key)) if isinstance(value, list) and isinstance(inner, dict) else key
             yield from _pieces(inner, (*path, named))
 
 
 def _responses(part: dict[str, Any]) -> StreamEvent:
     kind = str(part.get("type"))
-    place = (part.get("output_index"), part.get("item_id"), part.get("content_index"), part.get("summary_index"))
+    place = tuple(_place(part.get(name)) for name in ("output_index", "item_id", "content_index", "summary_index"))
     if kind.endswith(".delta") and isinstance(part.get("delta"), str):
         arguments = "arguments" in kind or "input" in kind
         return StreamEvent([((kind.removesuffix(".delta"), *place), Slot(part, "delta"))], arguments=arguments)
@@ -153,7 +185,7 @@ def _responses(part: dict[str, Any]) -> StreamEvent:
 
 
 def _messages(part: dict[str, Any]) -> StreamEvent:
-    kind, index = part.get("type"), part.get("index")
+    kind, index = part.get("type"), _place(part.get("index"))
     if kind == "content_block_delta" and isinstance(part.get("delta"), dict):
         pieces = list(_pieces(part["delta"], (index,)))
         return StreamEvent(pieces, arguments=any(channel[-1] in _ARGUMENTS for channel, _ in pieces))

@@ -430,3 +430,38 @@ async def test_a_continuation_begins_where_the_released_text_ends(
     )
     assert text == "The beginning of it ends well."
     assert SECRET[:20] not in json.dumps(second.calls[0].json)
+
+
+HALF = "\\ud83d"  # half of a pair of surrogates: providers write it, and lenient clients read it
+
+
+async def test_answers_that_strict_parsers_refuse_are_judged_all_the_same(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, guards={"out": guard("answer", "secrets", "redact")}))
+    message = f'{{"role":"assistant","content":"{HALF}It is {SECRET}."}}'
+    plain = f'{{"id":"1","choices":[{{"index":0,"message":{message},"logprobs":{{"x":NaN}},"finish_reason":"stop"}}]}}'
+    upstream.answers(200, plain.encode())
+    assert SECRET not in (await gateway.chat()).text
+    event = f'data:  {{"id":"1","choices":[{{"index":0,"delta":{{"content":"{HALF}It is {SECRET} "}},"x":NaN}}]}}\n\n'
+    upstream.answers(200, f"{event}data: [DONE]\n\n".encode(), content_type="text/event-stream")
+    _, received = await streamed(gateway, *CHAT)
+    assert b"It is " in received
+    assert SECRET.encode() not in received
+    text = json.dumps({"choices": [{"index": [{}], "delta": {"content": f"It is {SECRET} "}}]})
+    upstream.answers(200, f"data: {text}\n\ndata: [DONE]\n\n".encode(), content_type="text/event-stream")
+    _, received = await streamed(gateway, *CHAT)
+    assert b"It is " in received
+    assert SECRET.encode() not in received
+
+
+@pytest.mark.parametrize(("if_late", "leaves"), [("pass", True), ("block", False)])
+async def test_an_answer_that_cannot_be_read_passes_or_is_refused_as_told(
+    start: Any, configured: Configured, upstream: FakeUpstream, if_late: str, leaves: bool
+) -> None:
+    gateway = await start(configured(upstream, guards={"out": guard("answer", "secrets", "redact", if_late=if_late)}))
+    for event in (f'[{{"text": "{SECRET}"}}]', f'{{"text": "{SECRET}'):
+        upstream.answers(200, f"data: {event}\n\ndata: [DONE]\n\n".encode(), content_type="text/event-stream")
+        _, received = await streamed(gateway, *CHAT)
+        assert (SECRET.encode() in received) is leaves
+    assert await gateway.metric("gateway_guard_failures_total", guard="out", reason="error") == 2
