@@ -20,6 +20,7 @@ from gateway.config.config import Config, Timeouts
 from gateway.config.derive import asked_refs, prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.guard_mistakes import guard_mistakes
+from gateway.config.limit_names import limit_mistakes
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.horizon import smallest_margin
@@ -84,6 +85,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
         *_webhook_mistakes(raw),
+        *limit_mistakes(raw),
         *_predictor_mistakes(raw),
         *guard_mistakes(raw),
     ]

@@ -235,7 +235,7 @@ def directory_of(config: Config) -> Directory:
     organizations = {
         name: OrganizationRecord(name, limit_settings(o.limits), o.disabled) for name, o in config.organizations.items()
     }
-    return Directory(0, organizations, teams, keys, limit_settings(config.budgets.each_key))
+    return Directory(0, organizations, teams, keys, limit_settings(config.budgets.default_limits))
 
 
 def limit_settings(limits: LimitsConfig) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Budgets(Section):
     tier_down_at: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.9
     """Share of a limit in dollars from which the caller's calls go to the fallbacks with `on: [budget]`, where their
     model has one."""
-    each_key: LimitsConfig = LimitsConfig()
+    default_limits: LimitsConfig = LimitsConfig()
     """Limits of every key that does not set the limit of that name itself. Default: none."""
     most_users: Annotated[int, Field(ge=1, le=10**7)] = 1_000_000
     """End users that one worker tells apart in an hour, for limits `per_user`; others share one budget."""

@@ -199,8 +199,8 @@ class Directory:
     organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)
     teams: Mapping[str, TeamRecord] = field(default_factory=dict)
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
-    each_key: Mapping[str, Any] = field(default_factory=dict)
-    """Limits of keys that do not set them (`budgets.each_key`)."""
+    default_limits: Mapping[str, Any] = field(default_factory=dict)
+    """Limits of keys that do not set them (`budgets.default_limits`)."""
 
 
 def organization_of(directory: Directory, key: KeyRecord) -> str | None:
@@ -229,4 +229,4 @@ def scopes_of(directory: Directory, key: KeyRecord) -> CallScopes:
 
 def with_defaults(directory: Directory, key: KeyRecord) -> KeyRecord:
     """The key with the limits that it does not set itself."""
-    return replace(key, limits={**directory.each_key, **key.limits}) if directory.each_key else key
+    return replace(key, limits={**directory.default_limits, **key.limits}) if directory.default_limits else key

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.config.config import Config
 from gateway.config.derive import directory_of
+from gateway.config.limit_names import unknown_limit_names
 from gateway.config.reserved_names import caller_prefix
 from gateway.console.access import Actor
 from gateway.console.errors import Conflict, InvalidBody, NotThere
@@ -303,6 +304,10 @@ def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new
         parent = getattr(new, kind, None)
         if parent is not None and parent != getattr(old, kind, None) and parent not in of_file:
             _check_parent(connection, kind, parent, list(of_file))
+    if new.limits != getattr(old, "limits", None):
+        mistakes = list(unknown_limit_names("limits", new.limits, config.models, config.tags.keys))
+        if mistakes:
+            raise _invalid(mistakes)
     models = getattr(new, "models", None)
     if models is not None and models != getattr(old, "models", None):
         unknown = [(i, alias) for i, alias in enumerate(models) if is_unknown(alias, config.models)]

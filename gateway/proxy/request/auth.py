@@ -81,7 +81,7 @@ class KeyRing:
         self._directory = Directory(
             organizations=_first_of(static.organizations, self._dynamic.organizations),
             teams=_first_of(static.teams, self._dynamic.teams),
-            each_key=static.each_key,
+            default_limits=static.default_limits,
         )
         limits = {} if limits is None else limits
         _allow_calls(keys, limits)

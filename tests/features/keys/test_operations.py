@@ -101,10 +101,10 @@ async def test_a_digest_opens_one_key_and_none_that_was_revoked(console):
         assert (await console.owner.post("/keys", json={"name": "x", "sha256": wrong})).status_code == 400
 
 
-async def test_limits_of_models_tags_users_and_what_is_carried_are_kept(console):
+async def test_limits_of_models_users_and_what_is_carried_are_kept(console):
     limits = {
         "usd_per_month": 50, "carried": {"usd_per_month": {"amount": 12.5, "until": "2027-01-01T01:00:00+01:00"}},
-        "models": {"chat": {"usd_per_month": 5}}, "tags": {"project=a": {"requests_per_day": 3}},
+        "models": {"chat": {"usd_per_month": 5}},
         "per_user": {"tokens_per_day": 100}, "soft": {"usd_per_week": 9},
     }  # fmt: skip
     made = await console.made("key", name="web", limits=limits)
@@ -112,12 +112,13 @@ async def test_limits_of_models_tags_users_and_what_is_carried_are_kept(console)
     assert made["limits"] == limits
     path = f"/keys/{made['id']}"
     changed = await console.owner.patch(path, json={"limits": {"carried": None, "models": {"chat": None}}})
-    assert {*changed.json()["limits"]} == {"usd_per_month", "tags", "per_user", "soft"}
+    assert {*changed.json()["limits"]} == {"usd_per_month", "per_user", "soft"}
     for wrong in (
         {"carried": {"usd_per_mont": {"amount": 1, "until": "2027-01-01T00:00:00Z"}}},
         {"carried": {"usd_per_day": {"amount": 1, "until": "2027-01-01T00:00:00"}}},
         {"carried": {"usd_per_day": {"amount": -1, "until": "2027-01-01T00:00:00Z"}}},
         {"per_user": {"concurrency": 3}}, {"tags": {"no tag": {}}}, {"soft": {"usd_per_minute": 1}},
+        {"models": {"chta": {"usd_per_day": 1}}}, {"tags": {"project=a": {"usd_per_day": 1}}},
     ):  # fmt: skip
         refused = await console.owner.patch(path, json={"limits": wrong})
         assert (refused.status_code, "limits" in refused.text) == (400, True), wrong

@@ -116,10 +116,10 @@ async def test_two_gateways_share_the_budget_of_a_user(start: Any, limited: Limi
 
 
 async def test_keys_without_a_limit_have_that_of_every_key(start: Any, limited: Limited) -> None:
-    gateway = await start(limited(budgets={"each_key": {"requests_per_day": 2}}))
+    gateway = await start(limited(budgets={"default_limits": {"requests_per_day": 2}}))
     assert await statuses(gateway, 3) == [200, 200, 429]
     own = await start(
-        limited(key={"requests_per_day": 4}, budgets={"each_key": {"requests_per_day": 2, "usd_per_day": 9}})
+        limited(key={"requests_per_day": 4}, budgets={"default_limits": {"requests_per_day": 2, "usd_per_day": 9}})
     )
     figures = (await own.client.get("/key")).json()["limits"]
     assert {each["limit"]: each["amount"] for each in figures} == {"requests_per_day": 4, "usd_per_day": 9}

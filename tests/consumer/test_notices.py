@@ -1,0 +1,34 @@
+"""The consumer as a whole tells people what its sources find."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import CollectorRegistry
+
+from gateway.config.loading import parse
+from gateway.consumer.serve import opened
+
+
+async def test_a_consumer_tells_of_a_budget_that_is_nearly_used_up(
+    receiver: Any, place_store: Any, tmp_path: Path, stream_url: str, stream_name: str
+) -> None:
+    """80 % is a cause of its own, with a link; the soft limit of nobody's usage is none."""
+    carried = {"usd_per_month": {"amount": 85, "until": "2099-01-01T00:00:00Z"}}
+    limits = {"usd_per_month": 100, "carried": carried, "soft": {"usd_per_month": 1}}
+    config = parse(yaml.safe_dump({
+        "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
+        "models": {"chat": {"targets": [{"upstream": "local", "model": "m"}]}},
+        "teams": {"search": {"limits": limits}},
+        "stream": {"url": stream_url, "name": stream_name},
+        "notify": {"console_url": "https://c.example.org", "targets": {"ops": {"kind": "slack", "url": receiver.url}}},
+    }))  # fmt: skip
+    store = place_store(tmp_path / "gateway.db")
+    async with opened(config, store, stream_url, CollectorRegistry()), asyncio.timeout(60):
+        while not receiver.got:
+            await asyncio.sleep(0.02)
+    (got,) = receiver.got
+    assert "<https://c.example.org/console/keys|team search has used 80% of its usd_per_month>" in got.body["text"]
