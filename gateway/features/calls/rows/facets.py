@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges
@@ -41,9 +41,9 @@ def count_facets(connection: Reading, since: float | None, chosen: Mapping[str, 
     newest = select(*columns).order_by(e.received.desc(), e.id.desc()).limit(COUNTED)
     if since is not None:
         newest = newest.where(e.received >= since)
-    rows = newest.subquery()
-    query = select(*(rows.c[name] for name in FACETS), func.count()).group_by(*(rows.c[name] for name in FACETS))
-    counts = [(dict(zip(FACETS, map(str, values), strict=True)), int(n)) for *values, n in connection.execute(query)]
+    # Grouped here: a database would sort the rows by all columns first.
+    found = Counter(tuple(row) for row in connection.execute(newest))
+    counts = [(dict(zip(FACETS, map(str, values), strict=True)), n) for values, n in found.items()]
     total = sum(n for _, n in counts)
     return Facets(tuple(_facet(name, counts, chosen) for name in FACETS), total, total < COUNTED)
 
