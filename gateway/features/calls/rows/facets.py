@@ -11,7 +11,7 @@ from sqlalchemy import select
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges
 
-COUNTED = 4_000
+COUNTED = 3_000
 """The newest calls that are counted."""
 MOST_VALUES = 8
 FACETS = ("alias", "model", "outcome", "role", "caller")
