@@ -179,3 +179,14 @@ async def test_only_money_moves_calls_down(
     gateway = await start(tiered(limited, upstream, second, 100.0, **{limit: 1}))
     assert (await ask(gateway)).status_code in (200, 429)
     assert (await ask(gateway)).status_code == 429
+
+
+@pytest.mark.parametrize(("at", "tier"), [(0.5, "budget"), (0.7, None)])
+async def test_calls_move_down_at_the_share_that_is_set(
+    start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream, at: float, tier: str | None
+) -> None:
+    carried = {"usd_per_day": {"amount": 60, "until": "2099-01-01T00:00:00Z"}}
+    config = tiered(limited, upstream, second, 100.0, carried=carried)
+    gateway = await start({**config, "budgets": {"tier_down_at": at}})
+    for _ in range(3):
+        assert (await ask(gateway)).headers.get("x-gateway-tier") == tier
