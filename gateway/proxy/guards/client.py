@@ -29,7 +29,7 @@ from gateway.proxy.guards.guarded_call import (
 )
 from gateway.proxy.guards.refusals import StreamSoFar
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, read_event
+from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, read_event, readable
 from gateway.proxy.guards.window import TextWindow, WholeText
 from gateway.proxy.relay.state import HeldBytes
 from gateway.proxy.types import CallEnded, ClientConnection, Headers
@@ -376,6 +376,7 @@ class GuardedStream:
     async def _ask(self) -> None:
         data = b"".join(self._all)
         self._all = [data]
+        data = readable(data, stream=True)
         if len(data) > LARGE_CHARS:
             answer = await asyncio.to_thread(assemble, self._api, True, data)
         else:

@@ -21,7 +21,7 @@ from gateway.proxy.dialects import lenient_json
 from gateway.proxy.guards.guard import GuardFailed, GuardSet, Verdict, clean_decision, new_verdict, refusing
 from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, plain_refusal, stream_refusal
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Slot, answer_slots, judged_object, request_slots
+from gateway.proxy.guards.texts import Slot, answer_slots, judged_object, readable, request_slots
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
@@ -77,13 +77,13 @@ class GuardedCall:
         """The call as it may be sent. Raises CallEnded if it is refused: then the client has its answer."""
         body = call.body_with({})
         small = len(body) <= LARGE_CHARS
-        fields = (parse_object(body) if small else await asyncio.to_thread(parse_object, body)) or {}
+        fields = (judged_object(body) if small else await asyncio.to_thread(judged_object, body)) or {}
         slots = request_slots(fields)
         now = [v for v in self.of_request if self._decides_now(v, small)]
         rest = [v for v in self.of_request if v not in now]
         if rest:  # they see the request as it came
             subject = self._subject(_texts_of(slots), None)
-            copied = request_slots(parse_object(body) or {}) if any(v.hits for v in rest) else slots
+            copied = request_slots(judged_object(body) or {}) if any(v.hits for v in rest) else slots
         changed = await self._judge(now, slots, lambda: self._subject(_texts_of(slots), None))
         if refusing(now) is not None:
             context = self.context
@@ -170,7 +170,7 @@ class GuardedCall:
             fail_all(verdicts, ValueError("no JSON object"))
             return body if refusing(verdicts) is None else None
         slots = answer_slots(part)
-        changed = await self._judge(verdicts, slots, lambda: self.subject_of(assemble(self.call.api, False, body)))
+        changed = await self._judge(verdicts, slots, lambda: self._subject_of_body(body))
         self.observe(verdicts, stream=False, answer=body)
         if refusing(verdicts) is not None:
             return None
@@ -218,6 +218,9 @@ class GuardedCall:
     def subject_of(self, answer: Completion) -> dict[str, Any]:
         """What a scorer of answers gets."""
         return self._subject("", answer)
+
+    def _subject_of_body(self, body: bytes) -> dict[str, Any]:
+        return self.subject_of(assemble(self.call.api, False, readable(body, stream=False)))
 
     def _subject(self, text: str, answer: Completion | None) -> dict[str, Any]:
         """What a scorer gets. Of a guard on requests, the request's text is in the place of the answer."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.json_values import parse_object
+from gateway.core.sse import events
 from gateway.proxy.dialects import lenient_json
 
 Holder = dict[str, Any] | list[Any]
@@ -58,6 +59,16 @@ def judged_object(data: bytes) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
+
+
+def readable(data: bytes, *, stream: bool) -> bytes:
+    """An answer as `assemble` reads it: without halves of pairs of surrogates, for which it would leave a part out."""
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return data
+    if not stream:
+        return lenient_json.dumps(judged_object(data) or {})
+    parts = (judged_object(event.data) for event in events(data) if event.data[:1] == b"{")
+    return b"".join(b"data: " + lenient_json.dumps(part) + b"\n\n" for part in parts if part is not None)
 
 
 def _searchable(value: Any) -> Any:

@@ -201,3 +201,22 @@ async def test_a_length_that_is_exceeded_ends_the_stream(make: Make) -> None:
     short = make("chat", limited)
     await through(short, stream_of("chat", ["ten chars "]))
     assert short.context.outcome == "ok"
+
+
+@pytest.mark.parametrize("guards", [REDACT, JUDGED], ids=["rule", "scorer"])
+async def test_half_a_surrogate_pair_hides_nothing(make: Make, guards: Any) -> None:
+    """Some servers escape an emoji by halves, and clients read it: it is no way around a guard."""
+    said = SECRET if guards is REDACT else "forbidden words"
+    text = json.dumps(f"\ud83d {said} ").encode()
+    chunk = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":%b}}]}\n\n' % text
+    received = await through(make("chat", guards, Judge()), [chunk, *stream_of("chat", [])])
+    assert said.encode() not in received
+
+
+async def test_half_a_surrogate_pair_hides_nothing_in_a_plain_answer(make: Make) -> None:
+    pattern = {"name": "staff", "regex": "EMP-[0-9]{6}"}
+    guards = {"p": {"on": "answer", "scorer": "patterns", "action": "redact", "patterns": [pattern]}}
+    made = make("chat", guards)
+    body = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"\\ud83d EMP-123456 \\ude00"}}]}'
+    answer = await made.guarded.judge_answer(body)
+    assert json.loads(answer)["choices"][0]["message"]["content"] == "\ufffd [staff] \ufffd"

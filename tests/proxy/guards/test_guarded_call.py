@@ -465,3 +465,15 @@ async def test_an_answer_that_cannot_be_read_passes_or_is_refused_as_told(
         _, received = await streamed(gateway, *CHAT)
         assert (SECRET.encode() in received) is leaves
     assert await gateway.metric("gateway_guard_failures_total", guard="out", reason="error") == 2
+
+
+async def test_bytes_that_are_no_text_hide_nothing_in_a_request(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """The encoding of a large body is not checked by the gateway, and some upstreams read what they can."""
+    gateway = await start(configured(upstream, guards={"mail": guard("request", "personal_data", "redact")}))
+    content = b"word " * 4_000 + b"\xff I am " + MAIL.encode()
+    body = b'{"model":"chat","messages":[{"role":"user","content":"%b"}]}' % content
+    reply = await gateway.client.post("/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert reply.headers["x-gateway-guard"] == "mail;action=redact"
+    assert upstream.calls[0].json["messages"][0]["content"].endswith("I am [email]")
