@@ -34,6 +34,7 @@ VERBS += [
     "score",
     "label",
     "judge",
+    "guards",
     "learn",
     "export",
     "follow",

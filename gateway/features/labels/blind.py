@@ -24,6 +24,8 @@ from gateway.features.labels.rows import Subject
 from gateway.store.query import Found, right_answer
 
 NO_TEXT = "(no text)"
+OF_REQUEST = "(the request alone is judged)"
+"""In the place of the answer, where labels are about requests."""
 HELP: dict[Subject, str] = {
     "exchange": "g good · b bad · 0 … 1 between · s skip · q stop; a comment may follow",
     "pair": "1 the first is better · 2 the second · t a tie · s skip · q stop; a comment may follow",
@@ -61,6 +63,10 @@ class LabelVerdict:
 def of_exchange(exchange: Found) -> BlindItem:
     question, reference = tuple(turns(exchange["request"])), right_answer(exchange) or ""
     return BlindItem(exchange["id"], question, (answer_text(exchange),), reference=reference)
+
+
+def of_request(exchange: Found) -> BlindItem:
+    return BlindItem(exchange["id"], tuple(turns(exchange["request"])), (OF_REQUEST,))
 
 
 def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:

@@ -25,7 +25,34 @@ verbs.add_typer(
     epilog=example("gateway label next --scorer helpful"),
 )
 
-Scorer = Annotated[str, typer.Option(help="Scorer whose answers are labelled.")]
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """What is labelled: the answers of a scorer, or the calls that a guard judged."""
+
+    scorer: Annotated[str | None, typer.Option(help="Scorer whose answers are labelled.")] = None
+    guard: Annotated[
+        str | None, typer.Option(help="Guard whose calls are labelled: hits, near ones, and the rest.")
+    ] = None
+
+    @property
+    def name(self) -> str:
+        """The name under which labels are stored. Raises BadParameter."""
+        from gateway.features.labels.rows import OF_GUARD
+
+        if (self.scorer is None) == (self.guard is None):
+            given = "neither was given" if self.scorer is None else "both were given"
+            raise typer.BadParameter(f"name a scorer or a guard; {given}", param_hint="--scorer or --guard")
+        return self.scorer if self.scorer is not None else f"{OF_GUARD}{self.guard}"
+
+    @property
+    def named(self) -> bool:
+        return self.scorer is not None or self.guard is not None
+
+    @property
+    def evaluated_by(self) -> str:
+        """The command that shows what the labels say."""
+        return f"gateway judge calibrate {self.scorer}" if self.scorer is not None else f"gateway guards {self.guard}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +61,14 @@ class _Drawing:
 
     experiment: Annotated[str, typer.Option(help="Only answers of this experiment.")] = ""
     favour: Annotated[
-        float,
-        typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
-    ] = 1.0
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=100,
+            help="Draw low-scored answers, or calls with a hit, this many times as often (weighted; default: 1; for a "
+            "guard, what gives half of the labels to hits and near ones).",
+        ),
+    ] = None
     labeller: Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")] = ""
     imported: Annotated[bool, typer.Option("--imported", help="Only answers of imported calls.")] = False
 
@@ -49,20 +81,20 @@ class _Drawing:
 @label.command("next", epilog=example("gateway label next --scorer helpful"))
 @grouped
 def next_(
-    scorer: Scorer,
+    labelled: _Labelled,
     drawing: _Drawing,
     store: StoreOptions,
     count: Annotated[int, typer.Option(min=1, help="Stop after this many labels.")] = 20,
     again: Annotated[bool, typer.Option(help="Show items that others have labelled, to measure agreement.")] = False,
 ) -> None:
-    """Show scored answers or pairs one by one, blind, and record a verdict on each.
+    """Show scored answers, pairs or guarded calls one by one, blind, and record a verdict on each.
 
     Items are drawn with known probability, so that few labels correct the scorer's mean. Stop and resume at any time.
     On a terminal, one key is a verdict, without Enter; `u` takes the last one back.
     """
     from gateway.features.labels.desk import next_item, open_desk
 
-    location, request = store.location(), drawing.request(scorer, again=again)
+    location, request = store.location(), drawing.request(labelled.name, again=again)
     desk = open_desk(location.store, request)
     note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
     given: list[Label] = []
@@ -76,14 +108,14 @@ def next_(
         if not _labelled(location, request, desk, drawn, given):
             note(f"stopped after {len(given)}; run the command again to continue")
             return
-    note(f"{count} done; `gateway judge calibrate {scorer}` evaluates them")
+    note(f"{count} done; `{labelled.evaluated_by}` evaluates them")
 
 
 @label.command("import", epilog=example("gateway label import filled.csv --scorer helpful --as ada"))
 @grouped
 def import_(
     sheet: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSONL with id and verdict.")],
-    scorer: Scorer,
+    labelled: _Labelled,
     drawing: _Drawing,
     store: StoreOptions,
     share: Annotated[
@@ -97,10 +129,10 @@ def import_(
     from gateway.features.labels.desk import import_labels
 
     try:
-        labels, past_gap = import_labels(store.location().store, sheet, drawing.request(scorer), share)
+        labels, past_gap = import_labels(store.location().store, sheet, drawing.request(labelled.name), share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
-    note(f"{len(labels)} labels imported; `gateway judge calibrate {scorer}` evaluates them")
+    note(f"{len(labels)} labels imported; `{labelled.evaluated_by}` evaluates them")
     if past_gap:
         note(
             f"{past_gap} of them do not correct means: in the order of the draw, an item without a verdict comes "
@@ -111,28 +143,28 @@ def import_(
 @label.command("export", epilog=example("gateway label export to-fill.csv --scorer helpful --next 100"))
 @grouped
 def export(
+    labelled: _Labelled,
     drawing: _Drawing,
     store: StoreOptions,
     sheet: Annotated[
         Path | None, typer.Argument(dir_okay=False, help="Output file, .csv or .jsonl (default: CSV to stdout).")
     ] = None,
-    scorer: Annotated[str | None, typer.Option(help="Only labels for this scorer (default: all).")] = None,
     next_: Annotated[
         int | None, typer.Option("--next", min=1, help="Write a blind sheet of this many items, to fill in and import.")
     ] = None,
 ) -> None:
-    """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
+    """Write labels (default: all) with the scorer's scores; or, with --next, a blind sheet to fill in."""
     from gateway.core.complete_file import write_private
     from gateway.features.labels.blind import form_of
     from gateway.features.labels.desk import export_blind_sheet, export_labels
 
     url, form = store.location().store, form_of(sheet)
+    if next_ is not None and not labelled.named:
+        raise typer.BadParameter("name the scorer with --scorer, or the guard with --guard", param_hint="--next")
     if next_ is None:
-        text = export_labels(url, scorer, form)
-    elif scorer is None:
-        raise typer.BadParameter("name the scorer with --scorer", param_hint="--next")
+        text = export_labels(url, labelled.name if labelled.named else None, form)
     else:
-        text = export_blind_sheet(url, drawing.request(scorer), next_, form)
+        text = export_blind_sheet(url, drawing.request(labelled.name), next_, form)
     if sheet is None:
         typer.echo(text, nl=False)
     else:
@@ -146,7 +178,7 @@ def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn:
     from gateway.features.labels.blind import to_terminal
     from gateway.features.labels.desk import criterion_of, save_labels, undo_label
 
-    show(to_terminal(drawn.blind, criterion_of(location.scorers.get(request.scorer))))
+    show(to_terminal(drawn.blind, criterion_of(request.scorer, location.scorers.get(request.scorer))))
     verdict = _verdict(desk, drawn, undo=bool(given))
     if verdict is None:
         undo_label(location.store, desk, given.pop())
@@ -248,6 +280,9 @@ def calibrate(
     from gateway.core.sanitize import to_json
     from gateway.features.labels.calibration import CalibrationOptions, read
     from gateway.features.labels.report import to_dict, to_terminal
+    from gateway.features.labels.rows import guard_of
 
+    if (guard := guard_of(scorer)) is not None:
+        raise typer.BadParameter(f"{guard} is a guard; `gateway guards {guard}` evaluates its labels")
     found = read(store.location().store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
     show(to_json(to_dict(found)) if as_json else to_terminal(found))

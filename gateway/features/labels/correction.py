@@ -33,7 +33,7 @@ from gateway.statistics.judge_rates import CorrectedRate, JudgeAccuracy, correct
 from gateway.statistics.special import student_quantile
 
 EVERYTHING = 1e300  # the threshold when every item has been seen
-_CALLED_GOOD = 0.5  # the scorer's verdict from which an item counts as called good
+CALLED_GOOD = 0.5  # the scorer's verdict from which an item counts as called good
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def position(scorer: str, subject_id: str) -> float:
 
 def rate(judged: float, favour: float) -> float:
     """r of the module's docstring, in (0, 1]; 1 for the items that are drawn most."""
-    return min(1.0, favour) if judged < _CALLED_GOOD else min(1.0, 1.0 / favour)
+    return min(1.0, favour) if judged < CALLED_GOOD else min(1.0, 1.0 / favour)
 
 
 def in_order(scorer: str, candidates: Iterable[LabelCandidate], favour: float) -> list[tuple[float, LabelCandidate]]:
@@ -138,7 +138,7 @@ def _reached(created: Floats, group: Sequence[SamplingDesign]) -> Floats:
 
 
 def _rates(judged: Floats, favour: float) -> Floats:
-    return np.where(judged < _CALLED_GOOD, min(1.0, favour), min(1.0, 1.0 / favour))
+    return np.where(judged < CALLED_GOOD, min(1.0, favour), min(1.0, 1.0 / favour))
 
 
 def _in_pool(items: ItemArrays, pool: str) -> NDArray[np.bool_]:

@@ -14,11 +14,14 @@ from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.features.labels import blind
 from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
-from gateway.features.labels.correction import LabelCandidate, SamplingDesign, in_order, threshold
+from gateway.features.labels.correction import CALLED_GOOD, LabelCandidate, SamplingDesign, in_order, threshold
 from gateway.features.labels.rows import (
+    ON_REQUESTS,
     Label,
     ScorerVersion,
     delete_label,
+    guard_of,
+    guards_seen,
     labels_of,
     newest_labels,
     scored_items,
@@ -37,8 +40,9 @@ class LabelRequest:
     labeller: str
     experiment: str = ""
     """The experiment to draw from; "": all traffic."""
-    favour: float = 1.0
-    """Factor by which items that the scorer calls bad are drawn more often."""
+    favour: float | None = None
+    """Factor by which items that the scorer calls bad are drawn more often. None: 1, or for a guard the one by which
+    about half of the labels are of calls with a hit, or nearly one."""
     again: bool = False
     """Draw only what others have labelled, to measure how far people agree."""
     imported: bool = False
@@ -59,14 +63,15 @@ class Desk:
     """
 
     def __init__(self, connection: Reading, request: LabelRequest, clock: Callable[[], float] = time.time) -> None:
-        if not request.favour > 0:
+        if request.favour is not None and not request.favour > 0:
             raise ValueError(f"favour is {request.favour!r}, expected more than 0")
         self.request = request
         self.scorer: ScorerVersion = newest_version(connection, request.scorer)
         self._clock = clock
         rows = scored_items(connection, self.scorer, request.experiment, imported=request.imported)
         candidates = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
-        self._ordered = in_order(request.scorer, candidates, request.favour)
+        self._favour = request.favour or _usual_favour(request.scorer, candidates)
+        self._ordered = in_order(request.scorer, candidates, self._favour)
         self._horizon = max((c.created for c in candidates), default=0.0)
         self._designs: dict[str, SamplingDesign] = {}
         self._labelled_here: set[str] = set()
@@ -115,7 +120,7 @@ class Desk:
         they were drawn in order, up to the first gap."""
         new = {row.id for row in rows}
         reached = None if share is not None else threshold(self._ordered, {*self._designs, *new})
-        design = SamplingDesign(self.request.experiment, self.request.favour, reached, share, self._horizon)
+        design = SamplingDesign(self.request.experiment, self._favour, reached, share, self._horizon)
         labels = [self._label(r.id, r.verdict, self._designs.get(r.id) or design, r.labeller) for r in rows]
         for label in labels:
             self._mark_seen(label)
@@ -137,12 +142,16 @@ class Desk:
 
     def _design_with(self, subject_id: str) -> SamplingDesign:
         reached = threshold(self._ordered, {*self._designs, subject_id})
-        return SamplingDesign(self.request.experiment, self.request.favour, reached, None, self._horizon)
+        return SamplingDesign(self.request.experiment, self._favour, reached, None, self._horizon)
 
     def _blind(self, connection: Reading, subject_id: str) -> BlindItem | None:
         found = full_exchange(connection, subject_id)
-        if found is None or self.scorer.subject == "exchange":
-            return None if found is None else blind.of_exchange(found)
+        if found is None:
+            return None
+        if guard_of(self.request.scorer) is not None and self.scorer.version == ON_REQUESTS:
+            return blind.of_request(found)
+        if self.scorer.subject == "exchange":
+            return blind.of_exchange(found)
         served = full_exchange(connection, found["pair"]) if found["pair"] else None
         return None if served is None else blind.of_pair(self.request.scorer, served, found)
 
@@ -158,8 +167,21 @@ class Desk:
             self._labelled_here.add(label.subject_id)
 
 
-def criterion_of(scorer: ScorerConfig | None) -> str | None:
-    """The criterion by which a scorer judges; None: its configuration has none."""
+_MOST_FAVOUR = 100.0
+
+
+def _usual_favour(scorer: str, candidates: Sequence[LabelCandidate]) -> float:
+    if guard_of(scorer) is None:
+        return 1.0
+    called = sum(c.judged < CALLED_GOOD for c in candidates)
+    return float(min(_MOST_FAVOUR, max(1, (len(candidates) - called) // max(1, called))))
+
+
+def criterion_of(name: str, scorer: ScorerConfig | None) -> str | None:
+    """The criterion by which a scorer judges, or the question that labels of a guard answer; None: its configuration
+    has none."""
+    if (guard := guard_of(name)) is not None:
+        return f"may this pass the guard {guard}? g: yes, it is fine; b: no, a hit would be right"
     criterion = scorer.options.get("criterion") if scorer else None
     return criterion if isinstance(criterion, str) else None
 
@@ -169,6 +191,10 @@ def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
     version = version_of(connection, scorer)
     if version is not None:
         return version
+    if (guard := guard_of(scorer)) is not None:
+        known = guards_seen(connection)
+        hint = f"these have: {', '.join(known)}" if known else "configure it in `guards`, and run `gateway evaluate`"
+        raise CannotRun(f'guard "{guard}" has decided on no recorded call; {hint}')
     others = ", ".join(scorers_seen(connection))
     hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score what was recorded"
     raise CannotRun(f'scorer "{scorer}" has scored nothing yet; {hint}')

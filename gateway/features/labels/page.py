@@ -157,7 +157,7 @@ async def queue_page(request: Request) -> Response:
             asked=asked,
             subject=kept.desk.scorer.subject,
             item=None if kept.drawn is None else shown(kept.drawn.blind, turned=kept.turned),
-            criterion=criterion_of(services.admin.config().scorers.get(asked.scorer)) or "",
+            criterion=criterion_of(asked.scorer, services.admin.config().scorers.get(asked.scorer)) or "",
             given=len(kept.given),
             left=kept.left,
             progress=progress_of(kept.calibration, kept.given),
@@ -284,7 +284,7 @@ async def reopen(request: Request) -> Response:
 def query_of(asked: LabelRequest) -> str:
     found = {"scorer": asked.scorer}
     found |= {"experiment": asked.experiment} if asked.experiment else {}
-    found |= {"favour": f"{asked.favour:g}"} if asked.favour != 1.0 else {}
+    found |= {"favour": f"{asked.favour:g}"} if asked.favour and asked.favour != 1.0 else {}
     found |= {"again": "1"} if asked.again else {}
     return urlencode(found)
 

@@ -28,9 +28,22 @@ from sqlalchemy import (
 from gateway.core.exchange import IMPORTED
 from gateway.core.plan import REPEAT
 from gateway.store.engine import insert
-from gateway.store.tables import TARGET, exchanges, labels, pair_scores, replay_answers, score_cells, scores
+from gateway.store.tables import (
+    TARGET,
+    exchanges,
+    guard_decisions,
+    labels,
+    pair_scores,
+    replay_answers,
+    score_cells,
+    scores,
+)
 
 Subject = Literal["exchange", "pair"]
+OF_GUARD = "guard "
+"""Begins the name under which a guard's decisions are labelled; no scorer's name has a blank."""
+ON_REQUESTS = "request"
+"""The version of a guard that judges requests; that of one on answers is `answer`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +83,18 @@ class Label:
         return str(uuid5(NAMESPACE_OID, "\0".join((self.scorer, self.subject, self.subject_id, self.labeller))))
 
 
+def guard_of(scorer: str) -> str | None:
+    """The guard whose decisions are labelled under this name; None: it is a scorer."""
+    return scorer.removeprefix(OF_GUARD) if scorer.startswith(OF_GUARD) else None
+
+
 def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
-    """The running version; None if it has scored no recorded traffic yet. Scores of a replay's answers do not count."""
+    """The running version; None if it has scored no recorded traffic yet. Scores of a replay's answers do not count.
+
+    Of a guard, the config with which it decided last; its version is the side that it judges.
+    """
+    if (guard := guard_of(scorer)) is not None:
+        return _guard_version(connection, guard)
     found: list[tuple[float, ScorerVersion]] = []
     for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
         c = table.c
@@ -81,6 +104,13 @@ def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
         if row is not None:
             found.append((row.created, ScorerVersion(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
     return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _guard_version(connection: Connection, guard: str) -> ScorerVersion | None:
+    d = guard_decisions.c
+    query = select(d.on_side, d.config_hash).where(d.guard == guard).order_by(d.received.desc()).limit(1)
+    row = connection.execute(query).first()
+    return ScorerVersion(OF_GUARD + guard, row[0], row[1], "exchange", "maximise") if row is not None else None
 
 
 def kind_of(connection: Connection, version: ScorerVersion) -> str | None:
@@ -93,6 +123,11 @@ def scorers_seen(connection: Connection) -> list[str]:
     """The names of all scorers with a score in the store."""
     names = {row[0] for table in (scores, pair_scores) for row in connection.execute(select(table.c.scorer).distinct())}
     return sorted(names)
+
+
+def guards_seen(connection: Connection) -> list[str]:
+    """The names of all guards with a decision in the store."""
+    return sorted(connection.execute(select(guard_decisions.c.guard).distinct()).scalars())
 
 
 def scorers_summed(connection: Connection) -> list[str]:
@@ -109,8 +144,11 @@ def scored_items(
     imported calls alone, or of all others.
 
     Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
-    can be shown, so they are outside the population that labels are drawn from.
+    can be shown, so they are outside the population that labels are drawn from. Of a guard, created is when the call
+    was stored, and judged is 0 for a hit, 0.25 for a near one and 1 for neither; failed decisions are left out.
     """
+    if (guard := guard_of(of.scorer)) is not None:
+        return [] if imported else _guarded_calls(connection, of, guard, experiment)
     table: Table = pair_scores if of.subject == "pair" else scores
     c = table.c
     judged = c.value if of.subject == "pair" else c.value01
@@ -125,11 +163,49 @@ def scored_items(
     return _rows(connection, query.where(c.experiment == experiment) if experiment else query)
 
 
+def _guarded_calls(connection: Connection, of: ScorerVersion, guard: str, experiment: str) -> list[dict[str, Any]]:
+    d, e = guard_decisions.c, exchanges.c
+    in_experiment = func.coalesce(e.experiment, "").label("experiment")
+    query = (
+        select(d.exchange_id.label("id"), _judged_by_guard(), e.stored.label("created"), in_experiment)
+        .join(exchanges, e.id == d.exchange_id)
+        .where(d.guard == guard, d.config_hash == of.config_hash, d.on_side == of.version, d.result != "failed")
+        .where(or_(e.bytes > 0, _has_label(d.exchange_id, of)))
+    )
+    return _rows(connection, query.where(e.experiment == experiment) if experiment else query)
+
+
+def _judged_by_guard() -> ColumnElement[float]:
+    result = guard_decisions.c.result
+    values = {"hit": literal(0.0), "near": literal(0.25)}
+    return case(values, value=result, else_=literal(1.0)).label("judged")
+
+
+def labels_of_guard(connection: Connection, of: ScorerVersion, since: float) -> list[dict[str, Any]]:
+    """Labels of a guard's decisions on calls since then: the columns of `labels`, and judged, created, experiment,
+    plan, arm, alias, model, stratum (the decision's result), unit, and weight (1 / π of the record). since: Unix
+    seconds."""
+    d, e = guard_decisions.c, exchanges.c
+    in_plan = (func.coalesce(e.experiment, "").label("experiment"), e.plan, func.coalesce(e.arm, "").label("arm"))
+    of_call = (e.alias, TARGET.label("model"), d.result.label("stratum"), e.unit, (1.0 / d.pi).label("weight"))
+    same_guard = (d.guard == guard_of(of.scorer), d.config_hash == of.config_hash, d.on_side == of.version)
+    query: Select[Any] = (
+        select(labels, _judged_by_guard(), e.stored.label("created"), *in_plan, *of_call)
+        .join(guard_decisions, d.exchange_id == labels.c.subject_id)
+        .join(exchanges, e.id == d.exchange_id)
+        .where(*_these(labels, of), *same_guard, d.result != "failed", d.received >= since)
+    )
+    return _rows(connection, query)
+
+
 def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
     """The exchange is stored with its texts, or without them but somebody has labelled the subject."""
-    labelled = select(labels.c.label_id).where(labels.c.subject_id == subject_id, labels.c.scorer == of.scorer).exists()
     stored = select(exchanges.c.id).where(exchanges.c.id == exchange_id)
-    return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), labelled))
+    return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), _has_label(subject_id, of)))
+
+
+def _has_label(subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
+    return select(labels.c.label_id).where(labels.c.subject_id == subject_id, labels.c.scorer == of.scorer).exists()
 
 
 def _is_imported(exchange_id: Any) -> ColumnElement[bool]:

@@ -1,0 +1,137 @@
+"""`gateway guards` on the terminal and as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+from rich.console import Group, RenderableType
+
+from gateway.core.guards import GuardAction
+from gateway.features.guards.evidence import GuardEvidence, LabelledShare
+from gateway.reports import number_format as say
+from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
+from gateway.reports.terminal import rendered
+from gateway.statistics.detection import ShareEstimate
+
+_MOST_KEYS = 10
+_DOES: dict[GuardAction | None, str] = {
+    "block": "blocks",
+    "redact": "redacts",
+    "flag": "flags",
+    "observe": "observes; it would block",
+    None: "would block",
+}
+
+
+class GuardsOutput(TypedDict):
+    """What guards did on recorded calls, and how often they were wrong."""
+
+    since: float
+    """Start of the time that was looked at, Unix seconds."""
+    guards: list[GuardEvidence]
+
+
+def to_dict(since: float, found: Sequence[GuardEvidence]) -> dict[str, Any]:
+    return {"since": since, "guards": [asdict(each) for each in found]}
+
+
+def to_terminal(found: Sequence[GuardEvidence], *, whole: bool) -> RenderableType:
+    """whole: also by key, and what there is to know about labels."""
+    return Group(*rendered(sections(found, whole=whole)))
+
+
+def sections(found: Sequence[GuardEvidence], *, whole: bool) -> Iterator[ReportSection]:
+    yield ReportSection(
+        "guards", "Guards", rows=_table(found), items=tuple(f"{each.guard}: {sentence(each)}" for each in found)
+    )
+    for each in found if whole else ():
+        yield ReportSection("keys", f"Calls that {each.guard} objects to, by key", rows=_keys(each), items=_more(each))
+        yield ReportSection("labels", "Labels", items=tuple(_notes(each)))
+
+
+def sentence(of: GuardEvidence) -> str:
+    """ "blocks 1.2 % of calls; of those 31 of 40 labelled were right: 62 to 88 %"."""
+    if of.hit is None:
+        return "it has judged no recorded call in this time"
+    begins = f"{_DOES[of.action]} {say.share(of.hit.share)} of calls"
+    right = of.precision
+    if right is None:
+        return f"{begins}; none of those is labelled"
+    return f"{begins}; of those {right.right} of {right.labelled} labelled were right: {_between(right)}"
+
+
+def _between(of: ShareEstimate | LabelledShare) -> str:
+    """ "62 to 88 %", with a decimal where both ends would read the same."""
+    places = 0 if round(100 * of.high) > round(100 * of.low) else 1
+    return f"{say.number(100 * of.low, places)} to {say.number(100 * of.high, places)}{say.NARROW}%"
+
+
+def _share_cell(of: ShareEstimate | LabelledShare | None, unknown: str = "") -> Cell:
+    if of is None:
+        return Cell(say.NONE, unknown)
+    return Cell(say.share(of.share), f"{say.number(100 * of.low, 1)} … {say.number(100 * of.high, 1)}")
+
+
+def _table(found: Sequence[GuardEvidence]) -> Table:
+    columns = (
+        Column("Guard", "text"),
+        Column("On", "text"),
+        Column("Action", "text"),
+        Column("Calls"),
+        Column("Hits"),
+        Column("Nearly"),
+        Column("Failed"),
+        Column("Precision"),
+        Column("Recall"),
+    )
+    rows = [
+        Row(
+            Cell(each.guard),
+            (
+                Cell(each.on),
+                Cell(each.action or say.NONE),
+                Cell(say.count(each.calls)),
+                _share_cell(each.hit),
+                _share_cell(each.near),
+                _share_cell(each.failed),
+                _share_cell(each.precision),
+                _share_cell(each.recall),
+            ),
+        )
+        for each in found
+    ]
+    return table("Guards, with intervals of 95 %", columns, [("", rows)])
+
+
+def _keys(of: GuardEvidence) -> Table:
+    columns = (Column("Key", "text"), Column("Calls"), Column("Hits"), Column("Share"))
+    rows = [
+        Row(Cell(k.key), (Cell(say.count(k.calls)), Cell(say.count(k.hits)), _share_cell(k.share)))
+        for k in of.keys[:_MOST_KEYS]
+    ]
+    return table("By key, most hits first", columns, [("", rows)])
+
+
+def _more(of: GuardEvidence) -> tuple[str, ...]:
+    more = len(of.keys) - _MOST_KEYS
+    return (f"{say.counted(more, 'more key')} with fewer hits; --json has all",) if more > 0 else ()
+
+
+def _notes(of: GuardEvidence) -> Iterator[str]:
+    yield f"{say.counted(of.recorded, 'recorded call')} since {say.when(of.since)}, config {of.config_hash or say.NONE}"
+    if of.other_configs:
+        yield f"{say.counted(of.other_configs, 'decision')} with an earlier config left out"
+    if of.recall is not None:
+        found = of.recall
+        yield (
+            f"finds {say.share(found.share)} of what it should ({_between(found)}); {found.right} of "
+            f"{say.counted(found.labelled, 'labelled call')} that should have a hit have one"
+        )
+    elif of.recall_unknown is not None:
+        yield f"recall is unknown: {of.recall_unknown}"
+    if of.missed is not None:
+        labelled = say.counted(of.missed.labelled, "labelled call")
+        yield f"of {labelled} without a hit, {of.missed.right} should have had one"
+    yield f"to label more: gateway label next --guard {of.guard}"

@@ -1,0 +1,186 @@
+"""Precision and recall of guards from drawn labels: that their intervals cover the truth, and when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.core.guards import GuardResult
+from gateway.features.guards.evidence import GuardEvidence, GuardRecords, estimated
+from gateway.features.guards.rows import DecisionSpan, DecisionSums
+from gateway.features.labels.correction import LabelCandidate, in_order, threshold
+from gateway.features.labels.rows import ScorerVersion
+from gateway.statistics.detection import WeightSums
+
+NAME = "guard g"
+VERSION = ScorerVersion(NAME, "answer", "h", "exchange", "maximise")
+JUDGED = {"hit": 0.0, "near": 0.25, "pass": 1.0}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recorded call."""
+
+    id: str
+    result: GuardResult
+    wanted: bool
+    """A hit would be right."""
+    pi: float = 1.0
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How guarded calls are made and recorded."""
+
+    calls: int = 3000
+    hit: float = 0.03
+    near: float = 0.03
+    precision: float = 0.8
+    near_wanted: float = 0.3
+    missed: float = 0.02
+    sampled: float = 0.3
+    """π of the calls without a hit; a half of them have twice of it."""
+
+    def make(self, seed: int) -> tuple[list[Call], float, float]:
+        """The recorded calls, in the order of their arrival, the precision and the recall of all calls."""
+        rng = np.random.default_rng(seed)
+        u, v, w, odd = rng.random((4, self.calls))
+        results = np.where(u < self.hit, "hit", np.where(u < self.hit + self.near, "near", "pass"))
+        chance = {"hit": self.precision, "near": self.near_wanted, "pass": self.missed}
+        wanted = v < np.array([chance[r] for r in results])
+        pi = np.where(results == "pass", np.where(odd < 0.5, self.sampled, 2 * self.sampled), 1.0)
+        kept = [i for i in range(self.calls) if w[i] < pi[i]]
+        calls = [Call(f"{seed}-{i}", results[i], bool(wanted[i]), float(pi[i]), float(i)) for i in kept]
+        found = float((wanted & (results == "hit")).sum())
+        return calls, found / float((results == "hit").sum()), found / float(wanted.sum())
+
+
+def drawn(calls: Sequence[Call], count: int, favour: float, seen: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The rows of the labels of the next `count` calls, each labelled with the truth."""
+    candidates = [LabelCandidate(c.id, JUDGED[c.result], c.created) for c in calls]
+    ordered = in_order(NAME, candidates, favour)
+    chosen = [c.id for _, c in ordered if c.id not in set(seen)][:count]
+    reached, horizon = threshold(ordered, {*seen, *chosen}), max(c.created for c in calls)
+    by_id = {c.id: c for c in calls}
+    return [row(by_id[id], favour, reached, horizon) for id in chosen]
+
+
+def row(call: Call, favour: float, reached: float | None, horizon: float) -> dict[str, Any]:
+    design = {"pool": "", "favour": favour, "threshold": reached, "share": None, "horizon": horizon}
+    of_call = {"judged": JUDGED[call.result], "created": call.created, "stratum": call.result, "weight": 1 / call.pi}
+    empty = {"experiment": "", "plan": None, "arm": "", "alias": "a", "model": "m", "unit": call.id}
+    value = 0.0 if call.wanted else 1.0
+    return {"subject_id": call.id, "labeller": "ada", "value": value, **design, **of_call, **empty}
+
+
+def evidence(calls: Sequence[Call], labels: Sequence[dict[str, Any]], *, sampled: bool = True) -> GuardEvidence:
+    sums = [
+        DecisionSums(
+            "web",
+            result,
+            len(mine := [1 / c.pi for c in calls if c.result == result]),
+            len(mine) if sampled else 0,
+            WeightSums(sum(mine), sum(w * w for w in mine)),
+        )
+        for result in JUDGED
+    ]
+    return estimated(GuardRecords(VERSION, DecisionSpan(len(calls), 0, 0.0, "block"), sums, labels))  # type: ignore[arg-type]
+
+
+def studies(runs: int, traffic: Traffic, first: int, then: int) -> tuple[float, float, float]:
+    """The shares of runs whose interval covers the precision, and the recall, and the mean error of the precision.
+
+    A part is labelled when two thirds of the calls have arrived, the others later and with another favour."""
+    covered, off = [], []
+    for seed in range(runs):
+        calls, precision, recall = traffic.make(seed)
+        early = drawn(calls[: 2 * len(calls) // 3], first, 8.0)
+        labels = early + drawn(calls, then, 20.0, [r["subject_id"] for r in early])
+        found = evidence(calls, labels)
+        assert found.precision is not None
+        assert found.recall is not None, found.recall_unknown
+        assert len(labels) == first + then
+        inside = found.recall.low <= recall <= found.recall.high
+        covered.append((found.precision.low <= precision <= found.precision.high, inside))
+        off.append(found.precision.share - precision)
+    of_precision, of_recall = np.mean(covered, axis=0)
+    return float(of_precision), float(of_recall), float(np.mean(off))
+
+
+@pytest.mark.parametrize(
+    ("traffic", "runs"),
+    [
+        (Traffic(1000, hit=0.06), 200),
+        *(
+            pytest.param(each, 2000, marks=(pytest.mark.long, pytest.mark.timeout(1800)))
+            for each in (Traffic(), Traffic(precision=0.97), Traffic(precision=0.5, near=0.0), Traffic(missed=0.001))
+        ),
+    ],
+)
+def test_intervals_from_100_labels_cover_the_truth(traffic: Traffic, runs: int) -> None:
+    """At least 92 % of 2 000 runs; of 200, four standard errors less."""
+    least = 0.92 if runs == 2000 else 0.84
+    of_precision, of_recall, off = studies(runs, traffic, 50, 50)
+    assert of_precision >= least
+    assert of_recall >= least
+    assert abs(off) < 0.01 if runs == 2000 else abs(off) < 0.03
+
+
+CALLS, _, _ = Traffic(600).make(5)
+
+
+def test_the_share_of_hits_is_weighted_by_the_probability() -> None:
+    calls = [Call("1", "hit", True), *(Call(f"{i}", "pass", False, 0.1) for i in range(2, 11))]
+    found = evidence(calls, [])
+    assert found.calls == pytest.approx(91)
+    assert found.hit is not None
+    assert found.hit.share == pytest.approx(1 / 91)
+    [key] = found.keys
+    assert (key.key, round(key.calls), key.hits) == ("web", 91, 1)
+    assert (found.precision, found.recall) == (None, None)
+
+
+def test_the_precision_of_equal_weights_is_that_of_a_plain_sample() -> None:
+    calls = [Call(str(i), "hit", i < 31, created=1.0) for i in range(40)]
+    found = evidence(calls, drawn(calls, 40, 8.0)).precision
+    assert found is not None
+    assert (found.right, found.labelled) == (31, 40)
+    assert (round(found.low, 2), round(found.high, 2)) == (0.62, 0.88)
+
+
+def test_without_sampling_recall_is_unknown_and_precision_is_not() -> None:
+    found = evidence(CALLS, drawn(CALLS, 100, 8.0), sampled=False)
+    assert found.precision is not None
+    assert found.recall is None
+    assert "set sampling.rate above 0" in (found.recall_unknown or "")
+
+
+def test_recall_needs_labels_of_every_kind() -> None:
+    hits = [c for c in CALLS if c.result == "hit"]
+    labels = drawn(CALLS, len(CALLS), 8.0)
+    of_hits = [r for r in labels if r["subject_id"] in {c.id for c in hits}]
+    found = evidence(CALLS, of_hits)
+    assert found.recall_unknown == "no call nearly hit and none without a hit is labelled yet"
+    fine = [r | {"value": 1.0} for r in labels]
+    assert evidence(CALLS, fine).recall_unknown == "none of the labelled calls should have had a hit"
+
+
+def test_a_label_that_no_draw_reached_is_left_out() -> None:
+    """Somebody labelled a call chosen by hand: it has no probability."""
+    labels = drawn(CALLS, 40, 8.0)
+    [other] = [c for c in CALLS if c.id not in {r["subject_id"] for r in labels}][:1]
+    assert evidence(CALLS, [*labels, row(other, 1.0, None, 0.0)]) == evidence(CALLS, labels)
+
+
+def test_labels_of_one_conversation_widen_the_interval() -> None:
+    labels = drawn(CALLS, 100, 8.0)
+    alone, together = evidence(CALLS, labels), evidence(CALLS, [r | {"unit": r["value"]} for r in labels])
+    assert alone.precision is not None
+    assert together.precision is not None
+    assert together.precision.share == alone.precision.share
+    assert together.precision.low < alone.precision.low
