@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.guards import GuardAction, GuardResult, GuardSide
-from gateway.features.guards.rows import DecisionSpan, DecisionSums, decision_span, decision_sums
+from gateway.features.guards.rows import DecisionSpan, DecisionSums, decision_span, decision_sums, unsampled_strata
 from gateway.features.labels.correction import LabelledItem, StoredLabel, labelled_items
 from gateway.features.labels.desk import newest_version
 from gateway.features.labels.rows import OF_GUARD, ON_REQUESTS, ScorerVersion, labels_of_guard
@@ -86,6 +86,8 @@ class GuardEvidence:
     """Share of the calls without a hit that should have had one; None: none of them is labelled."""
     recall_unknown: str | None
     """Why recall is None."""
+    unsampled: tuple[str, ...] = ()
+    """Strata of its models of which sampling drew no call: no share speaks of their calls without a hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,16 @@ class GuardRecords:
     sums: Sequence[DecisionSums]
     labels: Sequence[StoredLabel]
     """See labels_of_guard."""
+    unsampled: tuple[str, ...]
+    """See unsampled_strata."""
 
 
 def evidence_of(connection: Reading, guard: str, since: float) -> GuardEvidence:
     """since: Unix seconds. Raises CannotRun if the guard has decided on no recorded call."""
     version = newest_version(connection, OF_GUARD + guard)
     span, sums = decision_span(connection, version, since), decision_sums(connection, version, since)
-    return estimated(GuardRecords(version, span, sums, labels_of_guard(connection, version, since)))
+    labels, unsampled = labels_of_guard(connection, version, since), unsampled_strata(connection, version, since)
+    return estimated(GuardRecords(version, span, sums, labels, unsampled))
 
 
 def estimated(records: GuardRecords) -> GuardEvidence:
@@ -158,6 +163,7 @@ def estimated(records: GuardRecords) -> GuardEvidence:
         recall=found,
         missed=_missed(parts),
         recall_unknown=unknown,
+        unsampled=records.unsampled,
     )
 
 

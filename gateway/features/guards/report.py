@@ -131,6 +131,9 @@ def _notes(of: GuardEvidence) -> Iterator[str]:
         )
     elif of.recall_unknown is not None:
         yield f"recall is unknown: {of.recall_unknown}"
+    if of.unsampled:
+        strata = ", ".join(of.unsampled)
+        yield f"no call was drawn of the strata {strata}: shares and recall do not speak of their calls without a hit"
     if of.missed is not None:
         labelled = say.counted(of.missed.labelled, "labelled call")
         yield f"of {labelled} without a hit, {of.missed.right} should have had one"

@@ -10,7 +10,7 @@ from gateway.core.guards import GuardAction, GuardResult
 from gateway.features.labels.rows import ScorerVersion, guard_of
 from gateway.statistics.detection import WeightSums
 from gateway.store.query import Reading
-from gateway.store.tables import exchanges, guard_decisions
+from gateway.store.tables import exchanges, guard_decisions, tallies
 
 _BY_GUARDS = "guard:"  # begins the strata of calls that were recorded since a guard had a hit, or nearly one
 
@@ -74,6 +74,17 @@ def decision_span(connection: Reading, of: ScorerVersion, since: float) -> Decis
     n, same, first = connection.execute(select(*counts).where(*these)).one()
     newest = select(d.action).where(*these).order_by(d.received.desc()).limit(1)
     return DecisionSpan(n, n - same, first, connection.execute(newest).scalar())
+
+
+def unsampled_strata(connection: Reading, of: ScorerVersion, since: float) -> tuple[str, ...]:
+    """The strata of which no call was drawn, of the models that the guard judged since then: only calls with a hit, or
+    nearly one, are recorded of them. since: Unix seconds."""
+    d, e, t = guard_decisions.c, exchanges.c, tallies.c
+    judged = select(e.alias).join(guard_decisions, e.id == d.exchange_id)
+    judged = judged.where(d.guard == guard_of(of.scorer), d.received >= since, _same_config(of)).distinct()
+    counts = (func.sum(case((t.ledger == ledger, t.n), else_=0)) for ledger in ("seen", "sampled"))
+    query = select(t.stratum, *counts).where(t.alias.in_(judged), ~t.stratum.startswith(_BY_GUARDS)).group_by(t.stratum)
+    return tuple(sorted(stratum for stratum, seen, sampled in connection.execute(query) if seen and not sampled))
 
 
 def _same_config(of: ScorerVersion) -> ColumnElement[bool]:

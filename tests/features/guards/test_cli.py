@@ -14,6 +14,7 @@ from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.core.exchange import Count, Tally
 from gateway.core.guards import GuardDecision, GuardResult, to_json
 from gateway.store.query import reading
 
@@ -98,6 +99,17 @@ def test_hits_are_shown_by_key_before_anything_is_labelled(run: Run) -> None:
     for words in ("blocks 6.8\u202f% of calls; none of those is labelled", "by key", "bot", "recall is unknown",
                   "3 decisions with an earlier config left out", "gateway label next --guard secrets"):  # fmt: skip
         assert words in shown, words
+
+
+def test_strata_of_which_nothing_is_drawn_are_named(run: Run, store: Any) -> None:
+    assert conforms("guards", run("guards", "secrets", "--json").stdout)["guards"][0]["unsampled"] == []
+    seen = (Count("default", "chat", "local/small", "", 900), Count("rule 1", "chat", "local/small", "", 50))
+    other = Count("embeddings", "vectors", "local/small", "", 50)
+    drawn = (Count("rule 1", "chat", "local/small", "", 5), Count("guard:secrets", "chat", "local/small", "", 5))
+    made = Tally("g9", time.time(), 0, seen=(*seen, other), sampled=drawn)
+    store.write(made)
+    assert conforms("guards", run("guards", "secrets", "--json").stdout)["guards"][0]["unsampled"] == ["default"]
+    assert "no call was drawn of the strata default" in run("guards", "secrets").stdout
 
 
 def test_labels_give_precision_and_recall(run: Run, label: Callable[[int], list[dict[str, str]]]) -> None:

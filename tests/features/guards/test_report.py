@@ -54,3 +54,6 @@ def test_ten_keys_are_shown_and_the_others_counted() -> None:
     assert [row.name.text for row in keys.rows.rows] == [f"key {i}" for i in range(10)]
     assert keys.items == ("2 more keys with fewer hits; --json has all",)
     assert "recall is unknown: of a reason" in labels.items
+    assert not any("strata" in item for item in labels.items)
+    *_, labels = sections([replace(EVIDENCE, unsampled=("default", "cheap"))], whole=True)
+    assert any("no call was drawn of the strata default, cheap" in item for item in labels.items)
