@@ -2,6 +2,7 @@
 
 GatewayError                 has a status: it may be the answer to a client
 ├── BadRequest          400  invalid_request_error
+│   ├── BlockedByGuard  400  content_filter; a guard refused the request or the answer
 │   └── TooManyMembers  400  reading them all would hold up the calls of others
 ├── InvalidKey          401  invalid_api_key
 ├── NotAllowed          403
@@ -111,6 +112,10 @@ class GatewayError(Exception):
 
 class BadRequest(GatewayError, status=400, type="invalid_request_error"):
     pass
+
+
+class BlockedByGuard(BadRequest, code="content_filter"):
+    """A guard refused the request or the answer."""
 
 
 class TooManyMembers(BadRequest):

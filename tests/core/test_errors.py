@@ -23,6 +23,7 @@ from gateway.core.errors import (
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
+    (errors.BlockedByGuard, 400, "invalid_request_error", "content_filter"),
     (errors.TooManyMembers, 400, "invalid_request_error", None),
     (errors.InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
     (errors.NotAllowed, 403, "invalid_request_error", "permission_denied"),

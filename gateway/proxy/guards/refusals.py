@@ -7,18 +7,14 @@ from typing import Any
 
 import orjson
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BlockedByGuard
 
 CODE = "content_filter"
 """The code of the error, and the reason for which an answer has ended."""
 
 
-class Blocked(BadRequest, code=CODE):
-    """A guard refused the request or the answer."""
-
-
-def blocked_error(text: str) -> Blocked:
-    return Blocked(text, retry=False)
+def blocked_error(text: str) -> BlockedByGuard:
+    return BlockedByGuard(text, retry=False)
 
 
 @dataclass(slots=True)
