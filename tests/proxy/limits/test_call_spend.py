@@ -1,4 +1,5 @@
-"""Budgets of models, tags and end users while workers die and the stream server is away: none is exceeded.
+"""Budgets of models, tags and end users while workers die and the stream server is away: none is exceeded, but for those
+of end users by what each worker may use of them in an outage (docs/limits.md).
 
 The upstream is the witness: it notes what each call that reached it has used, by its model, tag and end user.
 """
@@ -49,9 +50,10 @@ class Witness:
         return "word " * words
 
     def budgets_hold(self) -> None:
-        """A plain call with a limit of its own exceeds nothing, however its worker ends."""
+        """A plain call with a limit of its own exceeds nothing, however its worker ends. End users are too many for a
+        share that the server promises: in an outage all workers together may use once more what was left."""
         for scope, nano_usd in self.spent.items():
-            amount = PER_USER if scope in USERS else PER_TAG if scope in TAGS else PER_MODEL
+            amount = 2 * PER_USER if scope in USERS else PER_TAG if scope in TAGS else PER_MODEL
             assert nano_usd <= amount * 1e9, f"{scope}: {nano_usd / 1e9:g} of {amount:g} USD"
 
 

@@ -29,7 +29,7 @@ from gateway.reports.section import ReportSection
 from gateway.reports.text_diff import Segment, omission, side_by_side
 
 QUESTION_CHARACTERS = 1200
-FIRST = ("course", "ramp", "best", "candidates", "declared", "next", "gates", "metrics")
+FIRST = ("declared", "course", "ramp", "best", "candidates", "next", "gates", "metrics")
 """Sections that stand open, in this order; the others are folded."""
 
 
