@@ -1,5 +1,6 @@
-"""Budgets of models, tags and end users while workers die and the stream server is away: none is exceeded, but for those
-of end users by what each worker may use of them in an outage (docs/limits.md).
+"""Budgets of models, tags and end users while workers die and the stream server is away: none is exceeded.
+
+Those of end users may be, by what each worker may use of them in an outage (docs/limits.md).
 
 The upstream is the witness: it notes what each call that reached it has used, by its model, tag and end user.
 """
