@@ -2,7 +2,7 @@
 
 python tests/run_suite.py [OPTION OF PYTEST ...]
 
-There are three lists for each process, so that no process grows large and none is left to run alone for long. Each
+There are eight lists for each process, so that no process grows large and none is left to run alone for long. Each
 list runs in a fork of one process that has imported what they share.
 Files of one folder stay together, since they share servers that take seconds to start. tests/durations.json has what
 each file takes; --record-durations renews it.
@@ -176,7 +176,7 @@ def say(text: str) -> None:
 def main(root: Path, options: Sequence[str]) -> int:
     """Returns the exit status of the first list that failed, or 5, as pytest does, where no test was selected."""
     began, at_once = time.monotonic(), processes()
-    ordered = lists(test_files(root, root / "tests" / "durations.json"), 3 * at_once)
+    ordered = lists(test_files(root, root / "tests" / "durations.json"), 8 * at_once)
     results = run_all(root, ordered, options, at_once)
     counts: Counter[str] = sum((result.counts for result in results), Counter())
     for line in sorted({line for result in results for line in result.summary}):
