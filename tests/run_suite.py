@@ -35,6 +35,13 @@ PRELOADED = (
     "tests/proxy/test_reload.py",
 )
 """Files whose imports are those of many others."""
+ALONE = (
+    "tests/features/calls/test_export.py",
+    "tests/scorers/test_embedding.py",
+    "tests/scorers/test_meteor.py",
+    "tests/test_architecture.py",
+)
+"""Files that need much memory: a list each."""
 NO_TESTS = 5  # pytest's exit status
 SUMMARY = re.compile(r"^(FAILED|ERROR|SKIPPED|XPASS|XFAIL) ")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|deselected|warnings?)\b")
@@ -176,7 +183,9 @@ def say(text: str) -> None:
 def main(root: Path, options: Sequence[str]) -> int:
     """Returns the exit status of the first list that failed, or 5, as pytest does, where no test was selected."""
     began, at_once = time.monotonic(), processes()
-    ordered = lists(test_files(root, root / "tests" / "durations.json"), 8 * at_once)
+    files = test_files(root, root / "tests" / "durations.json")
+    alone = [[name] for name in ALONE if name in files]
+    ordered = alone + lists({name: s for name, s in files.items() if name not in ALONE}, 8 * at_once)
     results = run_all(root, ordered, options, at_once)
     counts: Counter[str] = sum((result.counts for result in results), Counter())
     for line in sorted({line for result in results for line in result.summary}):

@@ -15,8 +15,7 @@ import pytest
 import yaml
 from fixtures.pages import DOCS, ROOT, RUN, Block, blocks, marked
 from fixtures.program_command import gateway_command
-
-from gateway.up.ports import free_port
+from servers import free_ports
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running `gateway up` with a double behind the names that pages use."""
     folder = tmp_path_factory.mktemp("reader")
-    port, own = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
+    port, own = free_ports(2)
     double = subprocess.Popen(gateway_command("fake", "--port", str(port)), stderr=subprocess.DEVNULL)
     place = f"http://127.0.0.1:{port}/v1"
     aliases = {n: {"targets": [{"upstream": "double", "model": n}]} for n in ("smollm2", "chat")}
