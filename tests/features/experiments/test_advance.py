@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -123,7 +123,7 @@ def test_any_order_and_duplication_of_deliveries_gives_the_same(
 
 
 @pytest.fixture
-def store_copy(file_store: Any, tmp_path: Any) -> Any:
+def store_copy(file_store: Any, tmp_path: Any) -> Iterator[Callable[[], Any]]:
     """Makes stores of their own, each a copy of one that has its tables: quicker than to migrate each."""
     template = tmp_path / "gateway.db"
     file_store.engine.dispose()
@@ -136,7 +136,9 @@ def store_copy(file_store: Any, tmp_path: Any) -> Any:
         opened.append(replace(file_store, url=url, engine=engine.writer(url)))
         return opened[-1]
 
-    return make
+    yield make
+    for store in opened:
+        store.engine.dispose()
 
 
 def test_a_consumer_that_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -22,7 +23,7 @@ def stored(tmp_path: Path) -> Callable[[str], list[tuple[object, ...]]]:
 
     def query(sql: str) -> list[tuple[object, ...]]:
         [path] = tmp_path.rglob("gateway.db")
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection:
             return connection.execute(sql).fetchall()
 
     return query
