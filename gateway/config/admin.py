@@ -12,7 +12,7 @@ Role = Literal["viewer", "labeller", "operator", "owner"]
 
 
 class AdminToken(Section):
-    """A token of the admin API. It opens nothing else, and no caller's key opens the admin API."""
+    """A token of the admin API. It is valid for nothing else, and no caller's key is valid for the admin API."""
 
     name: Name
     """The holder's name in the audit."""
@@ -32,7 +32,7 @@ class OidcRole(Section):
     """Claims that the identity must have, such as `{groups: ml-team}`. Of a claim that is a list, one must be equal.
     `realm_access.roles` names a claim within another."""
     role: Role
-    """The same roles as of a token."""
+    """Role, as of a token."""
     content: bool = False
     """Allow reading prompts and answers."""
 
@@ -63,7 +63,7 @@ class ProxyUser(Section):
     """A person whom a proxy names."""
 
     role: Role
-    """The same roles as of a token."""
+    """Role, as of a token."""
     content: bool = False
     """Allow reading prompts and answers."""
 

@@ -1,4 +1,4 @@
-"""The section `cascades` of gateway.yaml: a cheaper target answers first, and a rule says whether its answer goes out.
+"""The section `cascades` of gateway.yaml: a cheaper target answers first, and a rule says whether its answer is served.
 
 A cascade that is written by hand is a route like a learned one: its rule becomes the tree, so that it is served, named
 in records, and a candidate of experiments by the same code.
@@ -39,7 +39,7 @@ class InvalidRule(ValueError):
 
 
 class CascadeConfig(Section):
-    """A cheaper target that answers first, and the condition on which its answer goes out. It is used like a learned
+    """A cheaper target that answers first, and the condition on which its answer is served. It is used like a learned
     route: `{route: NAME}` as the only target of a model, or as the candidate of an experiment. Streams go to `then`."""
 
     model: Name
@@ -54,7 +54,8 @@ class CascadeConfig(Section):
     primary: Name
     """The scorer, or `error_rate`, by which accepted answers are watched."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """The largest loss of accepted answers, by the primary: shown to be larger, the cascade asks `then` alone."""
+    """Largest acceptable loss of accepted answers, by the primary. Once the loss is shown to be larger, the cascade
+    uses `then` alone."""
     alpha: Annotated[float, Share, Field(gt=0, le=0.5)] = 0.05
     """The probability with which a cascade within its margin is taken back."""
 

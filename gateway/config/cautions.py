@@ -31,7 +31,7 @@ DAY_S = 86_400.0
 def is_due(caution: str, data: Path, now: float | None = None) -> bool:
     """Whether a caution is to be printed, which is then remembered: this text was not printed within a day.
 
-    Where nothing can be remembered, it is always due: a data directory is not made for it. now: Unix seconds.
+    Without a data directory, which is not created for this, it is always due. now: Unix seconds.
     """
     path, now = data / FILE, time.time() if now is None else now
     digest = sha256(caution.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -125,7 +125,7 @@ def _guessable(config: Config) -> Iterator[str]:
     digests = {sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
     for i, key in enumerate(config.keys):
         if word := digests.get(key.sha256):
-            yield f'keys[{i}] ({key.name}): its key is "{word}", which anybody guesses; make one: openssl rand -hex 32'
+            yield f'keys[{i}] ({key.name}): its key is "{word}", which is easy to guess; make one: openssl rand -hex 32'
 
 
 def _literal_names(config: Config) -> Iterator[str]:

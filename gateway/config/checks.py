@@ -387,7 +387,8 @@ def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """No call can be in both experiments, unless a command starts the second, which is refused while the first runs."""
+    """Tells whether no call can be in both experiments. An experiment that a command starts does not count: the command
+    is refused while the other one runs."""
     ours, theirs = _allowed_keys(one), _allowed_keys(other)
     off = any(each.get("enabled") is False or each.get("start") == "manual" for each in (one, other))
     return off or (ours is not None and theirs is not None and not set(ours) & set(theirs))
@@ -423,8 +424,8 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
 
 
 def _unscored_mistakes(at: str, experiment: Experiment, upstreams: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Upstreams whose API has no log-probabilities of a prompt. An upstream of kind openai with an address of its own
-    may be anything, so that shows when it is asked."""
+    """Upstreams whose API has no log-probabilities of a prompt. An upstream of kind openai at an address of its own may
+    be any server; its first answer shows whether it has them."""
     for arm, ref in {"control": experiment.control, **experiment.arms}.items():
         section = upstreams.get(ref.upstream, {})
         kind = section.get("kind")
@@ -521,7 +522,7 @@ def is_of_runs(metric: str, scorers: Mapping[str, Any]) -> bool:
 
 
 def _feedback_mistakes(path: str, metric: str, mode: Any) -> Iterator[str]:
-    """Nobody sees a shadow's answer, so nobody can rate it."""
+    """Rejects feedback as a metric of shadows: nobody sees a shadow's answer, so nobody can rate it."""
     if not FEEDBACK_NAME.fullmatch(metric.removeprefix(FEEDBACK)):
         yield f'{path}: "{metric}": the name of feedback is letters, digits, `_`, `-` and `.`, up to 64'
     if mode in ("shadow", "likelihood") or (mode == "both" and path.endswith(".primary")):

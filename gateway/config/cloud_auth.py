@@ -25,11 +25,12 @@ class CloudAuth(Section):
     """`sigv4`: requests are signed for AWS (extra `aws`). `google`: an OAuth token of Google Cloud (extra `google`).
     `entra`: a token of Microsoft Entra ID (extra `azure`)."""
     region: NonEmpty | None = None
-    """sigv4: the region that signatures are made for, such as `us-east-1`; required."""
+    """Region that signatures are made for, with `sigv4`, such as `us-east-1`; required."""
     service: NonEmpty | None = None
-    """sigv4: the service that signatures are made for. Default: that of the upstream's kind; `bedrock` for others."""
+    """Service that signatures are made for, with `sigv4`. Default: that of the upstream's kind; `bedrock` for
+    others."""
     profile: NonEmpty | None = None
-    """sigv4: a profile of the AWS configuration files. Default: AWS's usual order: environment, files, container,
+    """Profile of the AWS configuration files, for `sigv4`. Default: AWS's usual order: environment, files, container,
     instance."""
     role_arn: NonEmpty | None = None
     """sigv4: a role that is assumed with those credentials."""
@@ -40,16 +41,16 @@ class CloudAuth(Section):
     session_token: NonEmpty | None = Field(None, repr=False)
     """sigv4: the session token of a temporary access key."""
     credentials_file: NonEmpty | None = None
-    """google: the JSON file of a service account. Default: Google's application default credentials."""
+    """JSON file of a service account, for `google`. Default: Google's application default credentials."""
     tenant_id: NonEmpty | None = None
-    """entra: the tenant of an app registration, together with `client_id` and `client_secret`."""
+    """Tenant of an app registration, for `entra`, together with `client_id` and `client_secret`."""
     client_id: NonEmpty | None = None
-    """entra: the app registration; alone: the managed identity to use. Default: Azure's usual order
+    """App registration, for `entra`; alone: the managed identity to use. Default: Azure's usual order
     (`DefaultAzureCredential`): environment, workload identity, managed identity, developer tools."""
     client_secret: NonEmpty | None = Field(None, repr=False)
-    """entra: the secret of the app registration."""
+    """Secret of the app registration, for `entra`."""
     scope: NonEmpty | None = None
-    """google, entra: the scope of the token. Default: `https://www.googleapis.com/auth/cloud-platform`, and
+    """Scope of the token, for `google` and `entra`. Default: `https://www.googleapis.com/auth/cloud-platform`, and
     `https://cognitiveservices.azure.com/.default`."""
 
     @property

@@ -80,7 +80,7 @@ class FeedbackConfig(Section):
     """Languages whose rules read the next message of a user as feedback on the answer before it. Default: none."""
     range: dict[FeedbackName, FeedbackRange] = Field(default={})
     """The lowest and highest `value` of feedback, by its name: `{thumb: [0, 1], stars: [1, 5]}`. Others are refused
-    with HTTP 400. Default: any number, whose outliers splits take as less extreme."""
+    with HTTP 400. Default: any number; splits treat outliers as less extreme."""
 
 
 _MIN_USD = 1e-4  # below any provider's price per million tokens; some price lists give USD per token
@@ -142,8 +142,8 @@ class ApiKey(Section):
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
     paths: tuple[ForwardedPath, ...] | None = None
-    """With the right `passthrough`: the paths that it may use, such as `/v1/files*` or `GET /v1/batches/*`; a star at
-    the end stands for any continuation. Others get HTTP 403. Default: all."""
+    """Paths that a key with the right `passthrough` may use, such as `/v1/files*` or `GET /v1/batches/*`; a star at the
+    end stands for any continuation. Others get HTTP 403. Default: all."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts the calls of all
     gateways. Default: no limit."""
@@ -207,7 +207,7 @@ class Timeouts(Section):
 
 
 class Retries(Section):
-    """Further attempts on the same target, before a fallback."""
+    """Attempts on the same target after the first, before a fallback."""
 
     attempts: Annotated[int, Field(ge=1, le=10)] = 2
     """Attempts on one target, including the first."""
@@ -227,14 +227,14 @@ class Model(Section):
     timeouts: Timeouts = Timeouts()
     """Deadlines of its calls."""
     retries: Retries = Retries()
-    """Further attempts of its calls."""
+    """Attempts of its calls after the first."""
     on_cut: OnCut | None = None
     """Reaction to an upstream that breaks off a stream: `continue` on a fallback, `error` (send an error event), or
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
     listed: dict[str, JsonValue] = Field({})
-    """Further members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
+    """Additional members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
     strategy: Strategy = "weighted"
     """Rule that chooses a target: by weight, by requests in flight (and reported load), by latency, or the same target
     for the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
@@ -358,22 +358,23 @@ class RunsConfig(Section):
     sources: Annotated[
         tuple[Literal["traceparent", "prompt_cache_key", "previous_response_id"], ...], Field(alias="from")
     ] = ()
-    """Further sources of a run's id, in this order, for calls without `x-gateway-run`, `metadata.run_id`, a coding
+    """Additional sources of a run's id, in this order, for calls without `x-gateway-run`, `metadata.run_id`, a coding
     agent's session or a conversation: the trace of `traceparent`; `prompt_cache_key`, which many applications keep
     constant; `previous_response_id`: responses that continue each other."""
     quiet_s: Positive = 300.0
-    """Seconds without a call after which a run is scored; one that goes on is scored again."""
+    """Seconds without a call after which a run is scored; a run that continues is scored again."""
 
 
 class TagsConfig(Section):
-    """Tags that calls give themselves: in the header `x-gateway-tags: feature=search,env=prod`, or in
+    """Tags that clients give their calls: in the header `x-gateway-tags: feature=search,env=prod`, or in
     `metadata.tags`."""
 
     keys: tuple[TagKey, ...] = ()
     """The keys whose tags count: in usage and cost, in Prometheus, and as segments of experiments. Others are left
     out. Default: none."""
     most_sets: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Different combinations of tags of one worker since its start; beyond it, values count as `other`."""
+    """Number of different combinations of tags that one worker counts after its start; beyond it, values count as
+    `other`."""
 
 
 class IngestConfig(Section):
@@ -471,7 +472,7 @@ class Config(Section):
     scorers: dict[Name, ScorerConfig] = Field({})
     """Measurements on each recorded answer."""
     guards: dict[GuardName, GuardConfig] = Field({})
-    """Rules and scorers that may say no to a request or an answer. A request is judged in the order of this section."""
+    """Rules and scorers that may refuse a request or an answer. A request is judged in the order of this section."""
     predictor: PredictorConfig | None = None
     """A learned model that decides which exchanges a judge sees. Default: none."""
     tags: TagsConfig = TagsConfig()
@@ -487,21 +488,22 @@ class Config(Section):
     prices: PriceList | None = None
     """Prices of models, in addition to the built-in prices."""
     cascades: dict[RouteName, CascadeConfig] = Field({})
-    """Cheaper targets that answer first, each with the condition on which its answer goes out."""
+    """Cheaper targets that answer first, each with the condition on which its answer is served."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     webhooks: dict[Name, WebhookConfig] = Field({})
     """The receivers of each transition of a ramp, and of each group that a learned route takes back, by name."""
     notify: NotifyConfig | None = None
-    """People who are told about budgets, verdicts, ramps, retirements, refused configs and unreachable stores. Default:
-    nobody."""
+    """Receivers of notices about budgets, verdicts, ramps, retirements, refused configs and unreachable stores.
+    Default: nobody."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _apply_egress(self) -> Self:
-        """Gives each upstream and issuer that names no proxy the one of `egress`, unless it is reached without."""
+        """Gives each upstream and issuer that names no proxy the one of `egress`, unless its server is reached
+        directly."""
         egress = self.egress
         if egress is None:
             return self

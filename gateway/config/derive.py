@@ -46,7 +46,7 @@ def target_of(ref: TargetRef) -> Target:
 
 
 def asked_refs(config: Config, refs: Iterable[TargetRef]) -> list[TargetRef]:
-    """These references, with the two targets of a learned route in its place."""
+    """Replaces a learned route among these references by its two targets."""
     found: list[TargetRef] = []
     for ref in refs:
         route = None if ref.route is None else config.routes.get(ref.route)
@@ -60,7 +60,7 @@ def refs_of_model(config: Config, model: Model) -> list[TargetRef]:
 
 
 def asked_targets(config: Config, target: Target) -> tuple[Target, ...]:
-    """The targets behind one of a plan: itself, or the control and the moved one of a learned route."""
+    """The targets behind a target of a plan: itself, or the control and the moved target of a learned route."""
     if target.upstream != ROUTE:
         return (target,)
     route = config.routes.get(target.model)
@@ -88,7 +88,8 @@ def variant_lines(config: Config) -> list[str]:
 
 
 def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> Plan:
-    """Freezes an experiment. Left out is what only paces it (budget, gate) or turns it on and off (enabled, manual).
+    """Freezes an experiment. The plan leaves out the settings that only pace it (budget, gate) or turn it on and off
+    (enabled, manual).
 
     total_s: of the model's timeouts; the deadline of an experiment that sets none.
     """
@@ -252,7 +253,7 @@ def scorer_keys(config: Config) -> frozenset[str]:
 
 
 def outside_egress(config: Config) -> Egress | None:
-    """The proxy of a program's calls outside; the gateway itself, which judges ask, is reached without it."""
+    """The proxy for a program's outbound calls; judges reach the gateway itself without it."""
     own = urlsplit(config.evals.base_url or "").hostname
     egress = config.egress
     return egress if egress is None or own is None else egress.model_copy(update={"direct": (*egress.direct, own)})

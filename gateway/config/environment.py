@@ -111,7 +111,8 @@ def process_environment() -> dict[str, str]:
 
 
 def metrics_socket_environment(fd: int) -> dict[str, str]:
-    """This process's environment, for a worker of `gateway evaluate` that serves its metrics on an inherited socket."""
+    """Returns this process's environment, for a worker of `gateway evaluate` that serves its metrics on an inherited
+    socket."""
     return {**os.environ, _METRICS_FD: str(fd)}
 
 
@@ -124,7 +125,8 @@ def metrics_socket() -> int | None:
 def child_environment(
     engines: Mapping[str, str], digest: str, evals_access: str = "", admin_access: str = "", login: str = ""
 ) -> dict[str, str]:
-    """This process's environment, with what add_from_up reads in a program that `gateway up` starts.
+    """Returns this process's environment with the variables that add_from_up reads in a program that `gateway up`
+    starts.
 
     engines: the base URL of each engine that `gateway up` runs, by upstream. digest: the SHA-256 of the key it made for
     a file without keys. evals_access, admin_access: from write_evals_access and write_admin_access. login: the secret
@@ -223,7 +225,7 @@ def write_admin_access(data: Path, url: str, now: float | None = None) -> str:
     """Writes the admin token that is valid while this `gateway up` runs, and returns "URL TOKEN"; `gateway keys` and
     others read the same text from the data directory.
 
-    The token of a run before is used again for twelve hours, as long as a session of the console lasts, so that a
+    The token of the previous run is reused for twelve hours, as long as a session of the console lasts, so that a
     restart signs nobody out. now: Unix seconds.
     """
     path, now = data / _ADMIN_FILE, time.time() if now is None else now
@@ -236,14 +238,16 @@ def write_admin_access(data: Path, url: str, now: float | None = None) -> str:
 
 
 def _token_before(path: Path) -> tuple[str, float]:
-    """The token in the file, and when it was made; "": there is none that only its owner can have read."""
+    """The token in the file, and the time at which it was made; "": there is none, or others than its owner may have
+    read it."""
     text, made = _private_text(path)
     token = text.partition(" ")[2]
     return (token if token.startswith("admin-") else ""), made
 
 
 def _private_text(path: Path) -> tuple[str, float]:
-    """The text of a file that only its owner can have read, and when it was changed; "": it is not there, or not so."""
+    """The text of a file that only its owner can have read, and the time of its last change; "": there is no such
+    file."""
     try:
         found = path.stat()
         text = path.read_text(encoding="utf-8")
@@ -256,8 +260,8 @@ def _private_text(path: Path) -> tuple[str, float]:
 def write_login_link(data: Path, lasts_s: float, now: float | None = None) -> tuple[str, float]:
     """(secret, Unix time at which it expires) of the console's login link, written to the data directory.
 
-    The link of a run before is used again as long as nobody has used it and it is valid for a while. Its end stays what
-    it was: the store remembers until then that a link was used.
+    The link of the previous run is reused as long as nobody has used it and it is valid for some time. Its expiry does
+    not change: the store remembers until then that a link was used.
     """
     path, now = data / _LOGIN_FILE, time.time() if now is None else now
     expires, _, secret = _private_text(path)[0].partition(" ")

@@ -95,7 +95,7 @@ class RampConfig(Section):
     min_units: Annotated[int, Field(gt=0)] = 100
     """Fewest units that the candidate serves before the next step."""
     mode: RampMode = "advise"
-    """`advise`: a step waits for `gateway ab promote`. `auto`: it is taken once everything holds. A rollback never
+    """`advise`: a step waits for `gateway ab promote`. `auto`: it is taken once all conditions hold. A rollback never
     waits."""
     cooldown_s: Annotated[float, Field(ge=0)] = 3600.0
     """Seconds after a rollback in which no step is taken."""
@@ -222,7 +222,7 @@ class Experiment(Section):
     candidate: TargetRef | None = None
     """The target that might replace the control."""
     candidates: dict[Name, TargetRef] = Field({})
-    """Several candidates, by the name of their arm; instead of `candidate`."""
+    """Candidates by the name of their arm, where there are several; used instead of `candidate`."""
     mode: Mode = "shadow"
     """`shadow`: a request also goes to the candidate, whose answer is not served. `split`: the candidate serves a share
     of the calls. `both`: both. `likelihood`: the candidate writes nothing; it is asked for the log-probabilities of the
@@ -278,11 +278,11 @@ class Experiment(Section):
     """The control's answer that a candidate's answer is compared with: the one that was served,
     or the `repeat`, which every shadow then includes and which took the same path."""
     adjust: bool = True
-    """Variance reduction (CUPED): what is known of a request before its pair is judged (the control's score, the
-    lengths of prompt and answer) takes its part of the noise out of the primary's difference, so that fewer pairs are
-    needed. It uses the recorded requests that are not shadowed, and does nothing where that does not help. In `split`:
+    """Variance reduction (CUPED): facts about a request that are known before its pair is judged (the control's score,
+    the lengths of prompt and answer) remove part of the noise from the primary's difference, so that fewer pairs are
+    needed. It uses the recorded requests that are not shadowed, and does nothing where they do not help. In `split`:
     the length of the first request as its client sent it, and the unit's past before the experiment. Nothing that an
-    arm has a part in is used."""
+    arm influences is used."""
     min_hours: Annotated[float, Field(ge=0, le=8760)] = 24.0
     """Hours of traffic before a verdict, so that it does not rest on one time of the day. `reject` comes earlier where
     the candidate is worse by more than the margin even if it equals the control in all the hours left. 0: no minimum,

@@ -1,4 +1,4 @@
-"""The section `guards` of gateway.yaml: rules and scorers that may say no to a request or to an answer."""
+"""The section `guards` of gateway.yaml: rules and scorers that may refuse a request or an answer."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class GuardConfig(Section):
     """A rule or scorer that may say no, as far as its action goes."""
 
     on: GuardSide
-    """What it judges: the `request` or the `answer`."""
+    """Part of the call that the guard judges: the `request` or the `answer`."""
     scorer: NonEmpty
     """A rule (`secrets`, `personal_data`, `patterns`, `prompt_injection`, `length`, `language`, `tools`, `topics`), or
     the name of a section of `scorers`: any scorer of single answers, also a plug-in, an HTTP service or a judge.
     `scorers.NAME` names a section that has the name of a rule."""
     action: GuardAction = "observe"
-    """What follows a hit: `observe` (count and record it), `flag` (also name the guard in `x-gateway-guard`), `redact`
+    """Action on a hit: `observe` (count and record it), `flag` (also name the guard in `x-gateway-guard`), `redact`
     (replace what was found; only for the rules that find a place in a text), `block` (refuse the call)."""
     threshold: float = 0.5
     """The score from which on there is a hit. A rule's score is 1 where it matches; a scorer's is 1 where its value is
@@ -79,8 +79,8 @@ class GuardConfig(Section):
     deadline_ms: Positive = 1000.0
     """Milliseconds for one decision, including the wait for a free slot."""
     if_late: Literal["pass", "block"] = "pass"
-    """What follows where the guard gives no score: its deadline passes, it raises, it returns no number, its process
-    ends, or it is not asked since it failed too often."""
+    """Handling of calls for which the guard gives no score: its deadline passes, it raises, it returns no number, its
+    process ends, or it is not asked since it failed too often."""
     keys: tuple[NonEmpty, ...] | None = None
     """Names of the keys whose calls it judges. Default: all."""
     teams: tuple[NonEmpty, ...] | None = None
@@ -98,10 +98,10 @@ class GuardConfig(Section):
     """Longest match; the end of a stream's text is held while a match of it may be open. A pattern that may match a
     longer text is refused."""
     respond: Literal["refusal", "error"] | None = None
-    """What a blocked caller gets: an answer as the API's own refusals look, with HTTP 200, or an error with HTTP 400.
+    """Reply to a blocked caller: an answer as the API's own refusals look, with HTTP 200, or an error with HTTP 400.
     Default: `error` for requests of OpenAI's APIs, otherwise `refusal`."""
     text: Annotated[str, Field(min_length=1, max_length=2_000)] = _BLOCKED
-    """What a blocked caller reads. `{subject}` is "The request" or "The answer", `{guard}` the guard's name, `{id}` the
+    """Message to a blocked caller. `{subject}` is "The request" or "The answer", `{guard}` the guard's name, `{id}` the
     call's id, by which a mistake can be reported."""
     record: Share = 1.0
     """Share of the calls with a hit, or nearly one, that is recorded, if `sampling` says no higher. Their probability
@@ -109,17 +109,17 @@ class GuardConfig(Section):
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
     """Decisions at once, per worker, of a guard that is not evaluated in the gateway's own process."""
     patterns: tuple[RedactionPattern, ...] = ()
-    """Of the rule `patterns`: regular expressions in RE2 syntax, each with a longest match."""
+    """Regular expressions of the rule `patterns`, in RE2 syntax, each with a longest match."""
     kinds: tuple[RuleName, ...] = PERSONAL
-    """Of the rule `personal_data`: what to look for."""
+    """Kinds of personal data that the rule `personal_data` searches for."""
     max_chars: Annotated[int, Field(ge=1)] | None = None
-    """Of the rule `length`: the most characters of text."""
+    """Maximum number of characters of text, for the rule `length`."""
     languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...] = ()
-    """Of the rule `language`: the languages that are allowed (ISO 639-1)."""
+    """Languages that the rule `language` allows (ISO 639-1)."""
     tools: ToolRules | None = None
-    """Of the rule `tools`."""
+    """Tools that the rule `tools` allows and forbids, and their arguments."""
     topics: TopicRules | None = None
-    """Of the rule `topics`."""
+    """Topics that the rule `topics` refuses."""
 
     @property
     def rule(self) -> str | None:

@@ -30,7 +30,7 @@ Loss = Literal["lost", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class ImportNote:
-    """Something in the LiteLLM file that has no equal here."""
+    """A setting of the LiteLLM file that has no equivalent here."""
 
     path: str
     """Position in the file: `model_list[3].litellm_params.rpm`."""
@@ -92,7 +92,7 @@ _ON_MANTLE = ("openai", "deepseek", "qwen", "mistral", "google", "moonshotai", "
 _BEDROCK_ROUTES = ("converse/", "invoke/", "converse_like/")
 _GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
 _PER_MILLION = 1e6
-_NO_GUARDRAILS = "no guardrails here: what they stop in LiteLLM passes"
+_NO_GUARDRAILS = "guardrails are not translated: what they stop in LiteLLM passes; see `guards`"
 
 
 @dataclass(slots=True)
@@ -225,7 +225,7 @@ def _deployment(
 
 
 def _unlike_star(alias: str, full: str) -> str | None:
-    """Why a wildcard cannot be one here; None: it can, or the name is none."""
+    """Returns the reason why a wildcard cannot be used here; None if it can, or if the name has no wildcard."""
     if STAR not in alias and STAR not in full:
         return None
     if not is_pattern(alias) or alias.count(STAR) > 1 or full.count(STAR) > 1:
@@ -260,7 +260,7 @@ def _bedrock(path: str, model: str, params: Mapping[str, Any], done: ImportedCon
     elif vendor in _ON_MANTLE:
         settings = {"kind": "bedrock_mantle", "base_url": f"{host}/openai/v1"}
     else:
-        reason = "Bedrock serves it by its own Converse API alone, which is not spoken here"
+        reason = "Bedrock serves it by its own Converse API alone; add an upstream of kind bedrock_converse"
         done.note(f"{path}.litellm_params.model", "lost", f"{model}: {reason}")
         return model, {}
     text = f"{plain} at {settings['base_url']}, instead of Bedrock's Converse API; see whether it is served there"
@@ -689,7 +689,7 @@ def to_yaml(done: ImportedConfig, name: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Repeats what stands twice instead of naming it with an anchor."""
+    """Writes repeated values out instead of using anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -158,7 +158,7 @@ class LimitsConfig(LimitAmounts):
     """Limits of each of its end users, as requests name them: `x-gateway-user`, `safety_identifier` or `user`. Calls
     that name none share one budget. All others hold, too."""
     soft: SoftLimits = SoftLimits()
-    """Amounts of which notices tell at 50, 80 and 100 %, and that refuse nothing."""
+    """Amounts at which notices are sent, at 50, 80 and 100 %; they never refuse a call."""
 
     @property
     def limits(self) -> tuple[Limit, ...]:

@@ -36,14 +36,14 @@ def load(path: Path) -> Config:
 
 
 def load_for_console(path: Path, made: MadeExperiments | None = None) -> Config:
-    """The same for the console, which calls no upstream and compares no caller's key. made: instead of the experiments
-    next to the file. Raises ConfigError."""
+    """Loads the config for the console, which calls no upstream and compares no caller's key. made: instead of the
+    experiments next to the file. Raises ConfigError."""
     return _load(path, GATEWAY_ONLY, made)
 
 
 def load_for_consumer(path: Path, made: MadeExperiments | None = None) -> Config:
-    """The same for programs that call no upstream and know no caller: variables and files of upstreams' secrets and of
-    keys' digests are neither required nor read. made: as of the console. Raises ConfigError."""
+    """Loads the config for programs that call no upstream and know no caller: variables and files of upstreams' secrets
+    and of keys' digests are neither required nor read. made: as of the console. Raises ConfigError."""
     return _load(path, _NOT_FOR_CONSUMERS, made)
 
 
@@ -90,7 +90,7 @@ def _of_litellm(text: str, name: str, deployments: int) -> str:
     found += ['wildcards such as "openai/*"'] if "/*" in text else []
     return (
         f"this is the config of a LiteLLM proxy ({', '.join(found)}); "
-        f"`gateway import litellm {name} --out gateway.yaml` translates it, and lists what has no equal"
+        f"`gateway import litellm {name} --out gateway.yaml` translates it, and lists settings without an equivalent"
     )
 
 

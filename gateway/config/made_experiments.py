@@ -30,7 +30,7 @@ class MadeExperiments:
 
     path: Path
     text: str = ""
-    """ "": there is no such file."""
+    """The text of the file; "" if it does not exist."""
 
     def sections(self) -> dict[str, Any]:
         """The sections of the experiments by name. Raises ConfigError. ${NAME} is not expanded here."""

@@ -1,4 +1,5 @@
-"""The section `notify` of gateway.yaml: who is told about budgets, verdicts, ramps, retirements and trouble."""
+"""The section `notify` of gateway.yaml: receivers of notices about budgets, verdicts, ramps, retirements and
+failures."""
 
 from __future__ import annotations
 
@@ -33,28 +34,29 @@ class NotifyTarget(Section):
     Teams that posts what a webhook request brings. `mail`: by SMTP (extra `mail`). `webhook`: JSON, signed as
     Standard Webhooks says."""
     url: Url | None = Field(None, repr=False)
-    """slack, teams, webhook: the URL that receives the POST requests."""
+    """URL that receives the POST requests, for `slack`, `teams` and `webhook`."""
     secret: WebhookSecret | None = Field(None, repr=False)
-    """webhook: signs each request: `whsec_` and 24 to 64 random bytes in base64."""
+    """Secret that signs each request of a `webhook`: `whsec_` and 24 to 64 random bytes in base64."""
     smtp: Annotated[str, Field(min_length=1), AfterValidator(_server)] | None = None
-    """mail: the mail server, as HOST or HOST:PORT. Default port: 587 for `starttls`, 465 for `tls`, 25 for `none`."""
+    """Mail server of `mail`, as HOST or HOST:PORT. Default port: 587 for `starttls`, 465 for `tls`, 25 for `none`."""
     tls: Literal["starttls", "tls", "none"] = "starttls"
-    """mail: encryption of the connection; the server's certificate is verified."""
+    """Encryption of the connection of `mail`; the server's certificate is verified."""
     username: NonEmpty | None = None
-    """mail: the name at the server, together with `password`. Default: none."""
+    """User name of `mail` at the server, together with `password`. Default: none."""
     password: NonEmpty | None = Field(None, repr=False)
-    """mail: the password of that name."""
+    """Password of that user name."""
     sender: Address | None = None
-    """mail: the address that mails come from."""
+    """Address that mails come from."""
     to: Annotated[tuple[Address, ...], Field(max_length=50)] = ()
-    """mail: the addresses that they go to."""
+    """Addresses that mails go to."""
     on: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
-    """Subjects that it is told about: `budget`, `verdict`, `ramp`, `retirement`, `config` and `store`. Default: all."""
+    """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config` and `store`. Default:
+    all."""
     per_hour: Annotated[int, Field(ge=1, le=1000)] = 20
     """Messages in 60 minutes; what exceeds them is gathered into one."""
     private: bool = False
-    """Allow a host name that leads to a private address. An address in the URL itself, and `localhost`, always may be
-    one."""
+    """Allow a host name that leads to a private address. An address in the URL itself, and `localhost`, may always be
+    private."""
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Seconds in which it answers; later counts as a failure."""
 

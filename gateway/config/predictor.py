@@ -1,4 +1,5 @@
-"""The section `predictor` of gateway.yaml: the learned model that decides what a judge sees. The consumer reads it."""
+"""The section `predictor` of gateway.yaml: the learned model that selects the exchanges that a judge sees. The consumer
+reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from gateway.config.types import Section
 
 FEEDBACK_TARGET, LABELS_TARGET = "feedback:", "labels:"
 PI_MIN = 0.05
-"""No answer may stand for more than twenty."""
+"""Lower bound of π: no answer may represent more than twenty."""
 _TARGET = r"^(feedback:(implicit:)?[A-Za-z0-9_.-]{1,64}|(labels:)?[^\s{}\"\\:]{1,200})$"
 
 
@@ -24,19 +25,21 @@ class PredictorConfig(Section):
     scorer."""
     adaptive: bool = False
     """The judge sees an exchange with a probability that rises with the error that the model expects of itself there.
-    Without it, each with the same one, `share`. The predictions make intervals narrower either way."""
+    Without it, the judge sees each exchange with the same probability, `share`. The predictions make intervals narrower
+    either way."""
     pi_min: Annotated[float, Field(ge=0.05, le=1)] | None = None
     """The smallest probability with which the judge sees an exchange, with `adaptive`. Default: half of `share`, and
-    0.05 at least: so a new kind of bad answers, in which the model does not expect an error, makes the mean's interval
-    2 % wider where it is 1 % of the answers, and 10 % where it is 5 % (share 0.2, other answers with a mean of 0.8)."""
+    0.05 at least: a new kind of bad answer, in which the model does not expect an error, then makes the mean's interval
+    2 % wider where it is 1 % of the answers, and 10 % wider where it is 5 % (share 0.2, other answers with a mean of
+    0.8)."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """The share of the recorded exchanges that the judge sees, on average. Where the judge's `budget_usd` or
-    `budget_tokens` affords less, it is less. Default: the scorer's own `share`."""
+    `budget_tokens` is too small for it, the share is lower. Default: the scorer's own `share`."""
     retrain_s: Annotated[float, Field(ge=1)] = 3600.0
     """Seconds between two trainings."""
     min_rows: Annotated[int, Field(ge=50)] = 500
-    """Values of the target without which no model is trained; until then each exchange is judged with probability
-    `share`."""
+    """Number of values of the target from which on a model is trained; until then each exchange is judged with
+    probability `share`."""
     max_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 20_000
     """The newest values of the target that a training uses."""
 

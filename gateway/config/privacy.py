@@ -59,7 +59,7 @@ class RedactionConfig(Section):
     rules: tuple[RuleName, ...] = RULES
     """The built-in rules in use."""
     patterns: tuple[RedactionPattern, ...] = ()
-    """Further patterns."""
+    """Additional patterns."""
     pseudonyms: bool = False
     """Number equal values within one exchange (`[email-1]`), so that a reader can follow them."""
     deadline_s: Positive = 10.0

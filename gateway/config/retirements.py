@@ -100,7 +100,7 @@ def retiring_models(targets: Sequence[RetiringTarget]) -> list[RetiringModel]:
 
 
 def due(models: Sequence[RetiringModel], today: date) -> Iterator[RetiringModel]:
-    """Those that are announced today."""
+    """Yields the models whose retirement is announced on this day."""
     return (each for each in models if each.retirement.days(today) <= NOTICE_DAYS)
 
 

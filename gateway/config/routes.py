@@ -33,7 +33,7 @@ class RouteFiles:
 
     config: Path
     texts: Mapping[str, bytes] = field(default_factory=dict)
-    """By the name of the route."""
+    """Contents of the files, by the name of the route."""
 
     def path(self, name: str) -> Path:
         return route_path(self.config, name)
@@ -86,7 +86,7 @@ class NamedRoutes:
         return "".join(f"{name} {each.route.digest}\n" for name, each in sorted(self.routes.items()))
 
     def filled(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """The sections with the digest of each route that they name, so that a plan is of one route for ever."""
+        """The sections with the digest of each route that they name, so that a plan always refers to the same route."""
         for name, cascade in as_object(raw.get("cascades")).items():
             self._write(str(name), cascade)
         models = {alias: self._model(str(alias), model) for alias, model in as_object(raw.get("models")).items()}
@@ -165,7 +165,7 @@ class NamedRoutes:
         return filled
 
     def _check_control(self, at: str, control: Any, alias: str) -> None:
-        """Behind a route, the control is one of its two targets."""
+        """Checks that an experiment on a route has one of the route's two targets as its control."""
         served = [each.route for each in self.routes.values() if each.route.alias == alias and alias in self.routed]
         for route in served:
             of = [str(target.target) for target in (route.control, route.moved)]

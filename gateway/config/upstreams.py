@@ -40,7 +40,8 @@ class EngineRun(Section):
     engine: Literal["llamacpp", "vllm"]
     """The program to start; the same value as the upstream's `kind`."""
     model: NonEmpty = "smollm2"
-    """llamacpp: `smollm2` (packaged) or the path of a .gguf file. vllm: a Hugging Face name or a folder; required."""
+    """Model of the engine. llamacpp: `smollm2` (packaged) or the path of a .gguf file. vllm: a Hugging Face name or a
+    folder; required."""
     name: ModelName | None = None
     """The model name that the engine serves. Default: `smollm2`, the name of the file or folder, or the hub's name."""
     command: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None
@@ -57,9 +58,9 @@ class EngineRun(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
     """Seed of requests that send none. Default: a new one for each request."""
     args: tuple[str, ...] = ()
-    """Further command-line arguments of the engine. llamacpp: only together with `command`."""
+    """Additional command-line arguments of the engine. llamacpp: only together with `command`."""
     environ: dict[NonEmpty, str] = Field({})
-    """Further environment variables. The engine inherits the environment without the providers' API keys."""
+    """Additional environment variables. The engine inherits the environment without the providers' API keys."""
     ready_s: Positive | None = None
     """Start-up deadline. Default: 120 for llamacpp; 900 for vllm, which may have to download and compile."""
 
@@ -121,7 +122,7 @@ class FlowShare(Section):
     """The share of a team or a key."""
 
     weight: Weight = 1.0
-    """Its share of a full upstream's time, relative to the weights of the others that wait."""
+    """Share of a full upstream's time, relative to the weights of the others that wait."""
     guaranteed: Part | None = None
     """Part of `concurrency` that its waiting requests get first, whatever their class. Others use it meanwhile.
     Default: none."""
@@ -171,7 +172,7 @@ class Upstream(Section):
     """Credentials of a cloud in place of `api_key`, for the OpenAI-compatible endpoints of Bedrock, Vertex AI and
     Azure."""
     headers: dict[str, str] = Field({})
-    """Further request headers."""
+    """Additional request headers."""
     pass_headers: tuple[str, ...] = ()
     """Request headers of clients that this upstream gets besides those of docs/clients.md, such as `X-Session-ID`.
     Credentials are not allowed: they are the upstream's."""
@@ -202,8 +203,8 @@ class Upstream(Section):
     queue_s: Positive = 5.0
     """Seconds that a request may wait in that queue."""
     limits: VendorLimits | None = None
-    """Limits of the vendor, over all gateways. With it, even `{}`, the gateway also keeps to what the vendor's
-    `x-ratelimit-*` headers say is left. Default: a request is sent at once, and may get HTTP 429."""
+    """Limits of the vendor, over all gateways. With it, even `{}`, the gateway also respects the remainders that the
+    vendor's `x-ratelimit-*` headers report. Default: a request is sent at once, and may get HTTP 429."""
     shares: UpstreamShares | None = None
     """Shares of the upstream while it is full: weights of teams and keys, and guaranteed parts. Default: keys are
     served in turn."""
@@ -213,8 +214,8 @@ class Upstream(Section):
     """The server understands `priority`; shadow requests are then sent with the lowest one, and a client cannot ask for
     a higher one than the default."""
     cache_salt: bool = False
-    """Send `cache_salt` (vLLM), which differs by key: callers then share no prefix cache, whose timing tells whether a
-    prefix is known."""
+    """Send `cache_salt` (vLLM), which differs by key: callers then share no prefix cache, whose timing would reveal
+    whether a prefix is cached."""
     prefill: bool | None = None
     """The server continues a trailing assistant message, so that a stream that was cut can continue there."""
     stream_usage: Literal["ask", "never"] | None = None
@@ -226,9 +227,9 @@ class Upstream(Section):
     """Form of requests to /v1/responses: as they arrive (`native`), or translated to a chat (`chat`), for a
     server without that API. Default: by `kind`; Anthropic's API gets them translated."""
     websocket: bool = False
-    """Responses that clients ask for by WebSocket are asked for by WebSocket here too: a turn then sends only what is
-    new. For a server with OpenAI's WebSocket mode. One that turns out to have none is asked by HTTP, as all servers are
-    by default."""
+    """Use WebSocket to this server for responses that clients request over WebSocket: a turn then sends only its new
+    items. For a server with OpenAI's WebSocket mode. A server that turns out to have none is called over HTTP, as all
+    servers are by default."""
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
     health_check: HealthCheck = HealthCheck()
@@ -390,7 +391,7 @@ class TargetRef(Section):
     """The system message: it replaces the ones at the beginning of a conversation, or is put there where there is
     none. It applies to chat completions, responses and messages."""
     headers: dict[str, str] = Field({})
-    """Further request headers; they replace those of the client and of the upstream. Credentials are not allowed:
+    """Additional request headers; they replace those of the client and of the upstream. Credentials are not allowed:
     they are the upstream's."""
     route: RouteName | None = None
     """The name of a learned route, instead of `upstream` and `model`: it sends each request to one of its two targets.
@@ -399,7 +400,7 @@ class TargetRef(Section):
     """The digest of the route, which `gateway route show` prints: another content of its file is refused. Default: that
     of the file."""
     watch: Share | None = None
-    """As the target of a model: share of the moved calls that are also sent to the route's control, in the experiment
+    """Share of the moved calls, for a target of a model, that are also sent to the route's control, in the experiment
     ROUTE-watch, so that a group of requests that loses too much is taken back. Default: 0.02. 0: none."""
 
     @model_validator(mode="before")
@@ -438,7 +439,7 @@ class TargetRef(Section):
 
 
 def fixed_parameter(name: str) -> str | None:
-    """Why a target cannot set this request parameter; None: it can."""
+    """Returns the reason why a target cannot set this request parameter; None if it can."""
     return next((why for names, why in _FIXED.items() if name in names), None)
 
 

@@ -82,8 +82,8 @@ def _written_out(value: Any, sizes: dict[int, int], within: set[int], name: str)
 
 
 class _Loader(_Base):
-    """YAML keeps the last of duplicate keys without a word; here they are an error. `on`, `off`, `yes` and `no` are
-    strings, as in YAML 1.2 (section 10.3.2): a fallback has `on: [error]`, and `on_cut` may be `off`."""
+    """YAML silently keeps the last of duplicate keys; here they are an error. `on`, `off`, `yes` and `no` are strings,
+    as in YAML 1.2 (section 10.3.2): a fallback has `on: [error]`, and `on_cut` may be `off`."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
