@@ -62,7 +62,7 @@ def _help_as_json(words: list[str]) -> None:
 
 
 def _drop_output() -> None:
-    """Sends what standard output still holds to nowhere: the interpreter would fail to write it once more."""
+    """Discards the rest of standard output: the interpreter would otherwise fail to write it again at its exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

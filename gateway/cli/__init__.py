@@ -64,7 +64,7 @@ class VerbGroup(TyperGroup):
         return list(self.commands)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """With a value that typer need not convert: that would import pydantic for every verb."""
+        """Gives the option a value that typer need not convert: a conversion would import pydantic for every verb."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.default = False

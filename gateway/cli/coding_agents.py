@@ -17,7 +17,7 @@ class GatewayAccess:
     """Address, key and model that an agent needs to use a gateway."""
 
     base_url: str
-    """Up to /v1."""
+    """The base URL up to and including /v1."""
     key: str
     model: str
 

@@ -22,7 +22,7 @@ class ParameterOutput(TypedDict):
     help: str
     type: Literal["boolean", "integer", "number", "string", "path"]
     multiple: NotRequired[Literal[True]]
-    """It may be given several times."""
+    """The option may be given several times."""
     names: NotRequired[list[str]]
     required: bool
     min: NotRequired[float]
@@ -32,7 +32,7 @@ class ParameterOutput(TypedDict):
 
 class VerbOutput(TypedDict):
     verb: str
-    """Its words, as in "ab status"."""
+    """The words of the verb, as in "ab status"."""
     help: str
     example: str
     arguments: list[ParameterOutput]
@@ -54,13 +54,13 @@ class UnknownVerb(Exception):
 
 
 def words_before(arguments: Sequence[str]) -> list[str] | None:
-    """The verb of a request for help as JSON; None: it is none."""
+    """Returns the words of the verb whose help is requested as JSON; None: the command line requests none."""
     asks = "--json" in arguments and not {*_HELP}.isdisjoint(arguments)
     return [each for each in arguments if not each.startswith("-")] if asks else None
 
 
 def described(app: typer.Typer, words: Sequence[str]) -> dict[str, Any]:
-    """All verbs below the one that `words` lead to, which may be the program itself.
+    """Lists all verbs below the one that `words` lead to, which may be the program itself.
 
     Raises UnknownVerb.
     """

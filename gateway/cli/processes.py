@@ -72,7 +72,7 @@ def console(
 ) -> None:
     """Run the console alone: the admin API for keys, teams and organizations.
 
-    It needs the section `admin` of gateway.yaml. Gateways go on without it; only changes of keys wait.
+    It needs the section `admin` of gateway.yaml. Gateways continue without it; only changes of keys have to wait.
     """
     from gateway.config.loading import data_directory
     from gateway.console.serve import ConsoleOptions, run

@@ -1,1 +1,1 @@
-"""Types and pure functions that both rooms use. Imports the standard library and orjson only."""
+"""Types and pure functions that both programs use. Imports the standard library and orjson only."""

@@ -1,4 +1,4 @@
-"""Numbers about an answer, from which a cascade decides whether it goes out. Pure.
+"""Numbers about an answer, from which a cascade decides whether it is served. Pure.
 
 They come after those of the request, so that one tree reads both. The same function serves the request path and the
 learning from recorded answers. Where a name is that of a rule scorer, so is the meaning.
@@ -75,7 +75,7 @@ def _is_json(text: str) -> bool:
 
 
 def _repeats(text: str) -> float:
-    """How far the end of the text deflates below a quarter of its size, from 0 to 1."""
+    """Degree to which the end of the text deflates below a quarter of its size, from 0 to 1."""
     data = text[-_SQUEEZED:].encode("utf-8", "replace")
     return min(1.0, max(0.0, 1 - len(zlib.compress(data, 1)) / len(data) / _PROSE_RATIO)) if data else 0.0
 

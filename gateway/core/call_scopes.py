@@ -12,7 +12,7 @@ from gateway.core.limits import LimitScope, ScopeKind, limits_of
 NOBODY = "-"
 """The end user of calls that name none: they share one budget."""
 OTHERS = "others"
-"""The end users above the most that one process tells apart."""
+"""Stands for end users beyond the maximum that one process distinguishes."""
 
 
 @dataclass(frozen=True, slots=True)

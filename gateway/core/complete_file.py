@@ -33,6 +33,6 @@ def complete_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         if not is_disk_error(error):
             raise
-        raise CannotRun(f"{path} cannot be written: {error.strerror}; what was there before is unchanged") from error
+        raise CannotRun(f"{path} cannot be written: {error.strerror}; the previous content is unchanged") from error
     finally:
         part.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Reads the content of an answer from its bytes. Pure; the only module that knows each API's format of an answer.
 
 The consumer reads every exchange through it; the gateway only where a tail rule or a redaction rule needs the content.
-An answer is empty if it came with HTTP 200 and holds nothing that a reader could use, as that of a reasoning model that
+An answer is empty if it came with HTTP 200 and has no content for a reader, such as that of a reasoning model that
 spends its tokens on thinking. Scorers of text do not apply to it, so it would leave a comparison without a trace;
 experiments count it as failed unless their plan allows it.
 """

@@ -67,7 +67,7 @@ class GatewayError(Exception):
     code: str | None = None
 
     def __init_subclass__(cls, status: int | None = None, type: str | None = None, code: str | None = None) -> None:
-        """Sets what a class gives in its head; the rest is its base's."""
+        """Sets the attributes that a class gives in its head; it inherits the others."""
         cls.status, cls.type, cls.code = status or cls.status, type or cls.type, code or cls.code
 
     def __init__(
@@ -85,7 +85,7 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.retry = retry
         self.details: Mapping[str, Any] = {}
-        """Further members of the error object."""
+        """Additional members of the error object."""
         self.more_headers: list[tuple[bytes, bytes]] = []
         if code is not None:
             self.code = code

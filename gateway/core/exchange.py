@@ -1,4 +1,4 @@
-"""The record that both rooms share: one request with its response, and its encoding in the stream.
+"""The record that both programs share: one request with its response, and its encoding in the stream.
 
 completion.py reads the answer's content from its bytes; this module only holds and encodes the record.
 """
@@ -25,8 +25,8 @@ IMPORTED_VERSION = VERSION + 1
 
 Role = Literal["served", "shadow", "control", "imported"]
 IMPORTED: Role = "imported"
-"""The role of a call that another program made, and recorded as a trace: scored and found like others, and in no mean,
-sum, population or experiment."""
+"""The role of a call that another program made, and recorded as a trace: scored and found like others, but part of no
+mean, sum, population or experiment."""
 Outcome = Literal["ok", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut"]
 CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline", "blocked"})
 """The outcomes of which the target is not the cause: the client left, the deadline that it had set passed, or a guard
@@ -34,7 +34,7 @@ refused the request or the answer. None is a failure of the target."""
 Form = Literal["raw", "assembled"]
 Fields = dict[bytes, bytes]  # one entry of the stream
 DELTA = b"delta"
-"""The kind of an entry whose request is what an earlier one does not have (request_delta.py)."""
+"""The kind of an entry that holds only the part of its request that an earlier one does not have (request_delta.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Attempt:
 
 @dataclass(slots=True)  # never assigned to; freezing it would cost 2 µs a call, more than filling it
 class Exchange:
-    """One request and its answer. Exchange, Tally and Feedback are all the data that the two rooms share."""
+    """One request and its answer. Exchange, Tally and Feedback are all the data that the two programs share."""
 
     id: str  # UUIDv7, always ours; answered as x-request-id
     received: float  # Unix time, seconds
@@ -132,26 +132,28 @@ class Exchange:
 
     user_digest: str | None = None  # of the end user that the request names; None: none, or only metadata is recorded
     client_bytes: int | None = None
-    """Length of the body as the client sent it, before the target's model name, `system` and `set` were in it. None: in
-    no experiment, or of an older gateway. The arms of a shadow pair have that of their served call."""
+    """Length of the body as the client sent it, before the target's model name, `system` and `set` were applied. None:
+    in no experiment, or of an older gateway. The arms of a shadow pair have that of their served call."""
     run: str | None = None
     """The client's id of the run, the calls of one task; a digest of it where not all content is recorded. None: the
     call names none, or was not made by a client. A run belongs to its caller: run_key has both."""
     run_source: str | None = None  # the member or header that named it: "x-gateway-run", "metadata.run_id", …
     score_rate: float | None = None
-    """With runs as the unit of sampling: the call is scored by itself if u is below this. None: if it is recorded."""
+    """Threshold on u with runs as the unit of sampling: the call is scored by itself if u is below this. None: if it is
+    recorded."""
     tags: str | None = None  # that the call gave itself, as "key=value", with a blank between them
     route: str | None = None
     """The learned route that chose the target, and the leaf: "small-where-safe/3". None: none was asked."""
     tied: bool | None = None
-    """True: a copy of the served answer, for an arm whose learned route keeps the control: the arms differ in nothing,
-    but in cost and time where a cascade has asked its first target before (`attempts`). Otherwise nothing was sent.
-    None: the record of a request."""
+    """Whether the record is a copy of the served answer, for an arm whose learned route keeps the control: the arms are
+    equal, except in cost and time where a cascade has asked its first target before (`attempts`). Otherwise nothing was
+    sent. None: the record of a request."""
     segments: str | None = None
     """JSON of the call's CallSegments (core/segments.py). None: in no experiment with segments. The arms of a shadow
     pair have that of their served call."""
     fell_back: bool | None = None
-    """True: the target that the learned route chose did not answer, and this one did. None: it did, or none chose."""
+    """Whether this target answered because the one that the learned route chose did not. None: that one answered, or no
+    route chose."""
     guards: str | None = None
     """JSON of the decisions of the guards on the call (core/guards.py). None: no guard looked at it."""
 
@@ -291,7 +293,8 @@ RUN = "run_"
 
 
 def run_key(caller: str, run: str) -> str:
-    """A run's id of ours: of one caller, however many others use the same id. Samples and arms are drawn by it."""
+    """The gateway's own id of a run: it belongs to one caller, even if others use the same id. Samples and arms are
+    drawn by it."""
     named = f"run:{caller}\0{run}".encode("utf-8", "surrogatepass")
     return f"{RUN}{sha256(named).hexdigest()[:24]}"
 
@@ -345,7 +348,7 @@ def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
 
 
 def _delta(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
-    """Without its base, the call's request is not known: it reads as one that was cut."""
+    """A delta without its base. The call's request is unknown, and is treated as one that was cut."""
     head["truncated"] = True
     return _exchange(head, {**entry, b"req": b"{}"})
 

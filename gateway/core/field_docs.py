@@ -1,4 +1,5 @@
-"""What a module's source says of the fields of its classes: the docstring below each, or the comment on its line."""
+"""Documentation of the fields of a module's classes, read from its source: the docstring below each, or the comment on
+its line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A guard's decisions on one call: the part of the record that says what each guard found and what was done. Pure.
 
-A guard is a rule or a scorer that may say no to a request or to an answer. Its score is a number that rises with what
-it objects to; at the guard's threshold it has a hit, and its action says what follows.
+A guard is a rule or a scorer that may refuse a request or an answer. Its score is a number that rises with what it
+objects to; at the guard's threshold it has a hit, and its action says what follows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gateway.core.json_values import as_object
 GuardSide = Literal["request", "answer"]
 GuardAction = Literal["observe", "flag", "redact", "block"]
 GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breaker_open"]
-"""Why a guard gave no score: its deadline passed; it raised; its score is not a finite number; its process ended; it
-had no free slot; its breaker is open."""
+"""Reason why a guard gave no score: its deadline passed; it raised; its score is not a finite number; its process
+ended; it had no free slot; its breaker is open."""
 GuardResult = Literal["pass", "near", "hit", "failed"]
 """`near`: below the threshold, and not far below it (`guards.NAME.near`)."""
 RESULTS: tuple[GuardResult, ...] = get_args(GuardResult)
@@ -28,7 +28,7 @@ ENFORCED: frozenset[GuardAction] = frozenset({"flag", "redact", "block"})
 
 @dataclass(frozen=True, slots=True)
 class GuardDecision:
-    """What one guard found in one call, and what was done about it."""
+    """A guard's result for one call, and the action taken."""
 
     guard: str
     """The guard's name in the config."""
@@ -37,13 +37,13 @@ class GuardDecision:
     """The action in force for this call: that of the config, or of the guard's ramp for the call's unit."""
     result: GuardResult
     acted: bool
-    """Something was done: the caller got a flag, a mark in place of a text, or a refusal."""
+    """Whether the guard acted: the caller got a flag, a mark in place of a text, or a refusal."""
     score: float | None = None
     """The guard's score; None: it gave none."""
     failure: GuardFailure | None = None
-    """Why it gave no score; None: it gave one."""
+    """The reason why it gave no score; None if it gave one."""
     found: tuple[str, ...] = ()
-    """Names of the patterns that matched, and never what they matched."""
+    """Names of the patterns that matched, never the matched text."""
     matches: int = 0
     seconds: float = 0.0
     """Time until the decision; of a stream, the sum over its windows."""
@@ -86,7 +86,7 @@ def _read(row: dict[str, Any]) -> GuardDecision | None:
 
 @dataclass(frozen=True, slots=True)
 class GuardRamp:
-    """How far a guard's action has been promoted, as its ramp publishes it."""
+    """Extent to which a guard's action has been promoted, as its ramp publishes it."""
 
     action: GuardAction
     """The action of the units below `share`."""

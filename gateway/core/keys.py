@@ -193,7 +193,7 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """All keys, teams and organizations at one version, by id."""
+    """Snapshot of all keys, teams and organizations at one version, by id."""
 
     version: int = 0
     organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)

@@ -75,7 +75,7 @@ class RouteLeaf:
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """A target with everything that gateway.yaml would say of it."""
+    """A target with all the settings that gateway.yaml would give it."""
 
     upstream: str
     model: str
@@ -91,7 +91,7 @@ class RouteTarget:
 
     @property
     def section(self) -> dict[str, Any]:
-        """As a target of gateway.yaml."""
+        """The target as gateway.yaml names it."""
         return {"upstream": self.upstream, "model": self.model, **self.settings}
 
 
@@ -113,16 +113,16 @@ class LearnedRoute:
     cuts: tuple[float, ...] = ()
     """Expected differences at which the next leaf of a boosted route begins, ascending."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """How it was learned and chosen: experiment, plan, margin, alpha, the curve."""
+    """Provenance of the route: experiment, plan, margin, alpha, the curve."""
     digest: str = ""
     segments: SegmentDesign | None = None
-    """The declared segments by which the calls are told apart, instead of trees: leaf 0 is of those in no segment of
-    `kept`. None: the trees decide."""
+    """The declared segments that distinguish the calls, instead of trees: leaf 0 is of those in no segment of `kept`.
+    None: the trees decide."""
     kept: tuple[str, ...] = ()
     """Names of the segments that stay with the control, each a leaf from 1 on."""
     cascade: bool = False
-    """The moved target is asked first, and the leaf, of request and answer, says whether its answer goes out. Otherwise
-    the control is asked as well. Streams, which cannot be held back, go to the control."""
+    """The moved target is asked first, and the leaf, of request and answer, says whether its answer is served.
+    Otherwise the control is asked as well. Streams, which cannot be held back, go to the control."""
 
     @property
     def target(self) -> Target:
@@ -139,7 +139,7 @@ class LearnedRoute:
         return orjson.dumps({**fields, "digest": digest_of(fields)}, option=orjson.OPT_INDENT_2) + b"\n"
 
     def fields(self) -> dict[str, Any]:
-        """Everything but the digest; JSON-able."""
+        """The content without the digest, JSON-able."""
         return {
             "format": FORMAT,
             "features": CASCADE_FEATURE_SET if self.cascade else FEATURE_SET,

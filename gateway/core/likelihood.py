@@ -22,7 +22,7 @@ REFUSALS: Mapping[str, str] = {
     "too_large": "the engine's response is too large",
     "not_recorded": "the record holds no likelihood",
 }
-"""Why a response gives no likelihood, for readers."""
+"""Reason why a response gives no likelihood, for readers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class LimitScope:
 
     kind: ScopeKind
     id: str
-    """Stable: a rename or a rotated key keeps what was spent. `team-search/chat` for calls of a team to a model."""
+    """Stable: a rename or a rotated key keeps the amounts used. `team-search/chat` for calls of a team to a model."""
     limits: tuple[Limit, ...]
 
     def __str__(self) -> str:

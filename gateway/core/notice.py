@@ -14,10 +14,10 @@ Severity = Literal["info", "warning", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened, and where to look."""
+    """Description of the event, and where to look."""
 
     id: str
-    """Of its cause: the same cause has the same id, however often and by whomever it is found."""
+    """Id of the cause: the same cause has the same id, however often and by whichever process it is found."""
     subject: Subject
     title: str
     """One line."""

@@ -1,4 +1,4 @@
-"""How long a match of a regular expression can be, and which ends of a text may be the beginning of one. Pure.
+"""Maximum length of a match of a regular expression, and the ends of a text that may be the beginning of one. Pure.
 
 A stream is released while it arrives, so the end of what has arrived must be known to be no part of a match. From a
 pattern P follows a pattern for the beginnings of its matches: of a sequence A B, the beginnings of A, and all of A with
@@ -68,7 +68,7 @@ def _begun(items: list[Any], flags: int) -> str:
 
 
 def _begun_item(item: Any, flags: int) -> str:
-    """What of one item may stand at the end of a text before the item is complete; "": it is complete or absent."""
+    """Part of one item that may be the end of a text before the item is complete; "" if it is complete or absent."""
     op, value = item
     if op in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
         _, most, inner = value

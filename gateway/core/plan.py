@@ -1,4 +1,4 @@
-"""The plan of an experiment: its arms, its metrics, and its error rate. Both rooms read it; neither owns it.
+"""The plan of an experiment: its arms, its metrics, and its error rate. Both programs read it; neither owns it.
 
 A plan is frozen when it starts. Everything that decides its result is in its hash; a change makes a new plan, with
 confidence sequences of its own.
@@ -120,7 +120,7 @@ class Plan:
         return sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
     def fields(self) -> dict[str, Any]:
-        """JSON-able. A plan that could have been written before there were methods reads as it did then, so that its
+        """JSON-able. A plan that could have been written before methods existed has the same form as then, so that its
         hash, and with it the evidence of an experiment in progress, stays."""
         fields = {name: value for name, value in asdict(self).items() if value != _WITHOUT.get(name, _NEVER)}
         if self.ramp is not None:
@@ -142,7 +142,7 @@ class Plan:
     def continues(self, stored: Plan) -> bool:
         """Whether a stored plan of an older version is this one, except for what that version did not know.
 
-        It then goes on as it was frozen, until somebody starts the new one.
+        It then continues as it was frozen, until somebody starts the new one.
         """
         first = self._with_first_rules()
         older = replace(first, adjust=False, after_verdict="continue", family="even")
@@ -155,7 +155,7 @@ class Plan:
         return replace(self, rules=1, min_hours=0.0, empty="allowed", headers="all", independent=False, ramp=ramp)
 
     def _continues(self, stored: Plan) -> bool:
-        """The same for a plan from before there were methods."""
+        """Whether a plan from before there were methods has the same settings."""
         before = replace(self, max_pairs=None, auto_horizon=False, aa="proof", method=stored.method)
         stationary = (self.method == "stationary") == (stored.method == "stationary")
         default = self.aa == "alarm" and (self.auto_horizon or self.method in ("anytime", "stationary"))

@@ -43,7 +43,7 @@ class Provider:
 
     @property
     def local(self) -> bool:
-        """Whether it runs on the user's own machines: its key is optional, and its tokens have no price."""
+        """Whether it runs on the user's own machines: its key is then optional, and its tokens have no price."""
         return self.key_env is None and not self.cloud
 
 

@@ -177,7 +177,7 @@ class RampDecision:
     action: RampAction
     reason: str
     also: tuple[str, ...] = ()
-    """Further conditions that a hold waits for, besides its reason."""
+    """Additional conditions that a hold waits for, besides its reason."""
     without: tuple[str, ...] = ()
     """Segments without which the next step could be taken; a person decides that they stay with the control."""
 
@@ -224,7 +224,7 @@ class RampRefused(ValueError):
 
 
 def started(experiment: str, plan: str, change: RampChange, before: RampRecord | None = None) -> RampRecord:
-    """The record of a plan that begins: no unit is served by the candidate. before: of an earlier plan or run."""
+    """Makes the record of a plan that begins: no unit is served by the candidate. before: of an earlier plan or run."""
     version = before.version + 1 if before else 1
     cooling = before.cooling_until if before and before.plan == plan else 0.0
     return RampRecord(
@@ -233,7 +233,8 @@ def started(experiment: str, plan: str, change: RampChange, before: RampRecord |
 
 
 def advanced(record: RampRecord, design: RampDesign, change: RampChange) -> RampRecord:
-    """One step on: the first step, the next one, or promoted after the last. Raises RampRefused."""
+    """Advances the ramp by one step: to the first step, to the next one, or from the last one to promoted. Raises
+    RampRefused."""
     if record.state not in ("shadow", "ramp"):
         raise RampRefused(f"{record.experiment}: it is {described(record.state)}, so there is no next step")
     if record.paused:
@@ -248,7 +249,8 @@ def advanced(record: RampRecord, design: RampDesign, change: RampChange) -> Ramp
 
 
 def promoted(record: RampRecord, design: RampDesign, change: RampChange, decision: RampDecision | None) -> RampRecord:
-    """The step that waits for a person. decision: the controller's newest. Raises RampRefused unless it is `ready`."""
+    """Takes the step that waits for a person. decision: the controller's newest. Raises RampRefused unless it is
+    `ready`."""
     _needs_reason(record, change)
     if decision is None or decision.action not in ("ready", "advance", "promote"):
         why = decision.reason if decision else "there is no evidence yet"
@@ -259,7 +261,7 @@ def promoted(record: RampRecord, design: RampDesign, change: RampChange, decisio
 def excepted(
     record: RampRecord, design: RampDesign, change: RampChange, decision: RampDecision | None, kept: Collection[str]
 ) -> RampRecord:
-    """The step that waits for a person who agrees that some segments stay with the control. kept: their names.
+    """Takes the step that waits for a person who agrees that some segments stay with the control. kept: their names.
 
     decision: the controller's newest. Raises RampRefused unless nothing but these segments is waited for.
     """
@@ -276,7 +278,8 @@ def excepted(
 
 
 def overridden(record: RampRecord, design: RampDesign, change: RampChange, *, full: bool = False) -> RampRecord:
-    """One step on without the evidence, from any state; full: to all traffic. It stays visible in every report.
+    """Advances the ramp by one step without the evidence, from any state; full: to all traffic. It stays visible in
+    every report.
 
     Neither a verdict nor earlier alarms undo it; alarms on answers that come after it do. Raises RampRefused.
     """
@@ -290,7 +293,7 @@ def overridden(record: RampRecord, design: RampDesign, change: RampChange, *, fu
 
 
 def holdout_ended(record: RampRecord, design: RampDesign, change: RampChange) -> RampRecord:
-    """A promoted candidate gets the units that the control had kept. Raises RampRefused."""
+    """Gives a promoted candidate the units that the control had kept. Raises RampRefused."""
     _needs_reason(record, change)
     if not record.holds_out(design):
         why = "it has no holdout" if record.state == "promoted" else f"it is {described(record.state)}"
@@ -299,7 +302,7 @@ def holdout_ended(record: RampRecord, design: RampDesign, change: RampChange) ->
 
 
 def rolled_back(record: RampRecord, change: RampChange, cooldown_s: float) -> RampRecord:
-    """No unit is served by the candidate any more. Raises RampRefused if that is so already."""
+    """Stops serving every unit by the candidate. Raises RampRefused if that has already happened."""
     _needs_reason(record, change)
     if record.state in ("rolled_back", "stopped"):
         raise RampRefused(f"{record.experiment}: it is {described(record.state)} already")
@@ -307,7 +310,7 @@ def rolled_back(record: RampRecord, change: RampChange, cooldown_s: float) -> Ra
 
 
 def paused(record: RampRecord, change: RampChange) -> RampRecord:
-    """The share stays and nothing advances; alarms still roll back. Raises RampRefused."""
+    """Pauses the ramp: the share stays and nothing advances; alarms still roll back. Raises RampRefused."""
     _needs_reason(record, change)
     if record.paused or record.state not in ("shadow", "ramp"):
         state = "paused" if record.paused else described(record.state)
@@ -316,7 +319,7 @@ def paused(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def resumed(record: RampRecord, change: RampChange) -> RampRecord:
-    """A paused ramp goes on; one that was rolled back or stopped begins again with shadows only. Raises RampRefused."""
+    """Resumes a paused ramp; one that was rolled back or stopped begins again with shadows only. Raises RampRefused."""
     _needs_reason(record, change)
     if record.paused:
         return replace(_next(record, change), paused=False)
@@ -329,7 +332,7 @@ def resumed(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def stopped(record: RampRecord, change: RampChange) -> RampRecord:
-    """The ramp ends without a finding against the candidate, which serves no unit any more. Raises RampRefused."""
+    """Ends the ramp without a finding against the candidate, which then serves no unit. Raises RampRefused."""
     if record.state in ("rolled_back", "stopped"):
         raise RampRefused(f"{record.experiment}: it is {described(record.state)} already")
     return _moved(record, change, "stopped", -1)

@@ -1,4 +1,4 @@
-"""Random draws that are reproducible: the same in every process, after every restart, in both rooms. Pure."""
+"""Random draws that are reproducible: the same in every process, after every restart, in both programs. Pure."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ class Reason:
     """One part that is paused or fails. Neither text holds a secret, or content of a call."""
 
     what: str
-    """The part that does not work, for everyone who reaches the page: no address and no name of a file."""
+    """Name of the part, for everyone who reaches the page: no address and no name of a file."""
     why: str = ""
-    """The cause, for those who may read metrics; "": there is no more to say."""
+    """Cause, for those who may read metrics; "": there is no more to say."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why[:MOST_WHY]}" if self.why else self.what

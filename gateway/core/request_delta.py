@@ -1,7 +1,7 @@
-"""A request as what an earlier one, its base, does not have: each call of a run sends all of its history again.
+"""A request as its difference from an earlier one, its base: each call of a run sends all of its history again.
 
-The stream then holds the new bytes, and which bytes of the base stand around them. Whoever reads the stream puts the
-request together with `apply`, which refuses a base that is not the one that was meant. Pure.
+The stream then holds the new bytes, and the positions of the base's bytes around them. A reader of the stream rebuilds
+the request with `apply`, which rejects any base but the intended one. Pure.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LEAST_SHARED = 1_024  # bytes in common with the base that are worth the refere
 
 @dataclass(frozen=True, slots=True)
 class RequestOutline:
-    """What is remembered of a request, to find its chunks in a later one: at most a twentieth of its size."""
+    """Index of a request, to find its chunks in a later one: at most a twentieth of its size."""
 
     exchange_id: str
     size: int
     digests: bytes
-    """Of the chunks, in order."""
+    """Digests of the chunks, in order."""
     ends: array[int]
     """The end of each chunk."""
 
@@ -96,7 +96,7 @@ class BaseReference:
     size: int
     """Bytes of that request."""
     crc: int
-    """Of the whole request."""
+    """Digest of the whole request."""
     parts: tuple[tuple[int, ...], ...]
 
     @classmethod
@@ -111,7 +111,7 @@ class BaseReference:
             raise ValueError(f"not a delta: {type(error).__name__}: {error}") from error
 
     def apply(self, fields: Mapping[bytes, bytes], base: bytes) -> Fields:
-        """The entry with its whole request. Raises ValueError if `base` is not the request that was meant."""
+        """The entry with its whole request. Raises ValueError if `base` is not the intended request."""
         if len(base) != self.size:
             raise ValueError(f"the request of {self.id} has {len(base)} bytes, expected {self.size}")
         request = self._joined(fields[b"req"], base)

@@ -18,7 +18,8 @@ from gateway.core.output_tokens import OUTPUT_LIMITS
 TEXT_BYTES = 192
 """Bytes of the last message that are read, from its beginning."""
 LARGE_BYTES = 8_192
-"""Of a larger body, the turns are not counted, and the last message is looked for in the last TAIL_BYTES alone."""
+"""Size of a body above which the turns are not counted, and the last message is looked for in the last TAIL_BYTES
+alone."""
 TAIL_BYTES = 2_048
 HEAD_BYTES = 96
 MANY = 99
@@ -72,7 +73,7 @@ _LETTERS = bytes(b if b >= 0x80 or chr(b).isalpha() else ord(" ") for b in range
 _ARITHMETIC = TASKS.index("arithmetic") + 1
 _OTHER_SCRIPT = re.compile(rb"[\xce-\xdf\xe0\xe1\xe3-\xed]")  # first bytes of UTF-8: neither Latin, symbols nor emoji
 _FEWEST_CHARACTERS = 3
-"""Characters of another script from which a text counts as written in it: a single π is none."""
+"""Number of characters of another script from which on a text counts as written in it: a single π does not."""
 
 
 def _script_of(byte: int) -> int:
@@ -144,7 +145,7 @@ def request_features(
 
 
 def _computes(text: bytes) -> bool:
-    """Whether a sign of arithmetic stands in the text."""
+    """Whether the text contains a sign of arithmetic."""
     return b" + " in text or b" - " in text or b" * " in text or b" / " in text or b" = " in text
 
 

@@ -1,6 +1,6 @@
 """Patterns of secrets and personal data: a table of regular expressions, each with a check of its match. Pure.
 
-Both rooms read it: redaction, before anything leaves the process, and the scorer that looks for secrets in answers.
+Both programs read it: redaction, before anything leaves the process, and the scorer that looks for secrets in answers.
 Every pattern runs in linear time: each repeat has an upper bound, and no repeat contains another that could match the
 same characters.
 """

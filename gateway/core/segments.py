@@ -1,4 +1,5 @@
-"""Segments of a plan: parts of the traffic, told apart by what is known of a request before it is answered. Pure.
+"""Segments of a plan: parts of the traffic, distinguished by facts about a request that are known before it is
+answered. Pure.
 
 A segment is one value of one property. Gateways compute the values when a call arrives, and records carry them, so that
 what a plan decides about a segment can be routed by the same rule. The values of a plan are frozen with it: one that is
@@ -83,7 +84,7 @@ class SegmentDesign:
 
     @property
     def declared(self) -> Mapping[str, tuple[str, ...]]:
-        """Property → the values that are told apart."""
+        """Property → the values that are distinguished."""
         known = {**dict(self.frozen), **dict(self.values)}
         return {prop: known.get(prop) or KNOWN_VALUES.get(prop, ()) for prop in self.by}
 
@@ -151,7 +152,7 @@ def named_segment(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What is known of a request before it is answered."""
+    """Facts about a request before it is answered."""
 
     caller: str
     api: str
@@ -223,10 +224,10 @@ UNKNOWN = "unknown"
 
 def language_of(tail: bytes) -> str:
     """A guess of the language of a JSON text's end: by function words for seven languages in Latin letters, else the
-    name of the script. "unknown" where nothing speaks for one of them.
+    name of the script. "unknown" where there is no evidence for one of them.
 
-    It only has to be the same for the same request, and cheap: a word or two that it takes for another language puts a
-    request into another segment, which is no error of a verdict.
+    It only has to be the same for the same request, and cheap: a word or two mistaken for another language puts a
+    request into another segment, which does not falsify a verdict.
     """
     text = tail[-TAIL_BYTES:].decode("utf-8", "ignore")
     if "\\" in text:
@@ -260,7 +261,8 @@ class CallSegments:
 
     @property
     def extra(self) -> bool:
-        """Its shadow was drawn only because a segment is shadowed more often: it is in no mean of all calls."""
+        """Whether its shadow was drawn only because a segment is shadowed more often: the call then counts in no mean
+        of all calls."""
         return self.draw >= 1.0
 
     def to_json(self) -> str:

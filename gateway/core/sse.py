@@ -46,7 +46,7 @@ class Splitter:
         return b"".join(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """All events that are complete now, as one block of raw bytes; b"" if none is.
+        """Returns all events that are complete now, as one block of raw bytes; b"" if there is none.
 
         A block ending in a lone CR waits for the next byte: it may be half of a CRLF.
         """

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 TrafficClass = Literal["interactive", "normal", "batch"]
 CLASSES: tuple[TrafficClass, ...] = get_args(TrafficClass)
-"""In the order in which they are served."""
+"""The classes in the order in which they are served."""
 RANKS: Mapping[TrafficClass, int] = MappingProxyType({name: rank for rank, name in enumerate(CLASSES)})
 NORMAL = RANKS["normal"]
 BACKGROUND = len(CLASSES)

@@ -15,10 +15,10 @@ def is_pattern(alias: str) -> bool:
 
 
 def pattern_of(name: str, aliases: Iterable[str]) -> str | None:
-    """The longest pattern that the name matches; None: none.
+    """The longest pattern that the name matches; None if there is none.
 
-    A name with a star matches none: it is a pattern itself, not a model. Nor does a text that names no model in the
-    config either: 300 characters of ASCII without blanks at most.
+    A name with a star matches none: it is a pattern itself, not a model. Nor does a text that could not be a model's
+    name in the config, which has at most 300 characters of ASCII without blanks.
     """
     if _NAME.fullmatch(name) is None:
         return None

@@ -85,7 +85,7 @@ class PromptScores:
     tokenize: Callable[[str], Sequence[str]] = _words
     """Splits a text; joined, the parts are the text."""
     returned: bool = True
-    """False: an engine that does not know the field, and ignores it."""
+    """Whether the engine knows the field; False: it ignores it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,7 @@ def metrics(ask: FakeRequest) -> FakeAnswer:
 
 
 def correct_answer(ask: FakeRequest) -> FakeAnswer:
-    """The correct answer to this request: for an unknown path, or fields of the wrong type, the correct error."""
+    """The correct answer to this request; the correct error for an unknown path, or for fields of the wrong type."""
     api = _APIS.get((ask.method, ask.path)) or next((a for p, a in _PREFIXES if ask.path.startswith(p)), None)
     if api is None:
         return error("openai", 404, f"the fake upstream has no {ask.method} {ask.path}", code="not_found")

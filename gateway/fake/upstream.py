@@ -155,7 +155,7 @@ class FakeUpstream:
         self._say(Script(parts) if parts else self._default)
 
     def tool_call(self, name: str, arguments: str, id: str = "call_1") -> None:
-        """All following chat answers are this tool call. arguments: JSON text, sent unchanged."""
+        """Answers all following chat requests with this tool call. arguments: JSON text, sent unchanged."""
         self._say(Script((), tool=FakeToolCall(name, arguments, id)))
 
     def answers(self, status: int, body: bytes, headers: Headers = (), content_type: str = "application/json") -> None:
@@ -190,7 +190,8 @@ class FakeUpstream:
         self._faults.extend(faults)
 
     def always(self, fault: Fault | None, share: float = 1.0) -> None:
-        """All requests, probes too, get this fault until the next call. share: of the requests, evenly spread."""
+        """Gives all requests, probes included, this fault until the next call. share: of the requests, evenly
+        spread."""
         self._always = fault
         self._share = share
 

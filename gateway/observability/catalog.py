@@ -1,4 +1,4 @@
-"""All metrics of the three programs, as metrics.toml declares them."""
+"""Catalogue of the metrics of the three programs, as metrics.toml declares them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MetricSpec:
     help: str
     room: Room
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of its class in prometheus_client."""
+    """Additional arguments of its class in prometheus_client."""
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def _consumer_specs() -> Iterator[MetricSpec]:
 
 
 def catalogue() -> list[MetricSpec]:
-    """All metrics, the gateway's first, in the order in which they are declared."""
+    """Returns all metrics, the gateway's first, in the order in which they are declared."""
     return [*specs("gateway").values(), *_consumer_specs(), *specs("console").values()]
 
 

@@ -80,7 +80,7 @@ class CounterBatch(Protocol):
 
 
 class FastCounters:
-    """All fast counters and histograms of one process, by metric and labels. Not thread-safe."""
+    """Fast counters and histograms of one process, by metric and labels. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, tuple[str, ...]], FastCounter] = {}

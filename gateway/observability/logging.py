@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record for people. What follows a line break is indented, so that it cannot pass for another record."""
+    """Formats a record for people. Lines after the first are indented, so that they cannot pass for another record."""
 
     def __init__(self) -> None:
         super().__init__(TEXT_FORMAT)
@@ -40,7 +40,7 @@ class TextFormatter(logging.Formatter):
 
 
 class UvicornFilter(logging.Filter):
-    """Keeps the lines of uvicorn that tell an operator something, once each, under the name `uvicorn`.
+    """Keeps the lines of uvicorn that are of use to an operator, once each, under the name `uvicorn`.
 
     "Uvicorn running on" is left out: with several workers the parent says so seconds before one of them listens. The
     gateway's server has a line of its own.

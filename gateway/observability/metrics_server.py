@@ -29,8 +29,8 @@ Health = Callable[[], Mapping[str, Any]]
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
-    """A threaded server with bounds: a connection carries one request and ends at a deadline. Above the most that there
-    may be, a new one takes the place of the oldest: a scrape takes milliseconds, so the oldest is one that waits."""
+    """A threaded server with bounds: a connection carries one request and ends at a deadline. Above the maximum, a new
+    one replaces the oldest: a scrape takes milliseconds, so the oldest is one that waits."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -85,7 +85,8 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
 
 def _with_health(metrics: Any, health: Health | None) -> Any:
-    """An application that answers /health with HTTP 200, whatever it says: a paused program must not be restarted."""
+    """An application that answers /health with HTTP 200, whatever its content: a paused program must not be
+    restarted."""
     if health is None:
         return metrics
 

@@ -113,7 +113,7 @@ class ProxyMetrics:
 
 
 class ConsoleMetrics:
-    """The metrics of the admin API, and of the publication of what it changes."""
+    """The metrics of the admin API, and of the publication of its changes."""
 
     admin_requests: Counter
     failed_logins: Counter

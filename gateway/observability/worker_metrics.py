@@ -67,7 +67,8 @@ class WorkerMetrics:
         self._reading = threading.Lock()
 
     def text(self) -> bytes:
-        """The metrics in Prometheus's text format. Counters and histograms of dead workers stay; their gauges go."""
+        """The metrics in Prometheus's text format. Counters and histograms of dead workers are kept; their gauges are
+        dropped."""
         with self._reading:
             self._refresh()
             return self._render(self._totals())

@@ -1,4 +1,5 @@
-"""One child process: its start, its output in our log, and its end with our own. supervisor.py restarts it."""
+"""One child process: its start, its output in this process's log, and its end with this process. supervisor.py restarts
+it."""
 
 from __future__ import annotations
 
@@ -39,12 +40,13 @@ class Child:
 
 
 class Leash:
-    """Ends our children when this process ends, even by SIGKILL, after which no handler of ours can run.
+    """Ends our children when this process ends, even by SIGKILL, after which no handler can run.
 
-    A shell of about 1 MB leads the process group that every child joins, and reads from a pipe whose other end only we
-    hold. The kernel closes that end when we end, and the shell then ends the whole group, grandchildren included.
-    (PR_SET_PDEATHSIG exists only on Linux, must run between fork and exec, and does not reach grandchildren.) With a
-    process group of their own, children do not receive the terminal's Ctrl-C, so we can stop them in order.
+    A shell of about 1 MB leads the process group that every child joins, and reads from a pipe whose other end only
+    this process holds. The kernel closes that end when this process ends, and the shell then ends the whole group,
+    grandchildren included. (PR_SET_PDEATHSIG exists only on Linux, must run between fork and exec, and does not reach
+    grandchildren.) With a process group of their own, children do not receive the terminal's Ctrl-C, so they can be
+    stopped in order.
     """
 
     _SCRIPT = "trap '' TERM INT HUP; read -r _; kill -TERM 0; sleep 2; kill -KILL 0"

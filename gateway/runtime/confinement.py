@@ -24,10 +24,10 @@ def hide_memory() -> None:
 
 
 def drop_capabilities() -> bool:
-    """Leaves root, in this process and what it starts, with its files only: it neither reads the memory and environment
-    of other processes nor raises its limits any more. Reading every file stays, since packages may be another user's.
+    """Restricts root, in this process and its children, to its files: it can no longer read the memory and environment
+    of other processes, or raise its limits. It may still read every file, since packages may be another user's.
 
-    Returns whether that worked; on Linux it fails only where something else forbids it."""
+    Returns whether that worked; on Linux it fails only where another policy forbids it."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return False
     libc = ctypes.CDLL(None)

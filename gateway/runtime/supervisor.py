@@ -109,8 +109,8 @@ class Supervisor:
 
 
 async def _end_of(program: RunningChild, hung_s: float, ready: bool) -> int:
-    """The exit code of a child. It is killed when it has been ready, and then is not for `hung_s`: a start may take as
-    long as it takes. ready: it is now."""
+    """The exit code of a child. The child is killed if it was ready and then is not for `hung_s`; a start has no time
+    limit. ready: whether it is now."""
     child, answered = program.child, time.monotonic() if ready else math.inf
     while True:
         with contextlib.suppress(TimeoutError):

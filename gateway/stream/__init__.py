@@ -1,4 +1,4 @@
-"""The corridor: the Redis streams that carry records from the gateway (room 1) to the consumers (room 2).
+"""The corridor: the Redis streams that carry records from the gateway to the consumers.
 
 Only this package sends stream commands.
 """

@@ -69,7 +69,7 @@ def connect(url: str, access: StreamConfig) -> Client:
 def address_of(url: str) -> ServerAddress:
     """Parses redis[s][+sentinel|+cluster]://[user:password@]host:port[,host:port…][/db or /service[/db]].
 
-    Raises ValueError, whose message names what is wrong but never the password.
+    Raises ValueError, whose message names the error but never the password.
     """
     name, netloc, rest = _parts(url)
     scheme, _, topology = name.partition("+")
@@ -169,8 +169,8 @@ class _Lifetime:
 class _WhileOpen:
     """A connection that opens no more once its client is closed.
 
-    redis-py closes what is connected at that moment. A command that is in progress then would open its connection
-    again, or finish opening it, and nothing would close that one.
+    redis-py closes the connections that exist at that moment. A command in progress would open its connection again, or
+    finish opening it, and nothing would close it.
     """
 
     def __init__(self, *, lifetime: _Lifetime, **options: Any) -> None:
@@ -191,7 +191,7 @@ class _WhileOpen:
 class _Packed:
     """A connection that packs the commands of many arguments by itself: appends of records.
 
-    redis-py encodes and joins argument by argument, which takes as long as everything else that an append costs us.
+    redis-py encodes and joins argument by argument, which takes as long as the rest of an append.
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -204,7 +204,7 @@ class _Packed:
 
 
 class _AfterFailover:
-    """A connection that closes when its server can no longer be written to, or not yet.
+    """A connection that closes when its server takes no writes any more, or not yet.
 
     After a fail-over behind one name, the old primary keeps its connections and refuses each command. The next command
     opens a new connection and so resolves the name again.

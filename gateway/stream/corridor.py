@@ -255,7 +255,7 @@ class Corridor:
         return None
 
     async def pages(self, count: int = 100) -> AsyncIterator[list[StreamEntry]]:
-        """All entries, shard by shard, oldest first in each, read or not."""
+        """Yields all entries, shard by shard, oldest first in each, read or not."""
         for shard in self.shards:
             async for page in shard.pages(count):
                 yield page
@@ -266,7 +266,7 @@ class Corridor:
         return sum([await shard.delete(own) for shard, own in by_shard.items()])
 
     async def forget_deleted(self, every_s: int = DAY_S) -> bool:
-        """Has every server rewrite its append-only file, which keeps what was deleted until then. At most once in
+        """Makes every server rewrite its append-only file, which holds deleted entries until then. At most once in
         every_s seconds, over all consumers; False: it was done already, or nothing could be asked."""
         if await self.state.recall("rewritten") is not None:
             return False
@@ -275,8 +275,8 @@ class Corridor:
         return True
 
     async def rewrite_append_only_files(self) -> bool | None:
-        """Has every server rewrite its append-only file now. False: one refuses, is at it already, or does not answer.
-        None: no server has one."""
+        """Makes every server rewrite its append-only file now. False: one refuses, is at it already, or does not
+        answer. None: no server has one."""
         try:
             begun = await self._all(lambda shard: shard.rewrite_append_only_file())
         except StreamDown:
@@ -292,7 +292,7 @@ class Corridor:
         return found
 
     async def _all(self, verb: Callable[[Shard], Awaitable[T]], of: Iterable[Shard] | None = None) -> dict[Shard, T]:
-        """Each shard's result. A shard that fails is left out, and is tried again only after a backoff.
+        """Collects each shard's result. A shard that fails is left out, and is tried again only after a backoff.
 
         Raises StreamDown if no shard answers.
         """

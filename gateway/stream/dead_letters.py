@@ -48,7 +48,7 @@ class DeadLetterQueue:
         await shard.ask(pipe.execute())
 
     async def all(self, page: int = _PAGE) -> AsyncIterator[DeadLetter]:
-        """All dead letters, shard by shard, oldest first in each; read a page at a time."""
+        """Yields all dead letters, shard by shard, oldest first in each; read a page at a time."""
         for shard in self._shards:
             start = "-"
             while True:

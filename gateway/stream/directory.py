@@ -45,7 +45,7 @@ class DirectoryChanges:
 
     head: DirectoryHead
     complete: bool
-    """`records` are all that there are; False: only those that changed."""
+    """Whether `records` has all of them; False: only those that changed."""
     records: dict[RecordName, AnyRecord] = field(default_factory=dict)
     malformed: dict[RecordName, str] = field(default_factory=dict)
     """Names of records that could not be read, and why."""
@@ -76,7 +76,7 @@ class DirectoryStream:
         return int(await ask(self._client.hlen(self._keys[1])))
 
     async def publish(self, before: DirectoryHead, version: int, changed: Sequence[tuple[int, AnyRecord]]) -> bool:
-        """Applies changes on top of what the server holds. False: that has changed meanwhile, so nothing was done.
+        """Applies changes on top of the server's records. False: these have changed meanwhile, so nothing was done.
 
         before: the head as read; version: that the changes lead to; changed: records with the version of their change,
         in order, each above `before.version`.
@@ -89,7 +89,7 @@ class DirectoryStream:
     async def publish_all(
         self, before: DirectoryHead | None, epoch: str, version: int, records: Iterable[AnyRecord]
     ) -> bool:
-        """Replaces everything at once. False: what the server holds has changed since `before` was read."""
+        """Replaces everything at once. False: the server's records have changed since `before` was read."""
         mark = secrets.token_hex(8)
         staged = f"{self._name}:staged:{mark}"
         n = 0
@@ -106,7 +106,7 @@ class DirectoryStream:
 
         Everything is read where `known` is None, of another store, or older than the changes that are kept. None: the
         server holds an older version of the same store, because it has lost its last changes, or everything is being
-        replaced; the reader keeps what it has and asks again.
+        replaced; the reader keeps its records and reads again.
         """
         if known is None or known.epoch != head.epoch or known.version < head.floor:
             return await self._read_all(head)

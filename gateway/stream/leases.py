@@ -1,4 +1,5 @@
-"""Leases of limits on the stream server: which part of each limit every gateway worker may spend without asking again.
+"""Leases of limits on the stream server: the part of each limit that every gateway worker may spend without another
+request.
 
 One hash holds one limit of one scope in one window; its name ends in the window, so nothing is ever set to zero:
 
@@ -16,9 +17,9 @@ characters, and its value is one number where total is spent and share is 0.
 
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
-report that was delayed from overwriting a newer one. What a worker gives back it stops using before it says so; what
-it is granted it uses once it has the reply. Therefore `total` and `share` on the server are never below what the
-worker uses, whatever gets lost.
+report that was delayed from overwriting a newer one. A worker stops using an amount before it reports it as returned,
+and uses a grant once it has the reply. Therefore `total` and `share` on the server are never below what the worker
+uses, whatever gets lost.
 
 All keys share one hash tag, so one script call covers all scopes of a call on a cluster, too, and takes effect as a
 whole. One slot suffices: workers exchange a few times a second, however many requests they answer.
@@ -54,7 +55,7 @@ class LeaseReport(NamedTuple):
     want: int
     """The amount that it would like in addition."""
     need: int
-    """The amount that calls wait for: granted if it is left at all."""
+    """The amount that calls wait for: granted if that much is left."""
     amount: int
     starts_ms: int
     ends_ms: int
@@ -66,7 +67,8 @@ class LeaseReport(NamedTuple):
     carried: int = 0
     """The part of `amount` that was used elsewhere: it counts as spent."""
     resumes: bool = False
-    """The worker does not know what it reported before: that stays, and the grant says it. Nothing else is reported."""
+    """Whether the worker does not know its earlier reports: these stay in force, and the grant has them. Nothing else
+    is reported."""
 
 
 class LeaseGrant(NamedTuple):
@@ -78,11 +80,11 @@ class LeaseGrant(NamedTuple):
     share: int
     """The amount that this worker may use in an outage."""
     spent: int
-    """The amount used by all workers, as far as they have reported, and what is carried."""
+    """The amount used by all workers, as far as they have reported, and the carried amount."""
     crossed: int
     """80 or 100, if this report took `spent` over that percentage of the limit; else 0."""
     before: int = 0
-    """What this worker had reported as spent before, if it asked for it (`resumes`)."""
+    """Amount that this worker had reported as spent before, if it asked for it (`resumes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class ExchangeReply:
     workers: int
     """Alive now, this one included."""
     known: bool
-    """False: the server did not know this worker. It must report everything again."""
+    """Whether the server knew this worker. False: it must report everything again."""
     grants: tuple[LeaseGrant, ...]
 
 
@@ -149,8 +151,8 @@ class LeaseServer:
     async def sweep(self) -> int:
         """Releases what dead workers hold, as far as it cannot have been spent; returns how many there were.
 
-        Only a worker that has reached the server without a break for DEAD_S may ask for it: before, the server itself
-        may have been away, and everybody seems dead.
+        Only a worker that has reached the server without a break for DEAD_S may ask for it: earlier, the server itself
+        may have been unreachable, and all workers seem dead.
         """
         dead: Any = await ask(run_script(self._client, "dead_workers", [self._workers], *self._clock_arguments))
         return sum([await self._sweep_one(text(worker)) for worker in dead])

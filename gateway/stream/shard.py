@@ -212,7 +212,7 @@ class Shard:
         return text(pending["min"]) if pending["pending"] and order(text(pending["min"])) < order(read) else read
 
     async def settled_before(self) -> str | None:
-        """The watermark(), but the server's time if nothing is pending: an idle shard must not hold up the others."""
+        """The watermark(), or the server's time if nothing is pending: an idle shard must not hold up the others."""
         now_ms = await self._time_ms()
         mark = await self.watermark()
         if mark is None:
@@ -273,7 +273,7 @@ class Shard:
         return next(iter(reply.values())) if nested else reply
 
     async def rewrite_append_only_file(self) -> bool | None:
-        """Has the node of this stream rewrite its append-only file. False: it is at it already. None: it has none."""
+        """Makes the node of this stream rewrite its append-only file. False: it is at it already. None: it has none."""
         persistence = await self.info("persistence")
         if not int(persistence.get("aof_enabled", 0)):
             return None

@@ -16,7 +16,7 @@ from gateway.stream.scripts import run_script
 from gateway.stream.types import text
 
 SHADOW_COUNTS = "shadows"
-"""The sums of what became of shadow requests, by "<plan hash>:<result>". They are never deleted."""
+"""The sums of the results of shadow requests, by "<plan hash>:<result>". They are never deleted."""
 SPENDING_DAY_S = 86_400
 """Shadows spend by UTC day: the sums "spent:<number of the day>"."""
 
@@ -51,7 +51,7 @@ class SharedState:
         return bool(await ask(self._client.set(f"{self.prefix}:{name}", "1", ex=keep_s, nx=True)))
 
     async def recall_all(self, names: Sequence[str]) -> list[str | None]:
-        """Several texts in one round trip."""
+        """Reads several texts in one round trip."""
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.get(f"{self.prefix}:{name}")
@@ -59,8 +59,8 @@ class SharedState:
         return [None if value is None else text(value) for value in values]
 
     async def refusal(self) -> str | None:
-        """Why the server takes no writes now: it is full, read-only, or cannot save. None: it takes them, or does not
-        let this client try. Nothing is written: an empty range of no key."""
+        """Returns the reason why the server takes no writes now: it is full, read-only, or cannot save. None: it takes
+        them, or does not let this client try. Nothing is written: an empty range of no key."""
         try:
             await ask(self._client.setrange(f"{self.prefix}:writable", 0, b""))
         except StreamDown as error:
@@ -68,7 +68,7 @@ class SharedState:
         return None
 
     async def secret(self) -> bytes:
-        """A random secret that every process on this server shares; made by the first that asks."""
+        """A random secret that every process on this server shares; made by the first process that needs it."""
         key = f"{self.prefix}:secret"
         await ask(self._client.set(key, token_hex(32), nx=True))
         value = await ask(self._client.get(key))

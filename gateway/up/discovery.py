@@ -43,7 +43,7 @@ class DiscoveredUpstream:
     models: tuple[str, ...] = ()
     """The upstream's own names."""
     trouble: str | None = None
-    """Why the upstream did not list its models; None: it did."""
+    """Reason why the upstream did not list its models; None if it did."""
 
     @property
     def where(self) -> str:
@@ -85,7 +85,7 @@ async def look(
 
 
 async def _port(client: httpx2.AsyncClient, port: int, timeout_s: float) -> DiscoveredUpstream | None:
-    """The server on a port; None: nothing that speaks this API, or one of our own gateways."""
+    """The server on a port; None: no server with this API, or a gateway of this kind."""
     origin = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(2 * timeout_s):

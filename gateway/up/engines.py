@@ -138,7 +138,7 @@ def run(
 
 
 def default_threads() -> int:
-    """All cores that this process may use but one, at least one.
+    """Returns all cores that this process may use but one, at least one.
 
     The threads of llama.cpp wait for each other in busy loops after each layer. Where another program needs one of
     their cores, as the gateway does, each wait lasts as long as that program's time slice.
