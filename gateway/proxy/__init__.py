@@ -1,1 +1,1 @@
-"""Room 1: answers clients. Knows nothing of scores."""
+"""The request path, which answers clients. It knows nothing about scores."""

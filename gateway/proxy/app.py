@@ -1,4 +1,4 @@
-"""The application: which path is which endpoint, and the hot path in one coroutine, `App.answer`.
+"""The application: the endpoint of each path, and the hot path in one coroutine, `App.answer`.
 
 The other pages (models, health, metrics, feedback, passthrough) are in endpoints/, behind Starlette's router.
 """
@@ -116,8 +116,8 @@ def _routes_of(config: Config) -> dict[bytes, Endpoint]:
 
 
 def _run_sources(config: Config, endpoint: Endpoint) -> tuple[str, ...]:
-    """Of `runs.from`, those that calls of an endpoint can have. Every response is in a chain, so what follows counts
-    for other APIs only."""
+    """Selects the sources of `runs.from` that calls of an endpoint can have. Every response is in a chain, so the
+    sources after the chain count for other APIs only."""
     sources = config.runs.sources
     if endpoint.api != "responses":
         return tuple(source for source in sources if source != CHAIN)
@@ -133,7 +133,7 @@ def _azure_path(path: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that is built from one config. A reload replaces all of it at once."""
+    """The objects that are built from one config. A reload replaces all of them at once."""
 
     config: Config
     prices: Prices
@@ -217,7 +217,7 @@ class App:
         self.open_websockets: Callable[[], int] = int
         """Returns the number of open WebSockets."""
         self.config_refused = ""
-        """Why the newest gateway.yaml is not in force, but the one before; "": it is."""
+        """Reason why the previous gateway.yaml, and not the newest, is in force; "" if the newest is."""
 
     def change(self, gateway: Gateway) -> Gateway:
         """Puts a gateway in force and returns the previous one."""
@@ -315,7 +315,7 @@ class App:
 
     def canonical(self, path: bytes) -> bytes:
         """The one spelling of a path that `find` does not know: an endpoint's, however it was spelled, or the same with
-        single slashes. A path with dot segments is none of an endpoint's: no client sends them with good intent."""
+        single slashes. A path with dot segments is never an endpoint's: only hostile clients send them."""
         meant = b"/" + b"/".join(segments(path))
         if meant in ROUTES:
             return meant
@@ -382,7 +382,7 @@ class App:
         context: CallContext,
         error: BaseException,
     ) -> None:
-        """Ends the response of a call that was refused, whose client left, or that failed here."""
+        """Ends the response of a call that was refused, that failed in the gateway, or whose client left."""
         if isinstance(error, GatewayError):
             await self._refuse(client, endpoint, call, context, error)
         elif isinstance(error, asyncio.CancelledError):
@@ -399,8 +399,8 @@ class App:
     async def _stop(
         self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext
     ) -> None:
-        """The process stops and the call did not end within `drain_s`, or its key was disabled: ends the response
-        without waiting for the client."""
+        """Ends the response without waiting for the client: the process stops and the call did not end within
+        `drain_s`, or its key was disabled."""
         error = context.notes.ended_by or stopping()
         context.ended = True
         context.outcome = "cut"

@@ -1,4 +1,4 @@
-"""Builds a Gateway from a config: everything that can be decided when the config is read is decided here."""
+"""Builds a Gateway from a config. All decisions that do not depend on a call are made here."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def _configure_recording(config: Config, recorder: Recorder, keys: KeyRing, cap_
 
 
 def _record_as_configured(recorder: Recorder, of: Callable[[Content], Redactor | None], caller: Caller) -> None:
-    """Sees to it that no more of a dynamic key's content is recorded than its record says."""
+    """Ensures that no more of a dynamic key's content is recorded than its record says."""
     redactor = of(caller.content)
     if redactor is None:
         recorder.redactors.pop(caller.name, None)
@@ -327,7 +327,7 @@ def _identity(upstream: Upstream) -> tuple[object, ...]:
 
 
 def _credentials(config: Config, before: Gateway | None) -> dict[object, CloudCredential]:
-    """Credentials of the gateway before that are still in use: a reload asks for no new token."""
+    """Credentials of the previous gateway that are still in use: a reload asks for no new token."""
     wanted = {_identity(upstream) for upstream in config.upstreams.values() if upstream.auth is not None}
     known = () if before is None else before.upstreams.values()
     return {
@@ -371,7 +371,7 @@ def _shares_of(shares: UpstreamShares | None) -> FlowShares:
 
 
 def _use_vendor_limits(upstreams: Iterable[UpstreamState], parts: ProcessParts) -> None:
-    """Makes the attempts at upstreams with `limits` wait for what is left of these."""
+    """Makes the attempts at upstreams with `limits` wait for the remainder of these."""
     for upstream in upstreams:
         limits = upstream.config.limits
         if limits is None or upstream.limiter.allowance is not None:

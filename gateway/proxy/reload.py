@@ -138,7 +138,8 @@ class Reload:
             log.warning("changed settings that need a restart to take effect: %s", ", ".join(later))
 
     def _read(self) -> tuple[Config, KeyRing]:
-        """Runs in a thread. Without the garbage collector: it would stop all threads to look through what is read."""
+        """Reads the config in a thread, with the garbage collector off: it would stop all threads to scan the new
+        objects."""
         collecting = gc.isenabled()
         gc.disable()
         try:

@@ -145,7 +145,8 @@ class WorkerProcess(UvicornWorker):
     """One worker process, seen from its parent and, once pickled, from itself."""
 
     def ping(self, timeout: float = 5) -> bool:
-        """Whether it answers within `timeout` seconds. uvicorn would wait just as long for one that has died."""
+        """Whether it answers within `timeout` seconds. uvicorn would wait the full timeout for a worker that has
+        died."""
         with contextlib.suppress(OSError, EOFError):
             self.parent_conn.send(b"ping")
             if self.parent_conn in wait([self.parent_conn, self.process.sentinel], timeout):
@@ -174,7 +175,8 @@ class _Workers(Multiprocess):
         return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Replaces workers that have died or hang. One that could not start would fail again, and stops the parent."""
+        """Replaces workers that have died or hang. A worker that could not start would fail again, and stops the
+        parent."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set() or worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
                 continue
@@ -190,7 +192,8 @@ class _Workers(Multiprocess):
                 self.processes[index] = self._started()
 
     def handle_hup(self) -> None:
-        """Each worker reloads the config itself; uvicorn would restart them and wait for their streams to end."""
+        """Ignores the signal: each worker reloads the config itself; uvicorn would restart the workers and wait for
+        their streams to end."""
         for worker in self.processes:
             if worker.pid is not None:
                 os.kill(worker.pid, signal.SIGHUP)
@@ -263,12 +266,11 @@ class Process:
         keys_asked_s: float = ASKED_S,
         passed_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """config: None: the file's, or if that is refused, the one of the other workers.
-        flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats.
-        limits_shift_s: windows of limits begin so much earlier than by the stream server's clock.
-        limits_wait_s: the longest that a call waits for the stream server.
-        keys_asked_s: least time between two reads of an issuer's keys that tokens ask for. passed_s: seconds by which
-        the clocks of circuit breakers and heartbeats are ahead."""
+        """config: None: the file's, or if that is refused, the one of the other workers. flush_s: time in which a
+        stopping process tries to append its records. heartbeat_s: between heartbeats. limits_shift_s: seconds by which
+        windows of limits begin earlier than by the stream server's clock. limits_wait_s: the longest that a call waits
+        for the stream server. keys_asked_s: least time between two reads of an issuer's keys that tokens ask for.
+        passed_s: seconds by which the clocks of circuit breakers and heartbeats are ahead."""
         self._passed_s = passed_s
         self._keys_asked_s = keys_asked_s
         self._limits_shift_s = limits_shift_s
@@ -290,7 +292,8 @@ class Process:
         self._pages: Any = None  # the ASGI application of all other paths, likewise
 
     def _load(self, path: Path) -> tuple[Config, str]:
-        """(config, refused). refused: why the file's config is not used, but that of the other workers; "": it is."""
+        """(config, refused). refused: the reason why the config of the other workers is used, and not the file's; "" if
+        the file's is."""
         try:
             return load(path), ""
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""The end of a call, observed exactly once: metrics, the record, the shadow. Called from one `finally`, in app.py."""
+"""The end of a call, processed exactly once: metrics, the record, the shadow. Called from one `finally`, in app.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EndedCall:
     pi: float
     stratum: str
     score_rate: float | None = None
-    """Same as in the record."""
+    """Score rate, as in the record."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class Settler:
     def _settle_assigned(self, ended: EndedCall, assignment: Assignment) -> None:
         """Settles a call of an experiment: later, between calls, if a shadow was drawn, since that takes longer.
 
-        A large body is not held for later: only the recorder's buffer limits what it holds.
+        A large body is settled at once: only the recorder's buffer is bounded in bytes.
         """
         shadow, call, complete = self.shadow, ended.call, False
         shadow.answered(call, assignment, ended.context, ended.now)
@@ -320,7 +320,7 @@ def counts_for_arm(assignment: Assignment, target_state: TargetState, context: C
     """Whether a call of a split counts for its arm.
 
     In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it. A call whose
-    client left counts for the arm that let it wait; by the first rules of plans for none. One that a guard refused
+    client left counts for the arm that it waited for; by the first rules of plans for none. One that a guard refused
     counts for none.
     """
     if context.outcome == "blocked":
@@ -333,7 +333,7 @@ def counts_for_arm(assignment: Assignment, target_state: TargetState, context: C
 
 
 def is_own_result(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
-    """Whether what the client got is the arm's: no other target answered or failed, and the client stayed."""
+    """Whether the client got the arm's own result: no other target answered or failed, and the client stayed."""
     return (
         target_state.target == assignment.target
         and context.outcome not in CLIENT_ENDED

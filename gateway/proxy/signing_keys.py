@@ -1,5 +1,5 @@
 """Reads the public keys of token issuers, off the hot path: at the start, every few minutes, and when a token names a
-key that is not there. What was read last stays in force while an issuer does not answer, for a day."""
+key that is not there. The last keys read stay in force for a day while an issuer does not answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_BYTES = 1_000_000
 _MOST_AGE_S = 86_400.0
 _AGAIN = Backoff(first_s=1.0, most_s=60.0)
 ASKED_S = 10.0
-"""Seconds between two reads that tokens have asked for: they come from anyone."""
+"""Seconds between two reads that tokens trigger: anyone can send a token."""
 FIRST_S = 2.0
 """Seconds that a start waits for the first read."""
 

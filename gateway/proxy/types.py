@@ -1,6 +1,6 @@
 """Types that every layer of the proxy shares: headers, and a client's request and connection as the hot path sees them.
 
-Nothing here does I/O. Sockets and HTTP are in `proxy/http`; what a request asks for is in `proxy/request`.
+Nothing here does I/O. Sockets and HTTP are in `proxy/http`; the content of requests is in `proxy/request`.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ class ClientConnection(Protocol):
     """The connection on which one response goes to the client."""
 
     started: bool
-    """The response's head has been sent, so the call can no longer be answered by another target or with an error."""
+    """Whether the response's head has been sent, so that the call can no longer be answered by another target or with
+    an error."""
 
     @property
     def writable(self) -> bool:
-        """The connection's buffer has room: `write_nowait` may be called."""
+        """Whether the connection's buffer has space, so that `write_nowait` may be called."""
         ...
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
@@ -136,10 +137,10 @@ class DetachedClient:
 
 
 class GuardedExchange(Protocol):
-    """What guards have done with one call, as the end of the call sees it."""
+    """The guards' actions on one call, as the end of the call sees them."""
 
     def restart(self) -> str | None:
-        """The text of a stream that has left, from which another answer continues; None: all that came has left."""
+        """The text of a stream that has been sent, from which another answer continues; None: nothing is held."""
         ...
 
     def answered(self) -> bool:
@@ -160,7 +161,7 @@ class GuardedExchange(Protocol):
 
 
 class PausableDeadline(Protocol):
-    """A deadline that can be suspended while the client, not the upstream, is being waited for."""
+    """A deadline that can be suspended while the gateway waits for the client, not for the upstream."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...

@@ -214,8 +214,8 @@ def _choice(choice: Any) -> dict[str, Any] | None:
 
 
 def _effort(request: dict[str, Any], out: dict[str, Any]) -> None:
-    """Current models take an effort and decide themselves how much they think; an older model needs `thinking` with a
-    budget, which the client can send in addition to the OpenAI members."""
+    """Sets the effort of thinking. Current models take an effort and decide themselves how much they think; an older
+    model needs `thinking` with a budget, which the client can send in addition to the OpenAI members."""
     effort = request.get("reasoning_effort")
     if effort is None:
         return
@@ -279,7 +279,8 @@ def _add_result(turns: list[dict[str, Any]], message: dict[str, Any], path: str)
 
 
 def _assistant(message: dict[str, Any], path: str) -> list[Block]:
-    """Reasoning of earlier turns is left out: Anthropic accepts only thinking that it has signed."""
+    """Translates an assistant's turn. Reasoning of earlier turns is left out: Anthropic accepts only thinking that it
+    has signed."""
     if message.get("audio"):
         raise _unsupported(f"{path}.audio", "Anthropic does not support audio")
     blocks = _blocks(message.get("content"), path, texts_only=True)

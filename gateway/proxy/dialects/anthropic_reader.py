@@ -114,7 +114,7 @@ class ToChatReader(TranslatingReader):
         return self._chunk({}, FINISH.get(reason, "stop"))
 
     def _count(self, usage: Any) -> None:
-        """The last usage repeats what has changed; what it omits remains valid."""
+        """Counts usage. The last usage repeats changed members; omitted ones remain valid."""
         if isinstance(usage, dict):
             self._raw_usage |= {name: value for name, value in usage.items() if value is not None}
             self.usage = usage_in(self._raw_usage)
@@ -209,7 +209,7 @@ def usage_in(raw: Mapping[str, Any]) -> Usage | None:
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
-    """Usage in OpenAI's form. What was not reported is left out; a reported 0 is kept."""
+    """Usage in OpenAI's form. Unreported counts are left out; a reported 0 is kept."""
     out: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

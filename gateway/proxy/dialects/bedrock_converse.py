@@ -88,7 +88,7 @@ class BedrockConverse:
 
 
 def _messages(call: Call, fields: dict[str, Any], model: str) -> dict[str, Any]:
-    """The request in Anthropic's form. Without a limit of the client's none is sent: Converse has the model's own."""
+    """The request in Anthropic's form. Without a client's limit, none is sent: Converse has the model's own."""
     if call.api == "messages":
         return fields
     try:

@@ -64,7 +64,7 @@ class ClientTools:
 
 
 def refused(param: str, why: str) -> BadRequest:
-    """The error for a part of a request that the upstream of this model cannot get."""
+    """The error for a part of a request that cannot be sent to this model's upstream."""
     text = f'"{param}" is not supported by this model, whose upstream has no Responses API of its own: {why}'
     return BadRequest(text, param=param, code="unsupported_parameter")
 
@@ -192,7 +192,7 @@ def _chosen(choice: Any, tools: ClientTools) -> str:
 def arguments_of(item: Mapping[str, Any]) -> str:
     """The arguments of the function call that stands for an item of the conversation: always a JSON object.
 
-    What a model wrote that is none is kept as text, because templates and Anthropic's API take objects only.
+    Arguments of another form are kept as text, because templates and Anthropic's API take objects only.
     """
     kind = item.get("type")
     if kind == "custom_tool_call":

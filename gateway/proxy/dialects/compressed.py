@@ -20,7 +20,7 @@ _REFUSES_ENCODING = 415
 
 
 def compressed(request: UpstreamRequest) -> UpstreamRequest:
-    """The request with its body compressed. Forms, and what is forwarded as it is, stay as they are."""
+    """The request with its body compressed. Forms and forwarded requests are not compressed."""
     body = request.join()
     if not isinstance(body, bytes) or len(body) < _SMALLEST_BYTES:
         return request

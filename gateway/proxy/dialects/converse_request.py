@@ -1,7 +1,7 @@
 """Requests for Amazon Bedrock's Converse API, from messages in Anthropic's form, which is nearly the same.
 
-What Converse cannot express is refused by name. Source: the API reference of Bedrock's runtime, operations Converse and
-ConverseStream; a test holds the requests against the model of that API in botocore.
+A part that Converse cannot express is refused by name. Source: the API reference of Bedrock's runtime, operations
+Converse and ConverseStream; a test holds the requests against the model of that API in botocore.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:
     if not tools:
         return
     if choice.get("disable_parallel_tool_use"):
-        raise refused("parallel_tool_calls", "several calls of tools cannot be ruled out")
+        raise refused("parallel_tool_calls", "parallel tool calls cannot be disabled")
     if choice.get("type") == "none":
         if any("toolUse" in block or "toolResult" in block for turn in out["messages"] for block in turn["content"]):
-            raise refused("tool_choice", "none cannot be said in a conversation with calls of tools")
+            raise refused("tool_choice", "none cannot be expressed in a conversation with calls of tools")
         return
     config: dict[str, Any] = {"tools": [_tool(as_object(tool), f"tools[{at}]") for at, tool in enumerate(tools)]}
     if choice.get("type") == "tool":

@@ -31,7 +31,7 @@ class CustomInput:
 
     @property
     def text(self) -> str:
-        """All that was returned so far."""
+        """The text that was returned so far."""
         return "".join(self._texts)
 
     def feed(self, piece: str) -> str:

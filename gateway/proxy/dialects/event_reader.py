@@ -20,7 +20,8 @@ _MAX_KEPT_BYTES = 16 << 20  # of one stream, kept so that another target can con
 
 
 class EventReader:
-    """Parses every event. Subclasses say in `_part` what an event means and which bytes the client gets for it.
+    """Parses every event. Subclasses implement `_part`: the meaning of an event, and the bytes that the client gets for
+    it.
 
     Returns nothing after the event that ends the stream, nor after an error event: no [DONE] follows an error.
     """
@@ -81,7 +82,7 @@ class EventReader:
         return b"".join(out)
 
     def _tail(self, tail: bytes) -> bytes:
-        """Half an event is dropped: in the client's parser it would absorb the next event."""
+        """Drops an incomplete event: in the client's parser it would absorb the next event."""
         event = parse(tail)
         if event.data != b"[DONE]" and _object(event.data) is None:
             return b""
@@ -177,7 +178,7 @@ class PassingReader(EventReader):
         return self.first_content and not self._each and not self._marked(block)
 
     def _marked(self, block: bytes) -> bool:
-        """Whether these complete events contain something that must be read even after the first content."""
+        """Whether these complete events contain a marker, so that they must be read even after the first content."""
         raise NotImplementedError
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
@@ -258,7 +259,7 @@ class TranslatingReader(EventReader):
 
 
 def form_of(event: bytes, translated: bytes, text: str) -> EventForm | None:
-    """The form of an event with this text; None if it cannot be told where the text is in both."""
+    """The form of an event with this text; None if the position of the text in both is not clear."""
     if event_count(event) != 1 or event_count(translated) != 1 or not event.endswith(b"\n\n") or b"\\" in event:
         return None
     quoted = b'"%b"' % text.encode("utf-8", "surrogatepass")

@@ -1,8 +1,8 @@
 """Requests for Gemini's generateContent, from chats.
 
-What it cannot express is refused by name, never dropped silently. Dropped, because it does not change the meaning of an
-answer: store, metadata, service_tier, user, prediction, verbosity and cache hints. Members of Gemini's own API pass:
-safetySettings, cachedContent. Source: https://ai.google.dev/api/generate-content.
+A part that it cannot express is refused by name, never dropped silently. Dropped, because it does not change the
+meaning of an answer: store, metadata, service_tier, user, prediction, verbosity and cache hints. Members of Gemini's
+own API pass: safetySettings, cachedContent. Source: https://ai.google.dev/api/generate-content.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def to_gemini(request: dict[str, Any]) -> dict[str, Any]:
         if name not in _KNOWN and value not in (None, False, 0, "", [], {}):
             raise refused(name)
     if request.get("modalities") not in (None, [], ["text"]):
-        raise refused("modalities", "it answers in text here")
+        raise refused("modalities", "only text answers are supported")
     system, contents = contents_of(request["messages"])
     out: dict[str, Any] = {"contents": contents}
     if system:
@@ -101,7 +101,7 @@ def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:
     if not tools:
         return
     if request.get("parallel_tool_calls") is False:
-        raise refused("parallel_tool_calls", "several calls of tools cannot be ruled out")
+        raise refused("parallel_tool_calls", "parallel tool calls cannot be disabled")
     out["tools"] = [{"functionDeclarations": [_tool(tool, at) for at, tool in enumerate(as_list(tools))]}]
     choice = request.get("tool_choice")
     if choice is None:

@@ -1,7 +1,8 @@
 """OpenAI's dialect, also spoken by most other providers: bytes pass unchanged except for what is spliced in.
 
 Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it; where the config asks
-for it also `cache_salt` and the `priority` of the caller's class; one above it is taken out. Answers pass unchanged.
+for it also `cache_salt` and the `priority` of the caller's class; a client's higher priority is removed. Answers pass
+unchanged.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def response_error_event(error: GatewayError) -> bytes:
 
 
 def _response(body: bytes) -> PlainReply:
-    """A Response that failed is an answer: another attempt could get the same again. Raises ValueError."""
+    """Accepts a Response that failed as an answer: another attempt could get the same. Raises ValueError."""
     if body.find(b'"failed"') < 0:
         try:
             return PlainReply(body, read_answer(body))
@@ -185,7 +186,8 @@ def _response(body: bytes) -> PlainReply:
 
 
 def _prioritize(call: Call, changes: dict[str, Change]) -> None:
-    """Sets the priority of the caller's class. A client may yield to others of it, and not go before them."""
+    """Sets the priority of the caller's class. A client may ask for a lower priority than others of its class, but not
+    for a higher one."""
     own, sent = PRIORITIES[call.caller.traffic_class], call.fields.get("priority")
     if isinstance(sent, int) and not isinstance(sent, bool) and sent >= own:
         return
@@ -199,8 +201,8 @@ _INCLUDE_USAGE = b'{"include_usage":true}'
 
 
 def _with_usage(call: Call) -> bytes:
-    """`stream_options` with `include_usage`, and with the client's other members. What is neither an object nor null
-    stays: the upstream will refuse it."""
+    """`stream_options` with `include_usage`, and with the client's other members. A value that is neither an object nor
+    null stays: the upstream will refuse it."""
     given = bytes(call.slices()["stream_options"])
     if given == b"null":
         return _INCLUDE_USAGE

@@ -76,8 +76,8 @@ class ChatReader(PassingReader):
         return self._text_so_far
 
     def passes(self, data: bytes) -> int:
-        """Most events of a stream differ from the one before in nothing but their text. Those need no search for
-        markers: outside the text they have none, and the text ends at the first quotation mark."""
+        """Tells whether an event differs from the previous one in its text alone, as most do. Such an event needs no
+        search for markers: outside the text they have none, and the text ends at the first quotation mark."""
         if not self._quiet:
             return 0
         before, after = self._before, self._after
@@ -108,7 +108,7 @@ class ChatReader(PassingReader):
             self._formed.clear()
 
     def _kept_texts(self) -> None:
-        """Puts the texts aside. Events are made of them again only if they are read: they are 200 bytes each."""
+        """Keeps the texts. Events, of 200 bytes each, are rebuilt from them only if they are read."""
         texts, self._texts = self._texts, []
         if self._kept is not None:
             self._formed.append((len(self._kept), (self._before, texts, self._after)))
@@ -172,7 +172,8 @@ class ChatReader(PassingReader):
 
 class TimingsReader(ChatReader):
     """llama.cpp's streams, where the gateway has requested the usage: `timings` are in the usage chunk then, which the
-    client does not get. The last chunk waits for them, so that the client finds them where it would without the usage.
+    client does not get. The last chunk waits for them, so that the client finds them in the same place as without the
+    usage.
     """
 
     __slots__ = ("_last",)
@@ -227,7 +228,7 @@ def _with(choices: frozenset[int], index: int) -> frozenset[int]:
 
 
 def _many(call: Call) -> bool:
-    """Several choices may arrive, so every event must be read to know which of them have ended."""
+    """Reads the events of a stream with several choices: each event must be read to know which of them have ended."""
     prompt = call.fields.get("prompt")
     several = prompt is ... or (isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int))
     return several or call.fields.get("n") not in (None, 1)
@@ -242,7 +243,8 @@ def _has_content(choice: dict[str, Any]) -> bool:
 
 
 def _continuable(choice: dict[str, Any]) -> bool:
-    """Whether all content of a first choice is text that another target could continue: no reasoning, no tool call."""
+    """Whether all content of the first choice is text that another target could continue: no reasoning, no tool
+    call."""
     delta = choice.get("delta")
     return isinstance(delta, dict) and _only_text(choice, delta)
 

@@ -1,4 +1,4 @@
-"""Reads plain answers: are they answers, and how many tokens do they report? Mostly without parsing them. Pure."""
+"""Reads plain answers, mostly without parsing them: whether they are answers, and the tokens that they report. Pure."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
 
 
 def _read_odd(body: bytes, *, lists: bool) -> Usage | None:
-    """Reads what is a list, has a member `error`, or is not strict JSON: some servers write NaN, or half a surrogate
-    pair, and clients accept it. A large body is parsed only if its brackets do not balance or a member is named
-    "error"."""
+    """Reads a body that is a list, has a member `error`, or is not strict JSON: some servers write NaN, or half a
+    surrogate pair, and clients accept it. A large body is parsed only if its brackets do not balance or a member is
+    named "error"."""
     if len(body) > _VALIDATED_BYTES and not _doubtful(body, lists=lists):
         return tail_usage(body)
     try:
@@ -99,7 +99,7 @@ def _read_odd(body: bytes, *, lists: bool) -> Usage | None:
 
 
 def failed_response(body: bytes) -> ErrorSource | None:
-    """Says of a Response that failed whether the request is at fault, or only this answer. None for any other body.
+    """Tells whether the request is at fault for a Response that failed, or only this answer. None for any other body.
 
     It failed if its status is "failed", or if it has an `error`, whatever its status: some servers give none."""
     try:

@@ -92,7 +92,7 @@ def _head(call: Call) -> ResponseHead:
 
 
 def _tools(fields: dict[str, Any]) -> ClientTools:
-    """The tools of the request as the client sent it: those that a target's variant sets are not among them."""
+    """The tools of the request as the client sent it: without those that a target's variant sets."""
     try:
         return client_tools(fields)
     except BadRequest:

@@ -1,4 +1,4 @@
-"""Events of the Responses API, as far as a WebSocket must read them: what ends a response and what it held. Pure."""
+"""Events of the Responses API, as far as a WebSocket must read them: the end of a response, and its content. Pure."""
 
 from __future__ import annotations
 

@@ -105,11 +105,11 @@ _TEXT_EVENTS = {
     "refusal": ("response.refusal", "refusal"),
     "summary_text": ("response.reasoning_summary_text", "text"),
 }
-"""By type of a part: the beginning of its events' names, and the member that holds its text when it is done."""
+"""Beginnings of the events' names, and the member that holds the complete text, by type of a part."""
 
 
 class ResponseBuilder:
-    """Builds a response from the deltas of a chat, and the events of that. Each method returns events."""
+    """Builds a response from the deltas of a chat, and its events. Each method returns events."""
 
     def __init__(self, head: ResponseHead) -> None:
         self._head = head
@@ -126,7 +126,7 @@ class ResponseBuilder:
         return bool(self._items)
 
     def more_text(self, piece: str) -> int:
-        """Adds to the open text. The sequence number of the event that says so, which the caller makes."""
+        """Adds to the open text. Returns the sequence number of its event, which the caller makes."""
         if self._text is None:
             raise ValueError("no text is open")
         self._text.pieces.append(piece)

@@ -1,7 +1,7 @@
 """A request of the Responses API as a request of the chat API. Pure.
 
 A part that a chat cannot express is refused by name. Left out, because it does not change the meaning of an answer:
-`store` (nothing is stored), `include` of what such an answer never has, `metadata`, `service_tier`, `truncation`,
+`store` (nothing is stored), `include` of parts that such an answer never has, `metadata`, `service_tier`, `truncation`,
 `client_metadata`, cache hints, and the reasoning of earlier turns, unless the upstream asks for it.
 """
 
@@ -24,9 +24,10 @@ class ChatForm:
     """The chat API of one upstream, as far as it differs from others."""
 
     limit_name: str = "max_tokens"
-    """Its name for `max_output_tokens`."""
+    """The target's name for `max_output_tokens`."""
     openais: bool = False
-    """It is OpenAI's own: it knows the role developer anywhere in a conversation, cache keys and verbosity."""
+    """Whether the target is OpenAI's own: it knows the role developer anywhere in a conversation, cache keys and
+    verbosity."""
     tool_images: bool = False
     """The result of a tool may hold images and files; otherwise they follow as a message of the user."""
     reasoning_name: str = ""
@@ -83,7 +84,7 @@ def _refuse(request: Mapping[str, Any]) -> None:
     for name, value in request.items():
         if name in _READ or name in _LEFT_OUT or value in (None, False, 0, "", [], {}):
             continue
-        raise refused(name, _REFUSED.get(name, "it is no member of the Responses API that can be translated"))
+        raise refused(name, _REFUSED.get(name, "it is not a member of the Responses API that can be translated"))
     for at, included in enumerate(as_list(request.get("include"))):
         if included == _LOGPROBS:
             raise refused(f"include[{at}]", _REFUSED["top_logprobs"])
@@ -189,8 +190,8 @@ class _Conversation:
             raise refused(f"{path}.role", "expected user, assistant, system or developer")
 
     def _instruct(self, role: str, text: str) -> None:
-        """Later instructions keep their place at OpenAI alone: the templates of many models take only one system
-        message, and only at the beginning."""
+        """Adds instructions. Later ones keep their place at OpenAI alone: the templates of many models take only one
+        system message, and only at the beginning."""
         if self._form.openais and self._turns:
             self._turns.append({"role": role, "content": text})
         else:
@@ -213,7 +214,8 @@ class _Conversation:
         self._by_call[call_id] = turn
 
     def _result(self, item: Part, path: str) -> None:
-        """It goes to the turn that made the call, also where messages came in between: a chat knows no other place."""
+        """Adds a tool's result to the turn that made the call, also where messages came in between: a chat knows no
+        other place."""
         call_id = as_text(item.get("call_id") or item.get("id"))
         turn = self._by_call.get(call_id)
         if turn is None:
@@ -248,7 +250,8 @@ _RESULTS = frozenset({
     "function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output",
 })  # fmt: skip
 _WITHOUT_MESSAGE = frozenset({"additional_tools", "web_search_call"})
-"""Items that a conversation does without: the tools are in `tools`, and what a search found is in the answer."""
+"""Items that are left out of a conversation: the tools are in `tools`, and the results of a search are in the
+answer."""
 _REFUSED_ITEMS: Mapping[str, str] = MappingProxyType({
     "item_reference": "nothing is stored here that it could refer to; send the item itself",
     "compaction": "only its provider can read it; send the conversation itself",

@@ -1,6 +1,6 @@
 """The interface of a provider's API for the relay: a dialect builds requests and reads replies. No I/O.
 
-One dialect object is built per upstream when the config is loaded. It computes everything that is known then: origin,
+One dialect object is built per upstream when the config is loaded. It computes all values that are known then: origin,
 path prefix, credentials, fixed headers. Its methods are pure.
 """
 
@@ -40,11 +40,12 @@ class Reader(Protocol):
     """Reads one streamed reply as it arrives."""
 
     first_content: bool
-    """Some content has arrived: text, reasoning, refusal, tool call, or audio."""
+    """Whether content has arrived: text, reasoning, refusal, tool call, or audio."""
     finished: bool
     """The model has finished: finish_reason, [DONE], message_stop or response.completed was seen."""
     complete: bool
-    """Nothing more will arrive (after [DONE] or its equivalent): the relay does not wait for the connection to end."""
+    """Whether the reply is complete (after [DONE] or its equivalent): the relay does not wait for the connection to
+    end."""
     error: str | None
     """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
     the client yet and error_source is "target", the relay drops those bytes and tries another target."""
@@ -83,8 +84,8 @@ class ClientDialect(Protocol):
     def request(self, call: Call, model: str) -> UpstreamRequest:
         """The request to send upstream.
 
-        Raises BadRequest, with the field as param, for what this provider's API cannot express; NotImplementedHere for
-        an endpoint that it does not have.
+        Raises BadRequest, with the field as param, for a part that this provider's API cannot express;
+        NotImplementedHere for an endpoint that it does not have.
         """
         ...
 
@@ -123,4 +124,4 @@ class UpstreamDialect(Dialect, Protocol):
     """The dialects of one upstream, for the clients of several APIs: its methods choose by the API of the call."""
 
     by_api: Mapping[str, ClientDialect]
-    """Those that they choose from."""
+    """The dialects that they choose from."""

@@ -1,7 +1,7 @@
 """Reads changes of keys, teams and organizations from the stream server, four times a second, off the hot path.
 
-Every worker does so. What has been read stays in force while the server is unreachable, empty or behind; a process that
-starts without the server uses the snapshot in its data directory, and says how old that is.
+Every worker does so. Keys that have been read stay in force while the server is unreachable, empty or behind; a process
+that starts without the server uses the snapshot in its data directory, and logs its age.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DirectoryPoller:
     pace: Callable[[], float] = time.monotonic
     """Monotonic seconds, of writes to the snapshot."""
     unsavable: str = field(default="", init=False)
-    """Why the snapshot of the keys cannot be written; "": it can."""
+    """Reason why the snapshot of the keys cannot be written; "" if it can."""
     _trouble: str = field(default="", init=False)
     _saved: DirectoryHead | None = field(default=None, init=False)
     _saved_at: float = field(default=float("-inf"), init=False)
@@ -48,12 +48,12 @@ class DirectoryPoller:
 
     @property
     def trouble(self) -> str:
-        """Why the last known keys stay in force; "": they are read, or there are none."""
+        """Reason why the last known keys stay in force; "": they are read, or there are none."""
         return self._trouble if self.directory.head is not None else ""
 
     async def start(self) -> None:
-        """The first read; without the server's answer, the snapshot is loaded. Without the garbage collector, which
-        would look through ten thousand records again and again; a start makes no garbage."""
+        """Does the first read; without the server's answer, loads the snapshot. The garbage collector is off meanwhile:
+        it would scan ten thousand records repeatedly, and a start makes no garbage."""
         collecting = gc.isenabled()
         gc.disable()
         try:

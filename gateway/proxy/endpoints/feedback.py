@@ -166,7 +166,7 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
 
 
 def _subject(exchange: str | None, run: str | None) -> str:
-    """What the feedback is on. Raises BadRequest."""
+    """Reads the subject of the feedback. Raises BadRequest."""
     if exchange is not None and run is not None:
         raise BadRequest("feedback is on one answer (`id`) or on one run (`run`), not on both", param="run")
     if run is not None:

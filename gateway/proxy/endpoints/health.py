@@ -1,7 +1,7 @@
 """GET /health and GET /ready, and the reasons why parts of a gateway process do not work as they should.
 
-The reasons, which the heartbeat reports too, are read from what the process itself knows, so that an answer costs
-nothing. Upstreams are not among the parts: /ready and the heartbeat report them.
+The reasons, which the heartbeat reports too, are read from the state of the process itself, without I/O. Upstreams are
+not among the parts: /ready and the heartbeat report them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class GatewayReasons:
         refused = "" if but_config else self._app.config_refused
         degraded = self._app.gateway.limiter.degraded
         found = (
-            ("the newest gateway.yaml was refused, and the one before is in force", refused),
+            ("the newest gateway.yaml was refused, and the previous one is in force", refused),
             ("calls are not recorded now; records wait in memory", self._recorder.trouble),
             ("limits hold for each worker by itself", self._exchange.trouble if degraded else ""),
             *self._guards(),
@@ -73,8 +73,8 @@ class HealthPages:
     """Returns what does not work now."""
 
     async def health(self, request: Request) -> dict[str, Any]:
-        """Says that this process runs, and which of its parts fail. HTTP 200 in any case, and nothing of upstreams: a
-        load balancer must not restart the gateway for them. Causes need access to metrics."""
+        """Says that this process runs, and which of its parts fail. Always HTTP 200, and without the upstreams: a load
+        balancer must not restart the gateway because of them. Causes need access to metrics."""
         reasons = self.reasons()
         causes = bool(reasons) and self.access.allows(request)
         return {"status": "ok", "version": __version__, "reasons": on_page(reasons, causes=causes)}

@@ -1,4 +1,5 @@
-"""GET /v1/models and GET /v1/key: what the caller's own key may use, what it has used, and what is left."""
+"""GET /v1/models and GET /v1/key: the models that the caller's own key may use, the amounts that it has used, and the
+remainders."""
 
 from __future__ import annotations
 

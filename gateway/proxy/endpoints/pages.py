@@ -53,7 +53,7 @@ class OtherPages:
     """Returns what does not work now, for /health."""
 
     def app(self) -> ASGIApp:
-        """Everything on the main port, behind Starlette's router."""
+        """Builds the application of the main port, behind Starlette's router."""
         models = ModelPages(self.gateway)
         routes = [
             Route("/v1/models", self._said(models.models), methods=["GET"]),

@@ -80,8 +80,8 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
 
 
 def _check_paths(caller: Caller, method: str, raw: bytes) -> None:
-    """Raises NotAllowed for a path that the key does not name. Both spellings must fit: the one that came, and what a
-    server may read it as."""
+    """Raises NotAllowed for a path that the key does not name. Both spellings must fit: the one received, and the one
+    that a server may read it as."""
     if caller.paths is None:
         return
     spellings = (raw.decode("latin-1"), resolved(raw).decode("latin-1"))
@@ -150,10 +150,9 @@ async def forward(
 ) -> None:
     """Forwards a request and its response, both as they arrive, within the upstream's `concurrency`.
 
-    caller: in whose turn it is served if it has to wait. silence_s: how long
-    the upstream may send nothing once it has the request. replacer: changes texts of the response.
-    made: reads along a successful one.
-    Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
+    caller: the one in whose turn it is served if it has to wait. silence_s: longest time without a byte from the
+    upstream once it has the request. replacer: changes texts of the response. made: reads a successful one as it
+    passes. Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
     """
     try:
         flow = Flow(caller.name, caller.team or "", RANKS[caller.traffic_class])
@@ -252,9 +251,9 @@ _LONGEST_ANSWER = 1 << 18  # bytes; the object that a provider has made is much 
 
 
 def makes_state(method: str, path: bytes) -> bool:
-    """Whether the answer describes something new: what was added to a collection, or the file of a complete upload.
+    """Whether the answer describes a new object: a member of a collection, or the file of a complete upload.
 
-    Not what is added below something: a file in a vector store has the id of a file that may be another's.
+    A member of another object does not count: a file in a vector store has the id of a file that may be another key's.
     """
     parts = segments(path)
     return method == "POST" and (len(parts) == 2 or (len(parts) == 4 and (parts[1], parts[3]) == _COMPLETE))
@@ -264,7 +263,7 @@ _COMPLETE = (b"uploads", b"complete")
 
 
 class MadeState:
-    """Reads along an answer, and notes what it says was made."""
+    """Reads an answer as it passes, and notes the object that was made."""
 
     def __init__(self, owners: StateOwners, caller: Caller) -> None:
         self._owners = owners
@@ -273,7 +272,8 @@ class MadeState:
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Returns the data. Notes at once what a complete answer says: its client has it as soon as this is sent."""
+        """Returns the data. Notes the object of a complete answer at once: its client has the answer as soon as this is
+        sent."""
         self._size += len(data)
         if self._size > _LONGEST_ANSWER:
             self._pieces.clear()

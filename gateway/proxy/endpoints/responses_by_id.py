@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")
 async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """GET, DELETE and POST …/cancel of one response.
 
-    The id says which upstream of the caller's models made the response for this caller, and only that one is asked.
+    The id names the upstream of the caller's models that made the response for this caller; only that one is asked.
     Raises NotFound for every other id.
     """
     if scope["path"].encode() in ROUTES:  # /v1/responses/compact, which has the form of an id

@@ -125,7 +125,8 @@ class CandidateHealth:
         return self._clock() < episode.hold_until
 
     def _follow_upstream(self, state: TargetState) -> None:
-        """A failed health check says what an open breaker does, and a passed one ends it unless the breaker is open."""
+        """Follows health checks: a failed one counts like an open breaker, and a passed one ends that unless the
+        breaker is open."""
         episode = self._episodes.get(state.target)
         if state.upstream.down:
             self.opened(state.target)

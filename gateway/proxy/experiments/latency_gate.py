@@ -1,6 +1,6 @@
 """Whether an experiment's shadows slow down the answers that clients wait for. Pure: times are passed in.
 
-Comparing calls that ran together with shadows to calls that did not would say nothing: shadows run when there is much
+Comparing calls that ran together with shadows to calls that did not would be misleading: shadows run when there is much
 traffic, and then everything is slower. So shadows are stopped for a moment now and then, and the answers of that time
 are compared with those just before:
 

@@ -52,7 +52,7 @@ class PlanPoller:
     """Receives the secret that keys draws."""
     clock: Callable[[], float] = time.time
     trouble: str = field(default="", init=False)
-    """Why experiments continue with the last known plans; "": plans are read."""
+    """Reason why experiments continue with the last known plans; "": plans are read."""
     _published: ExperimentAssignments | None = field(default=None, init=False)
     """The config whose plans have been offered."""
     _waiting: frozenset[str] = field(default=frozenset(), init=False)
@@ -74,8 +74,8 @@ class PlanPoller:
         self._put_in_force()
 
     async def _take_back(self, present: ExperimentAssignments) -> None:
-        """Applies the leaves of learned routes that a consumer has taken back. Without a word of it, what is known
-        stays."""
+        """Applies the leaves of learned routes that a consumer has taken back. Without an entry, the known ones
+        stay."""
         try:
             text = await self.shared.recall(RETURNED)
             returned = None if text is None else returned_from_json(text)
@@ -134,7 +134,8 @@ class PlanPoller:
         return done
 
     async def _paced(self, known: PlanState, plan: Plan) -> bool:
-        """Applies what changes no result of a plan that runs. False: another process changed it in between."""
+        """Applies changes to a running plan that do not affect its results. False: another process changed it in
+        between."""
         if not known.running or known.plan.after_verdict == plan.after_verdict:
             return True
         paced = replace(known.plan, after_verdict=plan.after_verdict)

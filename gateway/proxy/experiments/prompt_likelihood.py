@@ -18,8 +18,8 @@ import orjson
 from gateway.core.likelihood import BEST_DIGITS, AnswerLikelihood, AnswerToken, tokens_to_json
 
 LEAST = -100.0
-"""Log-probabilities below this count as this one: an engine that rules a token out says −9999, which is not a
-measurement and would decide every mean."""
+"""Lower bound of log-probabilities: an engine that excludes a token reports −9999, which is not a measurement and would
+dominate every mean."""
 _PARTIAL = "\ufffd"  # what a token decodes to that holds only some bytes of a character
 
 
@@ -44,7 +44,7 @@ class _Refused(Exception):
 
 def prompt_likelihood(response: bytes, status: int, answer: str, served: str, key: bytes) -> PromptLikelihood:
     """Reads the likelihood of an answer; never raises. answer: the served text. served: id of its exchange. key: a
-    secret of this process, so that nobody can find out an answer from its digests by trying."""
+    secret of this process, so that an answer cannot be guessed from its digests."""
     try:
         raw = _object(response, status)
         found = answer_tokens(_prompt(raw), answer)

@@ -1,4 +1,4 @@
-"""The shares that this process applies to ramps: as last read, and only ever lowered while the records are in doubt."""
+"""The shares that this process applies to ramps: as last read, and never raised while the records are in doubt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RampShares:
         self.stale = frozenset(name for name, plan in plans.items() if not self._applied(plan, records.get(name)))
 
     def unreadable(self, states: Mapping[str, PlanState]) -> None:
-        """The server does not answer: the last shares stay. states: the plans as last read."""
+        """Keeps the last shares, because the server does not answer. states: the plans as last read."""
         self.stale = frozenset(_ramped(states))
 
     def _applied(self, plan: Plan, record: RampRecord | None) -> bool:
@@ -51,8 +51,8 @@ class RampShares:
 
 
 def _supersedes(record: RampRecord, known: RampRecord, plan: Plan) -> bool:
-    """A higher version does. A server that has lost its last changes counts again from an older one: what was decided
-    there later can only take units away."""
+    """Whether a record replaces the known one: a higher version does. A server that has lost its last changes counts
+    again from an older version: later decisions there can only take units away."""
     if record.version > known.version:
         return True
     return record.at > known.at and _share(record, plan) < _share(known, plan)

@@ -1,9 +1,9 @@
 """Sends a call's shadow requests once the served answer has ended, and records their answers.
 
 All of it runs in an IdleQueue, in pieces, between the calls that clients wait for: deciding and recording the served
-answer, starting each arm, recording its answer. A shadow never waits for capacity: what does not fit at the decision is
-not sent, and is counted. Either all arms of a call are sent or none. Each arm that is sent leaves one exchange, also if
-it fails.
+answer, starting each arm, recording its answer. A shadow never waits for capacity: a request that does not fit at the
+decision is not sent, and is counted. Either all arms of a call are sent or none. Each arm that is sent leaves one
+exchange, also if it fails.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ShadowOffer:
     arms: tuple[str, ...]
     """The arms to send, in that order; (): none."""
     reason: str | None = None
-    """Why none is sent."""
+    """Reason why none is sent."""
     answer: str | None = None
     """The served answer, whose likelihood the arms are asked for; None: they are asked for answers."""
 
@@ -97,10 +97,10 @@ class AskedArm:
     """The served call as the arm was asked it."""
     context: CallContext
     choice: RouteChoice | None = None
-    """What the arm's learned route has decided; None: the arm is one target."""
+    """Decision of the arm's learned route; None: the arm is one target."""
 
     def decided(self) -> RouteChoice | None:
-        """What the arm's route decides: a cascade by the answer."""
+        """Returns the decision of the arm's route; that of a cascade depends on the answer."""
         choice, context = self.choice, self.context
         if choice is None or choice.cascade is None or context.outcome != "ok" or context.response.truncated:
             return choice
@@ -131,7 +131,7 @@ class ShadowSender:
         return self._running + len(self.idle_queue)
 
     def give_up(self) -> None:
-        """The process stops: no shadow starts any more. Those in flight are about to be cut by the gateway, which says
+        """Starts no more shadows, because the process stops. The gateway is about to cut those in flight, which says
         nothing about the candidate, so they are not recorded."""
         self._given_up = True
         self.idle_queue.empty()
@@ -418,8 +418,8 @@ def _conversation(call: Call, assignment: Assignment) -> str | None:
 
 
 def _targets(running: RunningExperiment, arm: str) -> tuple[Target, ...]:
-    """The targets that an arm may be asked at. Both of a learned route, whichever it chooses for this call: if the one
-    alone were looked at, pairs that need the other would be missing while it is down or busy."""
+    """The targets that may get an arm's request: both of a learned route, whichever it chooses for this call. If only
+    the chosen one were checked, pairs that need the other would be missing while it is down or busy."""
     route = running.routes.get(arm)
     return (running.plan.target(arm),) if route is None else (route.control, route.moved)
 

@@ -1,14 +1,14 @@
 """The requests that shadows send: the client's, repeated, or one for the likelihood of the served answer. Pure.
 
 A repeated request is made so that its answer is independent of the first one. `request_digest` compares the requests of
-a pair's arms as they were sent upstream. What must differ between the arms is left out of it: the model, the seed (a
-shadow has none), the priority (a shadow has the lowest), the stream options (which say whether the upstream reports
-usage), and `store` (a shadow's response is not stored). Left out as well is what the variants of the arms change.
-Credentials are in headers, not here.
+a pair's arms as they were sent upstream. Members that must differ between the arms are left out of it: the model, the
+seed (a shadow has none), the priority (a shadow has the lowest), the stream options (which say whether the upstream
+reports usage), and `store` (a shadow's response is not stored). The members that the variants of the arms change are
+left out as well. Credentials are in headers, not here.
 
 A request for a likelihood is the client's prompt with the answer as its last message: one prefill and one token. vLLM
 scores the tokens of a prompt with `prompt_logprobs`; `continue_final_message` leaves the answer open, as it was when
-the engine wrote it. Nothing that only steers how an answer is drawn is sent.
+the engine wrote it. Parameters that only control the sampling of an answer are not sent.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
 
     Without its seed, with which the two answers would not be independent, and without its idempotency key, for which a
     provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority. A response is
-    not to be stored, which the Responses API does unless it is told otherwise.
+    not to be stored, which is the default of the Responses API.
     """
     replaced = [name for name in _REPLACED if name in call.fields]
     changes: dict[str, Change] = {"seed": None}
@@ -200,9 +200,9 @@ def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: Varied
     """16 hex digits after the API's format: "openai:…", "responses:…" or "anthropic:…". Requests in different formats
     cannot be compared.
 
-    key: a secret of this process, so that nobody can find out a prompt from its digest by trying.
-    varied: what the variants of the pair's arms change; it is left out as well.
-    None: the body is too large to be read between calls, or is not a JSON object.
+    key: a secret of this process, so that a prompt cannot be guessed from its digest. varied: members that the variants
+    of the pair's arms change; they are left out as well. None: the body is too large to be read between calls, or is
+    not a JSON object.
     """
     if len(body) > LARGE:
         return None

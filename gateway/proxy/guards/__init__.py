@@ -1,1 +1,2 @@
-"""Guards on requests and answers: what they look at, when they decide, and what a refused caller gets."""
+"""Guards on requests and answers: the texts that they read, the time of their decision, and the reply to a refused
+caller."""

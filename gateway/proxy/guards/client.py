@@ -1,8 +1,8 @@
-"""The client of a guarded call: what the relay sends waits here until the guards let it leave.
+"""The client of a guarded call: the relay's output waits here until the guards release it.
 
-It stands between the relay and the client's connection, and is a ClientConnection itself, so that the relay knows
-nothing of guards. A plain answer waits until it is judged. Of a stream, text waits until `hold_chars` of it have
-arrived or `hold_ms` have passed, and then leaves as far as no match may be open in it.
+It is between the relay and the client's connection, and is a ClientConnection itself, so that the relay knows nothing
+of guards. A plain answer waits until it is judged. Of a stream, text waits until `hold_chars` of it have arrived or
+`hold_ms` have passed, and then leaves as far as no match may be open in it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class GuardedClient:
     __slots__ = ("_client", "_guarded", "_head", "_judging", "_passes", "_response", "_tasks", "started")
 
     def __init__(self, guarded: GuardedCall, response: HeldBytes, tasks: Tasks) -> None:
-        """response: gets what is recorded; it is a GuardedBytes if the answer is held."""
+        """response: gets the recorded bytes; it is a GuardedBytes if the answer is held."""
         self.started = False
         self._client: ClientConnection = guarded.client
         self._guarded = guarded
@@ -134,7 +134,7 @@ class GuardedClient:
         await self._client.end(data)
 
     async def end_nowait(self, data: bytes) -> None:
-        """Ends a broken response: what was not judged does not leave."""
+        """Ends a broken response: unjudged text is not sent."""
         if self._guarded.blocked is not None:
             return
         if self._judging is not None:
@@ -154,10 +154,10 @@ class _HeldEvent:
     raw: bytes
     event: Event
     part: dict[str, Any] | None
-    """Its data; None: it is not a JSON object."""
+    """Parsed data of the event; None: it is not a JSON object."""
     pieces: list[tuple[TextWindow | WholeText, Slot, int, int]] = field(default_factory=list)
     repeats: bool = False
-    """It holds whole texts, which have not been searched."""
+    """Whether it holds whole texts, which have not been searched."""
     changed: bool = False
 
     @property
@@ -207,7 +207,7 @@ class GuardedStream:
             raise CallEnded
 
     async def end(self, data: bytes) -> None:
-        """Judges and sends all that is left. The response ends with it, or with a refusal."""
+        """Judges and sends the rest. The response ends with it, or with a refusal."""
         async with self._turn:
             self._take(data)
             await self._release(final=True)
@@ -219,7 +219,8 @@ class GuardedStream:
                 self._guarded.observe(self._verdicts, stream=True, answer=b"".join(self._all))
 
     def cut(self) -> bytes:
-        """What may still leave of a stream that broke off: what rules let pass, if no scorer has to judge it."""
+        """Returns the rest of a stream that broke off: the bytes that rules let pass, if no scorer has to judge
+        them."""
         self._stop_timer()
         out = b""
         if not self._done and not self._asked:
@@ -234,7 +235,7 @@ class GuardedStream:
         return out
 
     def restart(self) -> str:
-        """Forgets what has not left, since another answer continues what has; returns the text that has left."""
+        """Forgets the held text, since another answer continues the text that was sent; returns the latter."""
         self._queue.clear()
         for window in self._windows.values():
             window.drop_held()
@@ -355,7 +356,7 @@ class GuardedStream:
         return [held for held in self._queue if held.repeats]
 
     def _search_repeats(self, repeats: Sequence[_HeldEvent]) -> None:
-        """Searches events that hold whole texts. What came in pieces before has been counted."""
+        """Searches events that hold whole texts. Texts that came in pieces before have been counted."""
         for held in repeats:
             again = [RuleHits(hits.rule, hits.redacts) for hits in self._hits]
             held.changed = search(event_slots(held.part or {}), again)
@@ -366,7 +367,7 @@ class GuardedStream:
                     hits.found.update(found.found)
 
     def _fail(self, error: Exception) -> None:
-        """A rule has raised: what it had to judge leaves, unless `if_late` refuses it."""
+        """Handles a rule that has raised: the text that it had to judge is sent, unless `if_late` refuses it."""
         fail_all(self._ruled, error)
         for window in self._windows.values():
             window.released = window.end

@@ -1,7 +1,7 @@
-"""One guard of the config as it runs: its rule or its scorer, its breaker and slots, and what it counts.
+"""One guard of the config as it runs: its rule or its scorer, its breaker and slots, and its counts.
 
-`Verdict` is its judgement of one call. Whatever a guard does wrong becomes a failure of its verdict, and never of the
-call: `if_late` decides then.
+`Verdict` is its judgement of one call. An error of a guard becomes a failure of its verdict, and never of the call:
+`if_late` decides then.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Guard:
         self.rule = span_rule(config)
         self.deadline_s = config.deadline_ms / 1000
         self.trouble = ""
-        """Why its last decisions have all failed; "": they have not."""
+        """Reason why its last decisions have all failed; "" if they have not."""
         self.breaker = CircuitBreaker(clock)
         self._scorers = scorers
         self._ramps = ramps
@@ -177,13 +177,13 @@ class Verdict:
     guard: Guard
     action: GuardAction
     hits: RuleHits | None
-    """What its rule has found; None: it has no rule that finds places."""
+    """Hits of its rule; None: it has no rule that finds places."""
     score: float | None = None
     failure: GuardFailure | None = None
     seconds: float = 0.0
     acted: bool = False
     decided: bool = field(default=False)
-    """It has been counted."""
+    """Whether it has been counted."""
 
     @property
     def enforced(self) -> bool:
@@ -258,7 +258,7 @@ class GuardSet:
         self.holds_answer = any(guard.config.action in ENFORCED for guard in self.answer)
         """Whether an answer waits for a judgement, if no ramp is in force."""
         self.quick = len(self.answer) == len(self.every) and all(guard.rule is not None for guard in guards)
-        """All are rules on answers that the gateway's own process evaluates."""
+        """Whether all are rules on answers that the gateway's own process evaluates."""
 
 
 def new_verdict(guard: Guard, call: Call) -> Verdict:

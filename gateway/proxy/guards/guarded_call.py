@@ -1,4 +1,4 @@
-"""The guards of one call: what they have found so far, what was done, and what its record says.
+"""The guards of one call: their findings so far, the actions taken, and the entry in the record.
 
 In-process rules are decided at once, on a thread where the text is large. Scorers are asked; those that only observe
 are never waited for by the client, but by the record.
@@ -39,7 +39,7 @@ _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", 
 
 
 class GuardedCall:
-    """Made for a call that at least one guard judges."""
+    """State of a call that at least one guard judges."""
 
     def __init__(
         self, call: Call, client: ClientConnection, context: CallContext, guards: GuardSet, tasks: Tasks
@@ -49,7 +49,7 @@ class GuardedCall:
         self.client = client
         self.context = context
         self.quick = guards.quick and not call.stream and not guards.ramps
-        """A look at the plain answer may be enough: verdicts are made where it is not."""
+        """Whether a search of the plain answer may be enough: verdicts are made where it is not."""
         self.of_request: list[Verdict] = []
         self.of_answer: list[Verdict] = []
         self.blocked: Verdict | None = None
@@ -109,7 +109,7 @@ class GuardedCall:
     async def _beside_request(
         self, verdicts: Sequence[Verdict], slots: Sequence[Slot], subject: Mapping[str, Any]
     ) -> None:
-        """Judges a request that is under way; a refusal ends the call at once."""
+        """Judges a request that has already been sent; a refusal ends the call at once."""
         await self._judge(verdicts, slots, lambda: subject)
         refused = refusing(verdicts)
         if refused is not None and not self.context.ended and not self.context.client_gone:
@@ -180,7 +180,8 @@ class GuardedCall:
         return lenient_json.dumps(part)
 
     def answered(self) -> bool:
-        """The call has ended: judges an answer that no guard has held. Returns whether a judgement is awaited."""
+        """Judges the answer of a call that has ended, if no guard has held it. Returns whether a judgement is
+        awaited."""
         context = self.context
         if self._clean_s is not None:
             return False
@@ -216,14 +217,14 @@ class GuardedCall:
         await self._judge(rest, slots, lambda: self.subject_of(completion))
 
     def subject_of(self, answer: Completion) -> dict[str, Any]:
-        """What a scorer of answers gets."""
+        """Builds the input of a scorer of answers."""
         return self._subject("", answer)
 
     def _subject_of_body(self, body: bytes) -> dict[str, Any]:
         return self.subject_of(assemble(self.call.api, False, readable(body, stream=False)))
 
     def _subject(self, text: str, answer: Completion | None) -> dict[str, Any]:
-        """What a scorer gets. Of a guard on requests, the request's text is in the place of the answer."""
+        """Builds a scorer's input. For a guard on requests, the request's text is in the place of the answer."""
         call = self.call
         named = {"id": call.id, "api": call.api, "alias": call.alias, "stream": call.stream, "received": call.received}
         given: dict[str, Any] = {"text": text} if answer is None else asdict(answer)
@@ -280,7 +281,8 @@ class GuardedCall:
     # What the caller gets
 
     async def refuse_answer(self, verdict: Verdict | None, head: HeldHead | None, answer: bytes) -> None:
-        """Sends a refusal in place of an answer that has not begun to leave. answer: the plain one; b"": a stream."""
+        """Sends a refusal in place of an answer of which nothing has been sent. answer: the plain one; b"": a
+        stream."""
         await self._refuse(verdict, head, answer)
 
     async def _refuse(self, verdict: Verdict | None, head: HeldHead | None, answer: bytes = b"") -> None:
@@ -332,7 +334,7 @@ class GuardedCall:
         return lines + self.header_line()
 
     def header_line(self) -> bytes:
-        """The header line that names the guards that acted, as far as that is known; b"": none did."""
+        """The header line that names the guards that acted, as far as known; b"": none did."""
         acted = [v for v in (*self.of_request, *self.of_answer) if v.acted]
         if not acted:
             return b""
@@ -340,7 +342,7 @@ class GuardedCall:
         return b"\r\nx-gateway-guard: " + named.encode()
 
     def note_acted(self) -> None:
-        """Notes which guards acted on what is about to leave."""
+        """Notes the guards that acted on the text to be sent next."""
         for verdict in (*self.of_request, *self.of_answer):
             if verdict.action == "flag":
                 verdict.acted = verdict.hit
@@ -348,8 +350,8 @@ class GuardedCall:
                 verdict.acted = verdict.hits is not None and verdict.hits.matches > 0
 
     def restart(self) -> str | None:
-        """The text of a stream that has left, from which another answer continues; the rest of it is forgotten. None:
-        nothing was held."""
+        """The text of a stream that has been sent, from which another answer continues; the held rest is forgotten.
+        None: nothing was held."""
         return None if self.stream is None else self.stream.restart()
 
     # The record

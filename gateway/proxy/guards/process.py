@@ -1,9 +1,9 @@
-"""The process of guards: scorers that judge while a client waits run there, and never in the gateway's own loop.
+"""The process of guards: scorers that judge while a client waits run there, never in the gateway's own event loop.
 
 This is the gateway's side of the pipe; `python -m gateway.features.guards.process` is the other. One process serves all
 guards of a worker. It starts when a config with such guards is put in force, and again whenever it ends. A subject is
-one frame of JSON, and so is each reply, in any order. The first frame is a pickle of what it has to build, since the
-child trusts its parent.
+one frame of JSON, and so is each reply, in any order. The first frame is a pickle of the scorers to build: the child
+trusts its parent.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class GuardProcess:
         self._since = 0.0  # of the last reply, or of the first subject that waits
         self._closed = False
         self.trouble = "it is starting"
-        """Why it does not answer; "": it does."""
+        """Reason why it does not answer; "" if it does."""
         self._running: asyncio.Task[None] | None = tasks.start(self._run(), "guards")
 
     def serves(self, spec: Mapping[str, Any]) -> bool:

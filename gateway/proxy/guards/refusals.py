@@ -1,4 +1,4 @@
-"""What a caller gets in place of a blocked answer: the API's own form of a refusal, or an error. Pure."""
+"""The replacement of a blocked answer: the API's own form of a refusal, or an error. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def blocked_error(text: str) -> BlockedByGuard:
 
 @dataclass(slots=True)
 class StreamSoFar:
-    """What a refusal within a stream repeats of the events before it."""
+    """State of the stream that a refusal within it repeats."""
 
     id: str = ""
     created: int = 0
@@ -57,8 +57,8 @@ class StreamSoFar:
 
 
 def plain_refusal(api: str, text: str, call_id: str, model: str, answer: dict[str, Any] | None = None) -> bytes:
-    """A whole answer that says nothing but that it was refused. answer: the one in whose place it stands, for its id
-    and its usage; None: there is none."""
+    """A complete answer that contains only the refusal. answer: the one that it replaces, for its id and its usage;
+    None: there is none."""
     given = answer or {}
     named = {"id": given.get("id") or f"blocked-{call_id}", "model": given.get("model") or model}
     if api == "messages":
@@ -93,8 +93,8 @@ _NO_TEXT = ("id", "model", "created_at", "usage", "metadata", "parallel_tool_cal
 
 
 def stream_refusal(api: str, text: str, call_id: str, model: str, sent: StreamSoFar | None) -> bytes:
-    """The events that end a stream with a refusal. sent: what the client has of it; None: nothing, and they are a whole
-    stream."""
+    """The events that end a stream with a refusal. sent: the part that the client has; None: nothing, and they are a
+    complete stream."""
     so_far = sent or StreamSoFar()
     if not so_far.id:
         so_far.id, so_far.model = f"blocked-{call_id}", model

@@ -1,7 +1,7 @@
 """The rules that the gateway's own process evaluates: each finds spans of a text, in time linear in it. Pure.
 
-A rule also says which end of a text may be the beginning of a match that goes on, so that a stream is released only up
-to there.
+A rule also gives the end of a text that may be the beginning of a longer match, so that a stream is released only up to
+there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.proxy.recording.redaction.finder import Finder, Match, merge_overla
 
 _LOOK_BACK = 600  # characters of an end that are looked at for what is broken off
 _RUN = re.compile(r"\S*(?:[ \t]{0,3}\r?\n[ \t>|]{0,8}\S*)*\Z")
-"""A word at the end of a text, also over lines: what is wrapped is one value to the finder."""
+"""A word at the end of a text, also over lines: the finder reads a wrapped value as one."""
 _NUMBER = re.compile(r"(?:[+(]\s?){0,2}\d[\d\s()./+\u00a0\u00ad\u200b-\u200d\u2010-\u2015\u2060\u2212-]*\Z")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[A-Za-z0-9\s-]*\Z")
 _SIGN = re.compile(r"[=:]")
@@ -39,7 +39,7 @@ class SpanRule(Protocol):
         """The matches in order, none of which overlap."""
 
     def open_from(self, text: str) -> int:
-        """Offset from which the end of the text may belong to a match that goes on; its length: none may."""
+        """Offset from which the end of the text may belong to a longer match; the text's length: none may."""
 
 
 class FormRule:
@@ -108,7 +108,8 @@ class PatternRule:
 
 
 class PhraseRule:
-    """Phrases by which texts try to take over a model: injection.toml. A word more or less is not found."""
+    """Phrases by which texts try to take over a model: injection.toml. Variants with a word more or less do not
+    match."""
 
     secret_members = False
     _MARK = "[instruction]"

@@ -1,4 +1,4 @@
-"""Searches texts with the rules of guards, and puts marks in place of what they match. Pure.
+"""Searches texts with the rules of guards, and replaces their matches with marks. Pure.
 
 A text that is JSON (a tool's arguments) is searched value by value, and rebuilt so that it stays JSON.
 """
@@ -22,11 +22,11 @@ _NAMED_MARK = "[secret]"
 
 @dataclass(slots=True)
 class RuleHits:
-    """What one rule has found in one call so far."""
+    """Hits of one rule in one call so far."""
 
     rule: SpanRule
     redacts: bool
-    """What it finds is replaced."""
+    """Whether its matches are replaced."""
     found: dict[str, None] = field(default_factory=dict)
     """Names of what has matched, in the order in which they were found."""
     matches: int = 0
@@ -38,7 +38,7 @@ class RuleHits:
 
 
 def search(slots: Iterable[Slot], rules: Sequence[RuleHits]) -> bool:
-    """Notes what the rules find in these texts, and puts marks where they redact. Returns whether a text changed."""
+    """Notes the rules' matches in these texts, and puts marks where they redact. Returns whether a text changed."""
     changed = False
     for slot in slots:
         value = slot.value
@@ -65,7 +65,7 @@ def searched_text(text: str, rules: Sequence[RuleHits]) -> str:
 
 
 def searched_document(value: Any, rules: Sequence[RuleHits]) -> Any:
-    """The same for a text that may be JSON, or for a JSON value: the same object if nothing is replaced."""
+    """Searches a text that may be JSON, or a JSON value: the same object if nothing is replaced."""
     leaves = Leaves()
     skeleton = leaves.gather(value)
     texts = [_searched_leaf(leaf, rules) for leaf in leaves.found]

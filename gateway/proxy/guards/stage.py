@@ -1,8 +1,8 @@
-"""The stage of the hot path at which guards begin to look at a call. See App.answer.
+"""The stage of the hot path at which guards begin to judge a call. See App.answer.
 
-Guards on a request decide after the call is routed and its limits are reserved, and before it is sent; guards that
-need not decide before judge it while it is under way, and hold the answer's first byte. Guards on the answer stand
-between the relay and the client's connection (client.py). Records and shadows come after all of them (settle.py).
+Guards on a request decide after the call is routed and its limits are reserved, and before it is sent; guards that need
+not decide before that judge it after it is sent, and hold the answer's first byte. Guards on the answer are between the
+relay and the client's connection (client.py). Records and shadows come after all of them (settle.py).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Guards:
         return judging
 
     def failing(self) -> dict[str, str]:
-        """Why guards give no decision now, by name."""
+        """Reasons why guards give no decision now, by name."""
         found = {guard.name: guard.trouble for guard in self.all if guard.trouble}
         trouble = "" if self.process is None else self.process.trouble
         return {name: f"{why}; {trouble}" if trouble else why for name, why in found.items()}

@@ -1,7 +1,7 @@
-"""Where the texts are in a request, in a plain answer and in the events of a stream, of each API. Pure.
+"""Positions of the texts in a request, in a plain answer and in the events of a stream, of each API. Pure.
 
-What is neither known as text nor as structure counts as text: a field that an API adds is judged before anybody knows
-of it.
+A member that is known neither as text nor as structure counts as text: a field that an API adds is judged from its
+first day.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Slot:
 def judged_object(data: bytes) -> dict[str, Any] | None:
     """The object that a client may read in these bytes, also where it is no strict JSON. None: there is none.
 
-    Half of a pair of surrogates, which no search can read, is replaced by U+FFFD.
+    An unpaired surrogate, which no search can read, is replaced by U+FFFD.
     """
     value = parse_object(data)
     if value is None:
@@ -62,7 +62,7 @@ def judged_object(data: bytes) -> dict[str, Any] | None:
 
 
 def readable(data: bytes, *, stream: bool) -> bytes:
-    """An answer as `assemble` reads it: without halves of pairs of surrogates, for which it would leave a part out."""
+    """An answer as `assemble` reads it: without unpaired surrogates, because of which it would leave a part out."""
     if b"\\ud" not in data and b"\\uD" not in data:
         return data
     if not stream:
@@ -122,16 +122,16 @@ def _gather(holder: Any, key: Any, slots: list[Slot], depth: int) -> None:
 
 @dataclass(slots=True)
 class StreamEvent:
-    """What one event of a stream has for guards."""
+    """The texts of one event of a stream."""
 
     pieces: list[tuple[Channel, Slot]]
-    """Further pieces of texts."""
+    """Continuations of texts."""
     ended: Channel | None = None
     """The beginning of the channels whose texts are complete before this event; None: none is; (): all."""
     repeats: bool = False
-    """It holds whole texts, also those that came in pieces before."""
+    """Whether it holds whole texts, also those that came in pieces before."""
     arguments: bool = False
-    """Its pieces are of a tool's arguments."""
+    """Whether its pieces are of a tool's arguments."""
 
 
 _NOTHING = StreamEvent([])
@@ -166,12 +166,12 @@ def _choices(part: dict[str, Any]) -> StreamEvent:
 
 
 def _place(value: Any) -> Any:
-    """What tells one text from another; an upstream may send anything in its place."""
+    """Key that distinguishes texts; an upstream may send anything in its place."""
     return str(value) if isinstance(value, dict | list) else value
 
 
 def _pieces(value: Any, path: Channel) -> Iterator[tuple[Channel, Slot]]:
-    """All texts of a delta. The items of a list are told apart by their index, where they have one."""
+    """Yields all texts of a delta. The items of a list are distinguished by their index, where they have one."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         if key in _STRUCTURE:

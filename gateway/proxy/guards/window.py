@@ -1,7 +1,7 @@
 """One text of a stream, released up to where no match can still be open. Pure.
 
-Offsets count the characters of the text since its beginning. What has left is kept as far as a match that goes on may
-need it, so that every match is seen from its beginning.
+Offsets count the characters of the text since its beginning. Released text is kept as far as an open match may need it,
+so that every match is seen from its beginning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Found = Sequence[tuple[RuleHits, Sequence[Match]]]
 
 
 class TextWindow:
-    """A text that arrives in pieces, the rules that search it, and how far it may be released."""
+    """A text that arrives in pieces, the rules that search it, and the offset up to which it may be released."""
 
     def __init__(self, rules: Sequence[RuleHits], max_match_chars: int) -> None:
         self._rules = rules
@@ -51,7 +51,7 @@ class TextWindow:
         return start, self.end
 
     def advance(self, *, final: bool) -> None:
-        """Searches what has arrived, and moves `released` on. final: nothing follows."""
+        """Searches the received text, and advances `released`. final: nothing follows."""
         if self._inside is not None and not self._dropped(self._inside):
             return
         text = self._text[self._from - self._base :]
@@ -81,10 +81,11 @@ class TextWindow:
         return open_at
 
     def _too_long(self, text: str, found: _Found, open_at: int) -> int:
-        """Offset up to which the text leaves although a match may be open: more than `max_match_chars` are not held.
+        """Offset up to which the text is released although a match may be open: more than `max_match_chars` are not
+        held.
 
-        A match that reaches the end is taken for one as it is, and where it is replaced, what follows is dropped up to
-        its end. Without one, all but the last characters leave.
+        A match that reaches the end counts as it is, and where it is replaced, the text is dropped up to the end of the
+        match. Without a match, all but the last characters are released.
         """
         reaching = [(each, hit) for each, hits in found for hit in hits if hit.end == len(text)]
         if not reaching:
@@ -95,7 +96,7 @@ class TextWindow:
         return len(text)
 
     def _dropped(self, ends: re.Pattern[str]) -> bool:
-        """Drops what has arrived of the match that is too long. Returns whether it has ended."""
+        """Drops the received part of the match that is too long. Returns whether it has ended."""
         begin = self.released - self._base
         back = 0 if ends is _WORD_END else 80  # the mark of its end may have begun in what was dropped
         match = next((m for m in ends.finditer(self._text, max(0, begin - back)) if m.end() >= begin), None)
@@ -109,7 +110,7 @@ class TextWindow:
         return True
 
     def _keep_context(self, found: _Found) -> None:
-        """Sets from where the text is searched next: a match near the end may still go on."""
+        """Sets the offset from which the text is searched next: a match near the end may still grow."""
         begin = self.released - CONTEXT
         for _, hits in found:
             begin = min([begin, *(self._from + h.start for h in hits if self._from + h.end > begin)])
@@ -117,7 +118,7 @@ class TextWindow:
         self._forget()
 
     def text(self, start: int, end: int) -> str:
-        """What leaves of a span that is released. A mark stands where its match began."""
+        """Returns the released form of a span. A mark stands where its match began."""
         return "".join(self._parts(start, end))
 
     def _parts(self, start: int, end: int) -> Iterator[str]:
@@ -154,8 +155,8 @@ class TextWindow:
 
 
 class WholeText:
-    """A text that leaves only once it is complete, such as a tool's arguments: so that it stays JSON. No client can use
-    a part of it. Used like a TextWindow."""
+    """A text that is released only once it is complete, such as a tool's arguments: so that it stays JSON. No client
+    can use a part of it. Used like a TextWindow."""
 
     def __init__(self, rules: Sequence[RuleHits]) -> None:
         self._rules = rules
@@ -183,7 +184,7 @@ class WholeText:
             self.released = self.end
 
     def text(self, start: int, end: int) -> str:
-        """All that replaces it leaves in place of its first piece."""
+        """Returns the released form of a span. The complete replacement takes the place of the first piece."""
         if self._new is not None:
             return "" if start else self._new
         return self._pieces[0][start:end]
@@ -192,6 +193,6 @@ class WholeText:
         pass
 
     def drop_held(self) -> None:
-        """Nothing of it has left if it is not complete."""
+        """Drops the text if it is not complete: none of it has left."""
         if not self.released:
             self._pieces, self.end = [], 0

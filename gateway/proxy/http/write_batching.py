@@ -57,16 +57,16 @@ class WriteQueue:
             self._batcher.add(self)
 
     def write(self, data: bytes) -> None:
-        """Writes the data now, after what is waiting."""
+        """Writes the data now, after the waiting data."""
         waiting, self.waiting = self.waiting, b""
         self._transport.write(waiting + data if waiting else data)
 
     def send(self) -> None:
-        """Writes what is waiting."""
+        """Writes the waiting data."""
         data, self.waiting = self.waiting, b""
         if data:
             self._transport.write(data)
 
     def drop(self) -> None:
-        """Discards what is waiting: the connection is being closed."""
+        """Discards the waiting data: the connection is being closed."""
         self.waiting = b""

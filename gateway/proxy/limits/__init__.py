@@ -1,1 +1,1 @@
-"""Limits of callers: what a call costs, and leases of what is left."""
+"""Limits of callers: the cost of a call, and leases on the remainders."""

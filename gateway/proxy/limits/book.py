@@ -1,8 +1,8 @@
-"""All leases of one worker: which of them a caller's calls draw on, in which windows, and what holds in an outage.
+"""Leases of one worker: those that a caller's calls draw on, their windows, and the rules in an outage.
 
-Outlives configs, so that no reload forgets what was spent. Synchronous and without I/O: exchange.py talks to the stream
-server. Time is the stream server's: a monotonic clock plus an offset that each exchange measures, so a pod whose wall
-clock is wrong, or is set, counts in the same windows as all others.
+Outlives configs, so that no reload loses the amounts spent. Synchronous and without I/O: exchange.py talks to the
+stream server. Time is the stream server's: a monotonic clock plus an offset that each exchange measures, so a pod whose
+wall clock is wrong, or is set, counts in the same windows as all others.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.proxy.limits.lease import Lease, units
 NEXT_WINDOW_S = 3.0
 """Time before the end of its window at which a lease in use is renewed."""
 REFRESH_S = 60.0
-"""The server is asked again so long after it last said what is left of a limit: an idle worker would show, until its
-window ends, what others held when it was last in use."""
+"""Interval after which the server is asked again for the remainder of a limit: an idle worker would otherwise show,
+until its window ends, the amounts that others held when it was last in use."""
 _REFRESH_EVERY_S, _REFRESHED = 5.0, 250  # seconds between refreshes, and leases in each: 50 a second
 _KEPT_ACCOUNTS = 20_000
 _PURGE_S = 60.0
 USER_IDLE_S = 60.0
-"""Idle seconds after which the lease of an end user is forgotten; the stream server knows what was spent."""
+"""Idle seconds after which the lease of an end user is forgotten; the stream server knows the amount spent."""
 _USERS_AT_ONCE = 2_000
 _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
 _FOREVER = float("inf")
@@ -50,13 +50,13 @@ class Account:
         self.most_nano_usd = min((units(limit) for limit in limits if limit.measure == "usd"), default=_UNLIMITED)
         self.leases: list[Lease] = []
         self.pairs: LeasePairs = ()
-        """The same with their measures, for the hot path."""
+        """The leases with their measures, for the hot path."""
         self.rate_leases: tuple[Lease | None, Lease | None] = (None, None)
         """The smallest limits of requests and tokens per minute, for the x-ratelimit headers."""
         self.rolls_at = 0.0
         """The end of the first of its windows."""
         self.source: CallScopes | None = None
-        """Of calls whose limits depend on the call: what their scopes were made of."""
+        """Origin of the scopes, for calls whose limits depend on the call."""
 
 
 WAIT_S = 0.05
@@ -78,7 +78,7 @@ class LeaseBook:
         self.clock = clock
         self.wait_s = wait_s
         self.offset_s = wall() - clock()
-        """The stream server's clock is so far ahead of `clock`."""
+        """Offset of the stream server's clock from `clock`."""
         self.workers = workers
         self.down = False
         """The last exchange failed."""
@@ -92,7 +92,7 @@ class LeaseBook:
         self.on_urgent: Callable[[], None] = lambda: None
         self.accounts: dict[str, Account] = {}
         self.call_accounts: dict[tuple[str, ...], Account] = {}
-        """Of calls whose limits depend on the call, by key, model, end user and tags."""
+        """Accounts of calls whose limits depend on the call, by key, model, end user and tags."""
         self._users: set[int] = set()  # told apart in this hour
         self._users_hour = 0
         self._user_leases: deque[str] = deque()  # in the order in which they are looked at
@@ -132,7 +132,7 @@ class LeaseBook:
         return account
 
     def knows_user(self, digest: str, most: int) -> bool:
-        """Whether an end user is told apart from others: the first `most` of an hour are."""
+        """Whether an end user is counted individually: the first `most` of an hour are."""
         hour = int(self.now() // 3600)
         if hour != self._users_hour:
             self._users, self._users_hour = set(), hour
@@ -187,7 +187,7 @@ class LeaseBook:
         return known
 
     def ask(self, lease: Lease) -> None:
-        """More is needed soon, or a call waits for it."""
+        """Requests more of a lease: it is needed soon, or a call waits for it."""
         lease.asked = True
         self.active.add(lease)
         if not self.down:
@@ -196,7 +196,7 @@ class LeaseBook:
 
     def due(self, now: float, idle_every_s: float) -> list[Lease]:
         """The leases to report now: those that changed, and at longer intervals those that only hold something, and
-        those of which it is long ago that the server said what is left."""
+        those whose remainder has not been reported for long."""
         self._refresh(now)
         found = []
         for lease in list(self.active):
@@ -223,7 +223,8 @@ class LeaseBook:
                 self.call_accounts.pop(account, None)
 
     def _refresh(self, now: float) -> None:
-        """Limits of a minute, and of calls in flight, change too fast for it, and no alert is about them."""
+        """Whether the remainder of a lease is refreshed: limits of a minute, and of calls in flight, change too fast
+        for it, and no alert covers them."""
         if now - self._refreshed_at < _REFRESH_EVERY_S:
             return
         self._refreshed_at = now

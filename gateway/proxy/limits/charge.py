@@ -1,7 +1,7 @@
 """The cost of one call for its caller, computed once, when the call has ended. Pure.
 
-Limits and usage accounting use the same `Charge`, so that counters and ledger agree. What an upstream reports counts,
-for every attempt, at the price of its own target; what it does not report is charged by the table in endings.py.
+Limits and usage accounting use the same `Charge`, so that counters and ledger agree. Usage that an upstream reports
+counts, for every attempt, at the price of its own target; unreported usage is charged by the table in endings.py.
 Shadows, repeats and judges are calls of their own and are never charged to the caller.
 """
 
@@ -42,7 +42,7 @@ class Charge:
 
 
 class EndedAnswer(Protocol):
-    """The part of a CallContext that says what was used."""
+    """The part of a CallContext that determines the usage."""
 
     attempts: list[Attempt]
     usage: Usage | None
@@ -82,7 +82,7 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int
 def input_tokens_of(body: bytes) -> int:
     """The estimated input of a request: one token for each 4 bytes, and 1000 for each base64-encoded file in it.
 
-    The body is not searched: a file that is more than 1000 tokens by its bytes holds one of the places looked at.
+    The body is not searched: a file that is more than 1000 tokens by its bytes contains one of the sampled positions.
     Text of few letters a token (digits, code, languages other than English) has more.
     """
     if len(body) <= _CLOSELY_READ_BYTES:
@@ -111,7 +111,8 @@ def _unreported(call: Call, ended: UnmeteredAttempt, most_output: int) -> Usage:
 
 
 def _output(call: Call, ended: UnmeteredAttempt, most_output: int) -> int:
-    """All that the attempt has produced. Only APIs that generate text have an output that is counted in tokens."""
+    """Estimates the output that the attempt has produced. Only APIs that generate text have an output that is counted
+    in tokens."""
     if call.api not in GENERATES:
         return 0
     if call.stream:

@@ -15,21 +15,21 @@ InputCharge = Literal["estimated", "nothing"]
 """`estimated`: one token for 4 bytes of the request, and 1000 for each file in it."""
 OutputCharge = Literal["arrived", "reserved", "nothing"]
 """`arrived`: one token for each event of a stream, or for 4 bytes of a plain answer. `reserved`: all that the request
-allows: `max_tokens` for each answer, or without it what was learned."""
+allows: `max_tokens` for each answer, or without it the learned estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnding:
-    """One row of the table. What an upstream reports always counts; the charges are of what it does not report."""
+    """One row of the table. Usage that an upstream reports always counts; the charges apply to unreported usage."""
 
     name: str
     """Name of the row in the first column of the table in docs/limits.md."""
     input: InputCharge
     plain_output: OutputCharge
-    """Charge for an answer in one piece, of which nobody can tell how much was produced before it was complete."""
+    """Charge for an answer in one piece, where the amount produced before it was complete is unknown."""
     stream_output: OutputCharge
     outcome: Outcome
-    """Outcome of a call whose last attempt ended so, before anything was sent to the client."""
+    """Outcome of a call whose last attempt ended this way, before anything was sent to the client."""
     cut_outcome: Outcome
     """The same, after the beginning of a stream was sent."""
 
@@ -39,7 +39,7 @@ _ARRIVED: tuple[InputCharge, OutputCharge, OutputCharge] = ("estimated", "arrive
 _NOTHING: tuple[InputCharge, OutputCharge, OutputCharge] = ("nothing", "nothing", "nothing")
 
 ANSWERED = AttemptEnding("answered", *_ARRIVED, "ok", "ok")
-UNREADABLE = AttemptEnding("HTTP 200 with an error, or with what is not an answer", *_ARRIVED, "upstream_error", "cut")
+UNREADABLE = AttemptEnding("HTTP 200 with an error, or without an answer", *_ARRIVED, "upstream_error", "cut")
 DECLINED = AttemptEnding("a cascade did not accept the answer", *_ARRIVED, "upstream_error", "cut")
 BROKEN_OFF = AttemptEnding("the upstream's connection broke off", *_ALL, "upstream_error", "cut")
 TIMED_OUT = AttemptEnding("a configured timeout has passed", *_ALL, "timeout", "timeout")
@@ -50,13 +50,13 @@ CLIENT_LEFT = AttemptEnding("the client left", *_ALL, "client_gone", "client_gon
 BLOCKED = AttemptEnding("a guard refused the answer, or the request under way", *_ALL, "blocked", "blocked")
 STOPPED = AttemptEnding("the gateway stopped, or the key was disabled", *_ALL, "cut", "cut")
 REFUSED = AttemptEnding("refused by the upstream (HTTP 3xx, 4xx or 5xx)", *_NOTHING, "upstream_error", "cut")
-NO_CONNECTION_IN_TIME = AttemptEnding("no connection came about in time", *_NOTHING, "timeout", "timeout")
+NO_CONNECTION_IN_TIME = AttemptEnding("no connection was established in time", *_NOTHING, "timeout", "timeout")
 NOT_SENT = AttemptEnding("no connection, or a full queue", *_NOTHING, "upstream_error", "cut")
 
 
 @dataclass(frozen=True, slots=True)
 class UnmeteredAttempt:
-    """An attempt of which the upstream has not reported all that it used."""
+    """An attempt whose usage the upstream has not reported completely."""
 
     target: Target
     ending: AttemptEnding

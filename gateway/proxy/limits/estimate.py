@@ -1,9 +1,9 @@
 """Estimates of the amounts that a call may use, which are reserved for it before it is sent.
 
 Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names) for each answer; without it,
-the 90 % quantile of what calls of this model have used so far, or, with `budgets.estimate: request`, of what calls of
-this kind have used. Dollars: at the highest price of its targets. What is reserved too much comes back when the call
-ends; what is reserved too little is the estimation error. The consumer learns the quantiles by kind.
+the 90 % quantile of the output of this model's calls so far, or, with `budgets.estimate: request`, of calls of this
+kind. Dollars: at the highest price of its targets. Excess reservations are returned when the call ends; the shortfall
+is the estimation error. The consumer learns the quantiles by kind.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ class ModelEstimate:
     """Output tokens that nine of ten calls stay below."""
     learned: bool = False
     by_kind: Mapping[int, int] = field(default_factory=dict)
-    """The same by the kind of a request (core/output_tokens.py), as the consumer has learned it: all kinds, or none."""
+    """Estimates by the kind of a request (core/output_tokens.py), as the consumer has learned it: all kinds, or
+    none."""
 
     def learn(self, output_tokens: int) -> None:
-        """The first call counts double, since nothing else is known; each further one is a step up or down."""
+        """Learns from a call. The first one counts double, since nothing else is known; each further one is a step up
+        or down."""
         if not self.learned:
             self.output, self.learned = 2.0 * output_tokens, True
         elif output_tokens > self.output:
@@ -95,7 +97,7 @@ def output_of(call: Call, estimate: ModelEstimate, size: int) -> tuple[int, bool
 def estimates_of(
     config: Config, prices: Prices, plans: Mapping[str, Plan], before: Mapping[str, ModelEstimate]
 ) -> dict[str, ModelEstimate]:
-    """The estimate of each model. before: of the previous config, whose quantiles go on."""
+    """The estimate of each model. before: of the previous config, whose quantiles continue."""
     found = {}
     for alias, model in config.models.items():
         refs = refs_of_model(config, model)

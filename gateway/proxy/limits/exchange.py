@@ -1,4 +1,4 @@
-"""Keeps a worker's leases: reports what was used, asks for more ahead of need, gives back, and finds dead workers.
+"""Keeps a worker's leases: reports usage, requests more ahead of need, returns surplus, and finds dead workers.
 
 One exchange with the stream server is in flight at a time, off the path of every request. A call on the last slice of a
 limit waits for the next exchange, at most 50 ms.
@@ -41,7 +41,7 @@ class LeaseExchange:
         self._last = float("-inf")
         self._failures = 0
         self.trouble = ""
-        """Why leases cannot be renewed; "": they can."""
+        """Reason why leases cannot be renewed; "" if they can."""
         self._told = False  # the log knows that the server is unreachable
         self._contact_since: float | None = None
         self._swept_at = float("-inf")
@@ -151,7 +151,8 @@ class LeaseExchange:
             self._metrics.counts.of(self._metrics.limit_dead_workers).n += await self._store.sweep()
 
     async def leave(self) -> None:
-        """The process stops: what was not spent goes back. A server that does not answer delays it by half a second."""
+        """Returns unspent amounts because the process stops. A server that does not answer delays it by half a
+        second."""
         leases = list(self._book.leases.values())
         with contextlib.suppress(StreamDown, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):

@@ -1,4 +1,4 @@
-"""The rate-limit headers of a response: what is left of the caller's smallest limits per minute. Pure."""
+"""The rate-limit headers of a response: the remainders of the caller's smallest limits per minute. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def rate_headers(account: Account, now: float) -> list[tuple[bytes, bytes]]:
 
 
 def rate_lines(leases: Sequence[Lease | None], now: float) -> bytes:
-    """The same as header lines on the wire; b"": the caller has no such limit."""
+    """The headers as lines on the wire; b"": the caller has no such limit."""
     lines = b""
     for lease in leases:
         if lease is not None:

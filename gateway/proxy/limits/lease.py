@@ -2,13 +2,13 @@
 
     total = spent + held + free
 
-`free` is what the next calls may take, `held` what calls in flight have reserved, `spent` what ended calls have cost.
+`free` is available to the next calls, `held` is reserved by calls in flight, `spent` is the cost of ended calls.
 Reserving moves from free to held; settling moves from held to spent, and the difference back to free: limiter.py does
 both in place, for all leases of a call. Neither changes the total, and the server has deducted the total from the limit
 before any of it is used. Only a call that cost more than it reserved makes `free` negative; the next report adds that
 to the total. That is the estimation error.
 
-In an outage a worker may also use its `share`: a part of what was left that the server has promised to nobody else.
+In an outage a worker may also use its `share`: a part of the remainder that the server has promised to no other worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.stream.leases import LeaseGrant, LeaseReport
 AHEAD_S = 1.0
 """Seconds of spending that a lease holds, up to twice that."""
 IDLE_S = 2.0
-"""Idle seconds after which a lease returns what is free."""
+"""Idle seconds after which a lease returns its free amount."""
 SHARE_IDLE_S = 30.0
 """Idle seconds after which a lease gives up its share, too."""
 _RATE_OVER_S = 0.25  # shortest time over which a rate is measured
@@ -92,7 +92,8 @@ class Lease:
 
     @property
     def keeps_share(self) -> bool:
-        """Limits of a minute, or of calls in flight, change too fast for one, and end users are too many."""
+        """Whether the lease keeps a share: limits of a minute, or of calls in flight, change too fast for one, and
+        there are too many end users."""
         return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute") and not self.of_user
 
     @property
@@ -101,7 +102,8 @@ class Lease:
         return max(0, self.spent_by_all + self.spent - self._spent_known)
 
     def used_up(self, need: int) -> bool:
-        """Whether less than this is left even if no other worker holds anything: in this window that stays so."""
+        """Whether less than this is left even if no other worker holds anything: in this window that does not
+        change."""
         return self.seen and self.spent_so_far + self.held + need > self.amount
 
     def change(self, limit: Limit) -> None:
@@ -113,7 +115,7 @@ class Lease:
         return self._carried if now < self.limit.carried_until else 0
 
     def forgettable(self, now: float, idle_s: float) -> bool:
-        """Whether nothing would be lost: it holds nothing, and the server has all that was spent."""
+        """Whether nothing would be lost: it holds nothing, and the server has all its spending."""
         holds = self.free or self.held or self.share or self.need or self.busy or self.asked
         return not holds and self.spent == self._spent_known and now - self.used_at >= idle_s and self.seen
 
@@ -124,7 +126,8 @@ class Lease:
         self.reported_at += seconds
 
     def wait(self, amount: int, now: float) -> None:
-        """A call of this amount waits: for more, or for another of its limits. It is not given back meanwhile."""
+        """Notes that a call of this amount waits: for more, or for another of its limits. The amount is not returned
+        meanwhile."""
         self.need += amount
         self.used_at = now
         self.step = max(self.step, amount)
@@ -134,16 +137,16 @@ class Lease:
         return now - self.checked_at < within_s and self.free + self.left < amount
 
     def target(self, now: float) -> int:
-        """The amount that should be free: the next seconds' spending, one call at least, and room for a few more at
+        """The amount that should be free: the next seconds' spending, one call at least, and a few more calls at
         once."""
         if (now - self.used_at >= IDLE_S and not self.busy) or now >= self.ends:
             return 0
         return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
 
     def report(self, now: float, *, leaving: bool = False, keep: bool = False) -> LeaseReport:
-        """The report to the server. What is given back is not used from here on.
+        """The report to the server. Returned amounts are not used from here on.
 
-        keep: in an outage, nothing is given back, because the server may not hear of it.
+        keep: in an outage, nothing is returned, because the server may not receive the report.
         """
         committed = self.spent + self.held
         elapsed_s = max(now - self.reported_at, _RATE_OVER_S)
@@ -183,8 +186,8 @@ class Lease:
         )
 
     def accept(self, grant: LeaseGrant, now: float) -> None:
-        """The server's reply to the last report. It has put aside the grant and the new share, or the old share,
-        whichever is more; what was borrowed in the meantime is part of that, or is given back."""
+        """Accepts the server's reply to the last report. The server has set aside the grant and the new share, or the
+        old share, whichever is more; amounts borrowed in the meantime are part of that, or are returned."""
         covered = max(grant.granted + grant.share, self._share_sent) - self._added
         granted = max(0, min(grant.granted, covered))
         excess = max(0, -covered, -grant.left)
@@ -201,11 +204,10 @@ class Lease:
         self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 1) // 2
 
     def borrow(self, workers: int) -> None:
-        """Frees an amount in an outage, once: the promised share, or this worker's part of what was last known to be
-        left.
+        """Frees an amount in an outage, once: the promised share, or this worker's part of the last known remainder.
 
-        That is of the whole limit in a window of which nothing is known. A share that was given up, and asked for again
-        in vain, is not promised.
+        In an unknown window that is a part of the whole limit. A share that was given up, and requested again without
+        an answer, is not promised.
         """
         if self.borrowed:
             return

@@ -1,16 +1,16 @@
-"""Limits on the hot path: a call reserves what it may use, and settles what it has used.
+"""Limits on the hot path: a call reserves the amounts that it may use, and settles its actual usage.
 
 Both are arithmetic on leases that this worker holds; no call waits for the stream server unless one of its limits is on
 its last slice, or is used for the first time in a window. Then it waits for one exchange, at most 50 ms.
 
-What holds:
+Invariants:
 
 1. An amount is deducted from its limit on the stream server before any call uses it.
-2. Over all workers, leased + spent <= limit, but for what calls used beyond their reservation.
+2. Over all workers, leased + spent <= limit, except for usage beyond reservations.
 3. A reservation holds for all limits of a call or for none, and is settled once, by the object itself.
 4. A call counts in the windows in which it was reserved, however long it runs.
 5. Windows follow the stream server's clock, whose offset each exchange measures.
-6. What a worker held when it died counts as spent until the window ends; its calls in flight end with it.
+6. Amounts that a worker held when it died count as spent until the window ends; its calls in flight end with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
 
 Needs = tuple[int, int, int, int]
-"""Requests, tokens, 1e-9 USD and calls in flight, in the order of core.limits.MEASURES. What is 0 is not counted."""
+"""Requests, tokens, 1e-9 USD and calls in flight, in the order of core.limits.MEASURES. Zero amounts are not
+counted."""
 
 
 class Exchanges(Protocol):
@@ -101,10 +102,10 @@ class Limiter:
         return self._book.down and bool(self._book.leases)
 
     def reserve(self, caller: Caller, call: Call) -> CallReservation | None:
-        """Reserves out of what this worker holds. None: that does not suffice, `wait` has to decide.
+        """Reserves from the amounts that this worker holds. None: they do not suffice, and `wait` has to decide.
 
         Raises NotAllowed for a model without a known price, if the caller has limits in dollars and the policy says so;
-        LimitsUnavailable in an outage, if one of its limits is to refuse then.
+        LimitsUnavailable in an outage, if one of its limits is `closed`.
         """
         book = self._book
         now = book.clock() + book.offset_s
@@ -148,11 +149,11 @@ class Limiter:
         return any(lease.measure == _USD and used(lease) >= at * lease.amount for lease in account.leases)
 
     def most_output(self, call: Call) -> int:
-        """The output tokens of a call for which nothing was reserved, as they would have been."""
+        """The output tokens that would have been reserved for a call without a reservation."""
         return output_of(call, self.estimates.get(call.alias, NO_ESTIMATE), len(call.body))[0]
 
     def tokens_of(self, call: Call) -> int:
-        """The tokens that a call may use, input and output, as they would be reserved."""
+        """The tokens that would be reserved for a call, input and output."""
         return 0 if call.api in FREE_APIS else input_tokens_of(call.body) + self.most_output(call) + 1
 
     def with_default(self, caller: Caller, call: Call) -> Call:
@@ -238,7 +239,7 @@ class Limiter:
         return CallReservation(pairs, needs, estimate, lines, output)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:
-        """Reserves with what the stream server grants. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
+        """Reserves with a grant of the stream server. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
         account = self._account(caller, call)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
@@ -248,7 +249,8 @@ class Limiter:
     async def passing(self, caller: Caller, target: str | None) -> AsyncIterator[None]:
         """A call outside the models: it counts as a request and as a call in flight.
 
-        target: what it is sent to, if that may cost money; None: it costs nothing. Raises as `reserve` and `wait` do.
+        target: the one that it is sent to, if that may cost money; None: it costs nothing. Raises as `reserve` and
+        `wait` do.
         """
         if not caller.scopes:
             yield
@@ -288,9 +290,9 @@ class Limiter:
         return taken
 
     async def _ask(self, account: Account, needs: Needs) -> bool:
-        """Whether the stream server has answered: all that is needed is here, or it has refused some of it.
+        """Whether the stream server has answered: everything needed is here, or some of it was refused.
 
-        Usually that takes one exchange; more, if a window ended or other calls took what was granted meanwhile.
+        Usually that takes one exchange; more, if a window ended or other calls took the grant meanwhile.
         """
         book = self._book
         ends = book.clock() + book.wait_s
@@ -347,7 +349,8 @@ class Limiter:
         self._metrics.counts.of(self._metrics.limit_waits, result).n += 1
 
     async def figures(self, caller: Caller) -> list[dict[str, Any]]:
-        """Each limit of a caller: amount, used, remaining, reset. As new as the stream server lets them be."""
+        """Lists each limit of a caller: amount, used, remaining, reset. As recent as the leases of the stream
+        server."""
         book = self._book
         account = book.account(caller.id, caller.scopes)
         if not book.down:
@@ -365,7 +368,7 @@ class Limiter:
         return [(lease.scope, lease.limit, used(lease) / lease.amount) for lease in open_leases]
 
     def settle(self, reservation: CallReservation, charge: Charge | None) -> None:
-        """Counts what the call has cost, and releases the rest. charge: None: it reached no upstream. A second call
+        """Counts the cost of the call, and releases the rest. charge: None: it reached no upstream. A second call
         changes nothing."""
         if reservation.settled:
             return

@@ -47,14 +47,15 @@ def unavailable(lease: Lease) -> GatewayError:
 
 
 def used(lease: Lease) -> int:
-    """Used, reserved, or held by other workers, as far as this worker knows."""
+    """Amount used, reserved, or held by other workers, as far as this worker knows."""
     return max(0, lease.amount - lease.left - lease.free)
 
 
 def details(lease: Lease) -> dict[str, Any]:
     """The machine-readable part of a refusal, and of GET /v1/key.
 
-    used: what nobody can use any more: `spent` by ended calls, and `reserved` for calls in flight or held by workers.
+    used: the amount that is no longer available: `spent` by ended calls, and `reserved` for calls in flight or held by
+    workers.
     """
     return {
         "scope": str(lease.scope),

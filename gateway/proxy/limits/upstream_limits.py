@@ -1,7 +1,8 @@
-"""The limits that a vendor sets for an upstream, shared by all gateways: an attempt takes what it needs of them first.
+"""The limits that a vendor sets for an upstream, shared by all gateways: an attempt first takes the amounts that it
+needs.
 
-They are leased like the limits of callers (lease.py), under the scope `upstream NAME`, and tightened by what the
-vendor's own headers say is left (vendor_state.py). An attempt that finds too little waits in the upstream's queue
+They are leased like the limits of callers (lease.py), under the scope `upstream NAME`, and tightened by the remainders
+in the vendor's own headers (vendor_state.py). An attempt that finds too little waits in the upstream's queue
 (routing/concurrency_limiter.py), which asks here again.
 """
 
@@ -27,7 +28,7 @@ _SHORTEST_S = 0.01
 
 @dataclass(slots=True)
 class UpstreamGrant:
-    """What one attempt has taken of an upstream's limits."""
+    """An attempt's share of an upstream's limits."""
 
     limits: UpstreamLimits
     reservation: CallReservation
@@ -36,7 +37,7 @@ class UpstreamGrant:
     """Whether the vendor has counted the attempt: its response has begun, or it has ended."""
 
     def learn(self, headers: Headers) -> None:
-        """Reads what the attempt's response says is left."""
+        """Reads the remainders that the attempt's response reports."""
         self._count()
         self.limits.vendor.learn(headers, self.limits.clock(), time.time())
 
@@ -63,7 +64,7 @@ class UpstreamLimits:
         limiter: Limiter,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """limits: as configured; (): only what the vendor says counts."""
+        """limits: as configured; (): only the vendor's headers count."""
         self.vendor = VendorState()
         self.limiter = limiter
         self.clock = book.clock

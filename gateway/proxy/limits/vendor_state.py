@@ -1,9 +1,9 @@
-"""What a vendor says is left of its limits, read from the headers of its responses. Pure: times are given.
+"""The remainder of a vendor's limits, read from the headers of its responses. Pure: times are given.
 
 OpenAI and those that speak its API send `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, with durations such as
 `6m0s` or `12ms`; Anthropic sends `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with times of RFC
-3339. What is left grows from `remaining` to `limit` until the reset, as that of a token bucket does; a vendor that adds
-all of it at the reset answers 429 before, with the time after which it may be asked again.
+3339. The remainder grows from `remaining` to `limit` until the reset, like a token bucket; a vendor that adds all of it
+at the reset answers 429 before, with the time after which it may be asked again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AMOUNT = re.compile(rb"\d{1,15}(?:\.\d{1,6})?")
 
 @dataclass(slots=True)
 class VendorLevel:
-    """What is left of one measure, as the vendor last said and as calls have taken since."""
+    """Remainder of one measure: the vendor's last report less the calls since."""
 
     left: float
     rate: float
@@ -42,14 +42,15 @@ class VendorLevel:
 
 
 class VendorState:
-    """The limits of one vendor as one worker knows them. Its calls in flight are not part of what a header says."""
+    """The limits of one vendor as one worker knows them. Headers do not include its calls in flight."""
 
     def __init__(self) -> None:
         self.levels: dict[str, VendorLevel] = {}
         self._in_flight = [0.0, 0.0]
 
     def wait_s(self, needs: Sequence[float], workers: int, at: float) -> float:
-        """Seconds until an attempt of these requests and tokens may start; 0: now. workers: that share what is left."""
+        """Seconds until an attempt of these requests and tokens may start; 0: now. workers: number that share the
+        remainder."""
         longest = 0.0
         for name, need in zip(VENDOR_MEASURES, needs, strict=True):
             level = self.levels.get(name)
@@ -69,12 +70,12 @@ class VendorState:
                 self.levels[name].left -= needs[i]
 
     def ended(self, needs: Sequence[float]) -> None:
-        """The attempt has ended, or its response has begun: the vendor has counted it."""
+        """Notes that the attempt has ended, or that its response has begun: the vendor has counted it."""
         for i in range(len(VENDOR_MEASURES)):
             self._in_flight[i] -= needs[i]
 
     def learn(self, headers: Sequence[tuple[bytes, bytes]], at: float, wall: float) -> None:
-        """Takes over what a response says. wall: Unix seconds at the same moment."""
+        """Takes over the figures of a response. wall: Unix seconds at the same moment."""
         sent = {name: value for name, value in headers if b"ratelimit" in name}
         if not sent:
             return

@@ -65,7 +65,7 @@ class AccessLine(NamedTuple):
     model: str = ""
     stream: bool = False
     failure: str = ""
-    """Why the last attempt failed."""
+    """Reason why the last attempt failed."""
     attempts: Sequence[Attempt] = ()
     usage: Usage | None = None
     first_token_s: float | None = None

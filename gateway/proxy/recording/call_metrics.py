@@ -25,8 +25,8 @@ of the client and full queues of the gateway: neither is the upstream's failure.
 
 CallFigures = tuple[CountedOutcome, float, float, float | None, Usage | None, bool, Caller, str, Charge | None]
 """One ended call: its outcome, total seconds, the gateway's own seconds, seconds to a stream's first token, usage,
-whether there was only one attempt, the caller, the scorer that made it ("" for none), and what it cost (None: its usage
-at the target's price, if the first attempt answered; else nothing). A plain tuple, because a named one costs two more
+whether there was only one attempt, the caller, the scorer that made it ("" for none), and its cost (None: its usage at
+the target's price, if the first attempt answered; else nothing). A plain tuple, because a named one costs two more
 calls on the hot path."""
 
 _ERROR_TYPE: dict[CountedOutcome, str] = {
@@ -133,7 +133,7 @@ class CallMetrics:
         self._sizes[1].observe_all([*map(float, outputs)])
 
     def _count_cost(self, calls: list[CallFigures]) -> None:
-        """Counts calls with one attempt. What several attempts cost is counted for the upstream of each attempt."""
+        """Counts calls with one attempt. The costs of several attempts are counted for the upstream of each."""
         single = [call[4] for call in calls if call[5]]
         known = [usage for usage in single if usage is not None]
         self._unpriced.n += len(single) - len(known)

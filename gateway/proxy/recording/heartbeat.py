@@ -92,7 +92,7 @@ class Heartbeat:
         return {name: getattr(ledger, name).total() for name in _COUNTED}
 
     def _recent(self, now: float, report: dict[str, Any]) -> dict[str, float]:
-        """The calls of about the last minute: how many ended, how many of these failed, and over how many seconds."""
+        """The calls of about the last minute: the number that ended, the number of failures, and the seconds."""
         kept, ended, failed = self._ended, int(report.get("ended", 0)), int(report.get("failed", 0))
         kept.append((now, ended, failed))
         while len(kept) > 1 and now - kept[1][0] >= _RECENT_S:
@@ -101,7 +101,7 @@ class Heartbeat:
         return {"ended": ended - ended_before, "failed": failed - failed_before, "seconds": now - since}
 
     async def _remove_expired(self) -> None:
-        """Removes what killed processes have left. Every process does it, since any of them may be killed."""
+        """Removes the heartbeats of killed processes. Every process does it, since any of them may be killed."""
         now = self._pace()
         if self._cleaned is not None and now - self._cleaned < _CLEAN_EVERY_S:
             return

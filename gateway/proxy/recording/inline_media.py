@@ -22,8 +22,8 @@ _DATA = re.compile(rb'("data\\*"\s*:\s*\\*")' + _PAYLOAD + rb'(?=(?:\\+[nr])*\\*
 def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
     """(the request with each base64 payload replaced by its SHA-256 and size, whether it was cut at `cap_bytes`).
 
-    Payloads are those of data: URLs, wherever they stand, and of members `data` of audio and images. Text replaces
-    text, so that the JSON stays valid unless it is cut.
+    Payloads are those of data: URLs, in any place, and of members `data` of audio and images. Text replaces text, so
+    that the JSON stays valid unless it is cut.
     """
     if b";" in body and body.rfind(b"64,") >= 0:  # "in" takes five times as long in some builds of CPython
         body = _without_urls(body)

@@ -1,8 +1,8 @@
-"""The counts of a process when it was killed: four numbers in a mapped file, which outlive it by a kernel's grace.
+"""The counts of a process when it was killed: four numbers in a mapped file, which the kernel keeps after the process.
 
 A killed process reports nothing, and its last tally is up to a second old. So it keeps its counts where the next
-process on the same data directory finds them: that one appends how many records there were, from which the consumer
-counts those that are missing, and logs what is lost. The machine's own end leaves no such numbers.
+process on the same data directory finds them: that process appends the number of records, from which the consumer
+counts the missing ones, and logs the losses. A crash of the machine leaves no such numbers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def kept_counts(data: Path, recorder: Recorder) -> Iterator[None]:
-    """Keeps the recorder's counts in a file of the data directory, which goes when the process has appended all of its
-    records and ends. Where the directory cannot be written, they are kept nowhere."""
+    """Keeps the recorder's counts in a file of the data directory, which is removed when the process has appended all
+    of its records and ends. Where the directory cannot be written, they are kept nowhere."""
     path = data / _FOLDER / recorder.incarnation
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

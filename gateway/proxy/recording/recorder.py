@@ -52,7 +52,7 @@ class RecordStream(Protocol):
 
 
 class CountsOfProcess(NamedTuple):
-    """Counts that a process keeps for the case that it is killed (last_counts.py), in the order of `Recorder.kept`."""
+    """Counts that a process keeps in case it is killed (last_counts.py), in the order of `Recorder.kept`."""
 
     taken: int
     """Records that it took into its buffer."""
@@ -68,7 +68,7 @@ _TAKEN, _APPENDED, _SEEN, _REPORTED = range(4)
 
 
 class Ledger:
-    """Everything that one process has counted, by cell. A Tally is a copy of it."""
+    """The counts of one process, by cell. A Tally is a copy of it."""
 
     __slots__ = ("dropped", "enqueued", "sampled", "seen", "unsampled")
 
@@ -108,11 +108,11 @@ class Recorder:
         shrink: Callable[[bytes, int], tuple[bytes, bool]] = without_data_urls,
     ) -> None:
         """buffer_bytes: of waiting records. tally_s: how often the counts that have changed are appended; whole_s: how
-        often all of them, since an entry may be lost. clock: Unix seconds, for what is recorded. pace: monotonic
-        seconds, for how often: the wall clock may be set back. retry: while the stream server is unreachable. shrink:
-        removes the images of a large request, on a thread."""
+        often all of them, since an entry may be lost. clock: Unix seconds, for records. pace: monotonic seconds, for
+        intervals: the wall clock may be set back. retry: while the stream server is unreachable. shrink: removes the
+        images of a large request, on a thread."""
         self.incarnation = uuid.uuid4().hex
-        """Names this process; gaps in `seq` show a consumer what was lost."""
+        """Names this process; gaps in `seq` show a consumer the losses."""
         self.ledger = Ledger()
         self.usage = UsageLedger(clock, whole_s, tally_s)
         self.kept: list[int] | memoryview[int] = [0] * len(CountsOfProcess._fields)
@@ -144,7 +144,7 @@ class Recorder:
         ] = {}
         self._closing = False
         self.trouble = ""
-        """Why the stream server did not take the last append; "": it did."""
+        """Reason why the stream server did not take the last append; "" if it did."""
         self._retry = retry
         self._failures = 0  # appends in a row that the stream server did not take
 
@@ -241,12 +241,12 @@ class Recorder:
         await self._append([self.tally(final=True).to_fields()])
 
     def close(self) -> None:
-        """No exchange follows: run() ends once all waiting records are appended."""
+        """Announces that no exchange follows: run() ends once all waiting records are appended."""
         self._closing = True
         self._wake.set()
 
     def give_up(self) -> None:
-        """The process ends and the stream server is unreachable: drops the waiting records and counts them."""
+        """Drops the waiting records and counts them, because the process ends and the stream server is unreachable."""
         for item in self._waiting:
             record = _record(item)
             if isinstance(record, Exchange):

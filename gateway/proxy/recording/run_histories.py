@@ -2,8 +2,8 @@
 
 A base must be where the consumer finds it: in the stream before the delta, or in the store. Therefore only this
 process's own records are bases, as a process's records are in one stream in order; none after an append that failed;
-none that is older than BASE_S, as retention keeps what is younger than an hour; and none once entries were lost
-(`heed`). Then the whole request is appended again.
+none that is older than BASE_S, as retention keeps records that are younger than an hour; and none once entries were
+lost (`heed`). Then the whole request is appended again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.core.request_delta import SMALL_BYTES, RequestOutline, as_delta
 BASE_S = 1_800.0
 """Seconds after which a request is no base any more."""
 MOST_BYTES = 8_000_000
-"""Memory of a process for what it remembers; the runs that were quiet for longest are forgotten."""
+"""Memory of a process for requests; the runs that were quiet for longest are forgotten."""
 
 
 class _Appended(NamedTuple):
@@ -55,7 +55,7 @@ class RunHistories:
         return as_delta(fields, mine, before.outline)
 
     def forget(self) -> None:
-        """Forgets every request: an append failed, and what the stream holds is not known."""
+        """Forgets every request: an append failed, and the content of the stream is unknown."""
         self._newest.clear()
         self._bytes = 0
 

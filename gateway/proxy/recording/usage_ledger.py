@@ -31,7 +31,7 @@ class UsageLedger:
     """The counts of this process.
 
     A cell is reported once it has changed. Every cell is also reported again every `again_s`, because the stream server
-    may lose what it has acknowledged; those of past days once more, and then they are forgotten.
+    may lose acknowledged entries; those of past days once more, and then they are forgotten.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, again_s: float = 300.0, tally_s: float = 1.0) -> None:
@@ -49,7 +49,7 @@ class UsageLedger:
     @property
     def day(self) -> str:
         """The current day (UTC). If the clock is set back to a day whose sums were forgotten, the day after it: its own
-        sums would begin again at 0, below what was reported."""
+        sums would begin again at 0, below the reported values."""
         today = utc_day(self._clock())
         if today > self._forgotten:
             return today
@@ -78,7 +78,7 @@ class UsageLedger:
         return tuple(UsageCount(cell, self._sums[cell]) for cell in cells if cell in self._sums)
 
     def _next_again(self) -> list[UsageCell]:
-        """An even part of what is left of this round."""
+        """An even part of the rest of this round."""
         if self._tally == self._tallies:
             self._forget()
             self._round = tuple(self._sums)
@@ -111,7 +111,7 @@ class TeamLabels:
         self._known: dict[str, None] = {}
 
     def learn(self, teams: Iterable[str]) -> None:
-        """Teams that have series of their own, in this order, as long as there is room."""
+        """Teams that have series of their own, in this order, up to the maximum."""
         for team in teams:
             if len(self._known) < MOST_TEAMS:
                 self._known[team] = None

@@ -64,8 +64,8 @@ class Splicer:
     """Reads the second stream and returns the events that the client still lacks, under the first stream's id."""
 
     def __init__(self, stream_id: str, text: str, *, align: bool, asked_usage: bool) -> None:
-        """text: what the client has. align: the second stream repeats it from the start. asked_usage: the client
-        wants the usage chunk."""
+        """text: the part that the client has. align: the second stream repeats it from the start. asked_usage: the
+        client wants the usage chunk."""
         self._pieces = [text]  # joined only on access: a stream has thousands
         self.length = len(text)
         """Characters of `text`."""

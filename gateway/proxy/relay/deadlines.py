@@ -24,7 +24,7 @@ class DeadlineExceeded(Exception):
         self.phase = phase
         self.seconds = seconds
         self.paused = paused
-        """The gateway was not waiting for an upstream but for the client, which did not read."""
+        """Whether the gateway waited for the client, which did not read, and not for an upstream."""
         self.total = total
         """The call's total deadline has passed, not the one of a phase."""
 

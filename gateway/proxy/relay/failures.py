@@ -62,7 +62,7 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one attempt gave no answer."""
+    """Reason why one attempt gave no answer."""
 
     cause: Cause | None
     """Decides which fallbacks may follow; None: none may, the client gets this answer."""
@@ -70,11 +70,11 @@ class Failure:
     """The words for the sentence that lists the failures; it names no address, since it may reach the client."""
     outcome: Outcome = "upstream_error"
     retryable: bool = False
-    """The same target may be tried again."""
+    """Whether the same target may be tried again."""
     retry_after_s: float | None = None
     """The value of the upstream's Retry-After header."""
     target_fault: bool = True
-    """The failure counts against the target's circuit breaker; the refusal of one request does not."""
+    """Whether the failure counts against the target's circuit breaker; the refusal of one request does not."""
     answer: ErrorReply | None = None
     status: int | None = None
     detail: str = ""
@@ -84,7 +84,7 @@ class Failure:
     queue_full: bool = False
     """Whether nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
     sent: bool = True
-    """False: nothing was sent, because no connection came about."""
+    """Whether the request was sent; False: no connection was established."""
     answer_bytes: int | None = None
     """Bytes of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
     declined: bool = False
@@ -151,7 +151,7 @@ def _of_transport(error: TransportError) -> Failure:
         return Failure("error", "cut its answer", "cut", retryable=True)
     if isinstance(error, ConnectionLost):
         return Failure("error", "closed the connection before it answered", retryable=True)
-    return Failure("error", "sent what is not HTTP", retryable=True)
+    return Failure("error", "sent bytes that are not HTTP", retryable=True)
 
 
 def of_deadline(error: DeadlineExceeded, *, shortened: bool = False, by_client: bool = False) -> Failure:
@@ -176,7 +176,7 @@ def of_redirect(status: int, location: bytes) -> Failure:
 
 
 def of_refused_time(status: int, date: bytes) -> Failure:
-    """A signature that is refused for its time, which is this machine's clock: no request can pass before it is set.
+    """A signature that is refused for its time, which is this machine's clock: no request can succeed until it is set.
 
     date: the server's, for the log alone."""
     text = f"HTTP {status}: it refuses the time of the gateway's signature; set the clock of the gateway's machine"
@@ -186,7 +186,7 @@ def of_refused_time(status: int, date: bytes) -> Failure:
 
 
 def lacks_endpoint(body: bytes) -> bool:
-    """Whether a 404 is about the path and not about the model: what llama.cpp, FastAPI and Go's servers say."""
+    """Whether a 404 is about the path and not about the model: as llama.cpp, FastAPI and Go's servers report it."""
     if len(body) > _SAID_CHARACTERS:
         return False
     return any(words in body.lower() for words in (b"file not found", b'"detail":"not found"', b"404 page not found"))
@@ -202,7 +202,7 @@ def of_missing_endpoint(upstream: str, path: bytes, *, anthropic: bool) -> Failu
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:
-    """A 4xx about the request goes to the client; 429, 408, 401 and 5xx are the gateway's to survive.
+    """A 4xx about the request goes to the client; the gateway handles 429, 408, 401 and 5xx itself.
 
     body: the error in the client's dialect.
     """

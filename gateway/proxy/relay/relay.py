@@ -1,8 +1,8 @@
 """The only place that sends calls upstream: attempts, retries, fallbacks and continuations, within their deadlines.
 
 Until the response's head has been sent to the client, any failure may move the call to the next target; afterwards a
-stream can only be continued on another target, or ended with an error event. What is done with a good reply is in
-replies.py; what a failure means is in failures.py. Knows no provider and no socket.
+stream can only be continued on another target, or ended with an error event. replies.py handles good replies;
+failures.py classifies failures. Knows no provider and no socket.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import CallEnded, ClientConnection, ClientGone
 
 ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
-"""Sends the client what a good reply owes it. Raises AttemptFailed or TransportError."""
+"""Sends a good reply to the client. Raises AttemptFailed or TransportError."""
 
 log = logging.getLogger("gateway")
 
@@ -97,8 +97,8 @@ class Relay:
     ) -> None:
         """Sends the client one complete response, or raises the GatewayError that is to be the response.
 
-        held: the answer is one JSON object. lane: of the client's WebSocket; None: the call came by HTTP. Whatever
-        happens is noted in `context`.
+        held: the answer is one JSON object. lane: of the client's WebSocket; None: the call came by HTTP. Every result
+        is noted in `context`.
         """
         blocked_s: float | None = None
         failure: Failure | None = None
@@ -207,7 +207,7 @@ class Relay:
         return None
 
     async def _form_read(self, state: RelayState, target_state: TargetState, upload: Upload) -> None:
-        """Waits for the rest of a form: a slow client must not hold one of the upstream's few places meanwhile."""
+        """Waits for the rest of a form: a slow client must not occupy one of the upstream's few slots meanwhile."""
         state.deadlines.pause()
         try:
             await upload.to_end()
@@ -231,7 +231,7 @@ class Relay:
             raise
 
     def _flow(self, state: RelayState) -> Flow:
-        """In whose turn the call is served."""
+        """Chooses the flow in whose turn the call is served."""
         caller, experiment = state.call.caller, state.route.shadow_of
         if experiment:
             return Flow(f"shadow {experiment}", "", BACKGROUND)
@@ -298,7 +298,8 @@ class Relay:
         self._note(state, target_state, started, status, _OK)
 
     def _note_abandoned(self, state: RelayState, target_state: TargetState, started: float) -> None:
-        """The client left, a guard refused, or the gateway stops, which says nothing about the target."""
+        """Notes an attempt that was abandoned because the client left, a guard refused, or the gateway stops, which
+        says nothing about the target."""
         target_state.breaker.release_probe()
         context = state.context
         note = _GONE if context.client_gone else _BLOCKED if context.outcome == "blocked" else _STOPPED
@@ -355,7 +356,8 @@ class Relay:
         self._attempts[cell].n += 1
 
     async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
-        """No target answered: passes on an upstream's refusal, or raises the gateway's own error."""
+        """Answers a call that no target answered: passes on an upstream's refusal, or raises the gateway's own
+        error."""
         context = state.context
         context.outcome = state.failed[-1].failure.ending.outcome if state.failed else "upstream_error"
         if isinstance(answer, GatewayError):

@@ -1,6 +1,6 @@
 """Handling of a good reply: held until complete, passed through, streamed, or joined to a stream that was cut.
 
-Each function sends the client what it is owed, or raises AttemptFailed or a TransportError, which the relay handles.
+Each function sends the client its reply, or raises AttemptFailed or a TransportError, which the relay handles.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
 async def _to_first_content(
     state: RelayState, target_state: TargetState, reply: UpstreamReply, reader: Reader
 ) -> bytes:
-    """Everything up to the first content. It is held, because until then another target can still be attempted."""
+    """Reads up to the first content. The bytes are held, because until then another target can still be attempted."""
     context = state.context
     waiting = time.monotonic()
     pieces, size = list[bytes](), 0

@@ -64,19 +64,19 @@ class CallNotes:
     routed: bool = False
     """The router knows the alias and the caller may use it."""
     failure: str = ""
-    """Why the last attempt failed, in the log's words; "": none has failed."""
+    """Reason why the last attempt failed, in the log's words; "": none has failed."""
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
     error_source: ErrorSource | None = None
     """The party at fault for an error within HTTP 200 that was passed on; None: there was none."""
     queue_full: bool = False
-    """No target had room in its queue."""
+    """Whether no target had space in its queue."""
     span: SpanIds | None = None
     """The ids of the call's span; None: it has none."""
     overhead_s: float = 0.0
     """The gateway's own share of the time until the response began."""
     ended_by: GatewayError | None = None
-    """Why the gateway itself ends the answer; None: it does not."""
+    """Error with which the gateway itself ends the answer; None: it does not."""
     ended_at: float | None = None
     """Monotonic time at which the response ended, where its record waited for guards; None: it did not wait."""
 
@@ -101,7 +101,7 @@ class CallContext:
     sent: bool = False
     """Whether an attempt has sent the request, or a part of it."""
     unmetered: tuple[UnmeteredAttempt, ...] = ()
-    """The attempts that were sent and of which the upstream has not reported all that they used."""
+    """The attempts that were sent and whose usage the upstream has not reported completely."""
     charge: Charge | None = None
     """Charge of the call, once it has ended; None: nothing was sent, or its usage at the target's price."""
     spliced: bool = False
@@ -144,12 +144,12 @@ class SentText:
     id: str
     """The id in the first chunk, which a continuation keeps; "": it had none."""
     text: str = ""
-    """All text that the client has; filled in once a continuation needs it."""
+    """Text that the client has; filled in once a continuation needs it."""
 
 
 @dataclass(slots=True)
 class RelayState:
-    """One call inside the relay: what was decided, who waits for the answer, and which attempts have failed."""
+    """One call inside the relay: the decision, the waiting client, and the failed attempts."""
 
     call: Call
     route: Route
@@ -170,7 +170,7 @@ class RelayState:
     attempt_usage: Usage | None = None
     """Usage of the attempt in flight."""
     connecting: bool = False
-    """The current attempt still waits for its connection: nothing of it has been sent."""
+    """Whether the current attempt still waits for its connection: nothing of it has been sent."""
     pieces: int = 0
     """Events of the current attempt's stream that have arrived: about its output tokens."""
     answer: bytes = b""
@@ -180,11 +180,11 @@ class RelayState:
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
     admission: Admission | None = None
-    """What the current attempt has been admitted with by its upstream's limiter; None: it was not asked."""
+    """Admission of the current attempt by its upstream's limiter; None: the limiter was not asked."""
 
     @property
     def client_deadline(self) -> bool:
-        """The call's total deadline is the one that its client has asked for."""
+        """Whether the call's total deadline is the one that its client has asked for."""
         return self.route.total_shortened and not self.route.shadow_of
 
     @property
@@ -193,7 +193,7 @@ class RelayState:
         return self.route.total_shortened or self.queued or bool(self.failed)
 
     def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
-        """Keeps whether an attempt that has ended was sent, and its figures unless nothing can be charged."""
+        """Notes whether an ended attempt was sent, and its figures unless nothing can be charged."""
         if self.connecting:
             ending, self.connecting = NOT_SENT, False
         if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:

@@ -60,7 +60,8 @@ class StoredState:
         return await self._affinity.chains.assign(call, previous if isinstance(previous, str) else None)
 
     def learn(self, call: Call, context: CallContext) -> None:
-        """Notes what an answered call shows: the upstream of a conversation, and the caller as owner of its state."""
+        """Notes the state that an answered call shows: the upstream of a conversation, and the caller as owner of its
+        state."""
         if self._endpoint.stateful and context.target_state is not None:
             self._affinity.learn(call, context.target_state.target.upstream)
         if self._named and 200 <= context.status < 300:

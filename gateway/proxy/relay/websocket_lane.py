@@ -2,7 +2,7 @@
 
 To the relay it is one more transport: a request goes out as a message, and its events come back as the bytes of an
 event stream. So deadlines, fallbacks and records are those of HTTP. Where the upstream has just answered the turn that
-a request continues, on the same connection, it gets only what is new.
+a request continues, on the same connection, it gets only the new items.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """What a turn continues."""
+    """The turn that another one continues."""
 
     previous: str
     """The id of the turn before it, as the client knows it."""
@@ -55,7 +55,7 @@ class WebSocketLane:
         self._continuation: Continuation | None = None
 
     def begin(self, continuation: Continuation | None) -> None:
-        """A request follows. continuation: None: it begins a conversation, or continues none of this connection."""
+        """Begins a request. continuation: None: it begins a conversation, or continues none of this connection."""
         self._continuation, self._last = continuation, None
 
     @property
@@ -95,7 +95,7 @@ class LaneTransport:
     def __init__(self, upstream: UpstreamState, connector: WebSocketConnector) -> None:
         self.upstream = upstream
         self.continuation: Continuation | None = None
-        """What the next request continues."""
+        """The continuation that the next request makes."""
         self._connector = connector
         self._socket: UpstreamWebSocket | None = None
         self._upstreams_id = ""  # of the latest response on this connection, as the upstream knows it
@@ -116,7 +116,7 @@ class LaneTransport:
             return await self.upstream.transport.send(request, connect_s)
 
     async def _exchange(self, request: UpstreamRequest, body: bytes, connect_s: float) -> UpstreamReply:
-        """The reply to one message. What a connection that was open before has lost is sent again on a new one."""
+        """The reply to one message. A message that an older connection has lost is sent again on a new one."""
         reused = self._socket is not None and self._socket.open
         reply = await self._ask(request, body, connect_s, reused=reused)
         if reply is None and reused:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 _PREFIX = KEY_PREFIX.encode()
 _MOST_CALLERS = 20_000
-"""Callers that are remembered by the digest of what they sent."""
+"""Number of callers that are remembered, by the digest of their credential."""
 
 
 def _everyone(name: str, allow: Set[str]) -> bool:
@@ -37,7 +37,7 @@ def _everyone(name: str, allow: Set[str]) -> bool:
 
 
 class KeyNote(Protocol):
-    """Something that keeps the name of a call's key, for the access log."""
+    """A holder of the name of a call's key, for the access log."""
 
     key: str
 
@@ -45,9 +45,9 @@ class KeyNote(Protocol):
 class KeyRing:
     """The callers of one config, and of the directory that changes while it is in force.
 
-    open: requests without a key are served too (loopback only, or authenticated by something in front).
-    redaction: the default for keys that do not configure how much of their content is recorded.
-    origins: of web pages that may send forms without a key.
+    open: requests without a key are served too (loopback only, or authenticated by a proxy in front). redaction: the
+    default for keys that do not configure how much of their content is recorded. origins: of web pages that may send
+    forms without a key.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ class KeyRing:
         raise self._unknown(key)
 
     def _unknown(self, key: bytes) -> GatewayError:
-        """A key that may have been made while this process could not read keys is not refused for good."""
+        """Handles an unknown key. One that may have been made while this process could not read keys is not refused
+        permanently."""
         if self._expects_dynamic and self._dynamic.stale and key.startswith(_PREFIX):
             return KeysUnavailable(
                 "the key is not among those that this gateway has read, and newer ones cannot be read now; retry",
@@ -193,7 +194,7 @@ class KeyRing:
             self._callers = {}
 
     def _check_enabled(self, record: KeyRecord) -> None:
-        """Raises InvalidKey. A team or organization that is not there has limits that nobody knows: it is no way in."""
+        """Raises InvalidKey. A key whose team or organization is missing is refused, because its limits are unknown."""
         if record.disabled:
             raise _refused("the API key is disabled")
         if record.team is None:
@@ -236,7 +237,8 @@ class KeyRing:
         )
 
     def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:
-        """A request with a body that a browser sends for any page, without asking first (Fetch: CORS-safelisted)."""
+        """Whether a browser sends this request with its body for any page, without asking first (Fetch:
+        CORS-safelisted)."""
         has_body = b"content-length" in headers or b"transfer-encoding" in headers
         asked_first = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
         return has_body and not asked_first and headers[b"origin"] not in self._origins

@@ -1,4 +1,4 @@
-"""One request after parsing: who calls, what is called, and which options the request sets."""
+"""One request after parsing: the caller, the model, and the options of the request."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Caller:
     allow: frozenset[str] = frozenset()
     """The x-gateway-* options its requests may set (`keys[].allow`)."""
     sampled: bool = True
-    """False: this caller opted out of evaluation."""
+    """Whether the caller takes part in evaluation; False: it opted out."""
     content: Content = "full"
     """The content of its exchanges that may be recorded."""
     limit: CallerLimit | None = field(default=None, compare=False)
@@ -114,7 +114,7 @@ class Caller:
     networks: tuple[tuple[IPv4Network | IPv6Network, ...], ...] = ()
     """Networks from which it may call: its address must be in each of these, its own and its team's; (): everywhere."""
     sees_upstreams: bool = True
-    """False: no response tells it the names of upstreams and their models."""
+    """Whether responses may tell it the names of upstreams and their models."""
     traffic_class: TrafficClass = "normal"
     """The order in which its calls are served where they have to wait."""
     paths: tuple[str, ...] | None = None
@@ -146,7 +146,7 @@ class RunId(NamedTuple):
     source: str
     """The header or member that named it."""
     key: str
-    """Ours, of this caller alone: exchange.run_key."""
+    """The gateway's own id, of this caller alone: exchange.run_key."""
 
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill

@@ -18,10 +18,10 @@ def networks(values: Iterable[str]) -> tuple[Network, ...]:
 
 
 def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
-    """The address of the client, behind proxies that are trusted: the last one that none of them vouches for.
+    """The address of the client, behind proxies that are trusted: the last one that is not a trusted proxy.
 
     peer: of the connection. forwarded: the values of X-Forwarded-For, in order; each proxy appends the address that it
-    was reached from, so what stands before the last untrusted address may be invented.
+    was reached from, so entries before the last untrusted address may be invented.
     """
     address = peer
     named = [each.strip() for value in forwarded for each in value.decode("latin-1").split(",")]
@@ -35,7 +35,8 @@ def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Netw
 
 @lru_cache(maxsize=4096)
 def within(address: str, networks: Sequence[Network]) -> bool:
-    """An IPv4 address is the same when IPv6 writes it (`::ffff:10.0.0.1`). What is no address is in no network."""
+    """Whether an address is in one of the networks. An IPv4 address is the same in IPv6 notation (`::ffff:10.0.0.1`).
+    An invalid address is in no network."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -80,7 +81,7 @@ _PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x
 
 def from_this_machine(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a request that came over loopback was sent from this machine: no proxy passed it on, and its Host is a
-    loopback name, so that it is not a web page's whose name was rebound to 127.0.0.1."""
+    loopback name, so that it does not come from a web page whose name was rebound to 127.0.0.1."""
     if not _PROXIED.isdisjoint(headers):
         return False
     host = headers.get(b"host", b"").decode("latin-1").lower()

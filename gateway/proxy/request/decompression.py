@@ -1,8 +1,8 @@
 """Request bodies that a client has compressed: gzip, zstd, and br where the extra `brotli` is installed.
 
 A body is decompressed as it arrives, in small steps, so that a small body which would become a large one is refused
-before it is one. It may become no larger than a plain one, and no larger than MOST_RATIO times what has arrived; what
-it has become counts in `limits.inflight_mb` at each step. A decompressor's own memory is its window, of at most 8 MB.
+before it is one. It may become no larger than a plain one, and no larger than MOST_RATIO times the received bytes; its
+size counts in `limits.inflight_mb` at each step. A decompressor's own memory is its window, of at most 8 MB.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Decoder(Protocol):
     """Whether the body may end here."""
 
     def decode(self, data: bytes, most: int) -> bytes:
-        """At most about so many bytes. Raises DECODING_ERRORS for data that is not of this encoding."""
+        """Decompresses at most about this number of bytes. Raises DECODING_ERRORS for data that is not of this
+        encoding."""
         ...
 
 
@@ -189,7 +190,7 @@ class Decompression:
 
 
 async def decompressed_body(request: HttpRequest, limit_bytes: int) -> bytes:
-    """The body of a request with a content-encoding. One that is not known here is read as it is.
+    """The body of a request with a content-encoding. A body of an unknown encoding is read as it is.
 
     Raises BadRequest, TooLarge, Overloaded and ClientGone.
     """

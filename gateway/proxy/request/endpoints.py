@@ -1,4 +1,4 @@
-"""The endpoints that are routed by model: path → API, and how each differs on the hot path."""
+"""The endpoints that are routed by model: path → API, and their differences on the hot path."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Endpoint:
     required: tuple[str, ...] = ()
     """Required members. Checked here because some servers answer without them instead of refusing."""
     instead: tuple[str, ...] = ()
-    """Members of which one may take the place of the required ones: vLLM's own forms."""
+    """Members of which one may replace the required ones: vLLM's own forms."""
     json_answer: bool = True
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
     stateful: bool = False
@@ -81,11 +81,11 @@ class Endpoint:
     deployment: str | None = None
     """The model that the path names, as Azure's paths do; it wins over the body's."""
     path: bytes = b""
-    """Below /v1, where the request's own path is another."""
+    """Path below /v1, where the request's own path is another."""
     passes: frozenset[bytes] = frozenset()
-    """Further request headers that some upstreams get (`upstreams.NAME.pass_headers`)."""
+    """Additional request headers that some upstreams get (`upstreams.NAME.pass_headers`)."""
     run_sources: tuple[str, ...] = ()
-    """Further sources of a run's id (`runs.from`)."""
+    """Additional sources of a run's id (`runs.from`)."""
     tags: TagReader | None = None
     """Reads the tags of its calls; None: no key of a tag is configured (`tags.keys`)."""
     anthropic: bool = False

@@ -1,4 +1,4 @@
-"""Header allow-lists: which of a client's headers go upstream, and which of an upstream's go to the client."""
+"""Header allow-lists: the client's headers that go upstream, and the upstream's that go to the client."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no
 def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, *, json: bool = False) -> Headers:
     """The headers an upstream may see. Never a credential, a cookie, a hop-by-hop header, or one not listed here.
 
-    OpenAI-Organization and OpenAI-Project are not among them: they would choose who pays for the gateway's credential.
-    json: the body was read as JSON, and so must the upstream read it, whatever the client calls it: a form within a
-    JSON text could name another model.
+    OpenAI-Organization and OpenAI-Project are not among them: they would choose the account that is billed for the
+    gateway's credential. json: the body was read as JSON, and the upstream must read it as JSON too, whatever type the
+    client declares: a form within a JSON text could name another model.
     """
     out, passing = ([JSON_TYPE], _WITH_JSON) if json else ([], _UPSTREAM)
     for header in headers:
@@ -69,7 +69,7 @@ def may_reach_upstream(name: bytes) -> bool:
 def for_client(headers: Headers) -> Headers:
     """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own.
 
-    Of the upstream's own ids of the request, the first comes under a name that tells it from the gateway's.
+    Of the upstream's own ids of the request, the first one gets a name that distinguishes it from the gateway's.
     """
     out: Headers = []
     identified = False
@@ -90,7 +90,7 @@ def for_client(headers: Headers) -> Headers:
 
 
 def without_provider(headers: Headers) -> Headers:
-    """An upstream's headers, already filtered, without those that tell whose it is or what its account may use."""
+    """An upstream's headers, already filtered, without those that reveal the provider or the limits of its account."""
     return [header for header in headers if not header[0].startswith(_PROVIDER_PREFIXES)]
 
 
@@ -104,8 +104,8 @@ _ENTITY = frozenset(
 
 
 def for_passthrough(headers: Iterable[tuple[bytes, bytes]], passes: Iterable[str] = ()) -> Headers:
-    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges, and what
-    describes its body.
+    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges, and those
+    that describe its body.
 
     passes: further names, of the upstream's `pass_headers`.
     """
@@ -116,7 +116,7 @@ def for_passthrough(headers: Iterable[tuple[bytes, bytes]], passes: Iterable[str
 
 
 def from_passthrough(headers: Headers, base_url: str) -> Headers:
-    """The headers a client may see of the answer: also those that describe the content, and where it is.
+    """The headers a client may see of the answer: also those that describe the content and its location.
 
     A location below base_url, the upstream's, becomes the gateway's own path.
     """

@@ -1,7 +1,7 @@
 """The top-level members of a JSON object as slices of its bytes: found in one pass, edited with one copy. Pure.
 
-msgspec validates the whole object and returns a slice for each value; what lies inside is decoded where it is read.
-An edit is one assembly of slices: all bytes outside the edited members stay as they were.
+msgspec validates the whole object and returns a slice for each value; nested values are decoded where they are read. An
+edit is one assembly of slices: all bytes outside the edited members stay as they were.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Change = bytes | tuple[bytes | memoryview, ...] | None
 MOST_MEMBERS = 1000
 """Top-level members of a request; an API has about fifty."""
 SMALL_BYTES = 4096
-"""Up to this size an object cannot have too many members, and copying it takes less than a slice of it."""
+"""Size up to which an object cannot have too many members, and copying it takes less than a slice of it."""
 SLICED_BYTES = 64 * 1024
-"""Above this size an edited object is sent in slices: joining them takes as long as reading the object."""
+"""Size above which an edited object is sent in slices: joining them takes as long as reading the object."""
 ABOVE_SMALL, ABOVE_SLICED = slice(SMALL_BYTES, SMALL_BYTES + 1), slice(SLICED_BYTES, SLICED_BYTES + 1)
-"""Of a body above these sizes one byte, of others none: a length takes a function call."""
+"""Slices of one byte of a body above these sizes, and of none below: taking its length would be a function call."""
 TYPES: Mapping[str, str] = {
     "array": "an array", "object": "an object", "str": "a string", "bool": "a boolean", "null": "null"
 }  # fmt: skip
-"""How errors name a type, by msgspec's name; all others are numbers."""
+"""Names of types in errors, by msgspec's name; all others are numbers."""
 _ENCODING_BYTES = 16 * 1024  # of a larger object, the encoding is not checked: that takes longer than the pass itself
 _WINDOW_BYTES = 4096  # of an array that is read item by item
 _S = rb"[ \t\n\r]*+"
@@ -93,7 +93,7 @@ def read_members(body: bytes) -> Members:
 
 
 def _counted(body: bytes) -> Members:
-    """Members are counted as they are found, as a million would take 150 ms, and those with one name stay apart."""
+    """Counts members as they are found, because a million would take 150 ms; members of the same name stay separate."""
     names: list[str] = []
     if len(body) <= _ENCODING_BYTES:
         str(body, "utf-8")
@@ -119,7 +119,7 @@ def _repeated(names: list[str]) -> BadRequest:
 
 def decoded_member(value: Raw | bytes, path: str) -> Any:
     """A value as Python objects. path: where it stands in the request. Raises BadRequest: its numbers may be too large,
-    its texts not UTF-8, and its brackets too deep for what reads it."""
+    its texts not UTF-8, and its brackets too deep for the decoder."""
     try:
         return _VALUE.decode(value)
     except ValueError as error:
@@ -137,7 +137,8 @@ def items(array: Raw | bytes) -> list[Raw]:
 
 
 def leading_items(array: Raw | bytes) -> Iterator[tuple[int, int, Any]]:
-    """Each item of a valid array with its offsets (start, end), read no further than it is asked for.
+    """Yields each item of a valid array with its offsets (start, end), reading no further than the items that are
+    taken.
 
     In the items' texts each byte of UTF-8 is a character of its own, and an integer is a float. Raises ValueError where
     it is not an array, and BadRequest for an item that is nested too deeply.
@@ -165,8 +166,8 @@ def leading_items(array: Raw | bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _item(text: str, at: int) -> tuple[Any, int] | None:
-    """The value at this offset and the offset of its end; None: it is not complete. Raises BadRequest: what cannot be
-    read may not pass for what is not there."""
+    """The value at this offset and the offset of its end; None: it is not complete. Raises BadRequest: an unreadable
+    value must not count as a missing one."""
     try:
         return _SCAN(text, at)
     except RecursionError:

@@ -43,7 +43,7 @@ class KeyDirectory:
         return len(self.organizations) + len(self.teams) + len(self.keys)
 
     def apply(self, changes: DirectoryChanges, source: Source = "stream") -> set[str]:
-        """Puts what was read in force. A record that could not be read stays as it was.
+        """Puts the records in force. One that could not be read stays as it was.
 
         Returns the names of the keys whose answers in flight are to end.
         """
@@ -82,7 +82,7 @@ class KeyDirectory:
                 self.by_digest[bytes.fromhex(digest)] = record
 
     def touch(self) -> None:
-        """Has every caller looked up anew at its next call."""
+        """Makes every caller be looked up again at its next call."""
         self.changes += 1
 
     def confirm(self, age_s: float = 0.0) -> None:
@@ -91,7 +91,7 @@ class KeyDirectory:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the stream server confirmed what is in force; None: it never has."""
+        """Seconds since the stream server confirmed the records in force; None: it never has."""
         return None if self._confirmed is None else max(0.0, self._clock() - self._confirmed)
 
     @property

@@ -28,7 +28,7 @@ _ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})  # that change no byte
 
 
 class AmbiguousForm(ValueError):
-    """Another parser could read this form otherwise. The message says where."""
+    """The form is ambiguous: another parser could read it otherwise. The message says where."""
 
 
 class FormField(NamedTuple):
@@ -59,7 +59,7 @@ def _value_and_parameters(header: bytes, what: str) -> tuple[bytes, dict[bytes, 
         parameter = _PARAMETER.match(rest, at)
         name = parameter[1].lower() if parameter else b""
         if parameter is None or name in found:
-            raise AmbiguousForm(f"the parameters of {what} cannot be read in one way only: {header[:200]!r}")
+            raise AmbiguousForm(f"the parameters of {what} are ambiguous: {header[:200]!r}")
         found[name] = parameter[2].strip(b'"')
         at = parameter.end()
     return value.strip(b" \t").lower(), found

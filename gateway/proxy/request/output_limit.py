@@ -1,7 +1,7 @@
 """The numbers of a request that bound its output, read as the upstream that gets them reads them. Pure.
 
-Servers accept `2000.0` for 2000; each API reads its own names and ignores all others. What is reserved for a call, what
-it is charged and what is refused as unreadable all come from here.
+Servers accept `2000.0` for 2000; each API reads its own names and ignores all others. The reservation for a call, its
+charge, and the refusal of unreadable numbers all depend on this module.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TEXTS = re.compile(rb'\[[ \t\n\r]*+["\[{]')  # the beginning of an array of any
 
 
 def checked_numbers(fields: dict[str, Any], api: Api) -> None:
-    """Turns integral floats into integers, where this API reads them. Raises BadRequest for what is not a number."""
+    """Turns integral floats into integers, where this API reads them. Raises BadRequest for any other value."""
     names = (*LIMIT_NAMES.get(api, ()), *(_COUNTS if api in _WITH_COUNTS else ()))
     if api in _NESTED:
         nested = fields.get(_NESTED[api])

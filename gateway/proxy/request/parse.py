@@ -31,7 +31,7 @@ _CHECKED_BYTES = 1 << 16  # of messages that are checked one by one; of more, th
 
 
 class _Message(Struct):
-    """Any JSON object: nothing in it is decoded."""
+    """A JSON object of which nothing is decoded."""
 
 
 _decode = Decoder().decode
@@ -47,7 +47,7 @@ def read_call(
     started: float,
     upload: Upload | None = None,
 ) -> Call:
-    """Raises BadRequest for what the gateway itself needs to understand; the upstream validates the rest.
+    """Raises BadRequest for members that the gateway itself must understand; the upstream validates the rest.
 
     upload: a form that was read up to its model; then `body` is empty.
     """
@@ -113,7 +113,7 @@ def _check_encoding(headers: Headers) -> None:
 
 def _of_caller(idempotency_key: bytes, caller: Caller) -> bytes:
     """The key in a namespace of the caller: all callers share the upstream's account, and one must not get the answer
-    that another one has asked for."""
+    to another one's request."""
     return sha256(caller.name.encode() + b"\0" + idempotency_key).hexdigest().encode()
 
 
@@ -161,7 +161,7 @@ _MOST_DECODED: Mapping[str, int] = {
     "model": 1 << 20,  # of a name that long the error is that it does not exist
     **dict.fromkeys(("tools", "functions", "input", "query", "documents", "prompt_embeds"), _EMPTY_BYTES),
 }  # fmt: skip
-"""The members that are decoded for the fields of a Call, and up to which size; in a small body all of these are."""
+"""The members that are decoded for the fields of a Call, with their maximum sizes; in a small body all of these are."""
 
 _ACTED_ON = frozenset({
     "model", "stream", "stream_options", "messages", "prompt", "input", "n", "user", "metadata", "conversation",
@@ -187,7 +187,7 @@ _WITHOUT_NUMBERS = _UNAMBIGUOUS - NUMBERS
 _ROUTED = frozenset({"models", "route", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
 """Members by which upstreams such as OpenRouter and LiteLLM answer with other models than the one that is named."""
 _ROUTED_NESTED = _ROUTED | {"model"}
-"""An upstream that merges `extra_body` into the request would take a model there for the one that was authorized."""
+"""An upstream that merges `extra_body` into the request would use a model there instead of the authorized one."""
 
 
 def _check_names(fields: dict[str, Any], caller: Caller) -> None:
@@ -207,8 +207,8 @@ def _check_names(fields: dict[str, Any], caller: Caller) -> None:
 
 
 def _check_routing(fields: dict[str, Any]) -> None:
-    """Raises NotAllowed where the request of a key with a list of models names others: which it may use cannot be told
-    from what the upstream calls them."""
+    """Raises NotAllowed where the request of a key with a list of models names others: the upstream's names do not show
+    which models the key may use."""
     nested = fields.get("extra_body")
     if nested is ...:
         raise BadRequest("extra_body is larger than 64 KB", param="extra_body")

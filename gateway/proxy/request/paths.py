@@ -1,4 +1,5 @@
-"""One spelling for each path, before anything is matched: what is authorised is what an upstream resolves. Pure."""
+"""One spelling for each path, before anything is matched: the authorised path is the one that an upstream resolves.
+Pure."""
 
 from __future__ import annotations
 

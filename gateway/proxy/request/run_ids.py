@@ -1,7 +1,7 @@
 """Finds the run that a call belongs to: the calls of one task. Pure.
 
-The first of these that the call has: `x-gateway-run`, `metadata.run_id`, what coding agents send anyway, the
-conversation, and what `runs.from` lists. A call without any is a run of its own, which has no id here.
+The first of these that the call has: `x-gateway-run`, `metadata.run_id`, the session headers of coding agents, the
+conversation, and the sources in `runs.from`. A call without any is a run of its own, which has no id here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_of(
 def _named(
     headers: Mapping[bytes, bytes], fields: Mapping[str, Any], conversation: str | None, listed: Sequence[str]
 ) -> Iterator[Named]:
-    """Everything that names a run, the one that counts first."""
+    """Yields the names of a run in the request, in the order in which they count."""
     given = headers.get(b"x-gateway-run")
     if given is not None:
         id = sane_id(given)
@@ -92,6 +92,6 @@ def _session(user: Any) -> Iterator[Named]:
 
 
 def _text(source: str, value: Any) -> Iterator[Named]:
-    """A text as an id: itself, or a digest of what is too long or not printable."""
+    """A text as an id: itself, or its digest if it is too long or not printable."""
     if isinstance(value, str) and value:
         yield value if len(value) <= _LONGEST and value.isprintable() else cluster_digest(value), source

@@ -1,4 +1,4 @@
-"""Tags that a call gives itself: `x-gateway-tags` or `metadata.tags`, as far as `tags.keys` lists them. Bounded.
+"""Tags that a client gives its call: `x-gateway-tags` or `metadata.tags`, as far as `tags.keys` lists them. Bounded.
 
 A tag is "key=value". Tags become dimensions of sums that live for days, so their number is bounded: beyond
 `tags.most_sets` different combinations in one process, values count as "other".
@@ -35,9 +35,9 @@ class TagReader:
         self._tagged: dict[tuple[Caller, tuple[str, ...]], Caller] = {}
 
     def tagged(self, caller: Caller, headers: Mapping[bytes, bytes], fields: Mapping[str, Any]) -> Caller:
-        """The caller with the tags of this call: the same object for the same tags, as far as it is still known.
+        """The caller with the tags of this call: the same object for the same tags, if it is still known.
 
-        Raises BadRequest for a header that is none."""
+        Raises BadRequest for a malformed header."""
         tags = self.of(headers, fields)
         if not tags:
             return caller
@@ -72,7 +72,8 @@ def _of_header(given: bytes) -> dict[str, str]:
 
 
 def _of_metadata(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Tags of `metadata.tags`: an object, a list of "key=value", or a text of them. What is none is left out."""
+    """Tags of `metadata.tags`: an object, a list of "key=value", or a text of them. Values of another form are left
+    out."""
     tags = as_object(fields.get("metadata")).get("tags")
     if isinstance(tags, dict):
         pairs = [(str(key), "=", value) for key, value in tags.items()]

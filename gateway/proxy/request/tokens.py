@@ -1,7 +1,7 @@
 """JSON Web Tokens in place of keys: from a signed token to the record of its caller. No I/O.
 
-PyJWT verifies signatures and times. Which issuer, algorithms and keys may be used is decided here, before it is asked:
-never by the token itself.
+PyJWT verifies signatures and times. This module decides which issuer, algorithms and keys may be used before it calls
+PyJWT; the token never decides.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class SigningKey:
 
 
 def read_jwks(raw: bytes) -> tuple[SigningKey, ...]:
-    """The keys of a JWKS (RFC 7517) that can verify signatures; others are left out. Raises ValueError for what is not
-    one, or has none of them."""
+    """The keys of a JWKS (RFC 7517) that can verify signatures; others are left out. Raises ValueError for another
+    document, or one without such keys."""
     value = orjson.loads(raw)
     entries = as_object(value).get("keys")
     if not isinstance(entries, list):
@@ -97,7 +97,7 @@ class SigningKeys:
         one."""
 
     def ask(self, issuer: str) -> bool:
-        """Has the issuer's keys read again; False: they were read just now."""
+        """Requests the issuer's keys again; False: they were read just now."""
         event = self.asked.get(issuer)
         if event is not None:
             event.set()
@@ -153,7 +153,7 @@ def is_token(key: bytes) -> bool:
 
 
 def _unverified(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(header, claims), which nobody vouches for yet. Raises InvalidKey."""
+    """(header, claims), not verified yet. Raises InvalidKey."""
     if len(token) > _MOST_BYTES:
         raise _invalid(f"it is longer than {_MOST_BYTES} bytes")
     header, claims, _ = token.split(b".")

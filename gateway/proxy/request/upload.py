@@ -133,7 +133,7 @@ class Upload:
 
     @contextmanager
     def pausing(self, deadline: PausableDeadline) -> Iterator[None]:
-        """Pauses the deadline whenever the client is waited for: its slowness is not the upstream's."""
+        """Pauses the deadline while the gateway waits for the client: its slowness is not the upstream's fault."""
         self._deadline = deadline
         try:
             yield
@@ -277,7 +277,7 @@ class UploadRequest:
         self._upload = upload
 
     async def body(self, limit_bytes: int) -> bytes:
-        """Always empty: the form is read through its Upload."""
+        """The body, always empty: the form is read through its Upload."""
         return b""
 
     def hold(self, size: int) -> None:

@@ -3,7 +3,7 @@
 Pure: the same plan, unit and secret give the same arm in every process and after every restart. The running experiments
 are those whose plans are in the stream server and in this gateway's config; experiments/plan_poller.py reads them.
 
-The draws of arms and shadows are keyed with a secret of the deployment, so that no caller can compute them and make up
+The draws of arms and shadows are keyed with a secret of the deployment, so that no caller can compute them and invent
 conversations for an arm of its choice. Plans of rules 1 keep the draws that they were started with.
 """
 
@@ -73,7 +73,7 @@ class RunningExperiment:
     begun: object = field(default_factory=object)
     """Identity that stays while candidates are dropped."""
     segmenter: Segmenter | None = None
-    """Tells a call's segments; None: the plan declares none."""
+    """Determines a call's segments; None: the plan declares none."""
     kept: frozenset[str] = frozenset()
     """Names of the segments that a ramp leaves with the control."""
 
@@ -114,7 +114,7 @@ class Assignment:
     record: float
     """The rate at which a split's calls are recorded."""
     choice: RouteChoice | None = None
-    """What the arm's learned route has decided; None: the arm is one target."""
+    """Decision of the arm's learned route; None: the arm is one target."""
     segments: CallSegments | None = None
     """The call's declared segments; None: the plan declares none."""
     shadow: float | None = None
@@ -251,7 +251,7 @@ class ExperimentAssignments:
         )
 
     def of(self, call: Call, free: bool) -> Assignment | None:
-        """free: the call does not say where it must go. Otherwise its arm cannot be drawn, and it is in no split."""
+        """free: the call names no target. Otherwise its arm cannot be drawn, and it is in no split."""
         for each in self.by_alias.get(call.alias, ()):
             if each.takes(call):
                 return assign(each, call, free)
@@ -305,7 +305,8 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
 
 
 def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, free: bool) -> Assignment | None:
-    """The same for a plan with segments. Some of them are shadowed more often, and some may stay with the control."""
+    """Assigns a call of a plan with segments. Some of them are shadowed more often, and some may stay with the
+    control."""
     plan = running.plan
     values = of.values(request_facts(call, of.reads_tail))
     rate = of.rate(values, plan.shadow)

@@ -83,8 +83,8 @@ class CircuitBreaker:
                 self.on_change(False)
 
     def record_idle_check(self) -> None:
-        """A check that costs nothing succeeded while no call came: it closes an open breaker that no call probes. Such
-        a check does not prove that calls work, so the next failure opens it again."""
+        """Notes that a free check succeeded while there were no calls: it closes an open breaker that no call probes.
+        Such a check does not prove that calls work, so the next failure opens it again."""
         if self.unprobed_s() > 0:
             self.record_success()
             self._row = self._consecutive - 1
@@ -109,11 +109,12 @@ class CircuitBreaker:
                 self.on_change(True)
 
     def release_probe(self) -> None:
-        """The attempt says nothing about the target: the client left, or the request was at fault."""
+        """Releases the probe of an attempt that says nothing about the target: the client left, or the request was at
+        fault."""
         self._probing = False
 
     def pause(self, seconds: float) -> None:
-        """The target asked for a pause (Retry-After); 120 s at most. A longer pause replaces a shorter one."""
+        """Pauses calls at the target's request (Retry-After); 120 s at most. A longer pause replaces a shorter one."""
         self._probing = False
         self.closed = False
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, 120.0))

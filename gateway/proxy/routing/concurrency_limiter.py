@@ -18,10 +18,10 @@ _FIRST_S, _STEADY = 1.0, 0.9  # the time an attempt is expected to take at first
 
 
 class Grant(Protocol):
-    """What an attempt has taken of an allowance."""
+    """An attempt's share of an allowance."""
 
     def learn(self, headers: Headers) -> None:
-        """Reads what the attempt's response says is left."""
+        """Reads the remainders that the attempt's response reports."""
 
     def settle(self, tokens: int | None) -> None:
         """Ends the attempt. tokens: what it has used; None: it was not sent."""
@@ -53,7 +53,7 @@ class Admission:
     tokens: int
     began: float
     step: float
-    """What its flow was charged when it began."""
+    """Charge to its flow when it began."""
     grant: Grant | None = None
 
 
@@ -160,7 +160,7 @@ class ConcurrencyLimiter:
         self._start_waiting()
 
     def _admit(self, flow: Flow, tokens: int, waiter: Waiter | None) -> Admission | None:
-        """None: there is no place for it now."""
+        """Admits an attempt. None: there is no slot for it now."""
         if self._limit is not None and self.in_flight >= self._limit:
             return None
         grant: Grant | None = None

@@ -1,6 +1,6 @@
-"""The attempts that wait at one upstream, and whose turn it is. Pure: no clock, no I/O.
+"""The attempts that wait at one upstream, and their order. Pure: no clock, no I/O.
 
-Served first is who has less in flight than its guaranteed share; then the classes of traffic in their order; within a
+First come holders with less in flight than their guaranteed share; then the classes of traffic in their order; within a
 class, teams and keys by weighted fair queueing (Demers, Keshav & Shenker, SIGCOMM 1989): each has a finish tag, the
 virtual time at which its next attempt would end, and the lowest is served. A flow that was idle continues at the
 present virtual time, so it neither saves up turns nor owes any.
@@ -76,7 +76,7 @@ class _Tags:
         self.waiting: Counter[Holder] = Counter()
         """Waiting attempts of each, in whatever class; none with zero."""
         self._tags: dict[Holder, tuple[float, int]] = {}
-        """Each with the number of its change: of equal tags, the older one is served first."""
+        """Virtual time of each, with the number of its change: of equal tags, the older one is served first."""
 
     def enter(self, name: Holder, step: float) -> None:
         """Adds a waiting attempt. step: virtual time that it takes."""
@@ -100,7 +100,7 @@ class _Tags:
             self._tags = {n: t for n, t in self._tags.items() if n in self.waiting or t[0] > self.now}
 
     def correct(self, name: Holder, difference: float) -> None:
-        """Adds what an attempt has taken beyond its step. What is taken while nobody waits is held against nobody."""
+        """Adds what an attempt has taken beyond its step. Time taken while nobody waits is not charged."""
         if name in self._tags:
             tag, n = self._tags[name]
             self._tags[name] = tag + difference, n
@@ -127,7 +127,7 @@ class FairQueue:
     def __init__(self, shares: FlowShares = NO_SHARES, places: int = 1, queue: int = 1) -> None:
         """places, queue: attempts that may be in flight and may wait, of which shares are guaranteed."""
         self.step = 1.0
-        """What one attempt takes of the upstream: 1 where turns are counted, seconds where time is."""
+        """Charge of one attempt: 1 where turns are counted, seconds where time is."""
         self._shares = shares
         self._lines: tuple[_Line, ...] = tuple({} for _ in range(BACKGROUND + 1))
         self._teams = _Tags()
@@ -194,7 +194,7 @@ class FairQueue:
         """Removes the attempt that gives way to a new one: the newest of the key with the most waiting, of the lowest
         class first. A guaranteed share of the queue's places gives way to none.
 
-        None: it is the new one that must go, since its key would have as many waiting as any other key has.
+        None: the new one must give way, since its key would have as many waiting as any other key has.
         """
         entitled = self._entitled(flow)
         for rank in range(BACKGROUND, -1 if entitled else flow.rank - 1, -1):

@@ -1,4 +1,4 @@
-"""Learned routes in force: which of a route's two targets gets a call. No I/O.
+"""Learned routes in force: the choice between a route's two targets for each call. No I/O.
 
 A cascade asks the moved target first, and decides by its answer, which the relay hands to `ServedRoute.decided`.
 
@@ -23,7 +23,7 @@ from gateway.proxy.request.call import Call
 
 
 def request_facts(call: Call, reads_tail: bool) -> RequestFacts:
-    """What segments are told apart by. reads_tail: the end of the messages is wanted."""
+    """Returns the facts about a request that distinguish segments. reads_tail: the end of the messages is wanted."""
     tail = b""
     if reads_tail and call.members is not None:
         texts = call.members.get("messages") or call.members.get("prompt") or call.members.get("input")
@@ -45,7 +45,7 @@ class RouteChoice:
     moved: bool
     target: Target
     target_name: str
-    """As TargetState has it: cheaper to compare than the target."""
+    """Name of the target as in TargetState: cheaper to compare than the target."""
     label: str
     """Route and leaf, as in records: "small-where-safe/3"."""
     header_line: bytes
@@ -81,7 +81,7 @@ class ServedRoute:
         self._chosen.clear()
 
     def keep(self, before: ServedRoute) -> None:
-        """Goes on with the conversations of the same route in the config before."""
+        """Continues the conversations of the same route in the previous config."""
         self.take_back(before.returned)
         self._chosen = before._chosen
 
@@ -165,7 +165,7 @@ class ServedRoutes:
         return (target for each in self.by_name.values() for target in (each.control, each.moved))
 
     def keep(self, before: ServedRoutes) -> None:
-        """Goes on with what the routes that have not changed have decided under the config before."""
+        """Keeps the decisions of unchanged routes under the previous config."""
         for name, route in self.by_name.items():
             old = before.by_name.get(name)
             if old is not None and old.learned.digest == route.learned.digest:

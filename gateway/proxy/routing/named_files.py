@@ -1,8 +1,8 @@
 """Finds the files and vector stores that a request names, in its bytes: no body is parsed for it.
 
-Their ids stand deep in a body (in parts of messages, in tools), and the bodies with the most parts are the largest. So
-names are looked for as they are written, which can find one in a text where a parser would not; only an id that
-another key has made is ever refused, and nobody names that by chance.
+Their ids are deep in a body (in parts of messages, in tools), and the bodies with the most parts are the largest. So
+names are looked for as they are written, which can find one in a text where a parser would not; only an id that another
+key has made is ever refused, and no text contains one by chance.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class NamedState(NamedTuple):
 
 
 async def named_files(body: bytes) -> list[NamedState]:
-    """Each id once. Lets other calls run between the pieces of a large body."""
+    """Lists the ids of files that the body names, each once. Lets other calls run between the pieces of a large
+    body."""
     if not await _occurs(body):
         return []
     if _ESCAPED.search(body):

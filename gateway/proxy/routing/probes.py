@@ -31,7 +31,8 @@ async def watch(upstreams: Iterable[UpstreamState], every_s: float | None = None
 
 
 async def _watch_one(upstream: UpstreamState, every_s: float | None, shift: float) -> None:
-    """shift: of the second check, in [0, 1) of an interval, so that those of many upstreams do not come all at once."""
+    """shift: of the second check, in [0, 1) of an interval, so that the checks of many upstreams are spread over
+    time."""
     every_s = upstream.config.health_check.interval_s if every_s is None else every_s
     await look(upstream)
     await asyncio.sleep(every_s * shift)

@@ -59,7 +59,7 @@ class ResponseAffinity:
         return opened
 
     def _open_previous(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
-        """The same for the response that a call continues, with the error that OpenAI's clients know."""
+        """Opens the id of the response that a call continues, with the error that OpenAI's clients know."""
         try:
             return self.open(response_id, caller, upstreams)
         except NotFound as error:

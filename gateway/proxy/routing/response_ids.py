@@ -1,7 +1,8 @@
-"""Ids of responses, sealed: an id says which upstream made the response and whose it is, and nothing has to be stored.
+"""Ids of responses, sealed: an id names the upstream that made the response, and its owner, so nothing has to be
+stored.
 
-Clients get the upstream's id with a seal behind it, an HMAC over the upstream, the caller and that id. What does not
-carry a valid seal of its caller does not exist: no upstream is asked for it with the gateway's credential.
+Clients get the upstream's id followed by a seal, an HMAC over the upstream, the caller and that id. An id without a
+valid seal of its caller does not exist: no upstream is asked for it with the gateway's credential.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ResponseIds:
         self._secrets = [secret or token_bytes(32)]
 
     def share(self, secret: bytes) -> None:
-        """Seals with this secret from now on; what was sealed before stays valid in this process."""
+        """Seals with this secret from now on; earlier seals stay valid in this process."""
         if secret not in self._secrets:
             self._secrets.insert(0, secret)
 
@@ -60,7 +61,7 @@ class ResponseIds:
         return None
 
     def conversation_digest(self, caller: str, name: str) -> str:
-        """A name for a caller's conversation that says nothing about it, and that no other caller can have."""
+        """A name for a caller's conversation that reveals nothing about it, and that no other caller can have."""
         return _mac(self._secrets[0], "conversation", caller, name)
 
     def state_digest(self, name: str) -> str:
@@ -68,11 +69,11 @@ class ResponseIds:
         return _mac(self._secrets[0], "state", name)
 
     def chain_digest(self, caller: str, name: str) -> str:
-        """A name for a response that a caller may continue, which says nothing about it."""
+        """A name for a response that a caller may continue, which reveals nothing about it."""
         return _mac(self._secrets[0], "chain", caller, name)
 
     def owner_digest(self, caller: str, name: str) -> str:
-        """The same for stored state together with the caller whose it is."""
+        """A name for stored state of an upstream together with the caller that owns it."""
         return _mac(self._secrets[0], "owner", caller, name)
 
 

@@ -50,7 +50,7 @@ class AliasRoutes:
     fallbacks: tuple[RouteOption, ...]
     cumulative_weights: tuple[float, ...]
     orders: tuple[tuple[RouteOption, ...], ...]
-    """The candidates for each target, in order, when that target was drawn and all targets are healthy."""
+    """The candidates, in order, for each target that may be drawn while all targets are healthy."""
     weighted: bool
     on_cut: OnCut
     single: bool
@@ -63,7 +63,7 @@ class AliasRoutes:
 
     @property
     def all_healthy(self) -> bool:
-        """Every upstream is up and every breaker closed, so the weighted draw needs no closer look."""
+        """Whether every upstream is up and every breaker closed, so that the weighted draw needs no further check."""
         for target in self.targets:
             target_state = target.target_state
             if target_state.upstream.down or not target_state.breaker.closed:
@@ -106,7 +106,7 @@ class Route:
     recordable: bool = False
     """The answer may be recorded, so it is held until the call ends."""
     total_shortened: bool = False
-    """`timeouts.total_s` is less than the config's: the caller or an experiment allows less."""
+    """Whether `timeouts.total_s` is less than the config's, because the caller or an experiment allows less."""
     shadow_of: str = ""
     """The experiment for which a shadow request is sent; "": a client waits for the answer."""
     scorer: str = ""
@@ -116,7 +116,7 @@ class Route:
     tiers: bool = False
     """The fallbacks for a budget that is nearly used up may answer it."""
     tiered_down: bool = False
-    """They do: the caller's budget is nearly used up."""
+    """Whether the caller's budget is nearly used up, so that its calls go to cheaper targets."""
 
     def settle_on(self, choice: RouteChoice) -> None:
         """Notes the decision of a cascade, which came after its first target had answered."""
@@ -139,8 +139,8 @@ class Router:
         before: Sequence[TargetState] = (),
         prices: Prices | None = None,
     ) -> None:
-        """before: targets of the previous config; those of unchanged upstreams keep their breaker and latency.
-        prices: for patterns: which models are known."""
+        """before: targets of the previous config; those of unchanged upstreams keep their breaker and latency. prices:
+        the known models, for patterns."""
         self.on_target: Callable[[TargetState], object] | None = None
         """Called with each target that is first seen behind a pattern."""
         self._prices = prices or Prices()
@@ -292,7 +292,7 @@ class Router:
         return self._routes[alias]
 
     def _similar(self, alias: str, caller: Caller) -> str:
-        """A suggestion. None for what would take long to compare, since no other call is served meanwhile."""
+        """A suggestion. None for a name that would take long to compare, since no other call is served meanwhile."""
         known = self.aliases(caller)
         comparable = len(alias) <= _COMPARED_CHARACTERS and len(known) <= _COMPARED_ALIASES
         return did_you_mean(alias, known) if comparable else ""
@@ -342,8 +342,8 @@ class Router:
         return replace(route, candidates=_tier(routes), assignment=None, choice=None, tiered_down=True)
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
-        """Puts the arm's target of a split first, and behind the first of a cascade its control; the usual candidates
-        follow."""
+        """Puts the arm's target of a split first, and after the first target of a cascade its control; the usual
+        candidates follow."""
         cascade = None if assignment.choice is None else assignment.choice.cascade
         targets = (assignment.target,) if cascade is None else (assignment.target, cascade.control)
         first = [self.target_state(target) for target in targets]

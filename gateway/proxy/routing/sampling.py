@@ -17,7 +17,7 @@ _MOST_KEYS = 10_000
 DEFAULT = "default"
 FORCED = "forced"
 GUARD = "guard"
-"""Begins the strata of calls that are recorded for what a guard found (`guards.NAME.record`); its name follows."""
+"""Begins the strata of calls that are recorded because of a guard's result (`guards.NAME.record`); its name follows."""
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
@@ -31,9 +31,9 @@ class SampleDraw:
     max_rate: float
     """The highest rate that can still apply: with u at or above it, the answer need not be held."""
     kept: float | None = None
-    """With runs as the unit: the rate at which the call's whole run is recorded; `pi` is then that of its scoring."""
+    """Rate at which the call's whole run is recorded, with runs as the unit; `pi` is then that of its scoring."""
     reason: str | None = None
-    """Why the call is outside the sampled population: "opted_out" or "forbidden"; None: it is inside."""
+    """Reason why the call is outside the sampled population: "opted_out" or "forbidden"; None: it is inside."""
 
     @property
     def recordable(self) -> bool:

@@ -1,10 +1,11 @@
 """Owners of the stored state of an upstream: conversations, files and the like.
 
 All callers reach it with one credential. Its ids are the upstream's and carry no seal. So the first key that uses a
-conversation, container or thread successfully owns it, and the key that makes anything through `passthrough` owns that:
-here and for a week on the stream server, by digest; another key is told that it does not exist. Files, vector stores
-and prompts are meant to be shared, so using them claims them only with `responses: {files: used}`. What nobody has made
-or used yet, and what the stream server cannot tell within 50 ms, passes: docs/security.md says so.
+conversation, container or thread successfully owns it, and the key that makes an object through `passthrough` owns it:
+in this process, and for a week on the stream server, by digest; another key gets the answer that it does not exist.
+Files, vector stores and prompts are meant to be shared, so using them claims them only with `responses: {files: used}`.
+An object that nobody has made or used yet, or that the stream server cannot look up within 50 ms, passes
+(docs/security.md).
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class StateOwners:
         return named
 
     async def check_path(self, caller: Caller, path: bytes, *, files: bool) -> None:
-        """The same for a path that is forwarded as it is. files: False: files, vector stores and prompts are shared."""
+        """Checks a path that is forwarded as it is. files: False: files, vector stores and prompts are shared."""
         named = [state for state in named_by_path(path) if files or state.kind not in _SHARED]
         if named:
             await self._check(caller, named)
@@ -144,7 +145,7 @@ class StateOwners:
 
     def learn(self, caller: Caller, named: Sequence[NamedState], *, files: bool = False) -> None:
         """Notes the state of a request that was answered. files: its files, vector stores and prompts become the
-        caller's, too; otherwise those that are stay so."""
+        caller's, too; otherwise only those that are already the caller's stay so."""
         for state in named:
             if files or state.kind not in _SHARED or self._is_known_of(caller, state.id):
                 self.own(caller, state.id)

@@ -42,7 +42,7 @@ class UpstreamState:
     on_health: Callable[[bool], object] | None = None
     """Called when `down` has changed, with its new value."""
     mask: SecretMask = field(init=False)
-    """Hides the gateway's credential in what the upstream says."""
+    """Hides the gateway's credential in the upstream's texts."""
 
     def __post_init__(self) -> None:
         transport = self.transport
@@ -117,7 +117,7 @@ class TargetState:
         self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds
 
     def record_load_report(self, header: bytes) -> None:
-        """Reads an ORCA load report (vLLM's header `endpoint-load-metrics`); what cannot be read counts as 0."""
+        """Reads an ORCA load report (vLLM's header `endpoint-load-metrics`); unreadable values count as 0."""
         waiting = _WAITING.search(header)
         cache = _CACHE.search(header)
         self._waiting = float(waiting[1]) if waiting else 0.0

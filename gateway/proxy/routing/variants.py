@@ -41,7 +41,7 @@ PROMPT_FIELDS = frozenset({
     "chat_template_kwargs", "add_special_tokens", "reasoning_effort", "response_format", "mm_processor_kwargs",
     "cache_salt", "truncate_prompt_tokens", "user",
 })  # fmt: skip
-"""The fields of a chat request that may change its prompt. All others steer how an answer is drawn from it."""
+"""The fields of a chat request that may change its prompt. All others control the sampling of an answer."""
 # What a parameter becomes where a dialect translates the request, by the name in the request that is sent.
 _TRANSLATED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(OUTPUT_LIMITS, OUTPUT_LIMITS),
@@ -95,7 +95,7 @@ class TargetVariant:
         return replace(request, headers=[h for h in request.headers if h[0] not in self._named] + self._headers)
 
     def applied(self, call: Call) -> Call:
-        """The call as this target is asked it. Raises BadRequest for a body that is not a JSON object."""
+        """The call in the form for this target. Raises BadRequest for a body that is not a JSON object."""
         members = self._of_prompt if call.prefill else self._members.get(call.api)
         system = self._system if call.api in _INSTRUCTED else None
         if (not members and system is None) or call.upload is not None:

@@ -36,9 +36,9 @@ class CreateEvent:
     previous: str | None
     """The response that it continues; None: it begins a conversation."""
     generates: bool
-    """False: it only prepares a conversation."""
+    """Whether it generates; False: it only prepares a conversation."""
     stores: bool
-    """False: the upstream is not to keep the response."""
+    """Whether the upstream is to keep the response."""
 
     @property
     def model(self) -> Any:
@@ -141,9 +141,9 @@ class ResponsesRequest:
     items: tuple[bytes, ...] | None
     """The conversation up to its end, as a turn holds it; None: it cannot be continued from here."""
     base: bytes | None
-    """Same as in ConversationTurn."""
+    """Base of the turn, as in ConversationTurn."""
     continuation: Continuation | None
-    """What it continues, if that is kept here."""
+    """The turn that it continues, if that is kept here."""
 
 
 def to_request(event: CreateEvent, parent: ConversationTurn | None) -> ResponsesRequest:

@@ -1,4 +1,4 @@
-"""The client of one response over WebSocket: what the hot path writes as an event stream leaves as messages."""
+"""The client of one response over WebSocket: sends the event stream of the hot path as messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EventClient:
         self.ended = False
         """An event that ends the response, or an error, has been sent."""
         self.refused = False
-        """It was an error."""
+        """Whether the reply was an error."""
         self.response: tuple[str, bytes] | None = None
         """The id and the output items of the complete response; None: there is none that could be continued."""
         self.on_end: Callable[[EventClient], None] = _nothing

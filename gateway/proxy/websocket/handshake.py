@@ -1,4 +1,5 @@
-"""The opening handshake: who may open a WebSocket, and what each of its responses keeps of the request that did."""
+"""The opening handshake: the right to open a WebSocket, and the parts of the opening request that hold for each
+response."""
 
 from __future__ import annotations
 

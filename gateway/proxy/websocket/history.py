@@ -1,6 +1,6 @@
 """The conversations of open WebSockets: the latest response of each lane, so that a turn sends only what is new.
 
-Nothing is written to disk. Bounded for each connection and for the whole process; what is forgotten is answered with
+Nothing is written to disk. Bounded for each connection and for the whole process; a forgotten response is answered with
 `previous_response_not_found`, upon which clients send the conversation again.
 """
 
@@ -75,7 +75,7 @@ class ConnectionHistory:
         self._by_lane: dict[str | None, _Kept] = {}
 
     def find(self, response_id: str) -> ConversationTurn | None:
-        """The turn with this id in any lane: a conversation may go on in another lane than its own."""
+        """The turn with this id in any lane: a conversation may continue in another lane than its own."""
         for kept in self._by_lane.values():
             if kept.turn.id == response_id:
                 self._process.touch(kept)

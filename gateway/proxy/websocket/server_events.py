@@ -21,10 +21,10 @@ _LEFT_OUT = frozenset(
 
 
 def portable(items: bytes) -> bytes:
-    """Output items as a later request can repeat them, to an upstream that has kept none.
+    """Output items in a form that a later request can repeat, to an upstream that has kept none.
 
-    A reasoning item with nothing but its id stands for what OpenAI keeps: where it does not, it refuses the id, and the
-    ids of the items that came after it. Without them it takes the rest.
+    A reasoning item with nothing but its id refers to an item that OpenAI keeps. Where it does not keep it, it refuses
+    the id, and the ids of the following items. Without these it accepts the rest.
     """
     if b'"reasoning"' not in items:
         return items

@@ -1,4 +1,4 @@
-"""One connection's responses: which message is answered when, and what a later one continues.
+"""One connection's responses: the order in which messages are answered, and the turns that later ones continue.
 
 A lane (`stream_id`) has one response in flight; further messages wait in their order. All lanes together have
 MOST_RUNNING. Each response is one call of `App.answer`, so that keys, limits, routing, fallbacks, records and redaction
@@ -46,7 +46,7 @@ class Lane:
 
     name: str | None
     waiting: deque[tuple[int, CreateEvent]] = field(default_factory=deque)
-    """Each with its number on the connection."""
+    """Messages that wait, each with its number on the connection."""
     running: CreateRequest | None = None
     upstreams: WebSocketLane = field(default_factory=WebSocketLane)
     """Connections of this lane to upstreams that have WebSockets."""
@@ -54,20 +54,20 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class RunningTurn:
-    """What is remembered of a message while its response is made. The message itself may be large."""
+    """The facts of a message that are kept while its response is made. The message itself may be large."""
 
     lane: Lane
     previous: str | None
     """The response that it continues."""
     stores: bool
     items: tuple[bytes, ...] | None
-    """As a request has them; None: they cannot be kept."""
+    """Items in the form of a request; None: they cannot be kept."""
     base: bytes | None
 
 
 @dataclass(slots=True)
 class OpenSessions:
-    """What the sessions of one process share."""
+    """State that the sessions of one process share."""
 
     history: ProcessHistory = field(default_factory=ProcessHistory)
     number: int = 0
@@ -203,7 +203,7 @@ class ResponsesSession:
         self._connection.hold(app.gateway.tasks.start(answering, "response over WebSocket"))
 
     def _parent(self, event: CreateEvent) -> ConversationTurn | None:
-        """The turn that a message continues, if it is kept. Raises BadRequest if nobody else can have it."""
+        """The turn that a message continues, if it is kept. Raises BadRequest if it cannot be kept elsewhere."""
         if event.previous is None:
             return None
         parent = self._history.find(event.previous)
@@ -259,7 +259,7 @@ class ResponsesSession:
         self._history.keep(lane.name, ConversationTurn(response_id, items, turn.base))
 
     def _forget(self, lane: Lane, previous: str | None) -> None:
-        """After an error a conversation begins anew; that of another lane goes on there."""
+        """Forgets a conversation after an error, so that it begins anew; another lane's continues."""
         if previous is not None and self._history.latest(lane.name) == previous:
             self._history.forget(lane.name)
 

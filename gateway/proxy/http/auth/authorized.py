@@ -105,8 +105,8 @@ class AuthorizedTransport:
         self._inner = inner
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
-        """Sends like Transport.send. A request that is refused is sent once more if a newer credential can be had:
-        a token may be revoked before it expires."""
+        """Sends like Transport.send. A request that is refused is sent once more if a newer credential is available: a
+        token may be revoked before it expires."""
         request.join()
         sent = await self.credential.authorize(request)
         reply = await self._inner.send(sent.request, connect_s)

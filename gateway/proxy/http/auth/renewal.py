@@ -33,7 +33,7 @@ class Issued(Generic[T]):
 
 
 def issued_until(value: T, expires: float, now: float, ahead_s: float = 300.0) -> Issued[T]:
-    """Renewed ahead_s before it expires; a short life, when half of it has passed."""
+    """Time until which a value is used: ahead_s before it expires, or half of a short lifetime."""
     return Issued(value, expires, max(expires - ahead_s, now + (expires - now) / 2))
 
 
@@ -55,7 +55,7 @@ class Renewal(Generic[T]):
         forget: Callable[[], object] = lambda: None,
     ) -> None:
         """name: for messages. secrets: never written. clock: Unix seconds. forget: makes the next fetch start from
-        nothing: what a library holds may have been revoked or replaced."""
+        nothing: the value that a library holds may have been revoked or replaced."""
         self.fetched = 0
         """The number of values fetched."""
         self._name = name
@@ -79,8 +79,8 @@ class Renewal(Generic[T]):
             self._start()
 
     async def get(self, wait_s: float = _WAIT_S) -> T:
-        """The value; waits only where none is valid. Raises ConnectFailed if there is none to be had, and
-        ConnectTimeout if that takes too long."""
+        """The value; waits only where none is valid. Raises ConnectFailed if none can be obtained, and ConnectTimeout
+        if that takes too long."""
         issued, now = self._issued, self._clock()
         if issued is not None and now < issued.renew_at:
             return issued.value

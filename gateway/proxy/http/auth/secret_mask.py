@@ -1,4 +1,4 @@
-"""Hides the credentials of an upstream in what that upstream says: some servers repeat the one that they refuse."""
+"""Hides the credentials of an upstream in the texts of that upstream: some servers repeat the one that they refuse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SecretMask:
 
 
 def _spellings(secret: bytes) -> tuple[bytes, ...]:
-    """Return the forms of a secret: as it is, as JSON may write it, and as a URL does."""
+    """Returns the forms of a secret: plain, JSON-escaped, and URL-encoded."""
     return tuple(
         dict.fromkeys(
             (secret, secret.replace(b"/", b"\\/"), secret.replace(b"/", b"\\u002f"), quote(secret, safe="").encode())
@@ -56,7 +56,7 @@ class MaskedStream:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what can be sent on: all but a tail in which a secret may have begun."""
+        """Returns the bytes that can be passed on: all but a tail in which a secret may have begun."""
         data = self._mask(self._held + data)
         keep = min(len(data), max(0, self._mask.longest - 1))
         self._held = data[len(data) - keep :]

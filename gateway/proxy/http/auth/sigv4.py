@@ -88,8 +88,7 @@ def canonical_request(method: bytes, path: bytes, headers: Headers, names: str, 
 
 
 def _canonical_path(path: bytes) -> bytes:
-    """The path without empty and dot segments; what is percent-encoded already is encoded again, as all services but S3
-    do."""
+    """The path without empty and dot segments; percent-encoded parts are encoded again, as all services but S3 do."""
     text = path.decode("latin-1")
     plain = posixpath.normpath("/" + text.lstrip("/"))
     if text.endswith("/") and plain != "/":

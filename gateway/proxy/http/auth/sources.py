@@ -77,7 +77,7 @@ class AwsSource:
         self._credentials = None
 
     def fetch(self) -> Issued[AwsKeys]:
-        """Raises what botocore raises, and LookupError where it finds no credentials."""
+        """Raises botocore's errors, and LookupError where it finds no credentials."""
         if self._files.changed() or self._credentials is None:
             self._credentials = self._found()
         frozen = self._credentials.get_frozen_credentials()  # renews temporary ones ahead of their end

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to an upstream, and the reply it carries. Which connection is free is up to pool.py.
+"""One HTTP/1.1 connection to an upstream, and the reply it carries. pool.py decides which connection is free.
 
 A connection carries one request at a time and outlives many; an Http1Reply belongs to one request, so holding it too
 long cannot disturb the next request.
@@ -100,7 +100,7 @@ class Http1Reply:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def head(self) -> None:
-        """Waits until the head has arrived, or cannot any more; then `status` is 0 and `error` is the reason."""
+        """Waits until the head has arrived, or can no longer arrive; then `status` is 0 and `error` is the reason."""
         # A reply without a head is not closed by its holder, so a cancelled wait closes the socket itself.
         if not self.status and self.error is None:
             self._waiter = self._connection.loop.create_future()

@@ -1,4 +1,5 @@
-"""The connections to one origin: which are idle, how many may still be opened, when an idle one is too old.
+"""The connections to one origin: the idle ones, the number that may still be opened, and the age at which an idle one
+is closed.
 
 Last in, first out: a few connections stay in use, and the others grow old and close.
 """
@@ -46,7 +47,7 @@ class Origin:
 
 
 class ConnectionPool:
-    """All connections to one origin. max_connections: above it, `open` waits; None: no limit."""
+    """Connections to one origin. max_connections: above it, `open` waits; None: no limit."""
 
     def __init__(
         self,

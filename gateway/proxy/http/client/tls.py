@@ -1,4 +1,4 @@
-"""TLS towards upstreams: whose certificates are trusted, and which one the gateway shows."""
+"""TLS towards upstreams: trusted certificates, and the one that the gateway presents."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UpstreamTls:
             raise UnusableTlsFile("key_file", key_file, f"not the key of {cert_file}: {_reason(error)}") from error
 
     def stamps(self) -> tuple[tuple[str | None, int | None], ...]:
-        """Each file with the time at which it was written: a rewritten file makes another value."""
+        """Returns each file with the time at which it was written: a rewritten file makes another value."""
         return tuple((file, _written(file)) for file in (self.ca_file, self.cert_file, self.key_file))
 
 

@@ -103,7 +103,8 @@ class ConnectionLimits:
         return self.refused < _FAREWELLS and (self._files is None or self._files.may_linger(descriptor))
 
     def admit(self, address: str, descriptor: int = -1) -> GatewayError | None:
-        """Counts a new connection; or returns why it is refused, and counts that. descriptor: its socket's."""
+        """Counts a new connection; or returns the reason why it is refused, and counts the refusal. descriptor: its
+        socket's."""
         most, most_from_one = self._limits()
         error: GatewayError | None = None
         if self.open >= (self._default if most is None else most):
@@ -140,7 +141,7 @@ LOOK_EVERY_S = 1.0
 
 
 class OpenFiles:
-    """Says which new descriptors are among the last, and looks whether there are any left."""
+    """Tells whether a new descriptor is among the last ones, and checks whether any are left."""
 
     def __init__(
         self,

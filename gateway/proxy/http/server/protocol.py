@@ -251,8 +251,8 @@ class HttpProtocol(asyncio.Protocol):
         self._begin_next()
 
     def _hold_back(self, data: bytes) -> None:
-        """Keeps what was sent behind a request until that is answered. A little of it does not stop the reading, as
-        only a connection that is read tells that its client has left."""
+        """Keeps the bytes after a request until it is answered. A little of it does not stop the reading, as only a
+        connection that is read tells that its client has left."""
         self._unparsed += data
         if len(self._unparsed) > SLICE_BYTES:
             self._pause()
@@ -290,7 +290,7 @@ class HttpProtocol(asyncio.Protocol):
         return True
 
     def _continue_behind(self, data: bytes, upgrade: HttpParserUpgrade) -> None:
-        """Parses what follows the head of a request that offered an upgrade. Raises HttpParserError."""
+        """Parses the bytes after the head of a request that offered an upgrade. Raises HttpParserError."""
         data = self._behind_upgrade(data[upgrade.args[0] :])
         while data:
             try:
@@ -464,7 +464,8 @@ class HttpProtocol(asyncio.Protocol):
             self.data_received(data)
 
     def unending(self) -> None:
-        """The response has begun and may last: until its end no request is parsed, and a parser takes 1 KB."""
+        """Frees the parser, which takes 1 KB: the response has begun and may be long, and no request is parsed until
+        its end."""
         if self._receiving is None:
             self._parser = None
 
@@ -487,7 +488,7 @@ class HttpProtocol(asyncio.Protocol):
             self._close()
 
     def _bypass_parser(self, data: bytes) -> bytes:
-        """Adds a piece of a large body to its request. Returns what follows the body, which a new parser reads."""
+        """Adds a piece of a large body to its request. Returns the bytes after the body, which a new parser reads."""
         request, rest = self._receiving, b""
         if self._request is not None:
             self._since = self.loop.time()
@@ -538,8 +539,8 @@ class HttpProtocol(asyncio.Protocol):
         connection.begin(app.session(request, connection), self._early + self._unparsed)
 
     def _behind_upgrade(self, rest: bytes) -> bytes:
-        """Continues after the head of the last request, and returns what follows that request; of one that becomes a
-        WebSocket nothing does."""
+        """Continues after the head of the last request, and returns the bytes after that request; nothing follows one
+        that becomes a WebSocket."""
         self._parser = HttpRequestParser(self)
         request = self._waiting[-1]
         if self._websockets_for(request) is not None:
@@ -618,7 +619,7 @@ class HttpProtocol(asyncio.Protocol):
         return min(self.head_s, self.write_s)
 
     def _stuck(self, now: float) -> bool:
-        """Whether the client has read nothing for `write_s` of what it was sent."""
+        """Whether the client has read nothing that was sent to it for `write_s`."""
         unread = self._transport.get_write_buffer_size()
         if unread:
             unread += unacknowledged_bytes(self._transport)

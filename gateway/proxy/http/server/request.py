@@ -128,7 +128,7 @@ class ServerRequest:
             self._taken += size
 
     def release(self) -> None:
-        """The body is no longer held. Idempotent."""
+        """Releases the body's bytes. Idempotent."""
         if self._taken and self._source.memory is not None:
             self._source.memory.give_back(self._taken, self.holder)
             self._taken = 0

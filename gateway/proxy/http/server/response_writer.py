@@ -69,7 +69,7 @@ class ResponseWriter:
         self.more_headers: Headers = []
         """Headers after those that start() is given."""
         self.writable = not (connection.paused or connection.gone)
-        """Kept current by its connection."""
+        """Whether the transport takes more bytes; kept current by its connection."""
         self._connection = connection
         self._keep = keep
         self._bodiless = bodiless

@@ -68,7 +68,7 @@ class CertificateReload:
         self._seen = files.stamp()
 
     def look(self) -> None:
-        """Blocks for as long as reading two small files takes. What cannot be used is logged and left."""
+        """Blocks for as long as reading two small files takes. Unusable files are logged and ignored."""
         stamp = self._files.stamp()
         if stamp in (self._seen, ()):
             return
@@ -148,7 +148,7 @@ class _EarlyData(asyncio.Protocol):
 
 
 class _Begun:
-    """A coroutine that runs up to its first wait immediately, and goes on when it is awaited."""
+    """A coroutine that runs up to its first wait immediately, and continues when it is awaited."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, asyncio.Transport | None]) -> None:
         self._coroutine = coroutine

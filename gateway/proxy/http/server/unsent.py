@@ -1,4 +1,4 @@
-"""Bytes that a client has not taken: how the server notices one that does not read, or that has vanished."""
+"""Bytes that a client has not taken: how the server detects one that does not read, or that has disappeared."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class GatewayServer(uvicorn.Server):
 
 
 class BoundedApp:
-    """Pages with limits on their connections, which hold whatever the config says."""
+    """Pages with limits on their connections, which apply regardless of the config."""
 
     def __init__(
         self,

@@ -32,18 +32,18 @@ class WebSocketLimits:
     """Times in seconds."""
 
     age_s: float = 3600.0
-    """How long a connection may last."""
+    """Longest age of a connection."""
     ping_s: float = 30.0
     """Silence after which the client is sent a ping, so that no proxy on the way forgets the connection. The answer is
     not waited for: programs that read only while they expect something do not send it."""
     piece_s: float = 60.0
     """The pause between two pieces of one message."""
     write_s: float = 60.0
-    """Seconds within which a client must have read something of what is waiting for it."""
+    """Seconds within which a client must have read some of the bytes that wait for it."""
     close_s: float = 5.0
-    """How long the client may take to answer a close frame."""
+    """Time that the client has to answer a close frame."""
     grace_s: float = 0.5
-    """How long an idle connection stays open when the server stops: a message may be on its way."""
+    """Time that an idle connection stays open when the server stops: a message may be on its way."""
 
 
 class WebSocketSession(Protocol):
@@ -59,11 +59,11 @@ class WebSocketSession(Protocol):
         ...
 
     def expire(self) -> None:
-        """The connection has reached its age: ends it, once nothing is being answered."""
+        """Ends the connection at its maximum age, once nothing is being answered."""
         ...
 
     def drain(self) -> None:
-        """The server stops: ends the connection once nothing is being answered any more."""
+        """Ends the connection because the server stops, once nothing is being answered any more."""
         ...
 
     def left(self) -> None:
@@ -93,7 +93,7 @@ class WebSocketApp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpgradedTransport:
-    """What the connection keeps of the HTTP connection that it was."""
+    """The parts of the HTTP connection that its WebSocket connection keeps."""
 
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
@@ -151,7 +151,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._timer = was.loop.call_later(min(limits.ping_s, limits.age_s), self._check)
 
     def begin(self, session: WebSocketSession, early: bytes) -> None:
-        """Takes the connection over. early: what the client has sent behind its request."""
+        """Takes the connection over. early: bytes that the client has sent after its request."""
         self._session = session
         self._was.state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._was.transport.set_protocol(self)
@@ -188,7 +188,7 @@ class WebSocketConnection(asyncio.Protocol):
         await waiter
 
     def hold(self, task: asyncio.Task[Any]) -> None:
-        """Has the server wait for a task when it stops, and cancel it after `drain_s`."""
+        """Makes the server wait for a task when it stops, and cancel it after `drain_s`."""
         self._was.state.tasks.add(task)
         task.add_done_callback(self._was.state.tasks.discard)
 
@@ -315,7 +315,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._held = size
 
     def _fail(self, code: int, reason: str) -> None:
-        """Ends the connection for what the client has sent."""
+        """Ends the connection because of an error in the client's data."""
         if self._framing.state is not OPEN:
             return
         self._message = bytearray()
@@ -364,7 +364,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._timer = self._was.loop.call_later(seconds, self._check_closing)
 
     def _check_closing(self) -> None:
-        """Ends a connection that is closing, unless its client still reads what it was sent."""
+        """Ends a connection that is closing, unless its client still reads."""
         if self._was.transport.get_write_buffer_size() and not self._stuck(self._was.loop.time()):
             self._end_within(self._limits.close_s)
         else:
@@ -396,7 +396,7 @@ class WebSocketConnection(asyncio.Protocol):
         return bool(self._message or self._framing.reader.buffer)
 
     def _stuck(self, now: float) -> bool:
-        """Whether the client has read nothing for `write_s` of what it was sent."""
+        """Whether the client has read nothing that was sent to it for `write_s`."""
         transport = self._was.transport
         unread = transport.get_write_buffer_size() + unacknowledged_bytes(transport)
         size, since = self._unread

@@ -1,8 +1,8 @@
 """Finds keys, card and account numbers, addresses and telephone numbers in a text, and users' own patterns. Pure.
 
-Stricter than the scorer that counts secrets: what is missed here has left the process. So the forms are wider, repeats
-have no upper bound, and a number is also tried without what follows it. Each search looks for what begins in a window
-of the text and is linear in it: it starts only at a fixed word, a digit or an @.
+It is stricter than the scorer that counts secrets: a value missed here has left the process. So the forms are wider,
+repeats have no upper bound, and a number is also tried without its continuation. Each search looks for matches that
+begin in a window of the text and is linear in it: it starts only at a fixed word, a digit or an @.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BEGINNINGS = (("_", _BEFORE_UNDERSCORE), ("-", _BEFORE_DASH), (".", _BEFORE_DOT
 
 
 def _behind(sign: str, words: tuple[str, ...]) -> re.Pattern[str]:
-    """The sign behind one of these words: the search runs from sign to sign, which are rarer than letters."""
+    """The sign after one of these words: the search runs from sign to sign, which are rarer than letters."""
     lengths = sorted({len(word) for word in words})
     ends = "".join(sorted({word[-1] for word in words}))
     of_length = ("|".join(f"{word}{re.escape(sign)}" for word in words if len(word) == n) for n in lengths)
@@ -82,7 +82,7 @@ _QUOTE = r"[ \t\"'\\]"  # may follow a name
 
 
 def _named(sign: str) -> re.Pattern[str]:
-    """The sign behind what may be one of _NAMES, of which - and _ are no part: most signs need no closer look."""
+    """The sign after a possible name of _NAMES, in which - and _ do not occur: most signs need no closer look."""
     two, quoted = (rf"{_LAST_TWO}", rf"[-_][{_LAST}]"), (r"[ \t\"'\\_-]",)
     before = [*two, *(each + _QUOTE for each in (*two, *quoted))]
     return re.compile(f"{sign}(?:{'|'.join(f'(?<={each}.)' for each in before)})")
@@ -148,7 +148,7 @@ def _key_end(text: str, at: int) -> int:
 
 
 def _over_lines(text: str, end: int) -> int:
-    """The end of what is continued on lines of its own."""
+    """The end of a value that continues on lines of its own."""
     for _ in range(_MOST_LINES):
         more = _WRAPPED.match(text, end)
         if more is None:
@@ -362,8 +362,8 @@ class Finder:
                 yield [(rule, start + a, start + b) for rule, a, b in self._over(PlainText(piece, changes))]
 
     def _over(self, joined: PlainText) -> Iterator[tuple[str, int, int]]:
-        """Finds values that lie across a join. A telephone number has to begin with a +, as columns of numbers look
-        like others."""
+        """Finds values that span a join. A telephone number has to begin with a +, as columns of numbers look like
+        others."""
         for low in range(0, len(joined.text), WINDOW):
             for rule, a, b in self._found(joined.text, low):
                 across = bisect_right(joined.changed, a) < bisect_left(joined.changed, b)

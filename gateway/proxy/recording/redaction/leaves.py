@@ -139,7 +139,7 @@ class Rebuilding:
 
 
 def unescape(text: str) -> str:
-    """The text that JSON's escapes stand for, however often they are escaped themselves."""
+    """The text that JSON's escapes stand for, even if they are escaped several times."""
     plain = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _LETTERS.get(m[2], m[2]), text)
     return plain if plain.isascii() else plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -1,9 +1,8 @@
 """A text as a reader sees it: without characters that do not show, with one kind of dash and digit, read over breaks.
 
-What people paste from documents and web pages has narrow blanks, soft hyphens, long dashes and full-width digits; the
-forms of finder.py know the plain ones. Terminals, mail programs and people wrap what they paste. Most line breaks
-separate what does not belong together, so only those are joined beside which something broken off stands; keys that are
-wrapped are followed in finder.py. Pure.
+Texts pasted from documents and web pages have narrow blanks, soft hyphens, long dashes and full-width digits; the forms
+of finder.py know the plain ones. Terminals, mail programs and people wrap lines. Most line breaks separate unrelated
+texts, so only breaks next to a broken-off value are joined; finder.py follows wrapped keys. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _JOINED = re.compile(
     rf"|@(?:[\w-]{{0,63}}(?P<domain>{_BREAK})(?=[\w-]{{1,63}}\.\w)|[\w-]{{1,63}}\.(?P<dot>{_BREAK})(?=[^\W\d_]{{2}}))"
 )
 _MAY_JOIN = re.compile(r"(?:[=\\]|[\dA-Z][ \t]{0,3})\r?\n")
-"""A break beside which something broken off may stand, except for addresses: most texts have none."""
+"""A break next to a value that may be broken off, except for addresses: most texts have none."""
 _READ_AS = {"soft": "", "digits": " ", "group": " ", "domain": "", "dot": ""}
 _IN_RUN = "0123456789 \t-"
 _LOOK = 48  # characters of a line next to a break
@@ -43,7 +42,7 @@ def joins(text: str) -> list[Change]:
 
 
 def _columns(text: str, breaks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yields the breaks between digits that stand in a column of numbers."""
+    """Yields the breaks between digits in a column of numbers."""
     run: list[tuple[int, int]] = []
     digits = 0
     for at, (start, end) in enumerate(breaks):
@@ -82,7 +81,7 @@ class PlainText:
     """The plain form of a text, and where each of its characters stands in the original."""
 
     def __init__(self, original: str, changes: Iterable[Change] | None = None) -> None:
-        """changes: in order, what is read differently; None: the disguises."""
+        """changes: in order, the replacements for reading; None: the disguises."""
         pieces: list[str] = []
         self._plain, self._original = [0], [0]  # positions from which both run in step
         self.changed: list[int] = []

@@ -1,4 +1,4 @@
-"""Redacts one record: which caller's records, with which rules, and how that is run without delaying calls.
+"""Redacts one record: the rules for each caller's records, and a way to run them without delaying calls.
 
 `redacted` runs a redaction in slices between calls, or on a thread if the body is large. It fails closed: if anything
 goes wrong, the record loses its content.
@@ -91,7 +91,7 @@ def redactors_by_caller(config: Config, before: Mapping[str, Redactor]) -> dict[
 
 
 def redactor_by_content(config: Config) -> Callable[[Content], Redactor | None]:
-    """Finds the redactor of callers that the config does not name, by how much of their content is recorded."""
+    """Finds the redactor of callers that the config does not name, by the part of their content that is recorded."""
     rules = config.redaction or RedactionConfig()
     built: dict[Content, Redactor] = {}
 
@@ -213,7 +213,7 @@ def _feedback(f: Feedback, pass_: _Pass) -> _Texts:
 
 @dataclass(slots=True)
 class _Searched:
-    """A text and what is to be replaced in it."""
+    """A text and the replacements in it."""
 
     text: str
     hits: list[Match]
@@ -267,7 +267,8 @@ class _Pass:
         return _Searched(text, hits)
 
     def _across(self, parts: list[_Searched]) -> _Texts:
-        """Adds what begins in one part of a content and ends in another: to the first its mark, to the others none."""
+        """Adds matches that begin in one part of a content and end in another: the first part gets the mark, the others
+        none."""
         text = "".join(part.text for part in parts)
         ends = list(accumulate(len(part.text) for part in parts))
         across: list[Match] = []
@@ -343,5 +344,5 @@ def _without_detail(attempt: Attempt) -> Attempt:
 
 
 def anonymous(unit: str) -> str:
-    """One of our ids as it is; a client's conversation id, which may be a person's name, as its digest."""
+    """One of the gateway's ids as it is; a client's conversation id, which may be a person's name, as its digest."""
     return unit if _OUR_ID.fullmatch(unit) else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
