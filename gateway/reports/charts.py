@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """An SVG inside a table cell or a line. It repeats numbers that stand next to it, so screen readers skip it."""
+    """An SVG inside a table cell or a line. It repeats the numbers next to it, so screen readers skip it."""
 
     look: str
     """The CSS class."""
@@ -52,7 +52,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class HoverPoint:
-    """What is shown while a pointer is near a place of a chart, where a script may run."""
+    """A text that is shown while a pointer is near a place of a chart, where a script may run."""
 
     x: float
     text: str
@@ -340,7 +340,7 @@ class _TrailDrawing:
         return [*self._margin_zone(x, y), *axes, zero, *self._course(x, y), *self._last_values(x.end + 9, y)]
 
     def _extent(self) -> float:
-        """The largest |y| of the drawing: everything after the start, the margin, and some air."""
+        """The largest |y| of the drawing: everything after the start, the margin, and some padding."""
         settled = [p for p in self.points if p[0] >= _SETTLED * self.points[-1][0]]
         sizes = [abs(v) for p in settled for v in p[1:] if math.isfinite(v)]
         return 1.12 * max([*sizes, 1.5 * (self.margin or 0)], default=0) or 1.0

@@ -20,7 +20,7 @@ from gateway.reports.terms import TERMS
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that templates/`template` makes of the values. The style sheet's digest stands in the page's policy.
+    """The page that templates/`template` makes of the values. The style sheet's digest is in the page's policy.
 
     With the digest instead of 'unsafe-inline', not even a style attribute that came from the store would be applied.
     """

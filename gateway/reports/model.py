@@ -1,4 +1,4 @@
-"""The data model of a report: what an experiment or a replay found. Reads nothing and renders nothing.
+"""The data model of a report: the findings of an experiment or a replay. Reads nothing and renders nothing.
 
 The terminal, the JSON and the HTML page show these values; features/experiments/findings.py,
 split.py and features/replay/ fill them in.
@@ -19,9 +19,9 @@ Role = Literal["primary", "guardrail", "other"]
 Better = Literal["higher", "lower"]
 State = Literal[-1, 0, 1]  # red, unknown, green
 Independence = Literal["checked", "declared", "assumed", "alarm", "units"]
-"""Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not alike.
-declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on each other, so
-that the wider interval, by units, applies."""
+"""Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not
+correlated. declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on
+each other, so that the wider interval, by units, applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class CorrectedBasis:
     """Basis of a difference as people judge."""
 
     source: Literal["pairs", "arms", "error_rates"]
-    """pairs: the judge's scores and the labels of pairs, with what both answers of a request have in common. arms: the
+    """pairs: the judge's scores and the labels of pairs, with the common part of both answers to a request. arms: the
     means of each arm, corrected on their own. error_rates: the judge's difference over sensitivity + specificity − 1,
     from labels of any answers, as if the judge erred alike on both arms."""
     looks: Literal["every", "one"]
@@ -351,7 +351,7 @@ class RankedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class BestOfK:
-    """Several candidates compared with each other: the best of them, or which one leads."""
+    """Comparison of several candidates: the best of them, or the leading one."""
 
     verdict: Literal["best", "none", "open"]  # none: every candidate is dropped, so the control stays
     best: str | None  # its arm, once it is decided
@@ -454,7 +454,7 @@ class TokenLikelihood:
 
     @property
     def difference(self) -> float:
-        """Below 0: less likely under the candidate."""
+        """The difference; below 0: less likely under the candidate."""
         return self.candidate - self.control
 
 
@@ -549,7 +549,7 @@ class TrafficFacts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is shown of one experiment and one candidate."""
+    """The contents of a report on one experiment and one candidate."""
 
     experiment: str
     plan: str  # hash

@@ -1,7 +1,7 @@
 """JSON Schemas of what verbs print with `--json`, from the types that they print: dataclasses and typed dictionaries.
 
 An object has the members of its type and no others. A dataclass is printed whole, so each of its members is required;
-of a typed dictionary, those that are not NotRequired. What the source says of a field is its description.
+of a typed dictionary, those that are not NotRequired. The description of a field comes from its docstring.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _classes(kind: Any, known: set[Any]) -> Iterator[type]:
 
 
 def _whole(schema: Schema, kind: type | None) -> Schema:
-    """The schema of an object with what msgspec leaves out: which members it always has, and what they mean."""
+    """The schema of an object with the parts that msgspec leaves out: its required members, and their meanings."""
     if kind is None or "properties" not in schema:
         return schema
     said = _docs_of(kind)

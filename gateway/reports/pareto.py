@@ -77,7 +77,7 @@ def _places(of: CostChart) -> int:
 
 
 def _range(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """The ends of a scale with some air: the values, and their intervals unless these would compress the values."""
+    """The ends of a scale with some padding: the values, and their intervals unless these would compress the values."""
     values = [e.value for e in estimates if e.value is not None]
     low, high = min(values), max(values)
     width = next(each for each in (high - low, abs(high), 1.0) if each > _NARROWEST)
@@ -127,7 +127,7 @@ def _mark(each: PricedModel, x: Scale, y: Scale) -> Iterator[Shape]:
 
 
 def _names(of: CostChart, x: Scale, y: Scale) -> Iterator[Shape]:
-    """Each name next to its mark, where no other name stands."""
+    """Places each name next to its mark, where no other name stands."""
     taken: list[tuple[float, float]] = []
     for each in sorted(of.models, key=lambda one: -(one.quality.value or 0.0)):
         at, row = x(each.cost.value or 0.0), y(each.quality.value or 0.0) - 9

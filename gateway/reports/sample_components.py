@@ -1,4 +1,4 @@
-"""The charts and tables of the pages with sample values, for the page of components that docs/design.md is about."""
+"""The charts and tables of the pages with sample values, for the page of components that docs/design.md describes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURS = ("paper", "panel", "ink", "soft", "link", "good", "open", "bad", "cont
 
 
 def line_with_band() -> Chart | None:
-    """48 hours that fall at the end, with what is usual and an event."""
+    """48 hours that fall at the end, with the usual range and an event."""
     points = []
     for i in range(48):
         usual = 0.9 - 0.02 * (i % 24 in range(8))

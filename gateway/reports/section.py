@@ -23,12 +23,12 @@ class Column:
     kind: str = "number"
     """The CSS class: number, text, drawing or forest."""
     shown: bool = True
-    """False: no row has anything for this column, so it is left out."""
+    """Whether any row has content for this column; without any, it is left out."""
     on: Surface = "everywhere"
     term: str = ""
     """A key of terms.TERMS, whose meaning a page offers next to the title."""
     notes: bool = True
-    """False: a terminal, which is narrow, leaves out the notes of this column."""
+    """Whether a terminal, which is narrow, shows the notes of this column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Cell:
     tone: str = ""
     """The colour: good, open, bad or none ("")."""
     drawing: Drawing | None = None
-    """Stands before the text."""
+    """The drawing before the text."""
     more: str = ""
     """A second note, below the first."""
     term: str = ""
@@ -106,7 +106,7 @@ class CaptionedChart:
     trail: Trail | None = None
     """The course that the chart shows, which a terminal draws in characters."""
     costs: CostChart | None = None
-    """The costs that the chart shows, likewise. Without either, a terminal leaves the chart out."""
+    """The costs that the chart shows, in the same order. Without either, a terminal leaves the chart out."""
 
     @property
     def small(self) -> bool:

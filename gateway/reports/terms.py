@@ -9,7 +9,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class PlainTerm:
     name: str
-    """What a reader who does not know the word would call it."""
+    """Name for a reader who does not know the word."""
     meaning: str
 
 
@@ -19,11 +19,11 @@ TERMS: Mapping[str, PlainTerm] = {
         "the control called a second time through the shadow path, to see whether the path itself shifts scores",
     ),
     "effective": PlainTerm(
-        "independent pairs", "pairs that say as much as this many independent ones; pairs of one user are alike"
+        "independent pairs", "pairs that are as informative as this many independent ones; pairs of one user are alike"
     ),
     "losses": PlainTerm("lost records", "the check that both arms lost about as few records on their way to the store"),
     "noise floor": PlainTerm(
-        "control asked twice", "the difference between two answers of the control to the same request: what chance does"
+        "control asked twice", "the difference between two answers of the control to one request: the effect of chance"
     ),
     "srm": PlainTerm(
         "shares of traffic", "the check that each arm got the share of units that was planned (sample ratio mismatch)"

@@ -25,7 +25,8 @@ class Segment:
 
 
 def side_by_side(control: str, candidate: str) -> tuple[list[Segment], list[Segment]]:
-    """The two texts in segments: del marks what only the control says, ins what only the candidate says."""
+    """The two texts in segments: del marks the parts that only the control has, ins those that only the candidate
+    has."""
     start = _start(control, candidate)
     a, b = (
         _tokens(text[start : start + SHOWN_CHARACTERS], complete=len(text) <= start + SHOWN_CHARACTERS)
@@ -48,7 +49,8 @@ def _tokens(text: str, *, complete: bool) -> list[str]:
 
 
 def _compared(a: list[str], b: list[str]) -> tuple[list[Segment], list[Segment]]:
-    """The common start and end are split off first, so that the bound on the time does no harm to them."""
+    """Compares the tokens. The common start and end are split off first, so that the bound on the time does not affect
+    them."""
     shorter = min(len(a), len(b))
     head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
     tail = next((i for i in range(shorter - head) if a[-1 - i] != b[-1 - i]), shorter - head)
@@ -72,7 +74,7 @@ def _start(control: str, candidate: str) -> int:
 
 
 def _framed(segments: list[Segment], text: str, start: int, end: int) -> list[Segment]:
-    """The segments with a placeholder for what is left out before and after them."""
+    """The segments with placeholders for the omitted parts before and after them."""
     if not text:
         return [Segment("no text", "none")]
     before = [omission(start)] if start else []

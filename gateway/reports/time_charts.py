@@ -32,7 +32,7 @@ Say = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class TimePoint:
-    """A value at a time, in Unix seconds, with the band of what is usual. None: not known."""
+    """A value at a time, in Unix seconds, with the band of usual values. None: not known."""
 
     at: float
     value: float | None

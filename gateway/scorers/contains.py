@@ -1,4 +1,4 @@
-"""Tests whether an answer contains what it should: the words of its reference, or texts of the config."""
+"""Tests whether an answer contains the words of its reference, or texts of the config."""
 
 from __future__ import annotations
 

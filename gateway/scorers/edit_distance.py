@@ -19,7 +19,8 @@ class EditDistance(DistanceScorer):
     """Insertions, deletions and replacements of characters, divided by the length of the longer text."""
 
     white_space: bool = False
-    """False: a run of white space equals one blank, and white space at the ends is ignored."""
+    """Whether white space counts as it is; otherwise a run of it equals one blank, and white space at the ends is
+    ignored."""
 
     async def compare(self, pair: Pair) -> Score | Skipped:
         a, b = (self._text(each.completion) for each in (pair.a, pair.b))

@@ -157,7 +157,7 @@ class ServedVectors:
         self._asker, self.model = asker, model
 
     async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], Spent | None]:
-        """Raises ValueError for a reply that is not one of /v1/embeddings, and what Asker.ask raises."""
+        """Raises ValueError for a reply that is not one of /v1/embeddings, and the errors of Asker.ask."""
         reply, spent = await self._asker.ask("/embeddings", {"model": self.model, "input": list(texts)})
         data: Any = reply.get("data")
         try:

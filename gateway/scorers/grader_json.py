@@ -109,7 +109,7 @@ class LabelModel(_Grader):
 
 
 class MultiGrader(_Grader):
-    """Several graders and a formula."""
+    """A formula over several graders."""
 
     type: Literal["multi"]
     graders: dict[str, Any]

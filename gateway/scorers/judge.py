@@ -79,9 +79,9 @@ class JudgeOptions(ScorerOptions):
     unit: Literal["call", "run"] = "call"
     """run: judges the whole trajectory of a run, pointwise or by a rubric."""
     most_tokens: Annotated[int, Field(ge=200, le=15_000)] = 12_000
-    """Of a trajectory, about; results of tools are shortened first, the oldest before the newest."""
+    """Approximate maximum for a trajectory; results of tools are shortened first, the oldest before the newest."""
     criterion: Annotated[str, Field(min_length=1)] | None = None
-    """None: CRITERION."""
+    """The criterion of the judge. Default: CRITERION."""
     template: str | None = None
     """A file with the prompt; None: the one of this kind in judging/templates."""
     scale: tuple[int, int] = (1, 5)
@@ -95,10 +95,11 @@ class JudgeOptions(ScorerOptions):
     max_repeats: Annotated[int, Field(ge=1, le=100)] | None = None
     standard_error: Annotated[float, Field(gt=0)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """None: 0, or 1 with repeats, since equal answers would say nothing about the judge's certainty."""
+    """Sampling temperature. Default: 0, or 1 with repeats, since equal answers would say nothing about the judge's
+    certainty."""
     max_tokens: Annotated[int, Field(ge=1)] = MAX_TOKENS
     params: dict[str, Any] | None = None
-    """Further members of the request, which override its own."""
+    """Additional members of the request, which override its own."""
 
 
 def judge(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
@@ -208,7 +209,7 @@ class Judge:
         return s.template.messages(own, texts, instruction)
 
     def golden(self) -> tuple[Golden, ...]:
-        """Cases that need no call; what the model answers is calibrated, not checked here."""
+        """Cases that need no call; the model's answers are calibrated, not checked here."""
         return (
             Golden("a rejected request has no answer", {}, Completion(error="overloaded"), None, {"status": 503}),
             Golden("embeddings have no answer", {}, Completion(), None, {"api": "embeddings"}),
@@ -264,7 +265,7 @@ class Reference(Pointwise):
 
 
 class Rubric(Judge):
-    """The weight of the items that are as wanted, as a share of all: true, or false for a negative weight."""
+    """The share of the weight of the items with the desired result: true, or false for a negative weight."""
 
     __slots__ = ()
 
@@ -283,7 +284,7 @@ class Rubric(Judge):
         missed = [i.ask for i, met in zip(items, verdict.value, strict=True) if met != (i.weight > 0)]
         return RepeatedVerdict(
             value=right / sum(abs(i.weight) for i in items),
-            reason="all items are as wanted" if not missed else "not as wanted: " + "; ".join(missed),
+            reason="all items have the desired result" if not missed else "not as wanted: " + "; ".join(missed),
             label=f"{n - len(missed)} of {n}",
             spent=verdict.spent,
             detail={f"item_{at}": float(met) for at, met in enumerate(verdict.value, 1)},
@@ -355,7 +356,7 @@ _OF_RUNS = ("pointwise", "rubric")
 
 @dataclass(frozen=True, slots=True)
 class RunJudge:
-    """A judge of whole runs: the task, and what the agent said, called and got back, within a number of tokens."""
+    """A judge of whole runs: the task, and the agent's messages, calls and results, within a number of tokens."""
 
     version: ClassVar[str] = "1"
     kind: ClassVar[Kind] = "llm"

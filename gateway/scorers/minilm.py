@@ -41,8 +41,8 @@ def model_directory() -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Array]:
-    """The 32-bit float tensors of a safetensors file, by name, as read-only views of the file: only what is used comes
-    into memory, and all processes of a machine share it.
+    """The 32-bit float tensors of a safetensors file, by name, as read-only views of the file: only the parts that are
+    used are loaded into memory, and all processes of a machine share it.
 
     The format: the header's length in 8 bytes, the header as JSON (dtype, shape and offsets of each tensor), the data.
     """
@@ -80,8 +80,8 @@ class MiniLM:
         return found
 
     def vectors(self, texts: Sequence[str]) -> Array:
-        """The same for several texts, shape (n, 384), up to rounding. Texts go through the layers together, which takes
-        half the time."""
+        """The vectors of several texts, shape (n, 384); equal to those of `vector` up to rounding. Texts go through the
+        layers together, which takes half the time."""
         out = np.empty((len(texts), WIDTH), dtype=np.float32)
         missing = []
         for i, text in enumerate(texts):
@@ -156,7 +156,7 @@ class MiniLM:
 
 
 class _RecentVectors:
-    """The vectors of the newest short texts: a predictor and a scorer often look at the same ones. Thread-safe."""
+    """The vectors of the newest short texts: a predictor and a scorer often read the same ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, Array] = OrderedDict()

@@ -19,13 +19,13 @@ PROSE_RATIO = 0.25  # prose and code of any length deflate to more than this sha
 
 @dataclass(frozen=True, slots=True)
 class Repetition(ImmediateRule):
-    """The share of the answer that repeats what came just before: max(loop, again · squeezed). Less is better.
+    """The share of the answer that repeats the text just before it: max(loop, again · squeezed). Less is better.
 
     loop: the share of words in a run that immediately repeats the complete block before it. again: 1 − distinct-4, the
-    share of 4-grams that occurred before. squeezed: how far the text deflates below a quarter of its size, from 0 to 1.
-    The product detects loops in which a number changes each time, and stays near 0 for lists and tables, which have
-    only one of the two. In text with hardly any white space, characters count as words. Linear in the text; only
-    its last 100,000 characters are read.
+    share of 4-grams that occurred before. squeezed: the degree to which the text deflates below a quarter of its size,
+    from 0 to 1. The product detects loops in which a number changes each time, and stays near 0 for lists and tables,
+    which have only one of the two. In text with hardly any white space, characters count as words. Linear in the text;
+    only its last 100,000 characters are read.
     """
 
     direction: ClassVar[Direction] = "minimise"

@@ -16,7 +16,7 @@ NO_REACTION = Skipped("a message of the user after an answer")
 class RunCorrection(RunRule):
     """0: the user's last message says that the answer before it is wrong, or asks the same again; 1: it does not.
 
-    A run without a message of the user after the first answer has no score: silence says nothing.
+    A run without a message of the user after the first answer has no score: silence is not evidence.
     """
 
     async def score_run(self, run: RunSubject) -> Score | Skipped:

@@ -1,4 +1,4 @@
-"""Measures how many of an agent's tool calls returned an error."""
+"""Measures the share of an agent's tool calls that returned an error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ INCOMPLETE = Skipped("a run whose requests are recorded to their end")
 
 @dataclass(frozen=True, slots=True)
 class RunToolErrors(RunRule):
-    """The share of tool results that are no errors. An error is marked as one by the client (`is_error`), or its
+    """The share of tool results that are not errors. An error is marked as one by the client (`is_error`), or its
     beginning matches `pattern`."""
 
     pattern: Annotated[str, Field(min_length=1)] = PATTERN
-    """For the beginning of a result: clients of OpenAI's APIs do not mark errors. Another pattern than the default is
-    in RE2's syntax, and needs the extra `redaction`."""
+    """Pattern for the beginning of a result: clients of OpenAI's APIs do not mark errors. Another pattern than the
+    default is in RE2's syntax, and needs the extra `redaction`."""
     _compiled: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Limits what one scorer spends in a UTC day, summed over all consumers. The sums are kept in the stream server.
+"""Limits the spending of one scorer in a UTC day, summed over all consumers. The sums are kept in the stream server.
 
 The mean cost of a call is reserved before the call and corrected after it, so that concurrent calls cannot together
 exceed the budget by more than their costs differ from the mean.

@@ -1,6 +1,6 @@
-"""Limits the concurrency of one scorer that waits or is foreign, and blocks it while it cannot work.
+"""Limits the concurrency of one scorer that waits or comes from another package, and blocks it while it cannot work.
 
-A scorer that is denied what it needs, or that misses many deadlines in a row, is blocked: every subject gets the error
+A scorer that is denied access, or that misses many deadlines in a row, is blocked: every subject gets the error
 immediately, and from time to time one is let through as a probe. A dead judge therefore delays no other scorer.
 """
 
@@ -22,7 +22,7 @@ PROBE_BACKOFF = Backoff(first_s=60.0, most_s=600.0)  # between probes of a score
 
 
 class GateClosed(Exception):
-    """The scorer is blocked; the message says why, and in how many seconds it is tried again."""
+    """The scorer is blocked; the message has the reason, and the seconds until the next attempt."""
 
 
 class ScorerGate:
@@ -96,7 +96,7 @@ class ScorerGate:
             raise GateClosed(f"blocked: {self._reason}; tried again in {left:.0f} s")
 
     def record_denied(self, reason: str) -> None:
-        """Blocks the scorer: it may not use what it needs."""
+        """Blocks the scorer because it was denied access."""
         self._block(reason)
 
     def record_timeout(self) -> None:
@@ -106,7 +106,7 @@ class ScorerGate:
             self._block(f"{self._timeouts} deadlines in a row were missed")
 
     def record_reply(self) -> None:
-        """The scorer returned in time, also with an error: it is not blocked any longer."""
+        """Unblocks the scorer: it returned in time, possibly with an error."""
         self._timeouts = 0
         if self._reason is not None:
             log.warning("scorer %s works again; unblocked", self._name)

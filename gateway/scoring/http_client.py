@@ -1,6 +1,6 @@
 """The evaluation side's only HTTP client: to the gateway, with a key that is never sampled, and to scorer services.
 
-It opens connections and reads replies; their meaning is the caller's business.
+It opens connections and reads replies; the caller interprets them.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Unreachable(Exception):
-    """No reply: refused, lost, late, or larger than allowed. The message names the URL, never a key."""
+    """The server gave no reply: refused, lost, late, or larger than allowed. The message names the URL, never a key."""
 
 
 class DeadlinePassed(Unreachable):
-    """No reply came within the deadline."""
+    """The deadline passed without a reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply of any status. A field is None where the reply does not tell."""
+    """A reply of any status. A field is None where the reply does not have it."""
 
     status: int
     body: bytes
@@ -61,7 +61,7 @@ class HttpReply:
         except orjson.JSONDecodeError as error:
             raise ValueError(f"the answer is not JSON ({error}): {self._beginning()}") from None
         if not isinstance(value, dict):
-            raise ValueError(f"the answer is no JSON object: {self._beginning()}")
+            raise ValueError(f"the answer is not a JSON object: {self._beginning()}")
         return value
 
     def _beginning(self) -> str:
@@ -182,8 +182,8 @@ class HttpConnections:
             yield http
 
     def _opened(self) -> httpx2.AsyncClient:
-        """A client without redirects and cookies, and with no proxy but that of `egress`: what is sent to the gateway
-        goes nowhere else, and no server marks one call so that it is known in the next."""
+        """A client without redirects and cookies, and with no proxy but that of `egress`: requests to the gateway go
+        nowhere else, and no server can recognise a client between calls."""
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3.5)
         timeout = httpx2.Timeout(None, connect=self._connect_s)
         nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))

@@ -57,14 +57,14 @@ def lesser_user() -> Mapping[str, Any]:
 
 
 def user_options(uid: int, paths: Sequence[str]) -> Mapping[str, Any]:
-    """Arguments of Popen for a child. uid: of this process. paths: what the child has to read."""
+    """Arguments of Popen for a child. uid: of this process. paths: files and folders that the child has to read."""
     if uid != 0 or not all(_open_to_all(Path(path)) for path in paths if path and os.path.exists(path)):
         return {}
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
 
 
 def _open_to_all(path: Path) -> bool:
-    """Tells whether every user can read a path: it, and the folders above it and above what it links to."""
+    """Tells whether every user can read a path: it, and the folders above it and above its link targets."""
     real = path.resolve()
     above = all(folder.stat().st_mode & 0o001 for folder in (*path.absolute().parents, *real.parents))
     needed = 0o005 if real.is_dir() else 0o004
@@ -138,7 +138,7 @@ class _Isolated:
         return _result(reply)
 
     def golden(self) -> tuple[()]:
-        """No cases: the child has run them."""
+        """Returns no cases: the child has run them."""
         return ()
 
     async def aclose(self) -> None:

@@ -14,12 +14,12 @@ import orjson
 from gateway.core.json_values import parse_object
 
 LARGE_BYTES = 8192
-"""Smaller requests are decoded as a whole, which takes a few microseconds."""
+"""Size below which requests are decoded as a whole, which takes a few microseconds."""
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class LargeRequest(Mapping[str, Any]):
-    """The members of a request, each decoded when it is read first. A value that is no JSON after all is None: the
+    """The members of a request, each decoded when it is read first. A value that turns out not to be JSON is None: the
     first pass does not see bytes that are not UTF-8, nor numbers that are too large."""
 
     __slots__ = ("_decoded", "_members")

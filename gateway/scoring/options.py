@@ -40,7 +40,7 @@ class ScorerOptions:
 def parameters(factory: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a scorer's class or function; those of a ScorerOptions type are replaced by its fields.
 
-    Raises InvalidOptions for what has no readable signature.
+    Raises InvalidOptions for an object without a readable signature.
     """
     if not callable(factory):
         raise InvalidOptions([f".use: {factory!r} is not a class"])

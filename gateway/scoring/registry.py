@@ -96,13 +96,14 @@ class RegisteredScorer:
     config_hash: str
     """Hash of `use` and the options; scores with different hashes are never averaged together."""
     foreign: bool = False
-    """True: it is of another package, so that it runs on a thread of its own."""
+    """Whether it belongs to another package, so that it runs on a thread of its own."""
     immediate: ImmediateScorer | None = None
     """The scorer itself, when it is heavy and can answer some subjects on the event loop."""
     waits: bool = False
-    """True: it waits for a model, a service or another process."""
+    """Whether it waits for a model, a service or another process."""
     gate: ScorerGate | None = None
-    """Limits its concurrency and blocks it after repeated failures; None: it neither waits nor is foreign."""
+    """Limits its concurrency and blocks it after repeated failures; None: it does not wait, and belongs to this
+    package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def build(configured: Mapping[str, Section], outside: ExternalServices | None = 
 
 
 def build_all(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> BuiltScorers:
-    """Every configured scorer. Imports what `use` names; sends no request.
+    """Every configured scorer. Imports the objects that `use` names; sends no request.
 
     outside: the services that scorers call; None: scorers can be built, but those that call a model cannot score.
     Raises ConfigError with every mistake of the section.
@@ -242,7 +243,7 @@ def _construct(entry: _Entry) -> tuple[Any, bool]:
 
 
 def _injected(entry: _Entry, factory: Any) -> dict[str, Any]:
-    """The arguments that scorers of this package receive besides their options, as far as they have such parameters."""
+    """The arguments that scorers of this package receive besides their options, if they have such parameters."""
     section, outside = entry.section, entry.outside
     takes = parameters(factory)
     given: dict[str, Any] = {"url": entry.use} if entry.use.startswith(HTTP) else {}

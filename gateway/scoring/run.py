@@ -1,4 +1,4 @@
-"""Runs the scorers on one subject. Whatever one scorer does, raises or fails to do becomes its own result."""
+"""Runs the scorers on one subject. Every error or delay of one scorer becomes its own result."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def score_all(
     """Returns a result for each scorer that sees the subject, in the order of the config. No exception of one escapes.
 
     draw: maps a domain to this subject's draw from [0, 1). A scorer with a share below 1 sees the subject when
-    draw("score:" + name) is below its share, and otherwise has no result.
-    patient: time in a scorer's queue does not count towards its deadline. For work that no live traffic waits behind.
+    draw("score:" + name) is below its share, and otherwise has no result. patient: time in a scorer's queue does not
+    count towards its deadline. For work that does not delay live traffic.
     """
     return await score_later(score_now(scorers, subject, draw), threads, patient=patient)
 
@@ -61,7 +61,8 @@ def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: C
 def score_each_now(
     scorers: Mapping[str, RegisteredScorer], subjects: Sequence[Subject], draw: Callable[[str, str], float]
 ) -> list[StartedScores]:
-    """The results as of score_now for each subject. Scorer by scorer: what does not depend on the subject is done once.
+    """The results as of score_now for each subject. Works scorer by scorer, so that work that does not depend on the
+    subject is done once.
 
     draw: from a domain and the subject's unit.
     """

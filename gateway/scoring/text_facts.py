@@ -120,7 +120,7 @@ def hashed_words(data: bytes | bytearray, starts: NDArray[np.int64], ends: NDArr
 def _repeating(words: NDArray[np.uint64], counts: NDArray[np.int64]) -> frozenset[int]:
     """The indexes of texts in which a gram may occur twice. counts: the number of words of each text, in order.
 
-    Each word also stands for its text. So grams that reach into the next text do no harm: they equal no other.
+    Each word also stands for its text. So grams that reach into the next text have no effect: they equal no other.
     """
     last = len(words) - GRAM + 1
     if last < 2:

@@ -29,7 +29,7 @@ class ScoringTimeout(Exception):
 
 
 class ScorerBlocked(Exception):
-    """Too many threads of this scorer did not return; it is not called again until one does."""
+    """The scorer has too many threads that did not return; it is not called again until one does."""
 
 
 class ScorerDied(Exception):
@@ -138,9 +138,9 @@ class ScoringThreads:
     async def run(
         self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool, patient: bool = False
     ) -> Score | Skipped:
-        """The result of the call. patient: the deadline counts from its turn on, and not from here.
+        """The result of the call. patient: the deadline counts from its turn on, and not from this call.
 
-        Raises what the call raises, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
+        Raises the errors of the call, ScoringTimeout at the deadline, ScorerBlocked and ScorerDied.
         """
         lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(1 if heavy else self._concurrency)))
         loop = asyncio.get_running_loop()

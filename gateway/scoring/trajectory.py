@@ -1,8 +1,8 @@
-"""The trajectory of a run: what was said, called and returned, each once, in order. Pure; reads requests of any API.
+"""The trajectory of a run: messages, calls and results, each once, in order. Pure; reads requests of any API.
 
-Agents send the whole history with each call. Of each request only the messages count that the one before did not have,
-and of these no answers: those are known from the calls themselves. One request is looked at at a time, since those of
-a run add up to a hundred times its history.
+Agents send the whole history with each call. Of each request only the messages count that the previous one did not
+have, and of these no answers: those are known from the calls themselves. Requests are read one at a time, since those
+of a run add up to a hundred times its history.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Trajectory:
 
     steps: list[RunStep] = field(default_factory=list)
     complete: bool = True
-    """False: a request was not recorded to its end, so that steps are missing."""
+    """Whether the steps are complete; False: a request was not recorded to its end."""
     _before: list[RunStep] = field(default_factory=list)
     _returned: set[str] = field(default_factory=set)
     """The tool calls whose results are known."""
@@ -48,7 +48,7 @@ class Trajectory:
             self.steps.append(RunStep("assistant", text, call.tool_calls))
 
     def _is_new(self, step: RunStep) -> bool:
-        """Whether a message is none that the steps have: where an agent shortens its history, the rest comes again."""
+        """Whether the steps lack this message: where an agent shortens its history, the rest is sent again."""
         if step.role == "assistant":
             return not self.steps
         if step.role == "tool" and step.tool_call_id:

@@ -85,9 +85,9 @@ class RunStep:
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
-    """Of a tool's result: the call that it answers; "": it does not say."""
+    """Id of the call that a tool's result answers; "": the result does not name it."""
     failed: bool = False
-    """Of a tool's result: it is marked as an error."""
+    """Whether a tool's result is marked as an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +97,20 @@ class RunSubject:
     run_id: str
     calls: tuple[RunCall, ...]
     steps: tuple[RunStep, ...] = ()
-    """What was said, called and returned, each once."""
+    """Steps of the run: messages, calls and results, each once."""
     complete: bool = True
-    """False: steps are missing, since a request was not recorded, or not to its end."""
+    """Whether no steps are missing; they are where a request was not recorded, or not to its end."""
     reaction: tuple[str, ...] | None = None
     """Signs in the user's last message on the answer before it (`feedback.implicit`); None: no language is
     configured."""
 
 
 class Denied(Exception):
-    """A scorer may not use what it needs: a wrong key, an unpaid bill. The scorer is then blocked for minutes."""
+    """A scorer was denied access: a wrong key, an unpaid bill. The scorer is then blocked for minutes."""
 
 
 class OverBudget(Exception):
-    """Today's budget does not cover another call; none was made."""
+    """The scorer's budget of the day does not cover another call; none was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class ScorerProperties(ScorerInfo, Protocol):
 
     @property
     def heavy(self) -> bool:
-        """True: a call takes more than a millisecond of CPU time and must run off the event loop."""
+        """Whether a call takes more than a millisecond of CPU time and must run off the event loop."""
 
 
 class Scorer(ScorerProperties, Protocol):
@@ -241,7 +241,7 @@ class RunRule(Rule):
     """Base of rules on runs."""
 
     unit: Literal["run"] = "run"
-    """What it scores, for a config that says so."""
+    """Unit that it scores, for a config that names it."""
 
     async def score_run(self, run: RunSubject) -> Score | Skipped:
         raise NotImplementedError

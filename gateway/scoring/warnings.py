@@ -87,7 +87,7 @@ def _unembeddable(config: Config) -> Iterator[str]:
 
 
 def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:
-    """A target of the predictor whose values are not in a known range, or are not of single answers."""
+    """A target of the predictor whose values are not in a known range, or do not belong to single answers."""
     name = None if config.predictor is None else config.predictor.guided
     registered = None if name is None else built.all().get(name)
     if registered is None:

@@ -1,10 +1,10 @@
 """The mean of a judge's (or people's) verdicts with a model's predictions as control variates.
 
 A model predicts every recorded exchange; a judge sees each with a known probability; people may see a part of what was
-judged. Every later stage corrects the one before it: mean(g on all) + mean(xi/pi (h - g)), weighted by what the
-prediction is worth. The correction has expectation 0 whatever the model predicts, because the probability and the
-prediction are fixed before the draw: a bad model costs precision, never validity. Everything is computed from sums by
-stratum, see StageSums. The training, the choice of pi and the tables are elsewhere.
+judged. Every later stage corrects the one before it: mean(g on all) + mean(xi/pi (h - g)), weighted by the value of the
+prediction. The correction has expectation 0 whatever the model predicts, because the probability and the prediction are
+fixed before the draw: a bad model costs precision, never validity. Everything is computed from sums by stratum, see
+StageSums. The training, the choice of pi and the tables are elsewhere.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class StageSums:
 
 @dataclass(frozen=True, slots=True)
 class ControlledEstimate:
-    """A mean in [0, 1], and what the predictions were worth to it."""
+    """A mean in [0, 1], and the value of the predictions for it."""
 
     mean: float | None  # None: a stratum without an answer, or nothing applicable
     low: float  # valid at any time: peeking is allowed
@@ -91,18 +91,17 @@ def controlled_mean(
     """mu = sum_h W_h (B + sum_k lambda_k (E2_k - c_k E1_k)) / sum_h W_h D, with two intervals.
 
     c_1: the mean prediction, from the regression of E2 on E1, so that a constant bias of the predictions costs nothing.
-    c_k of later stages: mu_0, since people's labels are few, and a c that is fitted to few biases the mean.
-    lambda_k: minus the regression of B - mu_0 D on E2 - c E1 (mu_0: the mean without predictions), clipped to [0, 1];
-    the stages' terms are uncorrelated, so that each has its own. controlled=False: all lambda = 0. The bias of a ratio,
-    of the order 1 / n, is removed: with pi = 0.05 for all poor answers, it was 0.06 standard errors of one estimate.
-    The always-valid interval is an asymptotic confidence sequence on the linearised terms, at n = Kish's effective size
-    of the last stage's answers; the one for one look is Student's t. Both gain what a run of equal values leaves open
-    (compare Wilson's interval), as sampled_mean.weighted_mean does, which this equals where lambda = 0 and pi is
-    constant. Sums are over exchanges: answers of one conversation count as independent.
-    Raises ValueError if the strata have different numbers of stages.
-    Source: Angelopoulos, Duchi & Zrnic 2023, "PPI++", arXiv:2311.01453; Angelopoulos et al. 2023, arXiv:2301.09633;
-    Särndal, Swensson & Wretman 1992, sections 6.4 (regression estimator) and 9.7 (two phases); Tin 1965, JASA 60
-    (bias of a ratio); asymptotic.half_width.
+    c_k of later stages: mu_0, since people's labels are few, and a c that is fitted to few biases the mean. lambda_k:
+    minus the regression of B - mu_0 D on E2 - c E1 (mu_0: the mean without predictions), clipped to [0, 1]; the stages'
+    terms are uncorrelated, so that each has its own. controlled=False: all lambda = 0. The bias of a ratio, of the
+    order 1 / n, is removed: with pi = 0.05 for all poor answers, it was 0.06 standard errors of one estimate. The
+    always-valid interval is an asymptotic confidence sequence on the linearised terms, at n = Kish's effective size of
+    the last stage's answers; the one for one look is Student's t. Both have an addition for the uncertainty of a run of
+    equal values (compare Wilson's interval), as sampled_mean.weighted_mean does, which this equals where lambda = 0 and
+    pi is constant. Sums are over exchanges: answers of one conversation count as independent. Raises ValueError if the
+    strata have different numbers of stages. Source: Angelopoulos, Duchi & Zrnic 2023, "PPI++", arXiv:2311.01453;
+    Angelopoulos et al. 2023, arXiv:2301.09633; Särndal, Swensson & Wretman 1992, sections 6.4 (regression estimator)
+    and 9.7 (two phases); Tin 1965, JASA 60 (bias of a ratio); asymptotic.half_width.
     """
     cells = list(strata)
     if len({c.stages for c in cells}) > 1:

@@ -2,11 +2,11 @@
 
 A group is everything of one user or key (`UnitDispersion`), or of one quarter of an hour (`BlockDispersion`). Both keep
 sums only: the variance of the mean that holds if values of one group depend on each other in any way (Liang & Zeger
-1986, Biometrika 73(1)), and a test of whether they do, which may be looked at after every value. The one-way analysis
-of variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
+1986, Biometrika 73(1)), and a test of whether they do, which is valid after every value. The one-way analysis of
+variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
 multiplied by the sum of the earlier ones of its group, so that without dependence every term has mean 0 given the past.
-The terms' own squares bound their variance (a self-normalised sum), which heavy-tailed values need, and so does what
-the values' variance predicts, which rare ones need: a run of equal products shows that nothing has happened yet.
+The terms' own squares bound their variance (a self-normalised sum), which heavy-tailed values need, and so does the
+prediction from the values' variance, which rare ones need: a run of equal products shows that nothing has happened yet.
 """
 
 import math
@@ -49,7 +49,7 @@ class Dispersion:
     alarm: bool = False  # the test has raised an alarm; it is never taken back
 
     def take(self, value: float, mean: float, size: int, total: float) -> None:
-        """The next value. mean: of all values before it. size, total: k and S of its group before it."""
+        """Takes the next value. mean: of all values before it. size, total: k and S of its group before it."""
         after = total + value
         self.n += 1
         self.single += value * value

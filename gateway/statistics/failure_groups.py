@@ -1,7 +1,8 @@
-"""Groups of failing calls: rates with intervals where calls depend on each other, which groups count, and since when.
+"""Groups of failing calls: rates with intervals where calls depend on each other, the groups that stand out, and the
+time of their onset.
 
-Groups are found on one half of the calls, and everything that is said of them comes from the other half, so that the
-search does not flatter what it found. Calls that depend on each other are in one half.
+Groups are found on one half of the calls, and all figures about them come from the other half, so that the search does
+not bias its findings. Calls that depend on each other are in one half.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Truths = NDArray[np.bool_]
 FEW_CLUSTERS = 10
-"""Below so many clusters, Student's quantiles widen an interval by much, and reports say so."""
+"""Number of clusters below which Student's quantiles widen an interval by much, and reports say so."""
 FEWEST_BESIDE = 5
 """Calls on either side of a change."""
 
@@ -46,11 +47,11 @@ def clustered_rate(hits: Truths, weights: Floats, clusters: Ints, alpha: float) 
     """The rate of hits, for one look.
 
     hits, weights, clusters: shape (n,); weights positive; calls of one cluster depend on each other. alpha: in (0, 1).
-    The interval is Wilson's for the number of independent calls that would say as much, by the variance between
-    clusters, and fewer by (z / t)² for Student's t with one degree of freedom less than there are clusters. That number
-    never exceeds the effective number of calls. Without calls it is [0, 1], as it is with one cluster. Raises
-    ValueError outside these domains.
-    Source: Korn & Graubard 1998, Survey Methodology 24(2), with Wilson's interval in place of Clopper and Pearson's.
+    The interval is Wilson's for the equivalent number of independent calls, by the variance between clusters, and fewer
+    by (z / t)² for Student's t with one degree of freedom less than there are clusters. That number never exceeds the
+    effective number of calls. Without calls it is [0, 1], as it is with one cluster. Raises ValueError outside these
+    domains. Source: Korn & Graubard 1998, Survey Methodology 24(2), with Wilson's interval in place of Clopper and
+    Pearson's.
     """
     inside("alpha", alpha)
     if not len(hits):
@@ -79,15 +80,15 @@ def _effective(total: float, weights: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class GroupEstimate:
-    """What the second half of the calls says of a group."""
+    """Estimates for a group, from the second half of the calls."""
 
     group: int
     rate: ClusteredRate
-    """Of failures among its calls."""
+    """Rate of failures among its calls."""
     beside: ClusteredRate
-    """Of failures among all other calls."""
+    """Rate of failures among all other calls."""
     share: ClusteredRate
-    """Of its failures among all failures."""
+    """Share of its failures among all failures."""
 
 
 def standing_groups(
@@ -100,7 +101,7 @@ def standing_groups(
     *,
     tested_at: float | None = None,
 ) -> list[GroupEstimate]:
-    """Those of the candidates that fail more often than all other calls, the largest share of the failures first.
+    """Selects the candidates that fail more often than all other calls, the largest share of the failures first.
 
     group: of each call, found on other calls. tested_at: None: alpha. The lower end of a group's rate must exceed the
     upper end of the other calls' rate, each at half of tested_at by the number of candidates. So where nothing

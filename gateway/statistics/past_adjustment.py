@@ -1,6 +1,6 @@
-"""Variance reduction for paired differences: what was known of a request takes its share of the noise away (CUPED).
+"""Variance reduction for paired differences: facts known about a request remove their share of the noise (CUPED).
 
-Only some requests become pairs, by a draw that knows nothing of them; of the others the same covariates are known.
+Only some requests become pairs, by a draw that does not depend on them; of the others the same covariates are known.
 Each pair is centred on requests without a pair that came before it: z = x - mean(x and theirs). The draw makes the mean
 of z 0. So `y - theta z` has the mean of y, whatever theta is, if theta was fitted to earlier pairs only: the adjusted
 differences keep every property of the differences, and have 1 - s R^2 of their variance, where R^2 is the share that
@@ -57,11 +57,11 @@ class PastAdjustment(Stored):
         self.cross = self.cross or [0.0] * self.size
 
     def wait(self, x: Sequence[float], rate: float = 1.0, u: float = 0.0) -> None:
-        """A request without a pair. x: shape (size,), finite.
+        """Takes a request without a pair. x: shape (size,), finite.
 
         rate: the probability with which a request such as this one is recorded, in (0, 1]. u: uniform on [0, 1), drawn
         for this request. Requests that are recorded more often than others are thinned to the smallest rate so far, so
-        that those that wait are like the pairs.
+        that the waiting ones are comparable to the pairs.
         """
         if between("rate", rate) < self.rate:
             self.rate, self.waiting = positive("rate", rate), []
@@ -70,7 +70,8 @@ class PastAdjustment(Stored):
             del self.waiting[:-WAITING]
 
     def miss(self) -> None:
-        """A pair that has covariates and no difference. With many, the other requests are not like the pairs."""
+        """Takes a pair that has covariates and no difference. With many of them, the other requests are not comparable
+        to the pairs."""
         self.missed += 1
 
     @property
@@ -81,7 +82,7 @@ class PastAdjustment(Stored):
         return min(1.0, self.agreement / self.squares)
 
     def adjust(self, y: float, x: Sequence[float]) -> float:
-        """The adjusted difference of the next pair; y itself while there is nothing to centre it on."""
+        """The adjusted difference of the next pair; y itself while there is no request to centre it on."""
         k = min(len(self.waiting), self.most)
         if k == 0:
             return y

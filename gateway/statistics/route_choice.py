@@ -1,5 +1,5 @@
-"""Which part of the traffic may go to the cheaper target: a tree over features, and the largest share that is shown to
-lose no more than the margin.
+"""Choice of the part of the traffic that may go to the cheaper target: a tree over features, and the largest share that
+is shown to lose no more than the margin.
 
 The tree is grown on one part of the pairs and the share is chosen on another, so the choice is honest however the tree
 was found. Since both targets have answered each request, the value of every route on a pair is known: no weighting by
@@ -26,7 +26,7 @@ FEWEST_IN_LEAF = 25
 THRESHOLDS = 12
 """Thresholds of one feature that are tried: quantiles of its values."""
 LEAST_Z = 2.5
-"""By which the two halves of a split differ: fewer leaves are easier to read, and cost no guarantee."""
+"""Minimum difference between the two halves of a split: fewer leaves are easier to read, and cost no guarantee."""
 _ALIKE = 0.97  # of the largest gain: of splits that explain as much, the last is taken
 _FEWEST_GROUPS = 10  # from which the variance between groups is estimated
 
@@ -58,9 +58,9 @@ class _Node:
 def grow_tree(
     x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEAVES, least_z: float = LEAST_Z
 ) -> GrownTree:
-    """A regression tree, grown where it explains most first.
+    """A regression tree, grown first where it explains most.
 
-    x: shape (n, features), without NaN; of features that explain as much, the last is preferred. y, weights: shape
+    x: shape (n, features), without NaN; of features that explain equally much, the last is preferred. y, weights: shape
     (n,). Source: Breiman et al. 1984, CART; best-first growth as Friedman 2001.
     """
     conditions = [SplitCondition(f, t) for f in range(x.shape[1]) for t in thresholds(x[:, f])]
@@ -104,7 +104,7 @@ def thresholds(column: Floats) -> list[float]:
 def _best_split(
     below: NDArray[np.bool_], y: Floats, weights: Floats, members: NDArray[np.bool_], least_z: float
 ) -> tuple[int, float] | None:
-    """Same as in _Node."""
+    """Finds the best split; arguments as in _Node."""
     if members.sum() < 2 * FEWEST_IN_LEAF:
         return None
     inside, w, values = below[members].astype(np.float64), weights[members], y[members]
@@ -150,7 +150,8 @@ class RoutePairs:
     """USD of the control's answer; NaN: unknown."""
     cost_moved: Floats
     asked: NDArray[np.bool_] | None = None
-    """Pairs whose cheaper answer is paid for also where it is not moved: a cascade asks for it first. None: none."""
+    """Pairs whose cheaper answer is paid for even where the request is not moved: a cascade asks for it first. None:
+    none."""
     groups: tuple[Sequence[Hashable], ...] = ()
     """Groupings, each with the group of every pair, within which values may depend on each other."""
 
@@ -201,7 +202,7 @@ def choose_route(
     order: leaves, the safest first, found on other pairs. movable: leaves at its beginning of which any may be moved;
     None: all. Points beyond are in the curve, and are not chosen. The probability that the chosen route loses more than
     the margin is at most alpha. Source: fixed-sequence testing in Learn then Test, Angelopoulos et al. 2021
-    (arXiv:2110.01052), section 3. The p-value is that of a normal mean with a floor for what has not been seen yet.
+    (arXiv:2110.01052), section 3. The p-value is that of a normal mean with a floor for unseen values.
     """
     points = [_point(pairs, tuple(order[: k + 1]), margin, alpha / max(1, len(order))) for k in range(len(order))]
     most = len(points) if movable is None else movable

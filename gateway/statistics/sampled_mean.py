@@ -1,9 +1,9 @@
 """Means over all traffic, from strata that were sampled with known, unequal probability.
 
 The caller (gauges, reports) has sums by stratum from the store; weighted_mean turns them into a mean and an interval.
-Realised rates: every sample of stratum h stands for w_h = N_h / n_h calls, n_h = scored + not applicable. Drops and
-failed scorings inside a stratum are thereby made up for. n_h is never the number scored alone: that would give the
-calls to which the scorer does not apply the mean of those to which it does.
+Realised rates: every sample of stratum h stands for w_h = N_h / n_h calls, n_h = scored + not applicable. This corrects
+for drops and failed scorings inside a stratum. n_h is never the number scored alone: that would give the calls to which
+the scorer does not apply the mean of those to which it does.
 """
 
 import math
@@ -40,7 +40,7 @@ class StratumSums:
 
     @property
     def samples(self) -> int:
-        """Everything of this stratum that reached the scorer."""
+        """Number of samples of this stratum that reached the scorer."""
         return self.scored + self.not_applicable + self.nonresponse
 
     @property
@@ -56,7 +56,7 @@ class StratumSums:
 
 @dataclass(frozen=True, slots=True)
 class WeightedEstimate:
-    """A weighted mean and what it is based on."""
+    """A weighted mean and its basis."""
 
     mean: float | None  # None: a stratum without a single answer (see missing), or nothing applicable
     low: float  # valid at any time; the bounds of a value while mean is None or effective_n is below the burn-in
@@ -76,11 +76,11 @@ def weighted_mean(
 ) -> WeightedEstimate:
     """The Hajek mean sum_h w_h t_h / sum_h w_h scored_h over the applicable population, with an interval.
 
-    The interval is an asymptotic confidence sequence on the linearised terms w (x - mean), summed by unit, at
-    n = effective_n: peeking is allowed. The weights count as fixed, which is conservative. With two finite bounds the
-    variance gains (u (high - low) / 2)^2, u being the half-width for deviation 1: what a run of equal values leaves
-    open (compare Wilson's interval). Without it, the rate of a rule that 99 % pass would be missed in 24 % of the
-    sequences.
+    The interval is an asymptotic confidence sequence on the linearised terms w (x - mean), summed by unit, at n =
+    effective_n: peeking is allowed. The weights count as fixed, which is conservative. With two finite bounds the
+    variance gains (u (high - low) / 2)^2, u being the half-width for deviation 1: the uncertainty that a run of equal
+    values leaves (compare Wilson's interval). Without it, the rate of a rule that 99 % pass would be missed in 24 % of
+    the sequences.
 
     N_h is the population of the Tallies; while no stratum has one, the sum of 1 / pi (nominal rates). A Tally may lag
     behind, so N_h is never below the samples seen. bounds: of a value; None: unbounded on that side. The interval stays

@@ -41,5 +41,5 @@ def load(kind: type[T], state: Mapping[str, Any]) -> T:
 
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
-    """The init fields of a dataclass: dataclasses.fields takes longer than all else that a state needs."""
+    """The init fields of a dataclass: dataclasses.fields takes longer than everything else that a state needs."""
     return tuple(field.name for field in fields(kind) if field.init)

@@ -1,8 +1,8 @@
 """Inserts many new rows: into SQLite by statements of several rows, into PostgreSQL by COPY.
 
-SQLite: one statement inserts all scores of an exchange. To bind a value takes longer than to store it, so only what
-differs between exchanges is bound: who scored, with what outcome, and what is NULL are part of the statement.
-Exchanges whose scores differ in nothing else share a statement.
+SQLite: one statement inserts all scores of an exchange. To bind a value takes longer than to store it, so only values
+that differ between exchanges are bound: the scorers, the outcomes and the NULLs are part of the statement. Exchanges
+whose scores differ in nothing else share a statement.
 
 PostgreSQL: rows in COPY's binary format (its docs, "COPY", section "Binary Format"). A value is its size as a 32-bit
 number and its bytes; a row is the number of its values and the values.
@@ -103,8 +103,8 @@ _ID = _size(36)
 
 
 class BinaryScores:
-    """Builds rows of `scores`, with the columns of SHARED and OWN in order. What rows of several exchanges or of one
-    scorer share, and what was made of an equal Score or outcome, is encoded once."""
+    """Builds rows of `scores`, with the columns of SHARED and OWN in order. Values that rows of several exchanges or of
+    one scorer share, and the encoding of an equal Score or outcome, are computed once."""
 
     def __init__(self, scorers: Mapping[str, ConfiguredScorer]) -> None:
         self._scorers = scorers
@@ -165,12 +165,12 @@ _SHARED = ", ".join([f"?{i}" for i in range(1, 11)])
 _INSERT = f"INSERT INTO {scores.name} ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - our own words
 
 _Made = tuple[str, Row, Score | None]
-"""A row of a statement, the values of the last of its own parameters, and what must be held so that its id() is not
-used again."""
+"""A row of a statement, the values of the last of its own parameters, and the objects that must be kept so that their
+id() is not reused."""
 
 
 class SqliteScores:
-    """Builds statements, and rows of parameters for them. What was made of an equal outcome is made once."""
+    """Builds statements, and rows of parameters for them. The parameters of an equal outcome are computed once."""
 
     def __init__(self, scorers: Mapping[str, ConfiguredScorer]) -> None:
         self._scorers = scorers
@@ -223,7 +223,7 @@ def _quoted(value: str) -> str:
 
 
 class WriteConflict(Exception):
-    """Another consumer wrote one of these rows at the same time: run the whole transaction again."""
+    """One of these rows was written by another consumer at the same time: run the whole transaction again."""
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:

@@ -1,7 +1,7 @@
 """Keys, teams and organizations in the store, the source of truth of those that are not in gateway.yaml; and the audit.
 
-Rows only: what is allowed, and what a change is called, is decided above. A row that is deleted stays, marked, so that
-what it used can still be attributed.
+Rows only: the layers above decide what is allowed, and name changes. A deleted row stays, marked, so that its usage can
+still be attributed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DirectoryState:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryRow:
-    """A key, a team or an organization with what the store knows of it. Times in Unix seconds."""
+    """A key, a team or an organization with its columns in the store. Times in Unix seconds."""
 
     record: AnyRecord
     created: float
@@ -102,8 +102,8 @@ def ensure_directory(connection: Connection) -> DirectoryState:
 
 
 def begin_change(connection: Connection) -> int:
-    """The version of the change that this transaction makes. Others wait until it ends, so that versions become visible
-    in their order; on PostgreSQL no statement of the transaction waits for longer than four seconds."""
+    """The version of the change that this transaction makes. Other transactions wait until it ends, so that versions
+    become visible in their order; on PostgreSQL no statement of the transaction waits for longer than four seconds."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_STATEMENT_MS}")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_STATEMENT_MS}")
@@ -113,7 +113,7 @@ def begin_change(connection: Connection) -> int:
 
 
 def begin_epoch(connection: Connection, above: int) -> DirectoryState:
-    """A new epoch, whose version is above that of the store and `above`: everything is to be published again."""
+    """Begins a new epoch, whose version is above that of the store and `above`: everything is published again."""
     version = max(begin_change(connection), above + 1)
     connection.execute(update(directory_state).values(epoch=secrets.token_hex(8), version=version))
     return directory_state_of(connection)

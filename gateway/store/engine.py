@@ -26,12 +26,12 @@ Transaction = Connection
 BUSY_MS = 10_000
 """Time that a SQLite connection waits for another's lock."""
 _POLL_S = 0.002
-"""Between two attempts to begin a transaction on SQLite, whose own busy handler comes to ask every 0.1 s only: a
-consumer that writes batch after batch leaves gaps of a few milliseconds, which that misses for seconds."""
+"""Interval between two attempts to begin a transaction on SQLite. Its own busy handler retries every 0.1 s only; a
+consumer that writes batch after batch leaves gaps of a few milliseconds, which that handler misses for seconds."""
 _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 _OLDEST = "0032"
-"""Version of the oldest store that can be migrated: what stores were before the first release."""
+"""Version of the oldest store that can be migrated: the version of stores before the first release."""
 _MIGRATES_OLDER = "d2c46d8"
 """The last commit of this program that has the migrations before _OLDEST."""
 
@@ -44,7 +44,7 @@ _POSTGRES: dict[str, str | int] = {
     "tcp_user_timeout": 15_000,
     "options": "-c statement_timeout=300000 -c lock_timeout=60000",
 }
-"""Parameters of libpq, so that a server that vanishes without a word is noticed within half a minute; parameters of
+"""Parameters of libpq, so that a server that disappears silently is detected within half a minute; parameters of
 store.url win. The longest statements are those of retention and reports."""
 
 
@@ -63,7 +63,7 @@ _PRISMA = (
 
 
 class StoreUnavailable(CannotRun):
-    """There is no readable store of this version at the URL; the message says what to do."""
+    """The URL has no readable store of this version; the message says what to do."""
 
 
 class StoreUnreachable(StoreUnavailable):
@@ -142,7 +142,7 @@ def reader(url: str) -> Engine:
 
 def other_reader(url: str, option: str) -> Engine:
     """An engine that only reads another program's database on PostgreSQL. option: the name of the setting that has the
-    URL, for errors. Raises StoreUnavailable. What Prisma alone knows of a URL is left out."""
+    URL, for errors. Raises StoreUnavailable. Parameters of the URL that only Prisma knows are left out."""
     target = _url(url, option)
     if target.get_backend_name() != "postgresql":
         raise StoreUnavailable(f"{option}: expected postgresql://USER@HOST/DATABASE")
@@ -156,8 +156,8 @@ def other_reader(url: str, option: str) -> Engine:
 
 
 def empty_log(url: str) -> bool:
-    """Empties SQLite's write-ahead log into the database, so that the log holds nothing of what was deleted or
-    overwritten. False: somebody read it all the time. A PostgreSQL server recycles its own log."""
+    """Empties SQLite's write-ahead log into the database, so that the log holds no deleted or overwritten data. False:
+    another process was reading it all the time. A PostgreSQL server recycles its own log."""
     target = _url(url)
     if target.get_backend_name() != "sqlite" or target.database in (None, "", ":memory:"):
         return True
@@ -304,7 +304,8 @@ def _prepare_writer(busy_ms: int, sleep: Callable[[float], None], connection: sq
 
 
 def _write_ahead(busy_ms: int, sleep: Callable[[float], None], connection: sqlite3.Connection) -> None:
-    """Sets the journal of a file. Of programs that do so at once for a new one, SQLite refuses some without a wait."""
+    """Sets the journal of a file. If several programs do so for a new file at the same time, SQLite refuses some
+    without a wait."""
     deadline = time.monotonic() + busy_ms / 1000
     while True:
         try:

@@ -1,7 +1,7 @@
-"""What happened to a deployment, for the lines on charts over time: new versions, changed configs, steps of ramps.
+"""Events of a deployment, for the lines on charts over time: new versions, changed configs, steps of ramps.
 
-Consumers and consoles write it, each event once: its id is made of what happened, so that two that see the same write
-the same row.
+Consumers and consoles write it, each event once: its id is derived from the event, so that two processes that see the
+same event write the same row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def config_event(digest: str, at: float) -> DeploymentEvent:
 
 
 def add_events(connection: Connection, found: Sequence[DeploymentEvent]) -> None:
-    """Adds those that nobody has added."""
+    """Adds the events that are not stored yet."""
     names = ("id", "at", "kind", "subject", "text")
     for event in found:
         row = dict(zip(names, astuple(event), strict=True))

@@ -2,9 +2,9 @@
 
 Feedback may arrive before its exchange, which is scored first, or have none: the exchange was not recorded, or belongs
 to another caller. Feedback with a value or a label becomes a score with the exchange's own π. Feedback on a run becomes
-a score of the call that stands for the run (runs.place_of). Where several consumers
-write to PostgreSQL, `lock` keeps transactions with exchanges apart from those with feedback, from the look for the
-other to the commit: otherwise neither would see what the other is about to store.
+a score of the call that stands for the run (runs.place_of). Where several consumers write to PostgreSQL, `lock` keeps
+transactions with exchanges apart from those with feedback, from the query for the other to the commit: otherwise
+neither would see the rows that the other is about to store.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def is_of_run(given: Mapping[str, Any] | RowMapping) -> bool:
 
 
 def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> RowMapping:
-    """The feedback, now of this exchange. One that named it by the upstream's id gets the same id as one by ours."""
+    """The feedback, now of this exchange. One that named it by the upstream's id gets the same id as one by the
+    gateway's."""
     word = given["feedback_id"]
     if (
         not is_of_run(given)
@@ -143,8 +144,8 @@ def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> Ro
 
 
 def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
-    """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts. Of a run, the
-    call that stands for it."""
+    """The served exchange of this caller: by the gateway's id, or by the upstream's, of which the newest counts. Of a
+    run, the call that stands for it."""
     e = exchanges.c
     own = and_(e.caller == given["caller"], e.role == "served")
     found = select(*_OF_EXCHANGE).where(own).order_by(e.received.desc()).limit(1)
@@ -164,7 +165,7 @@ def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now:
 
 def write_resolved(connection: Connection, given: Sequence[Feedback], now: float) -> None:
     """Writes feedback with a value whose id is that of an exchange of its caller, in a few statements. It replaces
-    feedback that was given at the same time; what names no such exchange is dropped."""
+    feedback that was given at the same time; feedback that names no such exchange is dropped."""
     e = exchanges.c
     by_id: dict[str, RowMapping] = {}
     for chunk in chunked(list({each.id for each in given}), _CHUNK):

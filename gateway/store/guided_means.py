@@ -1,6 +1,6 @@
 """The mean of a scorer whose sampling a predictor guides, from the sums of the store.
 
-The plain mean of what it judged is biased, since the predictor prefers what it cannot foresee.
+The plain mean of the judged answers is biased, since the predictor prefers answers that it cannot predict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def target_names(scorer: str) -> tuple[str, str]:
 
 
 def harmful(card: Mapping[str, Any]) -> bool:
-    """Tells whether a model's card says that it surely costs precision: its predictions are then not used, and every
+    """Tells whether a model is shown to cost precision, by its card: its predictions are then not used, and every
     exchange has the mean π."""
     low = card.get("variance_ratio_low")
     return low is not None and low > 1.0

@@ -1,8 +1,9 @@
-"""Compares what the gateways report as sent with what arrived: tallies, marks in the stream, and exchanges.
+"""Compares the records that the gateways report as sent with those that arrived: tallies, marks in the stream, and
+exchanges.
 
 A gateway appends in order and numbers what it appends without a gap. So of everything before a Tally in the stream,
 exactly last_seq exchanges of its process must have arrived once everything before it has been read and acknowledged.
-Whatever is missing then is lost; loss_accounting.py finds the cause, where there is one.
+Missing exchanges are then lost; loss_accounting.py finds the cause, where there is one.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def position(entry: str) -> str:
 def add_tally(connection: Connection, entry: str, tally: Tally) -> dict[CellPlace, int]:
     """Stores a tally's counts where they exceed the stored ones: a late, older tally lowers nothing.
 
-    Returns by how much the population grew.
+    Returns the growth of the population.
     """
     now = {_cell(tally, name, c): c.n for name in _LEDGERS for c in getattr(tally, name)}
     if not now:
@@ -83,7 +84,7 @@ def _taken(cells: Mapping[tuple[str, ...], int]) -> int:
 
 
 def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
-    """Seen calls minus those outside the population."""
+    """Counts the population: calls seen minus those outside it."""
     by_place: dict[CellPlace, int] = {}
     for (_, ledger, stratum, alias, target, arm, reason), n in grown.items():
         sign = 1 if ledger == "seen" else -1 if ledger == "unsampled" and reason in OUTSIDE_POPULATION else 0
@@ -117,7 +118,7 @@ def _mark(connection: Connection, entry: str, tally: Tally, taken: int | None) -
 def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
     """Counts exchanges and dead letters that arrive after their mark was closed, and takes them out of the losses.
 
-    Call it before they are written: stored ones have been counted already.
+    Must be called before they are written: stored ones have been counted already.
     """
     by_incarnation: dict[str, set[int]] = {}
     for incarnation, seq in seen:
@@ -194,7 +195,7 @@ def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
 def close_silent(connection: Connection, settled: Mapping[int, str], silent_ms: int) -> None:
     """Closes the ledger of each process without a tally for silent_ms, by its shard's clock: it was killed.
 
-    Nobody could append during an incident of the shard, such as a fail-over: silence counts from its end. What the
+    No process could append during an incident of the shard, such as a fail-over: silence counts from its end. What the
     process had taken by its last tally and never appended is gateway_lost; what it took later is unknown, unless the
     process that followed it found the number.
     """

@@ -1,4 +1,5 @@
-"""Records that never arrived, and why: gaps in a process's numbers, and incidents of the stream at the same positions.
+"""Records that never arrived, and the causes: gaps in a process's numbers, and incidents of the stream at the same
+positions.
 
 A gap with a cause is a loss, counted by reason; a gap without one is unaccounted for. `delivery` sums up the whole
 ledger for `gateway status`.
@@ -172,7 +173,7 @@ def _tallied(connection: Connection) -> dict[str, dict[str, int]]:
 
 
 def _arrived(connection: Connection) -> tuple[int, int]:
-    """Returns (enqueued, settled). A killed process had also enqueued what arrived after its last tally."""
+    """Returns (enqueued, settled). A killed process had also enqueued the records that arrived after its last tally."""
     reported = (
         select(tallies.c.incarnation, func.sum(tallies.c.n).label("n"))
         .where(tallies.c.ledger == "enqueued")

@@ -1,7 +1,8 @@
-"""Scores for exchanges that were stored without them: what is missing, the exchanges as recorded, and the writing.
+"""Scores for exchanges that were stored without them: the missing scores, the exchanges as recorded, and the writing.
 
-The sums end as if the scorer had run from the start. Scores are added as the consumer adds them. The population of a
-cell is what the tallies counted there and the cell lacks: each new score brings an equal part of it, the last the rest.
+The sums become those of a scorer that had run from the start. Scores are added as the consumer adds them. The
+population of a cell is what the tallies counted there and the cell lacks: each new score brings an equal part of it,
+the last the rest.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class StoredPlace:
     unit: str
     place: CellPlace
     readable: bool
-    """False: retention has removed its bodies."""
+    """Whether the exchange still has its bodies; False: retention has removed them."""
     selected: bool
-    """True: it matches the filter."""
+    """Whether it matches the filter."""
     settled: frozenset[str]
     """The score ids that another run would not change."""
     decided: frozenset[str] = frozenset()
@@ -77,7 +78,7 @@ def places(
 ) -> list[StoredPlace]:
     """The next exchanges received until then (Unix seconds), oldest first; [] at the end. Raises QueryError.
 
-    after: the last one of the page before; None: from the first. selected_only: without those outside the filter.
+    after: the last one of the previous page; None: from the first. selected_only: without those outside the filter.
     """
     chosen = and_(true(), *conditions(connection, filter))
     e = exchanges.c
@@ -128,7 +129,7 @@ def add_late_scores(
 ) -> AddedScores:
     """Stores the results of exchanges that are stored already. A result that failed before is replaced.
 
-    remaining: how many results each cell still lacks, these included; the last of them completes its population.
+    remaining: number of results that each cell still lacks, these included; the last of them completes its population.
     Raises WriteConflict and database errors; then nothing is stored.
     """
     judged = list(judged)

@@ -64,7 +64,7 @@ class ArmRecord:
     caller: str | None = None
     user_digest: str | None = None
     tied: bool | None = None
-    """True: a copy of the served answer."""
+    """Whether the record is a copy of the served answer."""
     pi: float = 1.0
     segments: str | None = None
     """JSON of the call's CallSegments; None: it has none."""
@@ -218,7 +218,8 @@ def unpaired_exchanges(connection: Connection, plan: str, until: str) -> list[Un
 
 
 def unlike_requests(connection: Connection, plan: str, until: str) -> list[str]:
-    """Positions, ascending, of requests that were drawn and not asked because of what they are, whatever the load."""
+    """Positions, ascending, of requests that were drawn and not asked because of their kind, independent of the
+    load."""
     p = pairs.c
     unlike = p.reason.in_(("has_effects", "not_allowed"))
     query = select(p.position).where(p.plan == plan, p.state == "not_asked", p.position < until, unlike)

@@ -75,7 +75,8 @@ DRAWS = "draws"
 
 
 def deployment_secret(connection: Connection, name: str, new: bytes) -> bytes:
-    """The secret of this name. new: becomes it where there is none yet; of two at the same time, the first does."""
+    """The secret of this name. new: the secret to store where there is none yet; of two at the same time, the first is
+    stored."""
     t = deployment_secrets
     made = {"name": name, "value": new.hex()}
     connection.execute(insert(connection.dialect, t).values(made).on_conflict_do_nothing())

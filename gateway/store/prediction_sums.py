@@ -42,7 +42,7 @@ class PredictionTerms(NamedTuple):
 
 
 def terms_of(of: Prediction, result: ScoreResult | None, scorer: ConfiguredScorer) -> PredictionTerms:
-    """The summands of an exchange. result: None: it was not drawn, or an error of ours lost the judge's result."""
+    """The summands of an exchange. result: None: it was not drawn, or an internal error lost the judge's result."""
     g = of.predicted or 0.0
     if not of.judged:
         return PredictionTerms(0.0, 0.0, 1.0, g, 0.0)
@@ -100,7 +100,7 @@ def add_predictions(
 
 
 def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:
-    """Adds to the sums of scores what each answer stands for beyond itself, for their closed weights."""
+    """Adds to the sums of scores the weight of each answer beyond 1, for their closed weights."""
     cells, buckets = [], []
     for cell in of:
         if not cell.answers:

@@ -1,4 +1,4 @@
-"""Read-only queries: filtered lists and one complete exchange. From any process, while others write.
+"""Read-only queries: filtered lists and one complete exchange. They run in any process, while others write.
 
 The only way from a --where expression to SQL: values are parameters, names are columns.
 """

@@ -1,4 +1,4 @@
-"""The sections of gateway.yaml that commands that only read need: `store`, `stream`, `scorers`, and budgets.
+"""The sections of gateway.yaml that read-only commands need: `store`, `stream`, `scorers`, and budgets.
 
 Nothing else is read, so that `samples`, `report`, `status` and `dead` work in a shell without the upstreams' keys.
 """

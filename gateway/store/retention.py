@@ -21,7 +21,7 @@ from gateway.store.tables import exchanges, feedback, guard_decisions, labels, p
 
 LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
-"""Time that feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
+"""Time that feedback waits for its exchange, even where everything is kept: a caller may invent any number of ids."""
 _CHUNK = 500
 WITHOUT_TEXTS = {
     "request": b"{}",
@@ -43,12 +43,12 @@ _WITHOUT_WORDS = {"explanation": None, "detail": None}
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """Limits of what is kept; by default everything."""
+    """Limits of retention; by default everything is kept."""
 
     keep_s: float | None = None
     """Maximum age in seconds; None: no bound."""
     most_bytes: float | None = None
-    """Maximum size of everything that is kept; None: no bound."""
+    """Maximum size of the store; None: no bound."""
     protected_s: float = 3600.0
     """Minimum age in seconds: nothing stored more recently is deleted."""
     step: int = 5_000
@@ -71,7 +71,7 @@ class RetentionResult:
     emptied: int = 0
     """Exchanges that lost only their texts."""
     more: bool = False
-    """More is left for the next step."""
+    """Whether the next step has more to delete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Old:
 
 _of = tables.runs.c
 _SHARE = select(_of.chunk_bytes // _of.calls).where(_of.run_id == exchanges.c.run_id).scalar_subquery()
-"""A call's share of what its run shares, which is deleted with the last call that needs it."""
+"""A call's share of the data of its run, which are deleted with the last call that needs them."""
 
 
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
@@ -105,7 +105,7 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
 
 def size(connection: Connection) -> int:
     """Bytes of all exchanges that still have their texts, plus 2 KiB each for their other columns and scores, and of
-    what the calls of runs share."""
+    the shared data of runs."""
     own = connection.execute(select(func.sum(exchanges.c.bytes))).scalar()
     return int(own or 0) + int(connection.execute(select(func.sum(tables.runs.c.chunk_bytes))).scalar() or 0)
 

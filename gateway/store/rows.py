@@ -41,7 +41,7 @@ class Turn:
     answer: str
     """Digest of the last user message and the answer to it."""
     reply_to: str | None
-    """The `answer` of the turn before, as the request repeats it; None: the first turn of a conversation."""
+    """The `answer` of the previous turn, as the request repeats it; None: the first turn of a conversation."""
     signs: tuple[Sign, ...] = ()
     """Signs of the last user message on the answer before it."""
     stopped: bool = False
@@ -74,13 +74,13 @@ class ChunkedRequest:
     chunks: str
     """JSON: the numbers of the run's chunks, in order."""
     rest: bytes
-    """What follows them."""
+    """Bytes after the chunks."""
     size: int
     """Bytes of the whole request."""
 
 
 def model_of(exchange: Exchange) -> str:
-    """The label of who answered, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
+    """The label of the target that answered, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
     return str(exchange.target)
 
 
@@ -203,7 +203,7 @@ def feedback_row(feedback: Feedback) -> Row:
 def score_id_of(exchange_id: str, scorer: str, version: str, config_hash: str) -> str:
     """A UUIDv8 (RFC 9562); the same score always has the same id.
 
-    The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A uuid5 whole
+    The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A plain uuid5
     would land anywhere in the index: each transaction then rewrites most of it.
     """
     namespace = _namespace(exchange_id)

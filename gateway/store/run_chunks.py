@@ -1,7 +1,7 @@
 """Requests of a run's calls, whose shared parts are stored once.
 
 Each call of a run sends all of its history again. A request that is not small is therefore stored as chunks, each of
-which its run has once, and the rest. Every query reads a request through `whole_request` and `request_size`, so that
+which its run stores once, and the rest. Every query reads a request through `whole_request` and `request_size`, so that
 nothing above the store sees the chunks. Chunks belong to one run, so they never outlive its caller's calls.
 """
 

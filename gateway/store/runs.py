@@ -1,7 +1,7 @@
 """Runs: the calls of one task, as clients name them, at most 1 000 calls or 24 hours long.
 
 Clients may use one id for longer than that; its further calls are a run of their own. The row of a run has nothing of
-its client but a digest: what is known of a run is in its calls, and is deleted with them.
+its client but a digest: all facts about a run are in its calls, and are deleted with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OpenRun:
 
     key: str
     part: int
-    """How many runs with the same id came before it."""
+    """Number of earlier runs with the same id."""
     first_at: float
     """Unix seconds, of its first call's arrival."""
     last_at: float
@@ -53,8 +53,8 @@ class OpenRun:
 def assign(connection: Connection, new: Sequence[ScoredExchange]) -> Mapping[str, str]:
     """Counts new calls in their runs. Returns exchange → its run, for those that name one.
 
-    Calls of one batch are taken in the order of their arrival. Those that a later batch has although they arrived
-    before belong to the newest run too.
+    Calls of one batch are taken in the order of their arrival. Calls of a later batch that arrived earlier belong to
+    the newest run too.
     """
     named = [(run_key(e.caller, e.run), e) for j in new if (e := j.exchange).run is not None and e.role == "served"]
     if not named:
@@ -129,7 +129,7 @@ def forget_empty(connection: Connection, run_ids: Iterable[str]) -> None:
 def due(connection: Connection, quiet_before: float, since: float, most: int) -> list[tuple[str, float]]:
     """(run, end of its last call) of runs without a call since `quiet_before` that are not scored as they are now.
 
-    since: runs that ended before are left out. Unix seconds. The one that has waited longest comes first.
+    since: runs that ended before are left out. Unix seconds. The run that has waited longest comes first.
     """
     r = runs.c
     unscored = r.scored_to < r.last_at
@@ -146,5 +146,5 @@ def note_scored(connection: Connection, run_id: str, last_at: float, scored_on: 
 
 
 def note_sent(connection: Connection, run_id: str, last_at: float) -> None:
-    """Notes that there is nothing to score of a run as it was then. The scores that it has stay."""
+    """Notes that the run, in its state at that time, has nothing to score. Its scores stay."""
     connection.execute(update(runs).where(runs.c.run_id == run_id).values({"scored_to": last_at}))

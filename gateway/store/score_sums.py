@@ -41,7 +41,7 @@ def bucket_of(value: float, bounds: tuple[float, ...]) -> int:
 class CellDelta:
     """Sums that newly stored scores add to one cell.
 
-    unit_*: what the sums over units gain beyond scored, total and squares, since some scores share a unit.
+    unit_*: the growth of the sums over units beyond scored, total and squares, since some scores share a unit.
     """
 
     scored: int = 0
@@ -93,7 +93,7 @@ class ScoreSums:
     def count(
         self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, ConfiguredScorer]
     ) -> None:
-        """Counts the scores of an exchange; those of an import belong to no population, and count nowhere."""
+        """Counts the scores of an exchange; those of an import belong to no population, and are not counted."""
         e, pi = exchange, exchange.pi
         if pi is None or e.role == IMPORTED:
             return
@@ -180,7 +180,7 @@ def add_population(
 
 
 def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
-    """Adds to populations. more: the key of a cell, and by how much its population grows."""
+    """Adds to populations. more: the key of a cell, and the growth of its population."""
     rows = [{**_key(cell), **cell_values(CellDelta()), "population": n} for cell, n in more]
     add_to(connection, score_cells, rows, CELL, ("population",))
 
@@ -190,7 +190,7 @@ def close_weights(connection: Connection) -> None:
 
     A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
     closing. So the closed sums only grow, and over any window their ratio is the weighted mean. The sums over units
-    (closed_*) give its interval. A conversation adds what its sums grew by, so that one that began before the window
+    (closed_*) give its interval. A conversation adds the growth of its sums, so that one that began before the window
     counts with its earlier answers too.
     """
     open_cells = select(score_cells).where(

@@ -1,4 +1,4 @@
-"""Sessions of the console, and the login links that were used. By digest: what lies in the store opens nothing."""
+"""Sessions of the console, and the login links that were used. By digest: the contents of the store open nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def delete_session(connection: Connection, digest: str) -> None:
 
 
 def use_link(connection: Connection, digest: str, expires: float, now: float) -> bool:
-    """Marks a login link as used. False: it was used before, by whichever process."""
+    """Marks a login link as used. False: it was used before, by any process."""
     connection.execute(delete(console_links).where(console_links.c.expires <= now))
     statement = insert(connection.dialect, console_links).values(digest=digest, expires=expires)
     counted = statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)

@@ -54,7 +54,7 @@ class ScoreCell:
     units: tuple[float, float, float] | None = None
     """Sums over units of n², n t and t²; None: every exchange is a unit."""
     closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Sums as in `units` over what is closed, times the squared weights."""
+    """Sums as in `units` over closed scores, times the squared weights."""
 
 
 @dataclass(frozen=True, slots=True)

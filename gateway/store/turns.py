@@ -1,13 +1,14 @@
 """Turns of conversations, and the implicit feedback that a later turn is on an earlier answer.
 
 A turn is one exchange, reduced to digests of its caller, its question and its answer. It replies to the answer whose
-digest it repeats; two turns that reply to the same answer are attempts at the same question. Turns may be stored in
-any order: each new one looks for the answer it replies to, and for the replies that wait for its answer. Consumers add
-turns one after the other, from here to the end of their transaction, so that each sees what the one before stored.
+digest it repeats; two turns that reply to the same answer are attempts at the same question. Turns may be stored in any
+order: each new one looks for the answer it replies to, and for the replies that wait for its answer. Consumers add
+turns one after the other, from here to the end of their transaction, so that each sees the turns that the previous one
+stored.
 
-What a user's reaction says is kept as feedback `implicit:NAME`, a name that no client can send, and so becomes a score
-of the earlier exchange. Digests know no more than the record whose texts they are made of, and are deleted with it,
-or after a day, or once the consumers have read what arrived within a day of it.
+A user's reaction is kept as feedback `implicit:NAME`, a name that no client can send, and so becomes a score of the
+earlier exchange. Digests know no more than the record whose texts they are made of, and are deleted with it, or after a
+day, or once the consumers have read what arrived within a day of it.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def sweep(connection: Connection, now: float, behind_s: float = 0.0) -> None:
 
 
 def forget(connection: Connection, ids: Sequence[str]) -> int:
-    """Deletes the turns of these exchanges, and what their messages said of the answers before them. ids: at most a
-    few hundred. Returns how many turns there were."""
+    """Deletes the turns of these exchanges, and the reactions in their messages to earlier answers. ids: at most a few
+    hundred. Returns how many turns there were."""
     parents = select(turns.c.parent).where(turns.c.exchange_id.in_(ids), turns.c.parent.is_not(None))
     reacted = list(connection.execute(parents).scalars())
     attempts = select(turns.c.exchange_id).where(turns.c.parent.in_(reacted))
@@ -139,7 +140,8 @@ def _parent(reply: RowMapping, candidates: Sequence[RowMapping]) -> RowMapping |
 
 
 def _attempts(connection: Connection, parents: Iterable[str], now: float) -> None:
-    """A user who replies to the same answer again has asked again (the same question) or edited (another one)."""
+    """Finds repeated attempts: a user who replies to the same answer again has asked again (the same question) or
+    edited (another one)."""
     found: list[_Reaction] = []
     for chunk in chunked(list(parents), _CHUNK):
         query = select(turns).where(turns.c.parent.in_(chunk)).order_by(turns.c.parent, turns.c.received)

@@ -1,4 +1,4 @@
-"""Usage and cost: the sums that gateways report in their tallies, and what is read from them.
+"""Usage and cost: the sums that gateways report in their tallies, and the queries on them.
 
 A tally's sums are cumulative, so that one that arrives twice, late or out of order changes nothing.
 """
@@ -78,17 +78,17 @@ def add_usage(connection: Connection, tally: Tally) -> None:
 
 
 def _is_merged(connection: Connection, incarnation: str) -> bool:
-    """Tells a tally that arrives again from a process that had ended before. Its ledger stays locked meanwhile."""
+    """Recognises a tally that arrives again from a process that had ended before. Its ledger stays locked meanwhile."""
     query = select(ledgers.c.usage_merged).where(ledgers.c.incarnation == incarnation).with_for_update()
     return bool(connection.execute(query).scalar())
 
 
 def merge_ended(connection: Connection, settled: Mapping[int, str]) -> int:
     """Merges the rows of processes that have ended into rows of no process, so that the table grows with keys, models
-    and days, and not with restarts. Returns of how many processes, MOST_MERGED at most.
+    and days, and not with restarts. Returns the number of processes, MOST_MERGED at most.
 
     settled: by shard of the stream, an id before which everything has been read and acknowledged. A process that has
-    said that it stopped says nothing more; one that fell silent might, and is left alone for a month.
+    reported its stop reports nothing more; one that fell silent might, and is left alone for a month.
     """
     ended = [incarnation for shard, before in settled.items() for incarnation in _ended(connection, shard, before)]
     if not ended:
@@ -129,8 +129,8 @@ def read_usage(connection: Connection, by: Sequence[str], since: date, until: da
     """Usage from the day `since` to the day `until`, both included (UTC), summed and sorted by these dimensions.
 
     by: names in DIMENSIONS; (): the total, one row. A call of several tags counts under each of them, so rows by tag
-    may add up to more than the total. filters: dimension → value; "": what it does not apply to. Raises QueryError for
-    an unknown dimension.
+    may add up to more than the total. filters: dimension → value; "": usage that it does not apply to. Raises
+    QueryError for an unknown dimension.
     """
     _check([*by, *filters])
     columns = dict.fromkeys(column for name in (*by, *filters) for column in DIMENSIONS[name])

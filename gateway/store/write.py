@@ -1,6 +1,6 @@
 """Writes one batch into the store, in one transaction: rows, and the sums over exactly the rows that are new.
 
-Writing the same batch again changes nothing but the count of duplicates.
+Writing the same batch again changes only the count of duplicates.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DeadLetterRow:
     """An entry that cannot be scored or stored."""
 
     entry: str
-    """Its id in the stream."""
+    """Id of the entry in the stream."""
     reason: str
     error: str
     at: float

@@ -34,7 +34,7 @@ def find_verdict(text: str, key: str) -> dict[str, Any]:
     """The verdict: the complete text as an object, else an object with this key after the judge's thoughts. Raises
     NoVerdict.
 
-    Of several objects, the one that the text begins with, since what follows is a comment; else the last one, because a
+    Of several objects, the one that the text begins with, since the rest is a comment; else the last one, because a
     judge that reasons first ends with its verdict, after any quotation of the answer.
     """
     text = text.strip()
@@ -228,7 +228,7 @@ class JudgeModel:
     async def verdict(self, question: JudgeQuestion[T], *, logprobs: bool = False) -> JudgeVerdict[T]:
         """The verdict. logprobs: request them, if the upstream returns them.
 
-        Raises UnreadableVerdict, and what Asker.ask raises.
+        Raises UnreadableVerdict, and the errors of Asker.ask.
         """
         spent: list[Spent] = []
         try:
@@ -304,7 +304,7 @@ class JudgeModel:
 
 
 def _again(text: str, format: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Quotes nothing outside of the judge's own turn: what it says may be the answer's words."""
+    """Asks again, without quoting the judge outside of its own turn: its text may contain the answer's words."""
     properties = ", ".join(f'"{name}"' for name in format["json_schema"]["schema"]["properties"])
     return [
         {"role": "assistant", "content": defuse(shorten(text, 4000)) or "(nothing)"},

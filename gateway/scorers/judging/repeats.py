@@ -29,7 +29,7 @@ class RepeatPolicy:
 
     least: int = 1
     most: int | None = None
-    """None: exactly `least` repeats."""
+    """Largest number of repeats. Default: exactly `least`."""
     error: float | None = None
     """Repeat, at most `most` times, while the standard error of the mean exceeds this."""
 
@@ -53,7 +53,8 @@ class RepeatPolicy:
 async def score_repeatedly(ask: Callable[[int], Awaitable[RepeatedVerdict]], repeats: RepeatPolicy) -> Score:
     """The mean verdict. ask: takes the repeat's number, which is its seed.
 
-    Repeats without a verdict are left out; if no repeat has one, UnreadableVerdict is raised. Raises what ask raises.
+    Repeats without a verdict are left out; if no repeat has one, UnreadableVerdict is raised. Raises the errors of
+    `ask`.
     """
     verdicts: list[RepeatedVerdict] = []
     lost: list[UnreadableVerdict] = []

@@ -1,4 +1,4 @@
-"""Sums of past hours, so that Today knows what is usual."""
+"""Sums of past hours, so that Today knows the usual level."""
 
 import sqlalchemy as sa
 from alembic import op

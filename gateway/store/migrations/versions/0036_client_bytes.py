@@ -1,4 +1,4 @@
-"""The length of a request as its client sent it: what an experiment may adjust for, since no arm can change it."""
+"""The length of a request as its client sent it: an experiment may adjust for it, since no arm can change it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
 """Squared weights of closed sums, so that the mean of a time window has an interval.
 
-What is not closed yet gets its share of the sums over units.
+Sums that are not closed yet get their share of the sums over units.
 """
 
 import sqlalchemy as sa

@@ -1,8 +1,8 @@
 """Imported calls, whose probability of having been recorded may be unknown: `pi` may be NULL.
 
 SQLite has no statement for that, and a copy of the tables takes minutes and twice their space. The constraint is taken
-out of the stored definition: it says nothing of what is on the disk.
-Source: sqlite.org, "ALTER TABLE", section 7, the procedure for changes that do not affect on-disk content.
+out of the stored definition: it does not describe the data on the disk. Source: sqlite.org, "ALTER TABLE", section 7,
+the procedure for changes that do not affect on-disk content.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""What happened to a deployment: new versions, changed configs, steps of ramps."""
+"""Events of a deployment: new versions, changed configs, steps of ramps."""
 
 import sqlalchemy as sa
 from alembic import op
