@@ -33,7 +33,7 @@ class Actor:
     name: str
     role: Role
     content: bool = False
-    """True: they may read prompts and answers."""
+    """Whether they may read prompts and answers."""
 
     def has(self, role: Role) -> bool:
         """Tells whether they may do what needs this role."""
@@ -51,7 +51,7 @@ def actor_of(token: AdminToken) -> Actor:
 
 
 class AdminTokens:
-    """The tokens of one config, by digest: what is compared says nothing about a token."""
+    """The tokens of one config, by digest: the time of a comparison reveals nothing about a token."""
 
     def __init__(self, tokens: Iterable[AdminToken]) -> None:
         self._actors = {bytes.fromhex(t.sha256): actor_of(t) for t in tokens}

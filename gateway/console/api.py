@@ -73,7 +73,7 @@ class Operation:
     basic: bool = False
     """The token may also be the password of HTTP's Basic authentication: for callers that know no other."""
     csv: bool = False
-    """True: it can also answer with CSV."""
+    """Whether it can also answer with CSV."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))
         refused.headers["allow"] = (error.headers or {}).get("Allow", "")
         return refused
-    return _refusal(NotThere(f"{path} does not exist here; /admin/openapi.json lists what does"))
+    return _refusal(NotThere(f"{path} does not exist here; /admin/openapi.json lists the paths"))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -20,7 +20,7 @@ _MAX_FIELDS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form that was sent, by somebody who may send it."""
+    """A submitted form, with its actor, who may submit it."""
 
     actor: Actor
     values: Mapping[str, Sequence[str]]
@@ -40,7 +40,7 @@ class Form:
 async def form_actor(request: Request, role: Role, to: str, content: bool = False) -> Form:
     """The form of a POST, once its session, its CSRF token, its origin and the role are checked.
 
-    to: what for, as in "pause a ramp". Raises NotPermitted, InvalidBody, BodyTooLarge.
+    to: the purpose, as in "pause a ramp". Raises NotPermitted, InvalidBody, BodyTooLarge.
     """
     check_origin(request)
     values = await read_form(request)

@@ -63,7 +63,7 @@ class PageRoute:
     methods: tuple[str, ...] = ("GET",)
     role: Role = "viewer"
     content: bool = False
-    """True: only for visitors who may read prompts and answers."""
+    """Whether the page is only for visitors who may read prompts and answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class LoginWays:
 
 
 async def nothing_to_read() -> None:
-    """Stands for reading a config where there is no file."""
+    """Does nothing, in place of reading a config, where there is no file."""
 
 
 @dataclass(frozen=True, slots=True)

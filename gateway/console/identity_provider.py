@@ -154,7 +154,7 @@ class IdentityProvider:
                 trouble = f"{type(error).__name__}: {error}"
                 break
         log.warning("admin: an ID token was refused: %s", ascii(trouble[:200]))
-        raise LoginRefused("the identity that came from the provider is not valid here; the console's log says why")
+        raise LoginRefused("the provider's identity is not valid here; the console's log has the reason")
 
     async def _discovered(self) -> Mapping[str, Any]:
         """The provider's metadata. Raises ProviderAway."""

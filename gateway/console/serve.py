@@ -67,7 +67,7 @@ class LiveConfig:
         self._config = load_served(path)
         self._seen = self._stamps()
         self.refused = ""
-        """Why the newest file is not in force; "": it is."""
+        """The reason why the newest file is not in force; "" if it is."""
         self.changed: Callable[[str], Awaitable[None]] | None = None
         """Called with the digest of a config that has another content than the one before."""
 
@@ -135,7 +135,8 @@ async def _serve(options: ConsoleOptions, live: LiveConfig, files: CertificateFi
 
 
 async def _note_config(store: ConsoleStore, digest: str) -> None:
-    """Notes that another config is in force, for the lines on charts. A store that is away lacks the line."""
+    """Notes that another config is in force, for the lines on charts. The line is missing where the store is
+    unreachable."""
     try:
         await store.run(lambda connection: add_events(connection, [config_event(digest, time.time())]))
     except AdminError as error:

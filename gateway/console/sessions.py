@@ -31,7 +31,7 @@ _MOST_FRESH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who is signed in."""
+    """A signed-in user."""
 
     actor: Actor
     csrf: str
@@ -79,8 +79,8 @@ class Sessions:
         return cookie
 
     async def begin_by_proxy(self, actor: Actor) -> str:
-        """The cookie of a session of somebody whom a proxy names: the same one for all of their browsers, as long as
-        half of its time is left, since a program that keeps no cookies would begin one with every request."""
+        """The cookie of a session of somebody whom a proxy names: the same one for all of their browsers while half of
+        its time is left. A program that keeps no cookies would otherwise begin a session with every request."""
         cookie = self._of_proxy.get(actor.name, "")
         visitor = await self.visitor(cookie, actor.name) if cookie else None
         if visitor is None or visitor.expires - self._clock() < SESSION_S / 2:

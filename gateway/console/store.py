@@ -39,7 +39,7 @@ class ConsoleStore:
 
     @property
     def trouble(self) -> str:
-        """Why the store cannot be used; "": it is open."""
+        """The reason why the store cannot be used; "" if it is open."""
         return "" if self.is_open else self._trouble
 
     async def open(self) -> None:

@@ -1,4 +1,5 @@
-"""`gateway score`: runs scorers of the config on exchanges that are stored already. Stopped at any time, it continues.
+"""`gateway score`: runs scorers of the config on exchanges that are stored already. It may be stopped at any time; the
+next run continues.
 
 A result is stored under the same identity as the consumer's, so both may run at the same time: what one has scored, the
 other leaves alone. A scorer whose budget is spent, or that is blocked, is set aside, and nothing of that is stored.
@@ -185,7 +186,7 @@ class Backfill:
         return replace(judged, results=kept) if kept else None
 
     def _sets_aside(self, result: ScoreResult) -> bool:
-        """Tells whether the result says nothing of the exchange, since its scorer may not or cannot work now."""
+        """Tells whether the result says nothing about the exchange, because its scorer may not or cannot run now."""
         gate = self._scorers[result.scorer].gate
         blocked = gate is not None and gate.reason is not None
         if result.status == "budget" or (blocked and result.status in ("error", "timeout")):

@@ -72,10 +72,10 @@ class ConsumerTiming:
     most_bytes: int = 8_000_000
     """Bytes of a batch, by the mean of the previous one."""
     most_scoring_s: float = 0.25
-    """CPU time of such a batch, by the mean of the one before: the event loop does nothing else meanwhile."""
+    """CPU time of such a batch, by the mean of the previous one: the event loop does nothing else meanwhile."""
     most_waiting_s: float = 10.0
-    """Until such a batch is scored, by the mean of the one before: time in a judge's queue counts towards its deadline,
-    and a larger batch has a longer queue."""
+    """Seconds until such a batch is scored, by the mean of the previous one. Time in a judge's queue counts towards its
+    deadline, and a larger batch has a longer queue."""
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
@@ -125,14 +125,14 @@ class ConsumerContext:
     predictor: Predictor | None = None
     """The model that chooses what a judge sees, if one is learned."""
     report: Callable[[], ConsumerReport] = ConsumerReport
-    """Further members of its heartbeat."""
+    """Additional members of its heartbeat."""
 
 
 class Consumer:
     """A consumer of the group.
 
     name: unique among the running consumers. clock: Unix time in seconds, for what is recorded and compared with other
-    machines. pace: monotonic seconds, for how often: the wall clock may be set back.
+    machines. pace: monotonic seconds, for intervals: the wall clock may be set back.
     """
 
     def __init__(
@@ -348,7 +348,7 @@ class Consumer:
                     )
 
     async def _dead_letter(self, entry: StreamEntry, reason: str, error: str) -> None:
-        """Stores the dead letter before the entry is moved: a crash in between counts it once all the same."""
+        """Stores the dead letter before the entry is moved: a crash in between does not count it twice."""
         log.warning("entry moved to the dead letters: entry=%s reason=%s error=%s", entry.id, reason, error)
         letter = DeadLetterRow(entry.id, reason, error, self._clock(), exchange_in(entry))
         await self._until_done(partial(self._context.store.add_dead_letters, [letter]))

@@ -81,7 +81,7 @@ class EntryScorer:
         predictor: Predictor | None = None,
         implicit: ImplicitFeedback | None = None,
     ) -> None:
-        """Without a predictor, each scorer sees its share of the exchanges at random."""
+        """Scores without a predictor: each scorer sees its share of the exchanges at random."""
         self._scorers = scorers
         self._predictor = predictor
         self._implicit = implicit
@@ -94,7 +94,7 @@ class EntryScorer:
         return self._scorers
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
-        """Never raises for the content of an entry: one bad entry must not stop the others."""
+        """Scores one entry. Never raises for its content: one bad entry must not stop the others."""
         texts = BatchTexts()
         found = [self._parse(entry, texts) for entry in entries]
         parsed = [(at, each) for at, each in enumerate(found) if isinstance(each, _ParsedExchange)]
@@ -116,7 +116,8 @@ class EntryScorer:
         )
 
     async def score_again(self, exchange: Exchange, names: Collection[str]) -> list[ScoreResult]:
-        """The results of those of the named scorers that are code of ours, hence deterministic; nothing is stored."""
+        """Returns the results of those named scorers that this package contains, which are deterministic; nothing is
+        stored."""
         chosen = {
             name: registered
             for name, registered in self._scorers.items()
@@ -209,7 +210,7 @@ class EntryScorer:
 
 
 def is_of_run_only(exchange: Exchange) -> bool:
-    """Whether a call was recorded since its run is, and not to be scored by itself."""
+    """Whether a call was recorded only because its run is, and is not scored by itself."""
     return exchange.score_rate is not None and exchange.u >= exchange.score_rate
 
 

@@ -39,7 +39,7 @@ class IngestResult:
 
 @dataclass(frozen=True, slots=True)
 class IngestTarget:
-    """Where imported calls go."""
+    """Destination of imported calls."""
 
     store: str
     """URL of the store."""

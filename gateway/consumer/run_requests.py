@@ -1,8 +1,8 @@
-"""Puts the requests of runs together, of entries that are deltas. No other part of the consumer sees those.
+"""Assembles the requests of runs from entries that are deltas, which no other part of the consumer sees.
 
 The base of a delta came before it in the same stream. It is in the cache, or in the store, or with another consumer
-that has not stored it yet: then the delta waits. It waits for nothing that comes after it, so some entry can always go
-on. Once no earlier entry of the stream is pending, a base that is not in the store is lost: the record is stored
+that has not stored it yet: then the delta waits. It waits for nothing that comes after it, so some entry can always be
+processed. Once no earlier entry of the stream is pending, a base that is not in the store is lost: the record is stored
 without its request, and the gateway is told, which then appends whole requests.
 """
 
@@ -34,7 +34,7 @@ MOST_WAITING = 1_024
 class _Delta(NamedTuple):
     entry: StreamEntry
     base: BaseReference | None
-    """None: the entry is whole."""
+    """Base of the entry's delta; None if the entry is whole."""
 
 
 @dataclass(slots=True)
@@ -101,8 +101,9 @@ class RunRequests:
         return len(self._waiting) >= MOST_WAITING
 
     async def restore(self, entries: Sequence[StreamEntry], most_bytes: int) -> list[StreamEntry]:
-        """Those of these entries, and of the waiting ones, that can be read now, in the order of the stream; the others
-        wait. most_bytes: about that much is put together at once. Raises StreamDown, StoreDown; then all wait."""
+        """Returns those of these entries, and of the waiting ones, that can be read now, in the order of the stream;
+        the others wait. most_bytes: approximate maximum that is assembled at a time. Raises StreamDown, StoreDown; then
+        all wait."""
         if not self._waiting and not any(_is_large(entry) for entry in entries):
             return list(entries)
         self._waiting |= {entry.id: entry for entry in entries}
@@ -116,7 +117,8 @@ class RunRequests:
         return list(step.ready.values())
 
     def _restore(self, step: _Step, found: Mapping[str, bytes]) -> None:
-        """Puts together what can be, in order: each request may be the base of the next. found: of the store."""
+        """Assembles the requests whose bases are known, in order: each request may be the base of the next. found: of
+        the store."""
         unmet, step.unmet = step.unmet, []
         for each in unmet:
             if each.base is None:
@@ -142,8 +144,8 @@ class RunRequests:
                 self._cache.put(str(head.get("id")), entry.fields[b"req"])
 
     async def _look_up(self, step: _Step) -> None:
-        """Looks for bases in the store. What is missing there is lost once nothing before it is pending, which must be
-        asked first: what was pending then may have been stored before the store is read."""
+        """Looks for bases in the store. A base that is missing there is lost once no earlier entry is pending. The
+        pending entries must be read first: one that was pending then may have been stored before the store is read."""
         wanted = step.wanted()
         pending = await self._corridor.first_pending()
         self._restore(step, await self._store.look(partial(requests_by_id, ids=list(wanted))))

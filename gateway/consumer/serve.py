@@ -1,6 +1,6 @@
 """The program behind `gateway evaluate`: builds one consumer and runs it until a signal.
 
-A changed gateway.yaml is read again, and taken whole or not at all.
+A changed gateway.yaml is read again, and applied completely or not at all.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ async def evaluate(
                     if current is not None:
                         log.info("config reloaded (%s): %s", current.digest, changes(working, current))
     if running and running[0].paused:
-        log.warning("scoring stopped while it was paused; what was read stays in the stream: %s", running[0].paused)
+        log.warning("scoring stopped while it was paused; entries stay in the stream: %s", running[0].paused)
     else:
         log.info("scoring stopped; every entry in progress is stored")
 

@@ -185,9 +185,9 @@ class WorkersHealth:
 
 
 def _health_of(text: str | None) -> dict[str, Any]:
-    """A worker's page; of one that does not answer, that."""
+    """The worker's page, or a page that says that it does not answer."""
     if text is None:
-        return {"paused": "", "reasons": ["a worker does not answer: it starts, or is busy"]}
+        return {"paused": "", "reasons": ["a worker does not answer: it is starting, or is busy"]}
     found: dict[str, Any] = orjson.loads(text)
     return found
 

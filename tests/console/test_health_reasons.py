@@ -16,7 +16,7 @@ import yaml
 from gateway.console.serve import ConsoleOptions, LiveConfig, console_server, opened
 from gateway.runtime.tasks import Tasks
 
-CONFIG = "the newest gateway.yaml was refused, and the one before is in force"
+CONFIG = "the newest gateway.yaml was refused, and the previous one is in force"
 PROXIED = {"x-forwarded-for": "203.0.113.7"}
 SECTIONS: dict[str, Any] = {
     "upstreams": {"u": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "api_key": "k"}},

@@ -263,7 +263,7 @@ async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_store
         rest = await asyncio.wait_for(process.stderr.read(), 60)
         assert await process.wait() == 0
     other.dispose()
-    assert b"scoring stopped while it was paused; what was read stays in the stream: store: " in rest
+    assert b"scoring stopped while it was paused; entries stay in the stream: store: " in rest
     assert b"Traceback" not in rest
     assert (await room.corridor.lag()).pending == 1
 

@@ -191,7 +191,7 @@ def test_health_has_the_reasons_of_all_workers(port: int) -> None:
             "reasons": [
                 f"{full} (at 2 of 3 workers)",
                 "scorer a is blocked (at 1 of 3 workers)",
-                "a worker does not answer: it starts, or is busy (at 1 of 3 workers)",
+                "a worker does not answer: it is starting, or is busy (at 1 of 3 workers)",
             ],
         }
 
