@@ -32,7 +32,7 @@ NOW = Row("Now", [
     stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD per hour spent on shadows at the current rate.",
          "currencyUSD"),
     Panel("Best of several candidates", [Query(f"max by (experiment, candidate) (gateway_experiment_best{ONE})", NAMED)],
-          "Only of experiments with `family: best`. dropped: another candidate is better, or the control is; it gets no more shadows. best: not worse than the control, nor than any candidate that is left.", kind="stat", names=RANKS),
+          "Only of experiments with `family: best`. dropped: another candidate is better, or the control is; it gets no more shadows. best: not worse than the control, nor than any remaining candidate.", kind="stat", names=RANKS),
 ])  # fmt: skip
 
 DIFFERENCE = Row("Difference from the control", [

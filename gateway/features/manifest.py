@@ -30,13 +30,13 @@ class JsonOutput:
     """The form of what a verb prints with `--json`; `gateway schema --output VERB` prints it as a JSON Schema."""
 
     verb: str
-    """Its words, as in "ab status"."""
+    """Words of the verb, as in "ab status"."""
     entry: str = ""
     """A dataclass or a typed dictionary, or a function without arguments that returns a schema; "": see `admin`."""
     admin: str = ""
     """The name of a schema in the description of the admin API, whose answer it prints."""
     listed: bool = False
-    """It prints a list of these."""
+    """Whether it prints a list of these."""
     when: str = ""
     """The options with which it has this form, for readers; "": it has no other."""
 
@@ -93,7 +93,7 @@ class Manifest:
     operations: tuple[AdminPaths, ...] = ()
     tasks: tuple[ConsumerTask, ...] = ()
     notices: tuple[str, ...] = ()
-    """Entries of functions that make a features.task.NoticeSource: what people are to be told."""
+    """Entries of functions that make a features.task.NoticeSource: the notices for people."""
     check: str = ""
     """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "": the feature checks nothing."""
     extras: tuple[Extra, ...] = ()
@@ -102,7 +102,7 @@ class Manifest:
 
 
 class Placed(Protocol):
-    """Something with a number that orders it among the additions of all features."""
+    """An addition with a number that orders it among the additions of all features."""
 
     @property
     def place(self) -> int: ...

@@ -17,14 +17,15 @@ from gateway.stream import Corridor
 
 
 class NoticeSource(Protocol):
-    """Finds what people are to be told."""
+    """Finds notices for people."""
 
     @property
     def everywhere(self) -> bool:
         """Whether every consumer looks, and not only the one that sends."""
 
     async def look(self, now: float) -> Sequence[Notice]:
-        """What is the case now; a cause that was found before is found again, under the same id. now: Unix seconds."""
+        """Returns the current notices; a cause that was found before is found again, under the same id. now: Unix
+        seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +46,4 @@ class TaskContext:
 
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]
-"""Returns what runs until it is cancelled; None: the config needs no such task."""
+"""Returns a coroutine that runs until it is cancelled; None: the config needs no such task."""

@@ -155,7 +155,7 @@ def test_a_file_of_which_nothing_can_be_translated_is_an_error(config: Path) -> 
     result = CliRunner().invoke(app, ["import", "litellm", str(config)])
     assert isinstance(result.exception, CannotRun)
     assert "none of its 1 deployments" in str(result.exception)
-    assert "SageMaker's API is not spoken here" in result.stderr
+    assert "SageMaker's API is not supported here" in result.stderr
 
 
 def test_the_result_is_for_its_owner_alone(config: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_result_that_must_be_mended_is_a_finding(tmp_path: Path) -> None:
     broken.write_text("model_list:\n- {model_name: m, litellm_params: {model: openai/x, api_base: 'not an address'}}\n")
     result = CliRunner().invoke(app, ["import", "litellm", str(broken)])
     assert result.exit_code == 1
-    assert "to be mended in the result: " in result.stderr
+    assert "to be corrected in the result: " in result.stderr
 
 
 def test_the_version_is_printed(gateway: Run) -> None:

@@ -303,7 +303,7 @@ EQUIVALENTS = {
     "model_list[0].litellm_params.weight": "only some deployments",
     "model_list[0].litellm_params.timeout": "5 s holds for the whole model",
     "model_list[0].litellm_params.max_retries": "retries.attempts",
-    "model_list[0].litellm_params.guardrails": "no guardrails here",
+    "model_list[0].litellm_params.guardrails": "guardrails are not translated",
     "model_list[1].model_info.mode": "realtime",
     "model_list[3].litellm_params.litellm_credential_name": "absent",
     "router_settings.model_group_alias.secret.hidden": "keys[].models",

@@ -11,7 +11,7 @@ import gateway.scorers as _scorers
 def __getattr__(name: str) -> Any:
     value = getattr(_scorers, name)
     warnings.warn(
-        f"gateway.evals.scorers.{name} is now gateway.scorers.{name}; the old name will go with 1.0",
+        f"gateway.evals.scorers.{name} is now gateway.scorers.{name}; the old name will be removed in 1.0",
         DeprecationWarning,
         stacklevel=2,
     )

@@ -288,7 +288,7 @@ def erase(
     """Erase what is recorded of one caller, one end user or one call.
 
     Calls are deleted with their shadows, scores, feedback and labels, from the store, the stream and the dead letters.
-    A call that an experiment depends on, or that is less than an hour old, keeps its numbers only. Exports, backups and
+    A call that an experiment depends on, or that is less than an hour old, keeps only its numbers. Exports, backups and
     providers' own logs are not reached. Exit code 1: further calls arrived meanwhile; run it again.
     """
     import asyncio

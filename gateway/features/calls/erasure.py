@@ -1,7 +1,7 @@
 """Erases one caller, one end user or one exchange: from the stream, from its dead letters and from the store.
 
-The stream comes first, so that nothing there can be delivered again once the store is empty. What is done twice changes
-nothing, so an interrupted erasure is simply run again.
+The stream comes first, so that nothing there can be delivered again once the store is empty. Every step is idempotent,
+so an interrupted erasure is simply run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _STEP = 200
 Watch = Callable[[int, int], None]
-"""Called with how many exchanges of the store are done, and how many there are."""
+"""Called with the number of exchanges of the store that are done, and their total."""
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class ErasureResult:
     arrived: int = 0
     """Exchanges that were stored meanwhile, and are left for another run."""
     rewriting: bool | None = None
-    """The stream server rewrites its append-only file, which holds erased words until then. False: it does not, or had
-    begun before. None: there is no such file."""
+    """Whether the stream server rewrites its append-only file, which holds erased words until then. False: it does not,
+    or had begun before. None: there is no such file."""
 
 
 async def preview(store_url: str, corridor: Corridor, request: ErasureRequest) -> ErasureResult:
@@ -77,7 +77,7 @@ async def run(
     result.counts["feedback without an exchange"] += loose
     result.rewriting = await corridor.rewrite_append_only_files()
     if not await asyncio.to_thread(empty_log, store_url):
-        log.warning("the store's write-ahead log was in use and may hold erased words until it is written over")
+        log.warning("the store's write-ahead log was in use and may hold erased words until it is overwritten")
     result.audit = await store.run(lambda c: rows.note_erasure(c, request, actor, result.counts, time.time()))
     with reading(store_url) as connection:
         result.arrived = sum(1 for _ in rows.find(connection, request))
@@ -117,7 +117,8 @@ def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
 
 
 def _names_unread(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
-    """Tells whether a record that cannot be read, being cut or of an unknown version, names what is erased.
+    """Tells whether a record that cannot be read, because it is cut or of an unknown version, names the subject of the
+    erasure.
 
     Quotation marks within a JSON text are escaped, so no text of another caller looks like a member of the head.
     """

@@ -298,7 +298,8 @@ class ParquetWriter:
 
 
 class FeedbackWriter:
-    """Feedback as rows of its own, for what comes later than its exchange was written. Held in memory until close()."""
+    """Writes feedback as rows of its own where it arrives after its exchange was written. Held in memory until
+    close()."""
 
     def __init__(self, form: Form, file: IO[bytes]) -> None:
         """Writes nothing yet. form: jsonl or parquet. Raises CannotRun if a library is missing."""
@@ -355,7 +356,7 @@ def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
 
 
 Show = Callable[[int, int], None]
-"""Shows how many are done, of how many."""
+"""Shows the progress: the number done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +375,7 @@ def form_of(path: Path | None) -> Form:
 def export(
     url: str, filter: ExchangeFilter, form: Form, file: IO[bytes], show: Show, rule: PreferenceRule | None = None
 ) -> ExportResult:
-    """Writes the exchanges, oldest first; in the form dpo, what is known of their arms by the rule.
+    """Writes the exchanges, oldest first; in the form dpo, the preferences between their arms by the rule.
 
     filter.limit: the largest number of exchanges; 0: all. Raises StoreUnavailable, QueryError, CannotRun.
     """

@@ -1,8 +1,8 @@
-"""`gateway follow`: writes what the store gets into files that other systems take in, until it is stopped.
+"""`gateway follow`: writes new exchanges of the store into files for other systems, until it is stopped.
 
-A file gets its name when it is complete, and the name says how far it reaches. A program that is killed loses the file
-that it was writing, and writes its rows again; so every exchange is in exactly one file. Feedback that comes later
-than its exchange has files of its own; after a restart, that of the last hour is written again.
+A file gets its name when it is complete, and the name says where it ends. A program that is killed loses the file that
+it was writing, and writes its rows again; so every exchange is in exactly one file. Feedback that comes later than its
+exchange has files of its own; after a restart, that of the last hour is written again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answer with the reasons of its judges beside the sentences that they are about. Pure.
+"""An answer with the reasons of its judges next to the sentences that they are about. Pure.
 
 A reason is about a sentence if it quotes it, or if both have four words in a row. Any other reason is about the whole.
 """
@@ -14,7 +14,7 @@ _QUOTED = re.compile(r"[\"“‘'«]([^\"“”‘’«»]{8,400}?)[\"”’'»]
 _WORD = re.compile(r"\w+")
 _ROW = 4
 MOST_CHARACTERS = 60_000
-"""Longer answers are shown without reasons beside them."""
+"""Longer answers are shown without reasons next to them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from gateway.store.query import Found
 MOST = 20
 EVERY_S = 2.0
 LASTS_S = 300.0
-"""After which the stream ends; a browser opens it again."""
+"""Duration after which the stream ends; a browser opens it again."""
 LOOKBACK_S = 60.0
 _MOST_CALLS = 100
 _NOTHING = b": nothing new\n\n"
@@ -36,7 +36,7 @@ class LiveTails:
 
 @dataclass(frozen=True, slots=True)
 class LiveTail:
-    """What one reader follows."""
+    """The calls that one reader follows."""
 
     filter: CallFilter
     read: Callable[[CallFilter], Awaitable[CallPage]]

@@ -1,4 +1,4 @@
-"""The forms of what `gateway samples` and `gateway erase` print with `--json`: of calls, the store's columns."""
+"""The schemas of the output of `gateway samples` and `gateway erase` with `--json`: of calls, the store's columns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OPENED = {"attempts": Attempt, "tool_calls": ToolCall}
 
 
 class ErasureOutput(TypedDict):
-    """What was erased, or would be."""
+    """Records that were erased, or would be."""
 
     erased: bool
-    """False: a dry run."""
+    """Whether records were erased; False: a dry run."""
     counts: dict[str, int]
-    """What was found, by kind; kinds without a record are left out."""
+    """Records found, by kind; kinds without a record are left out."""
     audit: str | None
     """The id of the audit's line; None: a dry run."""
     arrived: int
@@ -51,7 +51,7 @@ def score_schema() -> Schema:
 
 
 def row_schema(columns: Iterable[Any], **members: Schema) -> Schema:
-    """The schema of a row of the store. members: those that take the place of a column, and further ones."""
+    """The schema of a row of the store. members: those that replace a column, and additional ones."""
     said = field_docs(inspect.getsource(records), comments=True)["Exchange"]
     found = {str(each.name): _column(each, said.get(each.name)) for each in columns} | members
     return {"type": "object", "properties": found, "required": list(found), "additionalProperties": False}

@@ -1,7 +1,7 @@
 """The pages of calls: the list with its filters, and one call with everything that is known about it.
 
-Somebody who may not read prompts and answers sees figures only, and may not search in texts either: whether a search
-finds something would tell what the texts say.
+A visitor without the right to read prompts and answers sees figures only, and may not search in texts either: the hits
+of a search would reveal the texts.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ SPANS = (
 OUTCOMES = ("ok", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut")
 _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
 _MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit", "run"})
-"""Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value
-may be compared."""
+"""Texts of upstreams and clients, which may have any content: a search in them needs the right to read them; a whole
+value may be compared."""
 _FIELDS = ("alias", "model", "caller", "outcome", "role")
 FACET_TITLES = {
     "alias": "Model name", "model": "Upstream's model", "outcome": "Outcome", "role": "Role", "caller": "Caller",
@@ -74,7 +74,7 @@ FACET_TITLES = {
 
 
 class TooManyTails(AdminError):
-    """As many people follow the list live as may."""
+    """The maximum number of people follow the list live already."""
 
     status = 503
     code = "too_many_tails"
@@ -82,7 +82,7 @@ class TooManyTails(AdminError):
 
 @dataclass(frozen=True, slots=True)
 class CallSearch:
-    """The filters as they stand in the address of the page."""
+    """The filters in the address of the page."""
 
     alias: str = ""
     model: str = ""
@@ -166,7 +166,7 @@ async def list_page(request: Request) -> Response:
 
 
 def views_of(search: CallSearch, scorers: Sequence[str]) -> list[tuple[str, str]]:
-    """(title, address) of the views above the list. Whoever wants another one keeps its address."""
+    """(title, address) of the views above the list. Another view is kept as a bookmark of its address."""
     failures = CallSearch(where="outcome!=ok outcome!=client_gone", since="24h")
     found = [
         ("All", CallSearch()),
@@ -220,7 +220,7 @@ def refuse_content(node: Node) -> None:
     searched = {term.field for term in terms(node) if term.sign in ("~", "!~", "<", ">", "<=", ">=")}
     named = sorted({term.field for term in terms(node)} & _CONTENT) or sorted(searched & _MADE_ELSEWHERE)
     if named:
-        raise NotPermitted(f"{named[0]}: only who may read prompts and answers may search in them")
+        raise NotPermitted(f"{named[0]}: only people who may read prompts and answers may search in them")
 
 
 def parsed_after(text: str) -> tuple[float, str]:
@@ -292,7 +292,7 @@ def sides_of(full: FullCall) -> list[AnswerSides]:
 
 
 def _judged(call: Found) -> AnswerWithReasons:
-    """The answer with the reasons of its scorers beside its sentences."""
+    """The answer with the reasons of its scorers next to its sentences."""
     reasons = [
         JudgesReason(s["scorer"], s["value"], s["explanation"])
         for s in call["scores"]

@@ -71,7 +71,7 @@ _QUICK = (
     "valid_json json_schema tool_calls refusal repetition truncation length latency cost contains regex secrets exact "
     "f1 number choice json_equal rouge_l edit_distance"
 )
-"""Rules that need nothing but the answer, and answer at once."""
+"""Rules that need nothing but the answer, and score it at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class AskAnswer:
             self.changed.notify_all()
 
     async def pieces(self) -> AsyncIterator[str]:
-        """The text, as far as it is there at once, then what arrives; ends with the answer."""
+        """Yields the text received so far, then each part as it arrives; ends with the answer."""
         shown = 0
         while True:
             async with self.changed:
@@ -183,7 +183,7 @@ class AskRun:
 
 
 def start_run(services: PageServices, run: AskRun) -> None:
-    """Keeps the run, and starts to ask. The person's own oldest runs make room first."""
+    """Keeps the run, and starts to ask. The person's own oldest runs are dropped first."""
     runs: OrderedDict[str, AskRun] = services.kept.setdefault("runs", OrderedDict())
     runs[run.id] = run
     own = [each.id for each in runs.values() if each.owner == run.owner]

@@ -1,4 +1,5 @@
-"""Models compared in pairs: intervals of one look, verdicts that share the error, and what more items decide. Pure.
+"""Models compared in pairs: intervals of one look, verdicts that share the error, and the decisions that more items
+would allow. Pure.
 
 The number of items is fixed before anybody looks, so each interval is the paired one of one look
 (statistics/score_interval.py). Several pairs share alpha by Holm's procedure, as the candidates of an experiment do.
@@ -63,7 +64,8 @@ class PairFinding:
     counts: tuple[int, int, int]
     """Items on which the candidate is better, alike and worse."""
     decides: float | None
-    """The smallest margin that as many items show with a probability of 80 % where nothing differs. None: unknown."""
+    """The smallest margin that this number of items shows with a probability of 80 % where the models do not differ.
+    None: unknown."""
     holds: float | None
     """The smallest margin within which the candidate is shown to be no worse. None: there is no interval."""
     runs: RunsShare | None
@@ -87,7 +89,7 @@ class ModelFinding:
 
 @dataclass(frozen=True, slots=True)
 class ScoreComparison:
-    """Everything that is shown."""
+    """A comparison of scores, complete."""
 
     terms: VerdictTerms
     scores: PairedScores
@@ -137,7 +139,7 @@ class _Pair:
     control: int
     candidate: int
     known: dict[float, tuple[Comparison, Decision]] = field(default_factory=dict)
-    """Results so far, by alpha: Holm's procedure asks for some of them again."""
+    """Results so far, by alpha: Holm's procedure needs some of them again."""
 
     def values(self) -> PairedValues:
         a, b = self.scores.means[self.control], self.scores.means[self.candidate]
@@ -199,7 +201,7 @@ class _Pair:
         if self.scores.bounds is not None:
             worst = self.scores.bounds[1] if self.terms.lower_is_better else self.scores.bounds[0]
         if self.span(values) == 0:
-            yield GateResult("telling", 0, f"every score is {values.a[0]:g}, which tells nothing apart")
+            yield GateResult("telling", 0, f"every score is {values.a[0]:g}, which does not distinguish the models")
         elif worst is not None and bool((values.a == worst).all() and (values.b == worst).all()):
             yield GateResult(
                 "telling", 0, f"every score of both is the worst one, {worst:g}: equal, and neither acceptable"

@@ -25,7 +25,7 @@ _COLUMNS = TableColumns("", lambda _: None, frozenset())
 
 
 def task_of(path: Path) -> str | None:
-    """The task that the name of a file of samples says; None: it is not such a name."""
+    """The task in the name of a file of samples; None for another kind of name."""
     found = _SAMPLES.fullmatch(path.stem)
     return found["task"] if found else None
 

@@ -19,7 +19,7 @@ TONES: dict[Verdict, str] = {"ship": "good", "reject": "bad", "hold": "open"}
 BADGES: dict[Verdict, str] = {"ship": "✓ Ship", "reject": "✗ Reject", "hold": "… Hold"}
 LIMITS = (
     "Each interval is for one look at a number of items that was fixed beforehand. Adding items until it decides makes "
-    "a wrong verdict more likely than stated; an experiment on live traffic may be looked at any time.",
+    "a wrong verdict more likely than stated; an experiment on live traffic may be checked at any time.",
     "The result is about these items, as these scores judge them. Whether they are like your traffic, and whether the "
     "score sees what people see, is not tested here.",
     "Items count as independent unless a column of clusters says which belong together.",
@@ -197,9 +197,9 @@ class RunVarianceOutput(TypedDict):
     """The variance of a model's scores in two parts."""
 
     between: float
-    """Between items."""
+    """Standard deviation between items."""
     within: float
-    """From run to run of one item."""
+    """Standard deviation from run to run of one item."""
     items: int
     """Items with several runs."""
 
@@ -246,7 +246,7 @@ class ScoreComparisonOutput(TypedDict):
     """Scores of several models on the same items, from files."""
 
     verdict: Verdict
-    """Of every later file against the first."""
+    """Verdict on every later file against the first."""
     sentence: str
     score: str
     id: str
@@ -269,7 +269,7 @@ class ScoreComparisonOutput(TypedDict):
 
 
 def to_dict(found: ScoreComparison) -> ScoreComparisonOutput:
-    """The same files and options give the same document."""
+    """Converts a comparison to JSON members. The same files and options give the same document."""
     scores, terms = found.scores, found.terms
     return {
         "verdict": found.verdict,
@@ -357,7 +357,8 @@ def to_html(found: ScoreComparison) -> str:
 
 
 def to_markdown(found: ScoreComparison) -> str:
-    """A comment of a pull request: the sentence, one table, what more items would decide, and the rest folded."""
+    """A comment for a pull request: the sentence, one table, the decisions that more items would allow, and the rest
+    folded."""
     lines = [f"**{BADGES[found.verdict]}**", ""]
     for sentence in exit_sentences(found):
         lines += [_escaped(sentence), ""]
@@ -410,7 +411,8 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#@!])")
 
 
 def _escaped(text: str) -> str:
-    """Text without meaning in Markdown or HTML: names come from files. A mention of somebody becomes none."""
+    """Text without meaning in Markdown or HTML: names come from files. A mention of a person does not notify
+    anybody."""
     return (
         _SPECIAL.sub(r"\\\1", plain(text).replace("\n", " "))
         .replace("\\@", "@\u200b")

@@ -1,6 +1,6 @@
 """Files with scores of one model, as rows: tables, JSON, and the results of other tools in their own forms.
 
-A row is what the file has for one item (or for one run of it), with each score in a column of its own. scores.py
+A row holds the file's data for one item (or for one run of it), with each score in a column of its own. scores.py
 chooses the columns.
 """
 
@@ -86,7 +86,8 @@ def open_scores(path: Path, wanted: frozenset[str]) -> ScoreFile:
 
 
 def _recognized(file: ScoreFile) -> ScoreFile:
-    """The file with the scores of each row in columns of their own, if it has one of the forms that do not."""
+    """Converts a file in one of the forms that have no columns of scores: the scores of each row get columns of their
+    own."""
     values = _first(file)
     if "name" in values and "value" in values and any(column in values for column in _LONG):
         return ScoreFile(file.path, "Langfuse scores", _widened(file, _langfuse), long=True, notes=file.notes)

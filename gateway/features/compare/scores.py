@@ -1,4 +1,4 @@
-"""The scores of one model: which columns of its file have the ids, scores and clusters, and what they hold."""
+"""The scores of one model: the columns of its file with ids, scores and clusters, and their values."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def _check(score: str, value: float, bounds: tuple[float, float] | None) -> None
         raise ValueError(f"{score} is {value:g}; expected a finite number")
     if bounds is not None and not bounds[0] <= value <= bounds[1]:
         raise ValueError(
-            f"{score} {value:g} is outside {bounds[0]:g} … {bounds[1]:g}; mend it, or give another --range LOW,HIGH"
+            f"{score} {value:g} is outside {bounds[0]:g} … {bounds[1]:g}; correct it, or give another --range LOW,HIGH"
         )
 
 

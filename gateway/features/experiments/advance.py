@@ -134,7 +134,7 @@ class LiveSequences:
         return found
 
     def keep(self, texts: Mapping[SequenceName, str], sequences: Mapping[SequenceName, DifferenceSequence]) -> None:
-        """Knows these sequences, which nobody moves any more. texts: their states, as they are stored."""
+        """Remembers these sequences, which nobody moves any more. texts: their states, as they are stored."""
         self._known = {name: (texts[name], sequence) for name, sequence in sequences.items() if name in texts}
 
 
@@ -153,7 +153,7 @@ class LeaseHolder:
 
 
 class LeaseLost(Exception):
-    """Another consumer has the lease: nothing of this step is stored."""
+    """The lease belongs to another consumer: nothing of this step is stored."""
 
 
 def advance(
@@ -169,7 +169,7 @@ def advance(
 
     rescored: what scoring some of these pairs again has found. live: the plan's sequences after the step before.
 
-    The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
+    The lease is renewed in the same transaction, so that a consumer that lost it while it was suspended stores nothing.
     """
     if not hold_lease(connection, LEASE, leader.holder, now, leader.keep_s):
         raise LeaseLost
@@ -201,7 +201,7 @@ def _unpaired_before(
 ) -> dict[str, list[UnpairedRequest]]:
     """pair → the requests between it and the pair before it that were not drawn; the newest few of them.
 
-    There are none where many requests are never asked because of what they are: they would not be like the pairs.
+    There are none where many requests are never drawn because of their kind: they would not be comparable to the pairs.
     """
     before: dict[str, list[UnpairedExchange]] = {}
     places = [pair.position for pair in found]
@@ -230,7 +230,7 @@ def unpaired_rate(plan: Plan, pi: float) -> float:
 
 
 def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
-    """Reads everything that is known of the pairs' arms. The order stays."""
+    """Reads the observations of the pairs' arms. The order stays."""
     ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
     records = arm_records(connection, ids)
     observed = _observed(connection, plan, records, [pair.id for pair in found])
@@ -310,7 +310,7 @@ def _by_exchange(scores: Iterable[ArmScore]) -> dict[str, dict[Key, StoredScore]
 
 
 def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
-    """Notes the largest evidence against the planned shares so far, so that an alarm stays one."""
+    """Notes the largest evidence against the planned shares so far, so that an alarm persists."""
     name = ratio_name(plan)
     stored = kept.states(connection, plan.hash).get(name)
     before = stored["log_peak"] if stored else 0.0

@@ -1,4 +1,4 @@
-"""Which of several candidates is the best: who is dropped at a look, and whether one is shown to be the best. Pure.
+"""Selection of the best of several candidates: which ones a look drops, and whether one is shown to be the best. Pure.
 
 k is the number of arms, the control included. Each candidate is compared with the control and with every other one, at
 a one-sided error of alpha / 2 / (k − 1), at any look. A candidate is dropped once another is shown to be better on the
@@ -10,9 +10,10 @@ misses on the side that speaks against it, it is not dropped unless it is truly 
 margin, and no candidate that is worse than it by more than the margin is named the best: both would take an interval
 that misses. That one of them does has a probability of at most alpha / 2. So has, as without comparisons of candidates,
 that any candidate ships although it is worse than the control by more than the margin, or is rejected although it is
-not. No correction for the k (k − 1) / 2 pairs is needed, since pairs without the best one cannot do harm.
+not. No correction for the k (k − 1) / 2 pairs is needed, since pairs without the best one cannot cause an error.
 
-A rejection for a guardrail says nothing of the primary, so candidates that only the rejected one has beaten come back.
+A rejection for a guardrail says nothing about the primary, so candidates that only the rejected one has beaten are
+compared again.
 
 Sources: Even-Dar, Mannor & Mansour 2006, JMLR 7, section 3 (successive elimination); Jamieson & Nowak 2014, CISS;
 Cho, Gan & Kallus 2024, arXiv:2402.06122.
@@ -33,8 +34,8 @@ from gateway.reports.number_format import counted, digits, interval, number
 from gateway.reports.pareto import front_of
 
 FEWEST_HOURS = 1.0
-"""Hours of traffic before a candidate is dropped for another's sake, where the plan asks for at least as many: failures
-come in bursts, and one burst must not end a candidate."""
+"""Hours of traffic before a candidate is dropped in favour of another one, where the plan requires at least as many:
+failures come in bursts, and one burst must not end a candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ class Lead:
     difference: Estimate
     pairs: int
     hours_share: float = 1.0
-    """Same as in Comparison."""
+    """Share of an hour, as in Comparison."""
     needed: int | None = None
     """About how many more pairs until it is above −margin; None: it is, or unknown."""
     closed: bool = False
-    """No further pair is taken."""
+    """Whether it takes no further pair."""
 
 
 Leads = Callable[[str, str], Lead]
@@ -79,7 +80,7 @@ class CandidateLook:
 def dropped_at(
     plan: Plan, looks: Sequence[CandidateLook], leads: Leads, before: Mapping[str, DroppedCandidate], now: float
 ) -> dict[str, DroppedCandidate]:
-    """The dropped candidates after this look. before: those of the look before. now: Unix seconds."""
+    """The dropped candidates after this look. before: those of the previous look. now: Unix seconds."""
     found = {arm: each for arm, each in before.items() if not _comes_back(each, before)}
     for look in looks:
         if look.arm not in found and look.decision.verdict == "reject" and look.primary is not None:
@@ -156,7 +157,7 @@ def _row(plan: Plan, look: CandidateLook) -> RankedCandidate:
 
 def _leading(plan: Plan, look: CandidateLook, best: bool) -> str:
     if best:
-        return f"not worse by more than {plan.margin:g} than the control, nor than another candidate that is left"
+        return f"not worse by more than {plan.margin:g} than the control, nor than another remaining candidate"
     if look.decision.verdict == "ship":
         return f"leads; not worse than the control by more than {plan.margin:g}"
     return "; ".join(["leads", *look.decision.reasons[:1]])
@@ -201,7 +202,7 @@ def _named(row: RankedCandidate) -> str:
 
 
 def _nearest(plan: Plan, others: Sequence[RankedCandidate]) -> str:
-    """Half a sentence on the candidate that the best one is the least ahead of; "" where no other is left."""
+    """Half a sentence on the candidate over which the best one leads by least; "" where no other remains."""
     near = min(others, key=lambda row: row.lead.value or 0.0 if row.lead else math.inf, default=None)
     if near is None or near.lead is None:
         return ""
@@ -230,7 +231,7 @@ def decision_of(best: BestOfK, row: RankedCandidate, alone: Decision) -> Decisio
 
 
 def with_costs(best: BestOfK, costs: Mapping[str, Estimate], calls: Mapping[str, int]) -> BestOfK:
-    """The ranking with what is paid for. costs: arm → USD per thousand requests. calls: arm → paid requests."""
+    """The ranking with the costs. costs: arm → USD per thousand requests. calls: arm → paid requests."""
     arms = [CONTROL, *(row.candidate for row in best.candidates)]
     quality = {CONTROL: Estimate(0.0), **{row.candidate: row.difference for row in best.candidates}}
     known = {arm: costs[arm] for arm in arms if arm in costs and costs[arm].value is not None}

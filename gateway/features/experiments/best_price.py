@@ -1,8 +1,8 @@
 """The paid calls of finding the best of several candidates, before anything is paid. Pure.
 
-While no candidate is dropped, each pair pays for all of them. One that is worse than another by some margins is dropped
-at about the number of pairs at which an interval is as narrow as that; the best one goes on until the whole verdict.
-Separate experiments with one look each, one for each candidate, are what it is compared with.
+While no candidate is dropped, each pair pays for all of them. A candidate that is worse than another by some margins is
+dropped at about the number of pairs at which an interval is that narrow; the best one continues until the verdict. The
+comparison is with separate experiments of one look, one for each candidate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.reports.number_format import count, counted
 from gateway.statistics.special import normal_quantile
 
 GAPS = (0.5, 1.0, 2.0, 3.0)
-"""How much better the best candidate is than the others, in margins."""
+"""Differences between the best candidate and the others, in margins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class BestCase:
     """The price if one candidate is better than all others, which are as good as the control."""
 
     gap: float
-    """How much better, in margins; 0: all are alike."""
+    """Lead of the best candidate, in margins; 0: all are alike."""
     dropped_pairs: int | None
     """Pairs until the others are dropped; None: they are not."""
     pairs: int
@@ -52,8 +52,8 @@ class BestPrice:
 
 
 Until = Callable[[float, float], int | None]
-"""(margins, deviations) → settled pairs until an interval is narrower on each side than so many margins and so many
-standard errors of the mean together; None: too many to predict."""
+"""(margins, deviations) → settled pairs until each side of an interval is narrower than that number of margins plus
+that number of standard errors of the mean; None: too many to predict."""
 
 
 def best_price(plan: Plan, variance: float, until: Until, others: int) -> BestPrice | None:
@@ -84,8 +84,8 @@ def _case(plan: Plan, gap: float, until: Until, others: int) -> BestCase | None:
 
 
 def _ahead(candidates: int) -> float:
-    """How far the leading one of alike candidates is ahead of the control by chance, in standard errors of the mean
-    difference: the expected largest of so many normal means, of which a difference has twice the variance.
+    """Lead by chance of the first of equally good candidates over the control, in standard errors of the mean
+    difference: the expected maximum of that number of normal means, where a difference has twice the variance.
 
     Source: Blom 1958, Statistical Estimates and Transformed Beta-Variables (the approximation of the expectation).
     """

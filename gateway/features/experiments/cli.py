@@ -104,7 +104,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
 
 def _segment_notes(plan: Plan) -> Iterator[str]:
-    """What a plan's segments ask for, and which are shadowed more often."""
+    """Lists the segments that a plan asks for, and those that are shadowed more often."""
     from gateway.core.segments import segment_name
 
     design = plan.segments
@@ -271,7 +271,7 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
 
 
 def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
-    """The plan as it may start, with what the store knows of earlier ones."""
+    """The plan as it may start, with the store's data on earlier ones."""
     from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
@@ -413,7 +413,7 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
 
 
 def _candidate(report: Report) -> dict[str, Any]:
-    """One candidate as JSON: its verdict, or what is missing for one."""
+    """One candidate as JSON: its verdict, or the conditions that are missing for one."""
     from gateway.features.experiments.report.as_json import declared
 
     return {

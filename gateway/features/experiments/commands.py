@@ -38,7 +38,7 @@ class NewExperiment(Section):
     """A comparison of one target of a model with one candidate."""
 
     name: Name
-    """Its name in reports, metrics and commands."""
+    """Name of the experiment in reports, metrics and commands."""
     model: str
     """A name of the section `models`."""
     control: str
@@ -85,7 +85,7 @@ class NewExperiment(Section):
 
 
 class ReadOnly(Conflict):
-    """The file next to gateway.yaml cannot be written. text: what to put into gateway.yaml instead."""
+    """The file next to gateway.yaml cannot be written. text: the section to put into gateway.yaml instead."""
 
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)

@@ -40,7 +40,7 @@ class AnswerRecord(Protocol):
 
 
 def has_failed(plan: Plan, answer: AnswerRecord) -> bool:
-    """Whether an answer counts as failed: it is not whole, or it is empty and the plan does not allow that."""
+    """Whether an answer counts as failed: it is incomplete, or it is empty and the plan does not allow that."""
     if answer.outcome != "ok" or answer.status >= 400:
         return True
     return bool(answer.empty) and plan.empty == "failed"
@@ -76,11 +76,13 @@ class SplitMissing:
     """(answers without a value, answers that did not fail)."""
     candidate: tuple[int, int]
     share: float
-    """The sum of both arms' shares, each weighted as the means are: the most by which they can change a difference."""
+    """The sum of both arms' shares, each weighted as the means are: the largest change of a difference that they can
+    cause."""
     difference: Estimate
     """Difference of the shares, control minus candidate."""
     more_units: int | None = None
-    """About how many more make the gate green, if shares and means stay; None: none do, or that is not known."""
+    """Approximate number of further units that make the gate green, if shares and means stay the same; None: none do,
+    or it is unknown."""
 
 
 def completeness_gate(
@@ -105,7 +107,7 @@ def completeness_gate(
 def preference_completeness_gate(
     metric: str, found: NoPreference, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """The same for preferences; None: every pair has one. A missing one does not say whose answer is the reason, so it
+    """The gate for preferences; None: every pair has one. A missing one does not say whose answer is the reason, so it
     never shows that the arms are alike, nor that they are not: the gate is as green as the primary at worst."""
     if not found.without:
         return None

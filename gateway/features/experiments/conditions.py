@@ -1,4 +1,4 @@
-"""Progress to a verdict: which conditions are open, what each still takes, and which setting would shorten it.
+"""Progress to a verdict: the open conditions, the pairs that each still needs, and the setting that would shorten it.
 
 The numbers extrapolate: the mean and the variance of each metric, and the pace of the pairs, are assumed to stay as
 they are. They promise nothing; the interval alone decides.
@@ -68,7 +68,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a verdict; how long it takes is computed from it."""
+    """One condition of a verdict, from which its remaining time is computed."""
 
     kind: Literal["primary", "guardrail", "segment", "gate", "duel"]
     name: str
@@ -77,21 +77,21 @@ class Condition:
     values: int
     """Pairs that have a value of it so far."""
     more_values: int | None
-    """Still needed; 0: it is closed; None: unknown, or out of reach."""
+    """Values still needed; 0: it is closed; None: unknown, or out of reach."""
     per_pair: float
     """Values per settled pair."""
     failed: bool = False
-    """More pairs do not close it: a red gate, or a metric at its horizon."""
+    """Whether no further pair closes it: a red gate, or a metric at its horizon."""
     at_most: bool = False
     """more_values are those to its horizon."""
     chance: float | None = None
-    """Probability that its horizon decides it; None: it has none, or too little is known."""
+    """Probability that its horizon decides it; None: it has no horizon, or there are too few values."""
     by_repeat: bool = False
-    """Only pairs with a repeat of the control have a value."""
+    """Whether only pairs with a repeat of the control have a value."""
     by_scorer_share: float = 1.0
     """The share of pairs that the scorer sees."""
     hours: float | None = None
-    """Hours of traffic that are left, however many pairs come in them; None: it waits for pairs."""
+    """Hours of traffic that remain, whatever number of pairs arrives in them; None: it waits for pairs."""
 
     @property
     def more_pairs(self) -> int | None:
@@ -132,8 +132,8 @@ def progress(
 ) -> Progress:
     """The progress of one candidate.
 
-    stands: from standing. decided: there is a verdict other than hold. until_end: settled pairs until the plan stops by
-    itself, as far as is known; None: it does not, or that is not known.
+    stands: from standing. decided: there is a verdict other than hold. until_end: expected settled pairs until the plan
+    stops by itself; None: it does not, or the number is unknown.
     """
     if decided:
         return Progress("decided", stands, (), None, 0, 0, 0.0, ())
@@ -148,7 +148,7 @@ def progress(
 
 
 def _too_late(plan: Plan, last: Condition | None, pace: Pace, until_end: int | None) -> str:
-    """Says that a guardrail takes longer than the plan does, and what decides it; "" where it does not."""
+    """Says that a guardrail takes longer than the plan, and how it is decided; "" where it does not."""
     if last is None or last.kind != "guardrail" or last.failed or until_end is None:
         return ""
     more = last.more_pairs
@@ -209,7 +209,7 @@ def _sentence(p: Progress) -> str:
 def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, pace: Pace) -> list[NextStep]:
     """Settings that would shorten it, the largest saving first.
 
-    A change of the plan starts from zero, so the whole new experiment must be shorter than what is left of this one.
+    A change of the plan starts from zero, so the whole new experiment must be shorter than the rest of this one.
     """
     left = pace.requests(None if last is None else last.more_pairs)
     if last is None or last.failed or left is None or last.hours is not None:
@@ -244,7 +244,7 @@ def _shadow(plan: Plan, last: Condition, pace: Pace) -> NextStep | None:
 
 
 def _margin(plan: Plan, conditions: Sequence[Condition], last: Condition, pace: Pace) -> NextStep | None:
-    """Only where the condition that is waited for has the primary's margin."""
+    """Margin of the primary, only where the condition that is waited for has that margin."""
     if last.kind == "guardrail" or last.margin is None or not last.margin or last.more_pairs is None:
         return None
     value = last.estimate.value or 0.0
@@ -343,7 +343,7 @@ def conditions_of(found: Finding, look: SequenceStates) -> list[Condition]:
 
 
 def _of_duels(found: Finding) -> Iterator[Condition]:
-    """What the leading candidate is still to be shown: not to be worse than another one that is left."""
+    """Conditions that the leading candidate is not worse than each of the others that remain."""
     best = found.best
     if best is None or best.leader != found.candidate:
         return
@@ -363,11 +363,11 @@ def _of_duels(found: Finding) -> Iterator[Condition]:
 
 
 WITHOUT = "without the excepted ones"
-"""Name of the condition that the rest of the traffic holds, once a segment is shown to be worse."""
+"""Name of the condition on the rest of the traffic, once a segment is shown to be worse."""
 
 
 def _of_segments(found: Finding, segments: SegmentsFound) -> Iterator[Condition]:
-    """The declared segments that are waited for; with a worse one, the rest of the traffic too."""
+    """Conditions of the declared segments; with a worse one, also of the rest of the traffic."""
     joined, worse = found.pairs.joined, any(each.state == "worse" for each in segments.waited)
     for each in segments.waited:
         if each.state == "worse" or (worse and each.name in segments.done):
@@ -428,7 +428,7 @@ def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition
 
 
 def _answered(c: Comparison) -> float | None:
-    """The share of answers with feedback, if only these count; None: that is not what the metric waits for."""
+    """The share of answers with feedback, if only these count; None: the metric does not wait for feedback."""
     r = c.responses
     if r is None or r.missing == "zero" or r.a.closed + r.b.closed < MIN_PAIRS:
         return None
@@ -436,7 +436,7 @@ def _answered(c: Comparison) -> float | None:
 
 
 def _until_horizon(c: Comparison) -> int | None:
-    """Pairs until the metric takes no more; None: it takes more forever, or none."""
+    """Pairs until the metric takes no more; None: it has no end, or takes none."""
     return None if c.horizon is None or c.closed else c.horizon - c.pairs
 
 

@@ -1,12 +1,12 @@
 """Adjustment of a split by covariates. A covariate describes what the client sent. Pure.
 
-Whatever an arm had a part in carries the arm's effect: the body as a target got it (with its model's name, `system` and
-`set`), an answer, the number of a user's calls, later prompts of a conversation that contain earlier answers. Taking
-such a value's share out of a metric takes the effect out with it. So covariates are of a unit, from before the first
-answer of its arm: the length of the first body that its client sent, and the unit's past before the plan. They are
-averaged over the units of an arm, whether a metric applies to them or not, which no arm can change either; the
-coefficients come from data that are centred within each arm. Randomisation then makes the expected shift 0, and the
-gate `adjustment` watches whether it is.
+Every value that an arm influences carries the arm's effect: the body as a target got it (with its model's name,
+`system` and `set`), an answer, the number of a user's calls, later prompts of a conversation that contain earlier
+answers. To remove such a value's share from a metric would remove the effect, too. So covariates are of a unit, from
+before the first answer of its arm: the length of the first body that its client sent, and the unit's past before the
+plan. They are averaged over the units of an arm, whether a metric applies to them or not, which no arm can change
+either; the coefficients come from data that are centred within each arm. Randomisation then makes the expected shift 0,
+and the gate `adjustment` watches whether it is.
 
 Source: Deng, Xu, Kohavi & Walker 2013, WSDM (CUPED); for means over calls that are randomised by unit, Deng, Knoblich &
 Lu 2018, KDD (delta method).
@@ -61,7 +61,7 @@ class Adjustment:
 
 
 def may_adjust(plan: Plan) -> bool:
-    """Plans of the first rules had no switch for splits: they are adjusted, if for less than they were."""
+    """Plans of the first rules had no switch for splits: they are adjusted, but by fewer covariates than before."""
     return plan.adjust or plan.rules < 2
 
 
@@ -133,7 +133,7 @@ def adjustment(a: ArmTerms, b: ArmTerms, x_a: UnitCovariates, x_b: UnitCovariate
 def adjustment_gate(decisive: Sequence[Comparison]) -> GateResult | None:
     """Gate: do the adjusted differences agree with the measured ones, except for noise? None: nothing is adjusted.
 
-    decisive: the primary and the guardrails. Red: a covariate is not alike in both arms, so an arm had a part in it.
+    decisive: the primary and the guardrails. Red: a covariate differs between the arms, so an arm influenced it.
     """
     shifted = [c for c in decisive if c.shift is not None and c.raw is not None]
     if not shifted:

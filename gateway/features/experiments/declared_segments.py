@@ -1,12 +1,11 @@
-"""Declared segments: what each of them shows, and the verdict that they lead to.
+"""Declared segments: the findings on each of them, and the resulting verdict.
 
 `ship` requires every declared segment to be not worse by its own margin, besides all that it requires anyway: an
 intersection-union test, in which each segment is tested at the full alpha (Berger 1982). `ship_except` leaves some
 segments with the control. Which ones is chosen from the data: the worst that is shown to be worse first, and then the
-others without its requests. So those that go are shown to be not worse with the error shared over all of them by Holm's
-procedure, and the primary and the guardrails must hold on the traffic that goes, all of it together. It waits until
-each excepted segment is shown to be worse, or takes no further pair: one that is merely undecided may still come to
-`ship`.
+others without its requests. So the segments that move are shown to be not worse with the error shared over all of them
+by Holm's procedure, and the primary and the guardrails must hold on all the traffic that moves. It waits until each
+excepted segment is shown to be worse, or takes no further pair: one that is merely undecided may still come to `ship`.
 
 `reject` waits while excepting segments may still help: as long as the traffic without those that look worse than
 their margin is not shown to be worse itself.
@@ -58,7 +57,7 @@ _ORDER: Mapping[SegmentState, int] = {"worse": 0, "undecided": 1, "kept": 2, "ra
 
 @dataclass(frozen=True, slots=True)
 class CandidateEvidence:
-    """Everything about one candidate that its segments are judged by."""
+    """The evidence on one candidate by which its segments are judged."""
 
     plan: Plan
     candidate: str
@@ -97,7 +96,7 @@ class CandidateEvidence:
 
 @dataclass(frozen=True, slots=True)
 class SegmentsFound:
-    """The declared segments of one candidate, worst first, and the traffic without those that do not hold."""
+    """The declared segments of one candidate, worst first, and the traffic without those that are worse."""
 
     segments: tuple[DeclaredSegment, ...]
     kept: KeptTraffic | None = None  # None: every segment holds, or none does
@@ -113,7 +112,8 @@ class SegmentsFound:
 
     @property
     def closed(self) -> bool:
-        """No further pair changes what the segments show, nor the guardrails without the excepted ones."""
+        """Whether no further pair changes the results of the segments, or of the guardrails without the excepted
+        ones."""
         rails = self.kept.metrics[1:] if self.kept is not None else ()
         if any(c.margin_found == "unclear" for c in rails):
             return False
@@ -146,11 +146,11 @@ def segments_found(of: CandidateEvidence, others: Mapping[str, Comparison]) -> S
 
 
 def kept_part(segments: int, undecided: int) -> float:
-    """The part of the error for the traffic that goes.
+    """The part of the error for the traffic that moves.
 
-    segments: those that are not shown to be worse. undecided: of them, those that stay with the control all the same.
-    Which of these stay is chance as well, and leaving out the unlucky ones makes the others look better; so every
-    choice of as many has a share of the rest of the error, half of it for one of them, a quarter for two, and so on.
+    segments: those that are not shown to be worse. undecided: of them, those that stay with the control nevertheless.
+    Chance contributes to that choice, and leaving out the unlucky ones makes the others look better. So every choice of
+    the same number has a share of the rest of the error: half of it for one segment, a quarter for two, and so on.
     """
     if not undecided:
         return _AS_SHOWN
@@ -162,7 +162,7 @@ def _worst_first(
 ) -> list[Segment]:
     """Segments that are worse, each without the requests of those before it: the worst one first.
 
-    A segment that overlaps with a bad one looks worse for its sake; without it, it may hold.
+    A segment that overlaps with a bad one looks worse because of it; without the overlap, it may pass.
     """
     found: list[Segment] = []
     while True:
@@ -242,7 +242,7 @@ def kept_traffic(
 
 
 def _hopeless(of: CandidateEvidence, tested: Sequence[Segment], others: Mapping[str, Comparison]) -> bool:
-    """Whether the traffic without the segments that look worse than their margin is shown to be worse, or is none."""
+    """Whether the traffic without the segments that look worse than their margin is shown to be worse, or is empty."""
     margin = of.design.margin
     bad = _worst_first(of, tested, lambda each, without: (of.estimate(each, 1.0, without).value or 0.0) < -margin)
     rest = kept_traffic(of, bad, others)
@@ -275,8 +275,8 @@ def _on_cells(
 
 
 def _estimate(of: CandidateEvidence, sequence: DifferenceSequence, sums: CellMetric, part: float = 1.0) -> Estimate:
-    """The difference on some cells, with the interval that the sequence's rule gives as many pairs. part: of the
-    error."""
+    """The difference on some cells, with the interval that the sequence's rule gives for this number of pairs. part: of
+    the error."""
     n = sums.differences.n
     if not n:
         return Estimate(None)

@@ -207,7 +207,7 @@ def _example(connection: Reading, pair: str, arm: str, why: str, metric: str, re
 def what_went_wrong(
     answer: RecordedAnswer, ours: Mapping[str, float | None], theirs: Mapping[str, float | None], judged: bool
 ) -> str:
-    """A regression's group. ours, theirs: scorer → value as measured. judged: the scorer gave a reason."""
+    """A regression's group. ours, theirs: scorer → measured value. judged: the scorer gave a reason."""
 
     def only_theirs(scorer: str) -> bool:
         return (theirs.get(scorer) or 0.0) >= 0.5 > (ours.get(scorer) or 0.0)

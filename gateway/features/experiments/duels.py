@@ -1,4 +1,5 @@
-"""Pairs of candidates: the answers of two candidates to the same request, compared as one of them is with the control.
+"""Pairs of candidates: the answers of two candidates to the same request, compared like those of a candidate and the
+control.
 
 A duel is a sequence of its own among those of the plan (progress.py). The values are those of the primary, of answers
 that each have one; a positive difference is better for the second candidate. There is no duel on a metric that compares
@@ -48,7 +49,7 @@ def duels_of(plan: Plan) -> tuple[Duel, ...]:
 
 
 def duel_between(plan: Plan, one: str, other: str) -> Duel:
-    """Their duel, in the order of the plan."""
+    """Finds the duel of two candidates, in the order of the plan."""
     arms = [arm for arm, _ in plan.candidates]
     return Duel(*sorted((one, other), key=arms.index))
 
@@ -56,7 +57,7 @@ def duel_between(plan: Plan, one: str, other: str) -> Duel:
 def duel_pairs(plan: Plan, metrics: list[Metric], joined: JoinedPair) -> Iterator[tuple[str, Metric, JoinedPair]]:
     """(name of the duel, metric, the pair with the first candidate in the place of the control).
 
-    A pair has the duels of those candidates alone that were asked its request.
+    A pair has only the duels of the candidates that received its request.
     """
     decides = [replace(m, against="control") for m in metrics if m.name == plan.primary and m.source in _COMPARABLE]
     for duel in duels_of(plan) if decides else ():

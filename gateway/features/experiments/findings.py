@@ -172,7 +172,7 @@ class SequenceStates:
         return self.sequences.get((candidate, self.plan.primary or ""))
 
     def evidence(self, candidate: str, share: AlphaShare = EVEN) -> CandidateEvidence:
-        """What the candidate's declared segments are judged by."""
+        """Collects the evidence by which the candidate's declared segments are judged."""
         design, text = self.plan.segments, self._cells.get(f"{CELLS}{candidate}")
         of_segments = [f"{SEGMENT}{segment_name(*each)}" for each in design.segments] if design else []
         wanted = (*self.plan.decides, ALONE, *of_segments)
@@ -189,7 +189,7 @@ class SequenceStates:
         return state
 
     def weak_spot(self, candidate: str) -> WeakSpot | None:
-        """What the search has found; None: the plan asks for none."""
+        """Result of the search for weak spots; None: the plan asks for none."""
         design, state = self.plan.segments, self.weak_spot_state(candidate)
         if design is None or not design.weak_spots:
             return None
@@ -262,7 +262,7 @@ class SequenceStates:
 
 
 class _Sequences(Mapping[tuple[str, str], Differences]):
-    """(arm, metric) → its sequence, built from its state when it is first asked for: most questions are about one."""
+    """(arm, metric) → its sequence, built from its state on first use: most callers need only one."""
 
     def __init__(self, texts: Mapping[tuple[str, str], str]) -> None:
         self._texts = texts
@@ -281,7 +281,7 @@ class _Sequences(Mapping[tuple[str, str], Differences]):
 
 
 def _as_measured(sequence: Differences) -> Estimate | None:
-    """The difference before it was adjusted, with the interval that it would have. None: it is not adjusted."""
+    """The difference before it was adjusted, with the interval that it would have. None if it is not adjusted."""
     moments = sequence.unadjusted
     if sequence.adjustment is None or not moments.n:
         return None
@@ -292,10 +292,10 @@ def _as_measured(sequence: Differences) -> Estimate | None:
 
 
 def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
-    """A comparison of failures, with what every pair says about the candidate's own.
+    """A comparison of failures, with the evidence of every pair on the candidate's own rate.
 
-    The candidate's rate is an upper bound of how much more often it fails, since the control's rate is at least 0. Both
-    intervals share the error. Its direction and evidence stay those of the comparison with the repeat.
+    That rate is an upper bound of the difference, since the control's rate is at least 0. Both intervals share the
+    error. Its direction and evidence stay those of the comparison with the repeat.
     """
     bound = alone.estimate(share)
     low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
@@ -388,7 +388,7 @@ def lead_of(looked: SequenceStates, ahead: str, behind: str) -> Lead:
 
 
 def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
-    """Each candidate's share of the error, by the procedure that the plan names."""
+    """Divides the error among the candidates, by the procedure that the plan names."""
     arms = [arm for arm, _ in plan.plan.candidates]
     if plan.plan.family != "holm":
         return dict.fromkeys(arms, EVEN)
@@ -501,7 +501,7 @@ def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison
 
 
 def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
-    """Among the metrics other than the primary, only those that e-BH selects keep their direction.
+    """Keeps the direction of those metrics other than the primary that e-BH selects.
 
     With many metrics some would seem better or worse by chance; this keeps the false discovery rate at most alpha, at
     every look.

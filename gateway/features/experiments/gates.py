@@ -1,4 +1,4 @@
-"""The gates: what must hold before any verdict, as red, unknown or green with a reason. Pure.
+"""The gates: conditions of any verdict, each red, unknown or green with a reason. Pure.
 
 A gate without a finding is not green: it is green only when an interval shows that the effect it looks for is small.
 """
@@ -30,7 +30,7 @@ _REFUSED = 0.1  # share of the pairs of a likelihood experiment that may have no
 _FIRST_REPEATS = 3  # before them, a repeat cannot speak for or against a `reject`
 _FEW_REPEATS = 15
 _DOUBT_Z = 1.64
-"""Of the control's own loss on the candidate's path, at one look; simulated in experiments/test_price.py."""
+"""Confidence in the control's own loss on the candidate's path, at one look; simulated in experiments/test_price.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class PathChecks:
 
     same: int = 0
     different: int = 0
-    """Requests of shadow arms that were sent with another body than the served one, beyond what must differ."""
+    """Requests of shadow arms that were sent with another body than the served one, apart from the parts that must
+    differ."""
     translated: int = 0
     """Requests in the format of another API, which cannot be compared."""
     differs: str | None = None
@@ -132,12 +133,12 @@ def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> 
 
 
 def with_doubt(gate: GateResult, primary: Comparison, noise: Moments) -> GateResult:
-    """The A/A gate, opened while the candidate's path alone may explain why the candidate is worse by the margin.
+    """The A/A gate, which is open while the candidate's path alone may explain a loss of the size of the margin.
 
     The path explains it where the candidate is not shown to be worse by the margin than the control's answers on that
-    path are. That is a doubt while fewer than 15 repeats are known, and later if those answers look worse. The alarm
-    needs more repeats than a large difference needs pairs: without this a biased path would lead to `reject` before it
-    is noticed. noise: of the differences between the control's repeat and its served answer.
+    path. That is a doubt while fewer than 15 repeats are known, and later if those answers look worse. The alarm needs
+    more repeats than a large difference needs pairs: without this a biased path would lead to `reject` before it is
+    noticed. noise: of the differences between the control's repeat and its served answer.
     """
     if gate.state < 0 or primary.margin_found != "inferior" or primary.margin is None:
         return gate
@@ -203,7 +204,8 @@ def losses_gate(name: str, what: str, losses: PairLosses, delta: float) -> GateR
 
 
 def left_margin(control: float, failures: float | None) -> float:
-    """By how much more often clients may leave the candidate: the margin of failures, and half of the control's rate.
+    """Largest admissible excess of clients that leave the candidate: the margin of failures, and half of the control's
+    rate.
 
     control: the share of the control's calls whose client left. failures: the plan's margin; None: it has none.
     """
@@ -214,7 +216,8 @@ def left_gate(found: Comparison, candidate: str, margin: float) -> GateResult:
     """Gate: do clients wait for the candidate's answers as they do for the control's?
 
     A call whose client left is in no other metric, so a candidate that keeps its clients waiting until they leave would
-    be compared by its quick answers alone. found: of the shares, with this margin; no single caller may show it.
+    be compared by its quick answers alone. found: the comparison of the shares, with this margin, without the effect of
+    any single caller.
     """
     a, b, state = found.a.value or 0.0, found.b.value or 0.0, found.margin_found
     says = f"clients did not wait for {a:.2%} of the answers of {CONTROL}, {b:.2%} of {candidate}"

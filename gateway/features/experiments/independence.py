@@ -47,10 +47,10 @@ class IndependenceCheck:
             self.blocks.add(value, origin.at, mean)
 
     def alarms(self) -> list[tuple[str, Dispersion, float]]:
-        """(what groups the values, their sums, how much of a floor they need) of every alarm.
+        """(grouping of the values, their sums, the floor that they need) of every alarm.
 
-        A failure that lasts is one event, so a quarter of an hour without one says as much as one pair does. The floor
-        is in units of the largest deviation of one value.
+        A lasting failure is one event, so a quarter of an hour without one is as informative as one pair. The floor is
+        in units of the largest deviation of one value.
         """
         units = (("user", self.users), ("key", self.keys), ("conversation", self.conversations))
         kinds = (*units, ("block", self.blocks))
@@ -127,8 +127,8 @@ class ConversationMeans:
     def scale(self, n: int, variance: float) -> float:
         """The deviation of one value of a sequence, in units of that of one call; 1 while nothing has varied.
 
-        n, variance: of the sequence's values. The floor for what has not been seen is that of calls; a mean over many
-        differs by less, as far as the calls of one conversation differ from each other.
+        n, variance: of the sequence's values. The floor for unseen values is that of calls; a mean over many differs by
+        less, as far as the calls of one conversation differ from each other.
         """
         calls = self.squares / self.calls - (self.total / self.calls) ** 2 if self.calls else 0.0
         if calls <= 0 or not n or self.calls <= n:

@@ -55,7 +55,8 @@ class JudgeMargin:
 
     @property
     def setting(self) -> float | None:
-        """The margin to set so that the loss is at most `margin` as people judge; None: the labels cannot show one."""
+        """The margin to set so that the loss is at most `margin` as people judge; None: the labels do not determine
+        one."""
         return self.margin * self.low if self.low > 0 else None
 
 
@@ -72,8 +73,9 @@ def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> Ju
 
 
 def difference_by_rates(judge: JudgeAccuracy, difference: float, se: float, alpha: float = 0.05) -> Estimate | None:
-    """The difference as people judge of a judge that errs alike on both arms: difference / (sensitivity + specificity
-    − 1), by the delta method, for one look. None: the labels do not show that the judge is better than chance.
+    """The difference as people judge, for a judge that errs equally on both arms: difference / (sensitivity +
+    specificity − 1), by the delta method, for one look. None: the labels do not show that the judge is better than
+    chance.
 
     difference, se: of the judge's verdicts, good or bad. The rates' variances are those with one more answer of each
     kind on each side, since equal labels do not prove certainty. Source: Rogan & Gladen 1978.
@@ -137,7 +139,8 @@ def _cautions(judge: str, margin: float, store: str) -> list[str]:
 
 
 def calibration_cautions(judge: str, calibration: CalibrationResult, margin: float) -> Iterator[str]:
-    """Why people's labels do not support a judge, and what the margin of its scores is as people judge."""
+    """Cautions where people's labels do not support a judge, and the margin of its scores on the scale of people's
+    labels."""
     if calibration.agreement is None:
         yield _uncalibrated(judge, calibration.labels)
         return

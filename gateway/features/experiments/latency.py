@@ -1,11 +1,11 @@
 """The difference between two arms' 95th percentiles of latency, with an interval valid at any time. Pure.
 
-Pairs are compared by order statistics. Where answers have weights or share units, an order statistic knows neither. The
-share of an arm's answers above some duration is a mean: it is linear, takes weights, and its error is that of sums by
-unit. The p95 is where that share is 5 %, so an interval for the share gives one for the p95 (Woodruff 1952, JASA 47;
-Francisco & Fuller 1991, Annals of Statistics 19). The two arms' intervals give that of their difference without an
-estimate of any density (Zou & Donner 2008, Statistics in Medicine 27). Each arm has its part of an asymptotic
-confidence sequence, so it holds at every look.
+Pairs are compared by order statistics. An order statistic takes into account neither weights of answers nor shared
+units. The share of an arm's answers above some duration is a mean: it is linear, takes weights, and its error is that
+of sums by unit. The p95 is where that share is 5 %, so an interval for the share gives one for the p95 (Woodruff 1952,
+JASA 47; Francisco & Fuller 1991, Annals of Statistics 19). The two arms' intervals give that of their difference
+without an estimate of any density (Zou & Donner 2008, Statistics in Medicine 27). Each arm has its part of an
+asymptotic confidence sequence, so it holds at every look.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ArmSeconds:
 
 @dataclass(frozen=True, slots=True)
 class SlowShare:
-    """Both arms' p95, and the share of each one's answers that is slower than the control's."""
+    """The p95 of both arms, and the share of each arm's answers that is slower than the control's p95."""
 
     a: Estimate  # p95 of the control, in seconds
     b: Estimate  # p95 of the candidate

@@ -1,4 +1,4 @@
-"""The metrics of a plan and their values on one pair: a number for each arm, or why there is none. Pure.
+"""The metrics of a plan and their values on one pair: a number for each arm, or the reason why there is none. Pure.
 
 The sign of a difference is set so that positive is better for the candidate. An arm that failed has a score of 0 and a
 distance of 1. An arm whose record was lost or whose judge failed has no value, and the pair is withheld and counted.
@@ -35,7 +35,7 @@ class NotComparable:
 
 
 def likelihood_pair(a: AnswerLikelihood | None, b: AnswerLikelihood | None) -> LikelihoodPair | NotComparable:
-    """The two engines' likelihoods of the same answer, or why they cannot be compared."""
+    """The two engines' likelihoods of the same answer, or the reason why they cannot be compared."""
     if a is None or b is None:
         return NotComparable("not_recorded", a is not None)
     for each, of_b in ((a, False), (b, True)):
@@ -79,7 +79,7 @@ class StoredScore:
 
 @dataclass(frozen=True, slots=True)
 class ArmObservation:
-    """Everything that is known about one arm of a pair."""
+    """All observations of one arm of a pair."""
 
     state: Literal["ok", "failed", "lost"]  # failed: no complete answer; lost: its record never arrived
     exchange: str | None = None
@@ -113,7 +113,7 @@ class PairOrigin:
 
 NOWHERE = PairOrigin()
 TIED_BUT = ("cost_usd", "total_s", "first_token_s")
-"""What a tied arm has of its own: a cascade that does not accept its first answer pays and waits for two."""
+"""Metrics that a tied arm has of its own: a cascade that does not accept its first answer pays and waits for two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class JoinedPair:
 
     @property
     def extra(self) -> bool:
-        """It was drawn for some of its segments only, so it is in no mean of all calls."""
+        """Whether the pair was drawn for some of its segments only; it then counts in no mean of all calls."""
         return self.draw >= 1.0
 
 
@@ -155,7 +155,7 @@ class Metric:
 
     @property
     def bounded(self) -> bool:
-        """Differences lie in [−1, 1]."""
+        """Whether differences are within [−1, 1]."""
         return self.source not in ("measure", "value", "likelihood")
 
 
@@ -170,7 +170,7 @@ class PairValue:
 
 @dataclass(frozen=True, slots=True)
 class WithheldPair:
-    """Why a metric has no value on a pair."""
+    """Reason why a metric has no value on a pair."""
 
     reason: str  # lost, judge_failed, not_applicable, cut, incomplete, or a key of core.likelihood.REFUSALS
     arm: str = ""  # the arm that caused it; "": none
@@ -273,7 +273,7 @@ def _scored(joined: JoinedPair, against: Against) -> Iterator[Metric]:
 
 
 def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
-    """The metric's value on this pair for one arm, or why it has none.
+    """The metric's value on this pair for one arm, or the reason why it has none.
 
     None: the arm, or what it is compared with, is not part of this pair, or the scorer did not sample it.
     """
@@ -342,7 +342,7 @@ def _score(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str)
 
 
 def _value(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
-    """A scorer without bounds has no value that could stand for a failed answer."""
+    """The value of an answer; None for a failed answer under a scorer without bounds, which has no worst value."""
     key = (metric.name, metric.identity)
     if key not in base.scores or key not in that.scores:
         return None
@@ -386,7 +386,8 @@ def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: s
 
 
 def _measure(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
-    """Less is better. A timeout counts with the time until then, which is a lower bound of its latency."""
+    """Measures one metric of which less is better. A timeout counts with the time until then, which is a lower bound of
+    its latency."""
     a, b = (_measured(metric.name, each) for each in (base, that))
     if a is None or b is None:
         return WithheldPair("incomplete", metric.against if a is None else arm)

@@ -297,7 +297,7 @@ async def one_page(request: Request) -> Response:
     ramp, events = await _ramp(services, name, state)
     judged = await _before_start(services, planned, state)
     if judged is None:
-        return _reading(request, f"What labels say of {name[:200]}")
+        return _reading(request, f"Labels on the judge of {name[:200]}")
     listed = _listed(name, config, state, planned, (), name in _made_names(services))
     return render(
         request,
@@ -319,7 +319,8 @@ async def one_page(request: Request) -> Response:
 async def _before_start(
     services: PageServices, planned: Plan | None, state: PlanState | None
 ) -> tuple[str, ...] | None:
-    """Cautions from labels about the judge that decides, where the plan may be started. None: still being read."""
+    """Cautions from labels about the judge that decides, where the plan may be started. None: they are still being
+    read."""
     if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
         return ()
     kept = await _read(services, ("judge", planned.hash), lambda c: plan_judge_cautions(c, planned))
@@ -329,7 +330,8 @@ async def _before_start(
 async def _ramp(
     services: PageServices, name: str, state: PlanState | None
 ) -> tuple[RampGateOutput | None, list[dict[str, Any]]]:
-    """(the ramp as its gate says it, its newest changes). None: it has none, or the stream server does not answer."""
+    """(the ramp as its gate describes it, its newest changes). None: it has none, or the stream server does not
+    answer."""
     if state is None or state.plan.ramp is None:
         return None, []
     try:

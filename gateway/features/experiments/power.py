@@ -3,7 +3,7 @@
 A margin is decided when the interval's half-width is smaller than the distance from the difference to the margin. For a
 candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin: this is
 the planned effect. At 1.5 and 2 times the planned effect the candidate is better by half a margin and by a margin, or
-worse by as much more. Guardrails and gates are priced for a candidate that is as good as the control.
+worse by the same amount more. Guardrails and gates are priced for a candidate that is as good as the control.
 
 The arms of a split are different people: nothing cancels as in pairs, so a split needs units instead of pairs. Its
 interval is that of split.py: an asymptotic confidence sequence on the difference of two weighted means.
@@ -152,7 +152,7 @@ GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
 EACH_OTHER = "each other"
-"""What stands for a candidate where candidates are compared with each other."""
+"""Placeholder for a candidate where candidates are compared with each other."""
 LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
 _SOURCES: dict[str, Source] = {
     "error_rate": "failed",
@@ -214,7 +214,8 @@ class PowerForecast:
     """Settled pairs so far."""
     prices: tuple[VerdictPrice, ...] = field(default=())
     terms: tuple[PriceTerm, ...] = ()
-    """Further terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers, holdout."""
+    """Additional terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers,
+    holdout."""
     best: BestPrice | None = None
     """The price of the best of several candidates; None: they are not compared with each other."""
 
@@ -411,7 +412,7 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Everything that is known of a plan before and during its experiment."""
+    """Facts about a plan before and during its experiment."""
 
     plan: Plan
     look: SequenceStates | None
@@ -468,7 +469,7 @@ def _segment_powers(known: _Known, arm: str) -> Iterator[Power]:
 
 
 def _segment_shares(known: _Known, design: SegmentDesign) -> Mapping[tuple[str, str], float]:
-    """As in recent traffic, else as if the values of a property were equally frequent."""
+    """Shares of the segments in recent traffic, or equal shares of the values of a property where there is none."""
     if known.shares is not None:
         return declared_shares(design, known.shares)
     of = Counter(prop for prop, _ in design.segments)
@@ -513,7 +514,7 @@ def _power(known: _Known, arm: str, metric: str) -> Power:
 
 
 def _settled(values: int | None, per_pair: float) -> int | None:
-    """Settled pairs until so many have a value; None: no number is known, or none has one."""
+    """Settled pairs until this number of them has a value; None: unknown, or none has one."""
     return None if values is None or not per_pair else math.ceil(values / per_pair)
 
 
@@ -580,7 +581,7 @@ def _gate(known: _Known, arm: str) -> Power | None:
     share = known.per_pair(metric, have, True)
     total: int | None = FEWEST_REPEATS
     if plan.aa == "alarm":
-        variance, basis = None, "an alarm that must only not fire"
+        variance, basis = None, "an alarm, which only has to stay silent"
     elif variance is not None:
         total = needed(_rule(plan, metric, margin, bounded, REPEAT), variance, margin)
     total = total if share and (plan.aa == "alarm" or variance is not None) else None
@@ -670,7 +671,8 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
 
 
 def _believed(found: DifferenceSequence, floored: bool, basis: str) -> tuple[float, str]:
-    """Differences that were almost always 0 so far may still vary: guarded adds what may not have been seen yet.
+    """The variance that a forecast uses. Differences that were almost always 0 so far may still vary: `guarded` adds
+    the variance of unseen values.
 
     Where an alarm says that values of a user, a key, a conversation or a quarter of an hour depend on each other, the
     variance is the larger one that the verdict's interval has.

@@ -50,7 +50,7 @@ def wanted_error(margin: float, alpha: float) -> float:
 
 
 def reached(error: float, margin: float, alpha: float) -> float:
-    """The share of the needed units that there are, from the difference's standard error; 1 or more: all of them."""
+    """The share of the needed units reached so far, from the difference's standard error; 1 or more: all of them."""
     if margin <= 0:
         return 0.0
     return (wanted_error(margin, alpha) / error) ** 2 if error > 0 else math.inf
@@ -75,7 +75,8 @@ def error_proof_units(plan: Plan, control_rate: float) -> int | None:
 
 
 def proof_hours(units: int, per_hour: float, design: RampDesign) -> float | None:
-    """Hours from the first step until both arms have served so many units. None: no step serves both, or nothing comes.
+    """Hours from the first step until both arms have served this number of units. None: no step serves both, or no
+    units arrive.
 
     per_hour: units that begin, calls or conversations as the plan's unit is. Each step lasts its soak time, the last
     one before all traffic as long as it takes; a step at share s is worth s (1 - s) of its units.
@@ -195,7 +196,7 @@ def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
 
 def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
     if pace.independence == "alarm":
-        return PriceTerm("units", "the calls of one user or key are alike: the pairs above count for as much less")
+        return PriceTerm("units", "the calls of one user or key are alike: the pairs above say accordingly less")
     if pace.independence == "checked":
         return PriceTerm("units", "whether the calls of one user or key are alike is checked: they are not so far")
     if plan.independent:
@@ -249,6 +250,6 @@ def _served_proof(plan: Plan, ramp: RampDesign, pace: TrafficPace) -> PriceTerm:
 
 def _holdout(ramp: RampDesign) -> PriceTerm:
     if not ramp.holdout:
-        return PriceTerm("holdout", "none: what the switch did cannot be compared after the promotion")
+        return PriceTerm("holdout", "none: the effect of the switch cannot be measured after the promotion")
     says = f"{ramp.holdout:.3g} of the units keep the control for {ramp.holdout_days:g} days after the promotion"
     return PriceTerm("holdout", says)

@@ -2,9 +2,9 @@
 
 A cluster is the pairs of one conversation or one user, which depend on each other: an interval that counted them as
 independent would be wrong far more often than alpha. With rules 2, a sequence of scores takes the mean of a cluster
-(independence.py), and one of failures takes every pair, with a check of whether those of a cluster are alike.
-Other sequences, and those of the first rules, take only the first pair of a cluster that has a value. The increments
-that are stored are those of single pairs: of a mean, its first.
+(independence.py), and one of failures takes every pair, with a check of whether the pairs of a cluster are alike. Other
+sequences, and those of the first rules, take only the first pair of a cluster that has a value. The stored increments
+are those of single pairs: for a mean, its first pair.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class PlanProgress:
         return DifferenceSequence(rule, metric.bounded, distance, metric.source == "preference")
 
     def changes(self) -> SequenceChanges:
-        """Everything that changed since this object was built."""
+        """Lists the changes since this object was built."""
         cells = {name: (self._cells[name].count(), self._cells[name].state()) for name in self._moved_cells}
         return SequenceChanges(
             {name: (self._sequences[name].n, self._sequences[name].state()) for name in self._moved} | cells,

@@ -1,11 +1,11 @@
 """Sums of the metrics that decide, by cell: the part of the traffic with one value of each declared property.
 
-What is left of the traffic without some segments is a union of cells, so its means follow from these sums, whichever
-segments a verdict excepts. Only pairs of the draw of all calls are in them.
+The traffic without some segments is a union of cells, so its means follow from these sums, whichever segments a verdict
+excepts. Only pairs of the draw of all calls are in them.
 
-With a planned end, the primary takes its last pair once the standard error over all cells is that of the plan's
-horizon with an addition for the part that may be excepted: a time that depends on variances only, as the primary's own
-does. Guardrails, whose intervals hold at every look, go on.
+With a planned end, the primary takes its last pair once the standard error over all cells is that of the plan's horizon
+with an addition for the part that may be excepted: a time that depends on variances only, as the primary's own does.
+Guardrails, whose intervals hold at every look, continue.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class SegmentCells:
         return any(values.get(prop) == value for prop, value in segments)
 
     def close(self, rule: SequenceRule, inflation: float) -> None:
-        """Takes the primary's last pair where it is time, which is looked at after every few pairs.
+        """Takes the primary's last pair when it is due, which is checked after every few pairs.
 
         rule: the primary's. inflation: of its variance, by dependence.
         """

@@ -1,4 +1,4 @@
-"""What recent traffic makes of a plan's segments before it starts: their values, and how often each is shadowed.
+"""A plan's segments as derived from recent traffic before it starts: their values, and how often each is shadowed.
 
 Values that few calls have are one segment, `other`. A small segment is shadowed more often than the rest, so that it is
 decided with it: its additional pairs are in no mean of all calls, which stay a draw with one probability.
@@ -101,7 +101,7 @@ def declared_shares(design: SegmentDesign, shares: Shares) -> dict[tuple[str, st
 def _factors(
     plan: Plan, design: SegmentDesign, shares: Shares, variance: float | None
 ) -> Iterator[tuple[str, str, float]]:
-    """Factors by which small segments are shadowed more often, so that they have their pairs when the primary has."""
+    """Factors by which small segments are shadowed more often, so that they have their pairs when the primary does."""
     pairs = plan.max_pairs or horizon_of(plan, variance)
     if not pairs:
         return
@@ -123,7 +123,7 @@ def added_share(plan: Plan, shares: Shares | None) -> float:
 
 
 def segment_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
-    """Cautions about segments that recent traffic does not have, and about values that are not known."""
+    """Cautions about segments that recent traffic does not have, and about unknown values."""
     design = plan.segments
     shares = traffic_shares(connection, plan, now) if design is not None and design.by else None
     if design is None or shares is None:

@@ -6,11 +6,11 @@ stationary: betting. Values without bounds (latency, cost, tokens) always have a
 a floor: a run of equal scores has no variance, and its interval would be a point. A sequence can be saved and restored
 at any pair.
 
-The primary's differences may be adjusted for what was known of the request (statistics/past_adjustment.py). With the
-first rules, a horizon that was computed from the margin then comes earlier by what that saves: the sequence takes its
-last look once its interval is as narrow as the unadjusted one would be at the horizon. With rules 2, such a horizon
-follows the variance: the last look is the first with the standard error that decides the margin. Both times depend on
-variances only.
+The primary's differences may be adjusted for facts known about the request (statistics/past_adjustment.py). With the
+first rules, a horizon that was computed from the margin then comes earlier by the saving: the sequence takes its last
+look once its interval is as narrow as the unadjusted one would be at the horizon. With rules 2, such a horizon follows
+the variance: the last look is the first with the standard error that decides the margin. Both times depend on variances
+only.
 
 With rules 2, metrics that decide also have the interval that holds if the values of a user, of a key or (failures) of a
 quarter of an hour depend on each other (statistics/dependence.py). It applies, where it is the wider one, from the
@@ -152,8 +152,8 @@ def segment_rule(plan: Plan, primary: Metric, margin: float) -> SequenceRule:
 def _following(plan: Plan, rule: SequenceRule, margin: float, arm: str) -> SequenceRule:
     """The rule with a horizon that follows the variance, and waits for the hours that `ship` waits for.
 
-    The deviation of likelihoods is assumed in margins, so their horizon stays as planned. Repeats are fewer than pairs,
-    and their last look has a larger standard error by as much.
+    The deviation of likelihoods is assumed in margins, so their horizon stays as planned. There are fewer repeats than
+    pairs, and the standard error of their last look is larger accordingly.
     """
     min_s = 3600.0 * plan.min_hours if arm != REPEAT else 0.0
     if plan.likelihood:
@@ -163,7 +163,8 @@ def _following(plan: Plan, rule: SequenceRule, margin: float, arm: str) -> Seque
 
 
 def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> SequenceRule:
-    """The rule that is tightest about where an effect of the margin's size is decided, at the expected variance.
+    """The rule that is tightest near the number of pairs at which an effect of the margin's size is decided, at the
+    expected variance.
 
     margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
     """
@@ -213,7 +214,8 @@ def _compared(plan: Plan) -> int:
 
 
 def _horizon(plan: Plan, metric: Metric, arm: str) -> int:
-    """Values at which the last look is taken; 0: at none. For the repeat: as many as come with a probability of 0.9."""
+    """Values at which the last look is taken; 0: at none. For the repeat: the number that is reached with a probability
+    of 0.9."""
     if plan.method != "hybrid" or plan.max_pairs is None:
         return 0
     if arm != REPEAT:
@@ -255,7 +257,7 @@ class DifferenceSequence:
 
     @property
     def _checked(self) -> bool:
-        """Whether its rule asks for the time that its values cover, or for their dependence."""
+        """Whether its rule needs the time that its values cover, or their dependence."""
         return self.rule.by_units or self.rule.close_from > 0
 
     @property
@@ -356,12 +358,12 @@ class DifferenceSequence:
             self.test.add(aa_increment(taken.b, taken.a))
 
     def see(self, known: Numbers[float], rate: float, u: float) -> None:
-        """A request that was not drawn for a pair, in order. rate, u: as PastAdjustment.wait takes them."""
+        """Takes a request that was not drawn for a pair, in order. rate, u: as PastAdjustment.wait takes them."""
         if self.adjustment is not None and not self.closed:
             self.adjustment.wait(known[: self.adjustment.size], rate, u)
 
     def estimate(self, share: AlphaShare = EVEN) -> Estimate:
-        """The difference with its interval, valid at any time. An infinite bound is None."""
+        """Returns the difference with its interval, valid at any time. An infinite bound is None."""
         if not self.n:
             return Estimate(None)
         low, high = self.interval(share.ship)[0], self.interval(share.reject)[1]
@@ -452,7 +454,7 @@ class DifferenceSequence:
         }
 
     def _rule_fields(self) -> int:
-        """Fields of the rule that are stored: as many as the version had that began the sequence."""
+        """Fields of the rule that are stored: those that existed in the version that began the sequence."""
         if self._checked or self.rule.of_conversations:
             return 14
         return 8 if self.rule.compared else 6 if self._scaled else 4

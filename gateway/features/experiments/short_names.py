@@ -25,7 +25,8 @@ class _Parts:
 
 
 def short_names(targets: Sequence[str]) -> tuple[str, ...]:
-    """A name for each target, as short as tells it from the others: the model's, else what is set, else the upstream.
+    """The shortest name of each target that distinguishes it from the others: the model's, else the settings, else the
+    upstream.
 
     "openai/gpt-x" and "local/llama-y" are gpt-x and llama-y; "a/m" and "a/m[temperature=1.5]": m and temperature 1.5.
     """
@@ -57,7 +58,7 @@ def _parts_of(text: str) -> _Parts:
 
 
 def _settings(text: str) -> tuple[str, ...]:
-    """Settings, as a reader says them. A value with a comma, such as a system message, takes the rest of the text."""
+    """Settings in a reader's words. A value with a comma, such as a system message, takes the rest of the text."""
     found: list[str] = []
     for part in text.split(","):
         name, equals, value = part.partition("=")

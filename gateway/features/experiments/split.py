@@ -2,7 +2,8 @@
 
 Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
 realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
-scores in [0, 1] the variance gains what a run of equal values leaves open (see statistics/sampled_mean.py).
+scores in [0, 1] the variance has an addition for the uncertainty of a run of equal values (see
+statistics/sampled_mean.py).
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def _left(
 
 
 def with_left(rows: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> tuple[list[ServedAnswer], ArmOutcomes]:
-    """All answers in order of arrival, and which of them a client did not wait for."""
+    """Returns all answers in order of arrival, and which of them a client did not wait for."""
     everybody = sorted([*rows, *gone], key=lambda row: (row.received, row.id))
     return everybody, ArmOutcomes(LEFT, np.array([float(row.outcome in CLIENT_ENDED) for row in everybody]), -1.0, True)
 
@@ -269,7 +270,8 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
 
 
 def _scored_runs(connection: Reading, rows: Sequence[ServedAnswer]) -> Iterator[ArmOutcomes]:
-    """The newest version of each scorer of runs. A failed call does not make its run one: that is for the scorer."""
+    """The newest version of each scorer of runs. A failed call does not make its run a failed one: the scorer decides
+    that."""
     for scorer, scores in sorted(run_scores(connection, [row.id for row in rows]).items()):
         newest = list(scores.values())[-1][2]
         found = [scores.get(row.id) for row in rows]
@@ -308,7 +310,7 @@ def has_failed(row: ServedAnswer) -> bool:
 
 
 def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
-    """A scorer's values without those of answers whose record was cut: it has not read these to their end."""
+    """A scorer's values without those of answers whose record was cut: it has not read them completely."""
     cut = cut_scores(rows, of)
     return of if cut is None else replace(of, values=np.where(cut, np.nan, of.values))
 
@@ -434,7 +436,7 @@ class _Side:
 def _adjusted(
     raw: Comparison, sides: tuple[_Side, _Side], of: ArmOutcomes, taken: Adjustment, terms: SplitTerms
 ) -> tuple[Comparison, float]:
-    """The comparison less what was known before, next to what was measured; and the variance of one observation."""
+    """The comparison adjusted for earlier facts, next to the measured one; and the variance of one observation."""
     a, b = sides
     tuning = Tuning(terms.alpha, burn_in=BURN_IN)
     first, second = a.mean(of.bounded, tuning, taken.a), b.mean(of.bounded, tuning, taken.b)
@@ -460,7 +462,8 @@ def _adjusted(
 
 
 def _compare_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: SplitTerms) -> Comparison | None:
-    """The comparison with callers thinned; what is not shown without any one caller is not shown (callers.py)."""
+    """The comparison with callers thinned; a finding counts only if it also holds without any one caller
+    (callers.py)."""
     fair = replace(of, values=thinned_values(rows, of.values))
     found = compare_arms(rows, fair, terms)
     if found is None or found.margin_found == "unclear":

@@ -1,7 +1,7 @@
 """The answers of both arms of a split, the hours they cover, and people's feedback on them. Pure.
 
 An answer's feedback counts when its window has closed: the mean of what was given within the window, or nonresponse.
-Feedback that comes later changes nothing, so an answer's value is final and looking often remains valid. An answer
+Feedback that comes later changes nothing, so an answer's value is final, and frequent looks remain valid. An answer
 whose window is open counts neither way.
 """
 

@@ -1,11 +1,11 @@
 """Cautions before a plan starts, from recent traffic and earlier plans: its units, pace and error. Reads the store.
 
-Units: traffic may not name the unit that a plan counts by, and with few keys a small share of them may be nobody.
+Units: traffic may not name the unit that a plan counts by, and with few keys a small share of them may be empty.
 
 Pace: the planned pairs are spread over the hours that `ship` waits for, by lowering the share of calls that is
-shadowed. The price in pairs then stays that of a plan that waits for no hours. The share is never raised. `gateway ab
-start` and the console do it before a plan starts; for plans that gateways start by themselves, a consumer does it
-within a second or two, since gateways read no store.
+shadowed. The price in pairs is then the same as for a plan that does not wait for hours. The share is never raised.
+`gateway ab start` and the console do it before a plan starts; for plans that gateways start by themselves, a consumer
+does it within a second or two, since gateways read no store.
 
 Error: each plan of one swap has an alpha of its own, so their errors add up over the plans.
 """
@@ -87,7 +87,8 @@ class UnitSupply:
 
 
 def unit_supply(connection: Reading, plan: Plan, now: float) -> UnitSupply | None:
-    """Units to draw from; None: requests, conversations or runs, of which there are many, or too few recorded calls.
+    """Number of units to draw from; None: the units are requests, conversations or runs, of which there are many, or
+    too few calls are recorded.
 
     In a ramp, calls without a conversation or run belong to their key. now: Unix seconds.
     """
@@ -105,7 +106,7 @@ def unit_supply(connection: Reading, plan: Plan, now: float) -> UnitSupply | Non
 
 
 def supply_refusal(connection: Reading, plan: Plan, now: float) -> str | None:
-    """Why the plan must not start: its only unit cannot be in two arms. None: it may."""
+    """Reason why the plan must not start: its only unit cannot be in two arms. None if it may."""
     supply = unit_supply(connection, plan, now)
     if supply is None or supply.n > 1:
         return None
@@ -150,7 +151,7 @@ EARLY, LATE = 1.1, 0.9  # pairs in those hours, in units of the planned ones: wh
 
 @dataclass(frozen=True, slots=True)
 class PacedPlan:
-    """A plan, and what was done to its pace."""
+    """A plan, and the change of its pace."""
 
     plan: Plan
     says: str | None = None
@@ -201,7 +202,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 
 
 def earlier_plans(connection: Reading, plan: Plan) -> int:
-    """Other plans of the same model, control and candidate that have taken evidence, under any name."""
+    """Lists other plans of the same model, control and candidate that have taken evidence, under any name."""
     swap, own = _swap(plan), plan.hash
     others = [each for each in stored_plans(connection) if each.hash != own and _swap(each.plan) & swap]
     return sum(each.plan.mode == "split" or pair_counts(connection, each.hash).joined > 0 for each in others)

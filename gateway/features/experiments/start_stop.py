@@ -1,4 +1,4 @@
-"""Starts and stops experiments: what `gateway ab` and the console do with a plan before and when it is put in force."""
+"""Starts and stops experiments: the steps of `gateway ab` and the console before and when a plan is put in force."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class PlanToStart:
     closed: tuple[str, ...] = ()
     """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
     cautions: tuple[str, ...] = ()
-    """Sentences that whoever starts the plan should read before anything is paid."""
+    """Sentences to read before the plan is started and anything is paid."""
     refusal: str | None = None
-    """Why it must not start, as recent traffic shows."""
+    """Reason why it must not start, from recent traffic."""
 
 
 def prepared(connection: Reading, plan: Plan) -> PlanToStart:
@@ -103,7 +103,7 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
 
 
 def best_refusal(plan: Plan, built: BuiltScorers) -> str | None:
-    """Why a plan cannot compare its candidates with each other; None: it can, or does not."""
+    """Reason why a plan cannot compare its candidates with each other; None if it can, or does not."""
     if not plan.finds_best or plan.primary not in built.pairs:
         return None
     return (

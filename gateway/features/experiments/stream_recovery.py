@@ -1,8 +1,8 @@
 """Keeps the plans and the secret of draws in the store, and restores them when the stream server has lost them.
 
-Nothing removes a plan from the server: one that ends stays there as stopped. So a plan that only the store has was
-lost. Gateways would otherwise serve the control, and send no shadow, until a config is loaded or somebody starts the
-experiment again; one that was stopped would start itself at the next load.
+Nothing removes a plan from the server: one that ends stays there as stopped. So the server has lost any plan that only
+the store has. Gateways would otherwise serve the control, and send no shadow, until a config is loaded or somebody
+starts the experiment again; one that was stopped would start itself at the next load.
 """
 
 from __future__ import annotations

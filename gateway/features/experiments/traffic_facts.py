@@ -48,10 +48,10 @@ def in_conversations(primary: DifferenceSequence) -> bool:
 
 
 def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
-    """Whether the difference that counts every call alike is not worse by the margin either.
+    """Gate: is the difference also not worse by the margin if every call counts equally?
 
-    Where the long conversations are the worse ones, most calls lose though most conversations do not. None: there are
-    no conversations, or no margin.
+    Where long conversations are worse, most calls lose though most conversations do not. None: there are no
+    conversations, or no margin.
     """
     by_calls = None if primary is None or not in_conversations(primary) else primary.conversations.by_calls
     if by_calls is None or primary is None or not plan.margin:
@@ -126,7 +126,7 @@ def _group(
 
 
 def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision:
-    """The decision with what a verdict other than hold takes for granted, at the end of its first line."""
+    """The decision with the assumptions of a verdict other than hold, at the end of its first line."""
     if facts is None or decision.verdict == "hold":
         return decision
     assumed = UNITS_ASSUMED if facts.source == "served" else ASSUMED
@@ -136,7 +136,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
 
 
 def dependence_line(facts: TrafficFacts) -> str | None:
-    """Says what is assumed of the dependence of calls, and what would check it; None: it was checked."""
+    """States the assumption about the dependence of calls, and a way to check it; None: it was checked."""
     if facts.independence == "assumed":
         how = "set `unit: user` and name them" if facts.source == "served" else "send `x-gateway-user`"
         ids = "" if facts.source == "served" else " or `metadata.conversation_id`"

@@ -1,6 +1,6 @@
 """The time that the pairs of a sequence cover, and whether the difference moves from day to day.
 
-Everything is in Unix seconds and Unix days (UTC), which no change of a clock makes longer or shorter.
+All times are Unix seconds and Unix days (UTC), which no clock change makes longer or shorter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SLOPE_ALPHA = 0.01  # of one look
 
 @dataclass(slots=True)
 class TrafficTime:
-    """Seconds of traffic that pairs cover: from the first to the last, less what is too long for a pause of a night."""
+    """Seconds of traffic that pairs cover: from the first to the last, without pauses longer than a night."""
 
     covered_s: float = 0.0
     last: float | None = None
@@ -81,7 +81,7 @@ class DayEffects:
     def slope(self, inflation: float = 1.0) -> Slope | None:
         """The weighted regression of the days' means on the day. None: there are too few days.
 
-        inflation: of the variance, by what the pairs depend on each other.
+        inflation: of the variance, by the dependence of the pairs on each other.
         """
         return slope_of(
             [

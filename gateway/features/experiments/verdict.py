@@ -1,19 +1,19 @@
-"""From comparisons and gates to one verdict, in one sentence. Pure: the intervals come from elsewhere.
+"""Turns comparisons and gates into one verdict, in one sentence. Pure: the intervals come from elsewhere.
 
 `ship` requires that the primary and every guardrail are shown not to be worse than their margins. Each is tested at the
 plan's full alpha without a correction: a wrong `ship` requires that the truly worse metric is missed, which has
 probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
 margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
-`ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
-gate doubts that the candidate is the reason.
+`ship` only: a candidate that is shown to be worse need not wait for the proof that everything else is in order, unless
+the gate doubts that the candidate is the reason.
 
 `ship` waits for `min_hours` of traffic, and `reject` is about the mean over them, too. A candidate that is worse in the
-first hours may be as good as the control in the rest of the day: failures come in bursts, and a load or a task has its
-time. While the pairs cover a share of the hours, the known part of that mean is the share times the mean so far. Were
-the candidate exactly as good as the control in all the hours left, that would be the whole. `reject` comes early where
-this is shown to be worse than the margin: the interval's upper end, times the share, lies below it. The upper end holds
-at every look and for the running mean of a difference that moves, so an early `reject` errs as rarely as one after the
-hours, for every candidate that is not better than the control in the hours left.
+first hours may be as good as the control in the rest of the day: failures come in bursts, and loads and tasks vary over
+the day. While the pairs cover a share of the hours, the known part of that mean is the share times the mean so far. If
+the candidate were exactly as good as the control in all the remaining hours, that would be the whole mean. `reject`
+comes early where this is shown to be worse than the margin: the interval's upper end, times the share, is below it. The
+upper end holds at every look and for the running mean of a difference that moves, so an early `reject` errs as rarely
+as one after the hours, for every candidate that is not better than the control in the remaining hours.
 
 Several candidates of one plan share its error by Holm's procedure on their verdicts. Each candidate's verdict is tested
 at alpha / k first, where k is the number of candidates. One that ships leaves its part to those that have not shipped,
@@ -63,7 +63,8 @@ def share_of_pairs(plan: Plan, sequence: DifferenceSequence | None) -> float:
 
 
 def rejects(c: Comparison) -> bool:
-    """Whether the metric is worse by more than its margin over all of `min_hours`, whatever the hours left show."""
+    """Whether the metric is worse by more than its margin over all of `min_hours`, whatever the remaining hours
+    show."""
     if c.margin_found != "inferior" or c.margin is None:
         return False
     return c.hours_share >= 1.0 or (c.difference.high is not None and c.difference.high * c.hours_share < -c.margin)
@@ -154,8 +155,8 @@ def chance_of_decision(
 ) -> float | None:
     """The probability that the interval at the horizon lies on one side of -margin.
 
-    Both what is known of the mean and the pairs to come are normal around the mean so far. None: there is no horizon,
-    it is reached, or too few pairs are known.
+    The present uncertainty of the mean and the pairs to come are both taken as normal around the mean so far. None:
+    there is no horizon, it is reached, or there are too few pairs.
     """
     left = rule.horizon - n
     if not rule.horizon or left <= 0 or n < FEWEST or difference.value is None or not variance:
@@ -321,7 +322,7 @@ def holm(candidates: Sequence[str], verdict: Look) -> dict[str, AlphaShare]:
 
 
 def _steps(candidates: Sequence[str], decided: Callable[[str, float], bool]) -> dict[str, float]:
-    """The share with which each candidate was decided; of those that are not, what is left for each."""
+    """The share with which each candidate was decided; for those that are not, the share that remains for each."""
     left, shares = list(candidates), dict.fromkeys(candidates, 1.0)
     while left:
         share = len(candidates) / len(left)

@@ -1,7 +1,7 @@
 """The sentence of a verdict, built once for the terminal, the page, the console, Grafana and webhooks. Pure.
 
-It says what changed, in the metric's own unit, then the verdict; what to do stands in a line of its own. The badge is
-built from the same values, so that the two cannot disagree.
+It states the change in the metric's own unit, then the verdict; the recommended action has a line of its own. The badge
+is built from the same values, so that the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _GATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a sentence is made of. control, candidate: targets, as text."""
+    """The facts of a sentence. control, candidate: targets, as text."""
 
     control: str
     candidate: str
@@ -56,7 +56,7 @@ class Outcome:
     gates: tuple[GateResult, ...] = ()
     pairs: int = 0
     progress: Progress | None = None
-    """What is left until the verdict; None: nothing is known."""
+    """Work that remains until the verdict; None: nothing is known."""
     ramp: RampHistory | None = None
     best: BestOfK | None = None
     excepted: tuple[str, ...] = ()
@@ -66,9 +66,9 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class VerdictSentence:
     text: str
-    """At most MOST characters."""
+    """The sentence, at most MOST characters."""
     action: str
-    """What to do, in at most MOST characters."""
+    """The recommended action, at most MOST characters."""
     settings: str
     """The targets in full, the metric with its margin, and the pairs."""
     badge: str
@@ -84,7 +84,7 @@ def verdict_sentence(of: Outcome) -> VerdictSentence:
 
 
 def badge_of(of: Outcome) -> tuple[str, State]:
-    """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
+    """(the words that a reader needs first, their colour): the ramp's state once there is one, else the verdict."""
     if of.best is not None:
         return _best_badge(of.best)
     state = VERDICT_STATES[of.verdict]
@@ -92,8 +92,8 @@ def badge_of(of: Outcome) -> tuple[str, State]:
 
 
 def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
-    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, so that the
-    verdict on the pairs is all there is."""
+    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, only the
+    verdict on the pairs."""
     if ramp is None or ramp.state == "shadow":
         return None
     if ramp.state == "ramp":
@@ -233,7 +233,7 @@ def _values(c: Comparison) -> str:
 
 
 def metric_words(c: Comparison) -> str:
-    """The metric in words, where its name is one of ours; else the name, which its user chose."""
+    """The metric in words, where it is a built-in one; else its name, which the user chose."""
     faults = _FAULTS if c.better == "lower" and c.binary else {}
     return faults.get(c.metric) or _WORDS.get(c.metric, c.metric)
 

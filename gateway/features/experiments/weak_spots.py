@@ -45,7 +45,7 @@ def searches(plan: Plan) -> bool:
 def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> None:
     """Takes the whole blocks of pairs that have come since the last time, for every candidate. now: Unix seconds.
 
-    The state follows from the pairs in their order alone, so a block that two consumers take comes to the same.
+    The state follows from the pairs in their order alone, so a block that two consumers take gives the same result.
     """
     if not searches(plan.plan):
         return
@@ -67,7 +67,7 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
 
 
 def searched(plan: Plan, state: Mapping[str, Any], rows: Sequence[SegmentRow]) -> dict[str, Any] | None:
-    """The state after these rows, which are in order; None: they are no whole block. state: {} before the first."""
+    """The state after these rows, which are in order; None: they are less than a block. state: {} before the first."""
     design = plan.segments
     if design is None:
         return None

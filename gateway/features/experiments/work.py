@@ -98,7 +98,8 @@ class EngineTiming:
 
     every_s: float = 1.0  # between two steps
     settle_s: float = 5.0
-    """Between two times that a plan takes its pairs: what its sequences cost does not depend on how many there are."""
+    """Interval at which a plan takes its pairs: the cost of its sequences does not depend on how many pairs there
+    are."""
     show_s: float = 5.0  # between two computations of the figures for Prometheus
     keep_s: float = 15.0  # a lease that is not renewed for this long may be taken over
     window: int = 256  # pairs in one transaction
@@ -194,7 +195,7 @@ class ExperimentEngine:
         return self.leads
 
     async def _settle(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> None:
-        """Takes the pairs of one plan that can be taken now, and looks whether it ends with them."""
+        """Takes the pairs of one plan that can be taken now, and checks whether it ends with them."""
         while await self._window(leader, plan, watermark):
             pass
         if searches(plan.plan):
@@ -210,7 +211,8 @@ class ExperimentEngine:
             await self._store.run(lambda c: keep_ratio(c, plan, self._clock()))
 
     async def _drop(self, leader: LeaseHolder, plan: StoredPlan) -> None:
-        """Stores which candidates get no more requests, and tells every gateway, which reads it within a second."""
+        """Stores the candidates that get no more requests, and publishes them to every gateway, which reads them within
+        a second."""
         before = await self._store.look(lambda c: dropped_of(c, plan.hash))
         found = await self._store.look(lambda c: drops_of(c, plan, self._clock()))
         if found != before and not await self._store.run(lambda c: self._keep_dropped(c, leader, plan, found)):
@@ -365,7 +367,8 @@ class ExperimentEngine:
 
 
 def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
-    """Sampled by the served exchange's unit, so that all arms of a pair are scored or none."""
+    """Whether the scorer's sampling has drawn the pair, by the served exchange's unit, so that all arms of a pair are
+    scored or none."""
     return registered.share >= 1 or draw(f"score:{name}", served.unit) < registered.share
 
 
@@ -479,7 +482,7 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
 
 
 def _last_pair(plan: Plan, states: SequenceStates) -> int:
-    """Pairs at which a plan without a last look ends: as stated, or as many times the pairs that the margin needs at
+    """Pairs at which a plan without a last look ends: as stated, or a multiple of the pairs that the margin needs at
     the variance of its pairs, within the bounds of a horizon that follows the variance."""
     stated, arms = plan.ends_at or 0, [arm for arm, _ in plan.candidates if arm not in states.dropped]
     if not plan.auto_horizon:
@@ -494,8 +497,8 @@ def _last_pair(plan: Plan, states: SequenceStates) -> int:
 def _duels_that_matter(
     plan: Plan, sequences: Mapping[tuple[str, str], DifferenceSequence], left: Sequence[str]
 ) -> list[str]:
-    """The duels of candidates that are left; none where the control's comparisons are closed and show no candidate not
-    to be worse, since then none can be the best."""
+    """The duels of candidates that are left; none where the control's comparisons are closed and no candidate is shown
+    not to be worse, since then none can be the best."""
     primary = plan.primary or ""
     shown = [s.estimate() for arm in left if (s := sequences.get((arm, primary))) is not None]
     able = any(margin_finding(each, plan.margin) in HARMLESS for each in shown)

@@ -1,7 +1,7 @@
 """Implicit feedback: a user's next message as a sign of how good the previous answer was. Rules by language; no I/O.
 
-A rule fires only where a message is plainly a reaction: thanks, "that's wrong", or the same question again. What a
-rule misses is counted as no sign, and a message without a sign as a reaction without one.
+A rule fires only where a message is plainly a reaction: thanks, "that's wrong", or the same question again. A reaction
+that the rules miss counts as no sign, and a message without a sign as a reaction without one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.store.rows import Sign, Turn
 _READ_WORDS = 40
 """Number of words read at the beginning of a message; the rest may be pasted text."""
 _MOST_AFTER = 2
-"""More words after a reaction, in the same clause, make it a statement on something else."""
+"""Number of further words after a reaction, in the same clause, that make it a statement on something else."""
 _THANKS_WORDS = 12
 """A longer message is a new question, whose thanks are politeness."""
 _SAME_WORD = 0.8
@@ -37,7 +37,7 @@ class _Rules:
     lead: re.Pattern[str]
     not_after: frozenset[str]
     spoken: re.Pattern[str]
-    """Somebody of a story says it."""
+    """Pattern of speech in a story: a character says it."""
     thanks: re.Pattern[str]
     not_thanks: re.Pattern[str]
     wrong: re.Pattern[str]
@@ -111,7 +111,7 @@ def _compiled(language: Mapping[str, Any]) -> _Rules:
 
 
 def _statements(text: str) -> list[str]:
-    """Sentences of the message without the questions: "is that wrong?" says nothing about an answer."""
+    """Sentences of the message without the questions: "is that wrong?" is no judgement of an answer."""
     return [part for part in re.findall(r"[^.!?]+[.!?]*", text) if "?" not in part]
 
 
@@ -125,7 +125,7 @@ def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
 
 
 def _is_whole(rules: _Rules, rest: str) -> bool:
-    """Tells whether the words after a reaction leave it one. A text to work on follows a colon."""
+    """Tells whether the statement is still a reaction with the words after it. A colon introduces a text to work on."""
     clause, *after = re.split(r"[.,;!()–—…]| - ", rest, maxsplit=1)
     words = clause.split()
     if after and rules.spoken.search(after[0]):

@@ -1,4 +1,4 @@
-"""Failures in groups: which kinds of calls a scorer calls bad, in rules that a person can read."""
+"""Failures in groups: the kinds of calls that a scorer rates as bad, in rules that a person can read."""
 
 from __future__ import annotations
 

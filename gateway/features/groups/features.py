@@ -1,4 +1,4 @@
-"""What tells calls apart, as columns of numbers with the words for each side of a threshold. Pure."""
+"""Features of calls, as columns of numbers with the words for each side of a threshold. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gateway.features.groups.rows import ScoredCall
 
 Floats = NDArray[np.float64]
 MOST_VALUES = 8
-"""Models, targets and callers that are told apart, each."""
+"""Number of models, of targets and of callers that are distinguished."""
 MOST_WORDS = 40
 FEWEST_WITH_WORD = 8
 """Failures whose reasons have a word, so that it can name a group."""
 MOST_WITH_WORD = 0.5
-"""Share of the failures above which a word of their reasons names failing itself."""
+"""Share of the failures above which a word of their reasons denotes failure itself."""
 _WORD = re.compile(r"[^\W\d_][\w'’-]{3,}")
 _TURNS = {"chat": "messages", "messages": "messages", "completions": "prompt", "responses": "input"}
 _COMMON = frozenset(
@@ -128,7 +128,8 @@ class FeatureTable:
 
 
 def table_of_calls(calls: Sequence[ScoredCall]) -> FeatureTable:
-    """What the calls are. Of columns that explain as much, a tree takes the last: the request's own stand there."""
+    """Describes the calls in columns. A tree takes the last of columns that explain equally much, so the request's own
+    come last."""
     columns: list[FeatureColumn] = []
     values: list[Floats] = []
 
@@ -200,7 +201,7 @@ def words_of(reason: str) -> frozenset[str]:
 
 
 def telling_words(calls: Sequence[ScoredCall], failed: Sequence[bool]) -> list[str]:
-    """Words of the reasons of failures that are rarer in other reasons: those that tell most apart first.
+    """Words of the reasons of failures that are rarer in other reasons: the most distinctive first.
 
     A word of most failures, such as "wrong", says that a call failed and not how, and is left out."""
     bad, good = Counter[str](), Counter[str]()

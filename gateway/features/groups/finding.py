@@ -22,9 +22,10 @@ FEWEST_CALLS = 100
 FEWEST_FAILURES = 20
 EXAMPLES = 3
 LEAST_Z = 4.0
-"""By which the two sides of a split differ: with some hundred conditions to choose from, noise differs by less."""
+"""Minimum difference between the two sides of a split: with some hundred conditions to choose from, noise differs by
+less."""
 Kind = Literal["calls", "reasons"]
-"""What a group's rule is about: what the calls are, or the words of the reasons of their scores."""
+"""Subject of a group's rule: the calls themselves, or the words of the reasons of their scores."""
 KINDS: tuple[Kind, ...] = ("calls", "reasons")
 Path = tuple[tuple[SplitCondition, bool], ...]
 
@@ -45,21 +46,21 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupsFound:
-    """What was found in the calls of one scorer."""
+    """The groups found in the calls of one scorer."""
 
     choice: CallChoice
     cut: float
     calls: int
     failed: int
     rate: ClusteredRate | None = None
-    """Of failures in the second half; None: there are too few calls."""
+    """Share of failures in the second half; None: there are too few calls."""
     groups: tuple[FailureGroup, ...] = ()
     earliest: float = 0.0
     """Unix seconds of the oldest call."""
 
     @property
     def too_few(self) -> str:
-        """Why nothing was looked for; "": it was."""
+        """Reason why no groups were looked for; "" if they were."""
         if self.rate is not None:
             return ""
         return (
@@ -69,7 +70,7 @@ class GroupsFound:
 
 
 def find_groups(choice: CallChoice, calls: Sequence[ScoredCall], cut: float = CUT) -> GroupsFound:
-    """Which half a call is in follows from its cluster: the same calls give the same groups."""
+    """Finds groups of failures. The half of a call follows from its cluster: the same calls give the same groups."""
     calls = sorted(calls, key=lambda call: (call.received, call.id))
     failed = np.array([call.value < cut for call in calls], dtype=np.bool_)
     earliest = calls[0].received if calls else 0.0
@@ -103,7 +104,7 @@ class _Halves:
 
 
 def _groups(of: _Halves, table: FeatureTable, kind: Kind) -> Iterator[FailureGroup]:
-    """The groups of one tree: of what the calls are, or of the words of the reasons. They share the error alike."""
+    """The groups of one tree: of the calls themselves, or of the words of the reasons. They share the error equally."""
     first, second = of.first, ~of.first
     tree = grow_tree(table.x[first], of.failed[first].astype(np.float64), of.weights[first], least_z=LEAST_Z)
     leaf = leaves_of(tree, table.x)
@@ -128,7 +129,7 @@ def _candidates(leaf: NDArray[np.intp], failed: NDArray[np.bool_], weights: NDAr
 
 
 def _paths(tree: GrownTree, path: Path) -> Iterator[tuple[int, Path]]:
-    """Each leaf with the conditions on the way to it."""
+    """Yields each leaf with the conditions on the way to it."""
     if tree.branches is None:
         yield tree.leaf, path
         return
@@ -138,8 +139,8 @@ def _paths(tree: GrownTree, path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _rule(path: Path, table: FeatureTable) -> str:
-    """The last condition on a column and side is the tightest. That a model, a target or a key is another one is left
-    out where one is required."""
+    """The last condition on a column and side is the tightest. A condition "is not this model, target or key" is left
+    out where a specific one is required."""
     last = {(condition.feature, above): condition.threshold for condition, above in path}
     required = {table.columns[f].key.partition(" ")[0] for f, above in last if above and " " in table.columns[f].key}
     kept = {

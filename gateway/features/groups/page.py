@@ -21,14 +21,14 @@ PATH = "/console/failures"
 OF_TODAY = f"{PATH}/today"
 _USUAL = "7d"
 _KEPT_S = 300.0
-"""For which a page shows what was found: a search reads thousands of requests."""
+"""Duration for which a page shows a result: a search reads thousands of requests."""
 _MOST_OF_TODAY = 3
 _LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class FailureSearch:
-    """The filters as they stand in the address of the page."""
+    """The filters in the address of the page."""
 
     since: str = _USUAL
     calls: str = ""
@@ -40,7 +40,7 @@ class FailureSearch:
 
 @dataclass(slots=True)
 class _FoundGroups:
-    """What was found lately, by search, with the time."""
+    """Recent results by search, with their times."""
 
     found: dict[FailureSearch, tuple[float, list[GroupsFound]]] = field(default_factory=dict)
 

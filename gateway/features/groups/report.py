@@ -17,11 +17,11 @@ from gateway.reports.terminal import rendered
 from gateway.statistics.failure_groups import FEW_CLUSTERS, ClusteredRate
 from gateway.store.query import Reading, reading
 
-_KINDS = {"calls": "By what the calls are", "reasons": "By the reasons of their scores"}
+_KINDS = {"calls": "By features of the calls", "reasons": "By the reasons of their scores"}
 _REASON_CHARACTERS = 160
 GUIDE = (
     "Groups are found on half of the calls, and all figures are of the other half. A group is named if its calls fail "
-    f"more often than all others; where nothing tells calls apart, one is named in at most {ALPHA:.0%} of the cases. "
+    f"more often than all others; where nothing distinguishes calls, one is named in at most {ALPHA:.0%} of the cases. "
     "Intervals are of 95 %, for one look; calls of one conversation count as dependent."
 )
 
@@ -124,7 +124,7 @@ class FailureRateOutput(TypedDict):
     calls: int
     clusters: int
     few_clusters: bool
-    """So few that the interval rests on its assumptions."""
+    """Whether there are so few clusters that the interval rests on its assumptions."""
 
 
 class FailureExampleOutput(TypedDict):
@@ -155,15 +155,15 @@ class ScorerGroupsOutput(TypedDict):
 
     scorer: str
     imported: bool
-    """Of imported calls; False: of served ones."""
+    """Whether the calls were imported; False: they were served."""
     cut: float
     """A score below it, rescaled to [0, 1], is a failure."""
     calls: int
     failed: int
     too_few: str
-    """Why nothing was looked for; "": it was."""
+    """Reason why no groups were looked for; "" if they were."""
     rate: FailureRateOutput | None
-    """Of failures in the second half."""
+    """Share of failures in the second half."""
     groups: list[FailureGroupOutput]
 
 

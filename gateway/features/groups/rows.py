@@ -1,4 +1,4 @@
-"""The SQL of groups of failures: the scored calls of one scorer, with what tells them apart."""
+"""The SQL of groups of failures: the scored calls of one scorer, with their features."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CallChoice:
     plan: tuple[str, str] | None = None
     """A plan and an arm of it: its answers, served or not, instead of all served calls."""
     most: int = MOST_CALLS
-    """The newest so many."""
+    """Number of the newest calls that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ScoredCall:
     value: float
     """The score in [0, 1], 1 best."""
     reason: str
-    """Why; "": the scorer did not say."""
+    """Reason for the score; "": the scorer gave none."""
     pi: float | None
     """The probability with which the call was recorded and scored; None: unknown."""
 

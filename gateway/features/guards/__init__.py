@@ -1,5 +1,5 @@
-"""Guards: rules and scorers that may say no to a request or an answer. The request path is in proxy/guards; here are
-the process in which scorers judge for it, and the report on their hits and mistakes."""
+"""Guards: rules and scorers that may refuse a request or an answer. The request path is in proxy/guards; this folder
+has the process in which scorers judge for it, and the report on their hits and mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings of `gateway check` on guards: scorers that cannot be guards, and guards that see only a part."""
+"""Findings of `gateway check` on guards: scorers that cannot be guards, and guards that see only a part of a text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,4 @@ def findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
 
 def _cautions(config: Config) -> Iterator[str]:
     if config.sampling.rate == 0 and any(guard.action == "observe" for guard in config.guards.values()):
-        yield (
-            "guards: sampling.rate is 0, so that only calls with a hit are recorded: what a guard misses will not be "
-            "known (recall)"
-        )
+        yield ("guards: sampling.rate is 0, so that only calls with a hit are recorded: recall stays unknown")

@@ -1,4 +1,4 @@
-"""`gateway guards`: what guards did, and how often they were wrong."""
+"""`gateway guards`: the guards' actions, and their mistakes."""
 
 from __future__ import annotations
 

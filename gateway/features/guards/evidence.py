@@ -1,4 +1,5 @@
-"""How often a guard has a hit, and how often it is wrong: from its recorded decisions and from people's labels.
+"""Estimates of how often a guard has a hit, and how often it is wrong, from its recorded decisions and from people's
+labels.
 
 Every call stands for 1 / π calls; a labelled one for 1 / (π of its record times π of its draw). The decisions are those
 with the config that decided last.
@@ -39,7 +40,7 @@ class LabelledShare:
 
 @dataclass(frozen=True, slots=True)
 class KeyShare:
-    """What a guard finds in the calls of one key."""
+    """A guard's hits in the calls of one key."""
 
     key: str
     """The key's name."""
@@ -48,17 +49,17 @@ class KeyShare:
     hits: float
     """Estimated number of calls with a hit: those that are refused where the guard blocks."""
     share: ShareEstimate
-    """Of its calls, with the interval of 95 %."""
+    """Share of its calls, with the interval of 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardEvidence:
-    """What one guard did, and how often it was wrong. Shares have intervals of 95 %, for one look."""
+    """Summary of one guard's decisions, and of its mistakes. Shares have intervals of 95 %, for one look."""
 
     guard: str
     on: GuardSide
     action: GuardAction | None
-    """In force for the newest call; None: no call is that new."""
+    """Action in force for the newest call; None: no call is that new."""
     config_hash: str
     since: float | None
     """Arrival of the oldest call that counts here, Unix seconds; None: there is none."""
@@ -74,7 +75,7 @@ class GuardEvidence:
     failed: ShareEstimate | None
     """Share of all calls for which the guard gave no score."""
     keys: tuple[KeyShare, ...]
-    """Most hits first."""
+    """Keys, most hits first."""
     labels: int
     """Labelled calls with a known probability."""
     precision: LabelledShare | None
@@ -85,7 +86,7 @@ class GuardEvidence:
     missed: LabelledShare | None
     """Share of the calls without a hit that should have had one; None: none of them is labelled."""
     recall_unknown: str | None
-    """Why recall is None."""
+    """Reason why recall is None."""
     unsampled: tuple[str, ...] = ()
     """Strata of its models of which sampling drew no call: no share speaks of their calls without a hit."""
 
@@ -118,7 +119,7 @@ class _LabelledPart:
 
 @dataclass(frozen=True, slots=True)
 class GuardRecords:
-    """What the store has of a guard, since some time."""
+    """Stored records of a guard since some time."""
 
     version: ScorerVersion
     """The config with which it decided last."""
@@ -222,7 +223,7 @@ def _recall(
 def _unknown(parts: Mapping[GuardResult, _LabelledPart], sums: Sequence[DecisionSums]) -> str | None:
     if not any(each.sampled for each in sums if each.result == "pass"):
         return (
-            "no call without a hit was drawn by sampling, so that what the guard misses is not in the records: set "
+            "no call without a hit was drawn by sampling, so calls that the guard misses are not in the records: set "
             "sampling.rate above 0"
         )
     names: tuple[tuple[GuardResult, str], ...] = (

@@ -95,7 +95,7 @@ async def _judge(built: BuiltGuards, asked: Mapping[str, Any], sink: _Sink) -> N
 
 
 def subject_of(asked: Mapping[str, Any]) -> Subject:
-    """The subject of a frame. Of a guard on requests, the request's text stands in the place of the answer."""
+    """The subject of a frame. Of a guard on requests, the request's text takes the place of the answer."""
     answer = as_object(asked.get("answer"))
     calls = tuple(
         ToolCall(as_text(c.get("id")), as_text(c.get("name")), as_text(c.get("arguments")))

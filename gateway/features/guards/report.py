@@ -26,7 +26,7 @@ _DOES: dict[GuardAction | None, str] = {
 
 
 class GuardsOutput(TypedDict):
-    """What guards did on recorded calls, and how often they were wrong."""
+    """The guards' decisions on recorded calls, and their mistakes."""
 
     since: float
     """Start of the time that was looked at, Unix seconds."""
@@ -133,7 +133,7 @@ def _notes(of: GuardEvidence) -> Iterator[str]:
         yield f"recall is unknown: {of.recall_unknown}"
     if of.unsampled:
         strata = ", ".join(of.unsampled)
-        yield f"no call was drawn of the strata {strata}: shares and recall do not speak of their calls without a hit"
+        yield f"no call was drawn of the strata {strata}: shares and recall do not cover their calls without a hit"
     if of.missed is not None:
         labelled = say.counted(of.missed.labelled, "labelled call")
         yield f"of {labelled} without a hit, {of.missed.right} should have had one"

@@ -25,9 +25,9 @@ class DecisionSums:
     n: int
     """Recorded calls."""
     sampled: int
-    """Those of them that sampling has drawn; the others were recorded since a guard had a hit, or nearly one."""
+    """Number of them that sampling has drawn; the others were recorded because a guard had a hit, or nearly one."""
     sums: WeightSums
-    """With w = 1 / π."""
+    """Sums with w = 1 / π."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class DecisionSpan:
 
     n: int
     other_configs: int
-    """Those with another config than the last; they are in no rate."""
+    """Number of decisions with another config than the last; they are in no rate."""
     first: float | None
     """Arrival of the oldest call with the last config, Unix seconds; None: there is none."""
     action: GuardAction | None

@@ -42,7 +42,7 @@ class GuardScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredGuardScorer:
-    """A scorer of the section `scorers`. What it does not apply to scores 0."""
+    """A scorer of the section `scorers`. A call that it does not apply to scores 0."""
 
     name: str
     registered: RegisteredScorer
@@ -61,7 +61,7 @@ class ConfiguredGuardScorer:
             raise NoScore(text, late=result.status == "timeout", invalid=text.startswith("value "))
         good = unit_value(result.score.value, self.registered.scorer)
         if good is None:
-            raise NoScore("it has no bounds, so that no value is its worst", invalid=True)
+            raise NoScore("it has no bounds, so it has no worst value", invalid=True)
         return 1.0 - good
 
 
@@ -113,7 +113,7 @@ class VectorMaker(Protocol):
 
 
 class TopicGuard:
-    """The largest cosine between the text and an example; at most 1, and 0 for what is unrelated."""
+    """The largest cosine between the text and an example; at most 1, and 0 for an unrelated text."""
 
     def __init__(self, vectors: VectorMaker, examples: Sequence[str]) -> None:
         self._vectors = vectors
@@ -135,7 +135,7 @@ class TopicGuard:
 @dataclass(frozen=True, slots=True)
 class BuiltGuards:
     scorers: Mapping[str, GuardScorer]
-    """By the guards' names."""
+    """The scorers, by the guards' names."""
     mistakes: tuple[str, ...]
 
 
@@ -193,7 +193,7 @@ def _built(
         raise ValueError(f"scorer: {section} does not judge single answers, so it cannot be a guard")
     low, high = found.single[section].scorer.bounds
     if low is None or high is None:
-        raise ValueError(f"scorer: {section} has no bounds, so that no value is its worst; a guard needs both")
+        raise ValueError(f"scorer: {section} has no bounds, so it has no worst value; a guard needs both")
     return ConfiguredGuardScorer(section, found.single[section], threads)
 
 

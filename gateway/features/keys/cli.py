@@ -60,7 +60,7 @@ class KeyOptions:
         typer.Option("--allow", help="sample, target or passthrough; may be repeated (default: none)."),
     ] = None
     tags: Tags = None
-    content: Annotated[str | None, typer.Option(help="What of its calls is recorded: full, redacted or metadata.")] = (
+    content: Annotated[str | None, typer.Option(help="Recorded content of its calls: full, redacted or metadata.")] = (
         None
     )
     expires: Annotated[
@@ -73,7 +73,7 @@ class KeyOptions:
     ] = None
     class_: Annotated[
         str | None,
-        typer.Option("--class", help="Whose calls wait less at a full upstream: interactive, normal or batch."),
+        typer.Option("--class", help="Class of traffic, served in this order: interactive, normal or batch."),
     ] = None
 
 
@@ -147,7 +147,7 @@ class ManagedKind:
     settings: type[Any]
     """The options of `create` and `change`."""
     renaming: type[Any]
-    """Further options of `change`."""
+    """Type of the options that only `change` has."""
     refusing: type[Any]
     """The options of `disable` and of the verb that deletes."""
     listed: type[Any]
@@ -165,7 +165,7 @@ class ManagedKind:
         return f"key {found['name']} ({found['id']})" if self.name == "key" else f"{self.name} {found['id']}"
 
 
-_CHANGE = "Change what is given, and leave everything else as it is."
+_CHANGE = "Change the given settings, and leave all others as they are."
 KEY = ManagedKind(
     name="key",
     about="Make, list, change and revoke API keys through the console, without a reload.",
@@ -199,7 +199,7 @@ KEY = ManagedKind(
         "disable": ("Refuse a key until it is enabled again.", "gateway keys disable web --end-streams"),
         "enable": ("Accept a disabled key again.", "gateway keys enable web"),
         "revoke": (
-            "Refuse a key for good. Its name is free again; its usage stays.",
+            "Refuse a key permanently. Its name is free again; its usage stays.",
             "gateway keys revoke web --end-streams",
         ),
     },

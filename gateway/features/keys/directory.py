@@ -87,9 +87,9 @@ class Admin:
     """Returns why the newest gateway.yaml is not in force; "": it is."""
 
     def reasons(self) -> list[Reason]:
-        """Parts of the console that do not work, from what the process knows already: asking costs nothing."""
+        """Parts of the console that do not work, from the state of this process alone, without any I/O."""
         found = (
-            ("the newest gateway.yaml was refused, and the one before is in force", self.refused()),
+            ("the newest gateway.yaml was refused, and the previous one is in force", self.refused()),
             ("the store cannot be used", self.store.trouble),
             ("keys are not published", self.publisher.trouble),
         )
@@ -182,7 +182,7 @@ async def rotate_key(admin: Admin, actor: Actor, id: str, body: Settings) -> Cha
 
 
 async def revoke_key(admin: Admin, actor: Actor, id: str, *, end_streams: bool | None) -> Changed:
-    """Refuses the key for good. end_streams: whether its answers in flight end; None: as the key says."""
+    """Refuses the key permanently. end_streams: whether its answers in flight end; None: as the key says."""
     actor.require("operator", "revoke keys")
 
     def made(old: AnyRecord) -> AnyRecord:
@@ -335,7 +335,7 @@ def _check_key(
 
 
 def _check_digest(connection: Transaction, new: KeyRecord, of_file: Mapping[str, KeyRecord]) -> None:
-    """Refuses a secret that opens another key, or has opened one: what was revoked stays revoked."""
+    """Refuses a secret that opens another key, or has opened one: a revoked secret stays revoked."""
     for digest, _ in new.digests:
         same = [key for key in of_file.values() if any(digest == known for known, _ in key.digests)]
         if same:

@@ -12,7 +12,7 @@ from gateway.store.directory import read_rows
 from gateway.stream.directory import DirectoryHead
 
 _TOLD_S = 3_600.0
-"""The age up to which what was deleted is written as disabled, as it is published."""
+"""The age up to which a deleted record is written as disabled, as it is published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def _answers(kind: str, settings: Schema) -> dict[str, Schema]:
 
 
 def _secrets() -> Schema:
-    ends = object_schema({"ends": {**MOMENT, "description": "When it stops opening the key; null: it does not."}})
+    ends = object_schema({"ends": {**MOMENT, "description": "Time at which it stops opening the key; null: never."}})
     return {"type": "array", "items": ends, "description": "One for each secret that opens the key, newest first."}
 
 

@@ -1,4 +1,5 @@
-"""The page Keys and cost: who spends what, who is near a limit, and the keys and teams that can be changed here.
+"""The page Keys and cost: usage and cost by key and team, keys near a limit, and the keys and teams that can be changed
+here.
 
 The limits used are those that the gateways count on the stream server.
 """
@@ -207,11 +208,11 @@ def _days(report: UsageReport) -> list[dict[str, Any]]:
 async def _used(services: PageServices, scopes: Iterable[LimitScope]) -> tuple[list[UsedLimit], str]:
     """Returns the used limits, and why they are unknown."""
     if services.corridor is None:
-        return [], "this console has no stream server, so nobody knows what has been used of a limit"
+        return [], "this console has no stream server, so the used amounts of limits are unknown"
     try:
         return await used_limits(services.corridor, scopes, services.admin.clock()), ""
     except StreamDown as error:
-        return [], f"{error}; what has been used of limits is unknown"
+        return [], f"{error}; the used amounts of limits are unknown"
 
 
 def _limit(used: UsedLimit, names: Mapping[str, str]) -> dict[str, Any]:

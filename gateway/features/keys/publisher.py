@@ -1,8 +1,8 @@
 """Publishes the store's keys, teams and organizations to the stream server, from which every gateway reads them.
 
-What is published always comes from the store, so that any console on it may do so, and one that starts, or finds that
-the server has lost its data, publishes what is missing. Keys that another store has published are left alone: a console
-that was started on the wrong store must not replace the keys of a running fleet.
+The published data always come from the store, so any console on it may publish. A console that starts, or finds that
+the server has lost its data, publishes the missing part. Keys that another store has published are left alone: a
+console that was started on the wrong store must not replace the keys of a running fleet.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Publisher:
         self.version = 0
         """The newest version that the server is known to hold."""
         self.trouble = ""
-        """Why the newest changes are not published; "": they are."""
+        """Reason why the newest changes are not published; "" if they are."""
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -90,7 +90,8 @@ class Publisher:
                 self.trouble = "an internal error; see the log"
 
     async def _publish(self) -> str:
-        """Why nothing could be published; "": the server has everything."""
+        """Publishes the changes. Returns the reason why nothing could be published, or "" if the server has
+        everything."""
         head = await self._stream.head()  # before the store is read: nobody can be ahead of it then
         state = await self._store.run(directory_state_of)
         if head is not None and (head.epoch != state.epoch or head.version > state.version):

@@ -1,4 +1,5 @@
-"""Keys, teams and organizations as requests and answers of the admin API have them, and what a change widens. Pure."""
+"""Keys, teams and organizations in the form of the admin API's requests and answers, and the rights that a change
+widens. Pure."""
 
 from __future__ import annotations
 
@@ -79,11 +80,11 @@ class KeySettings(Section):
     disabled: bool = False
     """Refuse it."""
     end_streams: bool = False
-    """Once it is disabled, end its answers in flight, too."""
+    """Whether its answers in flight end, too, once it is disabled."""
     networks: Networks | None = None
     """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
     paths: Annotated[tuple[ForwardedPath, ...], Field(max_length=100)] | None = None
-    """With the right `passthrough`: the paths that it may use, such as /v1/files*. null: all."""
+    """Paths that a key with the right `passthrough` may use, such as /v1/files*. null: all."""
     traffic_class: Annotated[TrafficClass, Field(alias="class")] = "normal"
     """Order in which its calls are served where they have to wait: `interactive` before `normal` before `batch`."""
 
@@ -108,14 +109,14 @@ class NewTeam(TeamSettings):
     """A team with its id."""
 
     id: Id
-    """Its name, which stays: letters, digits, `.`, `_` and `-`."""
+    """Name, which cannot be changed: letters, digits, `.`, `_` and `-`."""
 
 
 class NewOrganization(OrganizationSettings):
     """An organization with its id."""
 
     id: Id
-    """Its name, which stays: letters, digits, `.`, `_` and `-`."""
+    """Name, which cannot be changed: letters, digits, `.`, `_` and `-`."""
 
 
 class Rotation(Section):

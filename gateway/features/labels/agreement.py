@@ -50,7 +50,7 @@ class Agreement:
 
     @property
     def accuracy(self) -> JudgeAccuracy | None:
-        """Both rates with their effective sizes; None if they are unknown."""
+        """Computes both rates with their effective sizes; None if they are unknown."""
         if self.tpr is None or self.tnr is None:
             return None
         return JudgeAccuracy(self.tnr.value, self.tnr.n, self.tpr.value, self.tpr.n)

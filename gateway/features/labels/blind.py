@@ -25,7 +25,7 @@ from gateway.store.query import Found, right_answer
 
 NO_TEXT = "(no text)"
 OF_REQUEST = "(the request alone is judged)"
-"""In the place of the answer, where labels are about requests."""
+"""Text in the place of the answer, where labels are about requests."""
 HELP: dict[Subject, str] = {
     "exchange": "g good · b bad · 0 … 1 between · s skip · q stop; a comment may follow",
     "pair": "1 the first is better · 2 the second · t a tie · s skip · q stop; a comment may follow",
@@ -159,7 +159,7 @@ class SheetRow:
     id: str
     verdict: LabelVerdict
     labeller: str = ""
-    """"": the person who imports the sheet."""
+    """Name of the labeller; "": the person who imports the sheet."""
 
 
 def blind_sheet(items: Iterable[BlindItem], form: Form) -> str:

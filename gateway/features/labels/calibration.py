@@ -98,7 +98,7 @@ class CalibrationResult:
     flip: RateEstimate | None
     first_slot: RateEstimate | None
     predictor: Mapping[str, Any] | None = None
-    """The card of the model that decides what the scorer sees; None: there is none."""
+    """The card of the model that selects what the scorer sees; None: there is none."""
     recorded: ControlledEstimate | None = None
     """The scorer's mean over every exchange that the model drew for it, in [0, 1]; None: there is none."""
 
@@ -147,7 +147,7 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
 def _groups(
     items: Sequence[LabelledItem], cells: Mapping[TrafficKey, JudgedSums], options: CalibrationOptions
 ) -> list[CorrectedGroup]:
-    """All traffic, and each arm; if everything belongs to one arm, that arm alone."""
+    """Groups the traffic: all of it, and each arm; if everything belongs to one arm, that arm alone."""
     weights = call_weights(cells)
     arms = sorted({key[2] for key in cells} - {""})
     by_name = {ALL: cells, **{arm: {k: c for k, c in cells.items() if k[2] == arm} for arm in arms}}
@@ -262,8 +262,8 @@ def _unit_sums(registered: RegisteredScorer, cell: ScoreCell, guided: StageSums 
 
 
 def _weighted(plain: JudgedSums, guided: StageSums) -> JudgedSums:
-    """The same with each answer times 1 / π. Of the squares only those of value / π are known; they are scaled by the
-    ratio of the weights, which suffices for what uses them, the scorer's weight in the estimate."""
+    """The sums with each answer weighted by 1 / π. Only the squares of value / π are known; they are scaled by the
+    ratio of the weights, which suffices for their only use, the scorer's weight in the estimate."""
     weight, squares = float(guided.sums[1]), float(guided.products[1, 1])
     scale = weight / squares if squares > 0 else 0.0
     answered = max(weight, guided.n - float(guided.sums[2]) - guided.failed)

@@ -1,4 +1,4 @@
-"""`gateway label` and `gateway judge`: people's verdicts, given blind, and how far a scorer agrees with them."""
+"""`gateway label` and `gateway judge`: people's verdicts, given blind, and the agreement of a scorer with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ verbs.add_typer(
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    """What is labelled: the answers of a scorer, or the calls that a guard judged."""
+    """Subject of the labels: the answers of a scorer, or the calls that a guard judged."""
 
     scorer: Annotated[str | None, typer.Option(help="Scorer whose answers are labelled.")] = None
     guard: Annotated[
@@ -51,7 +51,7 @@ class _Labelled:
 
     @property
     def evaluated_by(self) -> str:
-        """The command that shows what the labels say."""
+        """The command that evaluates the labels."""
         return f"gateway judge calibrate {self.scorer}" if self.scorer is not None else f"gateway guards {self.guard}"
 
 
@@ -66,7 +66,7 @@ class _Drawing:
             min=0.01,
             max=100,
             help="Draw low-scored answers, or calls with a hit, this many times as often (weighted; default: 1; for a "
-            "guard, what gives half of the labels to hits and near ones).",
+            "guard, the factor that gives half of the labels to hits and near ones).",
         ),
     ] = None
     labeller: Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")] = ""
@@ -219,7 +219,7 @@ _UNDO = ("u", "undo")
 
 
 def _typed(help_text: str, keys: str) -> str:
-    """The verdict as typed: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
+    """Reads the typed verdict: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
     import sys
 
     if not sys.stdin.isatty():

@@ -1,4 +1,5 @@
-"""A scorer's mean over everything it judged, corrected by the few answers that people labelled. Draws them, too.
+"""A scorer's mean over everything it judged, corrected by the few answers that people labelled. Draws these answers,
+too.
 
 Pure. The sample has two phases: traffic was sampled and judged with known weights, and a part of what was judged was
 drawn for people with known probability. This is PPI++ for such samples, and equal to it with equal weights. The rows of
@@ -105,7 +106,7 @@ def threshold(ordered: Iterable[tuple[float, LabelCandidate]], seen: Collection[
 
 
 def probabilities(items: ItemArrays, designs: Iterable[SamplingDesign]) -> Floats:
-    """Each item's probability of having been seen; 0: these designs cannot have drawn it.
+    """Computes each item's probability of having been seen; 0: these designs cannot have drawn it.
 
     The two kinds of draw are independent: in order by u, and the simple random samples that were drawn elsewhere.
     """
@@ -154,7 +155,7 @@ StoredLabel = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class JudgedSample:
-    """Everything a scorer judged in one kind of traffic."""
+    """All that a scorer judged in one kind of traffic."""
 
     n: int
     weight: float
@@ -435,7 +436,7 @@ def _drawing_probabilities(
 
 
 def judged_sample(cells: Mapping[TrafficKey, JudgedSums]) -> JudgedSample:
-    """All kinds of traffic together, each with its weight."""
+    """Combines all kinds of traffic, each with its weight."""
     weights = call_weights(cells)
     known = [(weights[key], cell) for key, cell in cells.items() if cell.scored and weights[key] > 0]
     weight = sum(w * c.weight for w, c in known)

@@ -41,10 +41,10 @@ class LabelRequest:
     experiment: str = ""
     """The experiment to draw from; "": all traffic."""
     favour: float | None = None
-    """Factor by which items that the scorer calls bad are drawn more often. None: 1, or for a guard the one by which
-    about half of the labels are of calls with a hit, or nearly one."""
+    """Factor by which items that the scorer calls bad are drawn more often. None: 1, or for a guard the factor with
+    which about half of the labels are of calls with a hit, or nearly one."""
     again: bool = False
-    """Draw only what others have labelled, to measure how far people agree."""
+    """Draw only items that others have labelled, to measure the agreement between people."""
     imported: bool = False
     """Draw from imported calls, whose labels correct no mean."""
 
@@ -196,12 +196,12 @@ def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
         hint = f"these have: {', '.join(known)}" if known else "configure it in `guards`, and run `gateway evaluate`"
         raise CannotRun(f'guard "{guard}" has decided on no recorded call; {hint}')
     others = ", ".join(scorers_seen(connection))
-    hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score what was recorded"
+    hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score the recorded calls"
     raise CannotRun(f'scorer "{scorer}" has scored nothing yet; {hint}')
 
 
 def label_by_hand(scorer: ScorerVersion, subject_id: str, labeller: str, verdict: LabelVerdict, at: float) -> Label:
-    """A label for an exchange that somebody has chosen by hand. It was not drawn, so it has no inclusion probability of
+    """A label for an exchange that a person has chosen by hand. It was not drawn, so it has no inclusion probability of
     its own, and counts in rates only once the labelling in order has passed it. at: Unix seconds."""
     return _made(scorer, subject_id, labeller, verdict, SamplingDesign("", 1.0, None, None, at), at)
 
@@ -289,7 +289,7 @@ def export_blind_sheet(url: str, request: LabelRequest, count: int, form: Form) 
 
 
 def export_labels(url: str, scorer: str | None, form: Form) -> str:
-    """All labels, newest first, each with the scorer's own verdict."""
+    """Exports all labels, newest first, each with the scorer's own verdict."""
     with reading(url) as connection:
         labels = newest_labels(connection, scorer)
         verdicts = scores_by_label(connection, labels)

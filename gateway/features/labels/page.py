@@ -1,4 +1,4 @@
-"""The page Label: a blind queue of answers for one labeller, by keys alone, and how far the scorer is calibrated.
+"""The page Label: a blind queue of answers for one labeller, by keys alone, and the calibration of the scorer.
 
 The queue of a labeller and scorer is opened once, as by `gateway label next`, and kept: it holds what the scorer had
 judged then. Opening it reads every judged answer, so it runs in the background while the page waits.
@@ -37,7 +37,7 @@ _OLD_S = 3600.0  # a queue that was not used for this long is opened again
 
 @dataclass
 class KeptDesk:
-    """The queue of one labeller, with what is shown now."""
+    """The queue of one labeller, with the item that is shown now."""
 
     desk: Desk
     left: int
@@ -266,7 +266,7 @@ async def undo(request: Request) -> Response:
 
 
 async def turn(request: Request) -> Response:
-    """Shows a pair's answers in the other order: a preference that changes with the order is none."""
+    """Shows a pair's answers in the other order: a preference that changes with the order is not a preference."""
     sent = await _queue_form(request)
     kept = await sent.desk()
     if kept.drawn is not None and kept.drawn.blind.id == sent.form.get("item"):

@@ -1,8 +1,8 @@
 """The difference of two arms as people judge, from the scores of pairs and the labels of some of their answers. Pure.
 
-Each pair has an estimate of its own: what the judge's scores predict of people's verdicts on both answers, and, where
-an answer was labelled, how far the prediction was off, divided by the probability of the label. Its mean is right
-whatever the judge errs in, on either arm, and what the two answers of a request have in common cancels out.
+Each pair has an estimate of its own: the prediction of people's verdicts on both answers from the judge's scores, and,
+where an answer was labelled, the error of the prediction, divided by the probability of the label. Its mean is unbiased
+whatever errors the judge makes, on either arm, and the common part of the two answers to a request cancels out.
 """
 
 from __future__ import annotations

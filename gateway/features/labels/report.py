@@ -25,7 +25,7 @@ _LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on
 
 
 class CalibrationOutput(TypedDict):
-    """How far a scorer agrees with people, and its means as people correct them."""
+    """Agreement of a scorer with people, and its means corrected by their labels."""
 
     scorer: str
     version: str
@@ -46,7 +46,7 @@ class CalibrationOutput(TypedDict):
     """Answers that the scorer judged after the last draw."""
     labellers: list[str]
     krippendorff_alpha: float | None
-    """Among the labellers."""
+    """Agreement among the labellers."""
     agreement: Agreement | None
     """None: there are too few labels."""
     flip_rate: RateEstimate | None

@@ -1,4 +1,4 @@
-"""People's labels: what may be drawn for labelling, the labels, and both next to the scorer's own scores."""
+"""People's labels: the items that may be drawn, the labels, and both next to the scorer's own scores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ON_REQUESTS = "request"
 
 @dataclass(frozen=True, slots=True)
 class ScorerVersion:
-    """The version of a scorer that scored last. subject: what it scores."""
+    """The version of a scorer that scored last. subject: the kind of its subjects."""
 
     scorer: str
     version: str
@@ -264,7 +264,8 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
 
 
 def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
-    """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
+    """Labels of pairs with the scorer's scores. experiment and arm are the pair's; alias, model and stratum are empty:
+    a pair counts once."""
     p = pair_scores.c
     empty = (literal("").label(name) for name in ("alias", "model", "stratum"))
     ones = (literal(1.0).label(name) for name in ("pi", "sampled"))
@@ -327,14 +328,14 @@ class JudgedSums:
     scored: int
     responded: int
     asked: int
-    """All rows, scored or not."""
+    """Number of rows, scored or not."""
     total: float
     """Sums of scores in [0, 1], 1 best."""
     squares: float
     good: float
     """Scores that reach the cut."""
     inverse_pi: float
-    """Over all rows."""
+    """Sum of 1 / π over all rows."""
     population: int = 0
     """N_h from the tallies; 0: none has arrived."""
     weights: tuple[float, float, float] | None = None

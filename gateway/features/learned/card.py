@@ -1,6 +1,7 @@
-"""The card of a model: how well it predicted exchanges that it had not seen, and what that saves. Pure.
+"""The card of a model: the accuracy of its predictions of exchanges that it had not seen, and the resulting saving.
+Pure.
 
-It stands next to every number that the model touches. As JSON it is the column `card` of `predictor_models`.
+It is shown next to every number that the model affects. As JSON it is the column `card` of `predictor_models`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`gateway learn`: the learned model that chooses what a judge sees."""
+"""`gateway learn`: the learned model that selects what a judge sees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @learn.callback()
 def _group() -> None:
-    """Show, train and explain the model that chooses what a judge sees."""
+    """Show, train and explain the model that selects what a judge sees."""
 
 
 @learn.command("status", epilog=example("gateway learn status --json"))
@@ -98,10 +98,10 @@ def accept(
     config: Config = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Let the drift alarms take the present state for the usual one.
+    """Make the drift alarms accept the present state as the usual one.
 
     They learn it from the exchanges that arrive from now on, 500 judged ones for quality and 1 000 for input, and are
-    silent until then. What is forgotten is printed, and kept in the audit. Exit code 1: there was nothing to forget.
+    silent until then. The discarded state is printed, and kept in the audit. Exit code 1: there was nothing to discard.
     """
     from gateway.core.sanitize import to_json
     from gateway.features.learned import drift
@@ -137,7 +137,7 @@ def _job(path: Path, data: Path | None) -> TrainingJob:
 
     config = load(path)
     if config.predictor is None:
-        raise CannotRun(f"{path.name} has no section predictor; docs/learned.md says what one does")
+        raise CannotRun(f"{path.name} has no section predictor; docs/learned.md describes it")
     guided = config.predictor.guided
     needed = {name: section for name, section in config.scorers.items() if name == guided}
     scorers = build(needed, ExternalServices(HttpConnections(), directory=path.parent))

@@ -31,7 +31,8 @@ from gateway.store.directory import AuditRow, add_audit
 from gateway.store.query import Reading
 
 QUALITY_ALPHA, INPUT_ALPHA = 1e-4, 1e-5
-"""While nothing changes, an alarm comes on average once in 10 000 judged answers at most, or in 100 000 exchanges."""
+"""Error rates of the alarms: while nothing changes, an alarm comes on average at most once in 10 000 judged answers, or
+in 100 000 exchanges."""
 REFERENCES = (500, 1000)  # judged answers and exchanges that the usual ranges come from
 QUALITY_MARGIN, INPUT_MARGIN = 0.01, 0.03  # changes smaller than this are none
 SETTLED_S = 60.0

@@ -1,8 +1,8 @@
-"""Cheap numbers about an exchange, for trees: no model is called but, on request, MiniLM, and no text is kept.
+"""Cheap numbers about an exchange, for trees: no model is called except, on request, MiniLM, and no text is kept.
 
-One pass in Python takes what differs from exchange to exchange. Categories are looked up, since most exchanges share
-theirs; logarithms, and the counts of bytes and of hashed three-byte sequences, are computed for a whole batch at once.
-A row never depends on the rest of its batch. NaN: does not apply.
+One pass in Python extracts the parts that differ from exchange to exchange. Categories are looked up, since most
+exchanges share theirs; logarithms, and the counts of bytes and of hashed three-byte sequences, are computed for a whole
+batch at once. A row never depends on the rest of its batch. NaN: does not apply.
 
 Words are runs of ASCII letters, digits, apostrophes, hyphens and all bytes outside ASCII; capitals do not count. They
 are hashed for all texts at once, as splitting each text in Python takes three times as long.
@@ -10,7 +10,7 @@ are hashed for all texts at once, as splitting each text in Python takes three t
 The embedding of an answer is a few columns: MiniLM's vector, projected, and its cosine with the prompt's. The
 projection is onto directions of fixed random signs, the same in every version and on every machine, so there is nothing
 to fit, to store or to read from outside. MiniLM takes hundreds of times as long as the other features: it runs in a
-thread, while the event loop goes on.
+thread, while the event loop continues.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _STEPS = 60
 TINY = 1e-6
-"""Below this, a predicted squared error counts as this: a model that claims to know everything is not believed."""
+"""Lower bound of a predicted squared error: a model that claims to know everything is not believed."""
 
 
 def inclusion(residual: Floats, c: float, pi_min: float) -> Floats:

@@ -1,8 +1,8 @@
 """The state of a predictor for `gateway learn`, read from the store, and the importance of its features.
 
-Over many exchanges, importance is measured by permutation; for one exchange, by what is usual. Hashed three-byte
-sequences mean nothing one by one, and are explained together; so are kinds of characters, and the projections of
-MiniLM's vector.
+Over many exchanges, importance is measured by permutation; for one exchange, by the difference from the usual values.
+Hashed three-byte sequences mean nothing one by one, and are explained together; so are kinds of characters, and the
+projections of MiniLM's vector.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def usual_values(names: Sequence[str], window: NDArray[np.float32]) -> dict[str,
 
 
 LEAST_NEW = 100
-"""Fewer exchanges since the training say too little of a feature."""
+"""Minimum number of exchanges since the training; fewer say too little about a feature."""
 DAY_S = 86_400.0
 
 

@@ -1,4 +1,5 @@
-"""The page Predictor: the card of the learned model with its drawings, what it has judged, and what it saves."""
+"""The page Predictor: the card of the learned model with its drawings, the exchanges that it has judged, and its
+saving."""
 
 from __future__ import annotations
 

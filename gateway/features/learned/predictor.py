@@ -1,4 +1,4 @@
-"""Decides for a batch of exchanges, before they are scored, with which probability the judge sees each, and draws.
+"""Decides for a batch of exchanges, before they are scored, the probability with which the judge sees each, and draws.
 
 An exchange that was served and is in no experiment is drawn by itself with its own probability. The others keep the
 scorer's share and its draw by unit, since the answers of a pair must be judged together. The number that is drawn never
@@ -79,7 +79,7 @@ class Predictor:
 
     @property
     def off(self) -> bool:
-        """Tells whether the model's card says that it does harm; every exchange then has the share."""
+        """Tells whether the model makes intervals wider, by its card; every exchange then has the share."""
         return self._stored is not None and harmful(self._stored.card)
 
     def figures(self) -> PredictorFigures:

@@ -25,11 +25,11 @@ class PredictorModelOutput(TypedDict):
     """Exchanges that it was trained on."""
     features: int
     card: dict[str, Any]
-    """How well it predicted exchanges that it had not seen."""
+    """Accuracy of its predictions of exchanges that it had not seen."""
 
 
 class LearnStatusOutput(TypedDict):
-    """The model that chooses what a judge sees."""
+    """The model that selects what a judge sees."""
 
     target: str
     values: int
@@ -60,7 +60,7 @@ class FeatureImportanceOutput(TypedDict):
 
 
 class ImportancesOutput(TypedDict):
-    """What a model relies on."""
+    """Features that a model relies on."""
 
     version: str
     exchanges: int
@@ -76,7 +76,7 @@ class FeatureEffectOutput(TypedDict):
 
 
 class ExplanationOutput(TypedDict):
-    """What decided one prediction."""
+    """Features that decided one prediction."""
 
     exchange_id: str
     scorer: str

@@ -144,7 +144,7 @@ class JudgedShare:
     """Mean of their π; None: there were no exchanges."""
     least_pi: float | None
     failed: int = 0
-    """Drawn ones of which the judge gave no score: an error, a missed deadline, a spent budget."""
+    """Drawn exchanges to which the judge gave no score: an error, a missed deadline, a spent budget."""
 
 
 def trained_models(connection: Reading, target: str, limit: int) -> list[TrainedModel]:

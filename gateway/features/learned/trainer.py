@@ -62,7 +62,7 @@ class TrainingJob:
     budget_tokens: int | None
     embedding: bool = False
     adaptive: bool = False
-    """True: an exchange has a probability of its own; else all have the share."""
+    """Whether an exchange has a probability of its own; otherwise all have the share."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ class HeldOut:
     residual: Floats
     """Values of r̂, fitted on earlier blocks only."""
     mean: float
-    """The weighted mean of h over the earlier blocks: what is predicted without features."""
+    """The weighted mean of h over the earlier blocks: the prediction without features."""
     before: TrainingRows
     """The data on which g was fitted."""
 

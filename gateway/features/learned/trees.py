@@ -94,7 +94,7 @@ class TreeEnsemble:
 
 
 class Forest:
-    """Several ensembles over the same features, evaluated together. Raises ValueError where these differ in number."""
+    """Ensembles over the same features, evaluated together. Raises ValueError where these differ in number."""
 
     def __init__(self, ensembles: Sequence[TreeEnsemble]) -> None:
         [self.width] = {each.width for each in ensembles}

@@ -63,7 +63,7 @@ class UpkeepTiming:
     """Intervals in seconds."""
 
     look_s: float = 15.0
-    """Between looks for a newer model, and for a training that is due."""
+    """Interval between looks for a newer model, and for a training that is due."""
     train_s: float = 900.0
     """Timeout of a training; the lease is held for as long."""
 
@@ -144,7 +144,7 @@ class PredictorUpkeep:
                 await self._store.run(lambda c: release_lease(c, lease, self._holder))
 
     def _complain(self, reason: str) -> None:
-        """Once for each reason: the next turn will meet it again."""
+        """Logs each reason once: the next turn will meet it again."""
         if reason != self._complaint:
             log.warning("predictor: %s; judging continues with the newest usable model, or without one", reason)
         self._complaint = reason
@@ -172,7 +172,7 @@ async def trained(job: TrainingJob, timeout_s: float) -> TrainingOutcome:
 
 EVERY_S = 600.0
 MIN_CALLS = 50
-"""Fewer calls of a kind: it backs off."""
+"""Minimum number of calls of a kind; with fewer it backs off."""
 MOST_CALLS = 20_000
 WINDOW_S = 7 * 86_400.0
 _KEEP_S = 86_400  # gateways drop a table that is not renewed
@@ -213,7 +213,7 @@ def _groups(alias: str, kind: int) -> tuple[_Group, ...]:
 
 
 def _quantile(values: list[tuple[float, float]]) -> int:
-    """The smallest value below or at which QUANTILE of the weight lies."""
+    """The smallest value that QUANTILE of the weight does not exceed."""
     values.sort()
     wanted, below = QUANTILE * sum(weight for _, weight in values), 0.0
     for value, weight in values:

@@ -1,4 +1,4 @@
-"""The move from LiteLLM: its config becomes a gateway.yaml, and its database keys, teams and budgets."""
+"""The move from LiteLLM: its config becomes a gateway.yaml, and its database becomes keys, teams and budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Writes a plan through the admin API, record by record: what is there stays, but for what LiteLLM has spent since."""
+"""Writes a plan through the admin API, record by record: existing records stay, except for the amounts that LiteLLM has
+spent since."""
 
 from __future__ import annotations
 
@@ -12,20 +13,20 @@ from gateway.core.errors import CannotRun
 from gateway.features.litellm.plan import ImportPlan, PlannedRecord
 
 Step = Literal["make", "update", "keep", "revoked"]
-"""`make`: it is not there. `update`: what LiteLLM has spent has changed. `keep`: nothing has. `revoked`: it was there
-and has been deleted here, which an import does not undo."""
+"""`make`: the record does not exist. `update`: the amount spent at LiteLLM has changed. `keep`: nothing has changed.
+`revoked`: the record has been deleted here, which an import does not undo."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportStep:
-    """What is to be done about one record."""
+    """An action on one record."""
 
     record: PlannedRecord
     step: Step
     id: str = ""
-    """Its id, if it is there."""
+    """Id of the record, if it exists."""
     carried: Mapping[str, Any] | None = None
-    """Change of what is carried over, as a merge patch; None: all of it is removed."""
+    """Change of the amounts carried over, as a merge patch; None: all of it is removed."""
     left: tuple[str, ...] = ()
     """Settings that differ here, and are left as they are."""
 
@@ -45,7 +46,7 @@ class ImportTarget:
         self._empty = not keys
 
     def steps(self, plan: ImportPlan) -> list[ImportStep]:
-        """What each record needs. Raises CannotRun for a name that another key has."""
+        """Yields the actions that each record needs. Raises CannotRun for a name that another key has."""
         return [self._step(record) for record in plan.records]
 
     def _step(self, record: PlannedRecord) -> ImportStep:
@@ -74,14 +75,14 @@ class ImportTarget:
         return rows[0] if rows else None
 
     def write(self, steps: list[ImportStep], done: Callable[[int], None] = lambda n: None) -> None:
-        """Raises CannotRun at the first record that the console refuses; the ones before it stay."""
+        """Raises CannotRun at the first record that the console refuses; earlier records stay."""
         for n, step in enumerate(steps):
             try:
                 self._write(step)
             except AdminRefused as error:
                 raise CannotRun(
                     f"{step.record}: {error}\n{n} of {len(steps)} records are done; correct this and import again: "
-                    "what is done stays as it is"
+                    "finished records stay as they are"
                 ) from error
             done(n + 1)
 

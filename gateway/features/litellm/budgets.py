@@ -1,9 +1,9 @@
-"""LiteLLM's budgets as limits of this gateway: which calendar window takes the place of a duration, and what is carried
+"""LiteLLM's budgets as limits of this gateway: the calendar window that replaces a duration, and the amounts carried
 over. Pure.
 
-A budget there rolls: `30d` begins when the key was made. Here windows are calendar ones. What has been spent therefore
-counts against the limit until LiteLLM would have reset it, in each calendar window that is open before. Where no window
-fits, the one is taken that allows less.
+A budget of LiteLLM rolls: `30d` begins when the key was made. This gateway has calendar windows. The amount spent
+therefore counts against the limit until LiteLLM would have reset it, in each calendar window that is open before then.
+Where no window fits, the next stricter one is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WINDOWS = (("minute", 60), ("hour", HOUR_S), ("day", DAY_S), ("week", 7 * DAY_S
 _SHORTEST_MONTH_S = 28 * DAY_S
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 MOST_COUNT, MOST_USD = 10**15, 1e12
-"""Larger amounts are LiteLLM's way to say that there is no limit."""
+"""Amounts above which LiteLLM means that there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class CarriedLimits:
         self.limits[name] = amount
 
     def spend(self, budget: RollingBudget, now: datetime) -> None:
-        """Adds a limit of money; of two in one window, the one holds of which less is left."""
+        """Adds a limit of money; of two in one window, the one with less left applies."""
         if budget.usd > MOST_USD:
             return
         if budget.usd <= 0:
@@ -126,7 +126,7 @@ def _calendar(budget: RollingBudget, now: datetime) -> _CalendarBudget:
 
 
 def seconds_of(duration: str) -> int | None:
-    """Seconds of a duration such as `30d`; None: it is none."""
+    """Seconds of a duration such as `30d`; None if it is none."""
     found = _DURATION.fullmatch(duration)
     return None if found is None or int(found[1]) == 0 else int(found[1]) * _UNITS[found[2]]
 

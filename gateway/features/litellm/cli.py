@@ -54,10 +54,10 @@ def litellm(
     ] = False,
     data: Data = None,
 ) -> None:
-    """Translate the config of a LiteLLM proxy to a gateway.yaml, and take over what is in its database.
+    """Translate the config of a LiteLLM proxy to a gateway.yaml, and take over the contents of its database.
 
-    What has no equal is listed line by line on stderr, and at the top of the file. Exit code 1: the result needs to be
-    mended before `gateway check` accepts it.
+    Settings without an equivalent are listed line by line on stderr, and at the top of the file. Exit code 1: the
+    result needs to be mended before `gateway check` accepts it.
     """
     if apply and database_url is None:
         raise typer.BadParameter("needs --database-url", param_hint="--apply")
@@ -78,7 +78,7 @@ def litellm(
 
 
 def _translate(path: Path, database_url: str | None) -> Translation:
-    """Raises CannotRun if nothing can be translated, or the database is not one that is known."""
+    """Raises CannotRun if nothing can be translated, or the database has an unknown form."""
     from gateway.config.import_litellm import from_litellm, read_litellm, to_yaml
     from gateway.core.errors import CannotRun
 
@@ -123,7 +123,7 @@ def _report(done: Translation) -> tuple[str, ...]:
         note(str(each))
     mistakes = remaining_mistakes(done.text)
     for mistake in mistakes:
-        note(f"to be mended in the result: {mistake}")
+        note(f"to be corrected in the result: {mistake}")
     note(summary(done.config))
     return mistakes
 
@@ -137,7 +137,7 @@ def _preview(plan: ImportPlan, data: Path | None) -> None:
             steps = target.steps(plan)
     except CannotRun as error:
         note(_counted(plan))
-        note(f"not compared with what is there: {error}")
+        note(f"not compared with the existing records: {error}")
     else:
         _show_steps(steps)
     note("nothing was written; --apply writes it")

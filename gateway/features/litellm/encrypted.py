@@ -71,7 +71,7 @@ def _note(path: str, salt: str) -> ImportNote:
 
 
 def _decrypted(values: Any, salt: str) -> dict[str, Any] | None:
-    """The parameters in the clear; None: they cannot be read. What is no text was not encrypted."""
+    """The parameters in the clear; None if they cannot be read. A value that is not a text was not encrypted."""
     if not salt or not isinstance(values, Mapping):
         return None
     try:

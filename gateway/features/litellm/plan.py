@@ -1,5 +1,5 @@
-"""What becomes of LiteLLM's organizations, teams and keys here: bodies of the admin API, and a line for everything that
-has no equal. Pure.
+"""Translation of LiteLLM's organizations, teams and keys: bodies of the admin API, and a line for each setting without
+an equivalent. Pure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PlannedRecord:
 
     kind: Kind
     name: str
-    """Its id; of a key, its name."""
+    """Id of the record; of a key, its name."""
     body: Mapping[str, Any]
     """The body of its POST."""
 
@@ -201,7 +201,7 @@ class _Planner:
         return [*(row["models"] or []), *groups]
 
     def _allowed(self, path: str, names: Sequence[str]) -> dict[str, Any]:
-        """The setting `models`; {}: all. Names that are not served here are never replaced by all."""
+        """The setting `models`; {}: all. If none of the names is served here, the result is not "all"."""
         if not names or _ALL & set(names):
             return {}
         found, unknown = self._models.allowed(name for name in names if name != _NONE)
@@ -262,7 +262,7 @@ def _settings(limits: CarriedLimits, *, disabled: bool | None = False) -> dict[s
 
 
 def _in_window(spent: Row | None, duration: str, resets: datetime | None) -> float:
-    """What was spent in the window that ends at the next reset: the row may still hold an earlier one."""
+    """Amount spent in the window that ends at the next reset: the row may still hold an earlier one."""
     length_s = seconds_of(duration)
     if spent is None or resets is None or length_s is None:
         return 0.0
@@ -272,7 +272,8 @@ def _in_window(spent: Row | None, duration: str, resets: datetime | None) -> flo
 
 
 def _ids(rows: Sequence[Row], id: str, alias: str) -> dict[str, str]:
-    """The id here of each record: its alias, as far as one letter fits, with a part of its id where two are alike."""
+    """The id of each record here: its alias, without letters that ids do not allow, and with a part of its own id where
+    two are equal."""
     wished = {row[id]: re.sub(r"[^A-Za-z0-9._-]+", "-", row[alias] or row[id]).strip("-._")[:180] for row in rows}
     often = Counter(wished.values())
     return {

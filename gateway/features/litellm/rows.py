@@ -30,7 +30,7 @@ class LiteLLMDatabase:
     keys: Sequence[Row]
     budgets: Sequence[Row]
     windows: Sequence[Row]
-    """What was spent in the windows of `budget_limits`."""
+    """Amounts spent in the windows of `budget_limits`."""
     models: Sequence[Row]
     credentials: Sequence[Row]
     users: Sequence[Row]

@@ -31,12 +31,12 @@ def _line(text: str) -> str:
 
 
 def link_of(notice: Notice, console_url: str) -> str:
-    """The console's page about it; "": nobody knows where the console is."""
+    """The console's page about it; "": the console's URL is unknown."""
     return f"{console_url.rstrip('/')}{notice.path}" if console_url else ""
 
 
 def plain_text(notices: Sequence[Notice], console_url: str) -> str:
-    """All of them for a mail."""
+    """Renders all messages for a mail."""
     parts = []
     for notice in notices[:MOST_LISTED]:
         link = link_of(notice, console_url)

@@ -1,4 +1,4 @@
-"""Receivers of messages over the network: each takes one attempt, and says what went wrong without a secret."""
+"""Receivers of messages over the network: each makes one attempt, and describes an error without a secret."""
 
 from __future__ import annotations
 

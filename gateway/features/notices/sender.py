@@ -32,11 +32,12 @@ _GATHERED = 500  # deliveries that one message may gather
 
 
 class DeliveryReceiver(Protocol):
-    """Whoever gets deliveries."""
+    """A receiver of deliveries."""
 
     @property
     def per_hour(self) -> int | None:
-        """Messages in 60 minutes, above which several deliveries become one message; None: each is one of its own."""
+        """Messages in 60 minutes, above which several deliveries become one message; None: each delivery is a
+        message."""
 
     async def send(self, id: str, deliveries: Sequence[WebhookDelivery], at: float) -> str | None:
         """One attempt. Returns None if it was accepted, else what went wrong, without a secret."""
@@ -49,7 +50,7 @@ class _OutgoingMessage:
 
     @property
     def id(self) -> str:
-        """The same for the same deliveries."""
+        """Message id: the same for the same deliveries."""
         if len(self.deliveries) == 1:
             return self.deliveries[0].event
         return "several-" + hashlib.sha256("\n".join(each.event for each in self.deliveries).encode()).hexdigest()[:32]
@@ -120,7 +121,8 @@ class DeliverySender:
         return found
 
     async def _deliver(self, message: _OutgoingMessage, nth: int) -> None:
-        """nth: of those that are sent at once. Each ends at a time of its own, by which messages are counted."""
+        """nth: index among those that are sent together. Each ends at a different time, by which messages are
+        counted."""
         error = await self._receivers[message.receiver].send(message.id, message.deliveries, self._clock())
         now = self._clock() + nth * _MOMENT_S
         ended = [_ended(each, error, now) for each in message.deliveries]
@@ -130,8 +132,8 @@ class DeliverySender:
 
 
 def _gathered(name: str, due: Sequence[WebhookDelivery], room: int) -> Iterator[_OutgoingMessage]:
-    """One message for each delivery as long as there is room; the last one takes all that are left. Without room, they
-    wait."""
+    """Groups deliveries: one message each up to the hourly limit, and the last message takes all that remain. At the
+    limit, they wait."""
     room = min(room, _AT_ONCE)
     if room <= 0:
         return

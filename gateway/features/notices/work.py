@@ -1,7 +1,7 @@
-"""The consumer's task: finds what people are to be told, once for each cause, and sends it.
+"""The consumer's task: finds the notices for people, one for each cause, and sends them.
 
-What the sources find is written to the store before it is sent, under the id of its cause, so that it is said once,
-whichever consumer finds it and however often. Only an unreachable store is told without it.
+A notice is written to the store before it is sent, under the id of its cause, so that it is sent once, whichever
+consumer finds it and however often. Only the notice of an unreachable store is sent without it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 LEASE = "notices"
 PREFIX = "notify "
-"""Begins the names of these receivers in the store. Names in gateway.yaml have no spaces, so none of `webhooks` is
-alike."""
+"""Begins the names of these receivers in the store. Names in gateway.yaml have no spaces, so no name in `webhooks` is
+the same."""
 FIND_S = 15.0
 """Seconds between two looks of the sources."""
 DOWN_S = 15.0
 """A store that is unreachable for less is not worth a message."""
 KEEP_S = 40 * 86_400.0
-"""Seconds for which ended messages are kept: longer than a window, so that nothing is said twice in it."""
+"""Seconds for which ended messages are kept: longer than a window, so that nothing is sent twice in it."""
 _FORGET_EVERY_S = 3_600.0
 _CLAIM_S = 6 * 3_600
 
@@ -135,8 +135,8 @@ class NoticeSender:
         return [_outage_notice("the stream server is unreachable", text, outage.since)]
 
     async def _without_store(self, why: str) -> None:
-        """Tells of the store itself: nothing can be written down, so one attempt for each receiver, and further ones at
-        the next looks as long as the store is away."""
+        """Sends the notice about the store itself. Nothing can be stored, so this makes one attempt for each receiver,
+        and others at the next looks as long as the store is unreachable."""
         now = self._clock()
         outage = self._store_outage = self._store_outage or _Outage(now, why)
         if outage.told or now - outage.since < DOWN_S:
@@ -151,7 +151,7 @@ class NoticeSender:
             log.error("a notice of the unreachable store was not accepted: %s", error)
 
     async def _claim(self) -> bool:
-        """Whether this is the first consumer to tell of the outage. Without the stream server, each of them does."""
+        """Whether this is the first consumer to report the outage. Without the stream server, each of them does."""
         try:
             return await self._state.claim("notice-store-down", _CLAIM_S)
         except StreamDown:

@@ -1,7 +1,7 @@
 """Reports of gateways about a candidate's circuit breaker, and outcomes that are read too late for a step. Pure.
 
 The consumer may be minutes behind with records; heartbeats come every two seconds. They therefore hold or roll back a
-candidate that breaks, whatever the records say.
+failing candidate, whatever the records say.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BreakerReport:
 
     @property
     def holds(self) -> str | None:
-        """Why no step can be taken now; None: nothing speaks against it."""
+        """Reason why no step can be taken now; None if there is none."""
         return f"{self._state}, which send nobody to it" if self.processes else None
 
     @property
@@ -65,7 +65,7 @@ def breakers_of(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, 
 
 
 def late(lag: Lag, design: RampDesign) -> str | None:
-    """Why outcomes or scores are too old for a step; None: they are not."""
+    """Reason why outcomes or scores are too old for a step; None if they are not."""
     if lag.unread_s > UNREAD_S:
         return f"late: the consumers are {lag.unread_s:.0f} s behind with reading outcomes (most: {UNREAD_S:g} s)"
     most = max(UNREAD_S, _SCORED_WITHIN * design.soak_s)

@@ -4,11 +4,11 @@ An alarm of a step is raised if the candidate is shown to be worse by its margin
 
 1. without the caller who speaks most against the candidate, so that nobody rolls back for all others;
 2. and, from CAPPED_FROM callers on, perhaps only without one more: the caller who hides most, by failing on purpose
-   where the control answers. The error is shared over those who could hide something, so that it stays what it is.
+   where the control answers. The error is shared over those who could hide something, so that the total stays the same.
 
-Each is looked at with every unit as it is and, where that differs, with callers thinned to a fifth of the weight. What
-is shown with one caller only holds the ramp and names that caller. With one caller in all, its calls are all there is:
-the alarm rolls back and says so. From two to four callers 1 holds, and nothing is thinned.
+Each is looked at with every unit as it is and, where that differs, with callers thinned to a fifth of the weight. A
+finding that depends on one caller only holds the ramp and names that caller. If there is only one caller, the alarm
+rolls back and says so. From two to four callers 1 holds, and nothing is thinned.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def caller_alarms(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[Serv
 
 
 def blind_to_callers(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
-    """Whether no alarm on errors could have rung at this step, had the candidate failed with every unit."""
+    """Whether no alarm on errors would have been raised at this step even if the candidate had failed with every
+    unit."""
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=_failed(v.b), callers=tuple(replace(c, b=_failed(c.b)) for c in v.callers))
@@ -97,7 +98,8 @@ def _looks(callers: Sequence[CallerSums]) -> Iterator[list[WeightedCaller]]:
 
 
 def _without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tuple[list[WeightedCaller], float]]:
-    """Whom to look at, with which error: everybody, and everybody but one who could hide something."""
+    """Yields the groups of callers to look at, each with its error: everybody, and everybody but one who could hide
+    something."""
     if len(look) < CAPPED_FROM:
         yield list(look), alpha
         return
@@ -109,7 +111,8 @@ def _without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tu
 
 
 def _raised(v: StepValues, look: Sequence[WeightedCaller], margin: float, alpha: float) -> ServedFinding | None:
-    """The finding without the caller who speaks most against the candidate; None: it does not show it to be worse."""
+    """The finding without the caller who weighs most against the candidate; None: the finding does not show the
+    candidate to be worse."""
     speaker = _speaker(v, look)
     left = _of(v, [each for each in look if each.sums.caller != speaker])
     if left is None or _difference(left) >= -margin:

@@ -1,7 +1,7 @@
-"""From the evidence to the next step of a ramp. Pure.
+"""Decides the next step of a ramp from the evidence. Pure.
 
-An alarm rolls back at once, whatever else holds: a pause, a freeze window, `advise`. A step forward needs everything:
-the verdict, fresh evidence, the soak time, the units. What is missing, undecided or stale holds.
+An alarm rolls back at once, whatever else holds: a pause, a freeze window, `advise`. A step forward needs all of these:
+the verdict, fresh evidence, the soak time, the units. A missing, undecided or stale condition holds the ramp.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _next_share(record: RampRecord, design: RampDesign) -> float:
 
 
 def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
-    """Why the candidate must not serve any more: its exposure is used up, and there has been no verdict."""
+    """Reason why the candidate must not serve any more: its exposure is used up, and there has been no verdict."""
     most, usd = design.largest_exposure_requests, design.largest_exposure_usd
     if evidence.decided or evidence.verdict in SHIPS:
         return None
@@ -95,7 +95,7 @@ def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
 
 
 def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:
-    """Why the next step cannot be taken now, the most important reason first."""
+    """Reasons why the next step cannot be taken now, the most important one first."""
     if record.paused:
         yield f"paused by {record.by}: {record.reason}"
     yield from _of_one_caller(evidence)

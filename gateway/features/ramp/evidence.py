@@ -2,16 +2,16 @@
 
 The verdict of the shadow pairs has 0.8 of the plan's alpha. The rest, 0.2, is for the alarms: shared evenly among the
 steps and the metrics, one-sided, each valid at every look. A step's alarm compares the units that both arms served
-during that step, since the arms are alike only then: traffic drifts, and with it who is served when. At the last step
-no unit has the control, so there the control's answers of the step before stand in: no randomised comparison, but one
-that sees a candidate that breaks under the whole load.
+during that step, since the arms are alike only then: traffic drifts, and with it the population that is served. At the
+last step no unit has the control, so the control's answers of the previous step are used there: this is not a
+randomised comparison, but it detects a candidate that fails under the whole load.
 
 Feedback is given on served answers only. Where the plan's decision rests on it, it is tested on all steps together, the
 difference within each one weighted by its effective units, with the verdict's part of alpha.
 
-The alarm on the sample ratio compares the arms' units with the share of the step. Anything that loses units of one arm
-shows there: clients that leave one arm more often, an alias or a key whose calls do not reach the draw, records that
-are lost. Everything else that a step says is then in doubt, so the ramp pauses.
+The alarm on the sample ratio compares the arms' units with the share of the step. Any loss of units of one arm shows
+there: clients that leave one arm more often, an alias or a key whose calls do not reach the draw, records that are
+lost. All other findings of the step are then in doubt, so the ramp pauses.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ _PLAIN_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class RampEvidence:
-    """Everything that a decision about the next step rests on, at one moment."""
+    """The evidence for a decision about the next step, at one moment."""
 
     at: float  # Unix seconds
     verdict: Verdict = "hold"
@@ -255,7 +255,7 @@ def step_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
 
 
 def _failure_difference(v: StepValues, alpha: float) -> Estimate:
-    """Exact from the first unit, so that a candidate that breaks is seen at once: the bounds of both arms' rates.
+    """Exact from the first unit, so that a failing candidate is detected at once: the bounds of both arms' rates.
 
     Each of the two bounds that an alarm rests on has alpha / 2.
     """
@@ -290,7 +290,7 @@ def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[Served
 
 
 def _without_runs(name: str, plan: Plan) -> ServedFinding:
-    """The proof on a scorer of runs that no run has a score of: it is open, since shadows say nothing of runs."""
+    """The proof for a scorer of runs when no run has a score: it is open, since shadows say nothing about runs."""
     return ServedFinding(name, None, Estimate(None), margin_of(plan, name) or 0.0, "unclear", (0, 0))
 
 
@@ -318,7 +318,7 @@ def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
 
 
 def _surely(rate: float, n: float) -> float:
-    """The control's rate less two standard errors: a margin that chance widens would let more through."""
+    """The control's rate less two standard errors: a margin widened by chance would accept larger losses."""
     return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
 
 
@@ -382,7 +382,7 @@ class UnitCount:
 
 
 def ratio_alarm(totals: dict[str, int], counts: Sequence[UnitCount], share: float) -> str | None:
-    """Why the arms' units do not fit the share; None: they do.
+    """Reason why the arms' units do not fit the share; None if they do.
 
     totals: arm → its units at this step. counts: the same by kind of call, to say where it comes from. share: of the
     candidate, in (0, 1).

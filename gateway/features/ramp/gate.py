@@ -1,4 +1,4 @@
-"""A ramp as one word, for pipelines that ask whether they may go on: success, failure or inconclusive. Pure."""
+"""A ramp as one word, for pipelines that ask whether they may continue: success, failure or inconclusive. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _SegmentsOutput(TypedDict):
 
 
 class RampGateOutput(_SegmentsOutput):
-    """Whether a ramp may go on, in one word."""
+    """Whether a ramp may continue, in one word."""
 
     status: GateStatus
     experiment: str
@@ -42,7 +42,7 @@ class RampGateOutput(_SegmentsOutput):
     """The share of the units that the candidate serves now."""
     holdout: HoldoutOutput | None
     switch: list[str]
-    """What the served answers before and after the switch show, one sentence each."""
+    """Results of the served answers before and after the switch, one sentence each."""
     paused: bool
     overridden: bool
     mode: RampMode
@@ -51,7 +51,7 @@ class RampGateOutput(_SegmentsOutput):
     action: RampAction | None
     reason: str
     also: list[str]
-    """Everything else that it waits for."""
+    """Other conditions that it waits for."""
     since: float | None
     """Unix seconds of the last change."""
     at: float | None

@@ -14,7 +14,7 @@ _BACK = ("rolled_back", "stopped", "paused")
 
 
 class RampNotices:
-    """The transitions of the last hour, which a consumer that was away for less has not missed."""
+    """The transitions of the last hour, so that a consumer that was down for less misses none."""
 
     everywhere = False
 

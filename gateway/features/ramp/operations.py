@@ -73,14 +73,14 @@ Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"\S"
 
 
 class RampReason(Section):
-    """Why a ramp is changed."""
+    """Reason for a change of a ramp."""
 
     reason: Reason
-    """Kept in the audit and shown in every report."""
+    """Reason, kept in the audit and shown in every report."""
 
 
 class RampPromotion(RampReason):
-    """Why a ramp takes the step that waits, or ends its holdout."""
+    """Reason why a ramp takes the step that waits, or ends its holdout."""
 
     full: bool = False
     """End the holdout of a promoted candidate. Default: take the step that waits."""
@@ -89,7 +89,7 @@ class RampPromotion(RampReason):
 
 
 class RampOverride(RampReason):
-    """Why a ramp goes on without the evidence."""
+    """Reason why a ramp continues without the evidence."""
 
     full: bool = False
     """Go to all traffic at once. Default: one step."""
@@ -102,9 +102,9 @@ class FlaggerCall(Section):
     name: str | None = None
     """The canary."""
     namespace: str | None = None
-    """Its namespace."""
+    """Namespace of the ramp."""
     phase: str | None = None
-    """Where it is."""
+    """Current phase."""
 
 
 def _role_of(verb: RampVerb) -> Role:
@@ -124,7 +124,7 @@ async def read_gate(admin: Admin, experiment: str) -> RampGateOutput:
 
 
 async def read_history(admin: Admin, experiment: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """The changes of a ramp, newest first. before: a version. Raises NotThere where nobody has seen one."""
+    """The changes of a ramp, newest first. before: a version. Raises NotThere if there has been none."""
     events = await admin.store.read(lambda connection: stored_ramp_events(connection, experiment))
     if not events:
         await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))  # it exists, and has not begun

@@ -1,4 +1,5 @@
-"""SQL of ramps: their audit, what a candidate has served, failures by caller, and the deliveries of webhooks."""
+"""SQL of ramps: their audit, the answers that a candidate has served, failures by caller, and the deliveries of
+webhooks."""
 
 from __future__ import annotations
 
@@ -215,7 +216,7 @@ def caller_failures(
 ) -> dict[str, tuple[int, int, float, float]]:
     """caller → (calls, units, sum, sum of squares) of its units' shares of failed answers.
 
-    Answers that refuse their request, and those that a client did not wait for, are in none of these. keyed,
+    Answers that refuse their request, and those that a client did not wait for, count in none of these. keyed,
     empty_fails: as served_answers takes them.
     """
     e = exchanges.c

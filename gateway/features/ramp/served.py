@@ -105,7 +105,7 @@ def watched_s(plan: Plan) -> float:
 def served_values(
     connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], terms: AlarmTerms, now: float
 ) -> ServedValues:
-    """Everything that is known of the candidate's served answers. now: Unix seconds: feedback counts until then."""
+    """Collects the values of the candidate's served answers. now: Unix seconds: feedback counts until then."""
     arm = plan.plan.candidates[0][0]
     exposed = exposure_of(connection, plan.hash, arm)
     if not periods:
@@ -136,7 +136,8 @@ def served_values(
 
 
 def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> StepValues | None:
-    """The failures of both arms at the present step: what a frequent look can afford. None: it is at no step."""
+    """The failures of both arms at the present step: a query that is cheap enough for frequent looks. None: it is at no
+    step."""
     if not periods or periods[-1].end <= now:
         return None
     here = periods[-1]

@@ -59,7 +59,7 @@ _LATER = 2.5  # times the units of the planned look, which the sequence needs ab
 
 @dataclass(frozen=True, slots=True)
 class ServedBlock:
-    """Both arms' values of one metric within one step and block of time."""
+    """Values of one metric in both arms, within one step and block of time."""
 
     step: int
     a: ServedSums  # of the control

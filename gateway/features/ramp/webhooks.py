@@ -1,4 +1,4 @@
-"""Tells the receivers of `webhooks` of each transition of a ramp, from the audit."""
+"""Notifies the receivers of `webhooks` of each transition of a ramp, from the audit."""
 
 from __future__ import annotations
 

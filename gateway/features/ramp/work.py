@@ -1,7 +1,7 @@
 """Moves ramps: reads the evidence, decides, changes the record, and keeps the audit. The leading consumer runs it.
 
-Its only state is how often it looked: it may be killed at any moment, and another consumer goes on. A change is made by
-compare-and-swap, so that two controllers, or a person at the same time, cannot both make one.
+Its only state is the number of its looks: it may be killed at any moment, and another consumer continues. A change is
+made by compare-and-swap, so that two controllers, or a person at the same time, cannot both make one.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class RampController:
 
 
 def _holdout_over(plan: Plan, record: RampRecord, plans: Sequence[StoredPlan], now: float) -> str | None:
-    """Why the holdout of a promoted candidate ends now; None: it lasts, or there is none."""
+    """Reason why the holdout of a promoted candidate ends now; None if it continues, or there is none."""
     design = plan.ramp
     if design is None or not record.holds_out(design):
         return None

@@ -68,7 +68,7 @@ class ReplayFailure:
 
 
 def completion_of(request: ReplayRequest, reply: HttpReply) -> Completion | ReplayFailure:
-    """The completion, or why there is none: an HTTP error, invalid JSON, an error in the body."""
+    """The completion, or the reason why there is none: an HTTP error, invalid JSON, an error in the body."""
     if reply.status >= 400:
         kind: Outcome = "failed" if reply.status >= 500 or reply.status in _RETRYABLE else "refused"
         kind = "timeout" if reply.status in (408, 504) else kind

@@ -210,7 +210,7 @@ def _first(*values: float | None) -> float:
 
 
 def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: GatewayLocation) -> None:
-    """An existing file is kept, so that the same command continues with the same questions."""
+    """Writes the dataset. An existing file is kept, so that the same command continues with the same questions."""
     import time
 
     from gateway.config.privacy import placeholders

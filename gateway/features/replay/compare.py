@@ -160,7 +160,8 @@ def sheet(
 
 
 def fill_preferences(sheet: ScoreSheet, metrics: Iterable[ReplayMetric]) -> None:
-    """Adds what no judge is asked: the control's ½, and the preference over an answer that failed."""
+    """Adds the preferences that no judge is asked for: the control's ½, and the preference over an answer that
+    failed."""
     control, *candidates = sheet.targets
     for name in (m.name for m in metrics if m.preference):
         compared = np.zeros(sheet.failed(control).shape, dtype=bool)

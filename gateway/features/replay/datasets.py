@@ -1,4 +1,4 @@
-"""A dataset: rows as questions, and the whole file checked before any of it is asked. row_files.py reads the rows.
+"""A dataset: rows as questions, and the whole file checked before the first request. row_files.py reads the rows.
 
 A file is read once to find every error and its hash, and again, row by row, while it is replayed.
 """
@@ -70,7 +70,7 @@ class DatasetItem:
     cluster: str
     """Shared by items that depend on each other: turns of one conversation, or the same question twice."""
     exchange_id: str | None = field(default=None, compare=False)
-    """The recorded call that it comes from; None: it comes from none. No part of the canonical form."""
+    """The recorded call that it comes from; None: it comes from none. It is not part of the canonical form."""
 
     def canonical(self) -> bytes:
         """The item as a row of JSONL, which the dataset's hash is built from: the same in every file format."""

@@ -107,7 +107,7 @@ class ReplayDesign:
 
     @property
     def json(self) -> str:
-        """Everything that determines the answers."""
+        """Serializes the settings that determine the answers."""
         fixed: dict[str, Any] = {"dataset": self.dataset, "settings": asdict(self.settings)}
         fixed |= {"reuse_control": True} if self.reuse_control else {}
         targets = {t.name: t.definition for t in self.targets}
@@ -240,8 +240,8 @@ def _yielding(target: ReplayTarget, replaced: tuple[str, ...], at: int) -> Repla
 
 
 def _text_of(model: Model) -> str:
-    """JSON of what decides who answers. Variants that change nothing are left out, as before there were any; so is the
-    day on which a model retires."""
+    """JSON of the settings that decide who answers. Variants that change nothing are left out, as before there were
+    any; so is the day on which a model retires."""
     found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
     for ref in (*found["targets"], *found["fallback"]):
         ref.pop("retires", None)

@@ -137,7 +137,8 @@ class _CandidateReport:
 
 
 def reports(sheet: ScoreSheet, question: ReportScope, texts: ReplayAnswers | None = None) -> tuple[Report, ...]:
-    """The candidates share alpha (Bonferroni), so that many of them do not make a ship by chance more likely."""
+    """The candidates share alpha (Bonferroni), so that a larger number of them does not make a `ship` by chance more
+    likely."""
     control, *candidates = sheet.targets
     alpha = question.alpha / max(1, len(candidates))
     return tuple(
@@ -203,7 +204,7 @@ def _report(versus: _CandidateReport, texts: ReplayAnswers) -> Report:
 
 
 def _identical(versus: _CandidateReport, texts: ReplayAnswers) -> Iterator[str]:
-    """A caution where two targets never answered differently: they may be one and the same."""
+    """A caution where two targets never answered differently: they may be the same."""
     alike, both = texts.alike.get(versus.candidate, (0, 0))
     if both and alike == both:
         yield (
@@ -231,7 +232,7 @@ def _decided(
 
 
 def _without_values(versus: _CandidateReport, name: str) -> Decision:
-    """No row has a value of the primary: the scorer failed, or it does not apply."""
+    """Explains that no row has a value of the primary: the scorer failed, or it does not apply."""
     counts = Counter[str]()
     for target in (versus.control, versus.candidate):
         counts.update(versus.sheet.unscored.get((name, target), {}))
@@ -303,7 +304,7 @@ def _scored_gate(versus: _CandidateReport) -> GateResult:
 
 
 def _why(scorer: str, unscored: Mapping[str, int]) -> str:
-    """The failures by status, and what to do about those that a longer deadline would end."""
+    """The failures by status, and the remedy for those that a longer deadline would avoid."""
     failed = {status: n for status, n in sorted(unscored.items()) if status != "not_applicable"}
     hint = f"; raise scorers.{scorer}.deadline_s" if failed.get("timeout") else ""
     counted = ", ".join(f"{n} {status}{'s' if n > 1 and status != 'budget' else ''}" for status, n in failed.items())

@@ -1,6 +1,6 @@
 """The options of `gateway replay`, checked before the first request: targets, scorers, a Ray cluster, or a gate.
 
-An experiment as the gate gives a replay its arms and its terms, and its verdict gives the exit code.
+An experiment as the gate determines the arms and terms of a replay, and the replay's verdict determines the exit code.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def check_reuse(options: ReplayOptions, dataset: Dataset) -> None:
 
 
 def name_of(dataset: Dataset, design: str) -> str:
-    """The replay's name follows from what it asks, so the same command finds its stored answers, and no other does."""
+    """Returns the replay's name, which follows from its requests, so that the same command finds its stored answers,
+    and no other does."""
     stem = re.sub(r"[^\w.-]+", "-", dataset.path.stem)[:60] or "dataset"
     return f"{stem}-{design}"
 
@@ -143,7 +144,7 @@ def metrics(
 
 
 def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:
-    """The scope of the report; the caller adds what is known only at the end. Raises CannotRun."""
+    """The scope of the report; the caller adds the facts that are known only at the end. Raises CannotRun."""
     primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
     guards = {ERROR_RATE.metric: ERROR_RATE, **{g.metric: g for g in options.guardrails}}

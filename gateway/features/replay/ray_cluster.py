@@ -3,7 +3,7 @@
 The only module that knows Ray (docs.ray.io, "Ray Client"). Each worker is an actor that takes one CPU of the cluster,
 sends requests to the gateway and scores answers. It keeps nothing: the process of `gateway replay` has the dataset, the
 order, the pace, the retries, the budget and the store. Each call goes to the worker with the fewest in flight, and a
-worker that is lost is replaced; what it had in flight is the caller's again.
+worker that is lost is replaced; its requests in flight return to the caller.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class PooledClient:
 
 
 class PooledScoring:
-    """Scores answers on the workers, as far as they have the scorer; the rest, and what a lost worker had, here."""
+    """Scores answers on the workers, if they have the scorer; scores the rest, and that of a lost worker, in this
+    process."""
 
     def __init__(self, pool: WorkerPool, remote: frozenset[str], here: AnswerScoring) -> None:
         self._pool, self._remote, self._here = pool, remote, here
@@ -180,7 +181,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why a call failed. Not an exception: some clusters cannot pass on exceptions of this package."""
+    """Reason why a call failed. It is no exception, because some clusters cannot pass on exceptions of this package."""
 
     message: str
     late: bool
@@ -338,7 +339,8 @@ async def _connected(address: RayAddress) -> Any:
 
 
 def _init(ray: Any, address: RayAddress) -> None:
-    """Takes half a minute where nothing answers, and warns then; the error says the same."""
+    """Connects to the cluster. This takes half a minute where nothing answers, and then warns; the error has the same
+    text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         ray.init(str(address), namespace="gateway-replay", log_to_driver=False, logging_level=logging.ERROR)
@@ -424,7 +426,7 @@ class _Cluster:
 
 
 def _cause(error: BaseException) -> str:
-    """One line of what Ray says in many: the first, with the last where that is the cause."""
+    """One line of Ray's long message: the first, with the last where that is the cause."""
     text = plain(str(error))
     missing = _MISSING.search(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]

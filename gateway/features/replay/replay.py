@@ -113,7 +113,7 @@ async def replay(
 async def opened(
     dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say
 ) -> AsyncIterator[tuple[ReplayJob, Workplace]]:
-    """The job, and where it is done, with a gateway that answers, while the context is open."""
+    """The job, and the place where it runs, with a gateway that answers, while the context is open."""
     async with (
         reached(location, options.targets, say, options.settings) as (gateway, targets),
         HttpConnections() as connections,

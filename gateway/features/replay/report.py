@@ -43,7 +43,7 @@ class ReplayOutput(TypedDict):
 
     replay: str
     design: str
-    """The hash of what was asked."""
+    """The hash of the design."""
     dataset: ReplayedDatasetOutput
     repeats: int
     targets: list[TargetSummary]

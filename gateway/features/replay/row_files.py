@@ -42,7 +42,7 @@ class TableColumns:
     example: str
     """A first line that would do, for errors."""
     refusal: Callable[[Sequence[str]], str | None]
-    """Why a CSV file with these columns cannot be used; None: it can."""
+    """Returns the reason why a CSV file with these columns cannot be used; None if it can."""
     wanted: frozenset[str]
     """The columns of Parquet that are decoded; the others are empty texts."""
 

@@ -54,7 +54,7 @@ class ColumnMap:
         return frozenset({*columns, *(column.partition(".")[0] for column in columns)})
 
     def missing(self, names: Iterable[str]) -> str | None:
-        """Why a table with these columns cannot be read; None: it can."""
+        """Returns the reason why a table with these columns cannot be read; None if it can."""
         known = list(names)
         for role, columns in self.columns.items():
             for column in columns:
@@ -82,7 +82,7 @@ def column_map(words: Iterable[str]) -> ColumnMap:
 
 
 def native(row: Row, columns: ColumnMap) -> Row | None:
-    """The row in a dataset's own form. None: it is not a question of its own, as a shadow's answer in an export.
+    """The row in a dataset's own form. None: it is not a question of its own, such as a shadow's answer in an export.
 
     A row of no known form is returned as it is. Raises ValueError.
     """

@@ -1,4 +1,5 @@
-"""One run of a replay: sends missing requests, computes missing scores, and stores both. A new run continues there."""
+"""One run of a replay: sends missing requests, computes missing scores, and stores both. A new run continues where the
+last one stopped."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ def freeze(store: str, wanted: LogSelection, path: Path, replaced: Sequence[str]
     """Writes the served calls of an alias, oldest first, as JSONL. Only the owner may read the file, since it holds
     users' messages. Raises CannotRun, FileExistsError.
 
-    replaced: the texts that redaction writes in place of what it finds. A turn of a run with one in a tool's result is
-    left out: a target would be asked to go on from something that no tool returned.
+    replaced: the texts that redaction writes in place of what it finds. A turn of a run with such a text in a tool's
+    result is left out: a target would have to continue from a result that no tool returned.
     """
     redacted = re.compile("|".join(map(re.escape, replaced))) if wanted.runs and replaced else None
     left_out: Counter[str] = Counter()

@@ -20,7 +20,7 @@ class ConfiguredTarget:
     alias: str
     target: Target
     served: bool
-    """False: it is only a fallback."""
+    """Whether it serves; False: it is only a fallback."""
     successor: str | None = None
     days_left: int | None = None
     """None: it has no date."""

@@ -39,7 +39,7 @@ def draft(
     """Write the experiment that compares a model with its successor, for the alias with the most calls.
 
     Prints YAML for gateway.yaml, with a share of shadow requests that decides within a week and within half of the days
-    that are left. It starts by `gateway ab start`.
+    that are left. `gateway ab start` starts it.
     """
     from gateway.config.loading import load_for_consumer
     from gateway.features.retirement.draft import NoDraft, control_of, draft_of

@@ -38,7 +38,7 @@ _TARGET_KEYS = ("upstream", "model", "set", "system", "headers")
 
 
 class NoDraft(Exception):
-    """Why no experiment can be drafted."""
+    """Reason why no experiment can be drafted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ReplacedTarget:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentDraft:
-    """An experiment that nobody has made yet. It repeats no header of the target, which may hold a secret."""
+    """An experiment that does not exist yet. It repeats no header of the target, which may hold a secret."""
 
     name: str
     alias: str
@@ -84,7 +84,7 @@ class ExperimentDraft:
         return f"Draft the experiment against {self.model}: {', '.join(parts)} at shadow {self.shadow:g}"
 
     def section(self, control: Mapping[str, Any]) -> dict[str, Any]:
-        """Its section as in gateway.yaml. control: the target with its variant."""
+        """Drafts the section as in gateway.yaml. control: the target with its variant."""
         rails = {} if self.primary == ERRORS else {"guardrails": {ERRORS: ERROR_MARGIN}}
         return {
             "model": self.alias,
@@ -99,7 +99,8 @@ class ExperimentDraft:
         }
 
     def as_written(self, text: str) -> dict[str, Any]:
-        """Its section, with the control as gateway.yaml has it, so that no ${NAME} is expanded. text: the file's.
+        """Drafts the section with the control as gateway.yaml writes it, so that no ${NAME} is expanded. text: the
+        file's.
 
         Raises ConfigError, and NoDraft where the file has no such target: it has changed since it was read.
         """

@@ -16,7 +16,7 @@ _EVERY_S = 600.0
 
 
 class RetirementNotices:
-    """The models of this config, looked at every ten minutes: a day is the finest that they know."""
+    """The models of this config, checked every ten minutes: their resolution is a day."""
 
     everywhere = False
 

@@ -45,7 +45,7 @@ class RetirementNotice:
     calls_a_day: float | None
     """Calls of clients that it answers; None: no store can be read."""
     sentence: str
-    """Everything but the draft."""
+    """The notice without the draft."""
     draft: ExperimentDraft | None
     """The draft for the alias with the most calls; None: `no_draft` says why."""
     no_draft: str = ""

@@ -20,7 +20,7 @@ class DailyCalls:
     by_target: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
     def of(self, alias: str, target: Target) -> float:
-        """Those that this target answered; its variants count together."""
+        """Selects the calls that this target answered; its variants count together."""
         return self.by_target.get((alias, target.upstream, target.model), 0.0)
 
 

@@ -48,7 +48,8 @@ def boosted_groups(older: LearningPairs, bands: int) -> Groups:
 
 
 def _cuts(expected: Floats, bands: int) -> tuple[float, ...]:
-    """Between two expected values, so that the order in which trees are added up puts no request into another band."""
+    """Places cuts between two expected values, so that the order in which trees are added up puts no request into
+    another band."""
     values = np.unique(expected)
     at = np.searchsorted(values, np.quantile(expected, np.linspace(0, 1, bands + 1)[1:-1]), side="right")
     inner = np.unique(at[(at > 0) & (at < len(values))])

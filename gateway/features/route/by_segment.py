@@ -1,4 +1,4 @@
-"""The route that a verdict `ship_except` names: the segments that do not hold stay with the control, the rest moves."""
+"""The route that a verdict `ship_except` names: the segments that are worse stay with the control, the rest moves."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def except_segments(
     config: Annotated[Path, File] = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Make the route of a verdict `ship except`: its segments stay with the control, the candidate takes the rest.
+    """Make the route of a verdict `ship except`: its segments stay with the control, and the candidate gets the rest.
 
     It serves without a ramp. Refused while the verdict is another one.
     """

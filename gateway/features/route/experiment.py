@@ -1,4 +1,4 @@
-"""The experiment that a route is learned from: its plan, its two targets, and why it may not be used."""
+"""The experiment that a route is learned from: its plan, its two targets, and the reasons why it may not be used."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DEFAULT_ALPHA = 0.05
 
 
 def terms_of(connection: Reading, config: Config, experiment: str, arm: str | None = None) -> RouteTerms:
-    """What a route of this experiment would be, with the margin of its plan. arm: the cheaper target; None: the only
-    candidate. Raises NotLearnable with the reason why none can be learned."""
+    """Returns the terms of a route of this experiment, with the margin of its plan. arm: the cheaper target; None: the
+    only candidate. Raises NotLearnable with the reason why none can be learned."""
     settings = config.experiments.get(experiment)
     if settings is None:
         known = ", ".join(sorted(config.experiments)) or "none"

@@ -1,7 +1,7 @@
 """Learns a route from the pairs of an experiment: features, an honest split by time, the tree, the choice.
 
 The older pairs find the groups of requests, the newer ones say which may be moved. Between the two is a gap, so that
-requests of one burst do not stand on both sides. The features are those that `gateway serve` computes.
+requests of one burst are not on both sides. The features are those that `gateway serve` computes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BANDS = 20  # of the expected difference, where a route is boosted
 
 
 class NotLearnable(CannotRun):
-    """No route can be learned from these pairs; the message says why."""
+    """These pairs do not support a route; the message gives the reason."""
 
 
 def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> LearningPairs:
@@ -74,7 +74,8 @@ def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> Lear
 
 
 def features_of(row: StoredPair) -> tuple[list[float], int] | None:
-    """As the gateway computes them for a call. None: the request is of another API, is not recorded, or was cut."""
+    """Computes features as the gateway computes them for a call. None: the request is of another API, is not recorded,
+    or was cut."""
     request = parse_object(row.request)
     turns = None if request is None else request.get("messages" if row.api == "chat" else "prompt")
     if request is None or row.api not in APIS or not isinstance(turns, list | str):
@@ -84,7 +85,7 @@ def features_of(row: StoredPair) -> tuple[list[float], int] | None:
 
 
 def with_answer(row: StoredPair) -> tuple[list[float], int] | None:
-    """The same with the features of the candidate's answer. None: one of the two is not recorded, or was cut."""
+    """Adds the features of the candidate's answer. None: one of the two is not recorded, or was cut."""
     found = features_of(row)
     if found is None or not row.response:
         return None
@@ -194,7 +195,7 @@ def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, ma
     """(leaves in the order in which they are tried, number of those that may move), by what the older pairs say.
 
     A leaf with few pairs is not tried. One that loses more than the margin on its own is not moved, even where all
-    moved ones together would lose less: its users would not accept the mean of others.
+    moved ones together would lose less: its users would not accept a loss that others make up for.
     """
     leaf, counts = groups.of(older.x), Counter(groups.of(newer.x).tolist())
     sums = np.bincount(leaf, weights=older.weights * older.difference, minlength=len(groups.says))

@@ -1,4 +1,4 @@
-"""Types of learned routes: the pairs that one is learned from, what is to be learned, and what was."""
+"""Types of learned routes: the pairs, the terms, and the result of learning."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LearningPairs:
 
 @dataclass(frozen=True, slots=True)
 class RouteTerms:
-    """What is to be learned."""
+    """Terms of a route that is to be learned."""
 
     name: str
     plan: Plan

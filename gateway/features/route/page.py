@@ -110,7 +110,7 @@ def _learnable(config: Config) -> list[str]:
 
 
 def _tried(connection: Reading, config: Config, experiment: str, kind: str) -> tuple[RouteTerms, LearnedChoice] | str:
-    """What was learned, or why nothing can be."""
+    """Shows what was learned, or the reason why nothing can be."""
     wanted: Kind = "boosted" if kind == "boosted" else "tree"
     try:
         terms = replace(terms_of(connection, config, experiment), kind=wanted, cascade=kind == "cascade")

@@ -62,12 +62,13 @@ RouteEvidenceOutput = TypedDict(
         "curve": list[RoutePointOutput],
     },
 )
-"""How a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None: no share can be
-moved. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence that a route by segment follows."""
+"""Evidence by which a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None: no
+share can be moved. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence that a route by segment
+follows."""
 
 
 class LearnedChoiceOutput(TypedDict):
-    """What was learned, and the share that may be moved."""
+    """The learned route, and the share that may be moved."""
 
     name: str
     kind: Kind
@@ -75,7 +76,8 @@ class LearnedChoiceOutput(TypedDict):
     """The cheaper target is asked first, and its answer decides as well."""
     digest: str | None
     learned: bool
-    """False: no share is shown to lose at most the margin, so there is no route and no digest."""
+    """Whether a route was learned; False: no share is shown to lose at most the margin, so there is no route and no
+    digest."""
     leaves: list[RouteLeaf]
     evidence: RouteEvidenceOutput
 
@@ -87,7 +89,7 @@ class RouteFileOutput(TypedDict):
     features: str
     """The set of features that its trees read."""
     cascade: NotRequired[bool]
-    """True: the moved target is asked first, and its answer decides as well."""
+    """Whether the moved target is asked first, and its answer decides as well."""
     segments: NotRequired[dict[str, Any]]
     """The declared segments of the plan, which decide instead of trees."""
     kept: NotRequired[list[str]]
@@ -96,7 +98,7 @@ class RouteFileOutput(TypedDict):
     kind: Kind
     alias: str
     control: dict[str, Any]
-    """As a target of gateway.yaml."""
+    """The control as a target of gateway.yaml."""
     moved: dict[str, Any]
     scripts: list[str]
     """Scripts of the requests that it was learned from."""
@@ -111,7 +113,7 @@ class RouteFileOutput(TypedDict):
 
 class VerifiedLeafOutput(TypedDict):
     leaf: int
-    """-1: requests that are unlike those that the route was learned from."""
+    """Index of the leaf; -1: requests that are unlike those that the route was learned from."""
     pairs: int
     moved: bool
     says: str
@@ -127,7 +129,7 @@ class RouteVerificationOutput(TypedDict):
     share: float
     """The share of the traffic that it moves."""
     loss: RouteBoundsOutput
-    """Over all traffic."""
+    """Loss over all traffic."""
     saved: RouteBoundsOutput | None
     """The share of the control's cost that it saves; None: costs are unknown."""
     leaves: list[VerifiedLeafOutput]
@@ -147,7 +149,7 @@ def choice_dict(terms: RouteTerms, choice: LearnedChoice) -> dict[str, Any]:
 
 
 def choice_text(terms: RouteTerms, choice: LearnedChoice) -> str:
-    """What was learned, or why nothing may be moved."""
+    """Describes the learned route, or the reason why nothing may be moved."""
     lines = [_sentence(terms, choice), "", *leaf_lines(choice.leaves), "", *curve_lines(choice.evidence)]
     return "\n".join(lines)
 

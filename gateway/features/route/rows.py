@@ -1,4 +1,4 @@
-"""The SQL of learned routes: the pairs of an experiment with what was known of each request."""
+"""The SQL of learned routes: the pairs of an experiment with the facts about each request."""
 
 from __future__ import annotations
 

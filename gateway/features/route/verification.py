@@ -1,7 +1,7 @@
 """A frozen route against pairs that it was not learned from: those that came after it, or of another experiment.
 
-The route's value on a pair is that of the target it chooses, so new pairs of the same two targets measure it, whoever
-serves. The intervals hold at every look.
+The route's value on a pair is that of the target it chooses, so new pairs of the same two targets measure it, whichever
+of them serves. The intervals hold at every look.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ State = Literal["holds", "undecided", "loses too much"]
 @dataclass(frozen=True, slots=True)
 class VerifiedLeaf:
     leaf: int
-    """-1: requests that are unlike those that the route was learned from."""
+    """Index of the leaf; -1: requests that are unlike those that the route was learned from."""
     pairs: int
     moved: bool
     says: str
@@ -42,7 +42,7 @@ class Verification:
     share: float
     """The share of the traffic that it moves."""
     loss: Bounded
-    """Over all traffic."""
+    """Loss over all traffic."""
     saved: Bounded | None
     leaves: tuple[VerifiedLeaf, ...]
 

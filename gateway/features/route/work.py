@@ -1,10 +1,10 @@
 """Watches the leaves of the routes that serve: a share of the moved calls is also sent to the control, and a leaf that
 is shown to lose too much is taken back.
 
-Every leaf may lose as much on its own requests as lets all moved ones together lose the route's margin over all
-traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence that begins anew every
-RESTART_PAIRS, so it holds at every look, and all leaves of a route share its alpha, over MOST_WATCHED pairs. What was
-taken back stays so, for this content of the route.
+The loss that each leaf may have on its own requests is the one with which all moved requests together lose the route's
+margin over all traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence that
+restarts every RESTART_PAIRS, so it holds at every look, and all leaves of a route share its alpha, over MOST_WATCHED
+pairs. A leaf that was taken back stays so, for this content of the route.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RESTART_PAIRS = 100
 
 @dataclass(frozen=True, slots=True)
 class WatchedLeaf:
-    """What the watch says of one leaf."""
+    """The watch's evidence on one leaf."""
 
     leaf: int
     pairs: int
@@ -83,8 +83,9 @@ def watched_leaves(route: LearnedRoute, losses: Iterable[tuple[str, float]]) -> 
 def _watched(leaf: int, values: Sequence[float], alpha: float, tolerated: float) -> WatchedLeaf:
     """The pairs since the beginning or since any multiple of RESTART_PAIRS, whichever speaks most against the leaf.
 
-    After a long good time, a fault would hardly move the mean of all. The j-th beginning has alpha / (j (j + 1)), which
-    add up to alpha. Source: confidence sequences from several times on, Shin, Ramdas & Rinaldo 2022 (arXiv:2203.03532).
+    After a long period without loss, a fault would hardly change the mean of all pairs. The j-th beginning has alpha /
+    (j (j + 1)), which add up to alpha. Source: confidence sequences from several times on, Shin, Ramdas & Rinaldo 2022
+    (arXiv:2203.03532).
     """
     found, of = [], Moments()
     for i in range(len(values) - 1, -1, -1):
@@ -97,7 +98,7 @@ def _watched(leaf: int, values: Sequence[float], alpha: float, tolerated: float)
 
 
 def _name(digest: str) -> SequenceName:
-    """Under which the leaves of a route that were taken back are stored."""
+    """Name under which the leaves of a route that were taken back are stored."""
     return SequenceName(f"route:{digest}", "", "leaves taken back", "-")
 
 

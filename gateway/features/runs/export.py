@@ -77,7 +77,7 @@ def _calls(calls: Sequence[Found], requests: Mapping[str, bytes]) -> Iterator[di
 
 
 def _shared(before: Sequence[tuple[str, str]], messages: Sequence[tuple[str, str]]) -> int:
-    """How many messages both begin with."""
+    """Counts the messages with which both begin."""
     n = 0
     for one, other in zip(before, messages, strict=False):
         if one != other:

@@ -1,6 +1,6 @@
 """Prometheus figures of the scorers of runs: weighted means over the runs of the last days, read from the store.
 
-A run stands for 1 / π runs, as drawn; runs have no tallies, whose counts make up for losses in the means of calls. A
+A run stands for 1 / π runs, as drawn; runs have no tallies, whose counts correct for losses in the means of calls. A
 run is of the model, arm and stratum of the call that stands for it.
 """
 

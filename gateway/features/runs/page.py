@@ -22,7 +22,7 @@ PATH = "/console/runs"
 
 @dataclass(frozen=True, slots=True)
 class RunSearch:
-    """The filters as they stand in the address of the page."""
+    """The filters in the address of the page."""
 
     caller: str = ""
     since: str = ""

@@ -44,7 +44,7 @@ class RecordedRun:
     ended: float
     """Unix seconds."""
     incomplete: str = ""
-    """What it would need to be scored; "": nothing."""
+    """Parts that it lacks to be scored; "" if it lacks none."""
 
     def stored_place(self) -> dict[str, Any]:
         """The columns of `scores` that say whose score one is."""
@@ -88,7 +88,7 @@ def _call(row: Mapping[Any, Any]) -> RunCall:
 
 
 def _lacks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What a run lacks that some of whose calls may not be recorded; "": nothing."""
+    """Names the parts that a run lacks, some of whose calls may not be recorded; "" if it lacks none."""
     if all(row["pi"] == 1.0 for row in rows):
         return ""
     key = run_key(rows[0]["caller"], rows[0]["run"] or "")
@@ -100,8 +100,8 @@ def _lacks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reaction(steps: Sequence[RunStep], implicit: ImplicitFeedback | None) -> tuple[str, ...] | None:
-    """Signs in the last message of the user after an answer, behind the word "said"; (): there is no such message.
-    None: no language is configured."""
+    """Signs in the last message of the user after an answer, after the word "said"; (): there is no such message. None:
+    no language is configured."""
     if implicit is None:
         return None
     asked = [at for at, step in enumerate(steps) if step.role == "user" and step.text]

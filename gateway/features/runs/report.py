@@ -40,7 +40,7 @@ def readable_run(run: Found) -> Found:
 
 
 def _tool_calls_before(calls: Sequence[Found]) -> Iterator[tuple[Found, Counter[tuple[str, str]]]]:
-    """Each call, with the tool calls that the run had made before it."""
+    """Yields each call, with the number of tool calls that the run had made before it."""
     seen: Counter[tuple[str, str]] = Counter()
     for call in calls:
         yield call, seen
@@ -48,7 +48,7 @@ def _tool_calls_before(calls: Sequence[Found]) -> Iterator[tuple[Found, Counter[
 
 
 def tool_key(call: Mapping[str, Any]) -> tuple[str, str]:
-    """A tool and what it is called with, in one form."""
+    """A tool with its arguments, in one form."""
     try:
         arguments = orjson.dumps(orjson.loads(call["arguments"]), option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONDecodeError:
@@ -57,7 +57,7 @@ def tool_key(call: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _repeats(call: Found, seen: Mapping[tuple[str, str], int]) -> Found:
-    """The call, whose tool calls have the `time` for which the run makes them: 1 for the first."""
+    """The call, in which each tool call has its `time`: 1 where the run makes it for the first time."""
     tools = [{**each, "time": seen.get(tool_key(each), 0) + 1} for each in call["tool_calls"]]
     return {**call, "tool_calls": tools}
 

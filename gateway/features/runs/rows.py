@@ -1,4 +1,4 @@
-"""Queries about runs: the list, one run with its calls, and what a scorer of runs reads and writes."""
+"""Queries about runs: the list, one run with its calls, and the data that a scorer of runs reads and writes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def has_failed(found: Mapping[str, Any]) -> bool:
 
 
 def summaries(connection: Reading, run_ids: Sequence[str]) -> dict[str, Found]:
-    """run → sums over its calls, and its scores. From indexes alone, but the scores."""
+    """run → sums over its calls, and its scores. Read from indexes alone, except the scores."""
     e = exchanges.c
     failed = or_(and_(e.outcome != "ok", e.outcome.not_in(CLIENT_ENDED)), e.status >= 400)
     columns = [
@@ -232,7 +232,7 @@ _READ = (
 
 
 def call_rows(connection: Reading, run_id: str) -> Iterator[RowMapping]:
-    """The calls of a run in order of arrival, one after the other, with what its scorers read."""
+    """The calls of a run in order of arrival, one after the other, with the columns that its scorers read."""
     e = exchanges.c
     read = (*(e[name] for name in _READ.split()), whole_request())
     query = select(*read).where(e.run_id == run_id).order_by(e.received, e.id)

@@ -1,6 +1,6 @@
 """The span of a run, sent once the run is quiet: the parent of the spans that gateways have sent of its calls.
 
-Its ids are derived from the run's, as those of the calls are (observability/tracing.py). A run that goes on is sent
+Its ids are derived from the run's, as those of the calls are (observability/tracing.py). A run that continues is sent
 again, with its later end. It has no content.
 """
 

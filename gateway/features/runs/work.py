@@ -1,4 +1,4 @@
-"""Scores runs once they are quiet, and again if they go on. One consumer does it, under a lease; all state is in the
+"""Scores runs once they are quiet, and again if they continue. One consumer does it, under a lease; all state is in the
 store."""
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LEASE = "runs"
 
 @dataclass(frozen=True, slots=True)
 class RunTiming:
-    """When runs are looked for, and which."""
+    """Schedule of the search for runs, and the age of the runs that it takes."""
 
     quiet_s: float = 300.0
     """Seconds without a call after which a run is scored."""
     every_s: float = 2.0
-    """Between two looks."""
+    """Interval between two searches."""
     keep_s: float = 120.0
     """A lease that is not renewed for this long may be taken over."""
     latest_s: float = 7 * 86_400.0
@@ -76,7 +76,7 @@ def _not_applicable(name: str, of: RegisteredRun, need: str) -> ScoreResult:
 
 
 class SpansOfRuns(Protocol):
-    """Where the spans of runs go; its SDK is imported only if there is a collector."""
+    """Exporter of the spans of runs; its SDK is imported only if there is a collector."""
 
     def emit(self, run: Found) -> None: ...
 

@@ -57,7 +57,7 @@ def status(
 
 
 def _with_config(around: ReaderConfig, path: Path | None) -> ReaderConfig:
-    """The config as well, whose models retire. Where it has mistakes, nothing is said of that."""
+    """Adds the problems of the config: the models that retire. A config with mistakes adds none."""
     from dataclasses import replace
 
     from gateway.config.loading import load_for_consumer

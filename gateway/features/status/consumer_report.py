@@ -1,4 +1,5 @@
-"""The report in a consumer's heartbeat: why it is paused, which scorers fail or are blocked, and its config."""
+"""The report in a consumer's heartbeat: the reason why it is paused, the scorers that fail or are blocked, and its
+config."""
 
 from __future__ import annotations
 
@@ -34,13 +35,13 @@ class ConsumerReport:
     """The parts of a consumer that do not work as they should."""
 
     paused: str = ""
-    """Why nothing is read and scored now; "": it is."""
+    """Reason why nothing is read and scored now; "" if it is."""
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
     """Counts by scorer, over the last ten minutes."""
     config: str = ""
     """Digest of the config in force; "": unknown."""
     config_refused: str = ""
-    """Why the newest config is not in force; "": it is."""
+    """Reason why the newest config is not in force; "" if it is."""
 
     def reasons(self, blocked: Mapping[str, str | None]) -> list[Reason]:
         """The parts for /health. blocked: scorer → why it is not run now, or None. An error of a scorer may quote an
@@ -65,7 +66,7 @@ class ConsumerReport:
 
     @classmethod
     def from_json(cls, text: str | None) -> ConsumerReport:
-        """Members that this version does not know are left out. Nothing: a consumer that reports nothing."""
+        """Members that this version does not know are left out. An empty text: a consumer that reports nothing."""
         found: dict[str, Any] = orjson.loads(text) if text else {}
         failing = {
             name: FailingScorer(int(of["failed"]), int(of["of"]), str(of["reason"]))

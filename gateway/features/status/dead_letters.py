@@ -1,4 +1,4 @@
-"""Dead letters: which entry, why, and its content; the console reads them and puts them back into the stream."""
+"""Dead letters: the entry, the reason, and its content; the console reads them and puts them back into the stream."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class DeadLetterOutput(TypedDict):
     reason: str
     error: str
     entry: str
-    """Its id in the stream."""
+    """Id of the entry in the stream."""
     kind: str
     exchange_id: str | None
-    """None: it is no call, or cannot be decoded."""
+    """Id of the exchange; None: the entry is no call, or cannot be decoded."""
 
 
 class WholeDeadLetterOutput(DeadLetterOutput):
@@ -151,7 +151,7 @@ class ReplayedLetters:
 
 
 async def oldest_letters(corridor: Corridor, reason: str | None, count: int | None) -> AsyncIterator[DeadLetter]:
-    """Yields the oldest dead letters of this reason; None: of all, as many as there are. Raises StreamDown."""
+    """Yields the oldest dead letters of this reason; None: all of them. Raises StreamDown."""
     found = 0
     async for each in corridor.dead_letters.all():
         if reason in (None, each.reason):

@@ -16,7 +16,7 @@ _DAY_S = 86_400
 
 
 class ConfigNotices:
-    """What gateways and consumers report in their heartbeats."""
+    """Notices from the heartbeats of gateways and consumers."""
 
     everywhere = False
 
@@ -50,6 +50,6 @@ def _notices(refused: Sequence[tuple[str, str]], now: float) -> Iterator[Notice]
     for why, names in by_text.items():
         digest = hashlib.sha256(why.encode()).hexdigest()[:16]
         title = f"{len(names)} processes refuse the newest gateway.yaml"
-        text = f"{why}\nThe one before stays in force. {', '.join(sorted(names)[:5])}"
+        text = f"{why}\nThe previous one stays in force. {', '.join(sorted(names)[:5])}"
         id = f"config:{digest}:{int(now // _DAY_S)}"
         yield Notice(id, "config", title, text, now, "/console/system", "warning", {"reason": why, "by": sorted(names)})

@@ -1,8 +1,8 @@
-"""The page System: does everything run, what is in force, what got stuck, and who changed what.
+"""The page System: the state of all processes, the config in force, dead letters, and the audit of changes.
 
 The config in force is shown with the source of each value: the file, an environment variable, a secret's file, the
 console's experiments, or the default. Secrets are never in it: a value that comes from a variable or a file is shown as
-its name, since it may be a secret wherever it stands.
+its name, since any of them may be a secret.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def live_config(text: str, name: str, made: MadeExperiments, config: Config) -> 
 
 
 def _given(path: str, value: Any, source: str, *, hidden: bool = False) -> Iterator[ConfigValue]:
-    """The leaves of what a file says."""
+    """The values that a file sets."""
     if isinstance(value, dict) and value:
         for name, each in value.items():
             below = hidden or name in _SECRET_PARENTS or bool(_SECRET_NAME.search(str(name)))
@@ -139,7 +139,7 @@ def _without_password(text: str) -> str:
 
 
 def _defaults(path: str, value: Any) -> Iterator[ConfigValue]:
-    """The leaves of a section that nobody has set."""
+    """The values of a section that are defaults."""
     if path.partition(".")[0] in _LISTS or isinstance(value, dict):
         return
     if isinstance(value, BaseModel):

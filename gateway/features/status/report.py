@@ -69,13 +69,13 @@ class GatewayStatus:
     """Seconds since that config was put in force."""
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The state by name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only
-    those that are down or at work."""
+    those that are down or in use."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
     config_refused: str = ""
-    """Why it refused the newest gateway.yaml; "": it did not, or an older version does not say."""
+    """Reason why it refused the newest gateway.yaml; "": it did not, or an older version does not report it."""
     reasons: tuple[str, ...] = ()
-    """Other parts that fail, and why, as in /health."""
+    """Other parts that fail, with the reasons, as in /health."""
     keys_version: int = 0
     """Version of the keys of the console that it has in force; 0: none."""
     keys_age_s: float | None = None
@@ -98,13 +98,13 @@ class ConsumerStatus:
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Scorers that the consumer does not run at the moment → the reason."""
     paused: str = ""
-    """Why it reads and scores nothing now; "": it does."""
+    """Reason why it reads and scores nothing now; "" if it does."""
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
     """Scorers that failed often within the last ten minutes."""
     config_digest: str = ""
     """Digest of its config, as a gateway reports it; "": an older version does not."""
     config_refused: str = ""
-    """Why the newest gateway.yaml is not in force; "": it is."""
+    """Reason why the newest gateway.yaml is not in force; "" if it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class StreamStatus:
     consumers: tuple[ConsumerStatus, ...] = ()
     spent: tuple[BudgetStatus, ...] = ()
     refuses: str | None = None
-    """Why the server takes no writes now. None: it takes them."""
+    """Reason why the server takes no writes now. None if it takes them."""
     evicts: str | None = None
     """A maxmemory-policy under which the server may delete the stream. None: a safe one, or unknown."""
     newest_s: float | None = None
@@ -141,7 +141,7 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class PredictorStatus:
-    """A learned model that decides what a judge sees."""
+    """A learned model that selects what a judge sees."""
 
     target: str
     card: Mapping[str, Any]
@@ -171,7 +171,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """0: all is well. 1: something is wrong. 2: the stream server does not answer, so that nobody can tell."""
+        """Exit code. 0: all is well. 1: something is wrong. 2: unknown, because the stream server does not answer."""
         return 2 if self.stream is None else 1 if self.problems else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ async def look(
     now: float | None = None,
     read_delivery: Callable[[], Awaitable[Delivery]] | None = None,
 ) -> Status:
-    """Looks at everything. An unreachable server or store is a problem in the result.
+    """Reads the state of the whole system. An unreachable server or store is a problem in the result.
 
     now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store in
     their event loop; None: it is read here.
@@ -347,7 +347,7 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
         f"no gateway has a heartbeat{_clocks(stream)}": not stream.refuses
         and not any(g.alive for g in stream.gateways),
         f"heartbeats are {_age(-(stream.newest_s or 0.0))} ahead of this machine's clock, which or a gateway's is "
-        "wrong; nobody can say who is alive": (stream.newest_s or 0.0) < -SILENT_S,
+        "wrong; it is unknown which gateways are alive": (stream.newest_s or 0.0) < -SILENT_S,
         f"{stream.shards_away} of {stream.shards} shards of the stream cannot be reached": stream.shards_away,
         f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not stream.refuses
         and not alive
@@ -420,7 +420,7 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
     why = next((f" ({g.config_refused})" for g in alive if g.config_refused), "")
     found = {
         f"{failed} of {ended} calls of the last minute failed": failing,
-        f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}{why}; "
+        f"the newest gateway.yaml was refused, and the previous one is in force: {', '.join(refused)}{why}; "
         "`gateway check` names the mistakes": refused,
         f"gateways run different configs: {', '.join(digests)}": len(digests) > 1 and settled,
         f"keys are as they were {_age(oldest_s)} ago, because no newer ones can be read: "

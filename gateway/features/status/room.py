@@ -1,4 +1,4 @@
-"""How long stream and store last at what is recorded, for `gateway check`."""
+"""Estimates of how long the space of stream and store lasts at the current rate of recording, for `gateway check`."""
 
 from __future__ import annotations
 

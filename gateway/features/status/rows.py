@@ -1,4 +1,4 @@
-"""How much is recorded, of the store's own sizes."""
+"""Queries of the amount recorded, from the store's own sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHORTEST_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RecordedBytes:
-    """What was recorded lately."""
+    """Recently recorded amounts."""
 
     a_day: float
     """Bytes a day: of bodies and texts, and 2 KiB for each call."""

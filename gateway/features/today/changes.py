@@ -1,8 +1,8 @@
-"""The last 24 hours, by model name and target: what changed, since when, and how surely. Pure.
+"""The last 24 hours, by model name and target: the changes, their beginnings, and their certainty. Pure.
 
-Figures stand next to those of the 24 hours before. A change is one from what was usual (daily_changes.py): one look a
-day, one entry for each change until it ends. It says where to look; verdicts with an error guarantee are those of
-experiments.
+Figures are shown next to those of the previous 24 hours. A change is one from the usual level (daily_changes.py): one
+look a day, one entry for each change until it ends. It says where to look; verdicts with an error guarantee are those
+of experiments.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Figure:
     z: float | None = None
     """The difference of `now` and `usual` in standard errors; none for too few calls or too small a difference."""
     changed: Literal["", "rose", "fell"] = ""
-    """Direction of the change; "": it is as usual, or nobody can tell."""
+    """Direction of the change; "": it is as usual, or unknown."""
     higher_is_better: bool = False
 
     @property
@@ -112,7 +112,7 @@ class TodayReport:
     changes: Sequence[Change] = field(default=())
     """Changes in the order in which they began."""
     history_days: int = 0
-    """Earlier days with calls, of four weeks."""
+    """Number of earlier days with calls, in four weeks."""
     weekly: bool = False
     """Whether two weeks of history are there, so that a day is compared with the same weekday."""
     errors: tuple[float, float] | None = None
@@ -128,7 +128,7 @@ def windows(now: float) -> tuple[list[float], list[float]]:
 
 def report(hours: Hours, now: float, margins: Mapping[str, float] | None = None) -> TodayReport:
     """Reports changes. hours: those of up to DAYS days; one that is missing counts as empty. margins: by scorer, the
-    smallest difference that an experiment's plan says matters."""
+    smallest difference that matters to an experiment's plan."""
     today, yesterday = windows(now)
     groups = sorted({group for begin in (*today, *yesterday) for group in hours.get(begin, {})})
     past = daily_figures(hours, now, margins or {})
@@ -145,8 +145,8 @@ def report(hours: Hours, now: float, margins: Mapping[str, float] | None = None)
 
 
 def _errors_of_all(series: Mapping[FigureKey, DailySeries]) -> tuple[float, float] | None:
-    """95 % interval of the share of failed calls of all groups. An hour of all groups is one block, since what goes
-    wrong goes wrong for several at once."""
+    """95 % interval of the share of failed calls of all groups. An hour of all groups is one block, since faults affect
+    several groups at once."""
     of = [each for key, each in series.items() if key.measure == "errors"]
     day = WeightedSums()
     weights: Floats = np.zeros((1, HOURS))

@@ -1,4 +1,4 @@
-"""The charts of Today: 48 hours of each figure, with what is usual, what changed, and what happened. Pure."""
+"""The charts of Today: 48 hours of each figure, with the usual level, the changes, and the events. Pure."""
 
 from __future__ import annotations
 

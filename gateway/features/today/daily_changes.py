@@ -1,9 +1,9 @@
-"""Tests whether a day differs from what was usual: one look a day at many figures, one entry for each change. Pure.
+"""Tests whether a day differs from the usual level: one look a day at many figures, one entry for each change. Pure.
 
 Calls depend on each other: failures come in bursts, users call often, days differ. So the error of a day's mean is the
 largest of three: that of independent calls, that of hours (the blocks within which calls may depend on each other), and
-that of days (how much the same weekday differs from week to week). What does not matter is not reported, however sure
-it is. Over all figures of a look, the share of false changes is bounded (Benjamini-Hochberg).
+that of days (how much the same weekday differs from week to week). A difference too small to matter is not reported,
+however certain it is. Over all figures of a look, the share of false changes is bounded (Benjamini-Hochberg).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class DayComparison:
     """Two-sided p-value; 1.0 also where the difference does not matter or there are too few calls."""
     floor: float = 0.0
     weekly: bool = False
-    """There were two weeks of history."""
+    """Whether there were two weeks of history."""
 
     @property
     def difference(self) -> float | None:
@@ -246,8 +246,9 @@ def _profile(w: Floats, v: Floats) -> Floats:
 
 
 def _own_variance(w: Floats, d: Floats) -> float:
-    """Variance of the day's sum of what differs from the usual course, around its mean or the step that fits best: a
-    change within the day must not hide itself, and a single burst must not look like one.
+    """Variance of the day's sum of deviations from the usual course, around its mean or the step that fits best: a
+    change within the day must not inflate the variance that it is tested against, and a single burst must not look like
+    a change.
 
     w: weight of each hour. d: its sum of weight × (value − usual)."""
     there = w > 0

@@ -2,7 +2,7 @@
 
 The figures come from sums by the hour. This process keeps those of five weeks: the newest hours are counted from their
 exchanges, and again in the background; the others are as the consumer stored them. A page waits for them for a moment
-only, and says how far they are.
+only, and shows the progress.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _MOST_EVENTS = 40
 class HourCache:
     """The sums of the last five weeks, and the report on them.
 
-    margins: returns, by scorer, the smallest difference that an experiment says matters."""
+    margins: returns, by scorer, the smallest difference that matters to an experiment."""
 
     def __init__(
         self, store: ConsoleStore, clock: Callable[[], float], margins: Callable[[], Mapping[str, float]] = dict
@@ -73,7 +73,7 @@ class HourCache:
         self._shown: Hours = {}
         self._shown_at = 0.0
         self.events: Sequence[DeploymentEvent] = ()
-        """What happened within 48 hours, oldest first."""
+        """Events of the last 48 hours, oldest first."""
         self.trouble = ""
         self.complete_at = 0.0
         """Unix seconds of the last complete refresh; 0: none yet."""
@@ -103,7 +103,7 @@ class HourCache:
         return self._series[group]
 
     async def refresh(self) -> None:
-        """Reads what is missing or old, the newest hours first."""
+        """Reads missing and outdated hours, the newest first."""
         now = self._clock()
         try:
             if now - self._past_at >= _AGAIN_S:
@@ -131,7 +131,7 @@ class HourCache:
                 self._read_at[begin] = now
 
     async def _read_past(self, now: float) -> None:
-        """Reads what the consumer has stored since the last time."""
+        """Reads the hours that the consumer has stored since the last time."""
         oldest = now // HOUR_S * HOUR_S - HOUR_S * HOURS * DAYS
         for gone in [begin for begin in self._past if begin < oldest]:
             del self._past[gone]

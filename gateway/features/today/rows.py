@@ -1,7 +1,7 @@
 """Hours of served calls by model name and target: sums weighted by 1/π, which stand for unrecorded calls, too.
 
-An hour takes two queries, the first of which reads an index only. Sums of past hours are kept longer than exchanges
-are: what is usual takes weeks to know.
+An hour takes two queries, the first of which reads an index only. Sums of past hours are kept longer than exchanges:
+the usual level takes weeks to learn.
 """
 
 from __future__ import annotations
@@ -166,13 +166,13 @@ def stored_begins(connection: Reading, since: float) -> set[float]:
 
 
 def stored_hours(connection: Reading, begins: Collection[float]) -> dict[float, dict[GroupKey, HourSums]]:
-    """The sums of those of these hours that are stored. At most a few hundred at a time."""
+    """The stored sums of these hours. At most a few hundred at a time."""
     query = select(hour_history.c.begin, hour_history.c.sums).where(hour_history.c.begin.in_(begins))
     return {float(begin): hour_from_json(sums) for begin, sums in connection.execute(query)}
 
 
 def store_hour(connection: Connection, begin: float, sums: Mapping[GroupKey, HourSums], oldest: float) -> None:
-    """Stores an hour, if nobody has, and forgets those that began before `oldest`."""
+    """Stores an hour, unless it is stored already, and deletes those that began before `oldest`."""
     statement = insert(connection.dialect, hour_history).values(begin=begin, sums=hour_to_json(sums))
     connection.execute(statement.on_conflict_do_nothing())
     connection.execute(delete(hour_history).where(hour_history.c.begin < oldest))

@@ -1,7 +1,7 @@
-"""The last 48 hours by the hour, against what is usual at that hour. Pure.
+"""The last 48 hours by the hour, against the usual level at that hour. Pure.
 
-Values are sums of sampled records, weighted by 1/π. A band spans what the same hour, and the hours next to it, had on
-the same weekday in the last four weeks; with less than two weeks, what they had on the days there are.
+Values are sums of sampled records, weighted by 1/π. A band spans the values of the same hour, and of the hours next to
+it, on the same weekday in the last four weeks; with less than two weeks of history, their values on the available days.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HourSeries:
 class SeriesReport:
     series: tuple[HourSeries, ...] = ()
     band: Literal["", "weekday", "days"] = ""
-    """What the bands are from; "": there are none yet."""
+    """Source of the bands; "": there are none yet."""
 
 
 def series_report(hours: Hours, now: float, group: GroupKey | None = None) -> SeriesReport:

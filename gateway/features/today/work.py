@@ -1,4 +1,4 @@
-"""Stores the sums of each hour that is over, in one of the consumers, so that Today knows what is usual."""
+"""Stores the sums of each hour that is over, in one of the consumers, so that Today knows the usual level."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class LeftOutOutput(TypedDict):
 
 
 class IngestOutput(TypedDict):
-    """What was in the files, and what became of it."""
+    """Contents of the files, and the result of their import."""
 
     spans: int
     calls: int
@@ -119,7 +119,7 @@ class IngestOutput(TypedDict):
     not_scored_yet: list[str]
     """Scorers that wait for a model: `gateway score` runs them."""
     stopped: bool
-    """It was stopped before its end; the same command continues."""
+    """Whether it was stopped before its end; the same command continues."""
 
 
 def _as_dict(found: Survey, result: IngestResult | None) -> IngestOutput:

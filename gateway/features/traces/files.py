@@ -1,4 +1,4 @@
-"""Files of traces: which form they have, and the spans in them. One span at a time; gzip is read within a bound."""
+"""Files of traces: their form, and the spans in them. One span at a time; gzip is read within a bound."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _copy(source: IO[bytes], kept: IO[bytes]) -> None:
 
 
 def _again(kept: IO[bytes]) -> IO[bytes]:
-    """Standard input from its beginning. Closing it leaves what was kept."""
+    """Standard input from its beginning. Closing it keeps the buffered content."""
     kept.seek(0)
     return open(kept.fileno(), "rb", closefd=False)
 
@@ -123,7 +123,7 @@ class TraceFile:
                 yield from records_of(_parsed(line, at), at)
 
     def _whole(self, data: bytes) -> Iterator[SpanRecord]:
-        """A document of several lines. What Protobuf begins with is a line break to JSON."""
+        """A document of several lines. The first byte of Protobuf is a line break in JSON."""
         try:
             document = _parsed(data, self.name)
         except InvalidTrace:

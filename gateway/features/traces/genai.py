@@ -40,7 +40,7 @@ _WHOLE = 1 << 56
 
 
 def record_of(span: Span, place: str) -> SpanRecord:
-    """What the span says of a call, if it is one."""
+    """Reads a span's description of a call; None if it describes none."""
     a: dict[str, Any] = {}
     for event in span.events:
         a |= event

@@ -26,7 +26,8 @@ def is_observation(row: Mapping[str, Any]) -> bool:
 
 
 def observations(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The observations of a trace, each with the trace's session and user. Raises InvalidTrace where it has ids."""
+    """The observations of a trace, each with the trace's session and user. Raises InvalidTrace for a trace with ids
+    only."""
     shared = {name: trace.get(name) for name in ("sessionId", "userId")} | {"traceId": trace.get("id")}
     for each in as_list(trace.get("observations")):
         if isinstance(each, str):

@@ -1,4 +1,4 @@
-"""Messages in the forms that traces have them, as those of Chat Completions. Pure. An unknown form is kept as JSON.
+"""Converts the forms of messages in traces to those of Chat Completions. Pure. An unknown form is kept as JSON.
 
 Sources: OpenTelemetry's semantic conventions for generative AI (messages of parts), OpenAI's and Anthropic's APIs.
 """
@@ -62,7 +62,7 @@ def system_of(value: Any) -> list[Message]:
 
 
 def answer_of(value: Any) -> tuple[Message, str | None] | None:
-    """The answer's message, and why it ended. None: there is none."""
+    """The answer's message, and its finish reason. None: there is none."""
     given = decoded(value)
     if isinstance(given, dict) and as_list(given.get("choices")):
         choice = as_object(given["choices"][0])

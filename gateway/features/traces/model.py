@@ -1,4 +1,4 @@
-"""What a trace says of one call to a model, and the exchange that it becomes. Pure."""
+"""A trace's description of one call to a model, and the exchange that is made of it. Pure."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class SpanRecord:
     """A span of a trace: a call, or anything else that happened."""
 
     place: str
-    """Where it stands, for messages: "spans.json: line 3: span 00f067aa0ba902b7"."""
+    """Location for messages: "spans.json: line 3: span 00f067aa0ba902b7"."""
     trace: str
     span: str
     parent: str = ""
     """The span that it is part of; "": none."""
     call: TracedCall | None = None
     left_out: str = ""
-    """Why a call cannot be imported; "": it can, or the span is no call."""
+    """Reason why a call cannot be imported; "": it can, or the span is no call."""
 
     @property
     def is_call(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which spans of a request describe calls that were taken already, from other requests of the last ten minutes.
+"""Detection of spans that describe calls already taken, also from other requests of the last ten minutes.
 
 A framework's span around the span of the client that it uses describes the same call. Of such spans the innermost is
 taken; where the outer one came first, and was taken, those below it are not.
@@ -13,7 +13,7 @@ from gateway.features.traces.model import SpanRecord, TracedCall
 from gateway.stream.shared_state import SharedState
 
 KEPT_S = 600
-"""For which a late span is joined to the others of its trace."""
+"""Seconds for which a late span is joined to the others of its trace."""
 _DEEPEST = 100
 Key = tuple[str, str]
 """A trace and a span."""
@@ -21,7 +21,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Trees:
-    """The spans of one request, with what is known of those around them."""
+    """The spans of one request, with the known facts about those around them."""
 
     records: Mapping[Key, SpanRecord]
     parents: dict[Key, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class SeenSpans:
         self._state = state
 
     async def choose(self, records: Sequence[SpanRecord]) -> tuple[list[TracedCall], dict[str, str]]:
-        """The calls to take, and what to remember once they are stored. Raises StreamDown."""
+        """The calls to take, and the marks to keep once they are stored. Raises StreamDown."""
         trees = _Trees({(each.trace, each.span): each for each in records})
         trees.parents.update({key: each.parent for key, each in trees.records.items() if each.parent})
         await self._recall(trees)
@@ -67,7 +67,8 @@ class SeenSpans:
         await self._state.remember_all(marks, KEPT_S)
 
     async def _recall(self, trees: _Trees) -> None:
-        """Reads the parents of spans of earlier requests, level by level, and then what is known of all of them."""
+        """Reads the parents of spans of earlier requests, level by level, and then the known facts about all of
+        them."""
         asked: set[Key] = set()
         for _ in range(_DEEPEST):
             known = {key for own in trees.records for key in (own, *trees.above(own))}
@@ -84,7 +85,7 @@ class SeenSpans:
 
 
 def _marks(trees: _Trees, chosen: Iterable[Key]) -> dict[str, str]:
-    """What later requests must know. A call that is not taken marks nothing around it."""
+    """Marks that later requests must know. A call that is not taken marks nothing around it."""
     below = {*chosen, *(trees.inner & trees.records.keys())}
     inner = {above for key in below for above in trees.above(key)}
     return {

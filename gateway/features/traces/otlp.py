@@ -37,9 +37,9 @@ class Span:
     """Attributes of its events, each with its `event.name` and its time as TIME_NS."""
     failed: bool = False
     message: str = ""
-    """What its status says."""
+    """Message of the span's status."""
     state: str = ""
-    """Its tracestate."""
+    """Tracestate of the span."""
     resource: Attributes = field(default_factory=dict)
 
 

@@ -26,7 +26,7 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Survey:
-    """What is in the files."""
+    """Contents of the files."""
 
     spans: int = 0
     calls: int = 0
@@ -78,7 +78,7 @@ def survey(files: Sequence[TraceFile], since: float = 0.0) -> Survey:
 
 
 class _SurveyedCall(NamedTuple):
-    """What is remembered of a call until all spans are known."""
+    """Facts about a call that are kept until all spans are known."""
 
     model: str
     began: float

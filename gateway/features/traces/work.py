@@ -1,6 +1,6 @@
 """`POST /v1/traces`: a receiver of OTLP within the consumer. Calls go to the stream, and are scored like others.
 
-A request is answered once its calls are in the stream. What a call is part of is remembered for ten minutes on the
+A request is answered once its calls are in the stream. The spans around a call are remembered for ten minutes on the
 stream server, for all consumers: of spans around one call, only one is taken, whichever of them comes first.
 """
 

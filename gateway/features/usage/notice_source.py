@@ -23,7 +23,7 @@ _SEVERITIES: dict[float, Severity] = {1.0: "critical", 0.8: "warning", 0.5: "inf
 
 
 class BudgetNotices:
-    """What all gateways have reported as spent, as the stream server has it."""
+    """Notices on budgets: the amounts that all gateways have reported as spent, from the stream server."""
 
     everywhere = False
 
@@ -64,7 +64,7 @@ def notices_of(
 
 
 def _notice(scope: LimitScope, limit: Limit, name: str, used: tuple[float, float], now: float) -> Notice:
-    """name: of the counter, behind "soft " for a soft limit. used: what is spent, and the threshold that it passed."""
+    """name: of the counter, after "soft " for a soft limit. used: what is spent, and the threshold that it passed."""
     spent, passed = used
     soft = name.startswith("soft ")
     title = f"{scope} has used {passed:.0%} of its {'soft ' if soft else ''}{limit.name}"

@@ -45,7 +45,7 @@ def limited_scopes(connection: Connection, static: Directory, now: float) -> lis
 
 
 def soft_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
-    """The same with their soft limits."""
+    """The scopes with their soft limits."""
     records = records_with_defaults(connection, static, now)
     shared = ({"time_zone": record.limits.get("time_zone"), **record.limits.get("soft", {})} for record in records)
     found = (_scope(record, settings) for record, settings in zip(records, shared, strict=True))
@@ -90,7 +90,7 @@ def _measured(limit: Limit, sums: UsageSums) -> int:
 
 
 def _first_day(limit: Limit, now: float) -> date:
-    """The first UTC day that lies in the window as a whole."""
+    """The first UTC day that is completely in the window."""
     start = window_start(limit.window or "day", limit.zone, now).astimezone(UTC)
     midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
     return start.date() if start == midnight else start.date() + timedelta(days=1)

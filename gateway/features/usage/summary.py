@@ -1,4 +1,4 @@
-"""`gateway usage`: what calls have used and cost, as a table, CSV or JSON, each with its total."""
+"""`gateway usage`: tokens and costs of calls, as a table, CSV or JSON, each with its total."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UsageReport:
     by: tuple[str, ...]
     rows: Sequence[UsageRow]
     total: UsageRow
-    """Sums of everything that the filters let through, each call counted once."""
+    """Sums of the calls that match the filters, each call counted once."""
 
 
 def report(

@@ -1,7 +1,7 @@
 """Repairs the counters of limits after the stream server has lost its data, from the usage in the store.
 
-Gateways that run report what they have spent by themselves. What those have spent that ended since the beginning of a
-window is known to the store alone.
+Running gateways report the amounts that they have spent themselves. Only the store knows the amounts of those that
+ended since the beginning of a window.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class LimitRepair:
         self._failing = False
 
     async def look(self) -> None:
-        """Repairs if the server has lost its data, or has been repaired less than ROUNDS times since. What fails is
-        tried again at the next look: scoring does not depend on it."""
+        """Repairs if the server has lost its data, or has been repaired less than ROUNDS times since. A failed repair
+        is tried again at the next look: scoring does not depend on it."""
         try:
             await self._repair()
         except (StreamDown, StoreDown, CannotRun) as error:

@@ -184,7 +184,7 @@ def test_runs_of_an_item_are_averaged_and_their_variance_is_shown() -> None:
     ("a", "b", "bounds", "words"),
     [
         ([0.7] * 30, [0.7] * 30, None, "within"),
-        ([3.0] * 30, [3.0] * 30, None, "every score is 3, which tells nothing apart"),
+        ([3.0] * 30, [3.0] * 30, None, "every score is 3, which does not distinguish the models"),
         ([0.0] * 30, [0.0] * 30, (0.0, 1.0), "every score of both is the worst one, 0"),
         ([0.5], [0.9], (0.0, 1.0), "1 independent item gives no interval"),
     ],

@@ -73,7 +73,7 @@ def test_values_are_numbers_as_tables_write_them(tmp_path: Path) -> None:
         ("good", {}, 'line 3: score: "good" is not a number; map words to numbers'),
         ("0,5", {}, 'line 3: score: "0,5" is not a number; write a decimal point'),
         ("inf", {}, "line 3: score is inf; expected a finite number"),
-        ("7", {"bounds": (0.0, 1.0)}, "line 3: score 7 is outside 0 … 1; mend it, or give another --range LOW,HIGH"),
+        ("7", {"bounds": (0.0, 1.0)}, "line 3: score 7 is outside 0 … 1; correct it, or give another --range LOW,HIGH"),
     ],
 )
 def test_a_bad_score_names_file_line_value_and_remedy(

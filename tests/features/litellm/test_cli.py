@@ -41,7 +41,7 @@ def test_without_a_console_it_says_what_it_would_do(
     found = CliRunner().invoke(app, ["import", "litellm", str(config), "--database-url", litellm.url])
     assert found.exit_code == 0, found.stderr
     assert found.stdout.startswith("# Translated from config.yaml")
-    assert "left out  keys[web1].policies: no guardrails here" in found.stderr
+    assert "left out  keys[web1].policies: guardrails are not translated" in found.stderr
     assert "organizations: 0; teams: 0; keys: 1" in found.stderr
     assert "nothing was written; --apply writes it" in found.stderr
 

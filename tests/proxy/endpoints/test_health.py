@@ -14,7 +14,7 @@ from gateway.fake import FakeUpstream
 
 Configured = Callable[..., dict[str, Any]]
 RECORDING = "calls are not recorded now; records wait in memory"
-CONFIG = "the newest gateway.yaml was refused, and the one before is in force"
+CONFIG = "the newest gateway.yaml was refused, and the previous one is in force"
 PROXIED = {"x-forwarded-for": "203.0.113.7"}
 
 

@@ -40,7 +40,7 @@ class CallFilter:
     worst_by: str = ""
     """A scorer, by which the worst answers come first; "": the newest come first."""
     after: tuple[float, str] | None = None
-    """The last one of the page before: the time, or the value of the score, and the id."""
+    """The last call of the previous page: the time, or the value of the score, and the id."""
     limit: int = 50
     texts: bool = False
     """List the question and the beginning of each answer, too."""
@@ -128,8 +128,8 @@ def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[An
 def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
     """The values and ids of the worst: by value, and the newest of one value first, as ids are ordered by time.
 
-    A rule gives thousands of answers the same value. These are read on their own, in the order of the index; sorting
-    them with the others would look at all of them for every page.
+    A rule gives thousands of answers the same value. These are read separately, in the order of the index; sorting them
+    with the others would read all of them for every page.
     """
     s = scores.c
     query = _poor(connection, filter)

@@ -1,9 +1,8 @@
 """Deletes what is stored of one caller, one end user or one exchange. Rows only; the stream is erased elsewhere.
 
 An exchange is deleted with its shadows, scores, feedback and labels. One that an experiment depends on, and one that
-was stored within the last hour (its ledger may still be open), is emptied instead: all that was written by or about a
-person goes, and its numbers stay under the caller "erased". Sums and the evidence of verdicts hold no content, and
-stay.
+was stored within the last hour (its ledger may still be open), is emptied instead: its texts by or about a person are
+deleted, and its numbers stay under the caller "erased". Sums and the evidence of verdicts hold no content, and stay.
 """
 
 from __future__ import annotations

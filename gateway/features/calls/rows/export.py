@@ -50,7 +50,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class _Arms:
-    """A page of served exchanges, with their arms and what was said of each."""
+    """A page of served exchanges, with their arms and the scores, labels and feedback of each."""
 
     served: Sequence[Found]
     arms: dict[str, list[Found]] = field(default_factory=dict)  # by served exchange
@@ -124,7 +124,7 @@ def _read(connection: Connection, served: Sequence[Found]) -> _Arms:
 
 
 def _turned(score: Found) -> float | None:
-    """The value so that more is better; None for a score that says nothing of that."""
+    """The value so that more is better; None for a score without a direction."""
     if score["value01"] is not None:
         return float(score["value01"]) if score["direction"] != "neutral" else None
     if score["value"] is None or score["direction"] == "neutral":
@@ -274,7 +274,7 @@ class FollowSource:
             return rows_of(connection, query)
 
     def _places(self, connection: Connection, after: FollowPlace | None) -> tuple[list[FollowPlace], FollowPlace]:
-        """The next places, and how far was looked: what does not match the filter is looked at once."""
+        """The next places, and the last place examined: rows that do not match the filter are examined once."""
         e, row = exchanges.c, _ROW
         lite = connection.dialect.name == "sqlite"
         begin = max(after or FollowPlace(0.0, ""), self._scanned, key=_order)
@@ -316,8 +316,8 @@ def _order(place: FollowPlace) -> tuple[float, int, str]:
 
 
 def _beyond(connection: Connection, begin: FollowPlace) -> ColumnElement[bool]:
-    """SQLite's rows after a place. A deletion of the last row frees its number for the next one: then what was stored
-    later counts too."""
+    """SQLite's rows after a place. A deletion of the last row frees its number for the next one: then rows that were
+    stored later count too."""
     e, row = exchanges.c, _ROW
     there = connection.execute(select(e.id).where(row == begin.row)).scalar()
     if begin.row == 0 or there == begin.id:

@@ -23,7 +23,7 @@ class Facet:
     values: tuple[tuple[str, int], ...]
     """(value, calls), the most frequent first."""
     others: int = 0
-    """Further values, which are not listed."""
+    """Number of values that are not listed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The views `answers` and `pairs_wide`, and what a notebook reads of them. Only reads."""
+"""The views `answers` and `pairs_wide`, and their queries for notebooks. Read-only."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 
 def declared(of: SegmentReport) -> dict[str, Any]:
-    """Only reports of plans with segments have this member."""
+    """Member that only reports of plans with segments have."""
     kept = of.kept
     metrics = [] if kept is None else [comparison(c) for c in kept.metrics]
     return {

@@ -38,7 +38,7 @@ def best_section(report: Report) -> ReportSection | None:
         "Every candidate is compared with the control and with every other one, each time at a one-sided error of "
         f"{best.alpha:.3g}, at every look. A candidate is dropped, and gets no more requests, once another is shown to "
         "be better, or once it is worse than the control by more than the margin or breaks a guardrail. The best is "
-        "not worse by more than the margin than the control, nor than any candidate that is left."
+        "not worse by more than the margin than the control, nor than any remaining candidate."
     )
     shown = table("The candidates, compared with each other", columns, [("", rows)])
     figures = tuple(_cost_chart(report))

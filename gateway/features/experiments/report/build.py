@@ -70,7 +70,7 @@ _DROPPED = (
 )
 _LIKELIHOOD = (
     "The candidate wrote nothing: this says whether it finds the control's own answers as likely, not whether its "
-    "answers are as good. Of a better model it says that it is another one.",
+    "answers are as good. For a better model it says only that the models differ.",
     "Each call counts once, whatever its length. Calls with tool calls, reasoning, several answers, images or audio "
     "are left out.",
     "Latency and cost are not compared: a prefill produces no answer.",
@@ -144,7 +144,7 @@ def _shared(p: Plan) -> str:
 
 
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
-    """Sentences on what the numbers do not show."""
+    """Sentences on the limits of the numbers."""
     plan = found.stored_plan.plan
     if plan.likelihood:
         return (*_LIKELIHOOD, *_pair_limits(found))
@@ -337,8 +337,8 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
 
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
-    """Why the verdict may deserve less trust: feedback that is given more often on one arm; a difference that moves
-    from day to day; a judge as the primary without labels, without agreement with them, or with hardly any spread."""
+    """Reasons to trust the verdict less: feedback that is given more often on one arm; a difference that moves from day
+    to day; a judge as the primary without labels, without agreement with them, or with hardly any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
     yield from _not_compared(found)
@@ -357,7 +357,7 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
 
 
 def _not_compared(found: Finding) -> Iterator[str]:
-    """Why candidates that have pairs with the control have none with each other."""
+    """Reason why candidates that have pairs with the control have none with each other."""
     c, left = found.primary, [row for row in found.best.candidates if row.state != "dropped"] if found.best else []
     if c is not None and c.pairs >= MIN_PAIRS and len(left) > 1 and not any(row.lead_pairs for row in left):
         yield (
@@ -367,7 +367,7 @@ def _not_compared(found: Finding) -> Iterator[str]:
 
 
 def _corrected(c: Comparison, found: Finding, look: SequenceStates, corrected: Corrected | None) -> Comparison:
-    """The comparison with its difference as people judge, which is of pairs where the comparison is."""
+    """The comparison with its difference as people judge, computed from pairs where the comparison is."""
     if corrected is None:
         return c
     plan, key, name = found.stored_plan, (found.candidate, c.metric), found.names.get(c.metric)

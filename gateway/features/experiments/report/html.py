@@ -30,12 +30,12 @@ from gateway.reports.text_diff import Segment, omission, side_by_side
 
 QUESTION_CHARACTERS = 1200
 FIRST = ("declared", "course", "ramp", "best", "candidates", "next", "gates", "metrics")
-"""Sections that stand open, in this order; the others are folded."""
+"""Sections that are open at first, in this order; the others are folded."""
 
 
 def to_html(report: Report, candidates: Sequence[Report] = (), more: Sequence[ReportSection] = ()) -> str:
-    """candidates: the reports of all candidates of the experiment, this one included, for a table side by side.
-    more: sections that stand behind those of the report."""
+    """candidates: the reports of all candidates of the experiment, this one included, for a table side by side. more:
+    sections after those of the report."""
     return render("experiment.html.jinja", **page_values(report, candidates, more))
 
 
@@ -190,6 +190,6 @@ def _example(each: ExamplePair) -> dict[str, Any]:
 
 
 def _end_of(question: str) -> list[Segment]:
-    """The end of a long question: the last turn is what is asked."""
+    """The end of a long question: the last turn is the question."""
     left_out = len(question) - QUESTION_CHARACTERS
     return [omission(left_out), Segment(question[left_out:])] if left_out > 0 else [Segment(question)]

@@ -131,7 +131,8 @@ def what_it_estimates(sampled: Mapping[str, int]) -> str:
 
 
 def distribution(differences: Sequence[float], noise: Sequence[float]) -> tuple[LikelihoodBin, ...]:
-    """Counts over equal intervals. (): no call was compared. The first and the last bin hold what lies beyond too."""
+    """Counts over equal intervals. (): no call was compared. The first and the last bin include the values beyond
+    them."""
     if not differences:
         return ()
     ordered = sorted([*differences, *noise])

@@ -1,4 +1,4 @@
-"""The forms of what `gateway report`, `gateway ab list` and `gateway ab status` print with `--json`."""
+"""The schemas of the output of `gateway report`, `gateway ab list` and `gateway ab status` with `--json`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _NamedExperiment(TypedDict):
     state: str
     """running, stopped, "not started", or "disabled in the config"."""
     since: str
-    """When it got this state; "": it was not started."""
+    """Time at which it got this state; "": it was not started."""
     plan: str
     """The hash of the plan in force; of one that was not started, of the config's."""
     mode: str
@@ -50,7 +50,7 @@ class PeoplesDifferenceOutput(TypedDict):
 
 
 class CandidateStatusOutput(TypedDict):
-    """One candidate: its verdict, or what is missing for one."""
+    """One candidate: its verdict, or the conditions that are missing for one."""
 
     candidate: str
     verdict: Verdict
@@ -58,16 +58,16 @@ class CandidateStatusOutput(TypedDict):
     pairs: int
     family: Family | None
     segments: list[SegmentDifference]
-    """Those that differ from 0."""
+    """Segments whose difference is not 0."""
     saved: float | None
     """The share of the pairs that adjusting saves."""
     as_people_judge: dict[str, PeoplesDifferenceOutput]
-    """By metric."""
+    """Differences by metric."""
     responses: dict[str, Responses]
-    """Of feedback, by metric."""
+    """Responses to requests for feedback, by metric."""
     progress: Progress | None
     declared: NotRequired[Annotated[Any, _DECLARED]]
-    """Only of plans with segments, as in `gateway report --json`."""
+    """Results of declared segments, as in `gateway report --json`; only of plans with segments."""
 
 
 class ExperimentStatusOutput(_NamedExperiment):
@@ -84,11 +84,11 @@ class ExperimentStatusOutput(_NamedExperiment):
     """The sentence of the first candidate, or of the best of several; None: there is no evidence yet."""
     candidates: list[CandidateStatusOutput]
     best: NotRequired[BestOfK]
-    """Only of plans that find the best of several candidates."""
+    """Comparison of the candidates; only of plans that find the best of several."""
     dropped: NotRequired[list[str]]
     """Candidates that get no more requests."""
     ends: str
-    """When it stops paying for shadow requests."""
+    """Time at which it stops paying for shadow requests."""
 
 
 def report_schema() -> Schema:

@@ -71,7 +71,7 @@ def measured(c: Comparison) -> str:
 
 
 def outcome_of(report: Report) -> Outcome:
-    """What the report's sentence is made of."""
+    """Collects the facts of the report's sentence."""
     both = arms_compared(report)
     control, candidate = (arm.target for arm in both) if both else ("the control", report.candidate)
     kept = report.declared.kept if report.declared else None
@@ -96,7 +96,7 @@ def sentence_of(report: Report) -> VerdictSentence:
 
 
 def badge(report: Report) -> tuple[str, State]:
-    """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
+    """(the words that a reader needs first, their colour): the ramp's state once there is one, else the verdict."""
     return badge_of(outcome_of(report))
 
 
@@ -131,7 +131,7 @@ def headline(report: Report) -> str:
 
 
 def figures(report: Report) -> list[tuple[str, str]]:
-    """(name, figure): the three numbers of the first screen: the difference, its interval, and what is left."""
+    """(name, figure): the three numbers of the first screen: the difference, its interval, and the remaining work."""
     c, p = report.primary, report.progress
     if c is None or c.difference.value is None:
         return [("Pairs", count(report.pairs))]
@@ -206,7 +206,7 @@ def _split_saving(c: Comparison, saved: float) -> str:
 
 
 def _few_adjusted(c: Comparison) -> str:
-    """Why little is saved, where many pairs have no other request to be compared with."""
+    """Explains why little is saved where many pairs have no other request to be compared with."""
     adjusted = c.adjusted or 0
     if adjusted >= FEW_ADJUSTED * c.pairs:
         return ""
@@ -250,8 +250,8 @@ def segment_scale(found: SegmentReport, width: int) -> IntervalScale:
 
 
 def declared_lines(found: SegmentReport | None, most: int = 5) -> list[str]:
-    """A line for each declared segment with its interval drawn, worst first; then the traffic that goes, and the search
-    for weak spots."""
+    """A line for each declared segment with its interval drawn, worst first; then the traffic that moves, and the
+    search for weak spots."""
     if found is None:
         return []
     scale, width = segment_scale(found, 0), max((len(each.name) for each in found.segments), default=0)
@@ -272,7 +272,7 @@ def _segment(each: DeclaredSegment) -> str:
 
 
 def kept_lines(kept: KeptTraffic | None) -> list[str]:
-    """The metrics on the traffic without the segments that do not hold, in a line."""
+    """The metrics on the traffic without the worse segments, in a line."""
     if kept is None:
         return []
     found = "; ".join(f"{titled(c)} {_on_kept(c)}" for c in kept.metrics)
@@ -286,7 +286,7 @@ def _on_kept(c: Comparison) -> str:
 
 
 def weak_spot_lines(found: WeakSpot | None) -> list[str]:
-    """What the search for weak spots says, in a line."""
+    """States the result of the search for weak spots in one line."""
     if found is None:
         return []
     if not found.alarm:
@@ -377,7 +377,7 @@ def except_lines(report: Report) -> list[str]:
 
 
 def next_lines(report: Report) -> list[str]:
-    """Lines on what is left until the verdict; none where nothing is open."""
+    """Lines on the remaining work until the verdict; none where nothing is open."""
     p = report.progress
     if p is None or not (p.open or p.sentence):
         return []
@@ -491,7 +491,7 @@ def ramp_line(report: Report) -> str | None:
 
 
 def override_lines(report: Report) -> list[str]:
-    """Lines on each step that somebody took without the evidence, with the reason."""
+    """Lines on each step that a person took without the evidence, with the reason."""
     return [
         f"Override on {when(each.at)} by {each.by}, to {each.share:.3g} of the units: {each.reason}"
         for each in (report.ramp.overrides if report.ramp else ())

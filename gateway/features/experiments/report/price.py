@@ -32,11 +32,12 @@ class PowerOutput(TypedDict):
     have: int
     """Settled pairs so far."""
     prices: list[VerdictPrice]
-    """At 1, 1.5 and 2 times the planned effect."""
+    """Prices at 1, 1.5 and 2 times the planned effect."""
     terms: list[PriceTerm]
-    """What a verdict or a ramp also takes: hours, units, completeness, a ramp's proof on served answers, holdout."""
+    """Additional terms of a verdict or a ramp: hours, units, completeness, a ramp's proof on served answers,
+    holdout."""
     best: NotRequired[BestPrice]
-    """Only of plans that find the best of several candidates."""
+    """Price of the best candidate; only of plans that find the best of several."""
     needed: int | None
     """Settled pairs in total at the planned effect; None: unknown yet."""
     waits_for: WaitsForOutput | None
@@ -55,7 +56,7 @@ def to_dict(found: PowerForecast) -> PowerOutput:
 def lines(name: str, found: PowerForecast, *, chart: bool = False, by_run: bool = False) -> list[str]:
     """The price in at most 22 lines, unless there are many candidates or the chart is drawn.
 
-    by_run: a split whose units are runs: they take the place of pairs, and how many requests one makes is not known.
+    by_run: a split whose units are runs: they take the place of pairs, and the number of requests of a run is unknown.
     """
     if not found.metrics:
         return [f"{name}: no primary metric and no guardrail, so there is nothing to decide"]

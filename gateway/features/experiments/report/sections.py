@@ -150,7 +150,7 @@ _DECLARED = (
 
 
 def _declared(report: Report) -> ReportSection | None:
-    """The plot of the declared segments, what holds without those that do not, and the search for weak spots."""
+    """The plot of the declared segments, the metrics without the worse ones, and the search for weak spots."""
     found = report.declared
     if found is None:
         return None
@@ -426,7 +426,7 @@ def _strata(report: Report) -> ReportSection:
     columns = (Column("Part", "text"), Column("Pairs"), Column("Difference"), Column("against the margin", "forest"))
     rows = [_stratum(each, scale, places) for each in report.strata]
     on = titled(report.primary) if report.primary else "the primary metric"
-    guide = f"The difference on {on} in parts of the traffic, on one scale. Of many parts some lie far off by chance."
+    guide = f"The difference on {on} in parts of the traffic, on one scale. Of many parts, some are far off by chance."
     return ReportSection("strata", "Where in the traffic", guide=guide, rows=table("By stratum", columns, [("", rows)]))
 
 

@@ -40,8 +40,8 @@ _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}
 
 
 def to_terminal(report: Report, *, full: bool = False, more: Sequence[ReportSection] = ()) -> RenderableType:
-    """The verdict and what is left until it, in at most LINES lines of a wide terminal. full: all the evidence, and the
-    further sections."""
+    """The verdict and the remaining work until it, in at most LINES lines of a wide terminal. full: all the evidence,
+    and the other sections."""
     return Group(*(_parts(report, more) if full else _short(report)))
 
 
@@ -85,7 +85,7 @@ def _notes(report: Report) -> Iterator[str]:
 
 
 def _next(report: Report) -> Iterator[Text]:
-    """Lines on open conditions and what would shorten them, while there is no verdict."""
+    """Lines on open conditions and the settings that would shorten them, while there is no verdict."""
     if report.verdict == "hold" and report.progress is not None and report.progress.sentence:
         yield safe_text(report.progress.sentence)
     yield from (safe_text(line) for line in next_lines(report) if report.verdict == "hold")

@@ -88,7 +88,7 @@ class ScorerFacts:
     kind: str
     """code, model, llm or human."""
     turned: bool
-    """Less is better, and the value in [0, 1] with 1 as the best is 1 minus the value as the scorer returned it."""
+    """Whether less is better; the value in [0, 1], 1 being best, is then 1 minus the value that the scorer returned."""
     binary: bool
     """Every score that was looked at is 0 or 1."""
 
@@ -296,7 +296,7 @@ class SegmentRow:
     language: str | None
     """Language that the scorer `language` expected of the served answer; None: it is not known."""
     tags: str = ""
-    """As Exchange.tags; "": none."""
+    """Tags as in Exchange.tags; "": none."""
     place: int = 0
     """Index of the pair in its plan."""
     cluster: str | None = None
@@ -334,7 +334,8 @@ def increments_after(connection: Connection, where: Mapping[str, str], place: in
 
 
 def expected_language(explanation: str | None) -> str | None:
-    """ "in fr, expected en" → "en". The language of an answer is what its arm did, and no property of the request."""
+    """ "in fr, expected en" → "en". The language of an answer is the result of its arm, not a property of the
+    request."""
     return (explanation or "").partition(", expected ")[2] or None
 
 

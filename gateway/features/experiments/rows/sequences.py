@@ -124,7 +124,7 @@ def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[S
 
 @cache
 def _newer_state(dialect: Dialect) -> Any:
-    """Built once: with some dozens of sequences a second, building it costs more than what it does."""
+    """Built once: with dozens of sequences a second, building the statement costs more than running it."""
     statement = insert(dialect, sequences)
     newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
     return statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer)

@@ -23,7 +23,7 @@ class ServedAnswer:
     id: str
     arm: str
     unit: str
-    """All calls of a unit get the same arm."""
+    """Unit of assignment: all its calls get the same arm."""
     cell: tuple[str, str, str, str]
     """Arm, alias, target and stratum: pi is constant within."""
     outcome: str
@@ -48,7 +48,7 @@ class ServedAnswer:
     route: str | None = None
     """The learned route that chose the target, and the leaf."""
     fell_back: bool | None = None
-    """Another target than the one that the route chose has answered."""
+    """Whether a target other than the one that the route chose has answered."""
 
     def is_own(self, target: Target) -> bool:
         """Whether the arm of this target gave the answer, and not a fallback."""
@@ -92,7 +92,7 @@ def served_answers(
 
 
 def is_own(target: Target) -> ColumnElement[bool]:
-    """The same for rows of `exchanges`."""
+    """The condition on rows of `exchanges`."""
     e = exchanges.c
     if target.upstream != ROUTE:
         return TARGET.in_([str(target)])
@@ -122,7 +122,7 @@ def _scores(
 
 
 def run_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
-    """Of scores of runs: scorer → the exchange that stands for the run → (status, value on [0, 1], identity)."""
+    """Reads the scores of runs: scorer → the exchange that stands for the run → (status, value on [0, 1], identity)."""
     return _scores(connection, ids, "run")
 
 
@@ -177,8 +177,8 @@ GivenFeedback = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def feedback_given(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Name ("feedback:thumb") → what was given on these exchanges. Feedback with a label only has no value: it is not
-    in it."""
+    """Name ("feedback:thumb") → the feedback given on these exchanges. Feedback with only a label has no value and is
+    left out."""
     s = scores.c
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for chunk in chunked(ids, _CHUNK):

@@ -1,4 +1,4 @@
-"""Recent traffic of a model, from recorded calls: calls an hour, the units that they name, and how many there are."""
+"""Recent traffic of a model, from recorded calls: calls per hour, the units that they name, and the number of units."""
 
 from __future__ import annotations
 
