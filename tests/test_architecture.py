@@ -57,10 +57,10 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
     return (names | {f"{n}/__init__" for n in names}) & known
 
 
-# Each floor imports itself and those below it; the names of one line are of one floor. A module belongs to the longest
+# Each layer imports itself and those below it; the names of one line are of one layer. A module belongs to the longest
 # prefix that fits. MANIFESTS are the declarations of the features, which name code without importing it. VIEWS are the
 # pages, reports, verbs and operations of the features: they may show what any feature knows.
-FLOORS = (
+LAYERS = (
     ("__init__",),
     ("core",),
     ("MANIFESTS",),
@@ -95,8 +95,8 @@ VIEWS = re.compile(r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|f
 
 MANIFESTS = re.compile(r"features/(\w+/)?__init__$|features/manifest$")
 
-# Inside the two rooms: each rung imports itself and those before it.
-LADDERS = {
+# Inside a package: each sublayer imports itself and those before it.
+SUBLAYERS = {
     "proxy": (
         ("types",),
         ("request",),
@@ -170,12 +170,12 @@ def named() -> dict[str, Path]:
     return {name_of(path): path for path in modules()}
 
 
-def room(name: str) -> str:
+def package(name: str) -> str:
     return name.split("/")[0]
 
 
-def floor(name: str) -> int:
-    """The floor of a module. A package's own file that imports nothing of ours lies below all."""
+def layer(name: str) -> int:
+    """The layer of a module. A package's own file that imports nothing of ours is below all others."""
     if name.endswith("/__init__") and not ours(named()[name]):
         return 0
     if VIEWS.match(name):
@@ -184,46 +184,50 @@ def floor(name: str) -> int:
         name = "MANIFESTS"
     fitting = [
         (len(prefix), number)
-        for number, prefixes in enumerate(FLOORS)
+        for number, prefixes in enumerate(LAYERS)
         for prefix in prefixes
         if name == prefix or name.startswith(f"{prefix}/")
     ]
-    assert fitting, f"gateway/{name}.py is on no floor: add its folder to FLOORS in {__file__}"
+    assert fitting, f"gateway/{name}.py has no layer: add its folder to LAYERS in {__file__}"
     return max(fitting)[1]
 
 
-def test_the_page_has_the_floors_in_their_order() -> None:
-    """The rows of docs/architecture.md, and FLOORS: the rooms of each, by the folder that they are in."""
+def test_the_page_has_the_layers_in_their_order() -> None:
+    """The rows of docs/architecture.md, and LAYERS: the packages of each, by the folder that they are in."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", page, re.MULTILINE)
     parts = {"MANIFESTS": "features", "VIEWS": "features"}
-    rooms = [{parts.get(prefix, room(prefix)) for prefix in floor} for floor in FLOORS]
-    folders = [floor & {path.name for path in PACKAGE.iterdir() if path.is_dir()} for floor in rooms]
+    packages = [{parts.get(prefix, package(prefix)) for prefix in layer} for layer in LAYERS]
+    folders = [layer & {path.name for path in PACKAGE.iterdir() if path.is_dir()} for layer in packages]
     shown = [set(re.findall(r"`(\w+)/`", cell)) for _, cell in rows]
-    assert shown == [floor - {"evals"} for floor in folders if floor], "mend the table below The rooms"
+    assert shown == [layer - {"evals"} for layer in folders if layer], "correct the table below The layers"
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
 
 
-def rung(name: str) -> int:
-    """The rung of a module of a room that has a ladder."""
+def sublayer(name: str) -> int:
+    """The sublayer of a module in a package that has sublayers."""
     first = name.split("/")[1]
-    rungs = [number for number, names in enumerate(LADDERS[room(name)], 1) if first in names]
-    assert rungs or first == "__init__", f"gateway/{name}.py is on no rung: add {first!r} to LADDERS in {__file__}"
-    return rungs[0] if rungs else 0
+    numbers = [number for number, names in enumerate(SUBLAYERS[package(name)], 1) if first in names]
+    assert numbers or first == "__init__", f"gateway/{name}.py has no sublayer: add {first!r} to SUBLAYERS in {__file__}"
+    return numbers[0] if numbers else 0
 
 
-def test_imports_point_downwards_between_rooms() -> None:
+def test_imports_point_downwards_between_packages() -> None:
     """Imports under TYPE_CHECKING and inside functions included."""
-    upwards = {name: {n for n in ours(path) if floor(n) > floor(name)} for name, path in named().items()}
+    upwards = {name: {n for n in ours(path) if layer(n) > layer(name)} for name, path in named().items()}
     assert {name: found for name, found in upwards.items() if found} == {}
 
 
-def test_imports_point_downwards_inside_a_room() -> None:
+def test_imports_point_downwards_inside_a_package() -> None:
     """Imports under TYPE_CHECKING and inside functions included."""
     upwards = {
-        name: {n for n in ours(path) if room(n) == room(name) and floor(n) == floor(name) and rung(n) > rung(name)}
+        name: {
+            n
+            for n in ours(path)
+            if package(n) == package(name) and layer(n) == layer(name) and sublayer(n) > sublayer(name)
+        }
         for name, path in named().items()
-        if room(name) in LADDERS and not VIEWS.match(name)
+        if package(name) in SUBLAYERS and not VIEWS.match(name)
     }
     assert {name: found for name, found in upwards.items() if found} == {}
 
@@ -231,11 +235,11 @@ def test_imports_point_downwards_inside_a_room() -> None:
 OF_THE_CONSUMER = ("statistics", "store", "reports", "scoring", "scorers", "features", "consumer", "evals")
 
 
-def test_the_two_rooms_do_not_know_each_other() -> None:
+def test_the_two_programs_do_not_know_each_other() -> None:
     """The request path, and everything that judges answers."""
     for name, path in named().items():
-        foreign = {"proxy": OF_THE_CONSUMER, **dict.fromkeys(OF_THE_CONSUMER, ("proxy",))}.get(room(name), ())
-        known = {n for n in ours(path) if room(n) in foreign}
+        foreign = {"proxy": OF_THE_CONSUMER, **dict.fromkeys(OF_THE_CONSUMER, ("proxy",))}.get(package(name), ())
+        known = {n for n in ours(path) if package(n) in foreign}
         assert not known, f"gateway/{name}.py imports {sorted(known)}"
 
 
@@ -365,7 +369,7 @@ def test_a_searched_word_names_one_file() -> None:
 def test_core_imports_only_the_standard_library_and_orjson() -> None:
     allowed = set(sys.stdlib_module_names) | {"orjson", "gateway"}
     for path in modules():
-        if room(name_of(path)) == "core":
+        if package(name_of(path)) == "core":
             foreign = {n.split(".")[0] for n in imports(path)} - allowed
             assert not foreign, f"{name_of(path)} imports {foreign}"
 
@@ -533,9 +537,9 @@ HEAVY = (
 def test_serving_loads_no_package_of_the_other_programs() -> None:
     program = (
         "import sys, gateway.proxy.serve, gateway.proxy.build\n"
-        f"rooms = {OF_THE_CONSUMER!r}\n"
+        f"packages = {OF_THE_CONSUMER!r}\n"
         f"print([n for n in {HEAVY!r} if n in sys.modules], "
-        "[n for n in sys.modules if n.startswith('gateway.') and n.split('.')[1] in rooms])"
+        "[n for n in sys.modules if n.startswith('gateway.') and n.split('.')[1] in packages])"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[] []"

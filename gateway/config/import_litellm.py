@@ -286,7 +286,7 @@ def _vertex(path: str, model: str, params: Mapping[str, Any], done: ImportedConf
     if isinstance(credentials, str) and not credentials.lstrip().startswith("{"):
         auth["credentials_file"] = _variables(credentials)
     elif credentials is not None:
-        text = "stands in the file itself; write it to a file and name that in `auth.credentials_file`"
+        text = "is in the config itself; write it to a file and name that in `auth.credentials_file`"
         done.note(f"{path}.litellm_params.vertex_credentials", "lost", text)
     return f"google/{model}", {"kind": "vertex", "base_url": base, "auth": auth}
 
@@ -335,7 +335,7 @@ def _upstream(path: str, provider: _Provider, params: Mapping[str, Any], done: I
     if key is not None:
         settings["api_key"] = _variables(str(key))
         if not _VARIABLE.search(str(key)):
-            done.note(f"{path}.litellm_params.api_key", "changed", "stands in the file itself; better: ${NAME}")
+            done.note(f"{path}.litellm_params.api_key", "changed", "is in the config itself; use ${NAME}")
     elif provider.key_env or (row.key_env and settings["kind"] != "tgi"):
         settings["api_key"] = f"${{{provider.key_env or row.key_env}}}"
     if params.get("api_version") is not None:

@@ -1,4 +1,4 @@
-"""A cascade over real sockets: the first answer goes out if it is accepted, and otherwise the control is asked."""
+"""A cascade over real sockets: the first answer is served if it is accepted, and otherwise the control is asked."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def _sentence(terms: RouteTerms, choice: LearnedChoice) -> str:
         first = choice.curve.points[0] if choice.curve.points else None
         tested = "no group has enough pairs" if first is None else f"moving {first.share:.0%} has p = {first.p:.2g}"
         return f"{name}: no share can be moved: none is shown to lose at most {margin:g} of {primary} ({tested})"
-    point, moves = choice.curve.points[at], "the first answer goes out for" if terms.cascade else "moves"
+    point, moves = choice.curve.points[at], "the first answer is served for" if terms.cascade else "moves"
     saved = "" if point.saved is None else f" and saves {_percent(point.saved)} of the cost"
     return (
         f"{name}: {moves} {point.share:.0%} of the traffic{saved}, at a loss of {_interval(point.loss)} {primary}; "

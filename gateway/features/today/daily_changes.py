@@ -58,7 +58,7 @@ class DayComparison:
 
     now: float | None = None
     usual: float | None = None
-    """Mean of the same weekday in the last four weeks; before two weeks of history, of the days there are."""
+    """Mean of the same weekday in the last four weeks; before two weeks of history, of the available days."""
     se: float = math.inf
     """Standard error of the difference: the largest of the three; infinite where p is 1.0."""
     p: float = 1.0

@@ -142,7 +142,7 @@ async def test_it_is_learned_verified_and_served_from_stored_pairs(
     await experiment.send(plan, 400, lost=0.0, hedged=0.6)
     assert "no share can be moved" in await asyncio.to_thread(run, "learn", "swap", code=1)
     learned = await asyncio.to_thread(run, "learn", "swap", "--cascade", "--name", CASCADE, "--write")
-    assert f"{CASCADE}: the first answer goes out for 7" in learned
+    assert f"{CASCADE}: the first answer is served for 7" in learned
     shown = await asyncio.to_thread(run, "show", CASCADE)
     assert "asks u1/small first, and u0/model-u0 where that answer is not accepted" in shown
     route = read_route(experiment.path, CASCADE)

@@ -67,7 +67,7 @@ async def test_a_day_without_changes_says_so(pages, make_exchange, now):
     await pages.add(*made[1::2], score=0.0)
     page = await complete(pages, await pages.login())
     assert "no figure differs from what is usual" in page
-    assert "A change is one from the days there are, which is 1" in page
+    assert "A change is one from the available days, 1 so far" in page
     assert '<div class="figure">72</div> <div class="delta quiet">72 before</div>' in page
 
 
@@ -206,7 +206,7 @@ async def test_48_hours_are_drawn_with_what_happened(pages, make_exchange, now):
     assert page.count('class="event"') == 5, "in each chart"
     assert "gateway 0.5.0 &lt;script&gt;alert(1)" in page
     assert "each weighted by 1/π so that it stands for all calls" in page
-    assert "on the days there are" in page
+    assert "on the available days" in page
     one = await pages.get(client, "/console?of=other+local/small")
     assert re.search(r'<option value="other local/small" selected>', one)
     assert "From 0 to 3, last 3" in page
