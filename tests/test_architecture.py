@@ -208,7 +208,9 @@ def sublayer(name: str) -> int:
     """The sublayer of a module in a package that has sublayers."""
     first = name.split("/")[1]
     numbers = [number for number, names in enumerate(SUBLAYERS[package(name)], 1) if first in names]
-    assert numbers or first == "__init__", f"gateway/{name}.py has no sublayer: add {first!r} to SUBLAYERS in {__file__}"
+    assert numbers or first == "__init__", (
+        f"gateway/{name}.py has no sublayer: add {first!r} to SUBLAYERS in {__file__}"
+    )
     return numbers[0] if numbers else 0
 
 
@@ -545,7 +547,7 @@ def test_serving_loads_no_package_of_the_other_programs() -> None:
     assert loaded.stdout.strip() == "[] []"
 
 
-def test_each_migration_follows_the_one_before() -> None:
+def test_each_migration_follows_the_previous_one() -> None:
     """A number that two migrations have would split the chain: no store could be opened."""
     found = sorted((PACKAGE / "store" / "migrations" / "versions").glob("[0-9]*.py"))
     numbers = [path.name[:4] for path in found]

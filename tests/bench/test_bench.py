@@ -85,7 +85,7 @@ def test_shadows_are_asked_of_targets_in_every_state(tmp_path: Path, temporary: 
     assert left(temporary) == []
 
 
-def test_the_phases_of_a_request_are_told_apart(tmp_path: Path, temporary: Path) -> None:
+def test_the_phases_of_a_request_are_distinguished(tmp_path: Path, temporary: Path) -> None:
     file = tmp_path / "run.json"
     with start(temporary, "--json", str(file), only="phases") as bench:
         out, notes = bench.communicate()

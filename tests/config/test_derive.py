@@ -72,7 +72,7 @@ def test_feedback_that_decides_puts_its_terms_into_the_plan() -> None:
     assert b"feedback" not in other.to_json(), "a plan without feedback keeps its hash"
 
 
-def test_a_plan_has_defaults_for_what_is_left_out() -> None:
+def test_a_plan_has_defaults_for_omitted_settings() -> None:
     default = plan()
     assert (default.mode, default.shadow, default.split, default.repeat_control) == ("shadow", 0.1, 0.0, 0.25)
     assert (default.control, default.candidates) == (Target("a", "m"), (("candidate", Target("b", "n")),))

@@ -140,7 +140,7 @@ def test_a_login_link_is_kept_over_a_restart_until_it_is_used(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["", "1800", "x y", "999999 secret", "-1 secret", "\udce4"])
-def test_a_file_that_is_no_login_link_is_replaced(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_login_link_is_replaced(text: str, tmp_path: Path) -> None:
     (tmp_path / "login").write_bytes(text.encode("utf-8", "surrogateescape"))
     (tmp_path / "login").chmod(0o600)
     assert len(write_login_link(tmp_path, 900, now=1000.0)[0]) > 40

@@ -112,7 +112,7 @@ def test_a_plan_with_a_ramp_survives_json() -> None:
     assert plan_from_json(plan.to_json()).hash == plan.hash
 
 
-def test_pace_is_no_part_of_the_plan_and_steps_are() -> None:
+def test_pace_is_not_a_part_of_the_plan_and_steps_are() -> None:
     one, paced, other = (
         plans_of(Config.model_validate(raw(ramp=section)))["swap"].hash
         for section in ({}, {"mode": "auto", "cooldown_s": 5, "freeze": ["Sat 00:00 - Mon 00:00"]}, {"soak_s": 60})
@@ -281,7 +281,7 @@ def test_a_segments_margin_is_twice_the_experiments_unless_stated() -> None:
         ({"by": ["tools"]}, {"primary": None}, "there is no primary that could decide in them; set `primary`"),
     ],
 )  # fmt: skip
-def test_segments_that_cannot_be_told_apart_are_reported(
+def test_segments_that_cannot_be_distinguished_are_reported(
     section: dict[str, Any], changes: dict[str, Any], expected: str
 ) -> None:
     document = with_segments(section, **changes)

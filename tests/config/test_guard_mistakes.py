@@ -21,6 +21,6 @@ def test_keys_that_are_made_while_it_runs_may_be_named() -> None:
     assert list(guard_mistakes(raw)) == []
 
 
-def test_what_is_no_mapping_is_left_to_the_models() -> None:
+def test_anything_but_a_mapping_is_left_to_the_models() -> None:
     assert list(guard_mistakes({"guards": [1]})) == []
     assert list(guard_mistakes({"guards": {"g": 1}})) == []

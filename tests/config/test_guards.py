@@ -34,7 +34,7 @@ SECRETS = {"on": "answer", "scorer": "secrets"}
 OWN = {"on": "answer", "scorer": "patterns"}
 
 
-def test_a_guard_observes_unless_told_otherwise() -> None:
+def test_a_guard_observes_unless_configured_otherwise() -> None:
     guard = config_of(SECRETS).guards["g"]
     assert (guard.action, guard.if_late, guard.deadline_ms, guard.record) == ("observe", "pass", 1000.0, 1.0)
     assert guard.in_process

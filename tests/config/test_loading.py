@@ -157,7 +157,7 @@ def test_a_consumer_needs_only_its_own_variables(tmp_path: Path, monkeypatch: py
         load(path)
 
 
-def test_mistakes_beside_secrets_are_still_reported() -> None:
+def test_mistakes_next_to_secrets_are_still_reported() -> None:
     text = SECRETIVE.replace("kind: openai", "kind: opnai").replace("keys: [a]", "keys: [c]")
     with pytest.raises(ConfigError) as caught:
         parse(text, "f.yaml", {"E": "x", "S": "sqlite:////x.db"}, GATEWAY_ONLY)

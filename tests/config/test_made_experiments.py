@@ -29,7 +29,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_experiment_beside_the_file_belongs_to_the_config(config: Path) -> None:
+def test_an_experiment_next_to_the_file_belongs_to_the_config(config: Path) -> None:
     before = load(config)
     read_made(config).with_experiment("swap", SECTION).write()
     after = load(config)

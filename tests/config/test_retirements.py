@@ -90,7 +90,7 @@ def test_the_log_names_aliases_successor_and_command() -> None:
         ("true", "True"),
     ],
 )
-def test_what_is_no_day_is_refused_with_its_form(written: str, got: str) -> None:
+def test_anything_but_a_day_is_refused_with_its_form(written: str, got: str) -> None:
     text = (
         "open: true\nupstreams: {mine: {kind: vllm}}\n"
         f"models: {{chat: {{targets: [{{upstream: mine, model: m, retires: {written}}}]}}}}\n"

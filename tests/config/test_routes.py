@@ -41,7 +41,7 @@ def of_experiment(**changes: Any) -> dict[str, Any]:
     return {"models": {"chat": {"targets": [CONTROL]}}, "experiments": {"safe": {**SWAP, **changes}}}
 
 
-def test_a_route_stands_for_its_two_targets(tmp_path: Path) -> None:
+def test_a_route_represents_its_two_targets(tmp_path: Path) -> None:
     config = load(placed(tmp_path))
     [ref] = config.models["chat"].targets
     assert target_of(ref) == a_route().target

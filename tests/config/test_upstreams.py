@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from gateway.config.upstreams import EngineRun, TargetRef, Upstream
 
 
-def test_what_is_left_out_comes_from_the_kind() -> None:
+def test_defaults_come_from_the_kind() -> None:
     openai, local = Upstream(kind="openai"), Upstream(kind="vllm", base_url="http://127.0.0.1:8001/v1/")
     assert openai.url == "https://api.openai.com/v1"
     assert local.url == "http://127.0.0.1:8001/v1"

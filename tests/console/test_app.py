@@ -43,7 +43,7 @@ async def test_a_callers_key_does_not_open_the_admin_api(console):
         assert (await client.get(f"{console.url}/admin/v1/keys")).status_code == 401
 
 
-async def test_guessing_is_bounded_and_a_missing_token_is_no_guess(console, caplog):
+async def test_guessing_is_bounded_and_a_missing_token_is_not_a_guess(console, caplog):
     async with httpx2.AsyncClient(base_url=console.url) as client:
         for _ in range(FAILURES + 2):
             assert (await client.get("/admin/v1/keys")).status_code == 401

@@ -18,7 +18,7 @@ async def test_a_form_of_another_site_or_session_is_refused(pages, csrf_of):
     assert (await owner.get("/console")).status_code == 303
 
 
-async def test_a_body_that_is_no_form_or_too_large_is_refused(pages):
+async def test_a_body_that_is_not_a_form_or_too_large_is_refused(pages):
     client = await pages.login()
     assert (await client.post("/console/logout", json={"csrf": "x"})).status_code == 400
     assert (await client.post("/console/logout", data={"x": "y" * 1_100_000})).status_code == 413

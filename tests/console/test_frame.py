@@ -76,7 +76,7 @@ async def test_a_missing_page_is_reported_as_a_page(pages):
     assert (await client.get("/elsewhere")).headers["content-type"] == "application/json"
 
 
-async def test_an_error_that_repeats_what_was_sent_shows_it_as_text(pages):
+async def test_an_error_that_repeats_its_input_shows_it_as_text(pages):
     client = await pages.login()
     answer = await client.get("/console/calls", params={"where": HOSTILE})
     assert answer.status_code == 400

@@ -96,7 +96,7 @@ async def test_guessed_links_are_bounded_like_wrong_tokens(pages):
     assert (await use(client)).status_code == 429
 
 
-async def test_a_login_that_is_given_up_is_no_error_of_ours(pages, caplog):
+async def test_an_abandoned_login_is_not_an_internal_error(pages, caplog):
     host, port = pages.url.removeprefix("http://").split(":")
     for _ in range(3):
         reader, writer = await asyncio.open_connection(host, int(port))

@@ -47,7 +47,7 @@ async def test_a_store_that_cannot_be_opened_is_opened_once_it_can_be(tmp_path: 
     await store.close()
 
 
-async def test_a_locked_store_is_away_and_comes_back(opened, tmp_path: Path):
+async def test_a_locked_store_is_unreachable_and_comes_back(opened, tmp_path: Path):
     store = await opened(busy_ms=20)
     other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -68,7 +68,7 @@ async def test_a_slow_store_is_given_up_at_the_deadline(opened, postgres_url: st
     engine.dispose()
 
 
-async def test_a_read_only_store_is_away_for_changes_and_can_be_read(opened, postgres_url: str):
+async def test_a_read_only_store_is_unreachable_for_changes_and_can_be_read(opened, postgres_url: str):
     store = await opened(postgres_url)
     engine = create_engine(make_url(postgres_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     name = make_url(postgres_url).database

@@ -156,7 +156,7 @@ async def kept(room, exchange, tally, n=6):
     return sent
 
 
-async def test_errors_are_tried_again_and_replace_what_was_stored(room, exchange, tally, stated_scorer):
+async def test_errors_are_tried_again_and_replaced(room, exchange, tally, stated_scorer):
     await kept(room, exchange, tally)
     failing, _ = judge(stated_scorer, errors=(ValueError("no verdict"), None, ValueError("no verdict")))
     done = await backfill(room, {"late": failing})

@@ -342,7 +342,7 @@ async def test_only_a_real_loss_raises_unaccounted(room, exchange, tally):
     assert room.shown[-1].unaccounted == 1
 
 
-async def test_what_is_pending_elsewhere_is_under_way_and_not_lost(room, exchange, tally):
+async def test_an_entry_that_is_pending_elsewhere_is_not_lost(room, exchange, tally):
     sent = [exchange("1") for _ in range(3)]
     await room.corridor.join()
     await room.send(*sent, tally(sent))
@@ -527,7 +527,7 @@ def test_a_batch_grows_while_more_waits_and_entries_are_cheap(
     assert next_count(entries, 256, ConsumerTiming(), ScoringTime(scoring_s)) == expected
 
 
-def test_a_batch_of_what_was_read_small_grows_again() -> None:
+def test_a_batch_that_was_read_small_grows_again() -> None:
     assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming(), ScoringTime()) == 1024
     assert next_count([], 1024, ConsumerTiming(), ScoringTime()) == 256
 

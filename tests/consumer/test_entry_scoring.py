@@ -66,7 +66,7 @@ async def test_an_exchange_costs_what_the_model_that_answered_costs(stated_score
     assert [r.judged.cost_usd for r in found.read] == seen
 
 
-def test_an_entry_that_is_no_exchange_has_none(tally, exchange):
+def test_an_entry_that_is_not_an_exchange_has_none(tally, exchange):
     assert exchange_in(StreamEntry("1-0", {b"kind": b"junk"})) is None
     assert exchange_in(StreamEntry("1-0", tally([exchange()]).to_fields())) is None
 

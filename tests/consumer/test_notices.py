@@ -13,7 +13,7 @@ from gateway.config.loading import parse
 from gateway.consumer.serve import opened
 
 
-async def test_a_consumer_tells_of_a_budget_that_is_nearly_used_up(
+async def test_a_consumer_reports_a_budget_that_is_nearly_used_up(
     receiver: Any, place_store: Any, tmp_path: Path, stream_url: str, stream_name: str
 ) -> None:
     """80 % is a cause of its own, with a link; the soft limit of nobody's usage is none."""

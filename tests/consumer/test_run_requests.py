@@ -57,7 +57,7 @@ async def test_what_was_appended_as_deltas_is_stored_whole(room: Any, calls: lis
     assert scored == [(len(calls),)]
 
 
-async def test_another_consumer_goes_on_from_the_store(room: Any, calls: list[Exchange]) -> None:
+async def test_another_consumer_continues_from_the_store(room: Any, calls: list[Exchange]) -> None:
     entries = entries_of(calls)
     async with room.consuming("first"):
         await room.corridor.append(entries[:4])

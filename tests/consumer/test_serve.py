@@ -113,7 +113,7 @@ async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
 SCORED = 'gateway_eval_scores_total{arm="",model="local/small",scorer="length",status="scored"}'
 
 
-async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange, tally, start, port):
+async def test_it_scores_stops_in_order_and_continues(room, exchange, tally, start, port):
     first = [exchange("two words") for _ in range(3)]
     async with start() as process:
         await room.send(*first, tally(first))
@@ -211,7 +211,7 @@ def health(port: int) -> dict[str, str]:
         return found
 
 
-async def test_a_full_disk_is_one_line_and_scoring_goes_on_once_there_is_room(room, exchange, start, port):
+async def test_a_full_disk_is_one_line_and_scoring_continues_later(room, exchange, start, port):
     """The process may not write beyond a few kilobytes of its store, as on a full disk."""
     lines: list[bytes] = []
 
@@ -329,7 +329,7 @@ class TestWithAStreamServerThatVanishes:
         """Config sections that reach the stream server through `peer`."""
         return {"stream": {"url": f"redis://127.0.0.1:{peer.port}/0", "name": room.stream_name}}
 
-    async def test_it_goes_on_when_the_server_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
+    async def test_it_continues_when_the_server_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
         async with start() as process:
             await room.send(exchange("two words"))
             await until(port, SCORED, 1.0)
@@ -359,7 +359,7 @@ class TestWithAStoreThatVanishes:
         short = "tcp_user_timeout=500&connect_timeout=2&sslmode=disable"
         return {"store": {"url": f"postgresql://assay@127.0.0.1:{peer.port}/{database}?{short}"}}
 
-    async def test_it_goes_on_when_the_store_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
+    async def test_it_continues_when_the_store_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
         async with start() as process:
             await room.send(exchange("two words"))
             await until(port, SCORED, 1.0)

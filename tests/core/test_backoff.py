@@ -21,7 +21,7 @@ from gateway.core.backoff import Backoff
         (Backoff(0.0), [0, 0]),
     ],
 )
-def test_each_wait_is_twice_the_one_before_up_to_the_cap(backoff: Backoff, waits: list[float]) -> None:
+def test_each_wait_is_twice_the_previous_one_up_to_the_cap(backoff: Backoff, waits: list[float]) -> None:
     assert [backoff.wait_s(n) for n in range(1, len(waits) + 1)] == pytest.approx(waits)
 
 

@@ -209,7 +209,7 @@ KEYS = [
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_bytes_that_are_no_answer_say_nothing(raw, stream):
+def test_bytes_that_are_not_an_answer_report_nothing(raw, stream):
     assert isinstance(assemble("chat", stream, raw), Completion)
 
 

@@ -138,7 +138,7 @@ def test_further_members_and_headers_go_along() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
-def test_a_disk_that_takes_no_writes_is_told_apart(number: int) -> None:
+def test_a_disk_that_takes_no_writes_is_distinguished(number: int) -> None:
     assert is_disk_error(OSError(number, "no"))
     assert not is_disk_error(OSError(errno.ENOENT, "no"))
     assert not is_disk_error(ValueError("no"))

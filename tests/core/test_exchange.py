@@ -141,7 +141,7 @@ def test_a_member_added_at_any_level_is_ignored():
 
 
 @pytest.mark.parametrize("pi", [0, 0.0, -0.1, 1.5, None, "1"])
-def test_a_record_without_a_probability_is_no_record(pi):
+def test_a_record_without_a_probability_is_not_a_record(pi):
     """Every weight is 1 / pi: such a record would break each sum that it is in."""
     written = a_full_exchange().to_fields()
     head = orjson.loads(written[b"head"]) | {"pi": pi}
@@ -181,7 +181,7 @@ def test_another_version_is_refused_by_name(exchange, version):
         {b"kind": b"feedback", b"head": b"null"},
     ],
 )
-def test_what_is_no_record_raises_value_error_and_nothing_else(entry):
+def test_anything_but_a_record_raises_value_error_and_nothing_else(entry):
     with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
         from_fields(entry)
 

@@ -15,7 +15,7 @@ def test_decisions_survive_their_encoding() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[1]", '[{"guard":"x"}]', '{"guard":"x"}'])
-def test_what_is_no_decision_is_left_out(text: str | None) -> None:
+def test_anything_but_a_decision_is_left_out(text: str | None) -> None:
     assert from_json(text) == ()
 
 

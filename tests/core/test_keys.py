@@ -46,7 +46,7 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 
 @given(st.one_of(st.binary(), st.sampled_from([b"{}", b"[]", b'{"kind":"key"}', b'{"kind":"door","id":"x"}', b"null"])))
-def test_what_is_no_record_is_refused(raw: bytes) -> None:
+def test_anything_but_a_record_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match="not a key, team or organization"):
         record_from_json(raw)
 

@@ -92,7 +92,7 @@ DEEP = [[0, 0.5, 2 * i + 1, 2 * i + 2] if i < 127 else [0] for i in range(255)]
         ({"kind": "boosted", "cuts": [2.0, 1.0]}, "ascending"),
     ],
 )
-def test_what_is_no_route_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
+def test_anything_but_a_route_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidRoute, match=reason):
         route_from_json(sealed(**changes))
 

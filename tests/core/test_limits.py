@@ -64,7 +64,7 @@ def test_windows_follow_each_other_without_gap_or_overlap(window: Window, zone: 
     assert end - start <= timedelta(days=32).total_seconds()
 
 
-def test_a_day_that_the_calendar_left_out_ends_the_one_before() -> None:
+def test_a_day_that_the_calendar_left_out_ends_the_previous_one() -> None:
     # Samoa had no 30 December 2011.
     now = datetime(2011, 12, 29, 12, tzinfo=ZoneInfo("Pacific/Apia")).timestamp()
     assert window_end("day", "Pacific/Apia", now) == at("2011-12-31T00:00:00+14:00")

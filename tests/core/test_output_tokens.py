@@ -28,6 +28,6 @@ def test_tables_survive_the_shared_state():
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"chat": 3}', '{"chat": {"0": 5}}', tables_to_json({"chat": dict.fromkeys(KINDS, 0)})]
 )
-def test_what_is_no_whole_table_is_refused(text):
+def test_anything_but_a_whole_table_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
         tables_from_json(text)

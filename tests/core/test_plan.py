@@ -74,7 +74,7 @@ def test_a_plan_of_a_version_that_knows_more_is_not_run(wrong: dict[str, object]
     assert plan_states({b"swap": state.to_json()}) == {}
 
 
-def test_a_plan_from_before_there_were_methods_goes_on() -> None:
+def test_a_plan_from_before_there_were_methods_continues() -> None:
     stored = plan_from_json(OLD % b"false")
     now = replace(stored, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm")
     assert now.continues(stored)
@@ -88,7 +88,7 @@ def test_a_plan_from_before_there_were_methods_goes_on() -> None:
     assert not replace(steady, aa="alarm").continues(stored)
 
 
-def test_a_computed_horizon_is_no_change_of_the_design() -> None:
+def test_a_computed_horizon_is_not_a_change_of_the_design() -> None:
     auto = replace(PLAN, method="hybrid", max_pairs=300, auto_horizon=True)
     assert auto.same_design(replace(auto, max_pairs=500))
     assert not auto.same_design(replace(auto, margin=0.1))

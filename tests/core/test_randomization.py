@@ -45,7 +45,7 @@ def test_domains_are_independent(other):
     assert abs(share - 0.5) < 4 * (0.25 / len(sampled)) ** 0.5
 
 
-def test_another_version_deals_anew():
+def test_another_version_deals_again():
     moved = sum((draw("sample", u) < 0.5) != (draw("sample", u, 2) < 0.5) for u in UNITS)
     assert abs(moved / len(UNITS) - 0.5) < 0.02
 

@@ -73,7 +73,7 @@ def test_the_image_uses_existing_extras_and_files(dockerfile: str, deploy: Path)
     assert {f"!{name}" for name in (*copied[1].split(), "gateway")} <= set(kept)
 
 
-def test_the_images_command_is_one_of_ours(dockerfile: str, parsed: Parsed) -> None:
+def test_the_images_command_is_a_verb(dockerfile: str, parsed: Parsed) -> None:
     command = re.search(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
     assert command
     assert parsed(yaml.safe_load(command[1]))["host"] == "0.0.0.0"  # noqa: S104 - compared
@@ -98,7 +98,7 @@ def test_compose_refers_only_to_things_that_exist(compose: Any, deploy: Path) ->
                 assert source in compose["volumes"], source
 
 
-def test_every_service_of_ours_is_locked_down_and_watched(compose: Any) -> None:
+def test_every_service_is_locked_down_and_watched(compose: Any) -> None:
     for name, service in compose["services"].items():
         assert service["restart"] == "unless-stopped"
         if not name.startswith("vllm"):

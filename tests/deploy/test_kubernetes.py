@@ -87,7 +87,7 @@ def test_the_cluster_has_the_alert_rules_of_grafana(deploy: Path) -> None:
     assert len(rules["groups"]) > 1
 
 
-def test_the_lag_that_scales_is_a_series_of_ours(deploy: Path) -> None:
+def test_the_lag_that_scales_is_an_exported_series(deploy: Path) -> None:
     from prometheus_client import CollectorRegistry, generate_latest
 
     from gateway.observability.eval_metrics import EvalMetrics

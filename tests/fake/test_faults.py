@@ -213,7 +213,7 @@ async def test_comments_forever_say_nothing(
     await upstream.until(lambda u: u.cancelled == 1)
 
 
-async def test_garbage_is_no_http(http: httpx2.AsyncClient, upstream: FakeUpstream, chat: Chat) -> None:
+async def test_garbage_is_not_http(http: httpx2.AsyncClient, upstream: FakeUpstream, chat: Chat) -> None:
     upstream.then(Fault.garbage())
     with pytest.raises(httpx2.RemoteProtocolError):
         await http.post("/chat/completions", json=chat())

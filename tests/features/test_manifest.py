@@ -94,5 +94,5 @@ def test_the_help_loads_only_the_modules_of_verbs() -> None:
 
 
 @pytest.mark.parametrize("words", [["version"], ["serve", "--help"], ["evaluate", "--help"]], ids=" ".join)
-def test_a_verb_that_is_no_features_loads_none(words: list[str]) -> None:
+def test_a_verb_of_no_feature_loads_none(words: list[str]) -> None:
     assert loaded_by(RUN.format(words)) == set()

@@ -19,7 +19,7 @@ def test_without_a_traceparent_ids_come_from_the_exchange() -> None:
 
 
 @pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False), ("03", True)])
-def test_a_clients_trace_goes_on_and_it_says_whether_it_is_kept(flags: str, sampled: bool) -> None:
+def test_a_clients_trace_continues_and_it_says_whether_it_is_kept(flags: str, sampled: bool) -> None:
     ids = ids_of(new_id(), f"00-{TRACE}-{SPAN}-{flags}".encode(), 0.0 if sampled else 1.0)
     assert (f"{ids.trace:032x}", f"{ids.parent:016x}", ids.sampled) == (TRACE, SPAN, sampled)
     assert ids.traceparent.startswith(f"00-{TRACE}-".encode())
@@ -27,7 +27,7 @@ def test_a_clients_trace_goes_on_and_it_says_whether_it_is_kept(flags: str, samp
 
 
 @given(st.one_of(st.binary(max_size=80), st.sampled_from([b"", f"00-{'0' * 32}-{SPAN}-01".encode(), b"00-x-y-01"])))
-def test_what_is_no_traceparent_is_as_if_there_were_none(given_: bytes) -> None:
+def test_an_invalid_traceparent_is_ignored(given_: bytes) -> None:
     name = new_id()
     assert ids_of(name, given_, 1.0) == ids_of(name, None, 1.0)
 

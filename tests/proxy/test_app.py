@@ -295,7 +295,7 @@ async def test_models_are_ours(gateway: Any) -> None:
             await client.models.retrieve("nope")
 
 
-async def test_a_base_url_without_v1_is_told_so(gateway: Any) -> None:
+async def test_a_base_url_without_v1_gets_a_hint(gateway: Any) -> None:
     root = gateway.base_url.removesuffix("/v1")
     reply = await gateway.client.post(f"{root}/chat/completions", json={"model": "chat"})
     assert reply.status_code == 404

@@ -151,7 +151,7 @@ async def test_embeddings_in_bytes_pass_with_their_header(gateway: Any, upstream
     assert await gateway.metric("gateway_tokens_total", type="input") == 7
 
 
-async def test_embeddings_that_are_no_json_are_no_answer(gateway: Any, upstream: FakeUpstream) -> None:
+async def test_embeddings_that_are_not_json_are_not_an_answer(gateway: Any, upstream: FakeUpstream) -> None:
     upstream.answers(200, b"<html>", content_type="text/html")
     answer = await gateway.client.post("/embeddings", json={"model": "chat", "input": "x"})
     assert answer.status_code == 502

@@ -56,7 +56,7 @@ async def test_openai_chat(client: openai.AsyncOpenAI, upstream: FakeUpstream) -
     assert upstream.calls[0].header("x-stainless-lang") == "python"
 
 
-async def test_openai_raw_responses_have_the_ids_and_headers_of_ours(client: openai.AsyncOpenAI, gateway: Any) -> None:
+async def test_openai_raw_responses_have_the_gateways_ids_and_headers(client: openai.AsyncOpenAI, gateway: Any) -> None:
     raw = await client.chat.completions.with_raw_response.create(model="chat", messages=MESSAGES)
     [exchange] = await gateway.recorded()
     assert raw.request_id == exchange.id
@@ -465,7 +465,7 @@ async def test_anthropic_count_tokens(claude: anthropic.AsyncAnthropic, upstream
     assert len(upstream.calls) == 1
 
 
-async def test_anthropic_tool_runner_goes_on_without_a_thread(
+async def test_anthropic_tool_runner_continues_without_a_thread(
     claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
 ) -> None:
     """It asks for a thread first. Where the upstream has none, the refusal's code makes it send the conversation."""
@@ -492,7 +492,7 @@ async def test_anthropic_tool_runner_goes_on_without_a_thread(
         assert "thread" in upstream.calls[0].json
 
 
-async def test_anthropic_what_asks_for_nothing_is_no_obstacle(
+async def test_anthropic_members_without_effect_are_no_obstacle(
     claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
 ) -> None:
     """Claude Code sends this context_management with every call."""

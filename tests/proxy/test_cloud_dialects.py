@@ -120,7 +120,7 @@ async def test_a_refusal_goes_to_another_dialect(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u0") == 0.0
 
 
-async def test_a_cut_stream_of_frames_goes_on_in_another_dialect(
+async def test_a_cut_stream_of_frames_continues_in_another_dialect(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """The re-run is aligned with what the client has, as between upstreams of one dialect."""

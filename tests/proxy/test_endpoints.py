@@ -244,7 +244,7 @@ async def test_a_transcription_may_be_plain_text(gateway: Any, upstream: FakeUps
     assert reply.headers["content-type"] == "text/vtt"
 
 
-async def test_a_body_that_is_no_form_is_a_400(gateway: Any, upstream: FakeUpstream) -> None:
+async def test_a_body_that_is_not_a_form_is_a_400(gateway: Any, upstream: FakeUpstream) -> None:
     reply = await gateway.client.post("/audio/transcriptions", json={"model": "chat"})
     assert reply.status_code == 400
     assert not upstream.calls
@@ -406,7 +406,7 @@ async def test_head_is_get_without_a_body(gateway: Any) -> None:
         assert (await gateway.client.get(url)).headers["content-length"] == reply.headers["content-length"]
 
 
-async def test_another_method_on_a_path_of_ours_is_refused_in_words(gateway: Any, upstream: FakeUpstream) -> None:
+async def test_another_method_on_a_known_path_is_refused_in_words(gateway: Any, upstream: FakeUpstream) -> None:
     for api in APIS:
         for method in ("GET", "PUT", "DELETE", "HEAD"):
             reply = await gateway.client.request(method, api.path)

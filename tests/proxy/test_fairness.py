@@ -101,7 +101,7 @@ async def test_a_slow_form_holds_no_place_of_its_upstream(
 
 @pytest.mark.parametrize("cors", [[], ["https://app.example"]], ids=["direct", "behind CORS"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-async def test_bodies_under_way_are_bounded_together(
+async def test_bodies_in_progress_are_bounded_together(
     start: Any, configured: Configured, upstream: FakeUpstream, chunked: bool, cors: list[str]
 ) -> None:
     upstream.says("one ", HOLD, "two ")

@@ -220,7 +220,7 @@ async def test_a_differing_continuation_ends_in_an_error_event(
     assert not exchange.spliced
 
 
-async def test_a_cut_stream_goes_on_by_prefill_where_the_target_can(
+async def test_a_cut_stream_continues_by_prefill_where_the_target_can(
     start: Any, configured: Any, upstream: FakeUpstream, events: Any
 ) -> None:
     upstream.says("one ", "two ", CUT)
@@ -330,7 +330,7 @@ async def test_dripping_heads_and_endless_comments_time_out(start: Any, configur
         assert whole(got, True), fault
 
 
-async def test_a_200_with_an_error_in_it_is_no_answer(start: Any, configured: Any, two: Any, events: Any) -> None:
+async def test_a_200_with_an_error_in_it_is_not_an_answer(start: Any, configured: Any, two: Any, events: Any) -> None:
     first, second = two
     first.always(Fault.error_body())
     gateway = await start(configured(first, second))
@@ -338,7 +338,7 @@ async def test_a_200_with_an_error_in_it_is_no_answer(start: Any, configured: An
         assert whole(await ask(gateway, events, stream), stream)
 
 
-async def test_a_well_formed_short_stream_is_no_answer(start: Any, configured: Any, two: Any, events: Any) -> None:
+async def test_a_well_formed_short_stream_is_not_an_answer(start: Any, configured: Any, two: Any, events: Any) -> None:
     """A clean HTTP end without finish_reason and [DONE]: continued on the fallback, an error event without one."""
     first, second = two
     first.always(Fault.short())

@@ -148,7 +148,7 @@ async def test_a_chosen_target_is_not_the_route_s(make: Make) -> None:
     assert "x-gateway-route" not in reply.headers
 
 
-async def test_a_changed_route_file_is_refused_and_the_one_before_serves(make: Make) -> None:
+async def test_a_changed_route_file_is_refused_and_the_previous_one_serves(make: Make) -> None:
     gateway = await make()
     path = gateway.config_path.with_name(f"{gateway.config_path.stem}.route.{ROUTE}.json")
     raw = json.loads(path.read_text())

@@ -583,7 +583,7 @@ async def test_a_second_interrupt_does_not_wait(serve: Serve, configured: Config
             await program.process.wait()
 
 
-async def test_a_shadow_under_way_does_not_hold_up_the_stop(
+async def test_a_shadow_in_progress_does_not_hold_up_the_stop(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """It is given up: neither an answer of the candidate nor a failure of it."""

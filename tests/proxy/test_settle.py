@@ -342,7 +342,7 @@ async def test_a_fallbacks_answer_counts_for_the_ramps_arm() -> None:
     assert room.value("gateway_split_total", **split, result="elsewhere") == 1
 
 
-def test_calls_of_one_key_in_a_ramp_are_no_cluster() -> None:
+def test_calls_of_one_key_in_a_ramp_are_not_a_cluster() -> None:
     """The verdict takes one pair of a cluster: with a few keys it would never come."""
     for unit in ("conversation", "key"):
         ramp = an_experiment(ramp={}, primary="error_rate", unit=unit).at(0.5)

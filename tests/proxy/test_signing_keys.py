@@ -66,7 +66,7 @@ async def test_a_token_is_a_key(served: Any, provider: IdentityProvider, upstrea
     assert ours not in str(sent.headers), "the token stays here"
 
 
-async def test_keys_still_work_beside_tokens(served: Any, provider: IdentityProvider) -> None:
+async def test_keys_still_work_next_to_tokens(served: Any, provider: IdentityProvider) -> None:
     gateway = await served()
     assert (await ask(gateway, "test-key")).status_code == 200
     assert (await ask(gateway, "another-key")).status_code == 401
@@ -122,7 +122,7 @@ async def test_a_key_that_the_issuer_withdraws_verifies_nothing_more(
     assert (await ask(gateway, old)).status_code in (401, 503)
 
 
-async def test_an_issuer_that_is_away_does_not_stop_the_gateway(
+async def test_an_issuer_that_is_unreachable_does_not_stop_the_gateway(
     start: Any, configured: Configured, upstream: FakeUpstream, provider: IdentityProvider
 ) -> None:
     provider.answer = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"

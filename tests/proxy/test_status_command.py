@@ -115,7 +115,7 @@ async def test_a_killed_process_is_forgotten_and_a_replaced_one_at_once(
     await corridor.aclose()
 
 
-async def test_a_stream_server_that_is_away_cannot_tell(tmp_path: Path) -> None:
+async def test_a_stream_server_that_is_unreachable_cannot_tell(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text('stream: {url: "redis://127.0.0.1:1/0"}')
     code, found = await command(path)

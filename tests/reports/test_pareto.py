@@ -74,7 +74,7 @@ def test_a_chart_is_finite_for_any_numbers(points: list[tuple[float, float]], bo
     assert len({line[0] for line in lines[-len(points) :]}) == len(points), "a letter each"
 
 
-def test_a_model_alone_is_no_chart() -> None:
+def test_a_model_alone_is_not_a_chart() -> None:
     one = a_chart(("control", 2.0, 0.0, True))
     assert cost_chart(one) is None
     assert in_characters(one) == []

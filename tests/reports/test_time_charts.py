@@ -67,7 +67,7 @@ def test_marks_and_changes_are_drawn_and_told() -> None:
     assert "fell from 4 to 1" in chart.description
 
 
-def test_no_value_is_no_chart() -> None:
+def test_no_value_is_not_a_chart() -> None:
     assert drawn([None, None]) is None
     assert ramp_chart(RampTimeline("r", "t", (), (1.0,), AT, short_time)) is None
 

@@ -47,7 +47,7 @@ def test_restart_delays_grow_until_a_child_runs_for_a_minute(lives: list[float],
     assert [delay.wait_s(lived_s) for lived_s in lives] == pytest.approx(waits)
 
 
-async def test_each_child_is_started_once_the_one_before_is_ready(tmp_path: Path) -> None:
+async def test_each_child_is_started_once_the_previous_one_is_ready(tmp_path: Path) -> None:
     order = tmp_path / "order"
     first_ready = tmp_path / "first"
     async with Supervisor() as supervisor:

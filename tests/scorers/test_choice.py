@@ -51,7 +51,7 @@ def test_a_choice_is_right_exactly_when_it_is_the_references(ask, subject, one, 
     assert score.value == float(one == other)
 
 
-def test_a_reference_that_is_no_choice_is_not_scored(ask, subject):
+def test_a_reference_that_is_not_a_choice_is_not_scored(ask, subject):
     assert isinstance(ask(Choice("c"), subject("B", None, "E")), Skipped)
 
 

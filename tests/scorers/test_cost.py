@@ -25,7 +25,7 @@ def test_an_unknown_cost_is_not_applicable(ask, subject):
     assert ask(Cost("cost", max_usd=0.01), subject("yes")) == UNKNOWN
 
 
-def test_there_is_no_objective_that_nobody_gave():
+def test_an_objective_without_a_value_is_not_checked():
     with pytest.raises(ConfigError, match=r"scorers\.cost\.max_usd: missing"):
         build({"cost": ScorerConfig()})
     assert build({"cost": ScorerConfig.model_validate({"max_usd": 0.5})})["cost"].scorer == Cost("cost", 0.5)

@@ -86,7 +86,7 @@ async def test_vectors_of_a_served_model_are_put_in_order_and_paid_for(model, su
     [{}, {"data": [{"index": 0, "embedding": [1.0]}]}, {"data": [{"index": i, "embedding": "x"} for i in (0, 1)]},
      {"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}]}],
 )  # fmt: skip
-async def test_what_is_no_embeddings_answer_is_an_error(model, subject, body):
+async def test_anything_but_an_embeddings_answer_is_an_error(model, subject, body):
     model.think = lambda _: model.answer(body)
     result = await model.result(model.build(use="embedding", model="vectors"), subject("abc", reference="a"))
     assert result.status == "error"

@@ -21,7 +21,7 @@ async def test_the_judge_has_its_criterion_and_scale(model, subject, which):
     assert f"criterion: {which[:6]}" in prompt.lower().replace("factual ", "")
 
 
-async def test_the_four_are_told_apart_and_have_the_options_of_a_judge(model, subject):
+async def test_the_four_are_distinguished_and_have_the_options_of_a_judge(model, subject):
     hashes = {model.build(use=f"geval_{which}", model="referee", share=0.5).config_hash for which in NAMES}
     assert len(hashes) == 4
     model.says({"reason": "fine", "score": 10})

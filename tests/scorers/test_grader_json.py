@@ -159,7 +159,7 @@ def values(subject):
         ("no variable { } {{}", "no variable { } {{}"),
     ],
 )
-def test_a_variable_stands_for_its_value(values, text, expected):
+def test_a_variable_represents_its_value(values, text, expected):
     assert fill(text, values) == expected
 
 

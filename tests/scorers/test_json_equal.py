@@ -42,7 +42,7 @@ def test_the_explanation_names_the_fields(ask, subject):
     assert score.explanation == 'differs at ."b"'
 
 
-def test_a_reference_that_is_no_json_is_not_scored(ask, subject):
+def test_a_reference_that_is_not_json_is_not_scored(ask, subject):
     assert isinstance(ask(JsonEqual("j"), subject("{}", None, "1")), Skipped)
 
 

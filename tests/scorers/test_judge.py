@@ -71,7 +71,7 @@ async def test_a_rubric_is_the_weight_of_what_is_as_wanted(model, subject):
     assert "1. It names a city.\n2. It is rude.\n3. It is short." in model.prompts()[0]
 
 
-async def test_a_rubric_with_too_few_verdicts_is_no_verdict(model, subject):
+async def test_a_rubric_with_too_few_verdicts_is_not_a_verdict(model, subject):
     judge = model.build(use="judge", kind="rubric", model="referee", items=["One.", "Two."])
     model.says({"items": [{"met": True}]})
     result = await model.result(judge, subject("x"))
@@ -246,7 +246,7 @@ async def test_a_pair_without_an_answer_is_not_applicable(model, judge, pair):
     assert (result.status, model.bodies) == ("not_applicable", [])
 
 
-async def test_a_word_that_is_no_place_is_no_verdict(model, judge, pair):
+async def test_a_word_without_a_place_is_not_a_verdict(model, judge, pair):
     model.says({"better": "the second one, clearly"})
     result = await model.result(judge, pair("apples", "bananas"))
     assert result.status == "error"

@@ -38,5 +38,5 @@ def test_less_is_better():
     assert RULE.direction == "minimise"
 
 
-def test_a_failed_call_is_no_refusal(ask, subject):
+def test_a_failed_call_is_not_a_refusal(ask, subject):
     assert isinstance(ask(RULE, subject(Completion(error="overloaded"), status=503)), Skipped)

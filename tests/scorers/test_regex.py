@@ -30,7 +30,7 @@ def test_the_pattern_is_searched(ask, subject, pattern, answer, expected):
     assert ask(Regex("r", pattern, "no_match"), subject(answer)).value == 1 - expected
 
 
-def test_the_explanation_says_what_was_found(ask, subject):
+def test_the_explanation_names_the_findings(ask, subject):
     assert ask(Regex("r", r"\d+"), subject("is 42")).explanation == "found '42'"
 
 

@@ -73,7 +73,7 @@ def test_a_tool_of_another_name_is_another_call() -> None:
     assert score(built("run_loops"), run).value == 1.0  # type: ignore[union-attr]
 
 
-def test_tests_that_run_again_after_a_change_are_no_loop() -> None:
+def test_tests_that_run_again_after_a_change_are_not_a_loop() -> None:
     results = [RunStep("tool", text, tool_call_id=f"{n}") for n, text in enumerate(("2 fail", "1 fails", "ok"))]
     run = RunSubject("r", calling("{}", "{}", "{}"), tuple(results))
     assert score(built("run_loops"), run).value == 0.0  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ RULE = Secrets("secrets")
 MAIL = "ada@example.org"
 
 
-def test_the_explanation_names_kinds_and_never_what_was_found(ask, subject):
+def test_the_explanation_names_kinds_and_never_the_secrets(ask, subject):
     score = ask(RULE, subject(f"Write to {MAIL} or bob@example.org, card 4111 1111 1111 1111."))
     assert score == Score(1.0, "card+email", "found 1 card, 2 email", {"card": 1.0, "email": 2.0})
 

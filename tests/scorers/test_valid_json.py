@@ -46,7 +46,7 @@ def test_valid_is_what_a_strict_parser_takes(ask, subject, text, request_, value
     assert value == 1.0 or score.explanation
 
 
-def test_a_refusal_is_no_broken_json(ask, subject):
+def test_a_refusal_is_not_broken_json(ask, subject):
     assert ask(RULE, subject(Completion(refusal="No."), OBJECT)) == NO_TEXT
 
 

@@ -32,7 +32,7 @@ async def test_tokens_are_counted_apart():
         await budget.reserve()  # another 60 would be too many
 
 
-async def test_the_next_day_begins_anew():
+async def test_the_next_day_begins_again():
     now = [DAY]
     budget = ScorerBudget("j", 1.0, None, InMemoryLedger(), lambda: now[0])
     await spend(budget, 1.0)

@@ -107,7 +107,7 @@ async def test_a_message_holds_neither_password_nor_query(upstream):
 
 
 @pytest.mark.parametrize(("body", "message"), [(b"<html>", "not JSON"), (b"[1]", "no JSON object")])
-async def test_what_is_no_json_object_says_how_it_begins(upstream, body, message):
+async def test_anything_but_json_object_says_how_it_begins(upstream, body, message):
     upstream.answers(200, body)
     async with GatewayClient(upstream.base_url) as client:
         reply = await client.ask("/chat/completions", CHAT, deadline_s=5)

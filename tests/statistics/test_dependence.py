@@ -140,7 +140,7 @@ def test_a_burst_of_failures_raises_an_alarm() -> None:
     assert sums.sums.alarm
 
 
-def test_sums_go_on_from_their_state() -> None:
+def test_sums_continue_from_their_state() -> None:
     rng = np.random.default_rng(8)
     values = [float(v) for v in rng.normal(0, 1, 300)]
     whole, part, blocks, half = UnitDispersion(), UnitDispersion(), BlockDispersion(), BlockDispersion()

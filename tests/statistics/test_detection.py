@@ -74,7 +74,7 @@ def test_recall_of_a_detector_that_misses_nothing_has_an_upper_end_of_one() -> N
     assert recall(PartSums(WeightSums(10, 10), none), [PartSums(WeightSums(10, 10), none)]) is None
 
 
-def test_what_was_recorded_rarely_has_a_wider_interval() -> None:
+def test_rarely_recorded_calls_have_a_wider_interval() -> None:
     hits, often, rarely = WeightSums(50, 50), WeightSums(950, 950), WeightSums(950, 95_000)
     assert share_of_calls(hits, rarely).high > share_of_calls(hits, often).high
     assert (often.se, rarely.se) == (0.0, pytest.approx(306.7, abs=0.1))

@@ -65,7 +65,7 @@ def test_a_restored_sequence_continues_with_the_same_bits(values: list[float], c
 
 
 @pytest.mark.parametrize("wrong", [0.5, 2.0, math.nan])
-def test_a_value_that_is_no_difference_of_outcomes_is_refused(wrong: float) -> None:
+def test_a_value_that_is_not_a_difference_of_outcomes_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="expected -1, 0 or 1"):
         RareDifference().add(wrong)
 

@@ -131,7 +131,7 @@ def test_too_few_pairs_or_columns_give_no_rule() -> None:
     assert everywhere == NOTHING, "a part that is all of the traffic is the average's"
 
 
-def test_values_that_are_rare_or_everywhere_are_no_columns() -> None:
+def test_values_that_are_rare_or_everywhere_are_not_columns() -> None:
     rows = [{"tools": "yes" if i < FEWEST else "no", "api": "chat", "rare": "x" if i == 0 else "y"} for i in range(50)]
     names, flags = columns_of(rows, 8)
     assert names == [("rare", "y"), ("tools", "no"), ("tools", "yes")]

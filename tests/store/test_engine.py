@@ -110,7 +110,7 @@ def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path):
     assert not path.exists()
 
 
-def test_a_file_that_is_no_store_is_named(tmp_path):
+def test_a_file_that_is_not_a_store_is_named(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be looked at" * 30)
     with pytest.raises(engine.StoreUnavailable, match="cannot be read as a store"):
         engine.reader(f"sqlite:///{tmp_path / 'x.db'}")
@@ -149,7 +149,7 @@ def test_an_up_to_date_store_opens_without_alembic(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", [engine.writer, engine.reader, engine.migrate_store])
-def test_a_server_that_is_away_is_named_without_its_password(opened):
+def test_a_server_that_is_unreachable_is_named_without_its_password(opened):
     with pytest.raises(engine.StoreUnavailable, match=r"postgresql://u:\*\*\*@127\.0\.0\.1:9/d cannot be") as raised:
         opened("postgresql://u:secret@127.0.0.1:9/d")
     assert "secret" not in str(raised.value)

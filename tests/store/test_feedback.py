@@ -108,7 +108,7 @@ def test_two_callers_may_say_the_same_of_their_own(store, exchange):
     assert {row[:2] for row in store.sql(SCORES)} == {(mine.id, 1.0), (theirs.id, 0.0)}
 
 
-def test_a_comment_alone_is_kept_and_is_no_score(store, exchange):
+def test_a_comment_alone_is_kept_and_is_not_a_score(store, exchange):
     one = exchange()
     store.write(one, word(one.id, None, comment="hm", correction="42"))
     assert store.sql("SELECT comment, correction, resolved FROM feedback") == [("hm", "42", one.id)]
@@ -121,7 +121,7 @@ def test_who_takes_his_value_back_has_no_score_any_more(store, exchange):
     assert store.sql(SCORES) == []
 
 
-def test_a_label_is_no_number(store, exchange):
+def test_a_label_is_not_a_number(store, exchange):
     one = exchange()
     store.write(one, word(one.id, None, label="funny", data_type="categorical"))
     assert store.sql(SCORES) == [(one.id, None, "funny", None, "categorical", "not_applicable")]

@@ -122,7 +122,7 @@ def test_silence_counts_from_the_moment_when_a_fail_over_ends(shore, exchange, t
     assert shore.lost() == {GATEWAY_LOST: 5}
 
 
-def test_what_came_after_its_last_tally_is_no_loss(shore, exchange, tally):
+def test_records_after_its_last_tally_are_not_lost(shore, exchange, tally):
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
     shore.write(200, *sent[3:6])
@@ -159,7 +159,7 @@ def test_what_had_been_taken_for_lost_and_comes_is_lost_no_more(shore, exchange,
     assert shore.lost() == {}
 
 
-def test_of_a_shard_that_is_away_nothing_is_said(store, exchange, tally):
+def test_an_unreachable_shard_is_left_out(store, exchange, tally):
     sent = [exchange() for _ in range(3)]
     entry, store.entry = store.entry, lambda: "100-0@3"
     store.write(tally(sent))

@@ -86,7 +86,7 @@ def test_score_ids_stand_in_the_order_of_their_exchanges():
     assert ids == sorted(ids)
 
 
-def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
+def test_an_exchange_whose_id_is_not_a_uuid_still_has_score_ids(store, exchange):
     one, two = (ScoreIds().of(store.judged(exchange(id=i))) for i in ("a", "b"))
     assert one != two
 

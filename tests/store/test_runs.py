@@ -34,7 +34,7 @@ def test_calls_are_counted_once_and_by_their_caller(store: Any, exchange: Any) -
     ]
 
 
-def test_a_shadow_is_no_call_of_the_run(store: Any, exchange: Any) -> None:
+def test_a_shadow_is_not_a_call_of_the_run(store: Any, exchange: Any) -> None:
     served = exchange(run="r", received=NOW)
     store.write(served, exchange(run="r", role="shadow", pair=served.id, received=NOW))
     assert store.sql("SELECT calls FROM runs") == [(1,)]
@@ -81,7 +81,7 @@ def test_an_erased_call_leaves_no_name_of_its_run(store: Any, exchange: Any, kep
     assert store.sql(RUNS) == []
 
 
-def test_a_quiet_run_is_due_once_and_again_if_it_goes_on(store: Any, exchange: Any) -> None:
+def test_a_quiet_run_is_due_once_and_again_if_it_continues(store: Any, exchange: Any) -> None:
     store.write(exchange(run="r", received=NOW))
     due = lambda before: store.run(lambda c: runs.due(c, before, NOW - 10, 10))  # noqa: E731
     assert due(NOW + 0.5) == [], "its last call ended just now"

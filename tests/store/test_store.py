@@ -122,7 +122,7 @@ async def test_a_store_that_cannot_be_connected_to_for_reading_is_down_and_later
             assert await opened.look(lambda c: c.execute(text("SELECT 1")).scalar_one()) == 1
 
 
-async def test_a_race_is_run_again_and_not_for_ever(url):
+async def test_a_race_is_run_again_and_not_forever(url):
     async with Store(url) as opened:
         tries = []
 
@@ -141,7 +141,7 @@ async def test_a_race_is_run_again_and_not_for_ever(url):
             await opened.run(always)
 
 
-async def test_the_loop_goes_on_while_the_database_waits(url):
+async def test_the_loop_continues_while_the_database_waits(url):
     async with Store(url) as opened:
         held = threading.Event()
         waiting = asyncio.ensure_future(opened.run(lambda _: held.wait(10)))  # noqa: TID251 - awaited below
@@ -150,7 +150,7 @@ async def test_the_loop_goes_on_while_the_database_waits(url):
         assert await waiting is True
 
 
-async def test_a_reader_that_is_kept_sees_what_was_written_since(file_url: str) -> None:
+async def test_a_kept_reader_sees_later_writes(file_url: str) -> None:
     async with Store(file_url, keep_reader=True) as store:
         for n in range(3):
             count = await store.look(lambda c: c.exec_driver_sql("SELECT count(*) FROM leases").scalar())

@@ -104,7 +104,7 @@ def test_experiments_and_scorers_are_told_from_clients(store: Any, read: Read) -
     assert [row.sums.calls for row in read("scorer", scorer="")] == [5]
 
 
-def test_an_unknown_cost_is_no_cost_of_zero(store: Any, read: Read) -> None:
+def test_an_unknown_cost_is_not_a_cost_of_zero(store: Any, read: Read) -> None:
     unknown = ONE._replace(unpriced_calls=1, nano_usd=0)
     store.write(tally((WEB, ONE), (WEB._replace(model="own"), unknown)))
     assert {row.by["model"]: row.usd for row in read("model")} == {"gpt-x": 1_500_000 / NANO, "own": None}

@@ -41,7 +41,7 @@ def test_the_same_exchange_twice_in_one_batch_is_one(store, exchange):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=6))
-def test_any_redelivery_gives_the_sums_of_what_was_sent(store, exchange, batches):
+def test_any_redelivery_gives_the_sums_of_the_sent_records(store, exchange, batches):
     sent = [exchange(str(i / 10)) for i in range(10)]
     base = {c.key: (c.n["scored"], c.total) for c in store.snapshot().cells}
     for batch in batches:

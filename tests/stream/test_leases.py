@@ -148,7 +148,7 @@ async def test_the_server_says_its_time_and_how_many_workers_there_are(server: S
     assert first.workers == 1
 
 
-async def test_a_worker_that_the_server_does_not_know_is_told_so(server: Server, client: Any, stream_name: str) -> None:
+async def test_a_worker_that_the_server_does_not_know_learns_it(server: Server, client: Any, stream_name: str) -> None:
     a = server("a")
     answers = [await a.exchange([]), await a.exchange([])]
     await client.delete(f"{{{stream_name}:limits}}:workers")
@@ -220,7 +220,7 @@ async def test_large_amounts_are_exact_enough(server: Server) -> None:
     assert (grant.granted, grant.left) == (5 * 10**17, 5 * 10**17)
 
 
-async def test_a_server_that_is_away_is_reported(stream_server: Any, stream_name: str) -> None:
+async def test_a_server_that_is_unreachable_is_reported(stream_server: Any, stream_name: str) -> None:
     client = connect(stream_server.url, StreamConfig())
     server = LeaseServer(client, stream_name, "a")
     await one(server)

@@ -37,7 +37,7 @@ async def test_of_two_writers_of_a_ramp_the_second_is_refused(corridor):
     assert not await corridor.ramps.change(None, FIRST, b"{}")
 
 
-async def test_entries_that_are_no_ramps_are_left_out(corridor):
+async def test_entries_that_are_not_ramps_are_left_out(corridor):
     await corridor.client.hset(f"{corridor.state.prefix}:ramps", "odd", b"{")
     await corridor.client.xadd(f"{corridor.state.prefix}:ramp-events", {"after": b"{"})
     assert await corridor.ramps.records() == {}

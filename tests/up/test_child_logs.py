@@ -68,7 +68,7 @@ def full_disk(most_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_full_disk_is_one_line_and_the_log_goes_on_afterwards(
+def test_a_full_disk_is_one_line_and_the_log_continues_afterwards(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "gateway.log"

@@ -101,7 +101,7 @@ async def test_all_ports_are_asked_and_the_dead_ones_are_left_out() -> None:
     ],
     ids=["by owner", "by header", "asking for a key"],
 )
-async def test_a_gateway_of_ours_is_no_upstream(server: Server) -> None:
+async def test_a_gateway_is_not_an_upstream(server: Server) -> None:
     async with server.running():
         assert await look([server.port], []) == []
 
@@ -116,7 +116,7 @@ async def test_a_gateway_of_ours_is_no_upstream(server: Server) -> None:
         {"/v1/models": b"[" * 100_000},
     ],
 )
-async def test_what_does_not_list_models_is_no_upstream(answers: dict[str, Any]) -> None:
+async def test_a_server_that_lists_no_models_is_not_an_upstream(answers: dict[str, Any]) -> None:
     async with Server(answers).running() as server:
         assert await look([server.port], []) == []
 

@@ -14,7 +14,7 @@ def reason(text: str) -> JudgesReason:
     return JudgesReason("right", 0.2, text)
 
 
-def test_a_quoted_sentence_has_its_reason_beside_it() -> None:
+def test_a_quoted_sentence_has_its_reason_next_to_it() -> None:
     wrong = reason('The claim "It is 160 km long" is wrong: it is 204 km.')
     found = judged_answer(ANSWER, [wrong])
     assert [p.text for p in found.passages if p.reasons] == ["It is 160 km long.\n"]

@@ -138,7 +138,7 @@ async def test_a_call_shows_everything_that_is_known_of_it(pages, make_exchange)
         assert text in html.unescape(page), text
 
 
-async def test_the_paired_answer_stands_beside_with_a_word_diff(pages, make_exchange):
+async def test_the_paired_answer_is_shown_with_a_word_diff(pages, make_exchange):
     served = make_exchange("the quick brown fox", experiment="swap", arm="control")
     shadow = make_exchange("the slow brown fox", role="shadow", pair=served.id, experiment="swap", arm="candidate",
                            target=Target("local", "large"))  # fmt: skip

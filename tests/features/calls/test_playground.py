@@ -179,7 +179,7 @@ async def test_hostile_answers_are_shown_as_text(pages):
         assert "&lt;script&gt;alert(1)&lt;/script&gt; ␛[31m ⟨U+202E⟩evil" in page
 
 
-async def test_a_target_that_fails_says_why_beside_the_others(pages):
+async def test_a_target_that_fails_says_why_next_to_the_others(pages):
     client = await pages.login()
     port = pages.gateway.port
     await pages.gateway.stop()

@@ -66,7 +66,7 @@ async def test_regressions_are_the_first_examples(settled: Any) -> None:
     assert found.regressions == (("failed (upstream_error)", 1),)
 
 
-async def test_an_example_has_the_right_answer_beside_it(room: Any, plan: Any, paired: Any) -> None:
+async def test_an_example_has_the_right_answer_next_to_it(room: Any, plan: Any, paired: Any) -> None:
     served, shadow = paired(plan, "0.5", {"candidate": "0.1"})
     await room.begin(plan)
     async with room.consuming():

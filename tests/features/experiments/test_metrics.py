@@ -236,7 +236,7 @@ def test_an_arm_that_failed_has_no_likelihood() -> None:
     assert values(pair, "candidate")["error_rate"] == PairValue(0.0, 1.0, -1.0)
 
 
-def test_scores_are_no_metrics_of_a_likelihood_experiment() -> None:
+def test_scores_are_not_metrics_of_a_likelihood_experiment() -> None:
     assert [m.name for m in metrics_of(PLAN, joined(candidate=B, repeat=A))] == [
         "error_rate", "completion", "lost", NATS_PER_TOKEN, TOP1_AGREEMENT,
     ]  # fmt: skip

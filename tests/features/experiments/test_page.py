@@ -129,7 +129,7 @@ async def test_the_form_that_starts_says_a_judges_margin(pages, make_exchange):
     assert "Before you start it:" not in notice.text
 
 
-async def test_a_form_with_mistakes_keeps_what_was_filled_in(pages):
+async def test_a_form_with_mistakes_keeps_its_input(pages):
     client = await pages.login()
     bad = {**FORM, "margin": "wide", "system": HOSTILE, "share": "a lot"}
     answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", bad)
@@ -315,7 +315,7 @@ async def test_a_value_that_is_quickly_read_is_never_old(url: str) -> None:
             assert found.value == expected
 
 
-async def test_a_store_that_is_not_there_is_away_and_tried_again(tmp_path: Path, url: str) -> None:
+async def test_a_missing_store_is_unreachable_and_tried_again(tmp_path: Path, url: str) -> None:
     async with Tasks() as tasks:
         reader = BackgroundReader(tasks)
         for _ in range(2):

@@ -34,7 +34,7 @@ def taken(a: float, b: float) -> PairValue:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.largest:g}")
 @settings(max_examples=25)
 @given(first=SCORES, then=SCORES)
-def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
+def test_through_the_store_and_back_it_continues_with_the_same_bits(
     rule: SequenceRule, first: list[tuple[float, float]], then: list[tuple[float, float]]
 ) -> None:
     whole = DifferenceSequence(rule, rule.method != "asymptotic", distance=rule.method != "asymptotic")
@@ -119,7 +119,7 @@ def test_a_state_from_before_there_were_horizons_still_loads() -> None:
     assert DifferenceSequence.from_state(sequence.state()).estimate() == sequence.estimate()
 
 
-def test_failures_are_stored_as_counts_and_go_on() -> None:
+def test_failures_are_stored_as_counts_and_continue() -> None:
     sequence = DifferenceSequence(SequenceRule("rare", 0.05), bounded=True)
     for a, b in [(0, 1), (1, 0), (0, 0), (0, 1)] * 30:
         sequence.add(taken(a, b))

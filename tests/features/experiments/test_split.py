@@ -45,7 +45,7 @@ def traffic(rng: random.Random, n: int, effect: float = 0.0, turns: int = 1) -> 
     return rows, values
 
 
-def test_an_effect_is_found_and_what_was_known_before_makes_it_sooner(plan: Any) -> None:
+def test_an_effect_is_found_sooner_with_earlier_facts(plan: Any) -> None:
     rows, values = traffic(random.Random(1), 1200, effect=0.1)
     made = compare_arms(rows, scored(values), SplitTerms(plan))
     blind = compare_arms([row(i, r.arm, r.unit) for i, r in enumerate(rows)], scored(values), SplitTerms(plan))

@@ -47,7 +47,7 @@ def test_it_is_the_sequence_of_its_rows() -> None:
     assert (len(rows), rows[1], list(rows), rows[1:3]) == (4, ROWS[1], ROWS, ROWS[1:3])
 
 
-def test_covariates_differ_by_what_was_known(simulation: Any) -> None:
+def test_covariates_differ_by_known_facts(simulation: Any) -> None:
     plan = simulation.a_plan(mode="split", split=0.5, shadow=0.0, repeat_control=0.0, adjust=True, rules=2, unit="user")
     rows = SplitRows([row(0, "control", "u"), row(1, "candidate", "v"), row(2, "candidate", "w")])
     past = {"u": (1.0, 0.5), "v": (3.0, 0.1)}
@@ -402,7 +402,7 @@ def test_the_means_and_the_shares_answered_are_by_arm(simulation: Any) -> None:
     assert not zero.responses.selective, "every answer counts"
 
 
-def test_equal_shares_are_no_caution(simulation: Any) -> None:
+def test_equal_shares_give_no_caution(simulation: Any) -> None:
     rows, given = traffic(2, 3000, SAME, FEW)
     assert not compared(a_plan(simulation), rows, given).responses.selective
 

@@ -99,7 +99,7 @@ def failures(halves: Plan) -> Plan:
     return replace(halves, guardrails=(Guardrail("error_rate", 0.03),))
 
 
-def test_refused_requests_are_no_failures_and_are_not_hidden(
+def test_refused_requests_are_neither_failures_nor_hidden(
     failures: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
 ) -> None:
     """The candidate refuses a tenth of what the control takes: a shorter context, say."""

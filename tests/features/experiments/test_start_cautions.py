@@ -281,7 +281,7 @@ def test_a_plan_that_a_gateway_starts_has_the_pace_of_a_command(traffic: Any) ->
     assert late.plan == plan_2(), "its first pairs are on their way"
 
 
-def test_a_stored_plan_of_the_design_goes_on(traffic: Any) -> None:
+def test_a_stored_plan_of_the_design_continues(traffic: Any) -> None:
     """The stream server has lost its data: a gateway starts the plan again, and its evidence stays."""
     before = replace(plan_2(), shadow=0.2, shadow_asked=0.5)
     traffic.run(lambda c: save_plans(c, [PlanState(before, "running", DAY_END - 9999.0)], DAY_END - 9999.0))

@@ -20,7 +20,7 @@ async def test_a_plan_that_runs_is_left_as_it_is(room, plan) -> None:
     assert (await states.plans())["swap"].since == first.since
 
 
-async def test_a_stopped_plan_goes_on_and_a_closed_one_is_replaced(room, plan) -> None:
+async def test_a_stopped_plan_continues_and_a_closed_one_is_replaced(room, plan) -> None:
     states = room.corridor.state
     await start(states, PlanToStart(replace(plan, method="hybrid", max_pairs=100, auto_horizon=True)), ["swap"])
     assert (await stop(states, "swap")).running

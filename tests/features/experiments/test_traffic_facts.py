@@ -117,7 +117,7 @@ def test_the_repeat_has_a_horizon_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("cut", [30, 90, 150])
-def test_a_sequence_goes_on_from_its_state(cut: int) -> None:
+def test_a_sequence_continues_from_its_state(cut: int) -> None:
     plan = plan_2(margin=0.05, min_hours=30.0)
     values = np.random.default_rng(5).normal(0, 0.2, 200)
     whole, part = sequence_of(plan), sequence_of(plan)

@@ -114,7 +114,7 @@ def hybrid(value: float, half: float, pairs: int, horizon: int = 311, variance: 
     return with_findings(open_, SequenceRule("hybrid", 0.05, horizon=horizon), variance)
 
 
-def test_a_closed_plan_is_undecided_for_good() -> None:
+def test_a_closed_plan_is_undecided_permanently() -> None:
     decision = decide(SWAP, hybrid(-0.04, 0.035, 311), [], [GREEN], [])
     assert decision.verdict == "hold"
     assert "Closed at 311 pairs; undecided: helpfulness" in decision.sentence

@@ -119,7 +119,7 @@ def progress(requests: int | None) -> Progress:
         ({"primary": compared(chance=0.01, margin_found="unclear")}, "Hold.", "Stop paying: the pairs left decide it"),
     ],
 )  # fmt: skip
-def test_a_hold_says_what_it_waits_for(changes: dict[str, Any], text: str, action: str) -> None:
+def test_a_hold_names_its_conditions(changes: dict[str, Any], text: str, action: str) -> None:
     said = verdict_sentence(outcome(verdict="hold", **changes))
     assert said.text.endswith(text)
     assert said.action.startswith(action)

@@ -345,7 +345,7 @@ async def until_stopped(room: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_pairs_under_way_do_not_change_a_verdict(
+async def test_pairs_in_progress_do_not_change_a_verdict(
     room: Any, plan: Any, paired: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     from gateway.features.experiments.report.build import report_of

@@ -165,7 +165,7 @@ def test_the_precision_of_equal_weights_is_that_of_a_plain_sample() -> None:
     assert (round(found.low, 2), round(found.high, 2)) == (0.62, 0.88)
 
 
-def test_a_call_that_was_recorded_rarely_stands_for_more() -> None:
+def test_a_call_that_was_recorded_rarely_represents_more() -> None:
     calls = [Call(str(i), "hit", i < 20, 1.0 if i < 20 else 0.1) for i in range(40)]
     found = evidence(calls, drawn(calls, 40, 8.0)).precision
     assert found is not None

@@ -119,7 +119,7 @@ async def test_a_broken_server_delays_no_answer_for_long(opened, stream_server, 
     await corridor.aclose()
 
 
-async def test_the_keys_of_another_store_are_replaced_only_if_told_so(opened, corridor, publisher, tmp_path):
+async def test_the_keys_of_another_store_are_replaced_only_on_request(opened, corridor, publisher, tmp_path):
     right = await opened()
     await publisher(right).reached(await store_keys(right, a_key(1)))
     wrong = await opened(f"sqlite:///{tmp_path / 'wrong.db'}")
@@ -137,7 +137,7 @@ async def test_the_keys_of_another_store_are_replaced_only_if_told_so(opened, co
     assert await bold.reached(await store_keys(wrong, a_key(7)))
 
 
-async def test_a_store_from_a_backup_takes_over_only_if_told_so(opened, corridor, publisher, tmp_path):
+async def test_a_store_from_a_backup_takes_over_only_on_request(opened, corridor, publisher, tmp_path):
     store = await opened()
     one = publisher(store)
     await one.reached(await store_keys(store, a_key(1)))

@@ -167,7 +167,7 @@ def test_answers_of_a_replay_are_not_drawn_and_void_no_label(url, label, keep, e
         assert all(item.pi == 1.0 for item in labelled_items("stated", labels_with_scores(connection, desk.scorer)))
 
 
-def test_an_answer_without_its_texts_is_no_gap_in_the_draw(url, label):
+def test_an_answer_without_its_texts_is_not_a_gap_in_the_draw(url, label):
     first = label(3)
     opened = engine.writer(url)
     with opened.begin() as connection:
@@ -405,7 +405,7 @@ def test_invalid_options_are_reported(cli, tmp_path):
     assert open_desk(cli.url, LabelRequest("stated", "ada")).knows("nobody") is False
 
 
-def test_a_label_by_hand_is_no_draw_until_the_order_has_passed_it(url, label):
+def test_a_label_by_hand_is_not_a_draw_until_the_order_has_passed_it(url, label):
     """Its item counts as seen, and gets a probability once labels that were drawn reach beyond it."""
     with reading(url) as connection:
         scorer = newest_version(connection, "stated")

@@ -78,7 +78,7 @@ async def test_every_item_comes_once_and_then_the_queue_is_empty(judged):
     assert "Nothing is left to label" in page
 
 
-async def test_a_text_that_is_no_verdict_is_refused(judged):
+async def test_a_text_that_is_not_a_verdict_is_refused(judged):
     client = await judged.login("labeller")
     first = item_of(await queue(judged, client))
     answer = await client.post("/console/label/verdict", data={**first, "verdict": "great"})

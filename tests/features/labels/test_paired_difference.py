@@ -170,7 +170,7 @@ def test_failed_answers_take_no_part_in_the_correction() -> None:
     assert found.value == pytest.approx(0.8 * 0.5 - 0.5)
 
 
-def test_a_label_stands_for_as_many_answers_as_its_probability_says() -> None:
+def test_a_label_represents_as_many_answers_as_its_probability_says() -> None:
     """People call the answers good that the judge finds middling, a third; those it finds bad are labelled twice as
     often. The control failed each time."""
     rows = []

@@ -105,7 +105,7 @@ def test_columns_do_not_depend_on_the_batch_or_the_machine(exchange: Make) -> No
     assert np.allclose(whole, np.vstack([letters.of([each]).columns for each in subjects]), atol=1e-6)
 
 
-def test_the_directions_are_the_same_for_ever(exchange: Make) -> None:
+def test_the_directions_are_the_same_forever(exchange: Make) -> None:
     """Stored features of different days and machines are trained on together."""
 
     class Unit:

@@ -201,7 +201,7 @@ def test_facts_of_the_call_are_features(exchange: Make) -> None:
     assert math.isnan(found["mean_logprob"])
 
 
-def test_categories_are_told_apart_by_one_of_two_numbers(exchange: Make) -> None:
+def test_categories_are_distinguished_by_one_of_two_numbers(exchange: Make) -> None:
     places = {
         (row(e)["target_a"], row(e)["target_b"]) for e in (exchange(target=Target("u", f"m{i}")) for i in range(20))
     }

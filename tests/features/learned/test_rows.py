@@ -54,7 +54,7 @@ def test_names_of_the_last_day(filled: Any) -> None:
     assert filled.run(lambda c: aliases_predicted(c, "other", T0 + 9)) == []
 
 
-def test_a_state_replaces_the_one_before(store: Any) -> None:
+def test_a_state_replaces_the_previous_one(store: Any) -> None:
     assert store.run(lambda c: load_state(c, "stated", "chat")) is None
     for text in ("{}", '{"at": 1}'):
         store.run(lambda c, text=text: save_state(c, "stated", "chat", text, 1.0))

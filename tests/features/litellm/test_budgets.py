@@ -78,7 +78,7 @@ def test_a_limit_of_zero_closes_and_an_endless_one_is_none() -> None:
 @given(
     st.floats(0.01, 1e6), st.sampled_from(["30s", "5m", "2h", "1d", "3d", "2w", "45d", "2mo", "400d"]), st.floats(0, 2)
 )
-def test_what_is_left_is_never_more_than_litellm_would_allow(usd: float, duration: str, part: float) -> None:
+def test_the_remainder_is_never_more_than_litellm_would_allow(usd: float, duration: str, part: float) -> None:
     found = carried(RollingBudget(usd, duration, usd * part, SOON)).limits
     name = next(name for name in found if name != "carried")
     used = found.get("carried", {}).get(name, {}).get("amount", 0.0)

@@ -89,7 +89,7 @@ def test_the_summary_counts_by_kind_and_step() -> None:
     assert _summed(steps) == "organizations: none; teams: none; keys: 2 new, 1 there already"
 
 
-def test_a_console_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_console_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotRun, match="cannot be reached"):
         ImportTarget(AdminClient("http://127.0.0.1:9", "t")).steps(ImportPlan())
 

@@ -49,7 +49,7 @@ def test_each_form_is_opened_by_its_key_and_no_other(form: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "gpt-x", "v3:gcm:", "v3:gcm:AAAA", "*", "ä", "A" * 80])
-def test_what_is_no_ciphertext_is_not_taken_for_one(text: str) -> None:
+def test_anything_but_a_ciphertext_is_not_taken_for_one(text: str) -> None:
     with pytest.raises(NotDecrypted):
         decrypt(text, SALT)
 

@@ -85,7 +85,7 @@ def test_allowed_models_are_those_that_are_served_and_never_more(models: list[st
     assert ('left out  keys[web].models: "gone" is no model' in lines(plan)) is ("gone" in models)
 
 
-def test_names_that_collide_are_told_apart_by_a_part_of_their_ids() -> None:
+def test_names_that_collide_are_distinguished_by_a_part_of_their_ids() -> None:
     plan = planned(
         teams=[a_team(team_id="aaaa-1"), a_team(team_id="bbbb-2"), a_team(team_id="cccc-3", team_alias=None)],
         keys=[

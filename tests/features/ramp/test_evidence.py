@@ -64,7 +64,7 @@ def test_a_step_is_blind_until_total_failure_would_be_seen() -> None:
     assert blind_to_callers([step("error_rate", np.zeros(2), enough, sign=-1)], TERMS, 0), "the control is too short"
 
 
-def test_failures_as_frequent_as_the_controls_are_no_alarm() -> None:
+def test_failures_as_frequent_as_the_controls_raise_no_alarm() -> None:
     both = np.array([1.0] * 30 + [0.0] * 270)
     assert not caller_alarms([step("error_rate", both, both, sign=-1)], TERMS)[0].raised
 

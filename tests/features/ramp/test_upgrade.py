@@ -71,7 +71,7 @@ def in_force(plan: Plan) -> RunningExperiment:
     return running(plan, Experiment.model_validate({"model": plan.model, **to}))
 
 
-def test_plans_of_the_first_rules_keep_their_hash_and_go_on(saved: Mapping[str, Any]) -> None:
+def test_plans_of_the_first_rules_keep_their_hash_and_continue(saved: Mapping[str, Any]) -> None:
     for name, plan in plans_of(saved).items():
         assert (plan.hash, plan.rules) == (saved["expected"][name]["hash"], 1)
         ramp = None if plan.ramp is None else replace(plan.ramp, holdout=0.02, holdout_days=28.0)

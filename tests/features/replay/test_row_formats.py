@@ -52,7 +52,7 @@ def test_alpacas_input_follows_its_instruction() -> None:
     }
 
 
-def test_an_exported_answer_of_another_arm_is_no_question() -> None:
+def test_an_exported_answer_of_another_arm_is_not_a_question() -> None:
     row = {"messages": [USER], "response": "5", "alias": "chat", "pi": 1.0, "stratum": "x", "role": "shadow"}
     assert native(row, NONE) is None
 

@@ -17,7 +17,7 @@ from gateway.features.route.rows import stored_pairs
 from gateway.store.query import reading
 
 
-async def test_the_pairs_have_what_was_known_of_each_request(experiment: Any) -> None:
+async def test_the_pairs_have_the_known_facts_of_each_request(experiment: Any) -> None:
     plan = experiment.configure()
     await experiment.room.begin(plan)
     await experiment.send(plan, 12)

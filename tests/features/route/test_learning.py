@@ -130,7 +130,7 @@ def test_dependent_calls_say_less() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tree", "boosted"])
-def test_the_route_serves_what_was_learned(kind: Any) -> None:
+def test_the_route_serves_as_learned(kind: Any) -> None:
     """The file's own evaluation puts every pair into the leaf that the learning put it in."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra learn)")
     pairs = world(1200, PLANTED, 2).pairs

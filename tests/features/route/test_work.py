@@ -62,7 +62,7 @@ def test_each_leaf_is_looked_at_alone() -> None:
     assert [(each.leaf, each.pairs, each.alarm) for each in found] == [(0, 200, False), (1, 200, True)]
 
 
-async def test_the_watch_takes_a_leaf_back_for_good(experiment: Any, paired: Any) -> None:
+async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: Any) -> None:
     """From stored pairs to the shared state that gateways read; a new one begins where the one before ended."""
     from gateway.config.loading import load
 

@@ -40,7 +40,7 @@ def cell(pi: float, scored: int, total: float, **fields: Any) -> ScoredRuns:
     return ScoredRuns(**{**plain, **fields})
 
 
-def test_a_run_stands_for_the_inverse_of_its_probability() -> None:
+def test_a_run_represents_the_inverse_of_its_probability() -> None:
     [found] = run_figures([cell(1.0, 100, 100.0), cell(0.1, 30, 0.0)], SCORERS, MODELS)
     assert found.mean == pytest.approx(100 / (100 + 300))
     same = [StratumSums("a", 100, 100.0, 100.0, inverse_pi=100.0), StratumSums("b", 30, 0.0, 0.0, inverse_pi=300.0)]

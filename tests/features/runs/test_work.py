@@ -73,7 +73,7 @@ async def test_a_quiet_run_is_scored_on_its_first_call(scoring: Any, exchange: A
     assert await of.after(1000) == 0
 
 
-async def test_a_run_that_goes_on_is_scored_again(scoring: Any, exchange: Any) -> None:
+async def test_a_run_that_continues_is_scored_again(scoring: Any, exchange: Any) -> None:
     of = scoring(run_loops={})
     same = {"run": "r", "response": calling("", '{"a": 1}')}
     first = exchange(received=NOW, **same)

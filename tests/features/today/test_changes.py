@@ -79,7 +79,7 @@ def test_few_calls_prove_nothing():
     assert {f.z for f in found.groups[0].figures} == {None}
 
 
-def test_a_new_target_is_no_change():
+def test_a_new_target_is_not_a_change():
     found = report({windows(NOW)[0][-1]: an_hour(500)}, NOW)
     assert found.changes == []
     assert found.groups[0].calls_before == 0

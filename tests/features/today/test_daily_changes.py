@@ -131,7 +131,7 @@ def test_a_difference_that_does_not_matter_is_not_reported():
     assert listed(replace(slightly, floor=0.005), 1) == [(0, None)], "a plan's margin says that it matters"
 
 
-def test_one_burst_is_no_change_and_a_step_is():
+def test_one_burst_is_not_a_change_and_a_step_is():
     burst = (0.8,) * 23 + (0.0,)
     step = (0.8,) * 20 + (0.0,) * 4
     assert listed(series(burst, *[(0.8,)] * 28), 1) == []

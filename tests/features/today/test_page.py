@@ -71,7 +71,7 @@ async def test_a_day_without_changes_says_so(pages, make_exchange, now):
     assert '<div class="figure">72</div> <div class="delta quiet">72 before</div>' in page
 
 
-async def test_figures_stand_for_all_calls(pages, make_exchange, now):
+async def test_figures_represent_all_calls(pages, make_exchange, now):
     await pages.add(*(make_exchange(received=now - 60, pi=0.1) for _ in range(3)), cost=0.5)
     page = await complete(pages, await pages.login())
     assert '<div class="figure">30</div>' in page
@@ -118,7 +118,7 @@ class AwayStore:
         raise StoreAway("the store cannot be used: gone")
 
 
-async def test_a_store_that_is_away_leaves_the_figures_and_says_so():
+async def test_a_store_that_is_unreachable_leaves_the_figures_and_says_so():
     cache = HourCache(AwayStore(), lambda: 1e9)
     await cache.refresh()
     assert (cache.trouble, cache.complete_at, cache.known) == ("the store cannot be used: gone", 0.0, 0)

@@ -77,7 +77,7 @@ def test_langfuse_in_its_forms(document: Any) -> None:
     assert made.run == "lf-trace"
 
 
-def test_other_observations_are_no_calls_and_errors_are_kept() -> None:
+def test_other_observations_are_not_calls_and_errors_are_kept() -> None:
     rows = [
         traces.observation("a", type="SPAN"), traces.observation("b", input=None), traces.observation("c", output=None),
         traces.observation("d", output=None, level="ERROR", statusMessage="overloaded"),

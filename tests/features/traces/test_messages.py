@@ -53,7 +53,7 @@ def test_an_answer_has_a_message_and_its_end(given: Any, text: str, reason: str 
 
 
 @pytest.mark.parametrize("given", [None, "", {}, []])
-def test_nothing_is_no_answer(given: Any) -> None:
+def test_nothing_is_not_an_answer(given: Any) -> None:
     assert answer_of(given) is None
 
 

@@ -46,7 +46,7 @@ def test_a_list_that_is_none_is_named(document: dict[str, Any]) -> None:
         list(spans_in_json(document))
 
 
-def test_what_is_no_protobuf_is_refused() -> None:
+def test_anything_but_protobuf_is_refused() -> None:
     with pytest.raises(InvalidTrace, match="not an ExportTraceServiceRequest"):
         list(spans_in_protobuf(b"\xff\xff\xff"))
 

@@ -21,12 +21,12 @@ def test_a_time_without_a_zone_is_in_utc(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", None, 3, ""])
-def test_what_is_no_time_is_named(value: Any) -> None:
+def test_anything_but_time_is_named(value: Any) -> None:
     with pytest.raises(InvalidTrace, match=r"t: .*, expected a time such as"):
         time_of(value, "t")
 
 
-def test_an_end_before_the_start_or_none_is_no_time_at_all() -> None:
+def test_an_end_before_the_start_or_none_gives_no_time() -> None:
     assert seconds_between(1_795_168_800.0, "2026-11-20T09:00:00Z", "t") == 0.0
     assert seconds_between(1_795_168_800.0, None, "t") == 0.0
 
@@ -38,6 +38,6 @@ def test_a_count_is_a_number(value: Any, count: int | None) -> None:
     assert count_of(value) == count
 
 
-def test_rows_are_told_apart() -> None:
+def test_rows_are_distinguished() -> None:
     assert not langfuse.is_observation({"id": "x"})
     assert not litellm.is_spend_log({"request_id": "x"})

@@ -275,7 +275,7 @@ def test_a_plain_answer_is_a_chat_and_a_message(dialect: Any, make_call: Any) ->
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"output":{"message":{}}}', b'{"message":"no"}'])
-def test_what_is_no_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
+def test_anything_but_an_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
     with pytest.raises(ValueError, match=r"answer of Converse|Expecting|char"):
         dialect.answer(make_call(), body)
 

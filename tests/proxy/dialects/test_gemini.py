@@ -217,7 +217,7 @@ def test_a_blocked_prompt_is_a_refusal_and_not_an_empty_answer(dialect: Any, mak
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"candidates":[]}'])
-def test_what_is_no_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
+def test_anything_but_an_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
     with pytest.raises(ValueError, match=r"no candidates|Expecting|char"):
         dialect.answer(make_call(), body)
 

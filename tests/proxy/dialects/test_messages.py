@@ -203,7 +203,7 @@ def test_a_refusal_is_text_and_a_stop_reason() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["{oops", "[1]", "7"])
-def test_arguments_that_are_no_object_are_no_answer(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_not_an_answer(arguments: str) -> None:
     call = {"id": "call_1", "function": {"name": "f", "arguments": arguments}}
     with pytest.raises(ValueError, match="'f' are not a JSON object"):
         to_message(completion({"tool_calls": [call]}))

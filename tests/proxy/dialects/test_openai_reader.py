@@ -171,7 +171,7 @@ def test_the_end_is_sent_once(make_call: MakeCall) -> None:
     assert reader.complete
 
 
-def test_a_role_is_no_content(make_call: MakeCall) -> None:
+def test_a_role_does_not_grant_content(make_call: MakeCall) -> None:
     reader = make_reader(make_call(stream=True))
     reader.feed(b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n')
     assert not reader.first_content

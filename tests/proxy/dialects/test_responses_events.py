@@ -10,11 +10,11 @@ DEEP = b"[" * 100_000
 
 
 @pytest.mark.parametrize("event", [b"", b"no", b"[]", b'{"response":3,"item":', DEEP])
-def test_what_is_no_event_is_read_as_nothing(event: bytes) -> None:
+def test_anything_but_an_event_is_read_as_nothing(event: bytes) -> None:
     assert (kind_of(event), done_item(event), ended_response(event), read_response(event)) == ("", b"", None, None)
 
 
-def test_a_type_that_is_no_text_is_none() -> None:
+def test_a_type_that_is_not_text_is_none() -> None:
     assert kind_of(b'{"type":3}') == ""
 
 

@@ -132,7 +132,7 @@ async def test_an_older_verdict_says_nothing_of_a_newer_word(gateway):
     assert (await post(gateway, id="e1")).status_code == 202
 
 
-async def test_while_nobody_answers_it_is_taken_all_the_same(start, configured, upstream):
+async def test_while_nobody_answers_it_is_taken_nevertheless(start, configured, upstream):
     config = configured(upstream)
     config["stream"] = {"url": "redis://127.0.0.1:9/0", "name": "nobody"}
     away = await start(config)

@@ -15,7 +15,7 @@ from gateway.fake import FakeUpstream
 Configured = Callable[..., dict[str, Any]]
 
 
-async def test_a_caller_sees_its_limits_and_what_is_left(
+async def test_a_caller_sees_its_limits_and_remainders(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     config = configured(upstream)
@@ -65,7 +65,7 @@ async def test_an_open_gateway_has_callers_without_a_key(
     assert (key["id"], key["limits"]) == (None, [])
 
 
-async def test_a_model_named_as_nobody_would_is_not_found_and_no_fault(gateway: Any) -> None:
+async def test_an_absurd_model_name_is_not_found(gateway: Any) -> None:
     for name in ("%00", "%ff", "a%2fb", "..%2f..", "x" * 3000):
         reply = await gateway.client.get(f"/models/{name}")
         assert reply.status_code == 404, name

@@ -68,7 +68,7 @@ def test_small_pieces_share_a_turn(idle_queue: IdleQueue, loop: Loop) -> None:
     assert [loop.tick(), loop.tick()] == [[0, 1, 2], [3]]
 
 
-def test_it_waits_while_a_call_is_under_way(idle_queue: IdleQueue, loop: Loop) -> None:
+def test_it_waits_while_a_call_is_in_progress(idle_queue: IdleQueue, loop: Loop) -> None:
     put(idle_queue, loop, 1)
     loop.busy = True
     assert [loop.tick() for _ in range(5)] == [[]] * 5
@@ -84,7 +84,7 @@ def test_under_constant_load_work_waits_at_most_its_patience(idle_queue: IdleQue
     assert loop.now == pytest.approx(PATIENCE_S, abs=2 * NEXT_S)
 
 
-def test_a_queue_that_is_half_full_goes_on_until_it_is_not(idle_queue: IdleQueue, loop: Loop) -> None:
+def test_a_queue_that_is_half_full_continues_until_it_is_not(idle_queue: IdleQueue, loop: Loop) -> None:
     put(idle_queue, loop, *range(CAPACITY // 2 + 7))
     assert loop.tick() == list(range(7)), "in order"
     assert loop.tick() == [7]

@@ -118,7 +118,7 @@ async def test_a_gateway_marks_a_plan_that_has_no_pace_yet(min_hours: float, unp
     assert (server.states["swap"].plan.shadow, server.states["swap"].unpaced) == (0.01, False), "it is left alone"
 
 
-async def test_a_plan_from_before_there_were_methods_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_plan_from_before_there_were_methods_continues(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     server = Server()
     gateway = Gateway(server, experiments(primary="error_rate"))
@@ -213,7 +213,7 @@ async def test_the_start_and_the_stop_of_a_plan_are_kept_by_the_clock() -> None:
     assert gateway.runs == set()
 
 
-async def test_a_config_that_switches_it_off_ends_what_is_under_way() -> None:
+async def test_a_config_that_switches_it_off_ends_running_work() -> None:
     server = Server()
     gateway = Gateway(server, experiments())
     await gateway.following.look()

@@ -52,7 +52,7 @@ async def until(holds: Callable[[], Awaitable[Any]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_experiments_go_on_after_the_server_lost_everything(
+async def test_experiments_continue_after_the_server_lost_everything(
     start: Any,
     configured: Callable[..., dict[str, Any]],
     place_store: Callable[[Path], str],

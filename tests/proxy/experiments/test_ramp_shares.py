@@ -56,7 +56,7 @@ def test_the_newest_record_is_applied() -> None:
     assert worker.shares.state("swap") == BACK
 
 
-def test_while_the_server_is_away_the_share_stays_and_says_so() -> None:
+def test_while_the_server_is_unreachable_the_share_stays_and_says_so() -> None:
     worker = Worker()
     worker.reads(SECOND)
     worker.shares.unreadable(STATES)

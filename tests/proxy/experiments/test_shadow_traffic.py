@@ -284,7 +284,7 @@ async def test_a_candidate_that_hangs_times_out_and_is_recorded(make: Make, seco
     assert await shadows(gateway) == {"asked_failed": 1}
 
 
-async def test_a_shadow_goes_on_under_the_config_it_began_with(
+async def test_a_shadow_continues_under_the_config_it_began_with(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
     gateway = await make()

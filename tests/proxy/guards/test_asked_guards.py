@@ -102,7 +102,7 @@ async def test_a_plug_in_blocks_answers_and_its_failures_pass(
     assert await gateway.metric("gateway_guard_failing", guard="out") == 0
 
 
-async def test_a_hanging_guard_refuses_if_told_so_and_stops_no_other_call(
+async def test_a_hanging_guard_refuses_if_configured_and_stops_no_other(
     start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
 ) -> None:
     config = configured(
@@ -124,7 +124,7 @@ async def test_a_hanging_guard_refuses_if_told_so_and_stops_no_other_call(
     assert refused.json()["choices"][0]["finish_reason"] == "content_filter"
 
 
-async def test_a_request_is_judged_while_it_is_under_way(
+async def test_a_request_is_judged_while_it_is_in_progress(
     start: Any, configured: Configured, upstream: FakeUpstream, service: FakeUpstream
 ) -> None:
     """The upstream gets it at once; the caller gets nothing before the decision, and the upstream is cancelled."""

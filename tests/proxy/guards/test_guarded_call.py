@@ -298,7 +298,7 @@ async def test_a_secret_is_nowhere_in_logs_metrics_and_records(
     assert MAIL not in recorded.decode(), "a match of an observing guard is not recorded either"
 
 
-async def test_a_broken_stream_gives_what_was_judged(
+async def test_a_broken_stream_gives_the_judged_text(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     config = configured(upstream, guards={"s": guard("answer", "secrets", "redact")})
@@ -311,7 +311,7 @@ async def test_a_broken_stream_gives_what_was_judged(
     assert b"stream_cut" in received
 
 
-async def test_a_guard_whose_rule_raises_passes_or_blocks_as_told(
+async def test_a_guard_whose_rule_raises_passes_or_blocks_as_configured(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     guards = {
@@ -435,7 +435,7 @@ async def test_a_continuation_begins_where_the_released_text_ends(
 HALF = "\\ud83d"  # half of a pair of surrogates: providers write it, and lenient clients read it
 
 
-async def test_answers_that_strict_parsers_refuse_are_judged_all_the_same(
+async def test_answers_that_strict_parsers_refuse_are_judged_nevertheless(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     gateway = await start(configured(upstream, guards={"out": guard("answer", "secrets", "redact")}))
@@ -467,7 +467,7 @@ async def test_an_answer_that_cannot_be_read_passes_or_is_refused_as_told(
     assert await gateway.metric("gateway_guard_failures_total", guard="out", reason="error") == 2
 
 
-async def test_bytes_that_are_no_text_hide_nothing_in_a_request(
+async def test_invalid_text_hides_nothing_in_a_request(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     """The encoding of a large body is not checked by the gateway, and some upstreams read what they can."""

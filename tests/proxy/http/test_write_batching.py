@@ -29,7 +29,7 @@ async def rounds(n: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_with_few_calls_under_way_it_is_written_at_once() -> None:
+async def test_with_few_calls_in_progress_it_is_written_at_once() -> None:
     wire = Wire()
     out = WriteQueue(WriteBatcher(), wire)
     out.put(b"a", FEW - 1)
@@ -50,7 +50,7 @@ async def test_with_many_calls_a_write_waits_for_the_end_of_the_round() -> None:
     assert [wire.writes for wire in wires] == [[b"a"]] * 5
 
 
-async def test_the_next_round_gathers_anew() -> None:
+async def test_the_next_round_gathers_again() -> None:
     wire = Wire()
     out = WriteQueue(WriteBatcher(), wire)
     for data in (b"a", b"b"):

@@ -121,7 +121,7 @@ def test_leases_of_past_windows_are_forgotten_when_idle() -> None:
     assert lease.name not in book.leases
 
 
-def test_a_changed_limit_keeps_what_was_spent() -> None:
+def test_a_changed_limit_keeps_the_amount_spent() -> None:
     book = a_book(Clock())
     lease = book.account("web", (TEAM,)).leases[0]
     lease.spent = 7
@@ -138,7 +138,7 @@ def test_the_smallest_limits_of_a_minute_are_those_of_the_headers() -> None:
     assert (requests.amount, tokens.amount) == (10, 99)
 
 
-def test_nothing_is_asked_for_while_the_server_is_away() -> None:
+def test_nothing_is_asked_for_while_the_server_is_unreachable() -> None:
     book = a_book(Clock())
     asked: list[int] = []
     book.on_urgent = lambda: asked.append(1)
@@ -151,7 +151,7 @@ def test_nothing_is_asked_for_while_the_server_is_away() -> None:
     assert (asked, book.urgent) == ([1], {lease})
 
 
-def test_an_idle_worker_asks_again_what_is_left() -> None:
+def test_an_idle_worker_asks_again_for_the_remainder() -> None:
     """Else it would show, until the window ends, what others only held when it was last in use."""
     clock = Clock()
     book = a_book(clock)

@@ -74,7 +74,7 @@ async def test_above_the_most_users_share_one_budget(start: Any, limited: Limite
     assert [(await ask(gateway, user=user)).status_code for user in ("c", "d", "e")] == [200, 200, 429]
 
 
-async def test_a_user_who_comes_back_has_used_what_was_used(stream_url: str, stream_name: str) -> None:
+async def test_a_returning_user_keeps_the_used_amount(stream_url: str, stream_name: str) -> None:
     """After a minute its lease is forgotten; then the stream server says what this worker had spent of it."""
     client = connect(stream_url, StreamConfig())
     server, book = LeaseServer(client, stream_name, "w1"), LeaseBook()
@@ -135,7 +135,7 @@ def tiered(limited: Limited, upstream: FakeUpstream, second: FakeUpstream, usd: 
     return config
 
 
-async def test_calls_go_on_at_the_cheap_target_when_money_is_short(
+async def test_calls_continue_at_the_cheap_target_when_money_is_short(
     start: Any, limited: Limited, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """The budget holds, and the metric says how many calls were moved."""

@@ -112,7 +112,7 @@ CASES: list[tuple[str, Call, CallContext, Charge | None]] = [
 
 
 @pytest.mark.parametrize(("call", "context", "charge"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_a_call_is_charged_for_what_was_used(call: Call, context: CallContext, charge: Charge | None) -> None:
+def test_a_call_is_charged_for_its_usage(call: Call, context: CallContext, charge: Charge | None) -> None:
     found = charge_of(call, context, PRICES, MOST)
     if charge is None or found is None or charge.usd is None:
         assert found == charge

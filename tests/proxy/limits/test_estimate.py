@@ -63,14 +63,14 @@ def test_an_arm_that_serves_counts_and_one_that_shadows_does_not(mode: str, unpr
     assert estimates(a_config(experiments={"swap": experiment}))["chat"].unpriced == unpriced
 
 
-def test_a_reload_keeps_what_was_learned() -> None:
+def test_a_reload_keeps_learned_values() -> None:
     before = estimates(a_config())
     before["chat"].learn(70)
     assert estimates(a_config(), before)["chat"].output == 140
 
 
 @pytest.mark.parametrize("scale", [30, 3000])
-def test_nine_of_ten_calls_stay_below_what_was_learned(scale: int) -> None:
+def test_nine_of_ten_calls_stay_below_the_learned_value(scale: int) -> None:
     rng = random.Random(1)
     estimate = ModelEstimate(0, 0, None)
     outputs = [int(rng.expovariate(1 / scale)) for _ in range(6000)]

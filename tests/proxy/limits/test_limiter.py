@@ -249,7 +249,9 @@ async def test_other_paths_cost_an_unknown_price(start: Start, limited: Limited)
     assert (await gateway.client.get("/files")).status_code != 403
 
 
-async def test_a_call_that_can_never_pass_is_told_so(start: Start, limited: Limited, upstream: FakeUpstream) -> None:
+async def test_a_call_that_can_never_pass_gets_that_answer(
+    start: Start, limited: Limited, upstream: FakeUpstream
+) -> None:
     gateway = await start(limited({"tokens_per_minute": 1000}))
     refused = await gateway.chat(max_tokens=5000)
     assert refused.status_code == 429
@@ -313,7 +315,7 @@ async def test_requests_without_a_limit_get_the_default(
         assert "max_completion_tokens" not in upstream.received[-1].json
 
 
-async def test_an_estimate_alone_refuses_no_call_for_good(start: Start, limited: Limited) -> None:
+async def test_an_estimate_alone_refuses_no_call_permanently(start: Start, limited: Limited) -> None:
     """1000 tokens of output are assumed at first: 0.01 $."""
     gateway = await start(limited({"usd_per_month": 0.001, "tokens_per_day": 500}))
     assert (await gateway.chat()).status_code == 200
@@ -517,7 +519,7 @@ def test_a_limit_whose_window_has_ended_is_unused(gauges: Gauges) -> None:
     assert gauges.value("team search", "requests_per_minute") == 0.0
 
 
-def test_of_many_limits_the_fullest_stands_for_the_rest(gauges: Gauges) -> None:
+def test_of_many_limits_the_fullest_represents_the_rest(gauges: Gauges) -> None:
     """So that an alert fires for each of them."""
     first = [(team(f"t{n}"), BUDGET, 0.1) for n in range(MOST_SERIES)]
     gauges.gauges.show([*first, (team("one more"), BUDGET, 0.3), (team("and another"), BUDGET, 0.9)])

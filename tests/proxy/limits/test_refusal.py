@@ -59,7 +59,7 @@ def test_a_call_above_the_limit_is_not_told_to_come_back() -> None:
     assert b"retry-after" not in dict(error.headers())
 
 
-def test_an_outage_is_no_fault_of_the_key() -> None:
+def test_an_outage_is_not_a_fault_of_the_key() -> None:
     error = unavailable(a_lease(Limit("usd", 1, "day", on_outage="closed"), 1))
     assert (error.status, error.code) == (503, "limits_unavailable")
     assert dict(error.headers())[b"retry-after"] == b"1"

@@ -50,7 +50,7 @@ def test_headers_that_cannot_be_read_change_nothing(headers: list[tuple[bytes, b
     assert learned(headers).levels == {}
 
 
-def test_what_is_left_grows_until_the_reset() -> None:
+def test_the_remainder_grows_until_the_reset() -> None:
     state = learned(openai("0", "60", "60s"))
     assert state.wait_s((1, 0), 1, 100.0) == pytest.approx(1.0)
     assert state.wait_s((1, 0), 1, 101.5) == 0.0
@@ -59,7 +59,7 @@ def test_what_is_left_grows_until_the_reset() -> None:
     assert state.wait_s((1, 0), 1, 160.0) == 0.0, "after the reset nothing is known"
 
 
-def test_workers_share_what_is_left() -> None:
+def test_workers_share_the_remainder() -> None:
     state = learned(openai("3", "60", "60s"))
     assert state.wait_s((1, 0), 3, 100.0) == 0.0
     assert state.wait_s((1, 0), 6, 100.0) == pytest.approx(3 / (57 / 60)), "57 of 60 come back in a minute"

@@ -148,7 +148,7 @@ def test_a_body_above_the_cap_is_cut_and_says_so(size: int, cut: bool) -> None:
     assert without_data_urls(b"x" * size, 100) == (b"x" * 100, cut)
 
 
-def test_the_cap_is_of_what_is_left_once_the_payloads_are_gone() -> None:
+def test_the_cap_applies_without_the_payloads() -> None:
     body = json.dumps({"url": "data:image/png;base64," + "A" * 10_000}).encode()
     out, cut = without_data_urls(body, 300)
     assert not cut

@@ -379,7 +379,7 @@ async def test_images_are_removed_before_redaction() -> None:
     assert len(kept.request) < 300
 
 
-async def test_two_processes_are_told_apart() -> None:
+async def test_two_processes_are_distinguished() -> None:
     assert a_recorder(Stream()).incarnation != a_recorder(Stream()).incarnation
 
 

@@ -28,7 +28,7 @@ def base_of(fields: Fields) -> str | None:
     return BaseReference.read(fields).id if fields[b"kind"] == DELTA else None
 
 
-def test_each_call_refers_to_the_one_before() -> None:
+def test_each_call_refers_to_the_previous_one() -> None:
     histories, calls = RunHistories(), [call(n) for n in range(1, 5)]
     found = [histories.fields(each) for each in calls]
     assert [base_of(fields) for fields in found] == [None, *[each.id for each in calls[:-1]]]
@@ -67,7 +67,7 @@ def test_after_a_loss_a_request_is_whole_again() -> None:
     assert base_of(histories.fields(call(3))) is None
 
 
-def test_an_old_request_is_no_base() -> None:
+def test_an_old_request_is_not_a_base() -> None:
     """Retention may have deleted it."""
     now = [0.0]
     histories, first = RunHistories(pace=lambda: now[0]), call(1)

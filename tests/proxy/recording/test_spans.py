@@ -112,7 +112,7 @@ async def test_a_call_with_all_its_attempts_is_one_span(
     assert "my own words" not in str(unknown)
 
 
-async def test_a_collector_that_is_away_holds_no_call_up(
+async def test_a_collector_that_is_unreachable_holds_no_call_up(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     gateway = await start(configured(upstream, otel={"endpoint": "http://127.0.0.1:9"}))
@@ -120,7 +120,7 @@ async def test_a_collector_that_is_away_holds_no_call_up(
         assert (await gateway.client.post("/chat/completions", json=BODY)).status_code == 200
 
 
-def test_a_client_that_leaves_is_no_failure() -> None:
+def test_a_client_that_leaves_is_not_a_failure() -> None:
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="client_gone")) == ""
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="cut", status=200)) == "cut"
     assert failure_of(CallContext(HeldBytes(False, 0), outcome="ok", status=400)) == "400"

@@ -262,7 +262,7 @@ def test_leading_items_have_numbers_of_any_length() -> None:
     assert [item["role"] for _, _, item in leading_items(array)] == ["user", "user"]
 
 
-def test_a_leading_item_that_is_nested_too_deeply_is_no_empty_list() -> None:
+def test_a_leading_item_that_is_nested_too_deeply_is_not_an_empty_list() -> None:
     with pytest.raises(BadRequest, match="nested too deeply"):
         list(leading_items(b'[{"role":"user","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]"))
 

@@ -193,7 +193,7 @@ def test_a_large_body_is_checked_as_a_small_one_is(fields: dict[str, Any], param
 
 
 @pytest.mark.parametrize("body", [large(model="m")[:-1], b"[" + large(model="m") + b"]", large(model="m") + b"x"])
-def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
+def test_a_large_body_that_is_not_an_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match=r"not valid JSON|not an array"):
         read_object(body)
 

@@ -69,7 +69,7 @@ def test_other_metadata_names_no_run(metadata: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"a\xff", b"a\x00b"])
-def test_a_header_that_is_no_id_is_refused(given: bytes) -> None:
+def test_a_header_that_is_not_an_id_is_refused(given: bytes) -> None:
     with pytest.raises(BadRequest, match="x-gateway-run: expected 1 to 128 visible ASCII characters"):
         run_of(WEB, {b"x-gateway-run": given}, {"metadata": {"run_id": "fine"}}, None, ())
 

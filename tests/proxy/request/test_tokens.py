@@ -155,12 +155,12 @@ def test_a_token_without_a_key_id_needs_the_only_key_of_its_kind() -> None:
     assert "not signed with a key" in refused(verifier(ES, public(signing_key("ES256", "b"), "k2")), text)
 
 
-def test_before_keys_were_read_nobody_is_refused_for_good() -> None:
+def test_before_keys_were_read_nobody_is_refused_permanently() -> None:
     tokens = verifier()
     assert "retry" in refused(tokens, token(ISS), KeysUnavailable)
 
 
-def test_sets_without_a_usable_key_are_no_sets() -> None:
+def test_sets_without_a_usable_key_are_not_sets() -> None:
     private = {**ES, "d": "c2VjcmV0"}
     shared = {"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}
     weak = public(signing_key("small"), "k1")

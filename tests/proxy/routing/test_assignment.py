@@ -250,7 +250,7 @@ def test_the_frozen_plan_runs_not_the_changed_file() -> None:
     assert found.settings.budget.concurrency == 9, "what only paces is the file's"
 
 
-def test_a_plan_that_goes_on_is_the_same_running() -> None:
+def test_a_plan_that_continues_is_the_same_running_one() -> None:
     experiments = ExperimentAssignments(a_config(swap=BASE))
     states = {"swap": PlanState(experiments.plans["swap"], "running", 0.0)}
     experiments.follow(states, 0.0, secret=SECRET)
@@ -363,7 +363,7 @@ def test_a_candidate_whose_breaker_opens_serves_nobody_at_once() -> None:
     assert (found.arm, found.unit) == ("control", None)
 
 
-def test_units_of_the_control_go_on_being_shadowed() -> None:
+def test_units_of_the_control_continue_being_shadowed() -> None:
     r = a_running(RAMP, shadow=1.0).at(0.5)
     found = [assign(r, a_call(id=str(i), conversation=str(i)), True) for i in range(200)]
     assert {(each.arm, each.shadowed) for each in found if each} == {("control", True), ("candidate", False)}
@@ -425,7 +425,7 @@ def test_arms_are_in_the_headers_only_if_the_plan_says_so(headers: str, shown: b
     assert {name for name, _ in found.headers} == ({b"x-gateway-experiment", b"x-gateway-arm"} if shown else set())
 
 
-def test_a_plan_of_the_first_rules_goes_on_telling_the_arm() -> None:
+def test_a_plan_of_the_first_rules_still_names_the_arm() -> None:
     settings = Experiment.model_validate(SPLIT)
     plan = plan_of("swap", settings, 600.0)
     assert plan.headers == "target"

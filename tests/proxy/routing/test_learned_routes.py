@@ -31,7 +31,7 @@ def a_call(text: str, conversation: str | None = None, caller: str = "web") -> C
     )  # fmt: skip
 
 
-def test_one_object_stands_for_a_leaf() -> None:
+def test_one_object_represents_a_leaf() -> None:
     route = served()
     first, second = (route.choose(a_call(PLAIN)) for _ in range(2))
     assert first is second
@@ -70,7 +70,7 @@ def test_an_upload_or_another_api_is_unlike() -> None:
     assert route.choose(replace(a_call(PLAIN), api="embeddings")).label == f"{ROUTE}/unlike"
 
 
-def test_a_config_goes_on_where_the_one_before_ended() -> None:
+def test_a_config_continues_where_the_previous_one_ended() -> None:
     before, after = served(), served()
     before.choose(a_call(PLAIN, "a"))
     before.take_back(frozenset({1}))

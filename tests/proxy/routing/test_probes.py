@@ -80,7 +80,7 @@ async def test_an_upstream_without_a_free_path_is_taken_to_be_there(upstream: Fa
     assert not upstream.received
 
 
-async def test_watching_goes_on(state: UpstreamState, upstream: FakeUpstream) -> None:
+async def test_watching_continues(state: UpstreamState, upstream: FakeUpstream) -> None:
     task = asyncio.get_running_loop().create_task(watch([state], every_s=0.001))
     await upstream.until(lambda u: len(u.received) > 3)
     task.cancel()

@@ -166,7 +166,7 @@ class Counted:
         return [None for _ in names]
 
 
-async def test_an_owner_who_goes_on_keeps_it() -> None:
+async def test_an_owner_who_continues_keeps_it() -> None:
     """It is shared for a week, and again on the first use of each day."""
     store, now = Counted(), [0.0]
     async with Tasks() as tasks:

@@ -36,7 +36,7 @@ def test_the_bounds_hold_after_any_turns(steps: list[Any]) -> None:
     assert process.held == 0
 
 
-def test_what_was_used_least_recently_is_forgotten_first() -> None:
+def test_the_least_recently_used_entry_is_forgotten_first() -> None:
     process = ProcessHistory(100)
     one, two, three = (ConnectionHistory(process) for _ in range(3))
     one.keep(None, turn(1, 40))

@@ -79,7 +79,7 @@ async def test_each_lane_has_a_connection_of_its_own(relayed: Any, opened: Any, 
     assert "previous_response_id" not in message
 
 
-async def test_a_connection_that_ended_is_opened_anew_with_the_conversation(
+async def test_a_connection_that_ended_is_opened_again_with_the_conversation(
     relayed: Any, opened: Any, double: Any
 ) -> None:
     ws = await opened(relayed)

@@ -59,7 +59,7 @@ def test_errors_in_streams_get_the_protocol_s_shape(given: bytes, status: int, n
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no", b""])
-def test_what_is_no_response_has_no_events(body: bytes) -> None:
+def test_anything_but_a_response_has_no_events(body: bytes) -> None:
     assert events_of_answer(body) == []
 
 

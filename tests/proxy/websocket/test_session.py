@@ -61,7 +61,7 @@ async def test_a_turn_sends_only_what_is_new(ws: Any, upstream: FakeUpstream) ->
     assert all(b"previous_response_id" not in call.body for call in upstream.calls)
 
 
-async def test_a_new_conversation_has_nothing_of_the_one_before(ws: Any, upstream: FakeUpstream) -> None:
+async def test_a_new_conversation_has_nothing_of_the_previous_one(ws: Any, upstream: FakeUpstream) -> None:
     await ws.answer("a")
     await ws.answer("b")
     assert json.loads(upstream.calls[1].body)["input"] == "b"
@@ -384,7 +384,7 @@ async def test_headers_of_the_upgrade_hold_for_each_response(
     assert not {"openai-beta", "idempotency-key", "x-gateway-target"} & {name for each in sent for name in each}
 
 
-async def test_a_conversation_goes_on_behind_a_translation(
+async def test_a_conversation_continues_behind_a_translation(
     start: Any, configured: Any, upstream: FakeUpstream, opened: Any
 ) -> None:
     config = configured(upstream, upstreams={"u0": {"kind": "anthropic", "base_url": upstream.base_url}})

@@ -180,7 +180,7 @@ def test_any_answer_of_a_judge_can_be_read(text):
         assert "score" in find_verdict(text, "score")
 
 
-def test_deep_nesting_is_no_verdict_and_no_crash():
+def test_deep_nesting_is_not_a_verdict_and_no_crash():
     with pytest.raises(NoVerdict):
         find_verdict('{"a":' * 100_000, "score")
 
@@ -191,7 +191,7 @@ def test_a_number_may_be_written_as_text(given_):
 
 
 @pytest.mark.parametrize("given_", [0, 6, "six", True, None, [4], "4.5.6", "14", float("nan"), float("inf")])
-def test_what_is_outside_the_scale_is_no_verdict(given_):
+def test_a_value_outside_the_scale_is_not_a_verdict(given_):
     with pytest.raises(NoVerdict, match="expected a number from 1 to 5"):
         read_number({"score": given_}, "score", 1, 5)
 

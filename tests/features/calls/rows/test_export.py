@@ -98,7 +98,7 @@ def test_a_correction_is_chosen_over_the_answer(store, exchange):
     assert found(store, "stated") == [("0.8", "0.2", "stated")]
 
 
-def test_an_arm_that_failed_or_called_tools_is_no_answer(store, exchange):
+def test_an_arm_that_failed_or_called_tools_is_not_an_answer(store, exchange):
     served, arm = pair(exchange)
     failed = exchange("1", role="shadow", arm="b", pair=served.id, unit=served.unit, outcome="cut")
     call = b'{"choices":[{"message":{"content":"1","tool_calls":[{"id":"1","function":{"name":"f"}}]}}]}'

@@ -67,7 +67,7 @@ def test_an_answer_is_there_once_with_the_id_of_the_served_one(store, exchange):
     assert bytes(rows[served.id]["request"]) == served.request
 
 
-def test_a_request_for_a_likelihood_is_no_answer(store, exchange):
+def test_a_request_for_a_likelihood_is_not_an_answer(store, exchange):
     """It has no text, so it would be an empty answer, and an arm that answers nothing."""
     served, shadow = pair(exchange)
     asked = replace(shadow, id=exchange().id, arm="quantised", likelihood="{}")

@@ -106,7 +106,7 @@ def test_the_first_screen_is_open_and_the_rest_folded(report, read):
     assert {each.attributes["popovertarget"] for each in page.all("button", "term")} == meanings
 
 
-def test_a_hold_shows_what_is_left_and_what_would_shorten_it(report, read):
+def test_a_hold_shows_the_remaining_work_and_how_to_shorten_it(report, read):
     page = read(to_html(report("hold")))
     table = next(t for t in page.all("table") if t.one("caption").text == "What is left until the verdict")
     assert all(part in table.text for part in ("helpfulness", "1\u202f900", "9\u202f500", "2.0 days", "failed"))

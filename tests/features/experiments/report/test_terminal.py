@@ -58,7 +58,7 @@ def test_measured_and_adjusted_differences_stand_in_every_form(report):
     jsonschema_rs.validate(schema(), to_dict(made))
 
 
-def test_the_short_form_of_a_hold_says_what_is_left(report):
+def test_the_short_form_of_a_hold_names_the_remaining_work(report):
     text = shown(report("hold"), 400, full=False)
     for part in (
         "no difference visible so far; about 9\u202f500 requests (2.0 days) to go until ship, for primary helpfulness",

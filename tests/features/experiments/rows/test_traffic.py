@@ -19,7 +19,7 @@ from gateway.features.experiments.rows.traffic import (
 )
 
 
-def test_a_recorded_call_stands_for_those_that_were_not(store, exchange) -> None:
+def test_a_recorded_call_represents_those_that_were_not(store, exchange) -> None:
     usual = {"alias": "chat", "api": "chat"}
     calls = [exchange("1", **usual, received=1000.0 + 360.0 * i, pi=0.25 if i % 2 else 0.5) for i in range(FEWEST)]
     others = [

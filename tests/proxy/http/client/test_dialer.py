@@ -89,7 +89,7 @@ async def test_a_proxy_that_says_nothing_runs_into_the_deadline(peer, certificat
 
 
 @pytest.mark.parametrize("url", ["socks5://proxy:1080", "https://proxy", "proxy:3128", "http://"])
-def test_what_is_no_http_proxy_is_refused(url):
+def test_anything_but_http_proxy_is_refused(url):
     with pytest.raises(ValueError, match="is not http://"):
         OutboundProxy.parse(url)
 

@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_used_is_named(issue: Any, certificates: Any, tmp_
         assert str(error.value).startswith(said)
 
 
-def test_a_file_that_is_written_anew_changes_the_stamps(tmp_path: Path) -> None:
+def test_a_file_that_is_written_again_changes_the_stamps(tmp_path: Path) -> None:
     file = tmp_path / "cert.pem"
     tls = UpstreamTls(None, str(file), str(tmp_path / "key.pem"))
     before = tls.stamps()

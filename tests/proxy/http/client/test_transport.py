@@ -83,7 +83,7 @@ async def test_bytes_go_to_the_sink_or_to_chunk_never_to_both(peer, transport, a
     assert b"".join(came) == b"part0part1part2part3part4"
 
 
-async def test_after_the_end_chunk_gives_nothing_for_ever(peer, transport, ask, read):
+async def test_after_the_end_chunk_gives_nothing_forever(peer, transport, ask, read):
     peer.says(HELLO)
     reply = await transport.send(ask(), 5)
     await read(reply)

@@ -84,7 +84,7 @@ def test_a_listener_that_drains_takes_no_further_connection(stack: ExitStack) ->
     assert not select.select([listener], [], [], 0)[0]
 
 
-async def test_descriptors_that_are_no_sockets_are_left_alone() -> None:
+async def test_descriptors_that_are_not_sockets_are_left_alone() -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.close()
         assert not refuse_new(2**20)

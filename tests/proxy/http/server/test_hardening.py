@@ -123,7 +123,7 @@ async def test_the_host_of_an_absolute_target_goes_before_the_headers(talk: Any,
     assert [value.lower() for name, value in app.headers[0] if name == b"host"] == [host]
 
 
-async def test_trailers_are_no_headers(talk: Any) -> None:
+async def test_trailers_are_not_headers(talk: Any) -> None:
     app = App()
     line = await talk(app)
     await line.say(CHUNKED + b"5\r\nhello\r\n0\r\nAuthorization: Bearer stolen\r\nX-A: b\r\n\r\n")
@@ -247,7 +247,7 @@ async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> No
 
 
 @pytest.mark.parametrize("size", [1000, 1_000_000])
-async def test_the_rest_of_a_refused_request_does_not_drip_for_ever(talk: Any, size: int) -> None:
+async def test_the_rest_of_a_refused_request_does_not_drip_forever(talk: Any, size: int) -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})

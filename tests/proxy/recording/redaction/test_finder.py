@@ -24,7 +24,7 @@ spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_fro
 
 
 @given(spans)
-def test_hits_stand_merge_overlaps_and_cover_what_was_found(found):
+def test_merged_hits_cover_everything_found(found):
     hits = [Match(start, start + size, rule, f"[{rule}]") for start, size, rule in found]
     output = merge_overlaps(hits)
     assert all(a.end <= b.start for a, b in pairwise(output))
@@ -57,7 +57,7 @@ def test_places_are_counted_in_characters_not_in_bytes():
     assert [(h.start, h.end) for h in hits] == [(7, 9), (14, 17)]
 
 
-def test_names_are_given_once_and_are_no_rules():
+def test_names_are_given_once_and_are_not_rules():
     for patterns in ([{"name": "email", "regex": "x"}], [{"name": "a", "regex": "x"}, {"name": "a", "regex": "y"}]):
         with pytest.raises(ValidationError, match=r"choose another|duplicate name"):
             RedactionConfig.model_validate({"patterns": patterns})

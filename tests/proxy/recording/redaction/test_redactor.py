@@ -81,7 +81,7 @@ def test_every_place_of_a_request_is_searched(rule, secret, redactor, run, excha
 
 
 @pytest.mark.parametrize("secret", ["ada@example.org", "sk-" + A[:40]])
-def test_escapes_hide_nothing_not_even_in_what_is_no_json(secret, redactor, run, exchange):
+def test_escapes_hide_nothing_even_outside_of_json(secret, redactor, run, exchange):
     hidden = "".join(f"\\u{ord(c):04x}" for c in secret)
     for text in (hidden, f'{{"a": "{hidden}', f'"\\n{secret}', f"\\\\n{secret}", hidden.replace("\\", "\\\\")):
         output = orjson.loads(run(redactor, exchange(asked(text))).record.request)["messages"][0]["content"]
@@ -175,7 +175,7 @@ def test_ids_of_clients_and_what_attempts_say_are_searched(redactor, run, exchan
     assert done.record.attempts[0].failure == "HTTP 400: no user [email]"
 
 
-def test_an_id_of_ours_stays_and_a_clients_is_always_the_same():
+def test_an_own_id_stays_and_a_clients_is_always_the_same():
     ours = new_id()
     assert anonymous(ours) == ours
     assert anonymous("conversation 7") == anonymous("conversation 7") != anonymous("conversation 8")
