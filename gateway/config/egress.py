@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from gateway.config.types import NonEmpty, Section
-from gateway.core.egress import is_direct
 
+_INSIDE = (".svc", ".local", ".internal", ".localhost")
 ProxyUrl = Annotated[str, Field(pattern=r"^http://[^\s/]+/?$")]
 
 
@@ -29,3 +32,21 @@ class Egress(Section):
         """The proxy for a server; None: it is reached without one."""
         host = urlsplit(url).hostname
         return None if host is None or is_direct(host, self.direct) else self.proxy
+
+
+def is_direct(host: str, more: Iterable[str] = ()) -> bool:
+    """Whether a host is reached without the proxy: this machine, private addresses, names without a dot or of a
+    cluster, and those of `more`, which are host names, suffixes such as `.example.com`, addresses and networks."""
+    host = host.lower().rstrip(".")
+    with suppress(ValueError):
+        address = ip_address(host)
+        return address.is_private or any(address in network for network in map(_network, more) if network is not None)
+    if "." not in host or host.endswith(_INSIDE):
+        return True
+    return any(host == each or (each.startswith(".") and host.endswith(each)) for each in (e.lower() for e in more))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    with suppress(ValueError):
+        return ip_network(text, strict=False)
+    return None

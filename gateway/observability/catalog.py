@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.core.did_you_mean import did_you_mean
 
 Kind = Literal["counter", "gauge", "histogram"]
-Room = Literal["gateway", "consumer", "console"]
+Program = Literal["gateway", "consumer", "console"]
 _CLASSES: Mapping[Kind, type[Counter] | type[Gauge] | type[Histogram]] = {
     "counter": Counter,
     "gauge": Gauge,
@@ -28,7 +28,7 @@ class MetricSpec:
     kind: Kind
     labels: tuple[str, ...]
     help: str
-    room: Room
+    program: Program
     options: Mapping[str, Any] = field(default_factory=dict)
     """Additional arguments of its class in prometheus_client."""
 
@@ -44,22 +44,22 @@ class MetricSpec:
 
 
 @functools.cache
-def metric_tables(room: Room) -> dict[str, dict[str, Any]]:
+def metric_tables(program: Program) -> dict[str, dict[str, Any]]:
     """The tables of one program in metrics.toml, by attribute; those of the consumer by group."""
     tables = tomllib.loads((files("gateway.observability") / "metrics.toml").read_text("utf-8"))
-    found: dict[str, dict[str, Any]] = tables[room]
+    found: dict[str, dict[str, Any]] = tables[program]
     return found
 
 
-def specs(room: Literal["gateway", "console"]) -> dict[str, MetricSpec]:
+def specs(program: Literal["gateway", "console"]) -> dict[str, MetricSpec]:
     """The metrics of the gateway or the console by attribute, in the order in which they are declared."""
-    return {attribute: _spec(room, **table) for attribute, table in metric_tables(room).items()}
+    return {attribute: _spec(program, **table) for attribute, table in metric_tables(program).items()}
 
 
-def _spec(room: Room, help: str, labels: tuple[str, ...] = (), **table: Any) -> MetricSpec:
+def _spec(program: Program, help: str, labels: tuple[str, ...] = (), **table: Any) -> MetricSpec:
     kind = next(kind for kind in _CLASSES if kind in table)
     name = table.pop(kind)
-    return MetricSpec(name, kind, tuple(labels), help, room, table)
+    return MetricSpec(name, kind, tuple(labels), help, program, table)
 
 
 def _consumer_specs() -> Iterator[MetricSpec]:

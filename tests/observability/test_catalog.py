@@ -12,11 +12,11 @@ from gateway.observability.worker_metrics import exposition
 
 
 def test_the_catalogue_matches_a_scrape_in_name_type_and_help() -> None:
-    for room, metrics in (("gateway", ProxyMetrics), ("consumer", EvalMetrics), ("console", ConsoleMetrics)):
+    for program, metrics in (("gateway", ProxyMetrics), ("consumer", EvalMetrics), ("console", ConsoleMetrics)):
         registry = CollectorRegistry()
         metrics(registry)
         shown = {f.name: f for f in text_string_to_metric_families(exposition(registry, None).decode())}
-        listed = [each for each in catalogue() if each.room == room]
+        listed = [each for each in catalogue() if each.program == program]
         names = {each.name.removesuffix("_total"): each for each in listed}
         assert names.keys() == {n for n in shown if not n.endswith("_created")}
         for name, each in names.items():

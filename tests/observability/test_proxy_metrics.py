@@ -1,4 +1,4 @@
-"""Room 1's metrics: the names that dashboards and alerts keep, closed labels, and how workers become one."""
+"""The gateway's metrics: the names that dashboards and alerts keep, closed labels, and how workers become one."""
 
 from __future__ import annotations
 

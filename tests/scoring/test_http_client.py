@@ -1,4 +1,4 @@
-"""The only HTTP of room 2: what goes out, what comes back, and what is no answer."""
+"""The only HTTP client of the consumer: requests, replies, and errors."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class KeptDesk:
     computing: asyncio.Task[None] | None = None
 
 
-class DeskRoom:
+class OpenDesks:
     """The open queues of this process."""
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
     return LabelRequest(get("scorer") or "", labeller, get("experiment") or "", favour, bool(get("again")))
 
 
-def _room(services: PageServices) -> DeskRoom:
-    room: DeskRoom = services.kept.setdefault("label", DeskRoom())
-    return room
+def _desks(services: PageServices) -> OpenDesks:
+    desks: OpenDesks = services.kept.setdefault("label", OpenDesks())
+    return desks
 
 
 async def _desk(services: PageServices, asked: LabelRequest, wait_s: float) -> KeptDesk | None:
     try:
-        return await _room(services).get(services, asked, wait_s)
+        return await _desks(services).get(services, asked, wait_s)
     except CannotRun as error:
         raise NotThere(str(error)) from None
 
@@ -277,7 +277,7 @@ async def turn(request: Request) -> Response:
 async def reopen(request: Request) -> Response:
     """Draws a new queue, which includes what was judged since."""
     sent = await _queue_form(request)
-    _room(sent.services).close(sent.asked)
+    _desks(sent.services).close(sent.asked)
     return redirect(request, sent.url)
 
 

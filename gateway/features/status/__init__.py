@@ -16,7 +16,7 @@ MANIFEST = Manifest(
         JsonOutput("dead show", "gateway.features.status.dead_letters:WholeDeadLetterOutput"),
     ),
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
-    check="gateway.features.status.room:config_findings",
+    check="gateway.features.status.capacity:config_findings",
     templates=True,
     notices=("gateway.features.status.notice_source:ConfigNotices",),
 )

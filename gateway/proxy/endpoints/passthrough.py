@@ -24,7 +24,6 @@ from gateway.core.errors import (
     WrongMethod,
 )
 from gateway.core.exchange import new_id
-from gateway.core.forwarded_paths import path_allowed
 from gateway.core.json_values import as_object
 from gateway.core.traffic_class import RANKS
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
@@ -36,7 +35,7 @@ from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
-from gateway.proxy.request.paths import resolved, segments
+from gateway.proxy.request.paths import path_allowed, resolved, segments
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.state_owners import StateOwners

@@ -1,9 +1,10 @@
 """One spelling for each path, before anything is matched: the authorised path is the one that an upstream resolves.
-Pure."""
+Pure. `path_allowed` matches the paths outside the routed endpoints that a key may use."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 _SLASHES = re.compile(rb"/{2,}")
@@ -37,3 +38,15 @@ def resolved(path: bytes) -> bytes:
         elif segment != b".":
             out.append(segment)
     return b"/" + b"/".join(out)
+
+
+def path_allowed(patterns: Iterable[str], method: str, path: str) -> bool:
+    """Whether one of the patterns fits: a method (else all of them), and a path, or its beginning before a star."""
+    return any(_fits(pattern, method, path) for pattern in patterns)
+
+
+def _fits(pattern: str, method: str, path: str) -> bool:
+    named, _, meant = pattern.rpartition(" ")
+    if named and named != method and not (named == "GET" and method == "HEAD"):
+        return False
+    return path.startswith(meant[:-1]) if meant.endswith("*") else path == meant

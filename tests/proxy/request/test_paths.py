@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.request.paths import resolved, segments, single_slashes
+from gateway.proxy.request.paths import path_allowed, resolved, segments, single_slashes
 
 SPELLINGS = [
     b"/v1//chat/completions", b"//v1/chat/completions", b"/v1/chat/completions/", b"/v1/./chat/completions",
@@ -31,3 +31,24 @@ def test_single_slashes_leave_the_rest_as_it_was() -> None:
 def test_a_resolved_path_has_nothing_left_to_resolve(path: bytes) -> None:
     assert not {b".", b"..", b""} & set(resolved(path).split(b"/")[1:]) or resolved(path) == b"/"
     assert all(b"/" not in segment for segment in segments(path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method", "path", "fits"),
+    [
+        ("/v1/files", "GET", "/v1/files", True),
+        ("/v1/files", "GET", "/v1/files/f1", False),
+        ("/v1/files*", "DELETE", "/v1/files/f1", True),
+        ("/v1/files/*", "GET", "/v1/files", False),
+        ("GET /v1/batches*", "GET", "/v1/batches/b", True),
+        ("GET /v1/batches*", "HEAD", "/v1/batches/b", True),
+        ("GET /v1/batches*", "POST", "/v1/batches", False),
+        ("/v1/*", "PUT", "/v1/anything", True),
+    ],
+)
+def test_a_pattern_is_a_method_and_a_path_or_its_beginning(pattern: str, method: str, path: str, fits: bool) -> None:
+    assert path_allowed([pattern], method, path) is fits
+
+
+def test_no_pattern_fits_nothing() -> None:
+    assert not path_allowed([], "GET", "/v1/files")

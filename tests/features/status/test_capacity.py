@@ -9,7 +9,7 @@ from fixtures.retirements import config_of
 from fixtures.stores import Ledgerbook
 from sqlalchemy import update
 
-from gateway.features.status.room import config_findings
+from gateway.features.status.capacity import config_findings
 from gateway.features.status.rows import RecordedBytes, recorded_bytes
 from gateway.scoring.registry import build_all
 from gateway.store.tables import exchanges
