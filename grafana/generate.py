@@ -76,9 +76,9 @@ def reference(rows: Iterable[MetricSpec]) -> str:
 
 def with_tables(page: str) -> str:
     """The page with each of its tables replaced, between its marks."""
-    for room in ("gateway", "consumer", "console"):
-        begin, end = MARK.format("begin", room), MARK.format("end", room)
-        table = reference(each for each in catalogue() if each.room == room)
+    for program in ("gateway", "consumer", "console"):
+        begin, end = MARK.format("begin", program), MARK.format("end", program)
+        table = reference(each for each in catalogue() if each.program == program)
         page, n = re.subn(
             f"{re.escape(begin)}.*?{re.escape(end)}",
             lambda _, b=begin, t=table, e=end: f"{b}\n{t}\n{e}",

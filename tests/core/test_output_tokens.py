@@ -1,4 +1,4 @@
-"""The kinds of requests, and the tables that both rooms share."""
+"""The kinds of requests, and the tables that both programs share."""
 
 from __future__ import annotations
 

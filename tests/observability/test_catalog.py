@@ -1,4 +1,4 @@
-"""The list of what both rooms export is what a scrape shows."""
+"""The catalogue of metrics equals what a scrape of each program shows."""
 
 from __future__ import annotations
 

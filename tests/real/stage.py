@@ -188,7 +188,7 @@ class Stage:
 
 
 def sample(folder: Path, exchange: str) -> dict[str, Any]:
-    """An exchange as room 2 has stored it."""
+    """An exchange as the consumer has stored it."""
     command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json"]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

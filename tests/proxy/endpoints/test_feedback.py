@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: what is taken, what is refused, and what room 2's verdict makes of it."""
+"""`POST /v1/feedback`: accepted and refused bodies, and the answer after the consumer's verdict."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_unacceptable_feedback_is_named(body, words):
 
 @pytest.fixture
 def verdicts(gateway):
-    """Room 2, as far as the gateway sees it: a verdict on every word, once it is in the stream."""
+    """The consumer as the gateway sees it: a verdict on all feedback, once it is in the stream."""
 
     async def answer(**verdict: Any) -> None:
         while True:

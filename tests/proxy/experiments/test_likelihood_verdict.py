@@ -1,4 +1,4 @@
-"""From calls to a verdict, through both rooms: a gateway over two engines, a real stream, a real store, a consumer."""
+"""From calls to a verdict through both programs: a gateway over two engines, a stream, a store and a consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of room 1."""
+"""Types of a parsed request."""
 
 from __future__ import annotations
 
