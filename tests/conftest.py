@@ -1,4 +1,4 @@
-"""What every test may ask for: a real stream server, and the others of servers.py."""
+"""Fixtures for every test: a real stream server, and the others of servers.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page tells its reader to type runs: against a gateway with the double behind it."""
+"""The commands of a page run, against a gateway with a scripted upstream behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the suite is divided among processes, and what a divided run says."""
+"""The division of the suite among processes, and the report of a divided run."""
 
 from __future__ import annotations
 

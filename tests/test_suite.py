@@ -1,4 +1,4 @@
-"""How the suite is run: what `pytest FOLDER` selects, on which database, in which order."""
+"""Runs of the suite: the selection of `pytest FOLDER`, its database and its order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is valid and may not be meant is said by `gateway check`."""
+"""`gateway check` warns about settings that are valid and probably not meant."""
 
 from __future__ import annotations
 

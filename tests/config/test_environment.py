@@ -1,4 +1,4 @@
-"""What the processes of one gateway pass to each other."""
+"""Values that the processes of one gateway pass to each other."""
 
 from __future__ import annotations
 

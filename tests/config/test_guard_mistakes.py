@@ -1,4 +1,4 @@
-"""What the section `guards` says about other sections is checked also where those are not valid."""
+"""Mistakes between the section `guards` and other sections are found even where those are not valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what, and how often somebody may guess."""
+"""Roles and their rights, and the bound on wrong tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds each operation of the console: tokens, bodies, errors, and what it does without its servers."""
+"""The frame of each operation of the console: tokens, bodies, errors, and operation without its servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every page has: a session, a role, headers, forms that no other site can send, and texts that cannot act."""
+"""The parts of every page: a session, a role, headers, forms that no other site can send, and texts that cannot act."""
 
 from __future__ import annotations
 

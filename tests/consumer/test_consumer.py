@@ -1,4 +1,5 @@
-"""Everything that was sent is stored once, however often it is delivered and whoever dies; what is lost is seen."""
+"""Every record that was sent is stored once, however often it is delivered and whichever process is killed; losses are
+counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is deleted after keep_days is gone everywhere: store, dead letters, and the stream server's file."""
+"""Data that are deleted after keep_days are gone everywhere: store, dead letters, and the stream server's file."""
 
 from __future__ import annotations
 

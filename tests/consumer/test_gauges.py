@@ -1,4 +1,4 @@
-"""What Prometheus reads is what the store holds, weighted, under bounded labels."""
+"""Prometheus reads the content of the store, weighted, under bounded labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scorers said reaches a real collector, each below the span of its call; and no word of an answer does."""
+"""Scores reach a real collector, each below the span of its call, without any word of an answer."""
 
 from __future__ import annotations
 

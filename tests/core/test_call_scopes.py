@@ -1,4 +1,4 @@
-"""Which limits hold for a call, by its model, tags and end user."""
+"""The limits that hold for a call, by its model, tags and end user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer says is the same plain or streamed, in each API's spelling, and however far it came."""
+"""An answer reads the same plain or streamed, in each API's spelling, also when it is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an empty answer is: the answers of each API that hold something a reader can use, and those that do not."""
+"""Empty answers: the answers of each API with content for a reader, and those without."""
 
 from __future__ import annotations
 

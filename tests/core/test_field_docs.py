@@ -1,4 +1,4 @@
-"""What a source says of the fields of its classes."""
+"""Documentation of fields, read from the source of their classes."""
 
 from __future__ import annotations
 

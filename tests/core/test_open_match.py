@@ -1,4 +1,4 @@
-"""How long a match can be, and which ends of a text may be the beginning of one."""
+"""Maximum length of a match, and the ends of a text that may be the beginning of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tokens cost, and when that is not known."""
+"""Costs of tokens, and models without a known price."""
 
 from __future__ import annotations
 

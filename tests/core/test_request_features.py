@@ -1,4 +1,4 @@
-"""What a route knows of a request: the same numbers from what a client sent and from what was recorded of it."""
+"""A route computes the same numbers from a client's request and from its record."""
 
 from __future__ import annotations
 

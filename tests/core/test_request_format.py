@@ -1,4 +1,4 @@
-"""What a request asks for is found in every API's spelling, and nothing is found in nonsense."""
+"""Output formats and tools are found in every API's spelling, and nothing is found in nonsense."""
 
 from __future__ import annotations
 

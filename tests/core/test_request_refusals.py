@@ -1,4 +1,4 @@
-"""Which statuses of an upstream are about the request and not about the upstream."""
+"""The statuses of an upstream that are about the request and not about the upstream."""
 
 from __future__ import annotations
 

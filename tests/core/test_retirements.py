@@ -1,4 +1,4 @@
-"""When a model ends, and the list that ships."""
+"""The day on which a model ends, and the list that ships."""
 
 from __future__ import annotations
 

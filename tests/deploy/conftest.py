@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: its folder, and whether a command line there is one that our own takes."""
+"""Helpers of the tests of deploy/: its folder, and a check that the gateway accepts a command line there."""
 
 from __future__ import annotations
 

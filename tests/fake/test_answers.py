@@ -1,4 +1,4 @@
-"""What several modules share: how each API words an error, and marks that stand in a script."""
+"""Shared parts of the fake upstream: the errors of each API, and the marks in a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each fault does on the wire, and the names they are read by."""
+"""The effect of each fault on the wire, and the names of faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program logs: JSON lines for machines, words for people; from its own terminal or not."""
+"""A program's log: JSON lines for machines, text for people; from its own terminal or not."""
 
 from __future__ import annotations
 

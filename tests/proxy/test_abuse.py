@@ -1,4 +1,4 @@
-"""What one caller without a key costs a real gateway process: memory is measured from outside."""
+"""The costs of one caller without a key for a real gateway process: memory is measured from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config to what serves it, and from one config to the next without a restart."""
+"""A config becomes the objects that serve it, and the next config replaces them without a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes out equals what the upstream sent, to the byte, however its bytes arrive: over real sockets."""
+"""The response equals the upstream's bytes, however they arrive: over real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one config to the next without a restart: a call ends on the one it began with."""
+"""The next config is in force without a restart: a call ends on the one that it began with."""
 
 from __future__ import annotations
 

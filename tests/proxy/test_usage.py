@@ -1,4 +1,4 @@
-"""What calls have used and cost is counted once for whoever pays, whatever became of them. Over real sockets."""
+"""The usage and cost of calls are counted once for their payer, for every outcome. Over real sockets."""
 
 from __future__ import annotations
 

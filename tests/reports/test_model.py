@@ -1,4 +1,4 @@
-"""What an interval says about a difference: its direction, and where it is relative to the margin."""
+"""The meaning of an interval of a difference: its direction, and its position relative to the margin."""
 
 from __future__ import annotations
 

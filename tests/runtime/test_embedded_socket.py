@@ -1,4 +1,4 @@
-"""Where the embedded server of a data directory listens."""
+"""The socket of a data directory's embedded server."""
 
 from __future__ import annotations
 

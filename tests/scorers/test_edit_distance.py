@@ -1,4 +1,4 @@
-"""How much must be edited to make one answer of the other."""
+"""The edits that turn one answer into the other."""
 
 from __future__ import annotations
 

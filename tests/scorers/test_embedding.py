@@ -1,4 +1,4 @@
-"""How near in meaning: MiniLM's published similarities, and vectors of a served model."""
+"""Similarity in meaning: MiniLM's published similarities, and vectors of a served model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many fields of one JSON answer differ in the other."""
+"""The fields of one JSON answer that differ in the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long an answer is, in three units."""
+"""The length of an answer, in three units."""
 
 from __future__ import annotations
 

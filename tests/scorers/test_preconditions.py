@@ -1,4 +1,4 @@
-"""Which exchanges have an answer, a text, an end."""
+"""The exchanges that have an answer, a text, an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever an answer, a request and a reference are: a rule scores within its bounds or is not applicable."""
+"""For every answer, request and reference, a rule scores within its bounds or is not applicable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every comparison with a reference has in common."""
+"""The common properties of comparisons with a reference."""
 
 from __future__ import annotations
 

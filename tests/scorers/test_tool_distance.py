@@ -1,4 +1,4 @@
-"""How far apart two answers' tool calls are."""
+"""The distance between two answers' tool calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a scorer asks: what it costs, what is denied, what is refused."""
+"""Calls of a model by a scorer: their costs, denials and refusals."""
 
 from __future__ import annotations
 

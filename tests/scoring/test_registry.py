@@ -1,4 +1,4 @@
-"""From the config to scorers: all mistakes are collected, foreign classes work, golden cases decide."""
+"""A config becomes scorers: all mistakes are collected, foreign classes work, golden cases decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever one scorer does (raise, hang, block, return nonsense) is its own result, and the others score."""
+"""The failure of one scorer (raise, hang, block, return nonsense) is its own result, and the others score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scorers and the rest of the config say of each other."""
+"""Checks of the scorers against the rest of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused, and that the refusal names the argument and its value."""
+"""Values outside a domain are refused, with the argument and its value."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Many rows at once are the rows that were given, in both databases, or none."""
+"""Many rows inserted at once are stored as given, in both databases, or none of them."""
 
 from __future__ import annotations
 

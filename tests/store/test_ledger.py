@@ -1,4 +1,4 @@
-"""What was sent and never came is counted; what is under way is not."""
+"""Records that were sent and never arrived are counted; records in progress are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why something never came: what befell the stream between the two tallies around a gap; without a cause: alarm."""
+"""Causes of losses: incidents of the stream between the two tallies around a gap; without a cause: alarm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people look at: the newest first, one whole, and nobody else's feedback."""
+"""Searches: the newest calls first, one complete call, and nobody else's feedback."""
 
 from __future__ import annotations
 

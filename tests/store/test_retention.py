@@ -1,4 +1,4 @@
-"""What is too old or too much goes; sums, and what verdicts and labels rest on, stay. On both databases."""
+"""Old and surplus data are deleted; sums, and the evidence of verdicts and labels, stay. On both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the calls of a run share is stored once, and read back byte for byte."""
+"""The shared parts of a run's calls are stored once, and read back byte for byte."""
 
 from __future__ import annotations
 

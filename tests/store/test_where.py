@@ -1,4 +1,4 @@
-"""What --where may say, and what it answers when it cannot be read."""
+"""The language of --where, and its errors."""
 
 from __future__ import annotations
 

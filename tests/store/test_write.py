@@ -1,4 +1,4 @@
-"""Everything of a batch or nothing; and everything once."""
+"""A batch is stored completely or not at all, and only once."""
 
 from __future__ import annotations
 

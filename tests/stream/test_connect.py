@@ -1,4 +1,4 @@
-"""How one enters: an address taken apart, TLS, an ACL user; what is refused says so, and never says a secret."""
+"""Connections: a parsed address, TLS, an ACL user; refusals are explained, and never show a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes tell each other beside the stream: texts for a while, sums, plans by compare-and-set, who lives."""
+"""Shared state outside the stream: texts for a while, sums, plans by compare-and-set, heartbeats."""
 
 from __future__ import annotations
 

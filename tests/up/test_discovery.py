@@ -1,4 +1,4 @@
-"""What is found on local ports and by keys; and that nothing merely found is sent a key."""
+"""Upstreams found on local ports and by keys; and that no server that is merely found gets a key."""
 
 from __future__ import annotations
 

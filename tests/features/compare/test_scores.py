@@ -1,4 +1,4 @@
-"""Which columns are taken, and what a score may be."""
+"""The choice of columns, and valid scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several candidates compared with each other: who is dropped, who is the best, and how the store keeps both."""
+"""Several candidates compared with each other: the dropped ones, the best one, and their storage."""
 
 from __future__ import annotations
 

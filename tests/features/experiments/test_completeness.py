@@ -1,4 +1,4 @@
-"""What has a score on one arm only: which pairs count, and what the gate makes of them."""
+"""Scores on one arm only: the pairs that count, and the state of the gate."""
 
 from __future__ import annotations
 

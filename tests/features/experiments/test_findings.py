@@ -1,4 +1,4 @@
-"""What complete simulated experiments find, through the sequences, the store and the verdict. All seeds are fixed."""
+"""Findings of complete simulated experiments, through the sequences, the store and the verdict. All seeds are fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which groups a sequence checks, and what is known from it."""
+"""The groups that a sequence checks, and the resulting findings."""
 
 from __future__ import annotations
 

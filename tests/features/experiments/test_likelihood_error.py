@@ -1,4 +1,4 @@
-"""How often a likelihood experiment is wrong, and how many pairs it takes, over simulated differences of calls."""
+"""Error rate and number of pairs of likelihood experiments, over simulated differences of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What each metric takes from a pair: asked and failed counts, lost or unjudged is withheld, and nothing is guessed."""
+"""The values of each metric on a pair: asked and failed counts, lost or unjudged is withheld, and nothing is
+guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many pairs a verdict needs: from an assumed variance, and from the control against its repeat."""
+"""The number of pairs for a verdict: from an assumed variance, and from the control against its repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verdict and a ramp take beyond their pairs is said before anything is paid."""
+"""The price of a verdict and a ramp beyond their pairs is stated before anything is paid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recent traffic makes of a plan's segments before it starts: values, rates, cautions and the price."""
+"""A plan's segments as derived from recent traffic before it starts: values, rates, cautions and the price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the comparisons of a split share, computed once."""
+"""The data that the comparisons of a split share, computed once."""
 
 from __future__ import annotations
 

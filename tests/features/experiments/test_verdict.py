@@ -1,4 +1,4 @@
-"""From comparisons and gates to one verdict in one sentence, and what a hold still needs."""
+"""Comparisons and gates become one verdict in one sentence, with the remaining conditions of a hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process of guards makes of a frame. That it runs is tested in tests/proxy/guards/test_process.py."""
+"""The reply of the process of guards to a frame. The process itself is tested in tests/proxy/guards/test_process.py."""
 
 from __future__ import annotations
 

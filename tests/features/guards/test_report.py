@@ -1,4 +1,4 @@
-"""What `gateway guards` says of a guard, in words."""
+"""The sentences of `gateway guards` about a guard."""
 
 from __future__ import annotations
 

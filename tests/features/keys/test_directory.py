@@ -1,4 +1,4 @@
-"""What the console does with keys, teams and organizations, in a real store."""
+"""The console's operations on keys, teams and organizations, in a real store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console reads of a predictor."""
+"""The console's data on a predictor."""
 
 from __future__ import annotations
 

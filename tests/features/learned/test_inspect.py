@@ -1,4 +1,4 @@
-"""What `gateway learn` shows of a predictor."""
+"""The output of `gateway learn` on a predictor."""
 
 from __future__ import annotations
 

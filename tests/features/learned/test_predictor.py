@@ -1,4 +1,5 @@
-"""Who is judged: by a probability that is known before the draw, and by a number that no model changes."""
+"""The choice of judged exchanges: by a probability that is known before the draw, and by a number that no model
+changes."""
 
 from __future__ import annotations
 

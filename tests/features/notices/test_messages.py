@@ -1,4 +1,4 @@
-"""Whatever a notice holds, it is one message: one subject line, no markup of its own, and a bounded length."""
+"""Every notice becomes one message: one subject line, no markup of its own, and a bounded length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sources find reaches people once for each cause, repeated after failures, gathered where it is too much."""
+"""Each cause gives people one message, repeated after failures, and combined with others above a limit."""
 
 from __future__ import annotations
 

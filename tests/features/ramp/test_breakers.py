@@ -1,4 +1,4 @@
-"""What heartbeats say of a candidate's circuit breaker, and when outcomes come too late for a step."""
+"""Heartbeats' reports on a candidate's circuit breaker, and outcomes that come too late for a step."""
 
 from __future__ import annotations
 

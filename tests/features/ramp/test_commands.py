@@ -1,4 +1,4 @@
-"""What people may do with a ramp, on a real stream server: each command is in force with its event, or refused."""
+"""People's commands to a ramp, on a real stream server: each is in force with its event, or refused."""
 
 from __future__ import annotations
 

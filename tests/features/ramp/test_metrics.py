@@ -1,4 +1,4 @@
-"""What Prometheus is shown of ramps comes from the audit."""
+"""The metrics of ramps come from the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the arms of a ramp served, read from a store: by step, by unit, with fallbacks as failures."""
+"""The answers that the arms of a ramp served, read from a store: by step, by unit, with fallbacks as failures."""
 
 from __future__ import annotations
 

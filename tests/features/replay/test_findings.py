@@ -1,4 +1,5 @@
-"""From a sheet to a verdict for each candidate; withheld while the replay is not whole or tells too little."""
+"""A sheet of scores becomes a verdict for each candidate; withheld while the replay is incomplete or gives too little
+evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which target a name means."""
+"""The target that a name means."""
 
 from __future__ import annotations
 

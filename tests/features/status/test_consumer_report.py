@@ -1,4 +1,4 @@
-"""What a heartbeat says of a consumer."""
+"""The consumer's part of a heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often Today is wrong in stable worlds, and how soon it finds a true drop. All seeds are fixed."""
+"""The error rate of Today in stable worlds, and its delay in finding a true drop. All seeds are fixed."""
 
 from __future__ import annotations
 

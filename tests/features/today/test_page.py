@@ -1,4 +1,4 @@
-"""What an engineer sees first in the morning."""
+"""The first page of the morning."""
 
 from __future__ import annotations
 

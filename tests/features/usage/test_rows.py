@@ -1,4 +1,4 @@
-"""What limits must count at least, from the usage in the store. On both databases."""
+"""Lower bounds of limits' usage, from the store. On both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of events, whatever an upstream puts into them."""
+"""The parts of events that are read, whatever an upstream puts into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the relay may rely on of every dialect and reader, whichever provider and client they are for."""
+"""Properties that the relay expects of every dialect and reader, for every provider and client."""
 
 from __future__ import annotations
 

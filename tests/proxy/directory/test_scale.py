@@ -1,4 +1,4 @@
-"""What ten thousand dynamic keys cost a gateway: its start and its memory, measured on the program itself."""
+"""The costs of ten thousand dynamic keys for a gateway: its start and its memory, measured on the program itself."""
 
 from __future__ import annotations
 

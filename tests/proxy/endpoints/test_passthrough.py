@@ -1,4 +1,4 @@
-"""Other paths: carried to one upstream, untouched, for keys that may, and never out of its base path."""
+"""Other paths: forwarded to one upstream, unchanged, for keys that may use them, and never outside its base path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody is sent to a candidate whose circuit breaker is open, or which failed again and again a short time ago."""
+"""No calls go to a candidate whose circuit breaker is open, or which has just failed repeatedly."""
 
 from __future__ import annotations
 

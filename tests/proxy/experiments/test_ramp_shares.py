@@ -1,4 +1,4 @@
-"""What a worker applies of a ramp: the newest record, and nothing but a smaller share while the record is in doubt."""
+"""A worker applies the newest record of a ramp, and only a smaller share while the record is in doubt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which guards judge a call, and with which rules its record is redacted."""
+"""The guards that judge a call, and the rules by which its record is redacted."""
 
 from __future__ import annotations
 

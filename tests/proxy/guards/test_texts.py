@@ -1,4 +1,4 @@
-"""Where texts are, in each API's requests, answers and events."""
+"""Positions of texts in each API's requests, answers and events."""
 
 from __future__ import annotations
 

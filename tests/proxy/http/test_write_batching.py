@@ -1,4 +1,4 @@
-"""What is put in one round of the loop leaves together, in the order it was put; what is alone leaves at once."""
+"""Writes of one round of the loop leave together, in their order; a single write leaves at once."""
 
 from __future__ import annotations
 

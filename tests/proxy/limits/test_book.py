@@ -1,4 +1,4 @@
-"""Which leases a caller draws on, when windows begin, and whose clock that is."""
+"""The leases that a caller draws on, the beginnings of windows, and their clock."""
 
 from __future__ import annotations
 

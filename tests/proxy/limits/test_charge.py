@@ -1,4 +1,4 @@
-"""What a call costs its caller, however it ended."""
+"""The cost of a call for its caller, for every ending."""
 
 from __future__ import annotations
 

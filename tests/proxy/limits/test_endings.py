@@ -1,4 +1,4 @@
-"""How calls end, over sockets: each row of the table of endings, with its charge and its outcome."""
+"""Endings of calls over sockets: each row of the table, with its charge and its outcome."""
 
 from __future__ import annotations
 

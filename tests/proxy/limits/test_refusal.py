@@ -1,4 +1,4 @@
-"""What a refusal says."""
+"""The content of a refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a vendor's headers say is left, and how long an attempt waits for it."""
+"""The remainder in a vendor's headers, and the time that an attempt waits for it."""
 
 from __future__ import annotations
 

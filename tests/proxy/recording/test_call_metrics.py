@@ -1,4 +1,4 @@
-"""What ended calls add to the Prometheus series, when it is folded in."""
+"""Ended calls in the Prometheus series, once they are folded in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What never enters the stream: the bytes that requests carry inline. All else stays as it is."""
+"""The bytes that requests carry inline never enter the stream. Everything else stays as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a killed process had taken is known to the next one: each lost record has a name."""
+"""The next process knows the records that a killed process had taken: each lost record is counted."""
 
 from __future__ import annotations
 

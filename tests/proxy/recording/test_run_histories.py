@@ -1,4 +1,4 @@
-"""Which requests are appended whole, and which as what the one before in the run did not have."""
+"""Requests that are appended whole, and those that are appended as deltas of the previous one in the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why an attempt gave no answer, and what follows: the table of the upstream faults a caller must survive."""
+"""The reasons of failed attempts, and the consequences: the table of the upstream faults a caller must survive."""
 
 from __future__ import annotations
 

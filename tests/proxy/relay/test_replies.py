@@ -1,4 +1,4 @@
-"""What is done with a good reply, as far as it shows without an upstream's faults (those are in test_faults.py)."""
+"""Handling of good replies, without an upstream's faults (those are in test_faults.py)."""
 
 from __future__ import annotations
 

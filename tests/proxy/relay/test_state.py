@@ -1,4 +1,4 @@
-"""What is held of a response, and what a client's leaving does to its call."""
+"""The held bytes of a response, and the effect of a leaving client on its call."""
 
 from __future__ import annotations
 

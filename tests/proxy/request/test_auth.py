@@ -1,4 +1,4 @@
-"""Who calls: by digest, in each of the ways that clients send a key."""
+"""Callers by the digest of their key, in each of the ways that clients send it."""
 
 from __future__ import annotations
 

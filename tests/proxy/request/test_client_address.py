@@ -1,4 +1,4 @@
-"""Where a request comes from, which only trusted proxies may say; and keys that work from some networks only."""
+"""The address of a request, which only trusted proxies may state; and keys that work from some networks only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes in either direction: only what is named."""
+"""Only named headers pass, in either direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process knows of dynamic keys: changes are applied whole, and what cannot be read stays as it was."""
+"""One process's view of dynamic keys: changes are applied completely, and unreadable records stay as they were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens are a caller's, and which are not: signatures, times, audiences, algorithms, claims."""
+"""Valid and invalid tokens of callers: signatures, times, audiences, algorithms, claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which experiments run, which part a call has in one, and that every process says the same."""
+"""The experiments that run, the part of a call in them, and that every process decides the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which upstreams are there, and how loaded they say they are: asked only where it costs nothing."""
+"""Health and load of upstreams, asked only where it costs nothing."""
 
 from __future__ import annotations
 

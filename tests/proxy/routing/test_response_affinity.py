@@ -1,4 +1,4 @@
-"""Where a call goes that continues a response or a conversation, and what the client sees of ids."""
+"""The upstream of a call that continues a response or a conversation, and the ids that the client sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calls are recorded, and with what probability."""
+"""The calls that are recorded, and their probabilities."""
 
 from __future__ import annotations
 

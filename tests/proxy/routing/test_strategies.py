@@ -1,4 +1,4 @@
-"""Which target is asked first."""
+"""The target that is asked first."""
 
 from __future__ import annotations
 

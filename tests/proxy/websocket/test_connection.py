@@ -1,4 +1,4 @@
-"""What a connection allows its client, and how it ends: on real sockets, with hostile clients and a stopping server."""
+"""Bounds and endings of a connection: on real sockets, with hostile clients and a stopping server."""
 
 from __future__ import annotations
 

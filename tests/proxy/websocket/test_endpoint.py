@@ -1,4 +1,4 @@
-"""Who may open a WebSocket, and where."""
+"""The right to open a WebSocket, and its paths."""
 
 from __future__ import annotations
 

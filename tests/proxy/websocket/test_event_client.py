@@ -1,4 +1,4 @@
-"""What the hot path writes, as messages."""
+"""The hot path's output as messages."""
 
 from __future__ import annotations
 

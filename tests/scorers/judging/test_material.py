@@ -1,4 +1,4 @@
-"""What a judge is shown: every API's spelling comes to the same text."""
+"""The material for a judge: every API's spelling gives the same text."""
 
 from __future__ import annotations
 

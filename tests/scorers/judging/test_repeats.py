@@ -1,4 +1,4 @@
-"""How often a judge is asked, and what becomes of its opinions."""
+"""The number of repeats of a judge, and the combination of its verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a judge is shown of a run: all of it where there is room, and else less of what tools returned."""
+"""The text of a run for a judge: complete where it fits, and otherwise with shorter results of tools."""
 
 from __future__ import annotations
 

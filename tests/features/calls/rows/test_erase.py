@@ -1,4 +1,4 @@
-"""Everything of one caller, user or call goes, and nothing of anybody else's. On both databases."""
+"""All data of one caller, user or call are deleted, and nothing of any other. On both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared with what, how arms are coloured, and what a finding is called."""
+"""The compared arms, their colours, and the names of findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was served in each arm of a split, and how many units were assigned."""
+"""The answers that each arm of a split served, and the numbers of assigned units."""
 
 from __future__ import annotations
 

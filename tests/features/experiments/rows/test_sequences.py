@@ -1,4 +1,4 @@
-"""What is kept of a sequence: its state, what each pair added, what was withheld, and the course of its interval."""
+"""The stored parts of a sequence: its state, the increment of each pair, withheld pairs, and its interval over time."""
 
 from __future__ import annotations
 

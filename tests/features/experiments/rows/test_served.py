@@ -1,4 +1,4 @@
-"""What people gave on an exchange, with its time; labels without a value are left out."""
+"""Feedback on an exchange, with its time; labels without a value are left out."""
 
 from __future__ import annotations
 

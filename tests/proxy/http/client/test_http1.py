@@ -1,4 +1,4 @@
-"""What only the lean transport promises: its pool, its counters, uploads answered early, back-pressure."""
+"""Properties of the lean transport alone: its pool, its counters, uploads answered early, back-pressure."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What only the reference transport does: HTTP/2, an outbound proxy; and what httpx2 must not do for us."""
+"""Properties of the reference transport alone: HTTP/2, an outbound proxy; and features of httpx2 that stay off."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What every transport must do, over real sockets, byte for byte. test_http1.py has what only the lean one promises."""
+"""Requirements on every transport, over real sockets, byte for byte. test_http1.py has those on the lean one alone."""
 
 import asyncio
 

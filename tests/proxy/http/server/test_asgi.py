@@ -1,4 +1,4 @@
-"""What an ASGI application sends becomes an answer on our connections."""
+"""The messages of an ASGI application become an answer on the gateway's connections."""
 
 from __future__ import annotations
 

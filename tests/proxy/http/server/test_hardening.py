@@ -1,4 +1,4 @@
-"""What an attacker sends on a real socket: refused with a reason or bounded, and never two requests out of one."""
+"""Attacks on a real socket: refused with a reason or bounded, and never two requests out of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the built-in forms and users' own patterns find in a text: all of it, in linear time."""
+"""The built-in forms and users' own patterns find all their matches in a text, in linear time."""
 
 from __future__ import annotations
 
