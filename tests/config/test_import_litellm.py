@@ -202,7 +202,7 @@ def test_a_key_in_the_file_is_kept_and_pointed_out() -> None:
     entry = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "sk-plain"}}
     done = from_litellm({"model_list": [entry]}, TODAY)
     assert done.sections["upstreams"]["openai"]["api_key"] == "sk-plain"
-    assert "stands in the file" in noted(done)["model_list[0].litellm_params.api_key"]
+    assert "is in the config itself" in noted(done)["model_list[0].litellm_params.api_key"]
 
 
 @pytest.mark.parametrize(

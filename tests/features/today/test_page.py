@@ -205,7 +205,7 @@ async def test_48_hours_are_drawn_with_what_happened(pages, make_exchange, now):
         assert f"<figcaption><strong><bdi>{title}</bdi></strong></figcaption>" in page
     assert page.count('class="event"') == 5, "in each chart"
     assert "gateway 0.5.0 &lt;script&gt;alert(1)" in page
-    assert "each weighted by 1/π so that it stands for all calls" in page
+    assert "each weighted by 1/π so that it represents all calls" in page
     assert "on the available days" in page
     one = await pages.get(client, "/console?of=other+local/small")
     assert re.search(r'<option value="other local/small" selected>', one)
