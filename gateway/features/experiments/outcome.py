@@ -10,7 +10,7 @@ from gateway.features.experiments.findings import Finding, SequenceStates
 from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.rows.queries import scorer_facts
-from gateway.features.experiments.verdict_sentence import Outcome
+from gateway.features.experiments.verdict_sentence import Outcome, best_about
 from gateway.reports.model import Comparison, Estimate, RampHistory
 from gateway.store.query import Reading
 
@@ -18,6 +18,7 @@ from gateway.store.query import Reading
 def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: RampHistory | None = None) -> Outcome:
     """ramp: None: there is none, or the sentence is to be about the pairs alone."""
     plan, kept = found.stored_plan.plan, found.segments.kept if found.segments else None
+    moved = kept.metrics[0] if kept else None
     return Outcome(
         control=str(plan.control),
         candidate=str(plan.target(found.candidate)),
@@ -28,8 +29,9 @@ def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: 
         pairs=pairs_of(found),
         progress=progress_of(found, look),
         ramp=ramp,
-        best=found.best,
+        best=best_about(found.best, found.candidate),
         excepted=kept.excepted if kept else (),
+        moved=None if moved is None else as_measured(connection, found, look, moved),
     )
 
 

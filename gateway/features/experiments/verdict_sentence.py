@@ -61,6 +61,8 @@ class Outcome:
     best: BestOfK | None = None
     excepted: tuple[str, ...] = ()
     """Names of segments that stay with the control."""
+    moved: Comparison | None = None
+    """The primary on the traffic without the excepted segments, which is what a verdict `ship_except` moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ class VerdictSentence:
     badge: str
     state: State
     """The colour of the badge."""
+
+
+def best_about(best: BestOfK | None, candidate: str) -> BestOfK | None:
+    """The comparison of several candidates, where a report on this one is about all of them: its figures are those of
+    the one that leads. None: the report is about this candidate alone."""
+    return best if best is not None and best.leader in (None, candidate) else None
 
 
 def verdict_sentence(of: Outcome) -> VerdictSentence:
@@ -131,7 +139,14 @@ def _of_verdict(of: Outcome, candidate: str) -> str:
     if of.verdict == "hold" and red is not None:
         why = _GATES.get(red.name, f"the gate {shortened(red.name, 16)} has failed")
         return fitted(f"{candidate}: no verdict, since {why}. {word}", f"No verdict, since {why}. {word}")
-    return fitted(*(f"{candidate}: {text}. {word}" for text in changes(_deciding(of))), f"{candidate}. {word}")
+    return fitted(*(f"{candidate}: {text}. {word}" for text in _changes(of)), f"{candidate}. {word}")
+
+
+def _changes(of: Outcome) -> list[str]:
+    """Descriptions of the difference that the verdict rests on, the longest first."""
+    if of.verdict == "ship_except" and of.moved is not None:
+        return [f"{text} elsewhere" for text in changes(of.moved)]
+    return changes(_deciding(of))
 
 
 def _deciding(of: Outcome) -> Comparison | None:
@@ -144,7 +159,7 @@ def _deciding(of: Outcome) -> Comparison | None:
 def _of_step(of: Outcome, ramp: RampHistory, candidate: str) -> str:
     word = f"{VERDICTS[of.verdict]}."
     at = f"{candidate} serves {percent(ramp.share)} at step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}"
-    return fitted(*(f"{at}; {text}. {word}" for text in changes(_deciding(of))), f"{at}. {word}", f"{at}.")
+    return fitted(*(f"{at}; {text}. {word}" for text in _changes(of)), f"{at}. {word}", f"{at}.")
 
 
 def _step_action(ramp: RampHistory, otherwise: str) -> str:
@@ -166,8 +181,12 @@ def _of_ended_ramp(of: Outcome, ramp: RampHistory, control: str, candidate: str)
     }
     said = ended_sentence(ramp.state, ramp.changes[-1].reason if ramp.changes else "")
     if ramp.state == "promoted":
-        said = fitted(*(f"{ENDED[ramp.state][0]}: {candidate}, {text}." for text in changes(of.primary)), said)
+        said = fitted(*(f"{ENDED[ramp.state][0]}: {candidate}, {text}." for text in _promoted(of)), said)
     return said, actions[ramp.state]
+
+
+def _promoted(of: Outcome) -> list[str]:
+    return _changes(of) if of.verdict == "ship_except" else changes(of.primary)
 
 
 def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:

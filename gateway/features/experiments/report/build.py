@@ -308,10 +308,12 @@ def declared_of(connection: Reading, found: Finding, look: SequenceStates) -> Se
     """Segments that decide, with examples; None: the plan declares none."""
     if found.stored_plan.plan.segments is None:
         return None
-    segments = found.segments
+    segments, kept = found.segments, found.segments.kept if found.segments else None
+    if kept is not None:
+        kept = replace(kept, metrics=tuple(as_measured(connection, found, look, each) for each in kept.metrics))
     return SegmentReport(
         segments.segments if segments else (),
-        segments.kept if segments else None,
+        kept,
         found.weak_spot,
         segment_examples(connection, found, look),
     )

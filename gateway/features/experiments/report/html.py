@@ -18,7 +18,7 @@ from gateway.features.experiments.report.presentation import (
     titled,
 )
 from gateway.features.experiments.report.sections import sections_of
-from gateway.features.experiments.verdict_sentence import hours_left
+from gateway.features.experiments.verdict_sentence import best_about, hours_left
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import (
@@ -71,7 +71,7 @@ class Tile:
 
 
 def _header(report: Report) -> dict[str, Any]:
-    sentence = sentence_of(report)
+    sentence, best = sentence_of(report), best_about(report.best, report.candidate)
     period = f", from {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
     left = _left_tile(report)
     tiles = (
@@ -85,7 +85,7 @@ def _header(report: Report) -> dict[str, Any]:
     return {
         "tone": TONES[sentence.state],
         "sentence": sentence,
-        "details": (report.best.sentence if report.best else report.sentence).replace(" … ", "\u00a0…\u00a0"),
+        "details": (best.sentence if best else report.sentence).replace(" … ", "\u00a0…\u00a0"),
         "reasons": [*report.reasons, *except_lines(report)],
         "cautions": report.cautions,
         "span": f"{say.counted(report.pairs, 'pair')}{period}",

@@ -13,6 +13,7 @@ from gateway.features.experiments.verdict_sentence import (
     Outcome,
     VerdictSentence,
     badge_of,
+    best_about,
     left,
     verdict_sentence,
 )
@@ -85,8 +86,9 @@ def outcome_of(report: Report) -> Outcome:
         pairs=report.pairs,
         progress=report.progress,
         ramp=report.ramp,
-        best=report.best,
+        best=best_about(report.best, report.candidate),
         excepted=kept.excepted if kept else (),
+        moved=kept.metrics[0] if kept else None,
     )
 
 
@@ -244,9 +246,10 @@ SEGMENT_STATES: dict[SegmentState, tuple[str, State]] = {
 
 
 def segment_scale(found: SegmentReport, width: int) -> IntervalScale:
-    """The scale of a plot of all declared segments."""
+    """The scale of a plot of all declared segments, and of the traffic without those that do not hold."""
     margin = found.segments[0].margin if found.segments else None
-    return IntervalScale(extent([each.difference for each in found.segments], margin), margin, width)
+    kept = [found.kept.metrics[0].difference] if found.kept else []
+    return IntervalScale(extent([*(each.difference for each in found.segments), *kept], margin), margin, width)
 
 
 def declared_lines(found: SegmentReport | None, most: int = 5) -> list[str]:
@@ -487,12 +490,12 @@ def ramp_line(report: Report) -> str | None:
     at = f"step {ramp.step} of {len(ramp.steps)}, " if ramp.state == "ramp" else ""
     overridden = len(ramp.overrides)
     forced = f"; {overridden} step{'s' * (overridden != 1)} taken without the evidence" if overridden else ""
-    return f"Ramp: {state}: {at}the candidate serves {ramp.share:.3g} of the units{forced}"
+    return f"Ramp: {state}: {at}the candidate serves {share(ramp.share)} of the units{forced}"
 
 
 def override_lines(report: Report) -> list[str]:
     """Lines on each step that a person took without the evidence, with the reason."""
     return [
-        f"Override on {when(each.at)} by {each.by}, to {each.share:.3g} of the units: {each.reason}"
+        f"Override on {when(each.at)} by {each.by}, to {share(each.share)} of the units: {each.reason}"
         for each in (report.ramp.overrides if report.ramp else ())
     ]

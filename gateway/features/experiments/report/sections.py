@@ -64,6 +64,7 @@ from gateway.reports.model import (
     Comparison,
     DeclaredSegment,
     Estimate,
+    KeptTraffic,
     OpenCondition,
     RampChangeShown,
     RampHistory,
@@ -166,6 +167,7 @@ def _declared(report: Report) -> ReportSection | None:
         Column("Found", "text"),
     )
     rows = [_declared_row(each, scale, places) for each in found.segments]
+    rows += [_kept_row(found.kept, scale, places)] if found.kept and rows else []
     lines = (*kept_lines(found.kept), *weak_spot_lines(found.weak_spot))
     on = titled(report.primary) if report.primary else "the primary metric"
     shown = table("Declared segments", columns, [("", rows)]) if rows else None
@@ -184,6 +186,21 @@ def _declared_row(each: DeclaredSegment, scale: IntervalScale, places: int) -> R
         Cell(word, needed if each.state == "undecided" else "", tone=TONES[state]),
     )
     return Row(Cell(each.name, "too few pairs to be waited for" if each.state == "rare" else ""), cells)
+
+
+def _kept_row(kept: KeptTraffic, scale: IntervalScale, places: int) -> Row:
+    """The traffic without the segments that do not hold, on their scale and with the margin of all traffic."""
+    c, own = kept.metrics[0], replace(scale, margin=kept.metrics[0].margin)
+    tone = TONES[finding_state(c)]
+    cells = (
+        Cell(say.share(kept.share)),
+        Cell(say.count(c.pairs)),
+        _estimate(c.difference, places, signed=True),
+        Cell(drawing=interval_bar(c.difference, own, tone)),
+        Cell(interval_text(c.difference, own)),
+        Cell(finding(c), tone=tone),
+    )
+    return Row(Cell(f"without {', '.join(kept.excepted)}", "what a switch without them moves"), cells)
 
 
 def _next(report: Report) -> ReportSection | None:
@@ -240,7 +257,7 @@ def _ramp(report: Report) -> ReportSection | None:
         Column("By", "text"),
         Column("Why", "text"),
     )
-    rows = table("The ramp", columns, [("", [_ramp_row(each) for each in report.ramp.changes])])
+    rows = table("The ramp", columns, [("", [_ramp_row(n, each) for n, each in enumerate(report.ramp.changes, 1)])])
     overrides = tuple(override_lines(report))
     chart = _ramp_chart(report, report.ramp)
     figures = (CaptionedChart(chart, "Share of the traffic"),) if chart else ()
@@ -257,10 +274,11 @@ def _ramp_tone(each: RampChangeShown) -> str:
     return {"rolled_back": "bad", "overridden": "open", "paused": "open", "promoted": "good"}.get(each.kind, "")
 
 
-def _ramp_row(each: RampChangeShown) -> Row:
+def _ramp_row(number: int, each: RampChangeShown) -> Row:
+    """number: of the change, in the chart."""
     share = Cell(f"{each.share:.3g}", drawing=amount_bar(Estimate(each.share), 1.0, ""))
     cells = (Cell(each.kind.replace("_", " "), tone=_ramp_tone(each)), share, Cell(each.by), Cell(each.reason))
-    return Row(Cell(say.when(each.at)), cells)
+    return Row(Cell(f"{number}. {say.when(each.at)}"), cells)
 
 
 def _course(report: Report) -> ReportSection:

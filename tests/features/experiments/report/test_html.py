@@ -153,7 +153,7 @@ def test_the_page_has_the_ramp_with_its_overrides(report, read):
     back = RampChangeShown(9.0, "rolled_back", 0.0, "controller", "errors", "p")
     page = read(to_html(report(ramp=RampHistory("rolled_back", 0, (0.1, 1.0), 0.0, False, (forced, back), (forced,)))))
     assert "The ramp" in [h.text for h in page.all("h2")]
-    assert "by mia, to 0.1 of the units: <b>we know</b>" in page.one("main").text
+    assert "by mia, to 10.0\u202f% of the units: <b>we know</b>" in page.one("main").text
     assert "rolled back" in page.one("main").text
 
 

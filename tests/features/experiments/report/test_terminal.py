@@ -165,9 +165,9 @@ RAMP = RampHistory(
 @pytest.mark.parametrize("full", [False, True])
 def test_a_report_shows_the_ramp_and_each_overrides_reason(report, full):
     text = shown(report("hold", ramp=RAMP), 400, full=full)
-    assert "Ramp: rolled back: the candidate serves 0 of the units; 1 step taken without the evidence" in text
+    assert "Ramp: rolled back: the candidate serves 0\u202f% of the units; 1 step taken without the evidence" in text
     assert "! Override on 1970-01-01" in text
-    assert "by mia, to 0.1 of the units: the judge was down" in text
+    assert "by mia, to 10.0\u202f% of the units: the judge was down" in text
     assert text.count("error_rate at step 1") == 1 + full, "first of all, and in the share over time"
 
 
