@@ -19,6 +19,7 @@ from hmac import compare_digest
 from gateway.config.admin import OidcConfig, Role
 from gateway.config.config import Config
 from gateway.console.access import Actor, actor_of
+from gateway.console.errors import StoreAway
 from gateway.console.store import ConsoleStore
 from gateway.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
 
@@ -27,6 +28,7 @@ PROXY = "proxy"
 """Stands for a token's digest in sessions that a proxy began."""
 _FRESH_S = 3.0  # for which a session that was read is not read again
 _MOST_FRESH = 1000
+_HELD_S = 600.0  # for which it holds while the store does not answer, so that pages can say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,12 @@ class Sessions:
         read, row = self._fresh.get(digest, (float("-inf"), None))
         if self._clock() - read < _FRESH_S:
             return row
-        row = await self._store.read(lambda c: find_session(c, digest))
+        try:
+            row = await self._store.read(lambda c: find_session(c, digest))
+        except StoreAway:
+            if row is None or self._clock() - read >= _HELD_S:
+                raise
+            return row
         self._fresh[digest] = (self._clock(), row)
         if len(self._fresh) > _MOST_FRESH:
             self._fresh.popitem(last=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway.console.app import collected_pages, page_routes
 
 OPEN = {"/console/login", "/console/login/oidc", "/console/login/callback", "/console/static/{name}"}
@@ -39,3 +41,32 @@ async def test_a_form_without_a_csrf_token_changes_nothing(pages):
             answer = await client.post(path, data={"reason": "x"})
             assert answer.status_code == 403, path
             assert "not of this session" in answer.text, path
+
+
+async def test_each_page_keeps_its_frame_and_says_why_when_the_store_is_away(pages, make_exchange):
+    """The file of the store is overwritten. Pages that need no store, or say it in their figures, are shown."""
+    await pages.add(make_exchange())
+    client = await pages.login()
+    await pages.get(client, "/console/keys")
+    for left in pages.data.glob("gateway.db*"):
+        left.write_bytes(b"this is no database " * 5_000)
+    shown = set()
+    for page in collected_pages():
+        answer = await client.get(page.path)
+        while "refresh" in answer.headers:
+            answer = await client.get(page.path)
+        assert '<nav aria-label="Pages">' in answer.text, page.path
+        assert answer.status_code in (200, 503), (page.path, answer.text)
+        if answer.status_code == 503:
+            assert re.search(r'<p class="error" role="alert"><bdi>the store cannot be used: \w', answer.text), page.path
+            assert "Traceback" not in answer.text
+        else:
+            shown.add(page.title)
+    assert {"Calls", "Experiments", "Keys and cost"}.isdisjoint(shown)
+    assert shown <= {"Today", "System", "Playground", "Label", "Predictor", "Routes"}, "the others need the store"
+    for title, path in (("Today", "/console"), ("System", "/console/system")):
+        assert title in shown
+        assert "the store cannot be used" in (await client.get(path)).text, path
+    pages.clock[0] += 601.0
+    answer = await client.get("/console/system")
+    assert (answer.status_code, "<nav" in answer.text) == (503, False), "nobody knows any more whether it is in force"

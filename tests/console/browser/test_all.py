@@ -50,21 +50,20 @@ def signed_in(browser: Any, world: ConsoleWorld, request: pytest.FixtureRequest)
 
 
 def every_path(world: ConsoleWorld) -> list[str]:
+    """Every page but those of the navigation."""
     return [
-        "/console/login", "/console", "/console/calls", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
-        "/console/playground", "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new",
-        "/console/label", "/console/label/queue?scorer=valid_json", "/console/label/queue?scorer=refusal",
-        "/console/keys", f"/console/keys/key/{world.key}",  "/console/keys/new",
-        "/console/keys/new-team", "/console/system", "/console/system/config", "/console/system/dead",
+        "/console/login", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
+        "/console/experiments/of/swap", "/console/experiments/new", "/console/label/queue?scorer=valid_json",
+        "/console/label/queue?scorer=refusal", f"/console/keys/key/{world.key}",  "/console/keys/new",
+        "/console/keys/new-team", "/console/system/config", "/console/system/dead",
         "/console/system/dead?reason=unreadable", f"/console/system/dead/{world.letter}", "/console/system/audit",
-        "/console/system/design",
         "/console/system/design",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("signed_in", LOOKS, indirect=True)
 def test_each_page_in_each_look(signed_in: WatchedPage, world: ConsoleWorld) -> None:
-    for path in every_path(world):
+    for path in (*signed_in.navigation(), *every_path(world)):
         signed_in.go(path)
         if "label/queue" in path:
             signed_in.page.wait_for_selector("button[data-key=g]")

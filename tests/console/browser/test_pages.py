@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from fixtures.browsers import WatchedPage, chromium, missing, sign_in, watched_page
-from fixtures.console_world import TOKEN, ConsoleWorld, console_world
+from fixtures.console_world import HOSTILE, TOKEN, ConsoleWorld, add_call, console_world
+
+from gateway.core.exchange import Target
 
 pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing() or "-"), pytest.mark.timeout(240)]
 
@@ -35,12 +38,12 @@ def page(world: ConsoleWorld, browser: Any) -> Iterator[WatchedPage]:
 
 
 def paths(world: ConsoleWorld) -> list[str]:
+    """Every page but those of the navigation, which are added."""
     return [
-        "/console", "/console/calls", "/console/failures", f"/console/calls/{world.exchange}", "/console/playground",
-        "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new", "/console/label",
-        "/console/label/queue?scorer=valid_json", "/console/keys", f"/console/keys/key/{world.key}",
-        "/console/keys/new", "/console/system", "/console/system/config", "/console/system/dead",
-        f"/console/system/dead/{world.letter}", "/console/system/audit", "/console/predictor", "/console/system/design",
+        f"/console/calls/{world.exchange}", "/console/experiments/of/swap", "/console/experiments/new",
+        "/console/label/queue?scorer=valid_json", f"/console/keys/key/{world.key}", "/console/keys/new",
+        "/console/system/config", "/console/system/dead", f"/console/system/dead/{world.letter}",
+        "/console/system/audit", "/console/system/design",
     ]  # fmt: skip
 
 
@@ -52,7 +55,7 @@ def opened(page: WatchedPage, path: str) -> None:
 
 
 def test_each_page_is_quiet_fits_and_is_accessible(page: WatchedPage, world: ConsoleWorld) -> None:
-    for path in paths(world):
+    for path in (*page.navigation(), *paths(world)):
         opened(page, path)
         page.check(path)
         page.check_width()
@@ -85,6 +88,59 @@ def test_the_list_of_calls_needs_no_mouse(page: WatchedPage) -> None:
     page.page.keyboard.press("Enter")
     page.page.wait_for_url(f"{page.origin}{links[0]}")
     page.check()
+
+
+def test_new_calls_come_in_at_the_top_while_one_looks(page: WatchedPage, world: ConsoleWorld) -> None:
+    page.go("/console/calls")
+    before = page.page.eval_on_selector_all("[data-row]", "rows => rows.length")
+    page.page.click("button[data-live]")
+    assert page.page.get_attribute("button[data-live]", "aria-pressed") == "true"
+    for text in (HOSTILE, "the newest answer"):
+        id = add_call(world, text)
+        page.page.wait_for_selector(f"tbody tr.new[data-id='{id}']")
+        assert page.page.get_attribute("tbody tr >> nth=0", "data-id") == id
+    assert page.page.eval_on_selector_all("[data-row]", "rows => rows.length") == before + 2
+    page.page.keyboard.press("j")
+    assert page.page.evaluate("document.activeElement.closest('tr').dataset.id") == id, "keys reach it"
+    page.page.keyboard.press("l")
+    assert page.page.get_attribute("button[data-live]", "aria-pressed") == "false"
+    page.check()
+    page.check_width()
+    page.check_access()
+
+
+def test_without_a_script_one_loads_the_list_again(world: ConsoleWorld, browser: Any) -> None:
+    with watched_page(browser, world.url, java_script_enabled=False) as found:
+        sign_in(found, TOKEN)
+        found.go("/console/calls")
+        assert not found.page.is_visible("button[data-live]")
+        id = add_call(world, "an answer that came meanwhile")
+        found.page.click("text=Load again")
+        found.page.wait_for_selector(f"tr[data-id='{id}']")
+        found.check()
+
+
+LONG = "\N{LLAMA}\N{FAMILY}" + "W" * 1_000_000
+"""A line of a megabyte without a blank."""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_texts_and_names_do_not_break_the_layout(world: ConsoleWorld, browser: Any, width: int) -> None:
+    asked = {"messages": [{"role": "user", "content": LONG}]}
+    name = "n" * 200
+    id = add_call(
+        world, LONG, request=orjson.dumps(asked), caller=name, alias=name, target=Target("local", name), run=name,
+        run_source="x-gateway-run", reference=LONG[:100_000],
+    )  # fmt: skip
+    with watched_page(browser, world.url, viewport={"width": width, "height": 844}) as found:
+        sign_in(found, TOKEN)
+        for path in ("/console/calls", f"/console/calls/{id}", "/console/runs", "/console"):
+            found.go(path)
+            found.check(path)
+            found.check_width()
+        found.go("/console/calls")
+        cell = found.page.query_selector(f"tr[data-id='{id}'] .two-lines").bounding_box()
+        assert cell["height"] < 60, "two lines"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])

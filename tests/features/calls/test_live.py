@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 
-from gateway.features.calls.live import MOST
+from gateway.features.calls.live import MOST, LiveTail, LiveTails, events
+from gateway.features.calls.rows.calls import CallFilter, CallPage
 
 
 async def event(lines) -> str:
@@ -75,8 +76,34 @@ async def test_a_session_that_ended_ends_its_tail(pages, make_exchange):
             pass
 
 
-async def test_nobody_reads_the_store_without_a_reader(pages, queries):
-    await pages.login()
-    with queries() as seen:
+async def test_the_store_is_read_as_long_as_somebody_reads():
+    """Each reading belongs to one reader's stream: none comes before it is asked for, nor after it has left."""
+    tails, read = LiveTails(), []
+
+    async def reading(filter: CallFilter) -> CallPage:
+        read.append(filter)
+        return CallPage((), None)
+
+    async def permitted() -> bool:
+        return True
+
+    tail = LiveTail(CallFilter(), reading, str, permitted, time.time, every_s=0.0)
+    stream = events(tails, tail)
+    assert (len(read), tails.open) == (0, 0)
+    async for _ in stream:
+        if len(read) == 3:
+            break
+    assert tails.open == 1
+    await stream.aclose()
+    for _ in range(100):
         await asyncio.sleep(0)
+    assert (len(read), tails.open) == (3, 0)
+
+
+async def test_the_list_reads_the_store_when_it_is_loaded_alone(pages, queries):
+    client = await pages.login()
+    await pages.get(client, "/console/calls")
+    with queries() as seen:
+        for _ in range(20):
+            assert (await client.get("/console/login")).status_code in (200, 303)
     assert not [each for each in seen if "exchanges" in each]
