@@ -8,12 +8,14 @@ from gateway.reports.model import Estimate, IntervalTrail
 from gateway.reports.pareto import CostChart, PricedModel, cost_chart
 from gateway.reports.section import Cell, Column, ReportSection, Row, table
 from gateway.reports.time_charts import (
+    DayBars,
     RampStep,
     RampTimeline,
     TimeMark,
     TimePoint,
     TimeSeries,
     TimeSpan,
+    day_chart,
     ramp_chart,
     short_time,
     time_chart,
@@ -63,6 +65,11 @@ def timeline() -> Chart | None:
     return ramp_chart(
         RampTimeline("design-ramp", "Share of the traffic", steps, (0.1, 0.5, 1.0), BEGIN + 4e4, short_time)
     )
+
+
+def amounts() -> Chart | None:
+    days = [(f"2026-11-{day:02}", 1.7 + 0.4 * (day % 3) - 1.2 * (day % 7 in (1, 2))) for day in range(1, 22)]
+    return day_chart(DayBars("design-days", "Cost by day", days, say.dollars))
 
 
 def pareto() -> Chart | None:

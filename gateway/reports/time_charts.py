@@ -188,6 +188,47 @@ def _marks(marks: Sequence[TimeMark], x: Scale, y: Scale) -> Iterator[Shape]:
         yield shape("text", str(mark.number), x=at + 3, y=y.end + 10 + 12 * row, text_anchor="start", look="flag")
 
 
+@dataclass(frozen=True, slots=True)
+class DayBars:
+    """An amount by day, to be drawn."""
+
+    id: str
+    title: str
+    days: Sequence[tuple[str, float]]
+    """(day as YYYY-MM-DD, amount)"""
+    say: Say
+
+
+def day_chart(of: DayBars) -> Chart | None:
+    """Bars from zero. None: every amount is zero."""
+    most = max((amount for _, amount in of.days), default=0.0)
+    if most <= 0:
+        return None
+    costliest = next(day for day, amount in of.days if amount == most)
+    description = f"{len(of.days)} days; the most on {costliest}: {of.say(most)}."
+    variants = variants_of(lambda width: _bars(of, most, width), hover=_bar_values(of))
+    return Chart(of.id, of.title, description, _HEIGHT, variants)
+
+
+def _bars(of: DayBars, most: float, width: int) -> Iterator[Shape]:
+    x = Scale(0.0, float(len(of.days)), 62, width - 14)
+    y = Scale(0.0, most * 1.08, _HEIGHT - 30, 14)
+    step = 7 if width != WIDE or len(of.days) > 14 else 1
+    x_ticks = tuple((i + 0.5, day[5:]) for i, (day, _) in enumerate(of.days) if i % step == 0)
+    yield from Axes(x, y, x_ticks, tuple((v, of.say(v)) for v in ticks(0.0, y.high, 3)), "").shapes()[:-1]
+    for i, (_, amount) in enumerate(of.days):
+        begin, end = x(i + 0.15), x(i + 0.85)
+        yield shape("rect", x=begin, y=y(amount), width=end - begin, height=y.start - y(amount), look="amount")
+
+
+def _bar_values(of: DayBars) -> Callable[[int], tuple[HoverPoint, ...]]:
+    def hover(width: int) -> tuple[HoverPoint, ...]:
+        x = Scale(0.0, float(len(of.days)), 62, width - 14)
+        return tuple(HoverPoint(x(i + 0.5), f"{day}: {of.say(amount)}") for i, (day, amount) in enumerate(of.days))
+
+    return hover
+
+
 def short_time(at: float) -> str:
     """A time on the axis of weeks, in UTC: "26 Nov 09:31"."""
     return f"{datetime.fromtimestamp(at, UTC):%d %b %H:%M}"

@@ -10,6 +10,7 @@ def test_each_kind_of_chart_is_drawn() -> None:
         sample_components.line_with_band,
         sample_components.course,
         sample_components.timeline,
+        sample_components.amounts,
         sample_components.pareto,
     )
     charts = [draw() for draw in made]

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.reports.charts import Chart
 from gateway.reports.time_charts import (
+    DayBars,
     RampStep,
     RampTimeline,
     TimeMark,
     TimePoint,
     TimeSeries,
     TimeSpan,
+    day_chart,
     ramp_chart,
     short_time,
     time_chart,
@@ -101,3 +103,23 @@ def test_a_ramp_is_a_stair_from_its_first_change(steps: list[tuple[float, float]
         dots = [each for each in variant.shapes if each.name == "circle"]
         assert len(dots) == len(made)
         assert all(0 <= float(dot.attributes["cx"]) <= variant.width for dot in dots)
+
+
+amounts = st.lists(st.floats(0, 1e9), min_size=1, max_size=31)
+
+
+@given(amounts)
+def test_bars_by_day_stay_within_the_drawing_and_name_the_costliest(values: list[float]) -> None:
+    days = [(f"2026-10-{i + 1:02}", value) for i, value in enumerate(values)]
+    chart = day_chart(DayBars("cost", "Cost by day", days, lambda value: f"${value:.2f}"))
+    if max(values) <= 0:
+        assert chart is None
+        return
+    assert chart is not None
+    assert f"the most on {max(days, key=lambda day: day[1])[0]}" in chart.description
+    for variant in chart.variants:
+        bars = [s.attributes for s in variant.shapes if s.attributes.get("class") == "amount"]
+        assert len(bars) == len(variant.hover) == len(values)
+        for bar in bars:
+            assert 0 <= float(bar["x"]) <= float(bar["x"]) + float(bar["width"]) <= variant.width
+            assert 0 <= float(bar["y"]) <= float(bar["y"]) + float(bar["height"]) <= chart.height

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.console.errors import AdminError, InvalidBody, NotPermitted, NotThere, StoreAway
+from gateway.console.filters import count, seconds, shortened
 from gateway.console.forms import form_actor
 from gateway.console.frame import (
     COOKIE,
@@ -67,6 +68,9 @@ _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "
 _MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit", "run"})
 """Texts of upstreams and clients, which may have any content: a search in them needs the right to read them; a whole
 value may be compared."""
+POOR = 0.4
+"""A value, rescaled so that 1 is the best, below which a score is poor."""
+_FAILED = ("upstream_error", "timeout", "cut")
 _FIELDS = ("alias", "model", "caller", "outcome", "role")
 FACET_TITLES = {
     "alias": "Model name", "model": "Upstream's model", "outcome": "Outcome", "role": "Role", "caller": "Caller",
@@ -159,10 +163,28 @@ async def list_page(request: Request) -> Response:
         target_text=target_text,
         facets=facets,
         facet_titles=FACET_TITLES,
+        headline="Calls" if trouble else headline(search, facets),
         views=views_of(search, scorers),
         here=search.address(),
         live="" if search.worst or search.after else search.address().replace(PATH, f"{PATH}/live", 1),
     )
+
+
+def headline(search: CallSearch, facets: Facets) -> str:
+    """The list in a sentence: how many calls the filters leave, and how many of them failed."""
+    within = f" in the {dict(SPANS)[search.since]}" if search.since in dict(SPANS) and search.since else ""
+    if search.words or search.where:
+        return f"Calls that meet the conditions{within}"
+    outcomes = next((dict(facet.values) for facet in facets.facets if facet.name == "outcome"), {})
+    left = {each: n for each, n in outcomes.items() if search.outcome in ("", each)}
+    total, failed = sum(left.values()), sum(n for each, n in left.items() if each in _FAILED)
+    if not facets.counted:
+        return f"No call{within or ' yet'}"
+    every = f"{count(facets.counted)} call{'s' * (facets.counted > 1)}"
+    every = every if facets.whole else f"the newest {every}"
+    head = every if total == facets.counted else f"{count(total)} of {every}"
+    rest = "" if search.outcome else f", {count(failed) if failed else 'none'} failed"
+    return f"{head[0].upper()}{head[1:]}{within}{rest}"
 
 
 def views_of(search: CallSearch, scorers: Sequence[str]) -> list[tuple[str, str]]:
@@ -247,6 +269,7 @@ async def call_page(request: Request) -> Response:
     return render(
         request,
         "call.html.jinja",
+        headline=call_headline(found.call),
         full=found,
         call=readable(found.call),
         content=content,
@@ -259,6 +282,18 @@ async def call_page(request: Request) -> Response:
         targets=ask_targets(config),
         can_ask=services.evals().base_url is not None and _request_body(found.call) is not None,
     )
+
+
+def call_headline(call: Found) -> str:
+    """The call in a sentence: who answered, how long it took, and which scores are poor."""
+    who = f"{shortened(call['alias'], 16)} by {shortened(call['model'], 16)}"
+    if call["outcome"] != "ok":
+        return f"{who}: {call['outcome'].replace('_', ' ')} after {seconds(call['total_s'])}"
+    scored = [s for s in call["scores"] if s["value01"] is not None and not s["repeat"]]
+    poor = [shortened(s["scorer"], 11) for s in scored if s["value01"] < POOR]
+    more = f" and {len(poor) - 2} more" if len(poor) > 2 else ""
+    said = f"; poor: {', '.join(poor[:2])}{more}" if poor else "; no score is poor" if scored else ""
+    return f"{who} in {seconds(call['total_s'])}{said}"
 
 
 @dataclass(frozen=True, slots=True)

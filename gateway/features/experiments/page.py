@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -42,7 +42,7 @@ from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
 from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
-from gateway.features.experiments.verdict_sentence import verdict_sentence
+from gateway.features.experiments.verdict_sentence import MOST, verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
@@ -196,11 +196,29 @@ async def list_page(request: Request) -> Response:
     return render(
         request,
         "experiments.html.jinja",
+        headline=headline(rows),
         headers=_again(kept.at),
         rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
         as_of=kept.at,
         trouble=trouble,
     )
+
+
+def headline(rows: Sequence[ListedExperiment]) -> str:
+    """The list in a sentence: how many experiments run, and where their candidates stand."""
+    if not rows:
+        return "No experiment yet"
+    running = sum(row.state == "running" for row in rows)
+    found = Counter(_standing(each) for row in rows for each in row.verdicts)
+    head = f"{say.counted(len(rows), 'experiment')}, {running or 'none'} running"
+    said = f"{head}: {', '.join(f'{n} {word}' for word, n in found.most_common())}"
+    return said if found and len(said) <= MOST else head
+
+
+def _standing(verdict: ListedVerdict) -> str:
+    """The badge without its sign and its details, as in "ship", "rolled back" or "at step 2 of 3"."""
+    word = verdict.badge.partition(" ")[2].partition(":")[0].lower()
+    return f"at {word}" if word.startswith("step") else word
 
 
 async def _read(services: PageServices, key: Hashable, read: Callable[[Reading], T]) -> KeptValue[T] | None:
@@ -290,8 +308,7 @@ async def one_page(request: Request) -> Response:
     reports = kept.value
     if not reports and name not in config.experiments and name not in states:
         raise NotThere(f'there is no experiment "{name[:200]}"')
-    candidate = request.query_params.get("candidate", "")
-    report = next((each for each in reports if each.candidate == candidate), reports[0] if reports else None)
+    report = _chosen(reports, request.query_params.get("candidate", ""))
     planned = plans_of(config).get(name)
     state = states.get(name)
     ramp, events = await _ramp(services, name, state)
@@ -314,6 +331,15 @@ async def one_page(request: Request) -> Response:
         judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
     )
+
+
+def _chosen(reports: Sequence[Report], candidate: str) -> Report | None:
+    """The report of this candidate; else of the one that leads, where they are compared with each other; else the
+    first."""
+    best = reports[0].best if reports else None
+    wanted = (candidate, best.leader if best else None)
+    found = (next((each for each in reports if each.candidate == name), None) for name in wanted)
+    return next((each for each in found if each is not None), reports[0] if reports else None)
 
 
 async def _before_start(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, PageServices, render, services_of
 from gateway.features.calls.page import SPANS
 from gateway.features.calls.samples import seconds_of
@@ -24,6 +25,8 @@ _KEPT_S = 300.0
 """Duration for which a page shows a result: a search reads thousands of requests."""
 _MOST_OF_TODAY = 3
 _LEAST_SHARE = 0.05
+_MOST = 90
+"""Characters of the headline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,22 @@ async def show(request: Request) -> Response:
         400 if trouble else 200,
         search=search,
         spans=[span for span in SPANS if span[0]],
+        headline="Failures" if trouble else headline(found),
         sections=[section_of(each) for each in found],
         trouble=trouble,
     )
+
+
+def headline(found: Sequence[GroupsFound]) -> str:
+    """The page in a sentence: the group with the largest share of one scorer's failures."""
+    if not found:
+        return "No scorer found a failure"
+    groups = [(each.choice.scorer, group) for each in found for group in each.groups]
+    if not groups:
+        return "Failures: no kind of call is shown to fail more than the others"
+    scorer, group = max(groups, key=lambda pair: pair[1].estimate.share.value)
+    head = f"{say.share(group.estimate.share.value)} of the failures of {shortened(scorer, 20)}: "
+    return f"{head}{shortened(group.rule, _MOST - len(head))}"
 
 
 async def show_of_today(request: Request) -> Response:

@@ -6,9 +6,9 @@ The limits used are those that the gateways count on the stream server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from gateway.config.derive import directory_of
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
+from gateway.console.filters import percent, shortened, usd
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.chunked import chunked
@@ -30,6 +31,8 @@ from gateway.features.keys.directory import Changed
 from gateway.features.keys.settings import view_of
 from gateway.features.usage import summary as usage
 from gateway.features.usage.summary import UsageReport
+from gateway.reports.charts import Chart
+from gateway.reports.time_charts import DayBars, day_chart
 from gateway.store.directory import DirectoryPage, DirectoryRow, Kind, find_row, limited_records, list_rows
 from gateway.store.query import Reading
 from gateway.store.usage import UsageRow
@@ -163,6 +166,7 @@ async def list_page(request: Request) -> Response:
     shown = found.keys[:KEYS_OF_A_PAGE]
     now = services.admin.clock()
     names = _names([*static.keys.values(), *(row.record for row in found.keys), *found.limited])
+    limits = [_limit(each, names) for each in used[:MOST_NEAR]]
     following = shown[-1].record.id if len(found.keys) > len(shown) else ""
     keys = [] if after or team else [(key, "") for key in static.keys.values()]
     keys += [(row.record, url_of("key", row.record.id)) for row in shown if isinstance(row.record, KeyRecord)]
@@ -174,10 +178,12 @@ async def list_page(request: Request) -> Response:
         since=since.isoformat(),
         until=until.isoformat(),
         total=found.by_team.total,
+        headline=headline(found.by_team.total, limits),
+        chart=_cost_chart(found.by_day, since, until),
         by_team=found.by_team.rows,
         days=_days(found.by_day),
         near=[each for each in used if each.near],
-        limits=[_limit(each, names) for each in used[:MOST_NEAR]],
+        limits=limits,
         trouble=trouble,
         keys=[_key(key, by_key, now, url) for key, url in keys],
         teams=[_team(team, url) for team, url in teams],
@@ -185,6 +191,26 @@ async def list_page(request: Request) -> Response:
         next_url=f"{HOME}?{urlencode({'after': following, 'team': team})}" if following else "",
         first_url=HOME if after else "",
     )
+
+
+def headline(total: UsageRow, limits: Sequence[Mapping[str, Any]]) -> str:
+    """The page in a sentence: what the month has cost, and the limit of which the most is used.
+
+    limits: the most used first."""
+    if not total.sums.calls:
+        return "No usage in this month"
+    least = "At least " if total.sums.unpriced_calls else ""
+    head = f"{'An unknown amount' if total.usd is None else f'{least}{usd(total.usd)}'} this month"
+    first = next((each for each in limits if each["resets_at"] is not None), None)
+    if first is None:
+        return f"{head}; nobody has a limit"
+    return f"{head}; {shortened(first['scope'], 24)} has used {percent(first['share'])} of {first['limit']}"
+
+
+def _cost_chart(by_day: UsageReport, since: date, until: date) -> Chart | None:
+    cost = {row.by["day"]: row.usd or 0.0 for row in by_day.rows}
+    days = [(since + timedelta(days=n)).isoformat() for n in range((until - since).days + 1)]
+    return day_chart(DayBars("cost", "Cost by day", [(day, cost.get(day, 0.0)) for day in days], usd))
 
 
 def url_of(kind: Kind, id: str) -> str:

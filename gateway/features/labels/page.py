@@ -26,6 +26,7 @@ from gateway.features.labels.calibration import CalibrationOptions, CalibrationR
 from gateway.features.labels.correction import MIN_LABELS
 from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest, criterion_of
 from gateway.features.labels.rows import Label, count_labels, delete_label, save_labels, scorers_summed
+from gateway.reports.number_format import counted
 from gateway.store.query import reading
 
 HOME = "/console/label"
@@ -114,7 +115,15 @@ async def choose_page(request: Request) -> Response:
         for name in seen
     ]
     scorers.sort(key=lambda scorer: (scorer["labels"] == 0, scorer["name"]))
-    return render(request, "label.html.jinja", scorers=scorers, enough=MIN_LABELS, experiments=list(config.experiments))
+    ready = sum(counts.get(name, 0) >= MIN_LABELS for name in seen)
+    return render(
+        request,
+        "label.html.jinja",
+        scorers=scorers,
+        enough=MIN_LABELS,
+        experiments=list(config.experiments),
+        headline=f"{ready or 'None'} of {counted(len(scorers), 'scorer')} has labels enough to be corrected",
+    )
 
 
 def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.console.filters import moment
+from gateway.console.filters import moment, percent
 from gateway.console.frame import Page, PageRoute, render, services_of
 from gateway.features.learned.drift import saved_figures
 from gateway.features.learned.rows import JudgedShare, TrainedModel, judged_share, trained_models
@@ -131,6 +131,7 @@ async def show(request: Request) -> Response:
     calibration = calibration_chart(found.card.get("reliability") or ())
     course = ratio_chart(found.models, lambda at: moment(at)[5:16])
     shown: dict[str, Any] = {
+        "headline": headline(found),
         "config": config,
         "found": found,
         "shifted": SHIFTED,
@@ -138,6 +139,15 @@ async def show(request: Request) -> Response:
         "course": course,
     }
     return render(request, "predictor.html.jinja", **shown)
+
+
+def headline(found: PredictorState) -> str:
+    """The page in a sentence: whether the predictor is used, and what it saves."""
+    state, ratio = found.state[0], found.card.get("variance_ratio")
+    if state == "no model yet" or ratio is None:
+        return f"The predictor has {state}" if state == "no model yet" else f"The predictor is {state}"
+    less = "less" if ratio < 1 else "more"
+    return f"The predictor is {state}: the judge's mean varies {percent(abs(1 - ratio))} {less} with it"
 
 
 PAGE = Page(PATH, "Predictor", (PageRoute(PATH, show),))

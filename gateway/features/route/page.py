@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from gateway.config.config import Config
 from gateway.config.derive import plans_of
 from gateway.config.routes import is_route, route_path, watch_name, write_route
 from gateway.console.errors import InvalidBody
+from gateway.console.filters import percent, shortened
 from gateway.console.forms import form_actor
 from gateway.console.frame import Page, PageRoute, redirect, render, services_of
 from gateway.core.errors import CannotRun
@@ -26,6 +27,7 @@ from gateway.features.route.report import yaml_lines
 from gateway.features.route.rows import LeafCalls, leaf_calls, watched_losses
 from gateway.features.route.work import WatchedLeaf, returned_leaves, watched_leaves
 from gateway.reports.charts import Chart
+from gateway.reports.number_format import counted
 from gateway.store.query import Reading
 
 HOME = "/console/routes"
@@ -73,6 +75,7 @@ async def _page(request: Request, error: str = "", status: int = 200) -> Respons
         else:
             learned = found
     shown: dict[str, Any] = {
+        "headline": headline(views),
         "views": views,
         "experiments": [(name, name) for name in _learnable(config)],
         "kinds": list(_KINDS.items()),
@@ -84,6 +87,18 @@ async def _page(request: Request, error: str = "", status: int = 200) -> Respons
         "chart": None if learned is None else curve_chart(learned[1].evidence),
     }
     return render(request, "routes.html.jinja", status=status, **shown)
+
+
+def headline(views: Sequence[RouteView]) -> str:
+    """The page in a sentence: the share of requests that the routes move, and how many groups were taken back."""
+    if not views:
+        return "No learned route yet"
+    taken = sum(row.returned for view in views for row in view.rows)
+    back = f"; {counted(taken, 'group')} taken back" if taken else ""
+    first, share = views[0].route, sum(row.leaf.share for row in views[0].rows if row.leaf.moved and not row.returned)
+    names = f"{shortened(first.name, 16)} moves {percent(share)} of {shortened(first.alias, 16)}"
+    more = f"; {counted(len(views), 'route')} in all" if len(views) > 1 else ""
+    return f"{names} to {shortened(first.moved.target.model, 16)}{back}{more}"
 
 
 def _view(connection: Reading, route: LearnedRoute, since: float) -> RouteView:

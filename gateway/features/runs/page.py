@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.errors import NotThere
+from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, render, services_of, visitor_of
 from gateway.features.calls.page import SPANS, parsed_after, target_text
 from gateway.features.calls.samples import seconds_of
 from gateway.features.runs.report import first_failure, readable_run
 from gateway.features.runs.rows import RunFilter, RunPage, full_run, list_runs, scorers_of_runs
+from gateway.reports import number_format as say
 from gateway.store.query import Reading
 
 PATH = "/console/runs"
@@ -63,12 +65,24 @@ async def list_page(request: Request) -> Response:
         400 if trouble else 200,
         search=search,
         page=page,
+        headline=headline(search, page),
         next="" if page.next is None else search.address(after=f"{page.next[0]!r}~{page.next[1]}"),
         first=search.address(after="") if search.after else "",
         trouble=trouble,
         scorers=sorted({*scorers, *([search.worst] if search.worst else [])}),
         spans=SPANS,
     )
+
+
+def headline(search: RunSearch, page: RunPage) -> str:
+    """The list in a sentence: how many runs, and how many of them had a call that failed."""
+    n, failed = len(page.runs), sum(bool(run["failed"]) for run in page.runs)
+    if not n:
+        return "No run meets these conditions" if search.address(after="") != PATH else "No run yet"
+    order = f", the worst by {shortened(search.worst, 30)}" if search.worst else ""
+    which = "Further" if search.after else "The newest" if page.next and not order else ""
+    words = f"{which} {say.counted(n, 'run')}".strip()
+    return f"{words}{order}; {failed or 'none'} had a call that failed"
 
 
 async def run_page(request: Request) -> Response:

@@ -27,6 +27,7 @@ from gateway.config.made_experiments import SECTION, MadeExperiments, read_made
 from gateway.config.retirements import day_of
 from gateway.config.yaml_text import yaml_sections
 from gateway.console.errors import AdminError, NotThere
+from gateway.console.filters import shortened
 from gateway.console.forms import form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.conversation import turns
@@ -37,7 +38,9 @@ from gateway.features.retirement.notices import notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.dead_letters import first_letters, kind_of, one_letter, record_of, replay_letters
 from gateway.features.status.report import Status, consumer_trouble, look, upstream_states
+from gateway.reports import number_format as say
 from gateway.reports import sample_components
+from gateway.reports.charts import Drawing, share_bar
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.directory import AuditRow
 from gateway.store.engine import StoreUnavailable, default_url
@@ -160,6 +163,8 @@ def read_text(path: Path) -> str:
 
 
 HOME = "/console/system"
+MOST = 90
+"""Characters of a headline."""
 LETTERS_SHOWN = 50
 AUDIT_SHOWN = 50
 MOST_SHOWN = 20_000
@@ -175,7 +180,9 @@ async def status_page(request: Request) -> Response:
     return render(
         request,
         "system.html.jinja",
+        headline=headline(status, [str(each) for each in services.admin.reasons()]),
         found=status,
+        flow=None if status is None or status.delivery is None else call_flow(status.delivery),
         upstreams=upstream_states(alive),
         rates=_rates(alive),
         publisher={"version": publisher.version},
@@ -184,6 +191,44 @@ async def status_page(request: Request) -> Response:
         trouble=consumer_trouble,
         retirements=notices(services.admin.config(), await _daily_calls(services, today), today),
     )
+
+
+def headline(status: Status | None, reasons: Sequence[str]) -> str:
+    """The page in a sentence: that everything runs, or the first problem and how many more there are."""
+    problems = [*(status.problems if status else ()), *reasons]
+    if problems:
+        more = f", and {say.counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
+        first = shortened(problems[0], MOST - len(more) - 1)
+        return f"{first[0].upper()}{first[1:]}{more}"
+    if status is None or status.stream is None:
+        return "This console sees neither gateways nor consumers"
+    gateways = [each for each in status.stream.gateways if each.alive]
+    rate = _rates(gateways)["seen"]
+    both = f"{say.counted(len(gateways), 'gateway')}, {say.counted(len(status.stream.consumers), 'consumer')}"
+    return f"Everything runs: {both}, {rate:.1f} calls a second"
+
+
+@dataclass(frozen=True, slots=True)
+class CallFlow:
+    """What became of the calls that gateways have seen."""
+
+    bar: Drawing
+    parts: tuple[tuple[str, str, int], ...]
+    """(look, words, calls)"""
+
+
+def call_flow(of: Delivery) -> CallFlow | None:
+    """None: none was seen yet."""
+    lost = sum(of.dropped.values()) + sum(of.lost.values()) + of.unaccounted
+    parts = (
+        ("wins", "stored, or a dead letter", of.settled),
+        ("ties", "under way", of.in_flight + of.waiting),
+        ("losses", "not recorded: sampling", sum(of.unsampled.values())),
+        ("lost", "dropped, lost or unaccounted for", lost),
+    )
+    if not of.seen:
+        return None
+    return CallFlow(share_bar([(n, look) for look, _, n in parts]), tuple(part for part in parts if part[2]))
 
 
 async def _daily_calls(services: PageServices, today: date) -> DailyCalls | None:
@@ -320,6 +365,7 @@ async def design_page(request: Request) -> Response:
         sample_components.line_with_band(),
         sample_components.course(),
         sample_components.timeline(),
+        sample_components.amounts(),
         sample_components.pareto(),
     )
     return render(

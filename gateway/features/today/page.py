@@ -281,13 +281,22 @@ def margins_of(config: Config) -> dict[str, float]:
 def sentence(change: Change) -> str:
     """The change in words, as in "rose from 1 % to 7 %"."""
     figure = change.figure
-    verb = figure.changed or "changed"
-    return f"{verb} from {said(figure.measure, figure.usual)} to {said(figure.measure, figure.now)}"
+    usual, now = said_alike(figure.measure, figure.usual, figure.now)
+    return f"{figure.changed or 'changed'} from {usual} to {now}"
+
+
+def said_alike(measure: str, *values: float | None) -> list[str]:
+    """Values of a measure in its unit; scores with as many digits as tell them apart, and all with as many."""
+    known = [value for value in values if value is not None]
+    if measure != "score" or not known or max(map(abs, known)) >= 10:
+        return [said(measure, value) for value in values]
+    places = 2 if max(known) - min(known) >= 0.02 else 3
+    return [said(measure, None) if value is None else f"{value:.{places}f}" for value in values]
 
 
 def ends(measure: Measure, of: tuple[float, float] | None) -> str:
     """The ends of an interval, as in "0.79 … 0.83"; "" without one."""
-    return "" if of is None else f"{said(measure, of[0])} … {said(measure, of[1])}"
+    return "" if of is None else " … ".join(said_alike(measure, *of))
 
 
 def said(measure: str, value: float | None) -> str:

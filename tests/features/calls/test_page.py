@@ -10,6 +10,8 @@ import orjson
 import pytest
 
 from gateway.core.exchange import Feedback, Target
+from gateway.features.calls.page import CallSearch, call_headline, headline
+from gateway.features.calls.rows.facets import Facet, Facets
 from gateway.features.labels.rows import labels_of
 
 HOSTILE = "<script>alert(1)</script> \x1b[31mred \u202eevil <b onmouseover=x>"
@@ -289,3 +291,36 @@ async def test_a_line_of_a_megabyte_stays_in_its_two_lines(pages, make_exchange)
     page = await pages.get(await pages.login(), "/console/calls")
     assert len(page) < 60_000
     assert "y" * 100 in page
+
+
+@pytest.mark.parametrize(
+    ("filters", "counted", "whole", "text"),
+    [
+        ({}, 0, True, "No call yet"),
+        ({"since": "1h"}, 0, True, "No call in the last hour"),
+        ({}, 12, True, "12 calls, 2 failed"),
+        ({"since": "24h"}, 12, True, "12 calls in the last 24 hours, 2 failed"),
+        ({"outcome": "cut"}, 12, True, "2 of 12 calls"),
+        ({"alias": "chat"}, 40, True, "12 of 40 calls, 2 failed"),
+        ({}, 3000, False, "12 of the newest 3\u202f000 calls, 2 failed"),
+        ({"words": "a secret"}, 12, True, "Calls that meet the conditions"),
+    ],
+)
+def test_the_list_is_a_sentence(filters, counted, whole, text):
+    outcomes = (("ok", 10), ("cut", 2))
+    assert headline(CallSearch(**filters), Facets((Facet("outcome", outcomes),), counted, whole)) == text
+
+
+def test_a_call_is_a_sentence():
+    def score(name: str, value: float | None, repeat: int = 0) -> dict:
+        return {"scorer": name, "value01": value, "repeat": repeat}
+
+    call = {"alias": "chat", "model": "small", "outcome": "ok", "total_s": 0.9, "scores": []}
+    assert call_headline(call) == "chat by small in 900 ms"
+    fine = [score("a", 0.9), score("length", None), score("b", 0.1, repeat=1)]
+    assert call_headline({**call, "scores": fine}) == "chat by small in 900 ms; no score is poor"
+    poor = [score(name, 0.1) for name in "abcd"]
+    assert call_headline({**call, "scores": poor}) == "chat by small in 900 ms; poor: a, b and 2 more"
+    assert call_headline({**call, "outcome": "upstream_error"}) == "chat by small: upstream error after 900 ms"
+    long = {**call, "alias": "x" * 300, "model": "y" * 300, "scores": [score("z" * 99, 0.0) for _ in range(9)]}
+    assert len(call_headline(long)) <= 90

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 from fixtures.simulated import a_pair, seen
@@ -159,13 +160,14 @@ async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
     for part in ("Gates", "Metrics", "How this was decided", "error_rate", plan.hash):
         assert part in page, part
     listed = await pages.get(client, "/console/experiments")
+    assert '<h1 class="sentence">1 experiment, none running: 1 hold</h1>' in listed
     assert "Hold" in listed
     assert "local/large" in listed
 
 
 async def test_compared_candidates_have_a_table_and_a_chart(pages):
     """The better one leads, the worse one is dropped; the list says so, too."""
-    arms = tuple((arm, Target("local", arm)) for arm in ("fast", NAME))
+    arms = tuple((arm, Target("local", arm)) for arm in (NAME, "fast"))
     plan = replace(a_plan(family="best", primary="quality"), candidates=arms, guardrails=())
     await begun(pages, plan)
 
@@ -186,6 +188,9 @@ async def test_compared_candidates_have_a_table_and_a_chart(pages):
         assert part in page, part
     assert "The best of 2 is open; fast leads: quality 0.90 instead of 0.50" in page
     assert "The best of 2 candidates for chat is undecided; fast: leads" in page, "with all its numbers, folded"
+    other = await pages.get(client, f"/console/experiments/of/swap?{urlencode({'candidate': NAME})}")
+    assert "quality 0.20 instead of 0.50; worse by" in other, "a report on another one is about it"
+    assert "The best of 2 is open" not in other
     assert "<script>alert" not in page
     assert "\u202e" not in page
     listed = await pages.get(client, "/console/experiments")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 AS_JSON = b'{"messages":[{"role":"user","content":"a question?"}],"response_format":{"type":"json_object"}}'
@@ -26,6 +27,7 @@ async def test_groups_are_shown_with_examples(pages: Any, make_exchange: Any) ->
     client = await pages.login()
     page = await pages.get(client, "/console/failures")
     assert "valid_json: failures in groups" in page
+    assert re.search(r"<h1[^>]*>[\d.]+\s% of the failures of valid_json: .*JSON asked for", page), page[:2000]
     assert "JSON asked for" in page
     assert "Too few to say" not in page
     part = await pages.get(client, "/console/failures/today")

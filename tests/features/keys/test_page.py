@@ -8,8 +8,9 @@ from hashlib import sha256
 
 from gateway.core.keys import KeyRecord, TeamRecord
 from gateway.core.limits import counter_name
-from gateway.core.usage import NANO
-from gateway.features.keys.page import scope_of, used_limits
+from gateway.core.usage import NANO, UsageSums
+from gateway.features.keys.page import headline, scope_of, used_limits
+from gateway.store.usage import UsageRow
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
 
@@ -99,6 +100,19 @@ async def test_a_team_is_made_and_its_keys_are_listed(pages):
     answer = await pages.send(owner, f"{HOME}/team/search", f"{HOME}/team/search/delete", {})
     assert answer.status_code == 409, "a key belongs to it"
     assert (await pages.send(owner, f"{HOME}/new-team", f"{HOME}/new-team", {"id": "no good"})).status_code == 400
+
+
+def month(usd: float | None, calls: int = 48, unpriced: int = 0) -> UsageRow:
+    return UsageRow({}, UsageSums(calls, unpriced_calls=unpriced, nano_usd=int((usd or 0.0) * NANO)))
+
+
+def test_the_page_is_a_sentence_about_the_month() -> None:
+    near = {"scope": "team search", "limit": "usd_per_month", "share": 0.92, "resets_at": 1.0}
+    in_flight = {**near, "limit": "concurrency", "resets_at": None}
+    assert headline(month(0, calls=0), []) == "No usage in this month"
+    assert headline(month(412.1), []) == "$412.10 this month; nobody has a limit"
+    said = headline(month(412.1, unpriced=3), [in_flight, near])
+    assert said == "At least $412.10 this month; team search has used 92.0 % of usd_per_month"
 
 
 async def test_names_are_shown_as_text(pages):

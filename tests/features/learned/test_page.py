@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 
 import orjson
@@ -98,6 +99,7 @@ async def test_the_card_and_the_judged_share(pages, make_exchange):
     page = words(html)
     for part in ("25.0 %", "1 of 4 calls; mean π 0.3", "0.62", "0.5 to 0.8; weight 0.9", "0.21", "0.33", "0.81"):
         assert part in page, part
+    assert "The predictor is on: the judge's mean varies 38.0 % less with it" in unescape(page)
     assert re.search(r"words 0\.31 ▲ digits 0\.01", page)
     assert "on" in re.findall(r'class="pill good"><bdi>([^<]+)', html)
     assert html.count("<svg") >= 4, "calibration and the ratio over time, wide and narrow"

@@ -53,6 +53,7 @@ async def test_each_leaf_shows_its_calls(pages: Any, make_exchange: Any) -> None
     html = await pages.get(await pages.login("viewer"), PATH)
     page = words(html)
     assert route.digest in page
+    assert re.search(r"\w+ moves 80\.0 % of \w+ to \w+", page), page
     assert re.search(r"0 no code moved 80\.0 % 0\.01 3 0 –", page), page
     assert re.search(r"1 code control 20\.0 % -0\.3 1 1 –", page), page
     assert "1 calls in 24 h were unlike" in page
@@ -63,7 +64,10 @@ async def test_each_leaf_shows_its_calls(pages: Any, make_exchange: Any) -> None
 async def test_a_leaf_that_was_taken_back_is_shown(pages: Any) -> None:
     route = configure(pages)
     await pages.store.run(lambda c: keep_returned(c, route.digest, frozenset({0}), 1.0))
-    assert "0 no code taken back" in words(await pages.get(await pages.login("viewer"), PATH))
+    page = words(await pages.get(await pages.login("viewer"), PATH))
+    assert "0 no code taken back" in page
+    assert "moves 0.0 % of" in page
+    assert "1 group taken back" in page
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ async def test_runs_are_listed_from_newest_to_oldest(pages: Any, make_exchange: 
     client = await pages.login()
     page = await pages.get(client, "/console/runs")
     assert listed(page) == made[:4:-1]
+    assert "The newest 50 runs; none had a call that failed" in page
     following = re.search(r'<a href="([^"]+)" rel="next"', page)
     assert following is not None
     assert listed(await pages.get(client, following[1].replace("&amp;", "&"))) == made[4::-1]

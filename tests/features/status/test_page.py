@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 from gateway.config.loading import load_for_console, parse
 from gateway.config.made_experiments import MadeExperiments, file_text
 from gateway.config.retirements import day_of
-from gateway.features.status.page import HIDDEN, ConfigValue, live_config, shown
+from gateway.features.status.page import HIDDEN, MOST, ConfigValue, call_flow, headline, live_config, shown
+from gateway.features.status.report import ConsumerStatus, GatewayStatus, Status, StreamStatus
+from gateway.store.loss_accounting import Delivery
+from gateway.stream import Lag
 
 TEXT = """
 keys: [{name: web, sha256: "%s"}]
@@ -184,3 +188,32 @@ async def test_models_that_retire_are_listed_with_their_calls(pages):
     assert str(day) in row
     for part in ("local/small", "20</bdi>", "chat, other</bdi>", ">30</td>", "none is listed", "gateway.yaml"):
         assert part in row, part
+
+
+def looked(*problems: str) -> Status:
+    alive = GatewayStatus("i1", "host", 1, "1", 1.0, 60.0, {"seen": 6.25}, 0)
+    silent = replace(alive, incarnation="i2", age_s=99.0)
+    stream = StreamStatus(Lag(0, 0, 0.0), 1, 0, 0, {}, (alive, alive, silent), (ConsumerStatus("c1", 1.0),))
+    return Status(0.0, "redis://x", stream, None, problems)
+
+
+def test_the_page_is_a_sentence_about_what_is_wrong() -> None:
+    assert headline(looked(), ()) == "Everything runs: 2 gateways, 1 consumer, 12.5 calls a second"
+    assert headline(looked("no gateway has a heartbeat"), ()) == "No gateway has a heartbeat"
+    two = headline(looked("the stream server takes no writes, " * 9, "x"), ("y",))
+    assert two.startswith("The stream server takes no writes, ")
+    assert two.endswith("…, and 2 more problems")
+    assert len(two) <= MOST
+    assert headline(None, ()) == "This console sees neither gateways nor consumers"
+
+
+def test_the_drawing_of_the_ledger_has_every_call_once() -> None:
+    of = Delivery(
+        seen=100, unsampled={"rate": 50}, sampled=50, dropped={"full": 3}, waiting=2, enqueued=45, settled=40,
+        lost={"trimmed": 1}, unaccounted=1, in_flight=3,
+    )  # fmt: skip
+    flow = call_flow(of)
+    assert flow is not None
+    assert [(look, n) for look, _, n in flow.parts] == [("wins", 40), ("ties", 5), ("losses", 50), ("lost", 5)]
+    assert sum(float(shape.attributes["width"]) for shape in flow.bar.shapes) == pytest.approx(1000)
+    assert call_flow(Delivery()) is None

@@ -51,7 +51,7 @@ async def test_a_drop_of_a_score_is_the_first_change(pages, make_exchange, now):
     found = re.findall(r"<li><span class=\"pill ([a-z]+)\">.*?</time>:\s*(.*?)<a", page, re.DOTALL)
     texts = [re.sub(r"<[^>]+>|\s+", " ", text) for _, text in found]
     assert [tone for tone, _ in found] == ["bad"] * len(found)
-    assert "the score by valid_json of chat by local/small fell from 0.9 to " in re.sub(r"\s+", " ", texts[0])
+    assert "the score by valid_json of chat by local/small fell from 0.90 to " in re.sub(r"\s+", " ", texts[0])
     assert any("the share of failed calls" in re.sub(r"\s+", " ", t) and "GatewayErrorBurnFast" in t for t in texts)
     since = re.search(r'since <time datetime="([^"]+)"', page)
     assert since is not None
@@ -227,6 +227,6 @@ async def test_a_change_is_the_headline(pages, make_exchange, now):
     page = await complete(pages, await pages.login())
     found = re.search(r'<h1 class="sentence" dir="auto">([^<]+)</h1>', page)
     assert found is not None
-    assert found[1].startswith("valid_json of chat fell from 0.9 to 0.")
+    assert found[1].startswith("valid_json of chat fell from 0.90 to 0.")
     assert len(unescape(found[1])) <= 90
     assert 'class="changed bad"' in page
