@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
-import tokenize
-from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import import_graph
 import pytest
-from import_graph import nodes, syntax
+from module_facts import ModuleFacts, facts_of
 
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _syntax_is_freed() -> Iterator[None]:
-    """Frees the syntax of all modules, over 100 MB, which later tests of this process do not need."""
-    yield
-    nodes.cache_clear()
-    syntax.cache_clear()
 
 
 @cache
@@ -38,9 +26,14 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
-    """The dotted names that a module imports. everywhere: within functions too."""
-    yield from import_graph.imports(nodes(path) if everywhere else syntax(path).body)
+@cache
+def facts(path: Path) -> ModuleFacts:
+    return facts_of(path)
+
+
+def imports(path: Path) -> frozenset[str]:
+    """The dotted names that a module imports, within functions too."""
+    return facts(path).imports
 
 
 @cache
@@ -49,10 +42,10 @@ def every_module() -> frozenset[str]:
 
 
 @cache
-def ours(path: Path, *, everywhere: bool = True) -> set[str]:
+def ours(path: Path) -> set[str]:
     """The modules of this package that a module imports, as name_of names them."""
     known = every_module()
-    within_us = (n for n in imports(path, everywhere=everywhere) if n.startswith("gateway."))
+    within_us = (n for n in imports(path) if n.startswith("gateway."))
     names = {n.removeprefix("gateway.").replace(".", "/") for n in within_us}
     return (names | {f"{n}/__init__" for n in names}) & known
 
@@ -281,8 +274,7 @@ def test_shells_know_features_by_their_manifests_alone() -> None:
 def test_every_entry_of_a_manifest_names_a_module() -> None:
     """That it has the object, too, is tested in tests/features/test_manifest.py."""
     paths = [path for name, path in named().items() if MANIFESTS.match(name) or name == "cli/__init__"]
-    strings = [node.value for path in paths for node in nodes(path) if isinstance(node, ast.Constant)]
-    entries = {value for value in strings if isinstance(value, str) and re.fullmatch(r"gateway\.[\w.]+:\w+", value)}
+    entries = {entry for path in paths for entry in facts(path).manifest_entries}
     files = {entry: entry.partition(":")[0].removeprefix("gateway.").replace(".", "/") for entry in entries}
     assert entries
     assert {entry for entry, name in files.items() if not {name, f"{name}/__init__"} & every_module()} == set()
@@ -307,9 +299,8 @@ def test_no_import_cycle() -> None:
 def test_no_class_name_is_defined_twice() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():
-        for node in nodes(path):
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(name_of(path))
+        for name in facts(path).classes:
+            places.setdefault(name, []).append(name_of(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
@@ -325,18 +316,6 @@ def test_only_the_programs_run_a_stream_server() -> None:
     }
 
 
-MENTION = re.compile(r"(?<![\w./*{}-])((?:\w+/)*\w+\.py)\b")
-
-
-def prose(path: Path) -> Iterator[str]:
-    """A module's docstrings, those of fields included, and its comments."""
-    for node in nodes(path):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.value.value
-    with path.open("rb") as lines:
-        yield from (token.string for token in tokenize.tokenize(lines.readline) if token.type == tokenize.COMMENT)
-
-
 def test_every_file_that_a_docstring_names_exists() -> None:
     """By a path, or by its name where the folder of the docstring has it or only one folder does."""
     files = [
@@ -346,7 +325,7 @@ def test_every_file_that_a_docstring_names_exists() -> None:
     ]
     wrong = []
     for path in modules():
-        for name in {name for text in prose(path) for name in MENTION.findall(text)}:
+        for name in facts(path).mentioned_files:
             fitting = [file for file in files if file == name or file.endswith(f"/{name}")]
             if not ((path.parent / name).exists() or len(fitting) == 1):
                 problem = "is ambiguous" if fitting else "does not exist"
@@ -399,25 +378,14 @@ def test_every_module_is_tested() -> None:
     assert missing == []
 
 
-def lines(found: Callable[[ast.AST], bool]) -> set[str]:
-    """The modules that contain such a node."""
-    return {name_of(p) for p in modules() if any(found(node) for node in nodes(p))}
+def having(*attributes: str) -> set[str]:
+    """The modules that contain one of these attributes: `os.environ`."""
+    return {name_of(p) for p in modules() if not facts(p).attributes.isdisjoint(attributes)}
 
 
-def attribute(*chains: str) -> Callable[[ast.AST], bool]:
-    return lambda node: isinstance(node, ast.Attribute) and ast.unparse(node) in chains
-
-
-def call(*names: str) -> Callable[[ast.AST], bool]:
-    """A call of something with that last name, on any object."""
-
-    def found(node: ast.AST) -> bool:
-        if not isinstance(node, ast.Call):
-            return False
-        last = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        return last in names
-
-    return found
+def calling(*names: str) -> set[str]:
+    """The modules that call something with one of these last names, on any object."""
+    return {name_of(p) for p in modules() if not facts(p).calls.isdisjoint(names)}
 
 
 def users_of(*packages: str) -> set[str]:
@@ -430,7 +398,7 @@ def within(found: set[str], *places: str) -> set[str]:
 
 
 def test_only_config_reads_the_environment() -> None:
-    assert not within(lines(attribute("os.environ", "os.getenv", "os.putenv")), "config/loading", "config/environment")
+    assert not within(having("os.environ", "os.getenv", "os.putenv"), "config/loading", "config/environment")
     from_os = {name_of(p) for p in modules() if {"os.environ", "os.getenv"} & set(imports(p))}
     assert not from_os
 
@@ -443,20 +411,20 @@ def test_only_observability_defines_metrics() -> None:
     }
     allowed = ("observability/catalog", "observability/proxy_metrics", "observability/fast_counters")
     assert not within(makers, *allowed), "built of metrics.toml, named as attributes, added up"
-    assert "observability/fast_counters" not in lines(call("Gauge", "Histogram", "Counter"))
+    assert "observability/fast_counters" not in calling("Gauge", "Histogram", "Counter")
 
 
 def test_only_stream_uses_redis() -> None:
     verbs = ("xadd", "xreadgroup", "xautoclaim", "xack", "xrange", "xpending", "xtrim", "xgroup_create")
-    assert not within(lines(call(*verbs)), "stream/")
+    assert not within(calling(*verbs), "stream/")
     assert not within(users_of("redis"), "stream/")
-    assert "stream/shard" in lines(call(*verbs))
+    assert "stream/shard" in calling(*verbs)
 
 
 def test_only_http_clients_open_connections() -> None:
     """Exceptions: discovery looks for servers, `up` asks its engines whether they are ready, and a parent of consumers
     asks them for their metrics."""
-    opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
+    opened = calling("create_connection", "open_connection", "create_unix_connection", "open_unix_connection")
     assert not within(opened, "proxy/http/client/", "up/engines")
     own = ("scoring/http_client", "consumer/worker_processes")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
@@ -476,7 +444,7 @@ VERBS = re.compile(r"/cli(/|$)")
 
 
 def test_only_the_command_line_prints() -> None:
-    printing = within(lines(call("print", "echo", "secho", "Console")), "cli/")
+    printing = within(calling("print", "echo", "secho", "Console"), "cli/")
     assert not {name for name in printing if not VERBS.search(name)}
     asking = within(users_of("typer", "click"), "cli/", "__main__")
     assert not {name for name in asking if not VERBS.search(name)}
@@ -494,29 +462,21 @@ HOLDS_ITS_OWN = {
 
 
 def test_a_task_is_started_where_it_is_held() -> None:
-    def bare(node: ast.AST) -> bool:
-        started = isinstance(node, ast.Expr) and call("create_task", "ensure_future")(node.value)
-        return started and "group" not in ast.unparse(node.value).lower()  # type: ignore[attr-defined]
-
-    direct = attribute("asyncio.create_task", "asyncio.ensure_future")
-    assert lines(direct) == {"runtime/tasks"}
-    assert not within(lines(call("create_task", "ensure_future")), "runtime/tasks", *HOLDS_ITS_OWN)
-    assert not lines(bare), "a task that nothing holds is garbage collected"
+    assert having("asyncio.create_task", "asyncio.ensure_future") == {"runtime/tasks"}
+    assert not within(calling("create_task", "ensure_future"), "runtime/tasks", *HOLDS_ITS_OWN)
+    assert not [name_of(p) for p in modules() if facts(p).drops_tasks], "a task that nothing holds is garbage collected"
 
 
 OUTPUT_LIMITS = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
 
 
 def test_the_names_of_an_output_limit_are_one_constant() -> None:
-    def names_all(node: ast.AST) -> bool:
-        elements = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else []
-        return {e.value for e in elements if isinstance(e, ast.Constant)} >= OUTPUT_LIMITS
-
-    assert lines(names_all) == {"core/output_tokens"}, "use OUTPUT_LIMITS of core/output_tokens.py"
+    with_all = {name_of(p) for p in modules() if any(texts >= OUTPUT_LIMITS for texts in facts(p).text_collections)}
+    assert with_all == {"core/output_tokens"}, "use OUTPUT_LIMITS of core/output_tokens.py"
 
 
 def test_no_module_holds_state() -> None:
-    assert not lines(lambda node: isinstance(node, ast.Global))
+    assert not [name_of(p) for p in modules() if facts(p).has_global]
 
 
 HEAVY = (
