@@ -175,7 +175,20 @@ def stream_server_type() -> type[StreamServer]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
-    """A real PostgreSQL; the test is skipped, with the reason, where there is none."""
+    """Databases on a real PostgreSQL, which other tests use too; the test is skipped where there is none."""
+    if running := _servers.shared_postgres():
+        yield running
+    else:
+        yield from _postgres_of_its_own()
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[Any]:
+    """A real PostgreSQL of the test's own, which it may pause; the test is skipped where there is none."""
+    yield from _postgres_of_its_own()
+
+
+def _postgres_of_its_own() -> Iterator[Any]:
     programs = _servers.postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")

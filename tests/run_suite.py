@@ -198,10 +198,10 @@ def main(root: Path, options: Sequence[str]) -> int:
 if __name__ == "__main__":
     preload(TESTS.parent)
     from fixtures.program_command import ADDRESS
-    from fixtures.stores import migrated_file  # pytest has imported it, and rewritten its asserts
+    from fixtures.stores import migrated_file, shared_postgres  # pytest has imported it, and rewritten its asserts
     from fixtures.verbs import running_verb_server
 
     migrated_file()
-    with running_verb_server() as os.environ[ADDRESS]:
+    with running_verb_server() as os.environ[ADDRESS], shared_postgres():
         status = main(TESTS.parent, sys.argv[1:])
     sys.exit(status)

@@ -264,18 +264,54 @@ def postgres_programs() -> Path | None:
     return Path(named).parent if named and (Path(named).parent / "initdb").exists() else None
 
 
-class Postgres:
+class Databases:
+    """Databases on a PostgreSQL server that is running. directory: of its socket; prefix: of the databases' names."""
+
+    def __init__(self, directory: Path, prefix: str = "store") -> None:
+        self.directory, self._prefix, self._made = directory, prefix, 0
+
+    def new(self, like: str | None = None) -> str:
+        """The URL of a database that nobody has used. like: the URL of one to copy, which nobody uses now."""
+        self._made += 1
+        name = f"{self._prefix}{self._made}"
+        template = f" TEMPLATE {_database(like)}" if like else ""
+        self._query("postgres", f"CREATE DATABASE {name}{template}")
+        return f"postgresql://assay@/{name}?host={self.directory}"
+
+    def drop(self, url: str) -> None:
+        self._query("postgres", f"DROP DATABASE IF EXISTS {_database(url)} WITH (FORCE)")
+
+    def _query(self, database: str, sql: str) -> bool:
+        import psycopg
+
+        try:
+            with psycopg.connect(host=str(self.directory), user="assay", dbname=database, autocommit=True) as c:
+                c.execute(sql)
+        except psycopg.OperationalError as error:
+            raise ConnectionError(str(error)) from error
+        return True
+
+
+SHARED_POSTGRES = "SHARED_POSTGRES"
+"""The environment variable with the directory of a server that several processes use."""
+
+
+def shared_postgres() -> Databases | None:
+    directory = os.environ.get(SHARED_POSTGRES)
+    return Databases(Path(directory), f"store_of_{os.getpid()}_") if directory else None
+
+
+class Postgres(Databases):
     """A cluster of its own on a unix socket, without fsync: its files do not outlive the test.
 
     durable: with fsync, as in production. group: a process group that it joins.
     """
 
     def __init__(self, programs: Path, *, durable: bool = False, group: int | None = None) -> None:
+        super().__init__(Path(tempfile.mkdtemp(prefix="pg")))
         self._programs, self._durable, self._group = programs, durable, group
-        self.directory = Path(tempfile.mkdtemp(prefix="pg"))
         self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
-        self._made = 0
 
     def start(self) -> Postgres:
         data, user = self.directory / "data", self._user
@@ -285,7 +321,7 @@ class Postgres:
         options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.directory}"]
         if not self._durable:
             options += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-        options += ["-c", "max_connections=60"]
+        options += ["-c", "max_connections=200"]  # tests of several processes
         self._process = subprocess.Popen(
             [str(self._programs / "postgres"), "-D", str(data), *options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.directory, process_group=self._group,
@@ -305,31 +341,10 @@ class Postgres:
     def _as(self, user: pwd.struct_passwd | None) -> dict[str, Any]:
         return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
-    def _query(self, database: str, sql: str) -> bool:
-        import psycopg
-
-        try:
-            with psycopg.connect(host=str(self.directory), user="assay", dbname=database, autocommit=True) as c:
-                c.execute(sql)
-        except psycopg.OperationalError as error:
-            raise ConnectionError(str(error)) from error
-        return True
-
-    def new(self, like: str | None = None) -> str:
-        """The URL of a database that nobody has used. like: the URL of one to copy, which nobody uses now."""
-        self._made += 1
-        name = f"store{self._made}"
-        template = f" TEMPLATE {_database(like)}" if like else ""
-        self._query("postgres", f"CREATE DATABASE {name}{template}")
-        return f"postgresql://assay@/{name}?host={self.directory}"
-
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
-
-    def drop(self, url: str) -> None:
-        self._query("postgres", f"DROP DATABASE IF EXISTS {_database(url)} WITH (FORCE)")
 
     def kill(self) -> None:
         if self._process is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.stores import WAITING
 from sqlalchemy import make_url, text
 
 from gateway.config.loading import load_for_consumer
@@ -189,20 +190,25 @@ def on_postgres(postgres_url: str, sections: dict[str, object]) -> str:
     return postgres_url
 
 
-async def test_it_waits_for_a_postgresql_that_is_paused_at_its_start(
-    on_postgres, postgres, start, port, room, exchange
-):
+@pytest.fixture
+def paused_postgres(postgres_server: Any, sections: dict[str, object]) -> int:
+    """The consumer's store is on a PostgreSQL of its own: the id of its process, which a test may pause."""
+    sections["store"] = {"url": postgres_server.new()}
+    return int(postgres_server.pid)
+
+
+async def test_it_waits_for_a_postgresql_that_is_paused_at_its_start(paused_postgres, start, port, room, exchange):
     def resume(line: bytes) -> None:
         if b"the store cannot be opened, so nothing is scored" in line:
-            os.kill(postgres.pid, signal.SIGCONT)
+            os.kill(paused_postgres, signal.SIGCONT)
 
-    os.kill(postgres.pid, signal.SIGSTOP)
+    os.kill(paused_postgres, signal.SIGSTOP)
     try:
         async with start(resume):
             await room.send(exchange("one"))
             await until(port, SCORED, 1.0)
     finally:
-        os.kill(postgres.pid, signal.SIGCONT)
+        os.kill(paused_postgres, signal.SIGCONT)
 
 
 def health(port: int) -> dict[str, str]:
@@ -278,7 +284,7 @@ async def test_it_stops_while_postgresql_does_not_answer(on_postgres, start, roo
             await room.send(exchange("one"))
             with other.connect() as watch:
                 async with asyncio.timeout(60):
-                    while not watch.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar():
+                    while not watch.execute(text(WAITING)).scalar():
                         await asyncio.sleep(0.02)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)

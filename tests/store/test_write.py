@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fixtures.stores import Ledgerbook
+from fixtures.stores import WAITING, Ledgerbook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -20,8 +20,6 @@ from gateway.store.tables import counters, score_costs
 from gateway.store.write import ScoredBatch, WriteResult
 
 pytestmark = pytest.mark.dialect
-
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 def test_writing_twice_is_writing_once(store, exchange):
