@@ -7,7 +7,8 @@
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
 # make durations  make test, and what each file took: tests/durations.json, by which the next runs are divided
 # make quick      the tests that start and simulate nothing, those of the code's structure and of the documentation
-# make test-long  the tests of stated durations, and on PostgreSQL the tests of the store that make test runs on SQLite alone
+# make test-long  the tests of stated durations, on PostgreSQL the tests of the store that make test runs on SQLite alone,
+#                 and the tests of properties with 100 examples instead of 30
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
 #                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make
 # make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
@@ -94,6 +95,8 @@ test-long: $(VENV)/.test
 	@$(TEST_ENV) $(BIN)/pytest -m long --postgres all $(ARGS)
 	@echo "running on PostgreSQL what make test runs on SQLite"
 	@$(PYTEST) --postgres others $(ARGS) || [ $$? = 5 ]
+	@echo "running the tests of properties with 100 examples each, where make test has 30"
+	@$(PYTEST) -m "hypothesis and not long and not real" --hypothesis-profile long $(ARGS)
 
 image-test: $(VENV)/.test
 	@$(TEST_ENV) $(BIN)/pytest -m long -n 0 -rs tests/deploy/test_image.py $(ARGS)
