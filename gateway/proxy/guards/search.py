@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from gateway.proxy.guards.rules import SpanRule
 from gateway.proxy.guards.texts import Slot
 from gateway.proxy.recording.redaction.finder import Match, merge_overlaps
@@ -97,7 +95,3 @@ def marked(text: str, hits: Sequence[Match]) -> str:
         parts += [text[at : hit.start], hit.mark]
         at = hit.end
     return "".join([*parts, text[at:]])
-
-
-def as_body(body: dict[str, Any]) -> bytes:
-    return orjson.dumps(body)
