@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import orjson
 
@@ -21,7 +21,6 @@ GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breake
 ended; it had no free slot; its breaker is open."""
 GuardResult = Literal["pass", "near", "hit", "failed"]
 """`near`: below the threshold, and not far below it (`guards.NAME.near`)."""
-RESULTS: tuple[GuardResult, ...] = get_args(GuardResult)
 ENFORCED: frozenset[GuardAction] = frozenset({"flag", "redact", "block"})
 """The actions for which an answer waits."""
 
