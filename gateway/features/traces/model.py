@@ -81,10 +81,6 @@ class SpanRecord:
     left_out: str = ""
     """Reason why a call cannot be imported; "": it can, or the span is no call."""
 
-    @property
-    def is_call(self) -> bool:
-        return self.call is not None or bool(self.left_out)
-
 
 @dataclass(slots=True)
 class Nesting:

@@ -83,10 +83,10 @@ def test_other_observations_are_not_calls_and_errors_are_kept() -> None:
         traces.observation("d", output=None, level="ERROR", statusMessage="overloaded"),
     ]  # fmt: skip
     found = list(file(orjson.dumps(rows)).records())
-    assert [(each.is_call, bool(each.left_out)) for each in found] == [
+    assert [(each.call is not None, bool(each.left_out)) for each in found] == [
         (False, False),
-        (True, True),
-        (True, True),
+        (False, True),
+        (False, True),
         (True, False),
     ]
     [failed] = calls(orjson.dumps(rows))

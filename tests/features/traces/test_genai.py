@@ -120,7 +120,7 @@ def test_a_call_without_content_is_left_out_with_its_reason(without: str, why: s
 def test_other_operations_are_not_calls(operation: str) -> None:
     of = traces.chat_attributes(**{"gen_ai.operation.name": operation})
     [record] = records(traces.span("call", attributes=of))
-    assert not record.is_call
+    assert (record.call, record.left_out) == (None, "")
 
 
 @pytest.mark.parametrize(
