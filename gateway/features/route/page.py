@@ -58,11 +58,7 @@ class RouteView:
     chart: Chart | None
 
 
-async def show(request: Request) -> Response:
-    return await _page(request)
-
-
-async def _page(request: Request, error: str = "", status: int = 200) -> Response:
+async def show(request: Request, error: str = "", status: int = 200) -> Response:
     services = services_of(request)
     config, since = services.admin.config(), services.admin.clock() - DAY_S
     views = await services.admin.store.read(lambda c: [_view(c, each.route, since) for each in config.routes.values()])
@@ -143,15 +139,15 @@ async def freeze(request: Request) -> Response:
         raise InvalidBody(f"name: {name[:80]!r}: expected letters, digits, `_`, `-` and `.`, up to 64")
     found = await services.admin.store.read(lambda c: _tried(c, config, experiment, form.get("kind", "tree")))
     if isinstance(found, str):
-        return await _page(request, found, 400)
+        return await show(request, found, 400)
     terms, choice = found
     if choice.route is None:
-        return await _page(request, "no share can be moved at this margin, so there is nothing to freeze", 400)
+        return await show(request, "no share can be moved at this margin, so there is nothing to freeze", 400)
     named = replace(choice.route, name=name, digest="")
     try:
         write_route(route_path(services.config_path, name), named)
     except CannotRun as why:
-        return await _page(request, str(why), 400)
+        return await show(request, str(why), 400)
     written = yaml_lines(named, str(terms.plan.primary), terms.margin)
     return redirect(
         request, HOME, f"gateway.route.{name}.json is written. Its experiment, for gateway.yaml:\n{written}"
