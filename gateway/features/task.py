@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.config.config import Config
+from gateway.core.errors import StreamDown
 from gateway.core.notice import Notice
 from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.registry import BuiltScorers
 from gateway.scoring.threads import ScoringThreads
-from gateway.store.store import Store
+from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
 
 
 class NoticeSource(Protocol):
@@ -47,3 +52,14 @@ class TaskContext:
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]
 """Returns a coroutine that runs until it is cancelled; None: the config needs no such task."""
+
+
+async def repeat(step: Callable[[], Awaitable[object]], every_s: float, trouble: str) -> None:
+    """Takes a step every few seconds until it is cancelled. trouble: what the log says of a failed step, such as
+    "routes are not watched now"."""
+    while True:
+        try:
+            await step()
+        except (StoreDown, StreamDown, WriteRejected) as error:
+            log.warning("%s; tried again in %g s: %s", trouble, every_s, error)
+        await asyncio.sleep(every_s)

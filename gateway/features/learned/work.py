@@ -24,7 +24,6 @@ from typing import Any
 
 import orjson
 
-from gateway.core.errors import StreamDown
 from gateway.core.json_values import parse_object
 from gateway.core.output_tokens import (
     FORMAT,
@@ -42,7 +41,7 @@ from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
 from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
 from gateway.features.learned.trees import InvalidModel
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, repeat
 from gateway.store.plans import hold_lease, release_lease
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import Store, StoreDown, WriteRejected
@@ -243,12 +242,7 @@ class OutputTokenLearner:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        while True:
-            try:
-                await self.publish()
-            except (StoreDown, StreamDown) as error:
-                log.warning("reservations are not learned now; tried again in %g s: %s", self._every_s, error)
-            await asyncio.sleep(self._every_s)
+        await repeat(self.publish, self._every_s, "reservations are not learned now")
 
     async def publish(self) -> Tables | None:
         """Publish the tables; None if another consumer does it."""

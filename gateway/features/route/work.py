@@ -9,7 +9,6 @@ pairs. A leaf that was taken back stays so, for this content of the route.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -22,19 +21,18 @@ import orjson
 from gateway.config.config import Config
 from gateway.config.routes import watch_name
 from gateway.config.webhook import WebhookConfig
-from gateway.core.errors import StreamDown
 from gateway.core.learned_route import RETURNED as SHARED_NAME
 from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, repeat
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.engine import Transaction
 from gateway.store.plans import hold_lease
 from gateway.store.query import Reading
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import Store
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
@@ -152,12 +150,7 @@ class RouteWatch:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except (StoreDown, StreamDown, WriteRejected) as error:
-                log.warning("routes are not watched now; tried again in %g s: %s", self._every_s, error)
-            await asyncio.sleep(self._every_s)
+        await repeat(self.look, self._every_s, "routes are not watched now")
 
     async def look(self) -> Mapping[str, frozenset[int]] | None:
         """Publishes the leaves that were taken back, by digest. None: another consumer does it."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.core.errors import StreamDown
 from gateway.core.ramp import RampEvent
 from gateway.features.ramp.rows import ramp_events_since
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, repeat
 from gateway.store.engine import Transaction
 from gateway.store.events import (
     KEPT_S,
@@ -22,10 +19,8 @@ from gateway.store.events import (
     newest_event,
 )
 from gateway.store.plans import hold_lease
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import Store
 from gateway.stream import Corridor
-
-log = logging.getLogger(__name__)
 
 EVERY_S = 15.0
 _LEASE = "events"
@@ -50,12 +45,7 @@ class EventKeeper:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except (StoreDown, StreamDown, WriteRejected) as error:
-                log.warning("events are not noted now; tried again in %g s: %s", self._every_s, error)
-            await asyncio.sleep(self._every_s)
+        await repeat(self.look, self._every_s, "events are not noted now")
 
     async def look(self) -> None:
         gateways = await self._corridor.state.gateways()
