@@ -54,7 +54,6 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     from gateway.config.derive import plans_of
     from gateway.config.loading import load_for_consumer
     from gateway.features.experiments.start_stop import start as start_plan
-    from gateway.features.experiments.verdict import REJECT_WAITS
 
     read = load_for_consumer(config)
     plan = plans_of(read).get(name)
@@ -73,34 +72,39 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     longer = known is not None and known.plan.hash in closed
     same = known is not None and known.plan.same_design(plan) and not longer
     before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
-    show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
+    running = known.plan if known is not None and same else plan
+    show(f"{name} is running with plan {running.hash}{before}")
     if longer:
         note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
+    for line in _start_notes(plan, running):
+        note(line)
+    note(f"see: gateway ab status {name}; gateway report {name}")
+
+
+def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
+    """What the plan will do. running: the plan in force, of the same design, whose horizon may differ."""
+    from gateway.features.experiments.verdict import REJECT_WAITS
+
     if plan.method == "anytime" and plan.ends_at is not None:
-        ends_at = known.plan.ends_at if known is not None and same else plan.ends_at
         about = "about " if plan.auto_horizon else ""
-        note(f"it ends at {about}{ends_at} pairs, if no candidate is shown to be the best before")
+        yield f"it ends at {about}{running.ends_at} pairs, if no candidate is shown to be the best before"
     elif plan.max_pairs is not None:
-        closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
         about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
-        note(
-            f"it closes at {about}{closes} pairs with a value of {plan.primary}; a verdict may come at any time before"
-        )
+        closes = f"it closes at {about}{running.max_pairs} pairs with a value of {plan.primary}"
+        yield f"{closes}; a verdict may come at any time before"
     if plan.rules >= 2:
         hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
-        note(f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours")
+        yield f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours"
     if plan.finds_best:
-        note("a candidate that cannot be the best gets no more requests")
-    for line in _segment_notes(plan):
-        note(line)
+        yield "a candidate that cannot be the best gets no more requests"
+    yield from _segment_notes(plan)
     if plan.after_verdict == "stop":
         ends = "one candidate is the best, or none is left" if plan.finds_best else "every candidate has a verdict"
-        note(f"it stops once {ends}, so that no more shadow requests are paid for")
+        yield f"it stops once {ends}, so that no more shadow requests are paid for"
     if plan.mode == "split":
-        note(f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {name} ends it")
+        yield f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {plan.name} ends it"
     if plan.ramp is not None:
-        note(_promotions(len(plan.ramp.steps)))
-    note(f"see: gateway ab status {name}; gateway report {name}")
+        yield _promotions(len(plan.ramp.steps))
 
 
 def _segment_notes(plan: Plan) -> Iterator[str]:
