@@ -63,7 +63,7 @@ def _hold(port: int) -> int | None:
 
 
 def wait(holds: Callable[[], Any], what: str) -> None:
-    """Until it holds; errors of a server that is not there yet do not."""
+    """Waits until it holds; errors of a server that is not there yet do not end the wait."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         with contextlib.suppress(redis.RedisError, OSError):
@@ -124,7 +124,8 @@ class Node:
         self._process.send_signal(signal.SIGCONT)
 
     def lose_tail(self, n_bytes: int) -> None:
-        """As if the power had gone: the last bytes of the append-only file were never on the disk. Only while dead."""
+        """Cuts the file as a loss of power would: the last bytes of the append-only file were never on the disk. Only
+        while dead."""
         newest = max(self.directory.glob("appendonlydir/*.incr.aof"), key=lambda p: p.stat().st_mtime)
         with newest.open("r+b") as file:
             size = newest.stat().st_size
@@ -362,7 +363,7 @@ def _database(url: str) -> str:
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL runs as: it refuses root. None: ourselves."""
+    """The user that PostgreSQL runs as: it refuses root. None: this process's."""
     if os.getuid() != 0:
         return None
     for name in ("postgres", "nobody"):

@@ -317,7 +317,7 @@ def test_only_the_programs_run_a_stream_server() -> None:
 
 
 def test_every_file_that_a_docstring_names_exists() -> None:
-    """By a path, or by its name where the folder of the docstring has it or only one folder does."""
+    """A file is named by a path, or by its name where the folder of the docstring has it or only one folder does."""
     files = [
         path.relative_to(ROOT).as_posix()
         for top in (PACKAGE, ROOT / "tests", ROOT / "docs")
@@ -367,7 +367,7 @@ def imported_by_tests_in(folder: str) -> frozenset[str]:
 
 
 def test_every_module_is_tested() -> None:
-    """By a test file of its own name, or by one of its folder or of a folder above that imports it."""
+    """It is by a test file of its own name, or by one of its folder or of a folder above that imports it."""
     missing = []
     for name in (name for name, path in named().items() if needs_a_test(path)):
         folder, _, stem = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""What the README and docs/ say is so: their configs are read, their commands understood. test_pages_run.py runs them.
+"""Checks the README and docs/: their configs are read, their commands understood. test_pages_run.py runs them.
 
 A fenced block of a page in RUN says after its language what becomes of it: `run` (against a gateway with the
 double behind it), `real` (by `make test-real`), or `not run: REASON`. In every page, each `gateway …` and `make …` must
@@ -64,7 +64,8 @@ _MADE_BY_A_READER = {"polite.py", "deploy/.env"}
     ids=lambda p: p.stem,
 )
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
-    """Below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the repository."""
+    """A path is below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the
+    repository."""
     for named in set(_PATH.findall(BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:
         found = [next(top.glob(named.rstrip("/")), None) for top in (ROOT, ROOT / "gateway", page.parent)]
         anywhere = "/" not in named and named in FILE_NAMES
@@ -207,7 +208,7 @@ def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
 
 
 def test_every_fixture_has_a_docstring() -> None:
-    """Of one file or of many: a name alone does not say what is running, or which state it has."""
+    """A fixture of one file has one too: a name alone does not say what is running, or which state it has."""
     made = generator("fixtures")
     files = sorted((ROOT / "tests").rglob("*.py"))
     lacking = [f"{path.relative_to(ROOT)}: {f.name}" for path in files for f in made.fixtures(path) if not f.docstring]

@@ -73,7 +73,7 @@ def test_each_file_is_what_its_code_writes(written: Path, name: str) -> None:
 
 
 def test_a_new_panel_changes_only_its_own_lines(generate: ModuleType) -> None:
-    """In the JSON of its dashboard, whichever row it is added to."""
+    """The lines are in the JSON of its dashboard, whichever row it is added to."""
     shapes = importlib.import_module("panels")
     new = shapes.stat("Quite new", "up", "Whether a target is scraped.")
     for dashboard in generate.DASHBOARDS.values():
@@ -132,7 +132,7 @@ def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None
 
 
 def lost(before: Any, after: Any, at: str = "") -> Iterator[str]:
-    """What is in `before` and, after a way through Grafana's own schema, not in `after`."""
+    """Members of `before` that are not in `after`, which has passed through Grafana's own schema."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if key not in after:

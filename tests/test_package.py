@@ -36,7 +36,8 @@ class Tools:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Of a user: no checkout, no virtual environment, a home that is empty. Nothing may be compiled."""
+        """The environment of a user: no checkout, no virtual environment, a home that is empty. Nothing may be
+        compiled."""
         left_out = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "GATEWAY_DATA", "GATEWAY_MODELS")
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
         kept |= {"HOME": str(self.folder / "home"), "UV_CACHE_DIR": str(self.cache), "UV_PYTHON_DOWNLOADS": "never"}
@@ -110,7 +111,7 @@ def test_the_index_would_take_it(tools: Tools, wheel: Path, capsys: pytest.Captu
 
 
 def test_two_builds_of_a_commit_have_the_same_bytes(tools: Tools, tmp_path: Path) -> None:
-    """In another folder, by files of another time and umask."""
+    """The second is built in another folder, from files of another time and umask."""
     places = [tmp_path / "a" / "checkout", tmp_path / "b" / "elsewhere"]
     for place, seconds, mode in zip(places, (1_700_000_000, 1_800_000_000), (0o644, 0o600), strict=True):
         subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, place], check=True)  # noqa: S607

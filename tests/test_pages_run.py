@@ -74,7 +74,8 @@ def test_only_languages_that_are_run_here_are_said_to_be() -> None:
 @pytest.mark.timeout(400)  # each block has 50 s
 @pytest.mark.parametrize("page", sorted({b.page for b in runnable("sh")}))
 def test_what_a_page_tells_the_reader_to_type_runs(page: str, stack: Stack) -> None:
-    """In the page's order, as a reader types it: a block may use the files of the one before. Pages need no other."""
+    """Blocks run in the page's order, as a reader types them: one may use the files of the one before. Pages need no
+    other."""
     for block in (b for b in runnable("sh") if b.page == page):
         finished = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell

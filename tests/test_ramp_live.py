@@ -28,7 +28,7 @@ PATIENCE_S = 200.0
 HEADERS = {"authorization": f"Bearer {KEY}"}
 
 Arms = dict[str, str]
-"""Of each conversation, as the gateway says in its answer."""
+"""Arms of each conversation, as the gateway says in its answer."""
 
 
 async def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:

@@ -99,7 +99,7 @@ async def stored(of: dict[str, Any], n: int) -> None:
 
 
 def filled(path: Path) -> None:
-    """As a person who can add would fill it in."""
+    """The file as a person who can add would fill it in."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:

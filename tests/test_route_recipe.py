@@ -355,7 +355,7 @@ async def breaks(reader: Reader) -> None:
 
 
 def test_the_service_is_ten_lines(tmp_path: Path) -> None:
-    """Of Starlette: without imports and blank lines."""
+    """It has ten lines of Starlette, without imports and blank lines."""
     lines = [x for x in block("python").splitlines() if x.strip() and not re.match(r"#|import|from", x)]
     assert len(lines) <= 10, lines
     assert isinstance(yaml.safe_load(block("yaml")), dict)

@@ -36,7 +36,7 @@ FAST, LARGE_S = ("103 KB", "570 KB"), 4
 SETTLED_S, RECOVERY_S = 1.0, 5.0
 _EVERY_S = 0.05
 CAP_BYTES = 1 << 20
-"""Of a record's request: the rest is cut."""
+"""Bytes that are recorded of a request; the rest is cut."""
 
 
 def _systems(bench: Bench) -> list[System]:
@@ -182,7 +182,7 @@ def _samples(running: Running, seconds: float) -> list[float]:
 
 
 def agent_record(bench: Bench, stage: Stage) -> list[Row]:
-    """What recording a call adds to it in the gateway, and what the consumer then spends on the record."""
+    """Measures what recording a call adds in the gateway, and what the consumer then spends on the record."""
     upstream = stage.start(systems.agent_upstream(stream=False))
     names = ("none", "all")
     pair = [systems.gateway(name, rate=rate, limits=True) for name, rate in zip(names, (0.0, 1.0), strict=True)]

@@ -1,4 +1,4 @@
-"""How many calls of functions, Python's and C's, the gateway's own code makes for one request."""
+"""Counts the calls of functions, Python's and C's, that the gateway's own code makes for one request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What it cost: CPU and memory of process trees, and what others took meanwhile. Reads /proc; starts nothing."""
+"""Measures the CPU time and memory of process trees, and what other programs took meanwhile. Reads /proc; starts
+nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class Cost:
 
 
 class Meter:
-    """What a process tree spends from here on."""
+    """Measures what a process tree spends from its creation on."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -86,15 +87,16 @@ class Meter:
 
 
 class Others:
-    """What programs that are not ours take of the machine's cores from here on. They move our numbers: whether a system
-    shares a core with its upstream makes a request cost several times more or less, and for some more than for others.
+    """Measures what other programs take of the machine's cores from its creation on. They move the numbers: whether a
+    system shares a core with its upstream makes a request cost several times more or less, and for some more than for
+    others.
     """
 
     def __init__(self) -> None:
         self._before = self._now()
 
     def share(self) -> float:
-        """In [0, 1]."""
+        """The share, in [0, 1]."""
         seconds, theirs = (now - before for now, before in zip(self._now(), self._before, strict=True))
         return min(1.0, max(0.0, theirs / (seconds * (os.cpu_count() or 1))))
 

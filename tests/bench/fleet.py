@@ -93,7 +93,7 @@ class Rig:
         self._connection.close()
 
     def signal(self, number: int) -> None:
-        """To every consumer; sampler.py says what it does."""
+        """Sends a signal to every consumer; sampler.py says what it does."""
         for each in self.consumers:
             os.kill(each.pid, number)
 
@@ -169,7 +169,7 @@ class Rig:
         return int(found.get(b"entries-added", found.get("entries-added", 0))), group["entries-read"], group["pending"]
 
     def entry_bytes(self) -> tuple[float, float]:
-        """Of memory, and of the append-only file."""
+        """Bytes of memory, and of the append-only file."""
         client = self._servers.client
         held = client.xlen(self._key)
         size = client.memory_usage(self._key, samples=0) or 0
@@ -217,7 +217,7 @@ def _calls(stats: Mapping[str, Any], *names: str) -> int:
 
 
 def _switches(pid: int) -> int:
-    """How often it gave its core up to wait."""
+    """Number of times that the process gave up its core to wait."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
@@ -273,7 +273,7 @@ def measure(both: Servers, size: Size, number: int, seconds: int, *, idle_s: flo
 
 
 def _during(rig: Rig, work: Callable[[], None]) -> tuple[Window, float]:
-    """What it took, and the share of other programs."""
+    """Returns what the work took, and the share of other programs."""
     others, before = Others(), rig.now()
     work()
     return difference(rig.now(), before), others.share()
@@ -309,8 +309,8 @@ while last < began + 1:
 
 
 def slice_s() -> float:
-    """For how long this machine's scheduler lets a program run while another waits: the median, with three on a core
-    that never rest."""
+    """Seconds for which this machine's scheduler lets a program run while another waits: the median, with three on a
+    core that never rest."""
     core = min(os.sched_getaffinity(0))
     command = [sys.executable, "-c", _SPIN, str(core)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -319,7 +319,8 @@ def slice_s() -> float:
 
 
 def disk_s(size: int = 4 << 20) -> float:
-    """How long the disk takes to have what was written: the median of ten times so many bytes, about a batch's log."""
+    """Seconds that the disk takes to store what was written: the median of ten times so many bytes, about a batch's
+    log."""
     found, block = [], os.urandom(size)
     with tempfile.TemporaryFile() as file:
         for _ in range(10):

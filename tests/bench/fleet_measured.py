@@ -1,4 +1,4 @@
-"""What fleet.py has measured, as rounds of sizes, and as the file that keeps them. Measures nothing."""
+"""The measurements of fleet.py, as rounds of sizes, and the file that keeps them. Measures nothing."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ SIZES: Mapping[str, Size] = {
 
 @dataclass(slots=True)
 class Window:
-    """What a stretch of time took. cpu_s: by part. entries: of the stream. batches: appends, and acknowledgements."""
+    """Resources that were used in a stretch of time. cpu_s: by part. entries: of the stream. batches: appends, and
+    acknowledgements."""
 
     seconds: float = 0.0
     cpu_s: dict[str, float] = field(default_factory=dict)
     backends_s: float = 0.0
-    """Of the store's CPU time, that of the processes that serve a connection."""
+    """The part of the store's CPU time that the processes used which serve a connection."""
     appended: int = 0
     scored: int = 0
     appends: int = 0
     acks: int = 0
     switches: int = 0
-    """How often the processes that serve a connection began to wait: for the consumer, or for the disk."""
+    """Number of times that a process which serves a connection began to wait, for the consumer or for the disk."""
     wal_bytes: int = 0
     store_bytes: int = 0
 
@@ -61,13 +62,13 @@ class Measured:
     served: int
     waiting: int
     entry_bytes: float
-    """Of the stream server's memory, for an entry."""
+    """Bytes of the stream server's memory for an entry."""
     file_bytes: float
-    """Of its append-only file, for an entry."""
+    """Bytes of its append-only file for an entry."""
     phases: dict[str, float]
-    """Of the consumers' CPU time, in [0, 1]."""
+    """Shares of the consumers' CPU time, in [0, 1]."""
     others: tuple[float, float]
-    """What other programs took of the machine during the load and during the drain, in [0, 1]."""
+    """Shares of the machine that other programs took during the load and during the drain, in [0, 1]."""
 
     @property
     def yardstick_s(self) -> float:
@@ -80,7 +81,7 @@ class Measured:
 
 
 Rounds = dict[str, list[Measured]]
-"""By size."""
+"""Rounds by size."""
 
 
 def at_speed(window: Window, factor: float) -> Window:
@@ -111,14 +112,14 @@ LOAD, DRAIN = 0, 1
 
 
 def quiet(rounds: Sequence[Measured], most: float, *, during: int = LOAD) -> list[Measured]:
-    """Those during whose load or drain other programs took at most this share of the machine; the quietest where there
-    is none."""
+    """The rounds during whose load or drain other programs took at most this share of the machine; the quietest one
+    where there is none."""
     found = [each for each in rounds if each.others[during] <= most]
     return found or [min(rounds, key=lambda each: each.others[during])]
 
 
 def read(file: Path) -> tuple[Rounds, dict[str, float]]:
-    """What an earlier run measured: the rounds, and by name what it found of the machine itself."""
+    """Reads what an earlier run measured: the rounds, and by name what it found of the machine itself."""
     found: Rounds = {}
     kept = json.loads(file.read_text())
     for name, rounds in kept["measured"].items():

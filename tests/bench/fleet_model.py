@@ -21,7 +21,7 @@ APPENDED = 256  # entries of one append, at most
 FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
 """Entries of a read: while it finds fewer, and while more wait."""
 MOST_WAITING_S = ConsumerTiming().most_waiting_s
-"""Until a batch of more than FEWEST is scored, judges included."""
+"""Seconds until a batch of more than FEWEST is scored, judges included."""
 TICK_S = ConsumerTiming().tick_s
 OTHERS_S = 0.05
 GIL_S = 0.005  # sys.getswitchinterval()
@@ -55,32 +55,32 @@ class Costs:
     """CPU seconds, of one core of the machine on which they were measured."""
 
     client_s: float
-    """Of the load generator, for a request."""
+    """Time of the load generator for a request."""
     upstream_s: float
     request_s: float
-    """Of a gateway, for a request that is not recorded."""
+    """Time of a gateway for a request that is not recorded."""
     record_s: float
     """CPU seconds in addition for one that is recorded."""
     append: Cost
-    """Of the stream server."""
+    """Cost at the stream server."""
     read: Cost
-    """Of the stream server: read, acknowledged, trimmed."""
+    """Cost at the stream server: read, acknowledge, trim."""
     consumer: Cost
-    """Of a consumer: decode, score, build and send the rows."""
+    """Cost at a consumer: decode, score, build and send the rows."""
     store: Cost
-    """Of the store's server, in the process that serves this consumer's connection."""
+    """Cost at the store's server, in the process that serves this consumer's connection."""
     background: Cost
-    """Of the store's other processes."""
+    """Cost in the store's other processes."""
     wait_s: float
-    """What a consumer waits for a batch without any CPU being used: until the disk has it."""
+    """Seconds that a consumer waits for a batch without any CPU being used: until the disk has it."""
     writing: float = 0.5
     """The share of the consumer's CPU time in which it writes: it alternates with the store's connection,"""
     turns: int = 1
     """so many times a batch."""
     slice_s: float = SLICE_S
-    """As in Machine."""
+    """Seconds, as in Machine."""
     consumer_tick_s: float = 0.0
-    """What a consumer does once a second, between two rounds; likewise the stream server and the store for it."""
+    """Work of a consumer once a second, between two rounds; likewise of the stream server and the store for it."""
     stream_tick_s: float = 0.0
     store_tick_s: float = 0.0
 
@@ -96,7 +96,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What runs. rate: of the requests that are recorded. connections: of each gateway's client, which asks
+    """The programs that run. rate: of the requests that are recorded. connections: of each gateway's client, which asks
     again as soon as it is answered."""
 
     gateways: int
@@ -105,9 +105,9 @@ class Size:
     rate: float
     connections: int = 32
     events: int = 0
-    """Of a streamed answer; 0: it comes at once, and whole."""
+    """Events of a streamed answer; 0: it comes at once, and whole."""
     gap_s: float = 0.0
-    """Between two events of an answer."""
+    """Seconds between two events of an answer."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class Seen:
     waiting: int
     """Entries that were appended and not acknowledged at the end."""
     cpu_s: Mapping[str, float] = field(default_factory=dict)
-    """By part, as fleet.py names them."""
+    """CPU time by part, as fleet.py names them."""
 
 
 def steady(acknowledged: Sequence[tuple[float, int]]) -> float:
@@ -165,13 +165,13 @@ class Shard:
 
 
 class Surroundings(Protocol):
-    """What a consumer finds: of a machine that is measured, or of a fleet that is planned."""
+    """The conditions of a consumer: of a machine that is measured, or of a fleet that is planned."""
 
     costs: Costs
     simulation: Simulation
 
     def judged_s(self, n: int) -> float:
-        """How long a batch waits for its judges."""
+        """Seconds that a batch waits for its judges."""
         ...
 
     def commit(self, n: int, then: Then) -> None:
@@ -212,7 +212,7 @@ class Consumer:
         return now - self._slept_s - (now - self._asleep_since if self._asleep else 0.0)
 
     def sleep(self) -> None:
-        """Until entries come, or the next tick is due."""
+        """Waits until entries come, or the next tick is due."""
         simulation = self._fleet.simulation
         self._asleep, self._asleep_since = True, simulation.now
         self._shard.sleeping.append(self)
@@ -250,7 +250,7 @@ class Consumer:
         self._shard.server.ask(costs.read.of(n) / 2, lambda: self._score(batch, left_s))
 
     def _score(self, batch: _Batch, left_s: float) -> None:
-        """In pieces: Python's threads take turns, and the one that writes is the other."""
+        """Scores in pieces: Python's threads take turns, and the one that writes is the other."""
         fleet = self._fleet
         if left_s > GIL_S:
             self._own.ask(GIL_S, lambda: self._score(batch, left_s - GIL_S))
@@ -345,7 +345,7 @@ class Fleet:
     """
 
     others: float = 0.0
-    """What other programs, each a session of its own, want of the machine, in [0, 1]; it may change."""
+    """Share of the machine that other programs want, each a session of its own, in [0, 1]; it may change."""
 
     def __init__(self, costs: Costs, size: Size, cores: int, seed: int = 1) -> None:
         self.costs, self.rate = costs, size.rate
@@ -382,7 +382,7 @@ class Fleet:
         return 0.0
 
     def commit(self, n: int, then: Then) -> None:
-        """What the disk takes is in costs.wait_s."""
+        """Commits; what the disk takes is in costs.wait_s."""
         then()
 
     def behind(self, n: int) -> None:

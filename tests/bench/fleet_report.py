@@ -1,4 +1,5 @@
-"""From what fleet.py has measured: costs, what the simulator predicts from them, and tables. Measures nothing."""
+"""Derives costs from what fleet.py has measured, the simulator's predictions from them, and tables. Measures
+nothing."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ QUIET = bench.QUIET
 
 
 def costs_of(rounds: Rounds, place: Mapping[str, float]) -> Costs:
-    """From one gateway and one consumer. What is recorded piles up while the consumer is stopped; then it has the
-    machine for itself and reads the largest batches; the smaller rate gives it small ones. place: slice_s, wait_s."""
+    """Derives costs from one gateway and one consumer. What is recorded piles up while the consumer is stopped; then it
+    has the machine for itself and reads the largest batches; the smaller rate gives it small ones. place: slice_s,
+    wait_s."""
     usual_s = usual(rounds)
     pile, small = (level(quiet(rounds[name], QUIET), usual_s) for name in (PILE, SMALL))
     load = together(m.load for m in pile)
@@ -71,7 +73,7 @@ def usual(rounds: Rounds) -> float:
 
 
 def level(rounds: Sequence[Measured], usual_s: float) -> list[Measured]:
-    """As if the machine had had its usual speed."""
+    """Scales the measurements to the machine's usual speed."""
     found = []
     for m in rounds:
         windows = {name: at_speed(getattr(m, name), usual_s / m.yardstick_s) for name in ("load", "drain", "idle")}
@@ -80,7 +82,7 @@ def level(rounds: Sequence[Measured], usual_s: float) -> list[Measured]:
 
 
 def at_yardstick(costs: Costs, factor: float) -> Costs:
-    """What all that takes CPU time costs when the yardstick takes so many times what it usually does."""
+    """Scales everything that takes CPU time to a yardstick that takes this many times its usual time."""
     found: dict[str, Any] = {}
     for name, value in asdict(costs).items():
         if isinstance(value, dict):
@@ -101,8 +103,8 @@ def drain_factor(costs: Costs, drain: Window) -> float:
 
 
 def concurrent(costs: Costs, m: Measured) -> tuple[float, float]:
-    """Of the machine, in [0, 1], during the load and during the drain: other programs, and autovacuum, which comes once
-    a minute and looks at the databases of all sizes."""
+    """Shares of the machine, in [0, 1], during the load and during the drain: other programs, and autovacuum, which
+    comes once a minute and looks at the databases of all sizes."""
     found = []
     for window, others in zip((m.load, m.drain), m.others, strict=True):
         expected_s = costs.background.each_s * window.scored + costs.background.batch_s * window.acks
@@ -141,7 +143,7 @@ class Compared:
 
     @property
     def deviations(self) -> list[float]:
-        """Of the simulated from the measured, of each round; lowest first."""
+        """Deviations of the simulated values from the measured ones, of each round; lowest first."""
         return sorted(s / m - 1 for s, m in zip(self.simulated, self.measured, strict=True))
 
     @property

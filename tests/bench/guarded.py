@@ -1,4 +1,4 @@
-"""What guards add to a call over sockets: p50 and p99 of plain answers, and the first token of streams.
+"""Measures what guards add to a call over sockets: p50 and p99 of plain answers, and the first token of streams.
 
     .venv/bin/python tests/bench/guarded.py [CALLS]
 

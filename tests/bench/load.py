@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What wrk saw."""
+    """The requests that wrk counted."""
 
     n: int
     seconds: float
@@ -335,7 +335,7 @@ class Streams:
         return opened
 
     def _read(self, deadline: float) -> list[_Open]:
-        """Those whose stream has ended."""
+        """Reads the streams, and returns those that have ended."""
         if time.monotonic() > deadline:
             raise Wrong(f"not all {self._at_work} streams were answered in time")
         ready = [key.data for key, _ in self._selector.select(0.5)]
@@ -344,7 +344,7 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """Of streams read one at a time: seconds to each first token, and between tokens."""
+    """Times of streams read one at a time: seconds to each first token, and between tokens."""
 
     first_s: list[float]
     gaps_s: list[float]
@@ -366,7 +366,7 @@ def paced(port: int, request: bytes, seconds: float) -> Paced:
 
 
 def _token_times(each: _Open) -> list[float]:
-    """When each token of one stream came; tokens that came in one read came at once."""
+    """Times of each token of one stream; tokens that came in one read came at once."""
     times: list[float] = []
     seen = b""
     while True:

@@ -1,4 +1,5 @@
-"""What the statistics of pairs cost a consumer: CPU of each exchange of a shadow experiment, by the plan's rules.
+"""Measures what the statistics of pairs cost a consumer: CPU of each exchange of a shadow experiment, by the plan's
+rules.
 
 The functions are those that the consumer calls, without a stream: a second of traffic is decoded, scored with the
 scorers that `gateway up` writes and stored in SQLite, then the experiments take a step, and look at their figures every
@@ -39,13 +40,13 @@ _CONTROL, _CANDIDATE = Target("up", "small"), Target("up", "large")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is recorded each second."""
+    """The records of each second."""
 
     served: int
     paired: int
-    """Of these have a shadow."""
+    """Number of these that have a shadow."""
     again: int
-    """Of these are asked of the control again."""
+    """Number of these that are sent to the control again."""
 
 
 SMALL, LARGE = Load(60, 6, 3), Load(1_000, 100, 50)
@@ -201,7 +202,7 @@ WARM = Load(256, 256, 128)
 
 
 def measured(rules: Sequence[int], load: Load, seconds: int, warm: int = 10, seed: int = 0) -> dict[int, PairedCost]:
-    """By rules, in turns, over so many seconds of the same traffic each.
+    """Costs by rules, measured in turns, over so many seconds of the same traffic each.
 
     seconds: a multiple of TURN. warm: WARMs before, which are not counted.
     """

@@ -1,4 +1,5 @@
-"""In which phase of a request the gateway's own CPU time goes: hot.py's requests, looked at every few milliseconds.
+"""Measures in which phase of a request the gateway spends its own CPU time: hot.py's requests, sampled every few
+milliseconds.
 
 Samples cost nothing between them, unlike a profiler's hooks at every call, and no timed round runs at the same time.
 """

@@ -1,4 +1,5 @@
-"""What 10, 100 and 1 000 gateways need, and what fails first: arithmetic from measured costs, checked by the simulator.
+"""Computes what 10, 100 and 1 000 gateways need, and what saturates first, from measured costs, checked by the
+simulator.
 
     python tests/bench/plan.py                                     the three fleets, with the costs in docs/fleet.json
     python tests/bench/plan.py --gateways 40 --calls 500 --rate 1  one of your own
@@ -30,7 +31,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """Of an exchange, as measured."""
+    """Bytes of an exchange, as measured."""
 
     stream_memory: float
     stream_file: float
@@ -65,10 +66,10 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the traffic needs, each part at BUSY. load: of each part as planned, 1 = saturated."""
+    """The machines that the traffic needs, each part at BUSY. load: of each part as planned, 1 = saturated."""
 
     workers: int
-    """Of each gateway."""
+    """Workers of each gateway."""
     gateway_cores: float
     shards: int
     consumers: int
@@ -77,7 +78,7 @@ class Plan:
 
     @property
     def first(self) -> str:
-        """What saturates first when traffic grows."""
+        """The part that saturates first when traffic grows."""
         return max(self.load, key=lambda part: self.load[part])
 
 
@@ -100,7 +101,7 @@ class _Alone:
         then()
 
     def behind(self, n: int) -> None:
-        """On cores of its own."""
+        """Parts on cores of their own."""
 
     def acknowledged(self, n: int) -> None:
         before = self.acknowledged_at[-1][1] if self.acknowledged_at else 0
@@ -154,7 +155,7 @@ def plan(costs: Costs, size: Bytes, traffic: Traffic, hardware: Hardware, judges
 
 @dataclass(slots=True)
 class Outcome:
-    """What a simulated run shows. behind_s: the oldest entry when it was acknowledged. load: as in Plan."""
+    """The result of a simulated run. behind_s: age of the oldest entry when it was acknowledged. load: as in Plan."""
 
     scored: float
     appended: float
@@ -203,7 +204,7 @@ class PlannedFleet:
         """Its consumer counts them."""
 
     def commit(self, n: int, then: Then) -> None:
-        """In order of arrival: there is one log."""
+        """Commits in order of arrival: there is one log."""
         self._disk.ask(n * self._disk_s, then)
 
     def run(self, seconds: float) -> Outcome:
@@ -284,7 +285,7 @@ def tables(
     costs: Costs, size: Bytes, counts: Sequence[int] = (10, 100, 1000), rates: Sequence[float] = (0.1, 1.0),
     calls: float = 200, hardware: Hardware | None = None, seconds: float = 60,
 ) -> str:  # fmt: skip
-    """What fleets of these sizes need, and what one of each part carries; in Markdown."""
+    """Tables in Markdown of what fleets of these sizes need, and of what one of each part carries."""
     hardware = hardware or Hardware()
     parts = []
     for rate in rates:

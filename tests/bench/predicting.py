@@ -1,4 +1,5 @@
-"""What the learned predictor costs a consumer: CPU of each exchange, in batches, with a model and a SQLite store.
+"""Measures what the learned predictor costs a consumer: CPU of each exchange, in batches, with a model and a SQLite
+store.
 
 The functions are those that the consumer calls, with a model of the usual size that was trained on such chats. Each
 batch is met for the first time, as in the consumer. CPU is of the calling thread, so other programs matter little.
@@ -65,7 +66,7 @@ class PredictorCost:
 
 
 def trained(rows: int = TRAINED_ON) -> PredictorModel:
-    """On chats whose verdict depends on their length, and on chance."""
+    """Trains a model on chats whose verdict depends on their length, and on chance."""
     exchanges = list(chats(rows, seed=1))
     x = FeatureExtractor().matrix(_subjects(exchanges))
     sizes = np.array([len(e.response) for e in exchanges])
@@ -120,7 +121,7 @@ def _timed(of: Callable[[], T]) -> tuple[float, T]:
 
 
 def _subjects(exchanges: Sequence[Exchange]) -> list[Subject]:
-    """As the consumer makes them: the texts of a batch are known together."""
+    """Subjects as the consumer makes them: the texts of a batch are known together."""
     texts, found = BatchTexts(), []
     for e in exchanges:
         completion = completion_of(e)

@@ -50,8 +50,9 @@ class Row:
 
 @dataclass(slots=True)
 class Bench:
-    """What is asked for, and what has been found. pin: the system on one core, upstream and load on the others.
-    troubles: what went wrong, for the report. others: by measurement, what other programs took of the machine."""
+    """The measurements that are wanted, and those that were made. pin: the system on one core, upstream and load on the
+    others. troubles: what went wrong, for the report. others: by measurement, what other programs took of the
+    machine."""
 
     seconds: int
     rounds: int
@@ -82,7 +83,7 @@ class Bench:
     def start(
         self, stage: Stage, wanted: Iterable[System], upstream: Running, probe: Callable[[int], bytes] | None = None
     ) -> list[Running]:
-        """Those that start."""
+        """Starts programs, and returns those that start."""
         running = []
         for system in wanted:
             try:
@@ -231,7 +232,7 @@ def sampling(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def shadow(bench: Bench, stage: Stage) -> list[Row]:
-    """With an upstream that answers at once, every delay of an answer is visible."""
+    """Measures with an upstream that answers at once, so that every delay of an answer is visible."""
     return _shadowed(bench, stage, "plain", (shadowed.AGAIN, *shadowed.SHADOWED), "shadow")
 
 
@@ -308,7 +309,8 @@ def rss(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def many(bench: Bench, stage: Stage) -> list[Row]:
-    """As many streams as one worker keeps: each takes two of its files. Measured once, as `rss`; the gateway alone."""
+    """Opens as many streams as one worker keeps: each takes two of its files. Measured once, as `rss`; the gateway
+    alone."""
     upstream = stage.start(systems.upstream("slow"))
     [running] = bench.start(stage, [systems.gateway()], upstream, partial(systems.request, stream=True))
     most = min(MANY, (getrlimit(RLIMIT_NOFILE)[1] - SPARE_FILES) // 2)
@@ -325,8 +327,9 @@ def many(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def workers(bench: Bench, stage: Stage) -> list[Row]:
-    """Where cores are too few for two workers, the upstream and wrk, two workers can only be as fast as what is left:
-    so the second row says how many requests the busiest process takes for a second of CPU, by two workers over one."""
+    """Compares one worker with two. Where cores are too few for two workers, the upstream and wrk, two workers can only
+    be as fast as what is left: so the second row says how many requests the busiest process takes for a second of CPU,
+    by two workers over one."""
     upstream = stage.start(systems.upstream("plain"))
     ask = asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
     wanted = [systems.gateway("one"), systems.gateway("two", workers=2)]
@@ -413,7 +416,7 @@ def calls(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def ready(bench: Bench, stage: Stage) -> list[Row]:
-    """From the start of `gateway serve` until it answers, with the keys and aliases of all other rows."""
+    """Seconds from the start of `gateway serve` until it answers, with the keys and aliases of all other rows."""
     upstream = stage.start(systems.upstream("plain"))
     found = []
     for n in range(bench.rounds + 1):
@@ -465,8 +468,9 @@ def consumer_postgres(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
-    """As in `workers`: where cores are too few for two workers, the database and Valkey, the second row of a store says
-    what two would do on cores of their own. Several dozen batches: of four, one worker may take three."""
+    """Compares one worker with two, as `workers` does: where cores are too few for two workers, the database and
+    Valkey, the second row of a store says what two would do on cores of their own. Several dozen batches: of four, one
+    worker may take three."""
     ask, rows = _scorer(stage, bench.seconds * 10_000), list[Row]()
     with stores.postgres() as server:
         for store, url in (("SQLite", lambda: None), ("PostgreSQL", server.new)):
@@ -484,8 +488,8 @@ def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def consumer_pairs(bench: Bench, stage: Stage) -> list[Row]:
-    """In this process, without a stream: an exchange of a shadow experiment, with the statistics of plans of before
-    (rules 1) and of new ones (rules 2), in turns on the same traffic."""
+    """Measures, in this process and without a stream, an exchange of a shadow experiment, with the statistics of older
+    plans (rules 1) and of new ones (rules 2), in turns on the same traffic."""
     found = list[Mapping[int, paired.PairedCost]]()
     for n in range(bench.rounds):
         bench.say(f"  round {n + 1} of {bench.rounds}")
@@ -501,7 +505,7 @@ def consumer_pairs(bench: Bench, stage: Stage) -> list[Row]:
 
 
 def predictor(bench: Bench, stage: Stage) -> list[Row]:
-    """In this process, without a stream: what a consumer with a predictor spends beyond one without."""
+    """Measures, in this process and without a stream, what a consumer with a predictor spends beyond one without."""
     model, found = predicting.trained(), list[predicting.PredictorCost]()
     for n in range(bench.rounds):
         bench.say(f"  round {n + 1} of {bench.rounds}")

@@ -82,7 +82,7 @@ def _exchange(incarnation: str, seq: int, chance: random.Random) -> Exchange:
 
 
 def _tally(incarnation: str, n: int) -> Fields:
-    """What the gateway has counted so far: with it the consumer closes its ledger, as it does in production."""
+    """The gateway's counts so far: with them the consumer closes its ledger, as it does in production."""
 
     def count(n: int, reason: str = "") -> tuple[Count, ...]:
         return (Count("default", "chat", "up/small", "", n, reason),)

@@ -98,7 +98,7 @@ async def _keyed(stream: Mapping[str, str]) -> None:
 
 
 def labels(state: str, result: str) -> tuple[str, str]:
-    """What the series of /metrics hold that count a state's shadows. result: how it begins."""
+    """The labels of the series of /metrics that count a state's shadows. result: how it begins."""
     return f'experiment="{_alias(state)}"', f'result="{result}'
 
 
@@ -127,8 +127,8 @@ class Slice:
 
 @dataclass(slots=True)
 class Found:
-    """By state: its slices, each with those without shadows just before and after it. disturbed: how many such threes
-    are not among them, since other programs ran."""
+    """The slices of each state, each with those without shadows just before and after it. disturbed: how many such
+    threes are not among them, since other programs ran."""
 
     threes: dict[str, list[tuple[Slice, Slice, Slice]]]
     disturbed: int = 0

@@ -30,7 +30,7 @@ class Target:
     cheaper: bool = False
     of: str = OURS
     label: str = ""
-    """In the summary; "": it does not stand there."""
+    """Name in the summary; "": it is not shown there."""
 
     def text(self, unit: str) -> str:
         sign, limit = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
@@ -84,7 +84,7 @@ _SUMMARY = (
     Target("up", at_most=30, label="`make up` from a warm pip cache"),
     Target("ready", at_most=0.6, label="`gateway serve`, ready"),
 )
-"""What the project aims at; where a target of TARGETS was lower before, that one stands beside it."""
+"""The aims of the project; where a target of TARGETS was lower before, that one is shown too."""
 
 TARGETS = (
     *_SUMMARY,
@@ -165,7 +165,7 @@ def tables(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """For a terminal. Under each row the targets it must meet."""
+    """Text for a terminal. Under each row are the targets it must meet."""
     known = {row.key: row for row in rows}
     return "\n\n".join(_table(part, known) for part in tables(rows))
 

@@ -75,7 +75,7 @@ class Machine:
     def __init__(self, simulation: Simulation, cores: int, slice_s: float = SLICE_S) -> None:
         self._simulation, self.cores, self._slice_s = simulation, cores, slice_s
         self.session = Session()
-        """Of all processes that have none of their own."""
+        """The session of all processes that have none of their own."""
         self._ready: list[Process] = []
         self._woken: list[Process] = []
         self._running: list[Process] = []
@@ -152,7 +152,7 @@ class Machine:
         process.stay += 1
 
     def _count(self, process: Process) -> None:
-        """What it has run until now."""
+        """Counts what a process has run until now."""
         ran_s = self._simulation.now - process.since
         process.since = self._simulation.now
         process.ran_s += ran_s
@@ -195,7 +195,7 @@ class Process:
         self._waiting: deque[tuple[float, float, Then]] = deque()
         self._job: tuple[float, float, Then] | None = None
         self.left_s = 0.0
-        """Of the present job; 0: there is none."""
+        """Seconds left of the present job; 0: there is none."""
         self.running = False
         """It has a core."""
         self.ran_s = self.credit_s = 0.0
@@ -203,9 +203,9 @@ class Process:
         self.used_s = 0.0
         """CPU seconds that it has used."""
         self.since = self.slice_s = 0.0
-        """While it runs: from when on its time is not counted yet, and what is left of its slice."""
+        """Time since when its time on the core is not counted yet, and what is left of its slice."""
         self.stay = 0
-        """Of its times on a core, the number of this one."""
+        """Number of this one among its times on a core."""
         self.came = self.done = 0
         self.waited_s = self.stayed_s = 0.0
         """Sums over the jobs that are done: before they began, and in all."""

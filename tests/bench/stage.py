@@ -34,7 +34,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where one system runs. upstream: the port of its upstream; 0: it has none."""
+    """The place where one system runs. upstream: the port of its upstream; 0: it has none."""
 
     stage: Stage
     port: int
@@ -73,7 +73,7 @@ class Running:
     slow: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     ready_s: float = 0.0
-    """From its start until it answered its probe."""
+    """Seconds from its start until it answered its probe."""
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class Stage:
         return _DIRECTORY.sub("", " ".join(_COLOUR.sub("", output).split()))[-400:] or "(no output)"
 
     def _public(self, text: str) -> str:
-        """Without this machine's paths, and programs by their names."""
+        """The text without this machine's paths, and programs by their names."""
         text = text.replace(str(self.directory), "$TMP").replace(sys.executable, "python")
         return re.sub(r"^/\S*/(?=[^/\s]+$)", "", text)
 

@@ -257,7 +257,8 @@ def faulty(hangs: int | None) -> System:
 
 
 def peers(directory: Path | None) -> list[System]:
-    """Those that are installed: on PATH, or in the directory, itself a virtual environment or a parent of some."""
+    """The systems that are installed: on PATH, or in the directory, itself a virtual environment or a parent of
+    some."""
     found = [(name, _find(name, directory)) for name in _PEERS]
     return [_PEERS[name](path) for name, path in found if path]
 

@@ -28,7 +28,8 @@ pytestmark = [
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Where a benchmark makes its directories. Not tmp_path, which is too long for a socket's path."""
+    """The folder in which a benchmark makes its directories. It is not tmp_path, which is too long for a socket's
+    path."""
     path = Path(tempfile.mkdtemp(prefix="b"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -99,7 +100,8 @@ def test_the_phases_of_a_request_are_distinguished(tmp_path: Path, temporary: Pa
 
 
 def test_the_requests_of_coding_agents_are_measured(tmp_path: Path, temporary: Path) -> None:
-    """At every size and in the mix, plain and streamed, with the delay of other callers, memory and the record."""
+    """Measured at every size and in the mix, plain and streamed, with the delay of other callers, memory and the
+    record."""
     file, page = tmp_path / "run.json", tmp_path / "bench.md"
     with start(temporary, "--json", str(file), "--markdown", str(page), only="agent") as bench:
         out, notes = bench.communicate()

@@ -32,7 +32,7 @@ READERS = frozenset(
 )
 """C functions that may read all of an argument; methods of bytes read the object that they belong to."""
 BOUNDED = frozenset({"find", "rfind", "rindex"})
-"""Those of bytes that get bounds, or find what they look for at once."""
+"""Methods of bytes that get bounds, or find what they look for at once."""
 
 
 def through(body: bytes, watch: Any = None, *, rate: float = 0.0, limits: bool = False) -> bodies.Asked:
@@ -104,7 +104,7 @@ class PeakMemory:
 
 @pytest.mark.parametrize(("rate", "times"), [(0.0, 1), (1.0, 2)], ids=["not recorded", "recorded"])
 def test_a_large_body_is_held_once_and_recorded_once(rate: float, times: int) -> None:
-    """As it arrives, which is what is sent in slices; and with its edits, if they are recorded."""
+    """Holds it as it arrives, which is what is sent in slices; and with its edits, if they are recorded."""
     memory = PeakMemory()
     assert through(LARGE, memory, rate=rate).status == 200
     assert times * len(LARGE) < memory.peak < (times + 0.2) * len(LARGE)

@@ -67,7 +67,7 @@ def test_a_rate_is_that_between_the_first_batch_and_the_last() -> None:
 
 
 def test_a_consumer_drains_at_its_capacity() -> None:
-    """Which lies between that of one that does everything in turn, and what its own CPU time allows."""
+    """The capacity lies between that of one that does everything in turn, and what its own CPU time allows."""
     fleet = Fleet(COSTS, Size(1, 1, 1, 1.0), cores=8)
     fleet.shard.append(fleet.simulation, 60 * MOST)
     fleet.simulation.run(COSTS.append.of(60 * MOST) + 0.01)
@@ -88,7 +88,7 @@ def test_what_is_planned_keeps_up_with_bursts(gateways: int) -> None:
 
 
 def test_what_the_simulator_uses_is_what_the_plan_says() -> None:
-    """Without bursts, and without the consumers' work between rounds."""
+    """Simulates without bursts, and without the consumers' work between rounds."""
     traffic, costs = Traffic(100, 200, 0.1, burst=1.0), replace(COSTS, consumer_tick_s=0.0, stream_tick_s=0.0)
     planned = plan.plan(costs, BYTES, traffic, Hardware())
     seen = PlannedFleet(costs, BYTES, traffic, planned, Hardware()).run(20)

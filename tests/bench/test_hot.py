@@ -1,9 +1,9 @@
-"""How much the gateway does for one request, counted: a change that makes the hot path longer fails here.
+"""Counts what the gateway does for one request: a change that makes the hot path longer fails here.
 
-What is counted are the calls of functions, Python's and C's, that the gateway's own code makes. In one version of
-Python the number is the same in every run, on every machine, under any load, which no time is; and it moves with the
-CPU that a request takes, since most of that is calls. A bound is what was counted with Python 3.11, and 2 % above it
-for other versions (which make fewer). Who needs more calls for good reason moves the bound, and says why.
+Counted are the calls of functions, Python's and C's, that the gateway's own code makes. In one version of Python the
+number is the same in every run, on every machine, under any load, unlike a time; and it moves with the CPU that a
+request takes, since most of that is calls. A bound is what was counted with Python 3.11, and 2 % above it for other
+versions (which make fewer). Who needs more calls for good reason moves the bound, and says why.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the statistics of pairs cost is measured by the rules of plans. No number is judged."""
+"""The cost of the statistics of pairs is measured by the rules of plans. No number is judged."""
 
 from __future__ import annotations
 

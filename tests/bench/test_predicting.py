@@ -1,4 +1,4 @@
-"""What the predictor costs is measured by part. No number is judged."""
+"""The cost of the predictor is measured by part. No number is judged."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_check_prints_a_line_per_mistake(gateway: Run, tmp_path: Path) -> None:
 
 
 def test_check_warns_of_a_stream_server_that_may_evict(gateway: Run, tmp_path: Path, stream_server: Any) -> None:
-    """So is one that cannot be reached; neither is a mistake of the file."""
+    """A server that cannot be reached is warned of too; neither is a mistake of the file."""
     (tmp_path / "f.yaml").write_text(GOOD + f"stream: {{url: 'unix://{stream_server.socket}'}}\n")
     assert "caution" not in gateway("check", "f.yaml").stderr
     with redis.Redis(unix_socket_path=str(stream_server.socket)) as client:

@@ -79,7 +79,7 @@ def validated() -> set[str]:
 
 
 def test_the_real_output_of_every_verb_is_validated() -> None:
-    """By the tests of its feature, which run it in the states that matter, with the store and servers it needs."""
+    """The tests of each feature do so, which run it in the states that matter, with the store and servers it needs."""
     assert set(declared()) - validated() == set(), "hand its output to `conforms` in a test of its feature"
     assert validated() - set(declared()) == set()
 

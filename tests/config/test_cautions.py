@@ -114,7 +114,8 @@ def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
 
 
 def test_check_says_once_a_day_that_prompts_are_in_clear(tmp_path: Path) -> None:
-    """Where there is a data directory to remember it in; other cautions are printed each time."""
+    """It is printed once a day where there is a data directory to remember it in; other cautions are printed each
+    time."""
     path, data = tmp_path / "gateway.yaml", tmp_path / "data"
     path.write_text(f"{PLAIN}{MODELS}open: true\nkeys: [{{name: web, sha256: {LONG}}}]\n")
 

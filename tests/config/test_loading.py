@@ -94,7 +94,7 @@ def test_a_key_and_its_successor_may_share_a_name() -> None:
 
 
 def test_a_truncated_file_is_reported_by_its_cause() -> None:
-    """Not by the two hundred keys whose models are gone."""
+    """The two hundred keys whose models are gone are not listed."""
     keys = ", ".join(f'{{name: k{i}, sha256: "{i:064d}", models: [chat]}}' for i in range(200))
     assert mistakes(f"keys: [{keys}]\nupstreams: {{local: {{kind: vllm}}}}\n", {}) == [
         "f.yaml: models: missing; it is required"

@@ -107,7 +107,7 @@ def test_a_file_that_was_changed_by_hand_does_not_load(tmp_path: Path) -> None:
 
 
 def test_a_route_of_other_features_is_refused_with_the_command(tmp_path: Path) -> None:
-    """Of another version of the gateway, whose numbers about requests this one does not compute."""
+    """The route is of another version of the gateway, whose numbers about requests this one does not compute."""
     path = placed(tmp_path)
     fields = {**a_route().fields(), "features": "0" * 12}
     route_path(path, ROUTE).write_bytes(orjson.dumps({**fields, "digest": digest_of(fields)}))
@@ -144,7 +144,7 @@ def test_a_frozen_route_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_route_that_serves_is_watched(tmp_path: Path) -> None:
-    """By an experiment of what the moved target has served, against the control."""
+    """An experiment watches what the moved target has served, against the control."""
     config = load(placed(tmp_path))
     plan = plans_of(config)[f"{ROUTE}-watch"]
     assert (str(plan.control), [str(t) for _, t in plan.candidates]) == ("u1/small", ["u0/model-u0"])

@@ -140,18 +140,17 @@ class Plain(Section):
     """A section."""
 
     first: int = 1
-    """What comes
-    first."""
+    """The first field."""
     bare: int = 2
 
 
 class Derived(Plain):
-    """With one of its own, and another text for one that it inherits."""
+    """A section with a field of its own, and another text for one that it inherits."""
 
     bare: int = 3
     """No longer bare."""
     second: str = ""
-    """After it."""
+    """The second field."""
 
 
 def test_texts_are_inherited_and_replaced() -> None:

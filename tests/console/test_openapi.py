@@ -32,7 +32,7 @@ def errors(schema: dict[str, Any], value: Any) -> list[str]:
 
 
 def problems(method: str, path: str, answer: httpx2.Response) -> list[str]:
-    """What the description does not say of this answer."""
+    """Lists what the description does not say of this answer."""
     responses = DOCUMENT["paths"][path][method.lower()]["responses"]
     described = responses.get(str(answer.status_code))
     if described is None:

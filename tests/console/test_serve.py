@@ -118,7 +118,7 @@ class Fleet:
     console: httpx2.AsyncClient
 
     async def status(self, secret: str) -> int:
-        """Over a connection of its own, which any of the workers may accept."""
+        """Status of a request over a connection of its own, which any of the workers may accept."""
         async with httpx2.AsyncClient(headers={"authorization": f"Bearer {secret}"}, timeout=30) as client:
             return (await client.get(f"{self.gateway}/v1/models")).status_code
 
@@ -186,7 +186,7 @@ async def test_a_key_is_made_and_revoked_on_every_worker_without_a_restart(fleet
 
 @pytest.mark.long
 async def test_a_change_is_in_force_on_every_worker_within_a_second(fleet: Fleet) -> None:
-    """On a machine with nothing else to do: prints the seconds between the answer to a change and its last effect."""
+    """Prints the seconds between the answer to a change and its last effect, on an otherwise idle machine."""
     made = (await fleet.console.post("/keys", json={"name": "web"})).json()
     await fleet.until_everywhere(made["secret"], 200)
     taken = []

@@ -62,7 +62,7 @@ def traffic(exchange, n=120, seed=1):
 
 
 async def test_scored_later_gives_the_same_sums_as_scored_online(room, exchange, tally, stated_scorer):
-    """Also for a scorer with a share, and in strata with other sampling rates."""
+    """It holds also for a scorer with a share, and in strata with other sampling rates."""
     sent = traffic(exchange)
     late = {"late": stated_scorer(name="late"), "half": stated_scorer(name="half", config_hash="c2", share=0.5)}
     room.scorers = {"stated": stated_scorer(), **late}

@@ -133,12 +133,12 @@ async def test_scores_do_not_depend_on_what_is_scored_together(exchange):
 
 
 def _scores(read):
-    """Without the time that each took."""
+    """The scores without the time that each took."""
     return [r._replace(seconds=0.0) for r in read.judged.results]
 
 
 async def test_scores_do_not_depend_on_the_size_of_the_request(judge, exchange):
-    """Of a large request only some members are decoded; a plug-in gets a dict all the same."""
+    """Only some members of a large request are decoded; a plug-in gets a dict all the same."""
     seen = []
 
     class Curious:

@@ -131,7 +131,7 @@ def test_the_nearer_of_two_budget_limits_is_shown(room):
 
 
 def test_a_guided_mean_takes_the_predictions_into_account_unless_they_are_off(room):
-    """Of 400 exchanges a fifth was judged, and g is right: the interval is much narrower, until the card says off."""
+    """A fifth of 400 exchanges was judged, and g is right: the interval is much narrower, until the card says off."""
     rng = np.random.default_rng(3)
     h, drawn = rng.random(400), rng.random(400) < 0.2
     terms = exchange_terms(h, [Stage(drawn, 0.2, h)])

@@ -103,7 +103,7 @@ async def test_it_scores_what_is_stored_and_continues_after_sigint(folder, judge
 
 
 async def test_a_budget_is_the_one_that_all_consumers_share(folder, stream_url, stream_name):
-    """What was spent today is in the stream server."""
+    """The stream server knows what was spent today."""
     config = yaml.safe_load((folder / "gateway.yaml").read_text())
     config["stream"] = {"url": stream_url, "name": stream_name}
     config["scorers"]["helpful"]["budget_usd"] = 5

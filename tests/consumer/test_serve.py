@@ -162,7 +162,7 @@ async def test_a_changed_config_is_put_in_force_between_two_batches(room, exchan
 
 
 async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally, start, port):
-    """What it held when it was killed is claimed; the store then holds each exchange once."""
+    """The entries that it held when it was killed are claimed; the store then holds each exchange once."""
     sent = [exchange("some words") for _ in range(4000)]
     for at in range(0, len(sent), 200):
         await room.send(*sent[at : at + 200])

@@ -44,7 +44,7 @@ def window_queries() -> dict[str, str]:
 
 
 def scrape(store: Any) -> dict[str, float]:
-    """What the consumer exports of the scores, by series."""
+    """The consumer's metrics of the scores, by series."""
     registry = CollectorRegistry()
     gauges = Gauges(parse(CONFIG), store.scorers)
     EvalMetrics(registry).figures = gauges.show(store.snapshot(), Lag(0, 0, 0, 0.0))

@@ -99,7 +99,7 @@ def test_a_tally_of_an_older_or_newer_gateway_is_read():
 
 
 def levels(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the objects of a head are."""
+    """Paths of the objects of a head."""
     if isinstance(value, dict):
         yield path
         for name, each in value.items():

@@ -40,7 +40,7 @@ def test_an_extra_that_is_installed_is_not_missing() -> None:
 
 
 def test_no_other_module_writes_the_command_that_installs_an_extra() -> None:
-    """So that every message also says how to install it from a checkout."""
+    """Every message then also says how to install it from a checkout."""
     package = Path(extras.__file__).parents[1]
     texts = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
     assert [name for name, text in texts.items() if "assay-gateway[" in text] == ["core/extras.py"]

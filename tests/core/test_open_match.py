@@ -25,7 +25,7 @@ PATTERNS = {
 
 @pytest.mark.parametrize(("regex", "match"), PATTERNS.items())
 def test_every_beginning_of_a_match_is_open(regex: str, match: str) -> None:
-    """At the end of a text; from where the match begins, or from earlier."""
+    """A match is open at the end of a text, from where it begins or from earlier."""
     begun = re2.compile(beginnings(regex))
     assert re.fullmatch(regex, match)
     for cut in range(1, len(match)):

@@ -53,7 +53,7 @@ OLD = (  # as a plan was stored before it had a method
     [(b"false", "guaranteed", "55ffb7ca630a431e"), (b"true", "stationary", "975aa67d1db3f9f3")],
 )
 def test_a_plan_without_a_method_keeps_its_hash(stationary: bytes, method: str, plan_hash: str) -> None:
-    """So that an experiment in progress goes on with its evidence."""
+    """An experiment in progress keeps its evidence."""
     plan = plan_from_json(OLD % stationary)
     assert (plan.method, plan.max_pairs, plan.aa, plan.compare) == (method, None, "proof", "served")
     assert plan.hash == plan_hash

@@ -39,7 +39,7 @@ def test_draws_are_uniform():
 
 @pytest.mark.parametrize("other", ["score:refusal", "shadow:p1", "arm:p1"])
 def test_domains_are_independent(other):
-    """Of what is sampled, another domain takes the share it takes of everything."""
+    """Another domain takes the same share of what is sampled as of everything."""
     sampled = [unit for unit in UNITS if draw("sample", unit) < 0.1]
     share = sum(draw(other, unit) < 0.5 for unit in sampled) / len(sampled)
     assert abs(share - 0.5) < 4 * (0.25 / len(sampled)) ** 0.5

@@ -69,7 +69,7 @@ def test_another_base_is_refused() -> None:
 
 
 def test_without_its_base_a_call_reads_as_cut() -> None:
-    """Whoever reads the stream and knows nothing of bases sees no half of a request."""
+    """A reader of the stream that knows nothing of bases sees no half of a request."""
     _, before, after = growing(3, 60_000)
     assert from_fields(delta(before, after)) == replace(call(2, after), request=b"{}", truncated=True)
 

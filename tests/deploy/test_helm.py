@@ -68,7 +68,7 @@ REFUSED: dict[str, Values] = {
 
 @pytest.fixture(scope="module")
 def rendered(render_chart: Callable[[list[Values]], dict[str, Any]]) -> dict[str, Any]:
-    """What Helm makes of the chart: by name of an overlay, of `changed`, and of each value that is refused."""
+    """The chart as Helm renders it: by name of an overlay, of `changed`, and of each value that is refused."""
     requests = {name: values for name, (_, values) in OVERLAYS.items()} | {"changed": CHANGED} | REFUSED
     found = render_chart(list(requests.values()))
     assert found["version"].startswith("v4."), "Helm's own library"

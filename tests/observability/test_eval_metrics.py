@@ -87,7 +87,7 @@ def test_one_process_shows_its_own(metrics: ProxyMetrics) -> None:
 
 
 def test_a_consumer_names_every_metric_before_it_has_a_value() -> None:
-    """So that the reference, the dashboards and the alerts can be held against the code."""
+    """The reference, the dashboards and the alerts can then be held against the code."""
     families = list(EvalMetrics(CollectorRegistry()).collect())
     assert len({family.name for family in families}) == len(families)
     assert all(len(family.documentation) > 10 and family.name.startswith("gateway_") for family in families)

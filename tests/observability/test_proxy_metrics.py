@@ -104,7 +104,7 @@ def test_every_metric_is_raised_somewhere(metrics: ProxyMetrics) -> None:
 
 
 def test_a_gauge_says_how_workers_are_put_together(metrics: ProxyMetrics) -> None:
-    """Without it each scrape would show one worker's, by its process id."""
+    """Each scrape would otherwise show one worker's, by its process id."""
     for attribute, metric in all_of(metrics):
         if isinstance(metric, Gauge):
             assert metric._multiprocess_mode in ("livesum", "livemax", "livemin"), attribute

@@ -75,7 +75,7 @@ class Wire:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, path: str, body: bytes, key: str = KEY, more: str = "") -> tuple[int, bytes]:
-        """Once more where the gateway has closed the connection meanwhile, as it does with one that is idle."""
+        """Asks once more where the gateway has closed the connection meanwhile, as it does with one that is idle."""
         kept = self._reader is not None
         try:
             return await self._ask(path, body, key, more)
@@ -248,7 +248,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
 
 
 def route() -> bytes:
-    """What moves from `good` to `worse`: all but code."""
+    """A route that moves all requests but code from `good` to `worse`."""
     good, worse = RouteTarget("good", "m"), RouteTarget("worse", "m")
     return a_route(alias="routed", control=good, moved=worse).to_json()
 
@@ -365,7 +365,7 @@ class Whole:
 
     @contextmanager
     def paused(self, program: Program) -> Iterator[None]:
-        """As if it got no time: nothing of it is lost."""
+        """Stops a program for a time: nothing of it is lost."""
         os.kill(program.pid, signal.SIGSTOP)
         try:
             yield
@@ -395,7 +395,7 @@ class Whole:
                     assert (await client.post("/v1/feedback", json=thumb)).status_code in (200, 202)
 
     def of_arm(self, arm: str, users: Iterable[str]) -> list[str]:
-        """Those whom the plan of the experiment `halves` deals this arm."""
+        """The users whom the plan of the experiment `halves` deals this arm."""
         settings = load(self.config_path).experiments["halves"]
         dealt = running(plan_of("halves", settings, 600.0), settings, secret=self.secret())
         return [user for user in users if arm_of(dealt, user) == arm]
@@ -448,7 +448,7 @@ class Whole:
         await until(there, f"{what or promql}; it is {await self.value(promql)}")
 
     async def scrapes(self) -> str:
-        """How Prometheus fares with its targets."""
+        """The state of Prometheus's targets."""
         targets = (await self.client.get("/api/v1/targets")).json()["data"]["activeTargets"]
         return "; ".join(
             f"{t['labels']['job']} {t['health']} {t['lastError']} {t['lastScrapeDuration']}" for t in targets

@@ -66,7 +66,7 @@ def alerts() -> set[str]:
 
 
 class Rung:
-    """Which alerts have rung, now or before: Prometheus keeps it."""
+    """The alerts that have rung, now or before: Prometheus keeps them."""
 
     def __init__(self, whole: Any) -> None:
         self._whole = whole
@@ -91,7 +91,7 @@ class Rung:
 
 
 async def an_experiment_begins(whole: Any) -> None:
-    """With too few calls for a verdict, so that a scrape sees it change later."""
+    """It has too few calls for a verdict, so that a scrape sees it change later."""
     whole.doubles["good"].says('{"ok": ', "true}")
     whole.doubles["worse"].says("no JSON at all")
     await whole.load(4, response_format={"type": "json_object"})
@@ -129,7 +129,7 @@ def wrong_key(whole: Any) -> tuple[str, bytes, str, str]:
 
 
 async def calls_are_refused(whole: Any) -> None:
-    """For keys and models that nobody knows."""
+    """The calls are for keys and models that nobody knows."""
     assert set(await whole.spread([wrong_key(whole)] * 600)) == {401}
     assert set(await whole.load(900, "no-such-model")) == {404}
 
@@ -189,7 +189,7 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
 
 
 async def a_ramp_goes_forth_and_back(whole: Any, rung: Rung) -> None:
-    """By hand: people override it, and think better of it."""
+    """People override it by hand, and later undo that."""
 
     async def begun() -> bool:
         gate: dict[str, Any] = (await whole.admin("GET", "/experiments/ramped/gate")).json()
@@ -291,7 +291,7 @@ async def configs_come_and_go(whole: Any, rung: Rung) -> None:
 
 
 async def a_leaf_is_taken_back(whole: Any) -> None:
-    """As the watch of the route writes it; the consumer publishes it within half a minute."""
+    """The watch of the route writes it so; the consumer publishes it within half a minute."""
     digest = json.loads((whole.directory / f"gateway.route.{ROUTE}.json").read_text())["digest"]
     async with Store(f"sqlite:///{whole.directory / 'data' / 'gateway.db'}") as store:
         await store.run(lambda c: keep_returned(c, digest, frozenset({0}), time.time()))
@@ -435,7 +435,7 @@ async def alive(whole: Any, expr: str, since: float) -> bool:
 
 
 async def test_odd_names_keys_and_paths_make_no_series(whole: Any) -> None:
-    """What a client invents never becomes a label."""
+    """A client's invention never becomes a label."""
 
     async def count() -> int:
         async with httpx2.AsyncClient() as client:

@@ -179,7 +179,7 @@ async def test_the_clients_credentials_never_go_upstream(gateway: Any, upstream:
 async def test_every_call_that_reached_an_upstream_leaves_exactly_one_served_exchange(
     gateway: Any, upstream: FakeUpstream
 ) -> None:
-    """Also when the client leaves or the upstream breaks; a call that was refused before leaves none."""
+    """It does also when the client leaves or the upstream breaks; a call that was refused before leaves none."""
     await gateway.chat()
     upstream.then(Fault.status(400))
     await gateway.chat()
@@ -234,7 +234,7 @@ async def test_a_client_that_leaves_early_cancels_the_upstream(
 async def test_of_200_streams_half_leave_and_all_are_recorded(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> None:
-    """With deadlines that no machine is too slow for: every stream waits until all have begun."""
+    """No machine is too slow for the deadlines: every stream waits until all have begun."""
     patient = dict.fromkeys(("connect_s", "first_token_s", "answer_s", "idle_s", "total_s"), 110)
     gateway = await start(configured(upstream, chat={"timeouts": patient}))
     upstream.says("begin ", HOLD, "end")

@@ -27,7 +27,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What goes wrong unseen is said in the log, and nowhere else."""
+    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -61,7 +61,8 @@ async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Proce
 
 
 async def test_a_new_config_keeps_experiments_in_force_at_once(parts: ProcessParts) -> None:
-    """Without the secret of draws they would wait for the next look at the stream server, and serve the control."""
+    """They would otherwise wait for the next look at the stream server for the secret of draws, and serve the
+    control."""
     split = {"model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "b", "model": "m"}}
     config = Config.model_validate({
         **config_of(a={}, b={}).model_dump(exclude_unset=True), "experiments": {"swap": {**split, "mode": "split"}},
@@ -110,7 +111,7 @@ async def test_a_closed_gateway_has_no_connections(parts: ProcessParts, upstream
 
 
 def test_a_connection_given_up_while_it_opens_is_forgotten() -> None:
-    """On the loop that serves: uvloop does not tell a protocol that it is lost before its opening was over."""
+    """The loop is the one that serves: uvloop does not tell a protocol that it is lost before its opening was over."""
 
     async def give_up() -> None:
         async with FakeUpstream() as upstream:

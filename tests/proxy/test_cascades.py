@@ -235,7 +235,7 @@ async def test_accepted_answers_are_watched_against_the_control(
 
 
 async def test_a_call_is_charged_for_both_answers(make: Make, second: FakeUpstream) -> None:
-    """In the usage of its key, and so in its limits."""
+    """It is charged in the usage of its key, and so in its limits."""
     gateway = await make()
     second.says(UNSURE)
     await gateway.chat()

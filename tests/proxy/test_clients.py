@@ -200,7 +200,7 @@ async def test_openai_responses(client: openai.AsyncOpenAI, upstream: FakeUpstre
 async def test_openai_a_response_is_found_where_it_was_made(
     shared: Any, upstream: FakeUpstream, second: FakeUpstream, streamed: bool
 ) -> None:
-    """By its id, by what continues it, and by its conversation; also through another gateway."""
+    """It is found by its id, by what continues it, and by its conversation; also through another gateway."""
     first, other = shared
     if streamed:
         async with first.responses.stream(model="chat", input="hi", conversation="conv_1") as stream:

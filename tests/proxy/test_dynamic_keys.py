@@ -194,7 +194,7 @@ async def test_a_key_and_its_team_narrow_where_it_may_be_used(start, configured,
 async def test_a_new_pod_has_its_keys_from_the_store_while_the_stream_server_is_away(
     start, configured, upstream, opened, tmp_path, servers
 ):
-    """What the init container of the Kubernetes manifests does: `gateway keys snapshot`."""
+    """The init container of the Kubernetes manifests does it: `gateway keys snapshot`."""
     store = await opened()
     version = await store.run(begin_change)
     await store.run(lambda c: save_row(c, DirectoryRow(a_key(limits={"requests_per_minute": 100}), 1.0, 1.0, version)))

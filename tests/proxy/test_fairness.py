@@ -216,7 +216,7 @@ class Shared:
         await self.gateway.until(lambda: self.waiting == n)
 
     def order(self) -> list[str]:
-        """Whose calls reached the upstream, in order."""
+        """Callers whose calls reached the upstream, in order."""
         return [next(n for n in self.clients if f"by {n}".encode() in call.body) for call in self.upstream.calls]
 
 
@@ -241,7 +241,7 @@ async def shared(start: Any, configured: Configured, upstream: FakeUpstream) -> 
 
 
 async def test_150_calls_of_one_key_leave_another_its_25(shared: Shared) -> None:
-    """With first come, first served, the small caller got 1 of 25 answers."""
+    """The small caller got 1 of 25 answers in the order of arrival."""
     shared.upstream.says("one ", HOLD, "two ")
     big = shared.start(BIG, 150)
     await shared.upstream.until(lambda u: len(u.calls) == 8)

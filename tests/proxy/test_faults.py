@@ -55,7 +55,7 @@ MODES = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed
 
 @dataclass
 class Got:
-    """What a client had in the end. done: the stream said [DONE]."""
+    """The response that a client had in the end. done: the stream said [DONE]."""
 
     status: int
     text: str
@@ -441,7 +441,7 @@ async def test_an_error_event_about_the_request_passes(gateway: Any, upstream: F
 
 
 async def assert_unharmed(gateway: Any, upstream: FakeUpstream) -> None:
-    """What failed was counted, and the next caller is served."""
+    """Checks that what failed was counted, and that the next caller is served."""
     assert await gateway.metric("gateway_attempts_total", result="refused") == 6
     assert {exchange.outcome for exchange in await gateway.recorded(6)} == {"upstream_error"}
     [target_state] = gateway.gateway.router.target_states

@@ -83,7 +83,7 @@ async def ask(gateway: Any, path: str, **fields: Any) -> Any:
 
 
 def paced(pieces: list[bytes]) -> list[Any]:
-    """With a pause now and then, so that the kernel does not put all of them together again."""
+    """Adds a pause now and then, so that the kernel does not put all of them together again."""
     out: list[Any] = []
     for n, piece in enumerate(pieces):
         out += [piece, Delay(0.001)] if n % 64 == 63 else [piece]
@@ -101,7 +101,7 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 def unsealed(body: bytes) -> bytes:
-    """With the upstream's ids: the gateway adds its seal to those of responses, and changes nothing else."""
+    """The body with the upstream's ids: the gateway adds its seal to those of responses, and changes nothing else."""
     return re.sub(rb'(?<=")(resp[^"]*)\.[\w-]{22}(?=")', rb"\1", body)
 
 
@@ -138,7 +138,7 @@ async def test_a_stream_passes_byte_for_byte(gateway: Any, upstream: FakeUpstrea
 async def test_without_usage_asked_only_the_usage_chunk_is_missing(
     gateway: Any, upstream: FakeUpstream, cut: Any
 ) -> None:
-    """What we asked for ourselves is taken out; every other byte stays."""
+    """The chunk that the gateway asked for itself is taken out; every other byte stays."""
     for name, path, body in STREAMS:
         if "completions" not in path:
             continue

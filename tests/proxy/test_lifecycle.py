@@ -28,7 +28,7 @@ MB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What goes wrong unseen is said in the log, and nowhere else."""
+    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -318,7 +318,7 @@ class SlowClient:
         await asyncio.get_running_loop().sock_sendall(self._socket, request)
 
     async def read(self, until: bytes) -> int:
-        """How many bytes came, up to these or the connection's end."""
+        """Number of bytes that came, up to these or the connection's end."""
         loop, size, tail = asyncio.get_running_loop(), 0, b""
         while until not in tail:
             data = await loop.sock_recv(self._socket, MB)
@@ -348,7 +348,7 @@ def slow_client() -> Iterator[Callable[[int], SlowClient]]:
 
 
 async def stands_still(flood: Flood) -> None:
-    """Until nothing has been asked for in half a second."""
+    """Waits until nothing has been asked for in half a second."""
     async with asyncio.timeout(60):
         while True:
             before = flood.asked
@@ -370,7 +370,7 @@ async def test_a_client_that_stops_reading_stops_the_upstream(
     tmp_path: Path,
     fallback: bool,
 ):
-    """In a process of its own, whose memory is the gateway's alone."""
+    """The gateway runs in a process of its own, whose memory is the gateway's alone."""
     flood = Flood(total=1000)  # 65 MB
     config = configured(*([upstream, second] if fallback else [upstream]))
     config["models"]["chat"]["timeouts"] = {"total_s": 60, "idle_s": 60}
@@ -450,7 +450,7 @@ async def test_a_slow_reader_of_audio_is_not_a_slow_upstream(
 async def test_a_gateway_that_fails_closes_its_connections(
     tmp_path: Path, configured: Configured, upstream: FakeUpstream, stream_server: Any
 ) -> None:
-    """Those to the stream server, which it opens before anything else."""
+    """It closes those to the stream server, which it opens before anything else."""
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(configured(upstream, stream={"url": stream_server.url})))
     process = Process(WorkerEnvironment(path, tmp_path / "data", loopback=True))

@@ -1,4 +1,4 @@
-"""What an upstream gets equals what a client sent, to the byte, but for the model: the clients of docs/clients.md.
+"""Checks that an upstream gets what a client sent, to the byte, but for the model: the clients of docs/clients.md.
 
 corpus/requests.json has requests of the official libraries, which others are built on: one for each parameter of each
 method (corpus/record_requests.py records them).

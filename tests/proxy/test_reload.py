@@ -23,7 +23,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What goes wrong unseen is said in the log, and nowhere else."""
+    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -222,7 +222,7 @@ async def test_unchanged_upstreams_keep_breakers_and_connections(
 async def test_reading_thousands_of_keys_stops_no_call(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
-    """What one turn of the loop computes during the reload, against what reading the file takes."""
+    """Compares what one turn of the loop computes during the reload with what reading the file takes."""
     config = configured(upstream)
     gateway = await start(config)
     digests = [sha256(b"%d" % i).hexdigest() for i in range(10_000)]

@@ -271,9 +271,9 @@ ALONE: dict[str, tuple[Fault, int, str]] = {
     "no-done": (Fault.no_done(), 200, ""),
     "error-body": (Fault.error_body(), 502, ""),
 }
-"""By the name of a fault: what it is, and the status and a part of the error's code without a fallback."""
+"""Faults by name, with the status and a part of the error's code without a fallback."""
 BREAK = ("cut", "stalled", "error-event")
-"""After some events of a stream: then nobody else can answer."""
+"""Faults after some events of a stream: then nobody else can answer."""
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""What callers feel while gateways restart and upstreams fail: two gateways behind nginx, asked 50 times a second, half
-of it for streams. The long test prints a table."""
+"""Measures what callers notice while gateways restart and upstreams fail: two gateways behind nginx get 50 requests a
+second, half of them for streams. The long test prints a table."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Agents:
     codes: set[int | None] = field(default_factory=set)
     """Close codes of connections that had been opened."""
     lost: list[str] = field(default_factory=list)
-    """Why responses that had begun did not end."""
+    """Reasons why responses that had begun did not end."""
 
     async def during(self, what: Callable[[], Awaitable[None]], number: int = 4) -> None:
         async with asyncio.TaskGroup() as group:

@@ -210,7 +210,7 @@ async def test_a_split_serves_the_route_to_its_arm(make: Make) -> None:
 
 
 async def test_a_ramp_serves_the_route_until_the_small_model_breaks(make: Make, second: FakeUpstream) -> None:
-    """What the route keeps is the candidate's own answer. While the small model's breaker is open, nobody is sent to
+    """An answer that the route keeps is the candidate's own. While the small model's breaker is open, nobody is sent to
     the route, however often the shares are read again."""
     ramp = {"ramp": {"steps": [1.0], "holdout": 0}, "primary": "error_rate", "margin": 0.05, "unit": "request"}
     gateway = await make(experiment={**ramp, "min_hours": 0})

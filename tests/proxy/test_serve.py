@@ -319,7 +319,7 @@ async def test_a_gateway_says_that_it_runs_once_it_answers(
 
 
 async def is_taken_over(program: Program, url: str) -> None:
-    """When the worker that has the listener dies, the one that replaces it has it next."""
+    """The worker that replaces a dead one which had the listener has it next."""
     for i in range(2):  # one of them is the one
         os.kill(program.workers[i], signal.SIGKILL)
         await program.until_said("Application startup complete", 3 + i)
@@ -338,7 +338,8 @@ LISTENING, ESTABLISHED = "0A", "01"
 
 
 def sockets(pid: int, port: int, state: str) -> int:
-    """How many sockets on the port a process has in this state (proc(5): tcp's columns are address, state, inode)."""
+    """Number of sockets on the port that a process has in this state (proc(5): tcp's columns are address, state,
+    inode)."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {line[9] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == state}
     held: set[str] = set()
@@ -424,7 +425,7 @@ async def test_a_worker_that_dies_while_it_is_pinged_is_noticed_at_once(
 async def test_every_worker_reloads_and_keeps_its_streams_until_it_stops(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """And stopping workers let what is in flight finish."""
+    """Workers that stop let what is in flight finish."""
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     upstream.says("one ", HOLD, "two")

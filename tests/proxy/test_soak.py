@@ -119,16 +119,16 @@ async def _read(reader: asyncio.StreamReader, *, slowly: bool) -> bytes:
 
 @dataclass
 class Seen:
-    """What can be seen from outside: which requests reached an upstream, and what was recorded of them."""
+    """Everything that can be seen from outside: which requests reached an upstream, and what was recorded of them."""
 
     upstreams: tuple[FakeUpstream, ...]
     corridor: Corridor
     reached: set[str] = field(default_factory=set)
     recorded: Counter[str] = field(default_factory=Counter)
     answered: set[str] = field(default_factory=set)
-    """Those for which an attempt has a status."""
+    """Requests for which an attempt has a status."""
     served: set[str] = field(default_factory=set)
-    """Those whose outcome is "ok"."""
+    """Requests whose outcome is "ok"."""
     outcomes: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
     tally: Tally | None = None
@@ -160,7 +160,7 @@ class Seen:
             self.tally = merged(self.tally, record) if self.tally else record
 
     async def until_complete(self) -> None:
-        """Until a tally, begun when the last clients that left have been noticed, says that all has been read."""
+        """Waits until a tally, begun when the last clients that left have been noticed, says that all has been read."""
         since = time.time() + 0.5
         async with asyncio.timeout(60):
             while not self._complete(since):
@@ -205,7 +205,7 @@ async def test_after_a_steady_load_nothing_is_left_over(
     second: FakeUpstream,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In this process, where tasks and connections can be counted."""
+    """Runs in this process, where tasks and connections can be counted."""
     gateway = await start(troubled)
     now = gateway.gateway
     before = set(asyncio.all_tasks())
@@ -245,7 +245,7 @@ def open_files(pid: int) -> int:
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """Of the least-squares line."""
+    """Slope of the least-squares line."""
     n = len(points)
     mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)

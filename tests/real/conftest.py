@@ -48,7 +48,7 @@ If a program could not be installed, it is listed here with the reason. Each com
 
 
 class Journal:
-    """What was seen, by engine and check. notes: of an engine: its versions, or why it was not there."""
+    """Results by engine and check. notes: of an engine: its versions, or why it was not there."""
 
     def __init__(self) -> None:
         self.seen: dict[str, dict[str, str]] = {}

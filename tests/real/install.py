@@ -139,7 +139,7 @@ def _call(*argv: str) -> None:
 
 
 def _environ() -> dict[str, str]:
-    """Of an environment of its own: what names ours is left out."""
+    """Variables of an environment of its own, without those that name ours."""
     return {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
 
 

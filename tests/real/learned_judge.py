@@ -83,7 +83,7 @@ def consuming(folder: Path, port: int) -> Iterator[None]:
 
 
 async def send(corridor: Corridor, sent: Sequence[Exchange]) -> None:
-    """And waits until all are scored and stored."""
+    """Sends exchanges, and waits until all are scored and stored."""
     for at in range(0, len(sent), 50):
         await corridor.append([each.to_fields() for each in sent[at : at + 50]])
     last = sent[-1]

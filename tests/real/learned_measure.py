@@ -1,4 +1,4 @@
-"""How many judged answers the learned predictor saves on real records, as measured; and what it is worth to limits.
+"""Measures how many judged answers the learned predictor saves on real records, and what it is worth to limits.
 
 The first half of the records, in order of arrival, is judged wholly and trains the model; the second half is then
 judged again and again with other draws, at several shares, in four designs. Rules are the judge.
@@ -59,7 +59,7 @@ DESIGNS = {
 
 @dataclass(frozen=True)
 class Records:
-    """In order of arrival. truth: shape (n,), in [0, 1]. x: the features, shape (n, k). names: of these."""
+    """Records in order of arrival. truth: shape (n,), in [0, 1]. x: the features, shape (n, k). names: of these."""
 
     subjects: Sequence[Subject]
     truth: Floats
@@ -84,7 +84,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Widths:
-    """Of one design, by share: means over the draws."""
+    """Widths of one design, by share: means over the draws."""
 
     judged: Floats
     fixed: Floats
@@ -94,7 +94,7 @@ class Widths:
 
 
 def read(folder: Path) -> Records:
-    """From a copy of the store, which is brought to the newest version."""
+    """Reads a copy of the store, which is brought to the newest version."""
     with TemporaryDirectory() as made:
         copy = Path(made) / "gateway.db"
         with closing(sqlite3.connect(folder / "gateway.db")) as source, closing(sqlite3.connect(copy)) as target:
@@ -173,7 +173,7 @@ def table(widths: dict[str, Widths]) -> Iterator[str]:
 
 
 def reservations(records: Records) -> Iterator[str]:
-    """As if the calls had not said max_tokens: learned on the first half, used on the second."""
+    """Compares reservations as if the calls had not said max_tokens: learned on the first half, used on the second."""
     calls = [_unlimited(s) for s in records.subjects]
     half = len(calls) // 2
     tables = learn(calls[:half])[calls[0].alias]

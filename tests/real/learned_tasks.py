@@ -86,7 +86,7 @@ def task(number: int) -> Task:
 
 
 def plain(text: str) -> str:
-    """For comparing: lower case, letters and digits only, one space between words."""
+    """The text for comparing: lower case, letters and digits only, one space between words."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 

@@ -133,7 +133,7 @@ class Mock(BaseHTTPRequestHandler):
 
 
 def _canonical(kind: str, body: bytes) -> str:
-    """What two runs have in common: forms have another boundary each time."""
+    """The part of a body that two runs have in common: forms have another boundary each time."""
     if kind != "application/json":
         return ""
     return json.dumps(json.loads(body or b"null"), sort_keys=True)

@@ -34,7 +34,7 @@ import yaml
 
 HERE = Path(__file__).parent
 KEYS = {"tests": "My API Key", "admin": "My Admin API Key"}
-"""Those of the tests."""
+"""Keys of the tests."""
 NEEDS = ("pytest", "pytest-asyncio", "pytest-timeout", "rich", "dirty-equals", "pillow", "inline-snapshot", "respx")
 MEANT = re.compile(r'404 - response "[^"]*" does not exist')
 # Of APIs whose `model` OpenAI does not require.
@@ -101,7 +101,7 @@ def run_tests(python: Path, tests: Path, only: list[str], base_url: str, mock: s
 
 
 def outcomes(report: str) -> dict[str, str]:
-    """Of a JUnit report: "" for a test that passed, otherwise what it said."""
+    """Outcomes of a JUnit report: "" for a test that passed, otherwise what it said."""
     from xml.etree import ElementTree
 
     found: dict[str, str] = {}
@@ -138,7 +138,7 @@ def config(mock: str, *, unsealed: bool = False) -> dict[str, Any]:
 
 
 def lost_of(direct: dict[str, str], through: dict[str, str]) -> dict[str, str]:
-    """What the gateway answers to the tests that pass directly, and not through it."""
+    """The gateway's answers to the tests that pass directly, and not through it."""
     return {name: wrong for name in direct if not direct[name] and (wrong := through.get(name, "not run"))}
 
 

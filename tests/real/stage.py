@@ -49,7 +49,7 @@ class Engine:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be started here."""
+        """The reason why it cannot be started here."""
         if self.environment is None or (REAL / self.environment / "installed").exists():
             return None
         failed = REAL / self.environment / "failed"
@@ -119,7 +119,7 @@ def cpu_s(pids: list[int]) -> float:
 
 @dataclass
 class Stage:
-    """What runs. port: the engine's. own: the engine's process, where `gateway up` does not run it."""
+    """The programs that run. port: the engine's. own: the engine's process, where `gateway up` does not run it."""
 
     engine: Engine
     folder: Path
@@ -143,7 +143,7 @@ class Stage:
 
     @property
     def pid(self) -> int:
-        """Of the engine."""
+        """Process id of the engine."""
         if self.own is not None:
             return self.own.pid
         assert self.up is not None

@@ -45,7 +45,7 @@ Step = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where one agent runs. origin: of the gateway."""
+    """The place where one agent runs. origin: of the gateway."""
 
     home: Path
     origin: str
@@ -79,9 +79,9 @@ class Agent:
     configured: bool = False
     """Its config file names the gateway; otherwise it starts as `gateway up` says."""
     sends: bytes = b""
-    """What its requests must have, in lower case."""
+    """Bytes that its requests must have, in lower case."""
     never: bytes = b"-"
-    """What they must not have."""
+    """Bytes that they must not have."""
     session: bytes = b""
     """The header with its session, in lower case: the gateway takes it for the run."""
 
@@ -217,7 +217,7 @@ def argv_of(agent: Agent, program: str, place: Workplace) -> list[str]:
 
 
 def play(agent: Agent, place: Workplace, received: Received) -> FakeToolCall | str:
-    """What the model says: the next step, or that it is done."""
+    """The model's answer: the next step, or that it is done."""
     steps = agent.steps(place)
     if not steps:
         return f"{FILE}\n```\n{AFTER}```\n"

@@ -48,7 +48,7 @@ def place(stages: Any, journal: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a `gateway serve` with the fake upstream behind smollm2."""
+    """The origin of a `gateway serve` with the fake upstream behind smollm2."""
     folder, port, double = tmp_path_factory.mktemp("clients"), stages.free_port(), stages.free_port()
     models = {"smollm2": {"targets": [{"upstream": "double", "model": "m"}]}}
     upstreams = {"double": {"kind": "fake", "base_url": f"http://127.0.0.1:{double}/v1"}}

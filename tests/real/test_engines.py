@@ -173,7 +173,7 @@ def test_the_load_that_its_metrics_tell_does_so_too(stage: Any, client: OpenAI, 
 
 
 def refused(stage: Any, client: OpenAI, journal: Any, check: str, **fields: Any) -> APIStatusError | None:
-    """How a request is refused, as the client sees it; None: it is answered. An engine's own words pass as they are."""
+    """The refusal of a request, as the client sees it; None: it is answered. An engine's own words pass as they are."""
     asked = {"model": "alone", "messages": JAPAN, "max_tokens": 4, **fields}
     try:
         client.post("/chat/completions", body=asked, cast_to=object)
@@ -219,7 +219,7 @@ def test_a_prompt_that_is_too_long_goes_to_the_fallback(stage: Any, client: Open
 def test_a_death_in_mid_answer_ends_the_stream_with_an_error(
     stage: Any, client: OpenAI, journal: Any, stages: Any
 ) -> None:
-    """And where `gateway up` runs the engine, it comes back."""
+    """The engine comes back where `gateway up` runs it."""
     body = {"model": "alone", "messages": STORY, "max_tokens": 700, "stream": True}
     request = urllib.request.Request(
         f"{stage.base_url}/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}

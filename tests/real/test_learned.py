@@ -1,4 +1,5 @@
-"""What the learned predictor saves on real records: SmolLM2's answers to 2 000 tasks. Half an hour of one core.
+"""Measures what the learned predictor saves on real records: SmolLM2's answers to 2 000 tasks. It takes half an hour of
+one core.
 
 The records stay in .real/learned, so that a second run only measures.
 """

@@ -35,7 +35,7 @@ scorers: {truncation: {}}
 
 @pytest.fixture(scope="module")
 def python(stages: Any, journal: Any) -> str:
-    """Of Open WebUI's environment."""
+    """The interpreter of Open WebUI's environment."""
     place = stages.REAL / "open-webui"
     if not (place / "installed").exists():
         journal.notes["open-webui"] = "Open WebUI is not installed: run `make test-real`"

@@ -47,7 +47,7 @@ def alive(pid: int) -> bool:
 
 
 def test_children_and_grandchildren_end_with_a_killed_parent(tmp_path: Path) -> None:
-    """Also those that ignore SIGTERM."""
+    """Children that ignore SIGTERM end too."""
     pids = tmp_path / "pids"
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PARENT % {"pids": pids})])
     wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 3)

@@ -116,7 +116,7 @@ async def test_a_child_that_hangs_is_killed_and_started_again(tmp_path: Path, ca
 
 
 async def test_a_child_whose_answer_never_comes_hangs(tmp_path: Path) -> None:
-    """As a stopped process's, whose socket still takes connections."""
+    """The child is like a stopped process, whose socket still takes connections."""
     starts = tmp_path / "starts"
 
     answered: list[bool] = []

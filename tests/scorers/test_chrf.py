@@ -20,7 +20,7 @@ def test_the_number_of_the_design_notes():
 
 
 def test_a_corpus_is_the_sum_of_its_texts(readme):
-    """For each text the reference that fits it best, as sacrebleu takes it."""
+    """The reference that fits a text best is taken for each, as sacrebleu does."""
     best = [max((count_ngrams(text, r) for r in refs), key=chrf) for text, refs in readme]
     total = [tuple(map(sum, zip(*orders, strict=True))) for orders in zip(*best, strict=True)]
     assert 100 * chrf(total) == pytest.approx(59.72751782684763)

@@ -47,7 +47,7 @@ def test_a_vector_has_384_numbers_and_length_1(minilm):
 
 
 def test_the_first_numbers_are_the_published_ones(minilm):
-    """Of "That is a happy person" against three others, from the model's own page."""
+    """They compare "That is a happy person" with three others, from the model's own page."""
     texts = ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
     happy = minilm.vector("That is a happy person")
     near = [float(happy @ minilm.vector(text)) for text in texts]
@@ -71,7 +71,7 @@ def test_gelu_is_right_to_a_millionth():
 
 
 def test_several_texts_at_once_have_the_vectors_of_each_alone():
-    """Among them one that fills all tokens, and an empty one. Another model object has computed none of them."""
+    """One of them fills all tokens, and one is empty. Another model object has computed none of them."""
     texts = ["Hello", "", "a longer sentence with more words in it, " * 80, "日本語の文", "Hello"]
     together, alone = (MiniLM(model_directory()) for _ in range(2))
     assert np.allclose(together.vectors(texts), [alone.vector(text) for text in texts], atol=1e-5)

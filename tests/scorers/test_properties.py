@@ -1,4 +1,4 @@
-"""For every answer, request and reference, a rule scores within its bounds or is not applicable."""
+"""Checks that a rule scores within its bounds, or is not applicable, for every answer, request and reference."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_every_scorer_is_in_a_table():
 
 
 def test_a_scorer_is_fifteen_lines_that_score(module, model, tmp_path):
-    """As a user does it: a file on the path and a line in the config."""
+    """A user does it so: a file on the path and a line in the config."""
     scorer, _ = blocks("python")
     lines = [line for line in scorer.splitlines() if line.strip()]
     assert len(lines) <= 15

@@ -286,7 +286,8 @@ exec "$@"
 
 
 def as_root(folder: Path, *before: str) -> tuple[dict[str, float], str]:
-    """What an isolated scorer can do to a consumer that is root, and the consumer's log. before: how that starts."""
+    """Runs an isolated scorer of a consumer that is root; returns what it could do, and the consumer's log. before: how
+    that starts."""
     if os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip("only root on Linux starts scorers as another user, or drops capabilities")
     (folder / "confined.py").write_text(CONFINED)
@@ -316,7 +317,7 @@ def closed_to_nobody() -> Path | None:
 
 
 def test_a_scorer_of_root_as_nobody_is_confined(shared_folder: Path) -> None:
-    """From end to end; the network stays open to it, as the page on scorers says."""
+    """It is, from end to end; the network stays open to it, as the page on scorers says."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-m", "true"], check=False).returncode != 0:
         pytest.skip("this machine lets nobody make a mount namespace (unshare -m), in which nobody can read Python")
@@ -328,7 +329,7 @@ def test_a_scorer_of_root_as_nobody_is_confined(shared_folder: Path) -> None:
 
 
 def test_a_scorer_that_stays_root_is_confined(shared_folder: Path) -> None:
-    """Where nobody cannot read a package: it has root's files, without root's capabilities."""
+    """It stays root where nobody cannot read a package: it has root's files, without root's capabilities."""
     closed = shared_folder / "closed"
     closed.mkdir(mode=0o700)
     found, said = as_root(closed, "env", f"PYTHONPATH={closed}")

@@ -21,7 +21,7 @@ PATHS, STEPS = 2000, 1500
 
 @pytest.mark.parametrize("drift", [0.0, 1.0])
 def test_a_skewed_mean_is_rarely_missed_after_the_burn_in(drift: float) -> None:
-    """At most alpha of the paths ever miss, from the 100th value on: exponential values, also with drift."""
+    """At most alpha of the paths ever miss it, from the 100th value on: exponential values, also with drift."""
     means = 1 + drift * np.sin(np.arange(STEPS) / 100)
     n = np.arange(1, STEPS + 1)
     width = np.array([half_width(1.0, k, Tuning(0.05, 500, 100)) for k in n[99:]])

@@ -24,7 +24,7 @@ def play(seed: int, n: int) -> list[Duels]:
 
 
 def test_strengths_and_the_first_slot_advantage_are_recovered() -> None:
-    """Over 150 tournaments: estimates centred on the truth, 95 % intervals cover it about as often."""
+    """Estimates are centred on the truth over 150 tournaments, and 95 % intervals cover it about as often."""
     fits = [fit_bradley_terry(play(seed, 40), "a", order_effect=True) for seed in range(150)]
 
     for name in ("b", "c", "d"):

@@ -69,8 +69,8 @@ def ties(rng: np.random.Generator, n: int) -> Values:
 
 @pytest.mark.parametrize("draw", [normal, heavy, rare, ties])
 def test_independent_values_seldom_raise_an_alarm(draw: Draw) -> None:
-    """At any of 400 looks, in 120 runs: at the nominal 0.05, more than 18 have a probability below 1e-4 (normal: 0.036
-    in 1 000 runs)."""
+    """Alarms are counted at any of 400 looks, in 120 runs: at the nominal 0.05, more than 18 have a probability below
+    1e-4 (normal: 0.036 in 1 000 runs)."""
     rng, alarms = np.random.default_rng(3), 0
     for _ in range(120):
         units: list[str | None] = [f"u{i}" for i in rng.integers(0, 27, 400)]
@@ -117,7 +117,7 @@ def test_fifty_units_check_it(units: list[str | None], checked: bool) -> None:
 
 
 def test_a_block_is_a_quarter_of_an_hour_of_unix_time() -> None:
-    """At the end of daylight saving, and after a gap of a day, a block holds the same 900 seconds."""
+    """A block holds the same 900 seconds at the end of daylight saving, and after a gap of a day."""
     fall = 1_792_890_000.0  # 2026-10-25 01:00 UTC: Berlin sets its clocks back
     sums = BlockDispersion()
     for i in range(8):

@@ -88,7 +88,7 @@ def test_without_values_the_interval_is_the_whole_range() -> None:
 
 
 def test_little_variance_makes_a_narrow_interval() -> None:
-    """At n = 1000 the interval is 0.02 wide for nearly equal values, 0.12 for coins."""
+    """The interval at n = 1000 is 0.02 wide for nearly equal values, 0.12 for coins."""
     steady, coins = EmpiricalBernstein(), EmpiricalBernstein()
     for i in range(1000):
         steady.add(0.5 + 0.01 * (i % 2))

@@ -1,4 +1,4 @@
-"""How often each interval ever misses the truth with a look after every value; the table goes to the terminal.
+"""Counts how often each interval ever misses the truth with a look after every value; the table goes to the terminal.
 
 All sequences see the same values, and each may miss in at most 5 % of the paths, at any look. The fixed-n interval,
 which is valid for one look only, is shown for comparison.
@@ -61,7 +61,7 @@ def betting(x: Values, means: Values) -> Values:
 
 
 def beta_binomial(x: Values, means: Values) -> Values:
-    """Once for each sum: the interval depends on the sum alone."""
+    """Intervals, computed once for each sum: the interval depends on the sum alone."""
     sums, missed = np.cumsum(x, axis=1).astype(int), np.zeros(x.shape[0], dtype=bool)
     for n in np.unique(np.geomspace(1, x.shape[1], 60).astype(int)):
         for total in np.unique(sums[:, n - 1]):

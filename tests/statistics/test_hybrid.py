@@ -232,7 +232,7 @@ def table(rows: list[tuple[str, int, float, float, float, float, float]], runs: 
 
 
 def test_the_error_holds_with_a_look_after_every_pair(capsys: pytest.CaptureFixture[str]) -> None:
-    """At most alpha; the bound of five standard errors has a false-alarm rate below 1e-6 a world."""
+    """The error is at most alpha; the bound of five standard errors has a false-alarm rate below 1e-6 a world."""
     check(2_000, capsys)
 
 

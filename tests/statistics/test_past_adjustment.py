@@ -48,7 +48,7 @@ WORLDS = {  # deviation of a difference, margin, share of the variance that the 
 
 
 def adjusted(y: Values, x: Values, others: Values) -> Values:
-    """What PastAdjustment makes of many paths at once; one covariate."""
+    """Values that PastAdjustment makes of many paths at once; one covariate."""
     out, zero = np.empty_like(y), np.zeros(len(y))
     mean, products, cross, agreement, squares, noise = (zero.copy() for _ in range(6))
     for i in range(y.shape[1]):

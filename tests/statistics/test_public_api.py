@@ -72,7 +72,7 @@ def test_every_public_docstring_has_domain_and_source(generator: ModuleType) -> 
 
 
 def test_importing_it_imports_nothing_but_numpy() -> None:
-    """In a process in which every other package that is installed is missing."""
+    """Imports in a process in which every other package that is installed is missing."""
     program = """
 import json, sys
 

@@ -32,7 +32,7 @@ def test_a_split_is_where_the_means_differ() -> None:
 
 
 def test_of_two_features_that_say_the_same_the_last_is_taken() -> None:
-    """Those of a request end with what it is about; its size only goes along with that."""
+    """The features of a request end with its subject; its size only correlates with that."""
     about = (np.arange(200) >= 120).astype(float)
     tree = grow_tree(np.column_stack([about * 300, about]), -about, np.ones(200))
     assert tree.branches is not None
@@ -91,7 +91,7 @@ def test_weights_are_those_of_the_draw() -> None:
 
 
 def test_equal_differences_claim_no_certainty() -> None:
-    """As the rule of three: 100 pairs without a loss say little of what happens once in a hundred."""
+    """The rule of three says so too: 100 pairs without a loss say little of what happens once in a hundred."""
     mean, error = mean_and_error(np.zeros(100), pairs([0] * 100, [0.0] * 100))
     assert mean == 0.0
     assert error == pytest.approx(3.4**0.5 / 100)

@@ -20,7 +20,7 @@ def test_many_graded_scores_have_the_interval_of_scipys_paired_t_test() -> None:
 
 
 def test_few_yes_or_no_differences_have_agresti_and_mins_interval() -> None:
-    """For b, c of n yes-or-no pairs, m = n + 2: (c - b) / m -+ z sqrt(b + c + 1 - (c - b)^2 / m) / m."""
+    """The interval for b, c of n yes-or-no pairs, m = n + 2: (c - b) / m -+ z sqrt(b + c + 1 - (c - b)^2 / m) / m."""
     a, b = np.array([1.0] * 3 + [0.0] + [1.0] * 36), np.array([0.0] * 3 + [1.0] + [1.0] * 36)
     middle, half = -2 / 42, stats.norm.ppf(0.975) * np.sqrt(4 + 1 - 4 / 42) / 42
     found = score_difference(a, b, scale=1.0)

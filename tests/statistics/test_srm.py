@@ -13,7 +13,8 @@ PATHS, STEPS, SHARES = 2000, 1500, np.array([0.6, 0.3, 0.1])
 
 
 def log_bayes_factors(arms: np.ndarray) -> np.ndarray:
-    """From the predictive form, prod (k s_j + n_j) / (k + n) / s_j over assignments: shape of arms, (paths, steps)."""
+    """Log Bayes factors from the predictive form, prod (k s_j + n_j) / (k + n) / s_j over assignments: shape of arms,
+    (paths, steps)."""
     before = np.stack([np.cumsum(arms == j, axis=1) - (arms == j) for j in range(3)])
     seen = np.take_along_axis(before, arms[None], axis=0)[0]
     return np.cumsum(np.log((100 * SHARES[arms] + seen) / (100 + np.arange(arms.shape[1])) / SHARES[arms]), axis=1)

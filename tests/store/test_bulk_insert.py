@@ -80,7 +80,7 @@ def test_inserting_a_stored_exchange_conflicts(store, exchange):
 
 @pytest.mark.parametrize("given", [{"truncated": True}, {"request": b"\0\xff\t\\\n", "unit": "\t\\N\n"}])
 def test_an_exchange_is_stored_as_it_is(store, exchange, given):
-    """Whatever bytes and characters are in it."""
+    """It is, whatever bytes and characters are in it."""
     row = exchange_row(store.judged(exchange(**given)), 0.0)
     store.run(lambda c: insert_new(c, exchanges, [row]))
     (found,) = store.sql(f"SELECT {', '.join(exchanges.columns.keys())} FROM exchanges")  # noqa: S608

@@ -35,7 +35,7 @@ class Delivered:
 
 
 class Stream:
-    """What two gateways appended to two shards. Some of it is lost: it never comes."""
+    """Entries that two gateways appended to two shards. Some of them are lost: they never come."""
 
     def __init__(self, exchange, tally) -> None:
         self.entries: list[Delivered] = []
@@ -60,7 +60,7 @@ class Stream:
                     self.entries.append(Delivered(f"{at * 10 + shard}-0@{shard}", record))
 
     def settled(self, came: set[str]) -> dict[int, ShardSnapshot]:
-        """How each shard stands when these have been stored and acknowledged. The first one was trimmed once."""
+        """State of each shard when these have been stored and acknowledged. The first one was trimmed once."""
         looks = {}
         for shard, trimmed in ((0, TrimmedEntries(1, "30-0")), (1, TrimmedEntries())):
             open_ = [e.id for e in self.entries if shard_of(e.id) == shard and e.id not in came]
@@ -119,7 +119,7 @@ class Reader:
 
 @pytest.fixture
 def reader(file_store) -> Reader:
-    """On a store that waits for no disk: some ten thousand transactions."""
+    """A reader on a store that waits for no disk: some ten thousand transactions."""
     raw = file_store.engine.raw_connection()
     raw.cursor().execute("PRAGMA synchronous=OFF")
     raw.close()
@@ -128,7 +128,7 @@ def reader(file_store) -> Reader:
 
 @pytest.fixture
 def expected(reader, stream) -> dict[str, Any]:
-    """What the store reads after each entry was delivered once, in order."""
+    """Everything that the store reads after each entry was delivered once, in order."""
     return in_order(reader, stream)
 
 

@@ -74,7 +74,7 @@ def test_by_whichever_id_it_is_the_same_word(file_store, exchange, order):
 
 
 def test_words_under_keys_of_their_own_stay_apart(store, exchange):
-    """As of several people behind one caller."""
+    """Several people behind one caller have such keys."""
     one = exchange(upstream_id="chatcmpl-1")
     store.write(one, word(one.id, feedback_id="k1"), word("chatcmpl-1", 0.0, feedback_id="k2"))
     assert sorted(row[1] for row in store.sql(SCORES)) == [0.0, 1.0]

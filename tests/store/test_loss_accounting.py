@@ -19,7 +19,7 @@ def look(
 
 
 class Shore:
-    """What a consumer does with the store at each tick, with entries at times of the test's own."""
+    """The consumer's work with the store at each tick, with entries at times of the test's choice."""
 
     def __init__(self, store) -> None:
         self.store = store
@@ -60,7 +60,7 @@ def test_a_gap_across_a_server_restart_is_stream_lost(shore, exchange, tally):
 
 
 def test_a_restart_explains_no_gap_older_than_its_fsync(shore, exchange, tally):
-    """What the server had for longer than its fsync interval it cannot have lost."""
+    """A server cannot have lost what it had for longer than its fsync interval."""
     sent = [exchange() for _ in range(10)]
     shore.write(100, tally(sent[:1]), sent[0])
     shore.write(2_000, *sent[3:5], tally(sent[:5]))
@@ -111,7 +111,7 @@ def test_what_it_took_after_its_last_tally_is_named_once_it_is_found(shore, exch
 
 
 def test_silence_counts_from_the_moment_when_a_fail_over_ends(shore, exchange, tally):
-    """While no primary took entries, no gateway could append: what comes next proves no death."""
+    """No gateway could append while no primary took entries: what comes next proves no death."""
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
     assert shore.tick(look(1_000)) == 0

@@ -103,7 +103,7 @@ OF_EXCHANGES = {
 
 
 def test_a_dropped_day_leaves_what_retention_leaves(book, exchange):
-    """In every table: those of a partitioned store and of another one."""
+    """The rows of every table are the same in a partitioned store and in another one."""
     of_run = {"run": "r", "run_source": "x-gateway-run"}
     plain, tried = at(exchange, 0), at(exchange, 0, "0", experiment="e", plan="p", arm="a")
     calls = [at(exchange, 0, request=body, **of_run) for body in growing(3, 40_000)]

@@ -71,7 +71,7 @@ def test_predictions_that_guide_no_scorer_have_no_sums(store: Any, exchange: Mak
 def test_the_errors_terms_have_mean_zero_whatever_the_judge_does(
     stated_scorer: Any, pi: float, g: float, answers: bool
 ) -> None:
-    """Over the draw, of an exchange whose judge answers or fails."""
+    """The mean is over the draw of an exchange whose judge answers or fails."""
     status, score = ("scored", Score(0.25)) if answers else ("timeout", None)
     result = ScoreResult("stated", "1", "c1", status, score, None, 0.1, pi)  # type: ignore[arg-type]
     drawn = terms_of(prediction(pi, True, g), result, stated_scorer())

@@ -62,7 +62,8 @@ def assert_no_chunk_is_unused(store: Any) -> None:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), requests=st.lists(histories(), min_size=1, max_size=2))
 def test_any_history_reads_back_and_leaves_nothing(store: Any, exchange: Any, data: st.DataObject, requests) -> None:
-    """Whatever the calls of two runs repeat of each other, and in whatever order they are stored and deleted."""
+    """It does whatever the calls of two runs repeat of each other, and in whatever order they are stored and
+    deleted."""
     left = [row[0] for row in store.sql("SELECT id FROM exchanges")]  # of an example that failed
     store.run(lambda c: erase.erase(c, left, LATER))
     calls = [call for n, of in enumerate(requests) for call in calls_of(exchange, of, run=f"r{n}")]

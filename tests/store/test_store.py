@@ -54,7 +54,7 @@ async def test_writing_dead_letters_and_closing(
 
 
 async def test_silence_right_after_a_server_start_does_not_count(url, exchange, tally, stated_scorer):
-    """After a long outage gateways are not taken for dead before they have had the time to speak."""
+    """Gateways are not taken for dead after a long outage before they have had the time to send."""
     sent = [exchange("1") for _ in range(5)]
     partial = tally(sent[:2], sampled=tally(sent).sampled)
     look = ShardSnapshot("900000-0", "b", 900_000, 900_000, up_ms=3_000)

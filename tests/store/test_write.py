@@ -80,7 +80,7 @@ def test_nothing_of_a_batch_that_fails_is_stored(store, exchange):
 
 
 def test_two_writers_of_one_exchange_conflict(postgres_url, exchange, stated_scorer):
-    """On PostgreSQL the second writer waits for the first and then inserts fewer rows than it has; SQLite lets one
+    """The second writer on PostgreSQL waits for the first and then inserts fewer rows than it has; SQLite lets one
     write at a time."""
     opened = engine.writer(postgres_url)
     scorers = {"stated": stated_scorer()}

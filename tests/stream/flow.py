@@ -55,7 +55,7 @@ class Program:
         await self.process.wait()
 
     async def stop(self) -> None:
-        """In order. Raises when it ends otherwise."""
+        """Stops the program in order. Raises when it ends otherwise."""
         assert self.process is not None
         self.process.terminate()
         ended = await self.process.wait()
@@ -144,7 +144,8 @@ class Flow:
             self.took.append((time.time(), time.perf_counter() - began))
 
     async def stop_gateway(self) -> None:
-        """In order; one that was started a moment ago is ready first, and so hears that it is to stop."""
+        """Stops a gateway in order; one that was started a moment ago is ready first, and so hears that it is to
+        stop."""
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(OSError):
@@ -233,7 +234,7 @@ def is_closed(store: str, count: int) -> bool:
 
 
 def quiet(server: Any, stream: dict[str, Any], directory: Path) -> Flow:
-    """Without programs: for tests that put and read themselves."""
+    """A flow without programs: for tests that put and read themselves."""
     path = directory / "gateway.yaml"
     path.write_text(yaml.safe_dump(_sections(stream, directory, "http://127.0.0.1:1/v1")))
     return Flow(server, Program([]), Program([]), 0, load(path), directory, 0)
@@ -280,7 +281,8 @@ def newest(records: list[Record]) -> dict[str, Tally]:
 
 
 def unseen(flow: Flow, records: list[Record]) -> int:
-    """What killed gateways can have lost uncounted: what they took after their last tally came to the stream."""
+    """Number of records that killed gateways can have lost uncounted: those taken after their last tally came to the
+    stream."""
     tallied = sorted(r.at for r in records if isinstance(r, Tally))
     last = [(max((at for at in tallied if at <= death), default=0.0), death) for death in flow.gateway_deaths]
     return sum(any(at <= when <= death for at, death in last) for when in flow.answered.values())

@@ -98,7 +98,7 @@ def config_of(url: str, **section: Any) -> Corridor:
 
 
 async def every_verb(corridor: Corridor) -> None:
-    """What gateways, consumers and commands do."""
+    """Calls everything that gateways, consumers and commands do."""
     await corridor.ping()
     await corridor.join()
     await corridor.append([{b"n": b"%d" % i} for i in range(3)])
@@ -290,7 +290,7 @@ async def halting(url: str, at: int, meanwhile: Callable[[int], Awaitable[None]]
 
 
 async def test_a_server_that_recovers_during_a_batch_leaves_no_gap(program, place, servers):
-    """As one that has loaded its data by then. Were the end taken without the beginning, a gateway killed before it
+    """The server has loaded its data by then. If the end were taken without the beginning, a gateway killed before it
     tries again would leave a hole that looks like a loss of the server's."""
     node = servers.Node(program, servers.free_ports(1)[0], place).start()
     node.ask("CONFIG", "SET", "maxmemory", 1)

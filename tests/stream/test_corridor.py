@@ -37,7 +37,7 @@ async def test_mixed_entries_keep_their_order_and_fields(corridor):
 
 
 async def test_the_servers_refusal_is_reported_in_its_own_words(corridor):
-    """Without the script that appends, nor what was appended."""
+    """They name neither the script that appends, nor what was appended."""
     await corridor.client.set(corridor.key, "no stream")
     with pytest.raises(StreamDown) as error:
         await corridor.append(entries(2))

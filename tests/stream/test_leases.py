@@ -195,7 +195,7 @@ async def test_a_worker_that_leaves_gives_everything_back(server: Server, client
 
 
 async def test_the_ledger_makes_up_for_lost_data(server: Server) -> None:
-    """In any order with the reports of the workers that live on, and as often as it likes."""
+    """It does in any order with the reports of the workers that live on, and as often as it likes."""
     a = server("a")
     expires_ms = int(time.time() + 60) * 1000
     await a.raise_spent(NAME, 600, expires_ms)
@@ -241,7 +241,7 @@ async def test_many_workers_at_once_never_get_more_than_there_is(server: Server)
 async def test_on_a_cluster_all_scopes_are_exchanged_at_once(
     program: str, servers: Any, tmp_path: Any, stream_name: str
 ) -> None:
-    """In one slot; and a fail-over forgets nothing that a worker still knows."""
+    """They are in one slot; and a fail-over forgets nothing that a worker still knows."""
     with servers.directory() as directory:
         cluster = await asyncio.to_thread(lambda: servers.Cluster(program, directory / "cluster").start())
         client = connect(cluster.url.replace("redis://", "redis+cluster://"), StreamConfig())

@@ -202,7 +202,7 @@ class Running:
 
     @property
     def children(self) -> list[int]:
-        """Of any depth."""
+        """Process ids of children of any depth."""
         parents = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -261,7 +261,7 @@ async def nothing_else_here() -> None:
 
 @pytest.fixture
 def running(tmp_path: Path, nothing_else_here: None) -> Iterator[Running]:
-    """In an empty directory, with an empty environment."""
+    """A first run in an empty directory, with an empty environment."""
     running = start(tmp_path)
     children = running.children
     yield running
@@ -287,8 +287,8 @@ QUESTION: Any = {
 @pytest.mark.model
 @pytest.mark.timeout(300)  # two starts, one after the other
 def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) -> None:
-    """What a first run does, from an empty directory; a second run on the same directory is refused meanwhile, and
-    allowed afterwards, with the same key. One test: a start of all programs and the model takes ten seconds of CPU."""
+    """Checks a first run from an empty directory; a second run on the same directory is refused meanwhile, and allowed
+    afterwards, with the same key. One test: a start of all programs and the model takes ten seconds of CPU."""
     metrics = running.printed_value("metrics").split()[-1]
     before = scores(metrics)
     key, written = running.printed_value("key"), (running.cwd / "gateway.yaml").read_text()

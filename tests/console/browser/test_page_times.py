@@ -1,4 +1,4 @@
-"""What pages take with a million exchanges in the store, printed: pytest -m long -n 0 -s -k page_times.
+"""Prints how long pages take with a million exchanges in the store: pytest -m long -n 0 -s -k page_times.
 
 A page that is read again within seconds reads what it shows itself; reports and sums of hours are read in the
 background, before.

@@ -28,7 +28,7 @@ PATIENCE_S = 60.0
 
 
 def ids(directory: Path) -> list[str]:
-    """In the order of the files and of their lines."""
+    """Ids in the order of the files and of their lines."""
     files = sorted(directory.glob("exchanges-*.jsonl"))
     return [orjson.loads(line)["id"] for file in files for line in file.read_bytes().splitlines()]
 

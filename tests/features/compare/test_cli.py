@@ -246,7 +246,7 @@ def test_the_page_has_the_result_of_its_command(compare: Compare, table: Table) 
 
 
 def test_little_is_imported_for_two_csv_files(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """In a process of its own, as on a machine where only this is done; its time is printed."""
+    """Runs in a process of its own, as on a machine where only this is done; its time is printed."""
     heavy = {
         "sqlalchemy",
         "alembic",

@@ -61,7 +61,8 @@ def test_lower_is_better_turns_the_difference() -> None:
 
 @pytest.mark.parametrize("groups", [6, 40])
 def test_clusters_have_students_quantile_of_their_number(groups: int) -> None:
-    """By hand: se = sqrt(sum over clusters of (sum of deviations)^2) / n * sqrt(G / (G - 1)), t with G - 1 df."""
+    """Computed by hand: se = sqrt(sum over clusters of (sum of deviations)^2) / n * sqrt(G / (G - 1)), t with G - 1
+    df."""
     rng = np.random.default_rng(13)
     labels = [f"t{i % groups}" for i in range(240)]
     a = rng.normal(0, 1, 240)
@@ -80,7 +81,8 @@ def test_clusters_have_students_quantile_of_their_number(groups: int) -> None:
 
 
 def test_all_pairs_share_the_error_by_holms_procedure() -> None:
-    """By hand, with one-sided p values from scipy: ship where p of "worse by the margin" passes Holm's step."""
+    """Computed by hand, with one-sided p values from scipy: ship where p of "worse by the margin" passes Holm's
+    step."""
     rng = np.random.default_rng(393)
     base = rng.normal(0.5, 0.2, 120)
     models = [
@@ -143,7 +145,7 @@ def test_few_yes_or_no_items_have_an_interval_that_covers(n: int, rates: tuple[f
 
 
 def test_items_needed_would_decide_the_margin() -> None:
-    """With as many more items of the same differences, the margin is decided, and with 10 % fewer it is not."""
+    """The margin is decided with as many more items of the same differences, and not with 10 % fewer."""
     d = np.array([0.3, -0.3, 0.2, -0.16] * 15)
     [found] = compare(scores(np.zeros(60), d, bounds=(-1, 1)), VerdictTerms(0.02)).pairs
     assert found.items_needed is not None
@@ -154,7 +156,7 @@ def test_items_needed_would_decide_the_margin() -> None:
 
 
 def test_the_margin_that_items_decide_has_a_power_of_80_percent() -> None:
-    """By the noncentral t of scipy: an equal candidate with the same spread is shown within that margin in 80 %."""
+    """An equal candidate with the same spread is shown within that margin in 80 %, by the noncentral t of scipy."""
     rng = np.random.default_rng(17)
     a = rng.normal(0, 1, 100)
     b = a + rng.normal(0, 0.4, 100)

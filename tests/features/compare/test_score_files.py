@@ -206,7 +206,7 @@ def test_an_inspect_log_needs_its_reader(tmp_path: Path) -> None:
 
 
 def test_a_log_of_a_newer_inspect_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a reader that refuses it as inspect_ai does: it raises what it likes."""
+    """The reader refuses it as inspect_ai does: it raises what it likes."""
 
     def read(path: str, **options: Any) -> None:
         raise KeyError("version 9")

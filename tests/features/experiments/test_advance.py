@@ -47,7 +47,7 @@ def kept(plan: Any) -> StoredPlan:
 
 
 def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: LeaseHolder = LEADER) -> int:
-    """As many pairs as are settled now; returns how many."""
+    """Takes as many pairs as are settled now; returns how many."""
 
     def work(connection: Any) -> int:
         found = settled_pairs(connection, plan.hash, watermark, DEADLINE_MS, most)
@@ -160,7 +160,7 @@ def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: An
 
 
 def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exchange: Any) -> None:
-    """After 300 units of one arm and none of the other; later counts that look better do not take it back."""
+    """It began with 300 units of one arm and none of the other; later counts that look better do not take it back."""
     split = replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="conversation")
 
     def served(arm: str, n: int) -> None:
@@ -229,7 +229,8 @@ def test_the_adjustment_does_not_depend_on_the_size_of_a_step(
 
 
 def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired: Any, exchange: Any) -> None:
-    """Not those of a conversation, failed ones or other plans'; where some are recorded at 0.5, half of the others."""
+    """Requests of a conversation, failed ones and other plans' do not; where some are recorded at 0.5, half of the
+    others."""
     others = [
         *[unshadowed(exchange, adjusting, "1", pi=0.75) for _ in range(30)],
         *[unshadowed(exchange, adjusting, "1") for _ in range(60)],
@@ -252,7 +253,7 @@ def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired:
 def test_requests_that_are_never_asked_leave_the_rest_unlike(
     store: Any, adjusting: Any, paired: Any, exchange: Any
 ) -> None:
-    """Where many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
+    """If many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
     stream = noisy_stream(adjusting, paired, exchange, 20)
     refused = [replace(unshadowed(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
     deliver(store, list(enumerate([*refused, *stream])))
@@ -290,7 +291,7 @@ def test_kept_sequences_have_the_states_of_stored_ones(plan: Plan) -> None:
 
 
 def test_the_step_reads_states_of_another_consumer(plan: Plan) -> None:
-    """So is what a transaction of this one moved and did not store."""
+    """A state that a transaction of this one moved and did not store is read too."""
     plan = replace(plan, rules=2, repeat_control=0.0)
     live = LiveSequences()
     first = moved(plan, live, {}, 0)

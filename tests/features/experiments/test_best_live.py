@@ -151,8 +151,8 @@ class Fleet:
         return found
 
     async def play(self, clients: Sequence[httpx.AsyncClient], waves: int) -> None:
-        """Until every experiment has stopped. A wave goes to all gateways of the fleet, once all of them know what the
-        consumer has found in the one before."""
+        """Plays until every experiment has stopped. A wave goes to all gateways of the fleet, once all of them know
+        what the consumer has found in the one before."""
         for _ in range(waves):
             states = self.states()
             running = [world for world in self.worlds if states[alias_of(world)] == "running"]
@@ -178,13 +178,14 @@ class Fleet:
         assert reply.status_code == 200, reply.text
 
     async def _settled(self, running: Sequence[Several]) -> None:
-        """Until every request is a pair, or was left out; and the consumer has looked at them."""
+        """Waits until every request is a pair, or was left out, and the consumer has looked at them."""
         async with asyncio.timeout(900):
             while not all(map(self._is_settled, running)):
                 await asyncio.sleep(0.1)
 
     async def _known(self, clients: Sequence[httpx.AsyncClient], world: Several) -> None:
-        """Until the consumer has looked at all pairs, and every gateway does what it found; it may stop meanwhile."""
+        """Waits until the consumer has looked at all pairs, and every gateway does what it found; it may stop
+        meanwhile."""
         alias = alias_of(world)
         async with asyncio.timeout(900):
             while True:

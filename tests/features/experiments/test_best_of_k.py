@@ -111,7 +111,7 @@ def test_a_red_gate_takes_part_in_no_drop() -> None:
 
 
 def test_one_burst_drops_nobody() -> None:
-    """Before an hour of traffic, where the plan asks for at least as much."""
+    """Nobody is dropped before an hour of traffic, where the plan asks for at least as much."""
     looks = [look("fast", "hold", 0.2), look("slow", "hold", 0.0)]
     early, late = (leads({("fast", "slow"): 0.1}, hours_share=hours / 24) for hours in (0.9, 1.0))
     plan = a_plan_of(("fast", "slow"), min_hours=24.0)
@@ -129,7 +129,7 @@ def test_one_burst_drops_nobody() -> None:
 def test_comparisons_of_candidates_never_drop_them_all(
     means: list[float], lows: dict[tuple[str, str], float], verdicts: list[Verdict]
 ) -> None:
-    """Whatever the intervals say, and even if they contradict each other: the last one goes only by its rejection."""
+    """The last one goes only by its rejection, whatever the intervals say, and even if they contradict each other."""
     looks = [look(*each) for each in zip(ARMS, verdicts, means, strict=True)]
     found = drops(looks, leads(lows))
     left = [each for each in looks if each.decision.verdict != "reject"]
@@ -312,7 +312,8 @@ def test_the_plan_closes_once_every_comparison_that_is_left_has(begin_experiment
 
 
 def test_a_plan_without_a_last_look_ends_at_its_most_pairs(begin_experiment: Any) -> None:
-    """At a stated number; or at twice the planned one, and later where the variance asks for more, up to four times."""
+    """It ends at a stated number; or at twice the planned one, and later where the variance asks for more, up to four
+    times."""
     experiment = begin_experiment(**{**DESIGN, "method": "anytime", "max_pairs": 40, "margin": 0.01})
     wide = replace(experiment.plan, max_pairs=30, auto_horizon=True)
     narrow = replace(wide, margin=0.5)

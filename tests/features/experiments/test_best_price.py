@@ -29,8 +29,9 @@ def stored(plan: Plan) -> StoredPlan:
 
 
 def test_the_price_counts_the_drops() -> None:
-    """By hand: 400 pairs decide alike candidates, 100 a gap of one margin, 50 of two; a guardrail takes 200. The one
-    that leads alike candidates is ahead by chance, by 1.05 deviations of one mean, and by 0.74 of a difference."""
+    """Computed by hand: 400 pairs decide alike candidates, 100 a gap of one margin, 50 of two; a guardrail takes 200.
+    The one that leads alike candidates is ahead by chance, by 1.05 deviations of one mean, and by 0.74 of a
+    difference."""
     until = {0.5: None, 1.0: 500, 1.5: 300, 2.0: 100, 3.0: 50, 4.0: 30}
     asked = []
 

@@ -1,5 +1,5 @@
-"""What the best of several candidates costs, and how often it is wrong: many experiments on arrays, a look after every
-pair, by the rules and the functions of the product.
+"""Measures what the best of several candidates costs, and how often it is wrong: many experiments on arrays, a look
+after every pair, by the rules and the functions of the product.
 
 Each comparison is that of the primary; guardrails and gates are left out. Paid calls are requests to candidates; they
 are compared with one experiment for each candidate, with one look at a fixed number of pairs (alpha 0.05, power 0.8).
@@ -44,7 +44,8 @@ def plan_of(n: int, margin: float = MARGIN, deviation: float = DEVIATION) -> Pla
 
 @dataclass(frozen=True)
 class Intervals:
-    """Of every comparison, after every pair. Positive is better for the first arm; None stands for the control."""
+    """Intervals of every comparison, after every pair. Positive is better for the first arm; None stands for the
+    control."""
 
     mean: dict[tuple[int, int | None], Values]
     low: dict[tuple[int, int | None], Values]
@@ -215,8 +216,8 @@ BOUNDARIES: dict[str, tuple[tuple[float, ...], float]] = {  # differences in mar
 
 
 def errors(runs: int, worlds: Collection[str]) -> list[tuple[str, float, float, float]]:
-    """By world: the best candidate is dropped for another's sake though none is better, one that is worse than the best
-    by the margin is named, one that is worse than the control by the margin is named."""
+    """Rates of errors, by world: the best candidate is dropped for another's sake though none is better, one that is
+    worse than the best by the margin is named, one that is worse than the control by the margin is named."""
     rows = []
     for name in worlds:
         margins, ties = BOUNDARIES[name]

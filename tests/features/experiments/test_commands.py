@@ -32,7 +32,7 @@ NEW = {
 
 @pytest.fixture
 async def of(admin: Admin, corridor: Corridor, tmp_path: Path) -> ExperimentAdmin:
-    """On a config that is read again as the console reads it."""
+    """The commands on a config that is read again as the console reads it."""
     path = tmp_path / "gateway.yaml"
     now = [load_for_console(path)]
 

@@ -238,7 +238,7 @@ def hides(arm: str, rng: random.Random) -> str:
 
 
 def at_random(share: float) -> Says:
-    """Of either arm."""
+    """Answers that fail at random, with this share, of either arm."""
     return lambda arm, rng: NO_SCORE if rng.random() < share else rng.choice((GOOD, "0.6"))
 
 
@@ -426,7 +426,7 @@ def test_a_split_ships_as_often_as_promised(
     least: int,
     most: int,
 ) -> None:
-    """In 100 splits of 1 500 units each, with one look. 0 of 100 is below 0.04 with an error of 0.025."""
+    """Plays 100 splits of 1 500 units each, with one look. 0 of 100 is below 0.04 with an error of 0.025."""
     shipped = 0
     for seed in range(100):
         plan = replace(halves, name=f"swap{seed}", rules=rules, headers="all" if rules < 2 else halves.headers)

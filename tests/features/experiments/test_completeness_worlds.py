@@ -41,7 +41,7 @@ KNOWN = ("quality", MISSING, WORST)
 
 @dataclass(frozen=True)
 class World:
-    """How one pair comes about. worse: the candidate is worse by exactly one margin."""
+    """A law by which pairs are drawn. worse: the candidate is worse by exactly one margin."""
 
     pair: Callable[[Draw, int], JoinedPair]
     worse: bool

@@ -127,7 +127,7 @@ def orjson_copy(of: dict[SequenceName, Any]) -> dict[SequenceName, Any]:
 
 
 def test_a_missing_score_counts_as_the_worst_in_its_segment() -> None:
-    """What has no score on one arm could be all of a small segment's losses."""
+    """Answers without a score on one arm could be all of a small segment's losses."""
     joined = pairs(60, {"code": 0.0, "other": 0.0})
     none = replace(seen(0.5), scores={JUDGE: StoredScore("not_applicable")})
     lacking = [replace(p, arms={**p.arms, "candidate": none}) if p.segments == CODE else p for p in joined]
@@ -240,7 +240,7 @@ def test_leaving_out_undecided_segments_takes_a_small_part_of_the_error() -> Non
 
 @pytest.mark.parametrize(("segments", "price"), [(2, 1.30), (3, 1.48), (5, 1.69), (8, 1.88)])
 def test_the_price_of_deciding_all_segments(segments: int, price: float) -> None:
-    """As many times the pairs as a test of one segment with a power of 0.8 takes."""
+    """It takes so many times the pairs of a test of one segment with a power of 0.8."""
     values_ = tuple("abcdefgh"[: segments - 1])
     of = plan(segments=SegmentDesign(("caller",), 0.1, values=(("caller", values_),)))
     one, all_ = precision(0.1, 0.05), precision(0.1, 0.05, segment_power(of))
@@ -369,7 +369,7 @@ def test_a_state_of_a_sequence_without_pairs_has_no_interval() -> None:
 
 
 def test_a_ramps_evidence_names_the_segments_that_do_not_hold(stored: Any) -> None:
-    """As the consumer reads it from the store: the next step waits for a person, and for the search."""
+    """The consumer reads it from the store: the next step waits for a person, and for the search."""
     design = RampDesign((0.5, 1.0), 0.0, 1)
     of = plan(mode="both", ramp=design, method="anytime", max_pairs=None, auto_horizon=False, min_hours=0.0)
     made = stored(of, pairs(1000, {"code": -0.3, "other": 0.02}))

@@ -80,7 +80,7 @@ def pairs_until_verdict(
 
 
 def test_a_large_difference_needs_few_pairs(begin_experiment: Any, simulation: Any) -> None:
-    """At the defaults, with a margin of 0.15, and all gates."""
+    """Decides at the defaults, with a margin of 0.15, and all gates."""
     better = pairs_until_verdict(begin_experiment(**HYBRID, guardrails=()), simulation, 0.5, 0.95, 1)
     worse = pairs_until_verdict(begin_experiment(**HYBRID), simulation, 0.9, 0.4, 1)
     assert (better[1], worse[1]) == ("ship", "reject"), better

@@ -88,7 +88,7 @@ def test_a_margin_of_zero_never_has_enough_pairs() -> None:
 
 
 def test_a_variance_of_zero_is_not_believed(begin_experiment: Any, simulation: Any) -> None:
-    """At temperature 0 the control repeats itself, and 30 equal pairs prove little."""
+    """The control repeats itself at temperature 0, and 30 equal pairs prove little."""
     experiment = begin_experiment()
     same = [simulation.a_pair(i, simulation.seen(0.5), candidate=simulation.seen(0.5), repeat=simulation.seen(0.5))
             for i in range(30)]  # fmt: skip

@@ -25,7 +25,7 @@ def difference(rng: np.random.Generator, easy: float) -> float:
 
 
 def guess(world: str, rng: np.random.Generator, easy: float, at: float) -> float:
-    """What the predictor says of a served answer to a request that is so easy."""
+    """The prediction for a served answer to a request that is so easy."""
     if world == "good":
         return easy
     if world == "wrong sign":

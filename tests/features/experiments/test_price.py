@@ -1,4 +1,5 @@
-"""What a verdict costs: pairs and paid calls until it is given, how often it is wrong, and what the A/A alarm notices.
+"""Measures what a verdict costs: pairs and paid calls until it is given, how often it is wrong, and what the A/A alarm
+notices.
 
 Many experiments at once, on arrays, with a look after every pair: the primary, a guardrail on failures, and the alarm,
 by the rules that the product derives from a plan. All seeds are fixed; the tables go to the terminal. `make test` has
@@ -38,7 +39,7 @@ Z = NormalDist().inv_cdf
 
 @dataclass(frozen=True)
 class World:
-    """How pairs come about. Differences are the candidate's score minus the control's."""
+    """A law by which pairs are drawn. Differences are the candidate's score minus the control's."""
 
     deviation: float = 0.3  # of one difference
     effect: float = 0.0  # mean of the difference
@@ -51,7 +52,7 @@ class World:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of each run, the pair after which it was so; infinity: never."""
+    """The pair of each run after which it was so; infinity: never."""
 
     ship: Values
     reject: Values
@@ -79,7 +80,7 @@ class Outcome:
 
 
 def hybrid_plan(margin: float, deviation: float, repeats: float = 0.25, guardrail: float | None = None) -> Plan:
-    """With the horizon for this deviation. guardrail: the margin of the error rate; None: the primary's."""
+    """A plan with the horizon for this deviation. guardrail: the margin of the error rate; None: the primary's."""
     rail = (Guardrail("error_rate", guardrail or margin),)
     plan = a_plan(
         method="hybrid", aa="alarm", margin=margin, repeat_control=repeats, guardrails=rail, auto_horizon=True
@@ -88,7 +89,7 @@ def hybrid_plan(margin: float, deviation: float, repeats: float = 0.25, guardrai
 
 
 def half_widths(rule: SequenceRule, n: Counts, m2: Values) -> Values:
-    """Of the hybrid or guarded interval after n values with these sums of squared deviations."""
+    """Half-widths of the hybrid or guarded interval after n values with these sums of squared deviations."""
     alpha, n_star = (
         (rule.alpha * EARLY, TIGHTEST * rule.horizon) if rule.method == "hybrid" else (rule.alpha, rule.n_opt)
     )
@@ -117,7 +118,7 @@ def bounds(rule: SequenceRule, x: Values, taken: Flags | None = None) -> tuple[V
 
 
 def pairs_without(rule: SequenceRule, margin: float, most: int) -> Counts:
-    """By number of failures: after how many pairs the candidate is shown to fail in less than the margin."""
+    """Pairs after which the candidate is shown to fail in less than the margin, by number of failures."""
 
     def least(failures: int) -> int:
         low, high = failures, most + 1
@@ -181,7 +182,7 @@ def simulated(plan: Plan, world: World, runs: int, seed: int) -> Outcome:
 
 
 def doubted(plan: Plan, d: Values, e: Values, drawn: Flags) -> Flags:
-    """Where the candidate's path may explain its loss, as gates.with_doubt says."""
+    """Whether the candidate's path may explain its loss, as gates.with_doubt says."""
     n = np.cumsum(drawn, axis=1)
     count = np.maximum(n, 1)
     mean = np.cumsum(e * drawn, axis=1) / count
@@ -305,8 +306,8 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 
 
 def shares(runs: int) -> list[tuple[float, ...]]:
-    """By share of repeats: paid calls to a verdict at 1, 1.5 and 2 times the planned effect and three margins worse;
-    the alarm's power against a bias of one and of two margins, and its false alarms."""
+    """Results by share of repeats: paid calls to a verdict at 1, 1.5 and 2 times the planned effect and three margins
+    worse; the alarm's power against a bias of one and of two margins, and its false alarms."""
     rows = []
     for share in SHARES:
         plan = hybrid_plan(0.05, 0.3, share)
@@ -343,8 +344,8 @@ BIASES = (0, 1, 2, 3, 4)  # of the shadow path, in margins against every answer 
 
 
 def check_doubts(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """How often a candidate is rejected: one that is worse by 2, 3 and 4 margins, and one as good as the control on a
-    biased path."""
+    """Checks how often a candidate is rejected: one that is worse by 2, 3 and 4 margins, and one as good as the control
+    on a biased path."""
     print_of = []
     for deviation, margin in ((0.3, 0.05), (math.sqrt(SCORE_VARIANCE), 0.15)):
         plan = hybrid_plan(margin, deviation)

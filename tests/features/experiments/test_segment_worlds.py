@@ -177,7 +177,7 @@ def play(world: SegmentWorld, seed: int, factor: Mapping[str, float]) -> Outcome
 
 
 def factors(world: SegmentWorld) -> dict[str, float]:
-    """As the product plans them: so often that each segment has its pairs when the primary has."""
+    """Factors as the product plans them: so often that each segment has its pairs when the primary has."""
     from gateway.features.experiments.sequences import segment_pairs
 
     plan = plan_of(world)

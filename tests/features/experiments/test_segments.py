@@ -84,7 +84,7 @@ def test_chance_marks_a_segment_in_few_experiments() -> None:
 
 
 async def test_a_report_names_the_segment_that_got_worse(room: Any, plan: Any, paired: Any) -> None:
-    """For one caller of two the candidate is worse; the whole difference hides it."""
+    """The candidate is worse for one caller of two; the whole difference hides it."""
     plan, rng, sent = replace(plan, method="hybrid", max_pairs=400, aa="alarm"), random.Random(2), []
     for i in range(160):
         lost = 0.4 if i % 4 == 0 else -0.13

@@ -1,4 +1,5 @@
-"""How often an experiment is wrong with a look after every pair, over many simulated experiments. All seeds are fixed.
+"""Measures how often an experiment is wrong with a look after every pair, over many simulated experiments. All seeds
+are fixed.
 
 The intervals are computed on arrays, for many experiments at once; the first test compares them with the sequences.
 Whole experiments, through the store and the verdict, are in test_findings.py.
@@ -50,7 +51,7 @@ def ever(hits: Floats) -> float:
 
 
 def differences(rng: np.random.Generator, mean: float, runs: int, pairs: int) -> Floats:
-    """Of scores in [0, 1] around a question's own difficulty."""
+    """Differences of scores in [0, 1] around a question's own difficulty."""
     level = rng.uniform(0.3, 0.7, (runs, pairs))
     a, b = (np.clip(level + rng.normal(0, 0.2, (runs, pairs)), 0, 1) for _ in range(2))
     return np.asarray(np.clip(b - a + mean, -1, 1))

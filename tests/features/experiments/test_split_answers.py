@@ -291,7 +291,7 @@ def test_the_facts_are_in_the_report(halves: Plan, keep: Callable[..., str], loo
 
 
 def test_hours_of_pairs_count_where_pairs_decide_the_primary(halves: Plan, look: Look) -> None:
-    """In `both`, a score is compared in pairs and errors in the split."""
+    """A score is compared in pairs in `both`, and errors in the split."""
     both = replace(halves, mode="both", shadow=0.1, repeat_control=0.0, aa="alarm")
     errors = look(replace(both, primary="error_rate", guardrails=()), 25.0)
     assert errors.traffic is not None
@@ -466,7 +466,7 @@ def test_alpha_holds_over_many_runs_and_looks(simulation: Any, missing: str) -> 
     ("vote", "good"), [(-1e15, {"control": 0.8, "candidate": 0.8}), (1e15, {"control": 0.9, "candidate": 0.4})]
 )
 def test_one_extreme_vote_does_not_decide(simulation: Any, vote: float, good: dict[str, float]) -> None:
-    """Of the candidate's own caller, or of a rival's."""
+    """The vote comes from the candidate's own caller, or from a rival's."""
     plan = a_plan(simulation, rules=2, margin=0.25)
     rows, given = traffic(3, 900, good, {"control": 1.0, "candidate": 1.0})
     own = next(r for r in rows if r.arm == "candidate")

@@ -46,7 +46,7 @@ def of(found: SplitResult, metric: str) -> Comparison:
 
 
 def calls(plan: Plan, exchange: Callable[..., Exchange], slower: float, units: int = 400) -> list[Exchange]:
-    """Of users who call six times each, as fast as their network is."""
+    """Calls of users who call six times each, as fast as their network is."""
     rng, made = random.Random(1), []
     for i in range(units):
         arm, level = ("candidate", "control")[i % 2], rng.gauss(0, 0.2)
@@ -242,7 +242,7 @@ def test_the_past_ends_before_the_plan_began(
 def test_a_covariate_that_differs_by_arm_withholds_the_verdict(
     by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
 ) -> None:
-    """As where something before the gateway writes each arm's name into the body."""
+    """Something before the gateway writes each arm's name into the body."""
     rng = random.Random(8)
     records = []
     for each in planted(by_request, exchange, 1200, 0.0):

@@ -49,7 +49,7 @@ class Pairs:
     """Pairs of many runs, in order. Each of shape (runs, pairs)."""
 
     difference: Values
-    """In quality."""
+    """Difference in quality."""
     user: Counts
     failed: Values
     """The candidate's failures less the control's; 0 where nothing fails."""
@@ -86,7 +86,7 @@ class TrafficWorld:
     scale: float = 1.0
     """The deviation of one value in units of that of a call."""
     before: Draw | None = None
-    """What the first rules see of it; None: the same."""
+    """The law that the first rules see; None: the same."""
     short: int = 200
     """Runs of the short form; 0: the long form alone plays it."""
     long: int = 2_000
@@ -361,7 +361,7 @@ def early(alpha: float, n_star: float, n: Values, total: Values) -> Values:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Of many runs."""
+    """Verdicts of many runs."""
 
     shipped: float
     rejected: float
@@ -422,7 +422,8 @@ def played(
 
 AT_A_TIME = 500
 SHORT_OF_IDEAL = 0.05
-"""What looking at every pair costs at most, where too little has happened to decide the margin; 0.03 by the formula."""
+"""The most that looking at every pair costs, where too little has happened to decide the margin; 0.03 by the
+formula."""
 
 
 def one_look(world: TrafficWorld, pairs: int, runs: int, seed: int) -> float:
@@ -508,7 +509,7 @@ def table(rows: list[Row]) -> str:
 
 
 def allowed(share: float, runs: int) -> float:
-    """With three standard errors of this many runs."""
+    """The share with three standard errors of this many runs."""
     return share + 3 * math.sqrt(share * (1 - share) / runs)
 
 

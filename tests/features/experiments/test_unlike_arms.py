@@ -260,7 +260,7 @@ def ramp_is_wrong(connection: Reading, plan: StoredPlan, world: str) -> bool:
 
 @dataclass
 class Tally:
-    """What one comparison found in one world, over its seeds."""
+    """Counts of what one comparison found in one world, over its seeds."""
 
     seeds: int = 0
     missed: int = 0

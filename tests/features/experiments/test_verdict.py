@@ -176,7 +176,7 @@ def test_a_plan_without_a_primary_decides_nothing() -> None:
 
 
 def test_the_predicted_number_of_pairs_decides() -> None:
-    """After that many more pairs the interval around the same mean ends on one side of the margin; not before."""
+    """The interval around the same mean ends on one side of the margin after that many more pairs, and not before."""
     e, variance, n = Estimate(0.003, -0.04, 0.046), 0.05, 300
     more = pairs_needed(e, n, variance, 0.02, RULE)
     assert more is not None
@@ -356,7 +356,7 @@ def test_a_guardrail_that_waits_is_named_first() -> None:
 
 
 def test_the_pairs_until_it_rejects_keep_the_pace() -> None:
-    """At a share of 0.5 and an upper end of −0.08, 62.5 % of the hours are needed: 25 pairs more than 100."""
+    """Of the hours, 62.5 % are needed at a share of 0.5 and an upper end of −0.08: 25 pairs more than 100."""
     assert pairs_until_reject(metric_so_far(-0.08, 0.5)) == 25
     assert pairs_until_reject(metric_so_far(-0.08, 1.0)) is None
 

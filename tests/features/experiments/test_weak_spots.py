@@ -42,7 +42,7 @@ def stored_pairs(store: Any, exchange: Any, n: int, first: int = 1, seed: int = 
 
 
 def found(store: Any, plan: Plan = PLAN) -> Any:
-    """What the search has found after it went on."""
+    """Findings of the search after it went on."""
     stored = StoredPlan(plan, plan.hash, "running", 1.0)
     store.run(lambda c: advance_search(c, stored, 2.0))
     return store.run(lambda c: SequenceStates(c, stored).weak_spot("candidate"))

@@ -110,7 +110,7 @@ async def test_another_request_to_the_candidate_withholds_every_verdict(room: An
 
 @dataclass(frozen=True)
 class Partial:
-    """Like a StatedScorer, and kinder to one arm."""
+    """A StatedScorer that is kinder to one arm."""
 
     name: str = "stated"
     version: str = "1"

@@ -70,7 +70,7 @@ class World:
 
     @property
     def deviation(self) -> float:
-        """Of one difference."""
+        """Standard deviation of one difference."""
         a, b = self.control, self.candidate
         fixed, anew = abs(a - b), a + b - 2 * a * b  # the probability that the arms differ
         return (self.fixed * fixed + (1 - self.fixed) * anew - self.difference**2) ** 0.5
@@ -160,7 +160,7 @@ class Stage:
         return {each.alias: each for each in self.played}
 
     def answer(self, arm: str) -> Callable[[Any], str]:
-        """What an upstream says to a request, whose prompt has the number of the request."""
+        """Answers of an upstream to a request whose prompt has the number of the request."""
 
         def say(received: Any) -> str:
             body = received.json
@@ -198,7 +198,7 @@ class Stage:
         }
 
     async def play(self, client: httpx.AsyncClient, waves: int) -> None:
-        """Until every world is over, or the waves are."""
+        """Plays until every world is over, or the waves are."""
         for _ in range(waves):
             running = [each for each in self.played if not each.over]
             if not running:
@@ -226,7 +226,8 @@ class Stage:
         assert answer.status_code == 200, answer.text
 
     async def _settled(self, running: Sequence[Played]) -> None:
-        """Until every request is a pair, or was left out of the experiment; a stopped one takes no further ones."""
+        """Waits until every request is a pair, or was left out of the experiment; a stopped one takes no further
+        ones."""
         async with asyncio.timeout(120):
             while not all(self._are_settled(running)):
                 await asyncio.sleep(0.1)
@@ -338,8 +339,8 @@ def wrong(stage: Stage) -> list[str]:
 
 
 async def test_a_large_difference_is_decided_within_100_pairs(tmp_path: Path, stream_url: str) -> None:
-    """Also a path that makes the control differ from itself turns the gate red instead. With a repeat of every pair,
-    since the gateway's own ids decide which pairs have one: the only thing here that no seed fixes."""
+    """A path that makes the control differ from itself turns the gate red instead. Every pair is repeated, since the
+    gateway's own ids decide which pairs have one: the only thing here that no seed fixes."""
     worlds = [replace(world, repeat=1.0) for world in (*LARGE, BIASED)]
     async with stage_of(tmp_path, stream_url, worlds, 1) as (stage, client):
         for each in stage.played:
@@ -430,7 +431,7 @@ EMPTY_ALLOWED = World(
 
 @pytest.mark.timeout(400)  # some hundred calls and their verdicts, on a machine that may be busy
 async def test_a_candidate_with_empty_answers_does_not_ship(tmp_path: Path, stream_url: str) -> None:
-    """Where a plan allows empty answers, they leave the comparison, and the gate on completeness sees it."""
+    """If a plan allows empty answers, they leave the comparison, and the gate on completeness sees it."""
     async with stage_of(tmp_path, stream_url, [EMPTY_FAILS, EMPTY_ALLOWED], 1, Silent) as (stage, client):
         for each in stage.played:
             each.waves = (25, 25)

@@ -73,7 +73,7 @@ def test_the_time_since_which_a_group_fails_is_found() -> None:
 
 
 def test_a_word_of_the_reasons_names_a_group() -> None:
-    """Not "wrong", which says of every failure that it is one."""
+    """The word "wrong" does not, which says of every failure that it is one."""
     rng = np.random.default_rng(3)
     calls = [call(i, rng, 0.1) for i in range(1_000)]
     calls += [
@@ -138,7 +138,7 @@ def false_group(rng: np.random.Generator, n: int) -> bool:
 
 
 def outcome(rng: np.random.Generator) -> tuple[bool, bool, bool]:
-    """Of a world with a planted group: (it is found, its rate's interval covers, its share's does)."""
+    """The result in a world with a planted group: (it is found, its rate's interval covers, its share's does)."""
     groups = [g for g in of_calls(find_groups(CHOICE, planted(rng, 600))) if g.rule == "JSON asked for"]
     if not groups:
         return False, True, True

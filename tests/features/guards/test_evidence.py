@@ -35,7 +35,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Traffic:
-    """How guarded calls are made and recorded."""
+    """A law by which guarded calls are made and recorded."""
 
     calls: int = 3000
     hit: float = 0.03
@@ -98,11 +98,11 @@ class Coverage:
     """Shares of runs whose interval covers the truth."""
 
     precision: float
-    """Of the precision of these calls."""
+    """Coverage of the precision of these calls."""
     rate: float
-    """Of the precision of all traffic that is like them."""
+    """Coverage of the precision of all traffic that is like them."""
     recall: float
-    """Of the recall of these calls."""
+    """Coverage of the recall of these calls."""
     off: float
     """The mean estimate of the precision minus that of all traffic."""
 
@@ -136,7 +136,7 @@ def studies(runs: int, traffic: Traffic, first: int, then: int) -> Coverage:
     ],
 )
 def test_intervals_from_100_labels_cover_the_truth(traffic: Traffic, runs: int) -> None:
-    """At least 92 % of 2 000 runs; of 200, four standard errors less."""
+    """Of 2 000 runs, at least 92 % cover it; of 200, four standard errors less."""
     least = 0.92 if runs == 2000 else 0.84
     found = studies(runs, traffic, 50, 50)
     assert min(found.precision, found.rate, found.recall) >= least, found

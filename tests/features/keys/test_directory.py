@@ -303,7 +303,7 @@ async def test_teams_of_one_organization_share_its_limits(admin, ada):
 
 
 async def test_a_key_does_not_take_the_name_of_a_tokens_caller(admin, ada):
-    """What is stored of `sso:alice` is hers: answers, conversations, feedback. An operator names keys."""
+    """Everything that is stored of `sso:alice` is hers: answers, conversations, feedback. An operator names keys."""
     issuer = {"issuer": "https://sso.example", "audience": ["gateway"], "callers": [{"claims": {"sub": "alice"}}]}
     by_token = admin.config().model_copy(update={"jwt": {"sso": JwtIssuer.model_validate(issuer)}})
     early = await directory.create_record(admin, OTTO, "key", {"name": "sso:early"})

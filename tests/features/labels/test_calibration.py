@@ -34,14 +34,14 @@ def truths(rng, n):
 
 
 def kappa(p, tpr, tnr):
-    """Of a judge with these rates, where a share p is good."""
+    """Cohen's kappa of a judge with these rates, where a share p is good."""
     called = p * tpr + (1 - p) * (1 - tnr)
     agreed, chance = p * tpr + (1 - p) * tnr, p * called + (1 - p) * (1 - called)
     return (agreed - chance) / (1 - chance)
 
 
 class Coverage:
-    """How often each planted number lay in its interval."""
+    """Shares of runs in which each planted number lay in its interval."""
 
     def __init__(self, runs, **planted):
         self.runs = runs

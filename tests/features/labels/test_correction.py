@@ -148,7 +148,7 @@ def noisy():
 
 
 def test_with_equal_weights_it_is_ppis_powered_mean(noisy):
-    """But for lambda, which is cut to [0, 1] and takes the variance of all that was judged."""
+    """It differs in lambda, which is cut to [0, 1] and takes the variance of all that was judged."""
     few, every, y, f = noisy
     found = corrected(few, every)
     reference = powered_mean(Labelled.of(y[:60], f[:60], f[60:]))

@@ -188,7 +188,7 @@ def test_a_scorer_without_scores_is_named_with_those_that_have(url):
 
 
 def test_a_verdict_on_a_pair_is_stored_for_the_second_answer(keep, exchange):
-    """In either order, the label prefers the arm whose answer the labeller calls better."""
+    """The label prefers the arm whose answer the labeller calls better, in either order."""
     url = keep([e for i in range(8) for e in couple(exchange, i)], name="other")
     plain = {"experiment": "swap", "plan": "p", "arm": "candidate", "scorer": "stated", "version": "1",
              "config_hash": "c1", "kind": "llm", "direction": "maximise", "status": "scored", "value": 1.0,

@@ -69,9 +69,11 @@ def _cell(verdicts: Values) -> ScoreCell:
 def test_labels_correct_a_judge_that_a_model_guides(
     name: str, judge_error: float, days: int, stated_scorer: Any, request: pytest.FixtureRequest
 ) -> None:
-    """At least 92 % are covered, and the bias is within 3 standard errors, whatever the model and the judge.
+    """The truth is covered in at least 92 %, and the bias is within 3 standard errors, whatever the model and the
+    judge.
 
-    More than 98 % are covered where labels are nearly foreseen: what 100 of them leave open is then most of the width.
+    It is covered in more than 98 % where labels are nearly foreseen: what 100 of them leave open is then most of the
+    width.
     """
     scorer = stated_scorer()
     found = [one_day(scorer, seed, name, judge_error) for seed in range(days)]

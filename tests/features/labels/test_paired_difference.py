@@ -29,7 +29,8 @@ class World:
 
     pairs: int
     share: float
-    """Of the answers that people have labelled at the last look; twice that of those that the judge calls bad."""
+    """Share of the answers that people have labelled at the last look; twice the share of those that the judge calls
+    bad."""
     effect: float = -0.05
     each: int = 1
     """Pairs of one conversation, which are about as easy as each other."""
@@ -53,7 +54,8 @@ class Drawn:
     units: list[str]
 
     def pi(self, n: int, reached: float) -> np.ndarray:
-        """Of each of the first n pairs' labels, once keys below `reached` are labelled; 0: it has none."""
+        """Probabilities of each of the first n pairs' labels, once keys below `reached` are labelled; 0: it has
+        none."""
         rate = np.minimum(1.0, reached * np.where(self.f[:n] < 0.5, 1.0, 0.5))
         return np.where(self.key[:n] < reached, rate, 0.0)
 
@@ -125,7 +127,7 @@ def test_many_runs_cover_the_truth_with_a_biased_judge(capsys: pytest.CaptureFix
 
 
 def test_a_common_part_of_both_answers_narrows_the_interval() -> None:
-    """With every answer labelled, the interval is that of the paired differences."""
+    """The interval is that of the paired differences if every answer is labelled."""
     drawn = World(400, 1.0).drawn(1)
     pi, exact = np.ones((400, 2)), np.zeros((400, 2), dtype=bool)
     found = peoples_difference(JudgedPairs(drawn.f, drawn.y, pi, exact, drawn.units), ALPHA)

@@ -88,7 +88,7 @@ def test_the_projection_keeps_similar_texts_similar(minilm: EmbeddingColumns, ex
 
 
 def test_each_text_is_embedded_once_and_only_its_beginning(exchange: Make) -> None:
-    """So many characters cost the same, however long an answer is."""
+    """A fixed number of characters is read, however long an answer is."""
     letters = Letters()
     subjects = [subject("same", "same", exchange), subject("same", " ", exchange), subject("x" * 5000, "", exchange)]
     found = EmbeddingColumns(lambda: letters).of(subjects).columns

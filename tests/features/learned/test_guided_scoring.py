@@ -75,7 +75,7 @@ async def test_a_predictor_that_breaks_stops_no_scoring(guided: Any, exchange: A
 
 
 async def test_the_consumer_shows_its_drift_alarms_and_the_mean_of_all(guided: Any, exchange: Any) -> None:
-    """After 1 000 exchanges there is a usual range of the features; verdicts are too few for one."""
+    """The features have a usual range after 1 000 exchanges; verdicts are too few for one."""
     begin = time.time() - 2000.0
     sent = [exchange("1" if i % 4 else "0", received=begin + i) for i in range(1100)]
     async with guided.consuming(timing=replace(QUICK, drift_s=0.0)) as context:

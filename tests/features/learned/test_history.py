@@ -17,7 +17,7 @@ def test_models_come_the_newest_first(store):
 
 
 def test_the_share_that_was_judged(store):
-    """Without the exchanges of experiments, and of another scorer."""
+    """Exchanges of experiments and of another scorer do not count."""
     for at, (scorer, pi, judged) in enumerate([("judge", 0.5, True), ("judge", 0.1, False), ("judge", 0.0, True),
                                                ("other", 1.0, True)]):  # fmt: skip
         row = {

@@ -51,7 +51,7 @@ def test_the_share_of_the_section_wins_over_the_scorers_own(predictor: Any, exch
 
 @pytest.mark.parametrize("of", [{"role": "shadow", "pair": "x"}, {"experiment": "swap", "plan": "p", "arm": "control"}])
 def test_the_answers_of_an_experiment_are_drawn_together(predictor: Any, exchange: Make, of: dict[str, Any]) -> None:
-    """By their unit, with the scorer's own share."""
+    """They are drawn by their unit, with the scorer's own share."""
     sent = [exchange(unit=f"conversation {i}", **of) for i in range(50)]
     found = predictor(0.4, share=0.9).predict([subject(e) for e in sent])
     assert {p.pi for p in found} == {0.4}
@@ -77,7 +77,7 @@ def test_feedback_guides_no_judge(predictor: Any, exchange: Make) -> None:
 
 
 def test_a_prediction_takes_few_calls_of_functions(predictor: Any, exchange: Make) -> None:
-    """In a batch of 256: what it costs, whatever the machine is busy with. An answer has 1 KB."""
+    """A batch of 256 is counted: its cost does not depend on the load of the machine. An answer has 1 KB."""
     words = "the quick brown fox jumps over a lazy dog near the river bank while it rains "
     subjects = [subject(exchange(words * 14)) for _ in range(256)]
     whole = predictor(0.4)

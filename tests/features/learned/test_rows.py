@@ -63,7 +63,7 @@ def test_a_state_replaces_the_previous_one(store: Any) -> None:
 
 
 def test_only_whole_answers_count_the_newest_first(store, exchange):
-    """With the upstream's count of tokens, for one answer, and with a request that is recorded."""
+    """An answer counts with the upstream's count of tokens, for one answer, and with a request that is recorded."""
     answers = [exchange(received=at, pi=0.5, usage=Usage(3, 5)) for at in (10.0, 30.0, 20.0)]
     others = [
         exchange(received=40.0, outcome="cut"), exchange(received=40.0, role="shadow"), exchange(received=1.0),

@@ -42,7 +42,7 @@ def test_a_model_learns_the_value_and_where_it_errs() -> None:
 
 
 def test_the_newest_block_is_predicted_from_the_past_alone() -> None:
-    """Whatever comes later, the model that predicted a block is the same."""
+    """The model that predicted a block is the same, whatever comes later."""
     given = rows(200)
     other = TrainingRows(given.x, np.where(np.arange(200) < 150, given.h, 1.0 - given.h), given.pi, given.received)
     first, second = (train(DESIGN, each, given.x).held_out for each in (given, other))

@@ -16,7 +16,7 @@ from gateway.features.learned.trees import Forest, InvalidModel, Tree, TreeEnsem
 
 
 def table(seed: int, n: int = 300, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """With missing and infinite values, and some constant columns."""
+    """A table with missing and infinite values, and some constant columns."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(n, width)).round(random.integers(0, 3))
     x[random.random(x.shape) < random.choice([0.0, 0.3])] = np.nan

@@ -52,7 +52,7 @@ def opinion(text: str) -> float:
 
 
 def numbered(exchange: Make, i: int) -> Exchange:
-    """With the same id, and so the same draw, in every run."""
+    """The exchange with the same id, and so the same draw, in every run."""
     own = f"01890000-0000-7000-8000-{i:012x}"
     return exchange(said(i), id=own, unit=own)
 
@@ -85,7 +85,7 @@ async def judge() -> AsyncIterator[FakeUpstream]:
 
 @contextlib.asynccontextmanager
 async def consumer(room: Any, judge: FakeUpstream, registry: CollectorRegistry) -> AsyncIterator[None]:
-    """As `gateway evaluate` builds it."""
+    """A consumer as `gateway evaluate` builds it."""
     config = parse(yaml.safe_dump({
         "open": True, "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
         "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
@@ -182,7 +182,7 @@ async def test_a_model_that_is_not_one_is_not_used(room: Any, predictor: Predict
 async def test_a_model_over_other_features_is_replaced_and_not_used(
     room: Any, predictor: Predictor, exchange: Make
 ) -> None:
-    """As an older version of this package has left it."""
+    """An older version of this package has left the model."""
     model = PredictorModel("judge", ("a",), TreeEnsemble(0.5, (), 1), TreeEnsemble(0.1, (), 1), 1.0)
     text = model.to_json()
     old = StoredModel(version_of(text), "judge", 9e9, 1.0, 2.0, 700, text, {"asked_share": 0.4}, ("a",))

@@ -212,7 +212,7 @@ async def test_a_broken_candidate_rolls_back_before_outcomes_are_read(
 async def test_a_candidate_that_restarts_is_held_and_not_taken_back(
     room: Any, tmp_path: Path, paired: Any, exchange: Any
 ) -> None:
-    """For 5 s every call of two callers fails; afterwards its share returns, and no step was taken."""
+    """Every call of two callers fails for 5 s; afterwards its share returns, and no step was taken."""
     async with breaking(room, tmp_path / "gateway.yaml", paired, exchange) as made:
         auto = made.controller(AUTO)
         held: set[str] = set()

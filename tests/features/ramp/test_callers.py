@@ -119,7 +119,8 @@ def test_a_step_is_blind_until_two_callers_could_be_heard() -> None:
 
 
 def test_a_proof_holds_without_its_best_witness() -> None:
-    """Who fails on purpose with the control makes the candidate look no worse; without that caller it does not."""
+    """A caller that fails on purpose with the control makes the candidate look no worse; without it, the candidate does
+    not."""
 
     def prove(values: Sequence[StepValues], _: Plan) -> tuple[ServedFinding, ...]:
         (v,) = values
@@ -155,7 +156,7 @@ def test_a_proof_of_harm_holds_without_its_best_witness() -> None:
 
 
 def test_served_proofs_do_not_rest_on_one_caller() -> None:
-    """By blocks of time: errors of one caller with the candidate hold the ramp, those of all callers roll it back."""
+    """Errors of one caller with the candidate hold the ramp, by blocks of time; those of all callers roll it back."""
 
     def blocks(a: float, b: float) -> tuple[ServedBlock, ...]:
         return tuple(

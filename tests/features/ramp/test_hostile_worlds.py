@@ -47,7 +47,7 @@ SHARES /= SHARES.sum()
 
 @dataclass(frozen=True)
 class Attack:
-    """What the hostile caller does, and what is true of the candidate."""
+    """The acts of the hostile caller, and the truth about the candidate."""
 
     share: float  # of all calls that are the hostile caller's
     on: str  # candidate or control: the arm whose conversations it spoils
@@ -137,14 +137,14 @@ class HostileRamp:
 
 
 def ended(attack: Attack, runs: int, by_caller: bool) -> tuple[Counter[str], list[int]]:
-    """How many ramps ended how, and how many of the others' calls failed in each."""
+    """Counts how many ramps ended how, and lists how many of the others' calls failed in each."""
     ramps = [HostileRamp(attack, seed, by_caller) for seed in range(runs)]
     states = Counter(ramp.run().state for ramp in ramps)
     return states, sorted(ramp.failed for ramp in ramps)
 
 
 def at_most(runs: int, rate: float) -> float:
-    """Of `runs`: what a rate may give, with three standard errors."""
+    """Number of `runs` that a rate may give, with three standard errors."""
     return runs * rate + 3 * math.sqrt(runs * rate * (1 - rate))
 
 
@@ -171,7 +171,7 @@ def test_one_caller_decides_nobody_elses_ramp(name: str, runs: int) -> None:
 
 
 def test_the_attacks_succeed_without_callers() -> None:
-    """What the simulation is of: a tenth of the calls decides for everybody where units are weighed alike."""
+    """The simulation shows it: a tenth of the calls decides for everybody where units are weighed alike."""
     back, _ = ended(ATTACKS["back, 10% of the calls"], FEW, False)
     assert back["rolled_back"] == FEW
     blind, _ = ended(ATTACKS["blind, 10% of the calls"], FEW, False)

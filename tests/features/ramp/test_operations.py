@@ -37,7 +37,7 @@ FLAGGER = (
 
 @pytest.fixture
 async def ramp(console: Any, ramp_on_server: Any) -> Any:
-    """At its first step."""
+    """A ramp at its first step."""
     found = ramp_on_server(console.corridor, at=time.time())
     await found.plan_runs()
     await found.begins()
@@ -59,7 +59,7 @@ async def raw(url: str, request: str) -> tuple[int, dict[str, Any]]:
 
 
 async def argo(console: Any) -> str:
-    """What `result` is with `jsonPath: {$.status}`."""
+    """The value of `result` with `jsonPath: {$.status}`."""
     status, body = await raw(console.url, ARGO.replace("{token}", "token-of-viewer"))
     assert status == 200
     return str(body["status"])

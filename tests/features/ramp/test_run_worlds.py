@@ -52,7 +52,7 @@ def plan_of(of_runs: tuple[str, ...] = (LOOPS,)) -> Plan:
 
 @dataclass
 class Step:
-    """What both arms served at one step, as far as it is known."""
+    """Results of both arms at one step, as far as they are known."""
 
     a: dict[str, ServedSums] = field(default_factory=lambda: dict.fromkeys(SIGNS, ServedSums()))
     b: dict[str, ServedSums] = field(default_factory=lambda: dict.fromkeys(SIGNS, ServedSums()))
@@ -130,7 +130,7 @@ class RunRamp:
         )  # fmt: skip
 
     def values(self, record: RampRecord) -> list[StepValues]:
-        """Of the present step; where nobody has the control, that of the step before stands in."""
+        """Values of the present step; where nobody has the control, that of the step before stands in."""
         here = self.steps.get(record.step)
         if here is None:
             return []
@@ -156,7 +156,7 @@ def played(name: str, runs: int, plan: Plan) -> Counter[str]:
 
 
 def at_most(runs: int, rate: float) -> float:
-    """Of `runs`: what a rate may give, with three standard errors."""
+    """Number of `runs` that a rate may give, with three standard errors."""
     return runs * rate + 3 * math.sqrt(runs * rate * (1 - rate))
 
 
@@ -181,7 +181,7 @@ def test_a_ramp_by_run_ends_as_its_runs_ask(name: str, runs: int) -> None:
 
 
 def test_shadows_alone_promote_a_candidate_that_loops() -> None:
-    """So the guardrail is what keeps it back."""
+    """The guardrail is therefore what keeps it back."""
     assert played("loops in a fifth of the runs", FEW, plan_of(()))["promoted"] == FEW
 
 

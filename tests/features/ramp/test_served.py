@@ -279,8 +279,8 @@ def test_bad_answers_without_a_score_prove_nothing(
     served: Callable[..., Exchange],
     keep: Callable[..., str],
 ) -> None:
-    """With many answers without a score the proof must also hold with each of them as 0, on both arms: that takes
-    nothing from arms that are alike."""
+    """If many answers have no score, the proof must also hold with each of them as 0, on both arms: that takes nothing
+    from arms that are alike."""
     of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
     records = [
         served(arm, 1001.5 + i / 50, word if i < none * 5 and i % 5 == 0 else "0.8", cluster=f"{arm}{i}", **of)
@@ -347,7 +347,7 @@ def test_the_holdout_is_compared_with_the_candidate_at_the_same_time(
     served: Callable[..., Exchange],
     keep: Callable[..., str],
 ) -> None:
-    """Without one, the control's last answers stand in, and the values say so."""
+    """The control's last answers stand in where there is no holdout, and the values say so."""
     plan = replace(by_rules_2, ramp=replace(DESIGN, holdout=holdout, holdout_days=28.0))
     of = {"plan": plan.hash, "stratum": f"split:{plan.name}"}
     records = [

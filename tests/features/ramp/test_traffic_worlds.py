@@ -46,7 +46,7 @@ P95_S = 2.0  # of the control's latency
 
 @dataclass(frozen=True)
 class World:
-    """What is true. hour: of the day."""
+    """The truth about the arms. hour: of the day."""
 
     quality: float = 0.0  # of the candidate's served answers, less the control's
     deviation: float = DEVIATION
@@ -104,7 +104,7 @@ class Seconds:
 
 @dataclass
 class Served:
-    """What both arms served at one step."""
+    """Sums of what both arms served at one step."""
 
     a: dict[str, ServedSums] = field(default_factory=dict)
     b: dict[str, ServedSums] = field(default_factory=dict)
@@ -188,7 +188,7 @@ class Ramp:
         )  # fmt: skip
 
     def values(self, record: RampRecord) -> list[StepValues]:
-        """Of the present step; where nobody has the control, that of the step before stands in."""
+        """Values of the present step; where nobody has the control, that of the step before stands in."""
         here = self.steps.get(record.step)
         if here is None:
             return []
@@ -203,7 +203,7 @@ class Ramp:
         return made
 
     def p95_proof(self, record: RampRecord, now: float) -> tuple[ServedFinding, ...]:
-        """Of this step alone; between two looks it is not known."""
+        """The proof of this step alone; between two looks it is not known."""
         found = self.slower(record, now, self.plan.verdict_alpha)
         unknown = ServedFinding("latency_p95", None, Estimate(None), 0.0, "unclear", (0, 0))
         return tuple(replace(each, step=None) for each in found) or (unknown,)
@@ -221,7 +221,7 @@ class Ramp:
 
 
 def at_most(runs: int, rate: float) -> float:
-    """Of `runs`: what a rate may give, with three standard errors."""
+    """Number of `runs` that a rate may give, with three standard errors."""
     return runs * rate + 3 * math.sqrt(runs * rate * (1 - rate))
 
 
@@ -247,7 +247,8 @@ def ended(name: str, rules: int, runs: int) -> Counter[str]:
 
 @pytest.mark.parametrize(("name", "runs"), RUNS)
 def test_a_ramp_ends_as_served_answers_ask(name: str, runs: int) -> None:
-    """By the present rules. Bounds: nominal and three standard errors. Of the first rules, fewer ramps show as much."""
+    """It ends so by the present rules. Bounds: nominal and three standard errors. By the first rules, fewer ramps show
+    as much."""
     if runs == MANY:
         ended(name, 1, MANY_BEFORE)
     states = ended(name, 2, runs)
@@ -259,7 +260,7 @@ def test_a_ramp_ends_as_served_answers_ask(name: str, runs: int) -> None:
 
 
 def test_the_first_rules_promote_what_is_worse_once_it_serves() -> None:
-    """So the table tells the rules apart."""
+    """The table therefore distinguishes the rules."""
     for name in ("worse by one margin once it serves", "errors 1 % → 2.9 % once it serves"):
         assert ended(name, 1, 2)["promoted"] == 2
 

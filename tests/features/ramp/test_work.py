@@ -250,7 +250,7 @@ async def test_between_two_full_looks_a_candidate_that_breaks_is_taken_back(
 async def test_a_step_whose_units_do_not_fit_its_share_is_paused_once(
     controlled: Controlled, room: Any, exchange: Callable[..., Exchange]
 ) -> None:
-    """At a share of 0.1, the calls of a key never reach the candidate."""
+    """The calls of a key never reach the candidate at a share of 0.1."""
     plan = controlled.plan = replace(controlled.plan, rules=2)
     controlled.now += 1
     await controlled.put(plan)

@@ -43,7 +43,7 @@ OF_FEEDBACK = RampDesign((0.1, 0.5, 1.0), 300.0, 50, 5_000)
 
 @dataclass(frozen=True)
 class World:
-    """What is true of the candidate. Functions take the share that it serves."""
+    """The truth about the candidate. Functions take the share that it serves."""
 
     quality: float = 0.0  # its answers' mean, less the control's
     errors: Callable[[float], float] = lambda share: 0.01
@@ -82,7 +82,7 @@ def plan_of(world: World) -> Plan:
 
 @dataclass
 class Ended:
-    """How one ramp ended."""
+    """The end of one ramp."""
 
     record: RampRecord
     served: int  # calls that the candidate served
@@ -183,7 +183,7 @@ class Ramp:
         )  # fmt: skip
 
     def verdict(self, proofs: tuple[ServedFinding, ...]) -> Verdict:
-        """Of the primary alone: gates and guardrails on pairs could only withhold it."""
+        """The verdict of the primary alone: gates and guardrails on pairs could only withhold it."""
         if self.pairs is None:
             found = proofs[0].found
         else:
@@ -196,7 +196,7 @@ def ended(name: str, runs: int) -> list[Ended]:
 
 
 def at_most(runs: int, rate: float = ALPHA) -> float:
-    """Of `runs`: what a rate may give, with three standard errors."""
+    """Number of `runs` that a rate may give, with three standard errors."""
     return runs * rate + 3 * math.sqrt(runs * rate * (1 - rate))
 
 
@@ -235,7 +235,7 @@ def test_a_ramp_ends_as_its_world_asks(name: str, runs: int) -> None:
 
 
 def test_the_simulation_notices_a_ramp_that_is_not_careful() -> None:
-    """Without the verdict, the candidate that is worse would be promoted nearly always."""
+    """The candidate that is worse would nearly always be promoted without the verdict."""
     ramp = Ramp(WORLDS["worse by one margin"], 1)
     evidence = replace(
         ramp.evidence(started("swap", "p", RampChange(0.0, "t", "t")), 1.0, 0), verdict="ship", newest=1.0

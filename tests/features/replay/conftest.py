@@ -95,7 +95,7 @@ def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
 
 @pytest.fixture
 def place(gateway_yaml: Write, tmp_path: Path) -> GatewayLocation:
-    """Where the replay finds its gateway: the config and a data directory."""
+    """The location of the replay's gateway: the config and a data directory."""
     path = gateway_yaml()
     return GatewayLocation(path, load(path), tmp_path / "data")
 

@@ -52,7 +52,7 @@ async def upstreams() -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, upstreams: tuple[FakeUpstream, FakeUpstream]) -> Path:
-    """With gateway.yaml and questions.csv."""
+    """A folder with gateway.yaml and questions.csv."""
     names = dict(zip(("one", "two"), upstreams, strict=True))
     config = {
         "open": True,

@@ -94,7 +94,7 @@ def test_few_differences_do_not_give_an_empty_interval() -> None:
 
 
 def test_rare_differences_have_agresti_and_mins_interval() -> None:
-    """For b, c of n yes-or-no pairs, m = n + 2: (b - c) / m -+ z sqrt(b + c + 1 - (b - c)^2 / m) / m."""
+    """The interval for b, c of n yes-or-no pairs, m = n + 2: (b - c) / m -+ z sqrt(b + c + 1 - (b - c)^2 / m) / m."""
     a, b = [1.0] * 3 + [0.0] * 1 + [1.0] * 36, [0.0] * 3 + [1.0] * 1 + [1.0] * 36
     low, high = sparse_interval(pairs(a, b), 1.0, 0.05) or (0.0, 0.0)
     middle, half = -2 / 42, 1.959964 * math.sqrt(4 + 1 - 4 / 42) / 42

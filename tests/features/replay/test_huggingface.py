@@ -52,7 +52,7 @@ def test_columns_that_do_not_fit_are_named(datasets, tmp_path: Path) -> None:
 
 
 def test_a_name_on_a_hub_that_cannot_be_reached_is_one_line(datasets, tmp_path: Path) -> None:
-    """In a process of its own, since the library reads HF_HUB_OFFLINE when it is imported."""
+    """Runs in a process of its own, since the library reads HF_HUB_OFFLINE when it is imported."""
     import subprocess
 
     code = """

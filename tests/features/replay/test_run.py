@@ -216,7 +216,7 @@ def answers(asked: Received) -> FakeAnswer | str:
 
 @pytest.fixture
 def place(gateway_yaml, tmp_path: Path, served) -> GatewayLocation:
-    """Where the replay finds a gateway with a pairwise judge."""
+    """The location of a gateway with a pairwise judge."""
     served.replies(answers)
     judge = {"use": "judge", "model": "judge", "kind": "pairwise"}
     upstream_of = {"one": "one", "two": "two", "judge": "one"}

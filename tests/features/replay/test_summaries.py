@@ -54,7 +54,7 @@ def answer(i: int) -> str:
 
 
 def published(rows: list[list[str]]) -> dict[str, float]:
-    """In a process of its own: the imports take 80 MB."""
+    """Computes in a process of its own: the imports take 80 MB."""
     run = subprocess.run(
         [sys.executable, "-c", ORACLE], input=json.dumps(rows), capture_output=True, text=True, check=True
     )

@@ -168,7 +168,7 @@ async def test_a_cascade_that_is_written_by_hand_is_verified_on_an_experiment(
 
 
 async def test_a_declined_shadow_costs_more_and_is_no_worse(room: Any, plan: Any, paired: Any) -> None:
-    """As a gateway records it: the served answer, and the attempt before."""
+    """A gateway records it so: the served answer, and the attempt before."""
     plan = replace(plan, repeat_control=1.0, rules=2)
     await room.begin(plan)
     records = []

@@ -61,7 +61,7 @@ def check_planted(runs: int) -> None:
 
 
 def check_boundary(runs: int) -> None:
-    """Whatever is moved of this traffic loses a little more than the margin for each request of all of it."""
+    """Each request that is moved of this traffic loses a little more than the margin over all of it."""
     for boundary in (dict.fromkeys(SHARES, MARGIN * 1.001), {"code": MARGIN * 1.001 / SHARES["code"]}):
         found = outcomes(boundary, runs)
         wrong = sum(loss > MARGIN for _, loss in found)

@@ -19,7 +19,7 @@ Z = 1.96
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one policy: USD per 1 000 requests, and the quality lost against the large model, with half-widths."""
+    """Results of one policy: USD per 1 000 requests, and the quality lost against the large model, with half-widths."""
 
     policy: str
     moved: float

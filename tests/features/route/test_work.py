@@ -63,7 +63,8 @@ def test_each_leaf_is_looked_at_alone() -> None:
 
 
 async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: Any) -> None:
-    """From stored pairs to the shared state that gateways read; a new one begins where the one before ended."""
+    """Follows a leaf from stored pairs to the shared state that gateways read; a new one begins where the one before
+    ended."""
     from gateway.config.loading import load
 
     experiment.configure()

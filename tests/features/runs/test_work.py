@@ -176,7 +176,7 @@ def test_feedback_finds_a_run_whose_name_is_a_digest(store: Any, exchange: Any) 
 
 
 class KeptSpans:
-    """What was to be sent of runs."""
+    """The spans of runs that were to be sent."""
 
     def __init__(self) -> None:
         self.runs: list[dict[str, Any]] = []
@@ -189,7 +189,7 @@ class KeptSpans:
 
 
 async def test_the_span_of_a_run_is_sent_when_it_is_quiet(scoring: Any, exchange: Any) -> None:
-    """With its scores; and again, with its later end, where it goes on."""
+    """It is sent with its scores; and again, with its later end, where the run continues."""
     of, spans = scoring(run_finished={}), KeptSpans()
     of.work = RunScoring(of.work._store, of.scorers, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
     of.store.write(exchange(received=NOW, run="r", response=calling("Done.")))

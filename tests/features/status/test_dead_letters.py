@@ -36,7 +36,7 @@ def command(room, tmp_path, monkeypatch):
 
 
 async def given_up(room, *records: dict[bytes, bytes]) -> list[DeadLetter]:
-    """By a consumer that cannot read them."""
+    """Entries that a consumer has given up because it cannot read them."""
     await room.corridor.append(list(records))
     async with room.consuming():
         await room.until_read()

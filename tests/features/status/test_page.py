@@ -112,12 +112,12 @@ async def test_health_breakers_and_lag_are_shown(pages, corridor):
 
 
 async def test_parts_that_fail_are_shown_with_their_cause(pages, corridor, stream_name):
-    """Those of gateways, by their heartbeats, and the console's own."""
+    """Gateways' parts are known by their heartbeats; the console's own are shown too."""
     reasons = ["the keys of a token issuer cannot be read: jwt.staff: <b>timed out</b>"]
     await beating(corridor, reasons=reasons, config={"ok": False, "refused": "models.chat: missing"})
     client = await pages.login("viewer")
     page = await pages.get(client, HOME)
-    assert "the one before is in force: h/1 (models.chat: missing); `gateway check` names the mistakes" in page
+    assert "the previous one is in force: h/1 (models.chat: missing); `gateway check` names the mistakes" in page
     assert "jwt.staff: &lt;b&gt;timed out&lt;/b&gt; (at h/1)" in page
     assert "This console" not in page
     await corridor.client.hset(f"{stream_name}:directory:head", mapping={"epoch": "other", "version": "1"})

@@ -242,7 +242,7 @@ async def test_a_missing_server_or_store_is_reported(command, tmp_path):
 
 
 async def test_watching_prints_one_line_of_json_per_look(room, tmp_path):
-    """What --watch --json prints, until it is told to stop."""
+    """`--watch --json` prints it until it is told to stop."""
     import sys
 
     path = tmp_path / "gateway.yaml"

@@ -47,7 +47,7 @@ def false_alarms(world: TodayWorld, looks: int, seed: int) -> tuple[int, int]:
 
 
 def found_drops(world: TodayWorld, seed: int) -> int:
-    """How many of the two scores that fell are listed by the look at their hour."""
+    """Counts how many of the two scores that fell are listed by the look at their hour."""
     found = changes(figures(world, 1, seed), 1)
     fell = [of.open for key, of in found.items() if key.measure == "score" and key.group[1] == "local/m0"]
     return sum(entry is not None and not entry.rises for entry in fell)

@@ -23,7 +23,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def now(pages):
-    """In the middle of an hour."""
+    """A time in the middle of an hour."""
     at = pages.admin.clock()
     pages.clock[0] += 1800 - at % HOUR
     return pages.admin.clock()

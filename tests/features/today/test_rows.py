@@ -91,7 +91,7 @@ def test_the_error_of_a_mean_is_that_of_its_weighted_deviations() -> None:
 
 
 def test_a_score_is_the_scorers_own_value(store, exchange, sums, stated_scorer):
-    """As in the list of calls: of a refusal, 0 is best and is shown as 0."""
+    """The list of calls does so too: of a refusal, 0 is best and is shown as 0."""
     store.scorers = {"refused": stated_scorer(name="refused", direction="minimise")}
     store.write(exchange("0", received=BEGIN + 1), exchange("0", received=BEGIN + 2), exchange("1", received=BEGIN + 3))
     cell = sums()["chat", "local/small"]

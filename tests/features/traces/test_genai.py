@@ -189,7 +189,7 @@ async def test_one_of_nested_spans_is_taken_in_one_request_of_any_order(order: t
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(5)))[::7])
 async def test_no_call_is_taken_twice_where_an_outer_one_comes_first(order: tuple[int, ...]) -> None:
-    """Also with a request for each span. Two are taken only where the chain between them is not known yet."""
+    """Nor with a request for each span. Two are taken only where the chain between them is not known yet."""
     spans = nested()
     found = await taken([[spans[i]] for i in order])
     assert "second" in found
@@ -205,7 +205,7 @@ JSON = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictio
 
 @given(JSON)
 def test_no_content_breaks_the_reading(content: Any) -> None:
-    """Whatever an instrumentation writes: a call, or a reason."""
+    """The result is a call, or a reason, whatever an instrumentation writes."""
     try:
         text = orjson.dumps(content).decode()
     except orjson.JSONEncodeError:

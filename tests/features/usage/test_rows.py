@@ -32,7 +32,7 @@ Floors = Callable[..., dict[str, int]]
 
 @pytest.fixture
 def floors(store: Any) -> Floors:
-    """By name."""
+    """Amounts that have been spent, by name of the limit."""
 
     def found(*scopes: LimitScope, now: float = NOW) -> dict[str, int]:
         listed: list[SpentFloor] = store.run(lambda c: spent_floors(c, scopes, now))
@@ -66,7 +66,7 @@ def test_only_the_days_of_the_window_count(store: Any, floors: Floors) -> None:
 
 
 def test_a_day_that_is_partly_before_the_window_is_left_out(store: Any, floors: Floors) -> None:
-    """In Berlin November begins at 23:00 UTC on 31 October; in New York, at 04:00 on 1 November."""
+    """November begins in Berlin at 23:00 UTC on 31 October; in New York, at 04:00 on 1 November."""
     store.write(used("2026-10-31", "2026-11-01", "2026-11-02"))
     assert floors(team(requests_per_month=9, time_zone="Europe/Berlin")) == {
         "team:search:requests_per_month:2026-11": 2

@@ -21,7 +21,7 @@ TEAM = TeamRecord("search", {"usd_per_month": 5.0, "requests_per_day": 100})
 
 
 class Counters:
-    """What was raised, by name."""
+    """Counters that were raised, by name."""
 
     def __init__(self) -> None:
         self.raised: dict[str, int] = {}
@@ -125,7 +125,7 @@ async def test_the_consumer_looks_by_itself(room: Any, counters: Counters) -> No
 
 
 async def test_gateways_are_granted_the_rest_after_the_repair(room: Any) -> None:
-    """With the leases of a real stream server: five dollars a month, of which 3e-9 were spent before the loss."""
+    """A real stream server grants the leases: five dollars a month, of which 3e-9 were spent before the loss."""
     async with room.opened() as (_, context):
         async with room.consuming():
             await room.send(used(3))

@@ -28,7 +28,7 @@ def chat(message: str, finish: str = '"stop"', more: str = "", choice: str = "")
 def small(
     choices: str, more: str = "", usage: str = '{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}'
 ) -> bytes:
-    """As vLLM and most others lay it out: on one line."""
+    """An answer on one line, as vLLM and most others write it."""
     head = '{"id":"chatcmpl-7f","object":"chat.completion","created":1741569952,"model":"m",'
     return f'{head}"choices":[{choices}],"usage":{usage}{more}}}'.encode()
 

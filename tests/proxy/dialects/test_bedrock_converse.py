@@ -188,7 +188,7 @@ def test_every_chunk_size_gives_a_chats_client_the_same(
 
 
 def fed(reader: Any, stream: bytes, size: int) -> bytes:
-    """Without the end, which an error has replaced."""
+    """Feeds a stream without the end, which an error has replaced."""
     return b"".join(reader.feed(stream[at : at + size]) for at in range(0, len(stream), size))
 
 

@@ -45,7 +45,7 @@ def a_call(body: bytes, fields: dict[str, Any] | None = None) -> Call:
 
 
 def test_the_body_is_translated_not_the_parsed_fields() -> None:
-    """Of a large body only the small members are kept as fields."""
+    """Only the small members of a large body are kept as fields."""
     body = orjson.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]})
     fields, out = translated(a_call(body, {"model": "chat", "messages": ...}), lambda f: f | {"more": True})
     assert fields["messages"] == [{"role": "user", "content": "x"}]

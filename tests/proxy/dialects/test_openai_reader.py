@@ -253,7 +253,7 @@ def test_events_that_differ_only_in_their_text_pass(data: bytes, number: int, ma
 
 
 def test_events_that_arrive_together_are_counted_one_by_one(make_call: MakeCall) -> None:
-    """Also where each piece has the form of the one before, so that it is not searched."""
+    """They are also where each piece has the form of the one before, so that it is not searched."""
     reader = make_reader(make_call("chat", stream=True), keep_text=True)
     reader.feed(event(b"first "))
     pairs = [event(b"a%d " % n) + event(b"b ") for n in range(20)]

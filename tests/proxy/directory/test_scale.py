@@ -119,7 +119,7 @@ async def test_ten_thousand_keys_cost_a_start_and_memory_that_are_bounded(
 
 
 async def _idle(port: int, full: bool, data: Path) -> None:
-    """Until the snapshot is written and a key opens."""
+    """Waits until the snapshot is written and a key opens."""
     await _opens(port, full)
     async with asyncio.timeout(30):
         while not (data / "directory.jsonl").exists():

@@ -29,7 +29,7 @@ async def passing(start: Any, configured: Callable[..., dict[str, Any]], upstrea
 
 
 async def raw(gateway: Any, request: str, body: str = "") -> bytes:
-    """Over a socket, since a well-bred client would tidy a path up."""
+    """Sends over a socket, since an HTTP client would normalise a path."""
     host, port = gateway.base_url.removesuffix("/v1").removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"{request}\r\nhost: x\r\nauthorization: Bearer test-key\r\nconnection: close\r\n\r\n{body}".encode())

@@ -102,7 +102,7 @@ async def test_every_id_that_the_client_sees_is_sealed(
 
 
 async def test_an_id_without_our_seal_does_not_exist(two: Any, upstream: FakeUpstream, second: FakeUpstream) -> None:
-    """Whatever the stream server knows: the seal is in the id, and without one nobody is asked."""
+    """The seal is in the id, and without one nobody is asked, whatever the stream server knows."""
     for each in (upstream, second):
         each.answers(200, FOUND % b"resp_1")
     for sealed in ("resp_1", "resp_1.", "resp_1.AAAAAAAAAAAAAAAAAAAAAA"):

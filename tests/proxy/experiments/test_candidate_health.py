@@ -70,7 +70,7 @@ def worker() -> Worker:
 
 
 def test_a_route_is_as_healthy_as_the_target_it_moves_calls_to(worker: Worker) -> None:
-    """While that is down, moved calls would wait for nothing, so users get the control, like those of any candidate."""
+    """Moved calls would wait for nothing while that is down, so users get the control, like those of any candidate."""
     route = route_target("safe", "0" * 16)
     plan = replace(PLAN, candidates=(("candidate", route),))
     worker.health.follow_routes({route: CANDIDATE})

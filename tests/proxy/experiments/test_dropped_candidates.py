@@ -94,7 +94,7 @@ async def test_a_candidate_comes_back(
 async def test_nobody_is_asked_where_no_candidate_is_left(
     start: Any, configured: Any, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """Not the control again, either: a repeat without a candidate tells nothing."""
+    """The control is not asked again, either: a repeat without a candidate tells nothing."""
     gateway = await start(several(configured, upstream, second))
     await runs_without(gateway)
     await drop(gateway, *ARMS)

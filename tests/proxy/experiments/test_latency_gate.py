@@ -61,7 +61,7 @@ def test_harmless_shadows_are_checked_only_now_and_then() -> None:
 
 
 def test_false_alarms_are_rare() -> None:
-    """Of exchangeable tails, looked at many times."""
+    """The tails are exchangeable, and looked at many times."""
     rng = random.Random(3)
     alarms = sum(
         tail_is_longer([rng.lognormvariate(0, 1) for _ in range(300)], [rng.lognormvariate(0, 1) for _ in range(80)])

@@ -1,4 +1,5 @@
-"""From calls to a verdict through both programs: a gateway over two engines, a stream, a store and a consumer."""
+"""Tests the way from calls to a verdict through both programs: a gateway over two engines, a stream, a store and a
+consumer."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def experiments(draft: dict[str, Any] | None = None, **changes: Any) -> Experime
 
 
 class Server:
-    """What lies in the stream server. down: it answers nothing."""
+    """The content of the stream server. down: it answers nothing."""
 
     def __init__(self) -> None:
         self.states: dict[str, PlanState] = {}
@@ -74,7 +74,7 @@ class Gateway:
         self.registry = CollectorRegistry()
         self.now = 100.0
         self.shares = RampShares()
-        """What another config of the process has known."""
+        """Shares that another config of the process has known."""
         self.following = PlanPoller(
             server,
             lambda: self.present,
@@ -292,7 +292,7 @@ class RampGateway(Gateway):
 
 
 async def a_ramp() -> tuple[RampServer, RampGateway, RampRecord]:
-    """At its first step, and read by a gateway."""
+    """A ramp at its first step, and read by a gateway."""
     server = RampServer()
     gateway = RampGateway(server, experiments(**RAMP))
     await gateway.following.look()

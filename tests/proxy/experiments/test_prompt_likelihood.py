@@ -19,7 +19,7 @@ HEAD = ["<|im_start|>", "user", "\n", "hi", "<|im_end|>", "\n", "<|im_start|>", 
 
 
 def response(tokens: Sequence[str], logprob: float = -0.5, **more: Any) -> bytes:
-    """As vLLM answers: one entry for each token of the prompt, null for the first."""
+    """Answers as vLLM does: one entry for each token of the prompt, null for the first."""
     entries = [
         {str(i): {"logprob": logprob, "rank": 2, "decoded_token": text},
          "9999": {"logprob": -0.1, "rank": 1, "decoded_token": " the"}}

@@ -211,7 +211,7 @@ async def test_opted_out_callers_and_other_models_have_no_shadow(make: Make, sec
 async def test_the_control_is_asked_again_as_the_candidate_is(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """By the same path: the same body without its seed, and a record of its own with its own probability."""
+    """It gets the same body without its seed, and a record of its own with its own probability."""
     gateway = await make(repeat_control=1.0, shadow=1.0)
     await gateway.chat("hi", seed=7, temperature=0.5)
     roles = by_role(await gateway.recorded(3))

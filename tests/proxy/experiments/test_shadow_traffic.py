@@ -27,7 +27,7 @@ KEYS = ("web", "other", "away")
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What goes wrong unseen is said in the log, and nowhere else."""
+    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -160,7 +160,7 @@ async def test_a_reply_does_not_wait_for_its_shadow(make: Make, second: FakeUpst
 async def test_the_shadow_has_no_seed_and_no_idempotency_key(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
-    """With the same seed two answers would not be independent; with the same key the provider repeats the first."""
+    """Two answers with the same seed would not be independent; with the same key the provider repeats the first."""
     gateway = await make()
     body = {"model": "chat", "seed": 7, "messages": [{"role": "user", "content": "my seed is 7"}]}
     await gateway.client.post("/chat/completions", json=body, headers={"idempotency-key": "once"})
@@ -198,7 +198,7 @@ async def test_the_arms_of_a_pair_have_the_same_request_digest(
 async def test_a_call_that_no_experiment_names_is_untouched(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """As much when there is an experiment as when there is none: the same bytes upstream, the same record."""
+    """The upstream gets the same bytes, and the record is the same, as without an experiment."""
     kept = []
     for experiment in ({}, None):
         gateway = await make(experiment=experiment)

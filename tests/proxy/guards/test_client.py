@@ -58,7 +58,7 @@ def stream_of(api: str, pieces: list[str]) -> list[bytes]:
 
 
 async def through(made: Any, chunks: list[bytes]) -> bytes:
-    """What the caller gets of a stream in these chunks."""
+    """The bytes that the caller gets of a stream in these chunks."""
     made.start()
     try:
         for chunk in chunks[:-1]:

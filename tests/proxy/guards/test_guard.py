@@ -16,7 +16,7 @@ from gateway.proxy.guards.guard import FAILING, Guard, GuardFailed, Verdict
 
 
 class Scorers:
-    """What is scored next: a score, an exception, or None for no answer."""
+    """Scorers whose next results are given: a score, an exception, or None for no answer."""
 
     def __init__(self, *given: Any) -> None:
         self.given = list(given)

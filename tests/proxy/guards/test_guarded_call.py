@@ -416,7 +416,8 @@ async def test_many_calls_at_once_are_each_judged_by_themselves(
 async def test_a_continuation_begins_where_the_released_text_ends(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """What was held when the stream broke off is forgotten: the other target gives it again, or something else."""
+    """The text that was held when the stream broke off is forgotten: the other target gives it again, or something
+    else."""
     config = configured(upstream, second, guards={"s": guard("answer", "secrets", "redact", hold_chars=10)})
     config["upstreams"]["u1"]["kind"] = "vllm"
     gateway = await start(config)

@@ -34,7 +34,7 @@ SECRETS = [
 
 
 def released(rule: SpanRule, pieces: list[str], most: int = 8_192, every: int = 1) -> tuple[str, RuleHits]:
-    """What leaves of a text in these pieces, and what was found. every: pieces between two searches."""
+    """The text that is released of these pieces, and what was found. every: pieces between two searches."""
     hits = RuleHits(rule, redacts=True)
     window, out, at = TextWindow([hits], most), list[str](), 0
     for i, piece in enumerate(pieces):

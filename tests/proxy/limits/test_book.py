@@ -30,7 +30,7 @@ class Clock:
 
 
 def in_use(lease: Lease, held: int) -> None:
-    """As calls in flight leave it."""
+    """Moves an amount of a lease to calls in flight."""
     lease.held += held
     lease.free -= held
     lease.busy = True

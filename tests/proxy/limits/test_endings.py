@@ -35,7 +35,7 @@ def a_body(stream: bool, **fields: Any) -> dict[str, Any]:
 
 
 async def until_charged(gateway: Any, limit: str = "tokens_per_day") -> float:
-    """What the only call has been charged, once it has ended and nothing is reserved any more."""
+    """The charge of the only call, once it has ended and nothing is reserved any more."""
     async with asyncio.timeout(30):
         while True:
             found = {each["limit"]: each for each in (await gateway.client.get("/key")).json()["limits"]}

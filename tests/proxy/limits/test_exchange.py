@@ -174,7 +174,7 @@ async def test_a_server_that_takes_no_writes_is_an_outage(
 async def test_a_sparse_caller_is_not_out_of_money_when_the_server_is_away(
     stream_server: Any, limited: Limited, stream_name: str
 ) -> None:
-    """After 30 s without a call its share has been given up; the next call finds the server full, or gone."""
+    """Its share has been given up after 30 s without a call; the next call finds the server full, or gone."""
     ahead_s = 0.0
     scope = LimitScope("team", "sparse", (Limit("usd", 500, "month"),))
     caller, client = Caller("web", id="web", scopes=(scope,)), connect(stream_server.url, StreamConfig())

@@ -270,9 +270,9 @@ class Fleet(RuleBasedStateMachine):
         self.name = f"test-{new_id()}"
         self.now = NOW
         self.excess = 0
-        """What calls used beyond their reservations."""
+        """Amount that calls used beyond their reservations."""
         self.lost = 0
-        """What dead workers had spent, or reserved when they died."""
+        """Amount that dead workers had spent, or reserved when they died."""
         self.workers = [self.worker() for _ in range(3)]
 
     def worker(self) -> Worker:
@@ -356,7 +356,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(i=WORKERS, swept=st.booleans())
     def a_worker_dies(self, i: int, swept: bool) -> None:
-        """After its last report it has reserved and settled, but borrowed nothing."""
+        """The worker has reserved and settled after its last report, but borrowed nothing."""
         worker = self.workers[i]
         if worker.borrowed or worker.lease.borrowed:
             return

@@ -34,7 +34,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 async def used(gateway: Any, limit: str) -> float:
-    """Of one of the key's limits, as GET /v1/key says."""
+    """The used amount of one of the key's limits, as GET /v1/key says."""
     limits = (await gateway.client.get("/key")).json()["limits"]
     return next(each["used"] for each in limits if each["limit"] == limit)
 
@@ -302,7 +302,7 @@ async def test_numbers_are_reserved_as_the_upstream_reads_them(start: Start, lim
 async def test_requests_without_a_limit_get_the_default(
     start: Start, limited: Limited, upstream: FakeUpstream, path: str, fields: dict[str, Any], name: str
 ) -> None:
-    """Under the name that this upstream reads, for keys with a limit of tokens or dollars alone."""
+    """They get it under the name that this upstream reads, for keys with a limit of tokens or dollars alone."""
     budgets = {"default_max_tokens": 7}
     gateway = await start(limited({"tokens_per_day": 10_000}, budgets=budgets))
     assert (await gateway.client.post(path, json={"model": "chat", **fields})).status_code == 200
@@ -520,7 +520,7 @@ def test_a_limit_whose_window_has_ended_is_unused(gauges: Gauges) -> None:
 
 
 def test_of_many_limits_the_fullest_represents_the_rest(gauges: Gauges) -> None:
-    """So that an alert fires for each of them."""
+    """An alert then fires for each of them."""
     first = [(team(f"t{n}"), BUDGET, 0.1) for n in range(MOST_SERIES)]
     gauges.gauges.show([*first, (team("one more"), BUDGET, 0.3), (team("and another"), BUDGET, 0.9)])
     assert gauges.value("other", "usd_per_month") == 0.9

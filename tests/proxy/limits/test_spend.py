@@ -41,7 +41,7 @@ DAY_KEY = "{{{name}:limits}}:team:search:{limit}:{day}"
 
 @dataclass
 class Witness:
-    """What the upstream has answered: tokens and 1e-9 USD."""
+    """Amounts that the upstream has answered: tokens and 1e-9 USD."""
 
     rng: random.Random
     limited: bool

@@ -56,7 +56,7 @@ async def test_gateways_share_the_calls_in_flight_of_an_upstream(
 async def test_gateways_share_the_requests_of_a_minute(
     start: Start, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """What does not fit goes to the fallback, and the limit is shown like that of a caller."""
+    """Requests beyond them go to the fallback, and the limit is shown like that of a caller."""
     config = limited(configured(upstream, second), queue_s=0.3, requests_per_minute=12)
     shift_s = early()
     gateways = [await start(config, limits_shift_s=shift_s) for _ in range(2)]

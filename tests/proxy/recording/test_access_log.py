@@ -167,7 +167,7 @@ async def test_the_thread_pauses_after_every_few_lines() -> None:
 
 
 async def test_flush_writes_everything_in_order() -> None:
-    """Also what a thread that rests had before it; once, and in order."""
+    """It also writes what a thread that waits had before it; once, and in order."""
     out: list[bytes] = []
     rests, stopping = threading.Event(), threading.Event()
 

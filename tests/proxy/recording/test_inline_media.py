@@ -167,7 +167,7 @@ def test_a_large_image_costs_few_steps(steps: Any) -> None:
 @pytest.mark.parametrize("size", [65_535, 65_536, 70_000, 262_144, 600_001])
 @pytest.mark.parametrize("end", ['"', '?x=1"', '\\n"', '!"', ' "', ""])
 def test_large_payloads_are_named_as_small_ones_are(size: int, end: str) -> None:
-    """As the pattern alone would name them."""
+    """They are named as the pattern alone would name them."""
     payload = ("AbC+" * (size // 4 + 1))[:size]
     body = ('{"a": "data:image/png;base64,' + payload + end + ', "b": "data:;base64,' + "x" * 100 + '"}').encode()
     expected = DATA_URL.sub(name_payload, body)

@@ -327,7 +327,7 @@ async def test_feedback_uses_the_buffer_but_is_not_an_exchange() -> None:
 
 
 async def test_images_of_a_large_request_are_removed_on_a_thread() -> None:
-    """On a thread, so that the loop comes round meanwhile. A server that is down does not keep the room taken."""
+    """The event loop continues meanwhile. A server that is down does not keep the memory reserved."""
     threads = []
 
     def watched(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:

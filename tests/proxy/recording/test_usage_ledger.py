@@ -199,7 +199,7 @@ def test_only_the_scorers_own_key_may_name_a_scorer(books: Books) -> None:
 
 
 def test_a_team_that_owns_the_scorers_key_pays_for_it(books: Books) -> None:
-    """As its limits do."""
+    """Its limits do so too."""
     judges = Caller("judges", id="judges", team="quality")
     books.books.add_calls("judge", TARGET, [(judges, "helpful", CHARGE)])
     assert [(cell.team, cell.scorer) for cell in books.cells()] == [("quality", "helpful")]
@@ -235,7 +235,7 @@ prices = st.none() | st.builds(Price, *[st.floats(0, 100)] * 2, *[st.none() | st
 
 @given(usage=usages, price=prices)
 def test_a_plain_answer_costs_here_what_it_costs_for_limits(usage: Usage, price: Price | None) -> None:
-    """To the last bit: counters of limits and the ledger must agree."""
+    """Both agree to the last bit: counters of limits and the ledger must agree."""
     call = Call("id", 0.0, 0.0, SEARCH, "chat", b"POST", b"/chat/completions", "chat", False, b"{}")
     context = CallContext(HeldBytes(False, 0), attempts=[Attempt(TARGET, 200, None, 0.1, usage)], usage=usage)
     known = Prices({} if price is None else {str(TARGET): price})

@@ -1,5 +1,5 @@
-"""Whatever is sent to us, over a raw socket: never a 5xx of our own making, no hang, no traceback, and the next call is
-answered. The upstream here says 200 to everything that reaches it."""
+"""Sends anything over a raw socket: there is never a 5xx of the gateway's own making, no hang, no traceback, and the
+next call is answered. The upstream here says 200 to everything that reaches it."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ async def test_a_head_that_does_not_come_in_time_ends_the_connection(
 
 
 async def test_the_head_of_a_second_request_has_its_own_time(impatient: Any, caplog: Any) -> None:
-    """On a kept connection too; a whole head, however slow its body, is in time."""
+    """A second head on a kept connection has a time too; a whole head, however slow its body, is in time."""
     assert judge(await say(impatient, GET, START)) == [200, 408]
     whole = request(JSON)
 

@@ -213,7 +213,7 @@ WEIGHTS = st.lists(st.floats(0.1, 9), min_size=2, max_size=5)
 
 @given(WEIGHTS, st.integers(0, 999), st.sets(st.integers(0, 4), max_size=4))
 def test_looked_up_orders_equal_computed_ones(weights: list[float], seed: int, failing: set[int]) -> None:
-    """Also where some targets are not ready: then nothing is looked up, and they come last."""
+    """They do also where some targets are not ready: then nothing is looked up, and they come last."""
     targets = [{"upstream": "a", "model": f"m{i}", "weight": w} for i, w in enumerate(weights)]
     router = a_router(seed, models={"chat": {"targets": targets}})
     routes = router.check("chat", Caller("web"))

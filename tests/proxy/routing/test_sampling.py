@@ -49,7 +49,7 @@ def test_the_same_unit_gets_the_same_u_in_every_process() -> None:
 
 
 def test_u_is_uniform_and_independent_of_other_draws() -> None:
-    """Among the sampled, another domain's draw is as uniform as among all: mean ½ within 3 SE."""
+    """Another domain's draw is as uniform among the sampled as among all: mean ½ within 3 SE."""
     pairs = [(draw("sample", f"{i}"), draw("shadow:p", f"{i}")) for i in range(4000)]
     sampled = [other for u, other in pairs if u < 0.1]
     assert abs(len(sampled) / 4000 - 0.1) < 3 * (0.09 / 4000) ** 0.5

@@ -107,7 +107,7 @@ async def test_no_further_path_reaches_it(two_keys: Any, path: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_thread_of_another_key_is_not_found(two_keys: Any, upstream: FakeUpstream, stream: bool) -> None:
-    """With the code on which Anthropic's clients send the whole conversation."""
+    """The error has the code on which Anthropic's clients send the whole conversation."""
     message = {"id": MESSAGE, "type": "message", "role": "assistant", "content": [{"type": "text", "text": "hi"}]}
     started = {"type": "message_start", "message": message}
     said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}}

@@ -169,7 +169,7 @@ def test_a_prefix_is_the_first_1024_bytes_of_the_prompt(fields: dict[str, Any], 
 
 
 def test_a_conversation_keeps_its_prefix_as_it_grows() -> None:
-    """Whatever its size: an agent's history of megabytes stays where its cache is."""
+    """An agent's history of megabytes stays where its cache is, whatever its size."""
     turns = [{"role": "system", "content": "You are a coding agent. " * 60}, {"role": "user", "content": "Hello"}]
     keys = set()
     for _ in range(12):

@@ -1,6 +1,6 @@
-"""What is shown of biased, lossy traffic is what is true of all of it: through a gateway, a stream and a store that are
-real. Failures are recorded always and everything else at 1 %; failures come in bursts, in which the stream server
-stands still and most of what is recorded is dropped.
+"""Shows that figures of biased, lossy traffic are those of all of it, through a real gateway, stream and store.
+Failures are recorded always and everything else at 1 %; failures come in bursts, in which the stream server stands
+still and most of what is recorded is dropped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Quality:
 
 @pytest.fixture
 def quality(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where a config finds it."""
+    """The name under which a config finds the scorer Quality."""
     module = ModuleType("scored_in_this_test")
     module.Quality = Quality  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -79,8 +79,8 @@ class Truth:
 
 
 async def ask(running: Any, times: int, conversations: Iterator[int]) -> None:
-    """From CLIENTS connections at once. Each call is a conversation of its own, whose name decides whether it is drawn:
-    the sample is about the same in every run, and 3 standard errors are missed once in 300 times."""
+    """Asks over CLIENTS connections at once. Each call is a conversation of its own, whose name decides whether it is
+    drawn: the sample is about the same in every run, and 3 standard errors are missed once in 300 times."""
     host, port = running.base_url.removeprefix("http://").removesuffix("/v1").split(":")
     body = b'{"model":"chat","messages":[{"role":"user","content":"how good?"}]}'
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer test-key\r\n"
@@ -127,7 +127,7 @@ def by_stratum(store: str) -> dict[str, tuple[int, float, float, int]]:
 
 
 def standard_error(strata: dict[str, tuple[int, float, float, int]]) -> float:
-    """Of a stratified mean: sum of (N_h / N)^2 s_h^2 / n_h."""
+    """Standard error of a stratified mean: sum of (N_h / N)^2 s_h^2 / n_h."""
     everything = sum(s[3] for s in strata.values())
     variance = 0.0
     for n, total, squares, population in strata.values():

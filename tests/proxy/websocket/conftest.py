@@ -103,7 +103,7 @@ class SocketUpstream:
         """Each response ends with its connection, after the first text."""
         self.held = asyncio.Event()
         self.held.set()
-        """Not set: responses stop after the first text."""
+        """Responses stop after their first text while it is not set."""
         self.open: list[ServerConnection] = []
 
     def greet(self, connection: ServerConnection, request: Any) -> Any:

@@ -119,7 +119,7 @@ BAD_FRAMES = {
 
 
 async def test_bad_frames_end_the_connection_with_their_code(gateway: Any, upstream: FakeUpstream) -> None:
-    """And what is in flight on it."""
+    """Responses in flight on it end too."""
     upstream.says("a", HOLD)
     for number, (sent, (data, code)) in enumerate(BAD_FRAMES.items(), 1):
         async with raw(gateway) as (reader, writer):
@@ -135,7 +135,7 @@ async def test_bad_frames_end_the_connection_with_their_code(gateway: Any, upstr
 
 
 async def test_a_client_that_does_not_read_is_disconnected(start: Any, configured: Any, upstream: FakeUpstream) -> None:
-    """What waits for it is bounded meanwhile: the upstream is not read either."""
+    """Messages that wait for it are bounded meanwhile: the upstream is not read either."""
     gateway = await start(configured(upstream), websocket_limits=WebSocketLimits(write_s=0.5, ping_s=0.1))
     upstream.says(*["a" * 60_000] * 200)
     async with raw(gateway) as (_, writer):
@@ -198,7 +198,7 @@ async def test_waiting_messages_count_in_the_memory_of_all_bodies(
 
 
 async def test_a_silent_client_gets_pings(start: Any, configured: Any, upstream: FakeUpstream) -> None:
-    """And need not answer: some programs read only while they expect something."""
+    """It need not answer: some programs read only while they expect something."""
     limits = WebSocketLimits(ping_s=0.02)
     gateway = await start(configured(upstream), websocket_limits=limits)
     async with raw(gateway) as (reader, writer):
@@ -212,7 +212,7 @@ async def test_a_silent_client_gets_pings(start: Any, configured: Any, upstream:
 async def test_an_old_connection_ends_with_its_error(
     start: Any, configured: Any, upstream: FakeUpstream, opened: Any
 ) -> None:
-    """After the response that it carries."""
+    """It ends after the response that it carries."""
     gateway = await start(configured(upstream), websocket_limits=WebSocketLimits(age_s=0.3))
     upstream.says("a", HOLD)
     ws = await opened(gateway)

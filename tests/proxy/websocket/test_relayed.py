@@ -38,7 +38,7 @@ async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(relayed: Any, o
 async def test_a_long_turn_that_is_not_recorded_goes_by_websocket_too(
     start: Any, configured: Any, opened: Any, double: Any
 ) -> None:
-    """By HTTP such a request is sent in slices."""
+    """Such a request is sent in slices by HTTP."""
     config = configured(double, sampling={"rate": 0})
     config["upstreams"]["u0"] |= {"websocket": True}
     ws = await opened(await start(config))

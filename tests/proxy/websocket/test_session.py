@@ -142,7 +142,7 @@ async def test_a_conversation_can_be_forked_into_another_lane(ws: Any, upstream:
 
 
 async def test_sixteen_responses_run_at_once(ws: Any, upstream: FakeUpstream) -> None:
-    """Of those that wait, the one that came first is next, in whichever lane."""
+    """The next one is the first that came of those that wait, in whichever lane."""
     upstream.says(HOLD)
     for number in range(MOST_RUNNING + 1):
         await ws.create("a", stream_id=f"lane.{number}")
@@ -185,7 +185,7 @@ async def test_a_bad_message_is_answered_and_the_next_is_served(ws: Any) -> None
 
 
 async def test_a_response_that_nobody_has_is_not_found(ws: Any, upstream: FakeUpstream) -> None:
-    """With the status and the code upon which clients send the whole conversation."""
+    """The error has the status and the code upon which clients send the whole conversation."""
     for previous, store in product(("resp_unknown", "resp_x.AAAAAAAAAAAAAAAAAAAAAA"), (True, False)):
         refused = await ws.answer(previous_response_id=previous, store=store, lane="main")
         assert (refused["status"], refused["error"]["code"]) == (400, "previous_response_not_found")

@@ -9,7 +9,7 @@ class Attack(NamedTuple):
     kind: str
     name: str
     text: str
-    """What is added to a wrong answer."""
+    """Text that is added to a wrong answer."""
 
 
 _FLATTERY = (

@@ -1,4 +1,4 @@
-"""How often an answer sways its judge, with and without the fence around it.
+"""Counts how often an answer sways its judge, with and without the fence around it.
 
 The scripted judge is as credulous as a model can be: it obeys every order, believes every verdict and every praise, and
 reads control tokens as a chat template does, wherever they stand in what it takes for its instructions. Only what is
@@ -51,7 +51,7 @@ _PRAISE = re.compile(r"\b(?:perfect|brilliant|expert)\b", re.IGNORECASE)
 
 
 def taken_for_instructions(content: str) -> str:
-    """What a credulous judge obeys: all that does not stand inside a fence, and what follows a control token in one."""
+    """Text that a credulous judge obeys: all that is not inside a fence, and what follows a control token in one."""
     found = re.search(r"`<<<BEGIN … (\w+)>>>`", content)
     if found is None:
         return content

@@ -112,7 +112,8 @@ class Peer:
     _broken: list[BaseException] = field(default_factory=list)
 
     def says(self, *parts: bytes, then: str = "keep") -> None:
-        """To every request these parts. then: "keep" the connection, "hang up", "reset" or "hold" it in silence."""
+        """Answers every request with these parts. then: "keep" the connection, "hang up", "reset" or "hold" it in
+        silence."""
 
         async def script(link: Link) -> None:
             while asked := await link.request():

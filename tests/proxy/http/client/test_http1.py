@@ -62,7 +62,7 @@ async def test_counters_tell_what_became_of_the_connections(peer, http1, ask, re
 
 
 async def test_a_connection_is_free_as_soon_as_the_body_has_come(peer, http1, ask):
-    """Even if it has not been read yet."""
+    """It is free even if the body has not been read yet."""
     peer.says(HELLO)
 
     reply = await http1.send(ask(), 5)
@@ -284,7 +284,7 @@ async def answer_once(reader, writer, server):
 
 
 async def test_an_early_answer_comes_while_the_upload_still_runs(peer, http1, ask, read):
-    """And the upload continues, because the answer may depend on the rest."""
+    """The upload continues, because the answer may depend on the rest."""
     more = asyncio.Event()
 
     async def parts():

@@ -165,7 +165,7 @@ async def test_a_place_given_to_one_who_left_is_passed_on(peer, one_only, gate, 
 
 
 async def test_a_resting_connection_makes_room_for_a_new_one(peer, one_only, ask, read):
-    """As a retry wants it, which trusts no old connection."""
+    """A retry wants it so, which trusts no old connection."""
     peer.says(OK)
     await read(await one_only.send(ask(), 5))
 

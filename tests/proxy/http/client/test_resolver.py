@@ -149,7 +149,7 @@ def deaf() -> Iterator[int]:
 
 
 async def test_a_dead_first_address_does_not_hide_the_second(peer: Any, names: Names, read: Any, deaf: int) -> None:
-    """Within one connect timeout, which the dead address alone would take."""
+    """Both are tried within one connect timeout, which the dead address alone would take."""
 
     async def answer(link: Any) -> None:
         while await link.request():

@@ -515,7 +515,7 @@ async def test_a_plain_peer_under_https_is_connect_failed(peer, transport, ask):
 
 
 async def test_random_replies_end_in_a_reply_or_a_transport_error(peer, transport, ask, read, mutated):
-    """Over real sockets, for a few; test_connection.py tries thousands without them."""
+    """Tries a few over real sockets; test_connection.py tries thousands without them."""
     for seed in range(40):
         peer.says(mutated(seed), then="hang up")
         async with asyncio.timeout(60):

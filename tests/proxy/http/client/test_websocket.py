@@ -65,7 +65,7 @@ async def test_messages_go_out_and_come_in() -> None:
 
 
 async def test_what_nobody_reads_stops_the_sender() -> None:
-    """And what is left of an answer is not taken for the next."""
+    """The rest of an answer is not taken for the next."""
 
     async def run(connection: ServerConnection) -> None:
         await connection.recv()

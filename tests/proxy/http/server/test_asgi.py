@@ -38,7 +38,7 @@ async def test_a_watch_reports_the_disconnect() -> None:
 
 
 class Answer:
-    """What run_asgi makes of the messages."""
+    """The answer that run_asgi makes of the messages."""
 
     def __init__(self) -> None:
         self.started = self.ended = self.closes = False

@@ -85,7 +85,7 @@ SMUGGLING = {
 
 @pytest.mark.parametrize("raw", SMUGGLING.values(), ids=SMUGGLING.keys())
 async def test_ambiguous_requests_are_refused_whole(talk: Any, raw: bytes) -> None:
-    """With an error in OpenAI's shape, unless the request before it was being answered; and the connection ends."""
+    """The error has OpenAI's shape, unless the request before it was being answered; and the connection ends."""
     app = App()
     line = await talk(app)
     await line.say(raw)
@@ -223,7 +223,7 @@ async def test_a_body_that_keeps_flowing_is_not_cut(talk: Any, framing: str) -> 
 
 
 async def test_no_time_runs_while_the_application_does_not_read(talk: Any) -> None:
-    """While reading is paused the client cannot send."""
+    """The client cannot send while reading is paused."""
     read = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -301,7 +301,7 @@ async def test_pipelined_requests_wait_unparsed(talk: Any) -> None:
 
 
 async def test_a_client_that_reads_nothing_is_left(talk: Any) -> None:
-    """Also once the response is complete, and when it was not a stream."""
+    """It is left also once the response is complete, and when it was not a stream."""
     failed = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

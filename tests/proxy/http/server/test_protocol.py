@@ -170,7 +170,7 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
         real(self, data)
 
     class Shared:
-        """As an App has it: one outbox for all connections."""
+        """One outbox for all connections, as an App has it."""
 
         def __init__(self) -> None:
             self.direct = self

@@ -79,7 +79,7 @@ async def test_a_large_body_of_known_length_is_the_same_in_any_split(cuts: list[
 
 
 async def test_a_large_body_is_in_memory_once() -> None:
-    """Beside it there is one piece at a time, as it came from the socket."""
+    """There is one further piece at a time, as it came from the socket."""
     piece, n = 200_000, 50
 
     class Pieces(list[bytes]):

@@ -107,7 +107,7 @@ class CountingApp:
 
 
 async def asked(port: int, files: CertificateFiles) -> bytes:
-    """What a new client gets, which sends its request together with the end of its handshake."""
+    """The answer to a new client, which sends its request together with the end of its handshake."""
     context = ssl.create_default_context(cafile=files.certificate)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
     writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")

@@ -116,7 +116,7 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def reserved(stack: ExitStack) -> ReusePortSocket:
-    """As uvicorn binds it in the parent process."""
+    """A socket as uvicorn binds it in the parent process."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
@@ -137,7 +137,7 @@ def test_every_worker_has_a_socket_of_its_own(reserved: ReusePortSocket, stack: 
 
 
 def test_the_kernel_distributes_connections_among_workers(reserved: ReusePortSocket, stack: ExitStack) -> None:
-    """By a hash: of 200, each of two gets at least 64, except with probability below 1e-6 (binomial)."""
+    """It does so by a hash: of 200, each of two gets at least 64, except with probability below 1e-6 (binomial)."""
     workers = [as_in_a_worker(reserved, stack) for _ in range(2)]
     for sock in workers:
         sock.listen(256)

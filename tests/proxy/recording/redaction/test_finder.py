@@ -204,7 +204,7 @@ def test_two_hundred_kilobytes_take_linear_time(text: str) -> None:
 
 @pytest.mark.parametrize(("rule", "secret"), ALL)
 def test_a_text_that_was_cut_in_the_midst_of_one_ends_before_it(rule: str, secret: str) -> None:
-    """What is said of it then is at most what could be anything: a few letters before an @, three digits."""
+    """The rest is at most what could be anything: a few letters before an @, three digits."""
     for end in range(1, len(secret)):
         text = f"it is {secret[:end]}"
         kept = text[: unfinished(text)]

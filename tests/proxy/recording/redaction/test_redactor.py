@@ -292,7 +292,7 @@ def body(text: str) -> bytes:
 
 
 async def longest_wait(work) -> tuple[object, float]:
-    """What the work gives, and the most time that the loop's thread was at work between two turns."""
+    """The result of the work, and the most time that the loop's thread was at work between two turns."""
     longest, last = 0.0, time.thread_time()
     task = asyncio.get_running_loop().create_task(work)
     while not task.done():
