@@ -14,7 +14,10 @@ _STORE = Extra("postgres", "psycopg", ("psycopg",), "store.url", "postgres")
 OF_GATEWAY = (
     _OTEL,
     Extra("jwt", "PyJWT", ("jwt", "cryptography"), "jwt"),
-    Extra("aws", "botocore", ("botocore",), "upstreams.*.kind", "bedrock_converse"),
+    *(
+        Extra("aws", "botocore", ("botocore",), "upstreams.*.kind", kind)
+        for kind in ("bedrock_anthropic", "bedrock_converse")
+    ),
     *(Extra(extra, module, (module,), "upstreams.*.auth.kind", kind) for kind, (module, extra) in EXTRAS.items()),
 )
 OF_CONSUMER = (_OTEL, _STORE, Extra("mail", "aiosmtplib", ("aiosmtplib",), "notify.targets.*.kind", "mail"))

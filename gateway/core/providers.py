@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-DialectName = Literal["openai", "azure", "anthropic", "vertex_anthropic", "bedrock_converse", "gemini"]
+DialectName = Literal[
+    "openai", "azure", "anthropic", "vertex_anthropic", "bedrock_anthropic", "bedrock_converse", "gemini"
+]
 CHATS: frozenset[DialectName] = frozenset({"openai", "azure"})
 """Dialects in which an upstream gets chats as OpenAI's clients send them."""
-IN_BLOCKS: frozenset[DialectName] = frozenset({"anthropic", "vertex_anthropic", "bedrock_converse"})
+IN_BLOCKS: frozenset[DialectName] = frozenset(
+    {"anthropic", "vertex_anthropic", "bedrock_anthropic", "bedrock_converse"}
+)
 """Dialects with Anthropic's form of messages, or one that is nearly the same."""
 Load = Literal["orca", "scrape", "none"]
 ResponsesApi = Literal["native", "chat"]

@@ -1,5 +1,5 @@
-"""Bedrock's Converse, Gemini's own API and Claude on Vertex behind a gateway, over real sockets: what clients get of
-each, a stream that is cut, fallbacks from one to the other, usage and cost."""
+"""Bedrock's Converse and InvokeModel, Gemini's own API and Claude on Vertex behind a gateway, over real sockets: what
+clients get of each, a stream that is cut, fallbacks from one to the other, usage and cost."""
 
 from __future__ import annotations
 
@@ -10,52 +10,20 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from fixtures.event_frames import event
+from fixtures.vendor_doubles import converse, gemini, invoke
 
-from gateway.fake import CUT, FakeAnswer, FakeUpstream
+from gateway.fake import FakeAnswer, FakeUpstream
 from gateway.fake.wire import Received
 
 Configured = Callable[..., dict[str, Any]]
 HI: Any = [{"role": "user", "content": "hi"}]
 PRICES = {"as_of": "2026-11-01", "models": {f"model-u{n}": {"input": 1.0, "output": 10.0} for n in range(3)}}
-SSE = "text/event-stream"
-FRAMES = "application/vnd.amazon.eventstream"
-CONVERSE_USAGE = {"inputTokens": 11, "outputTokens": 4, "totalTokens": 15}
-GEMINI_USAGE = {"promptTokenCount": 11, "candidatesTokenCount": 4, "totalTokenCount": 15}
 
-
-def converse(received: Received, cut_after: int | None = None) -> FakeAnswer:
-    """A double of Converse that says `one two three`."""
-    assert "/model/model-u" in received.path, received.path
-    if received.path.endswith("/converse"):
-        message = {"message": {"role": "assistant", "content": [{"text": "one two three"}]}}
-        return FakeAnswer(json.dumps({"output": message, "stopReason": "end_turn", "usage": CONVERSE_USAGE}).encode())
-    words = [
-        event("contentBlockDelta", contentBlockIndex=0, delta={"text": each}) for each in ("one ", "two ", "three")
-    ]
-    ends = [event("contentBlockStop", contentBlockIndex=0), event("messageStop", stopReason="end_turn")]
-    frames = [event("messageStart", role="assistant"), *words, *ends, event("metadata", usage=CONVERSE_USAGE)]
-    parts: list[Any] = frames if cut_after is None else [*frames[: 1 + cut_after], CUT]
-    return FakeAnswer(events=parts, stream=True, content_type=FRAMES)
-
-
-def gemini(received: Received) -> FakeAnswer:
-    """A double of generateContent that says the same."""
-    assert "/models/model-u" in received.path, received.path
-
-    def answer(text: str, **more: Any) -> dict[str, Any]:
-        candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **more}
-        return {"candidates": [candidate], "usageMetadata": GEMINI_USAGE}
-
-    if received.path.endswith(":generateContent"):
-        return FakeAnswer(json.dumps(answer("one two three", finishReason="STOP")).encode())
-    parts = [answer("one "), answer("two "), answer("three", finishReason="STOP")]
-    return FakeAnswer(
-        events=[b"data: " + json.dumps(p).encode() + b"\r\n\r\n" for p in parts], stream=True, content_type=SSE
-    )
-
-
-DOUBLES: dict[str, Callable[[Received], FakeAnswer]] = {"bedrock_converse": converse, "gemini_native": gemini}
+DOUBLES: dict[str, Callable[[Received], FakeAnswer]] = {
+    "bedrock_converse": converse,
+    "bedrock_anthropic": invoke,
+    "gemini_native": gemini,
+}
 
 
 def of_kind(config: dict[str, Any], **kinds: str) -> dict[str, Any]:
@@ -108,6 +76,7 @@ async def test_a_refusal_goes_to_another_dialect(
     other = next(name for name in DOUBLES if name != kind)
     errors = {
         "bedrock_converse": b'{"message": "Too many requests"}',
+        "bedrock_anthropic": b'{"message": "Too many requests"}',
         "gemini_native": b'{"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}',
     }
     upstream.answers(429, errors[kind])

@@ -7,11 +7,8 @@ answers take the same way back (converse_reader.py).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
-
-import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, GatewayError
@@ -20,12 +17,13 @@ from gateway.core.json_values import as_object
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic import limited, to_anthropic
 from gateway.proxy.dialects.anthropic_reader import to_chat, usage_in
-from gateway.proxy.dialects.converse_reader import ConverseToChatReader, ConverseToMessagesReader, to_message
+from gateway.proxy.dialects.converse_reader import ConverseFrames, to_message
 from gateway.proxy.dialects.converse_request import to_converse
+from gateway.proxy.dialects.framed_reader import framed_reader
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.messages import to_anthropic_error
-from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.upstream_address import UpstreamAddress, bearer
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import output_limit
@@ -38,10 +36,8 @@ class BedrockConverse:
     """One upstream; its base URL is https://bedrock-runtime.REGION.amazonaws.com."""
 
     def __init__(self, upstream: Upstream) -> None:
-        self.origin, self._prefix = split_base_url(upstream.url)
-        key = upstream.api_key
-        self._fixed = fixed_headers(upstream, (b"authorization", b"Bearer " + key.encode()) if key else None)
-        self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._address = UpstreamAddress(upstream, bearer(upstream.api_key))
+        self.origin = self._address.origin
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api not in ("chat", "messages"):
@@ -54,20 +50,14 @@ class BedrockConverse:
         _, body = translated(call, lambda fields: to_converse(_messages(call, fields, model), model))
         verb = b"converse-stream" if call.stream else b"converse"
         path = b"/model/%b/%b" % (quote(model, safe="").encode(), verb)
-        kept = [h for h in call.headers if not h[0].startswith((b"openai-", b"anthropic-"))]
-        recorded = call.body_with({"model": orjson.dumps(model)})
-        return self.raw(UpstreamRequest(b"POST", "", path, kept, body, stream=call.stream, recorded=recorded))
+        return self._address.request(call, model, path, body)
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
-        out = [h for h in request.headers if h[0] not in self._fixed_names] + self._fixed
-        if request.body and not any(name == b"content-type" for name, _ in out):
-            out.append((b"content-type", b"application/json"))
-        return replace(request, origin=self.origin, path=self._prefix + request.path, headers=out)
+        return self._address.raw(request)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
-        if call.api == "messages":
-            return ConverseToMessagesReader(call)
-        return ConverseToChatReader(call, keep_text=keep_text)
+        id = f"msg_{call.id}" if call.api == "messages" else call.id
+        return framed_reader(call, ConverseFrames(id, call.named or call.alias), keep_text=keep_text)
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
         answer = lenient_json.loads(body)

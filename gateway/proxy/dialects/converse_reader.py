@@ -1,8 +1,5 @@
 """Reads answers of Bedrock's Converse API: plain ones as messages in Anthropic's form, and the binary frames of
-ConverseStream as Anthropic's events, which the readers of those then translate or pass on.
-
-The frames (`application/vnd.amazon.eventstream`, each with two checksums) are decoded by botocore.
-"""
+ConverseStream as Anthropic's events, which a framed reader then translates or passes on (framed_reader.py)."""
 
 from __future__ import annotations
 
@@ -10,13 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.core.json_values import as_object
-from gateway.core.sse import Event
-from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
-from gateway.proxy.dialects.types import Cut
-from gateway.proxy.request.call import Call
-
-AnthropicEvent = dict[str, Any]
+from gateway.proxy.dialects.event_frames import Frame, FrameDecoder
+from gateway.proxy.dialects.framed_reader import AnthropicEvent
 
 STOPS = {
     "guardrail_intervened": "refusal",
@@ -25,13 +17,6 @@ STOPS = {
     "malformed_tool_use": "end_turn",
 }
 """Reasons to stop that have another name in Anthropic's form."""
-ERRORS = {
-    "throttlingException": "rate_limit_error",
-    "serviceUnavailableException": "overloaded_error",
-    "validationException": "invalid_request_error",
-    "modelStreamErrorException": "api_error",
-    "internalServerException": "api_error",
-}
 
 
 def to_message(answer: dict[str, Any], id: str, model: str) -> dict[str, Any]:
@@ -45,14 +30,15 @@ def to_message(answer: dict[str, Any], id: str, model: str) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [block for each in content if (block := _block(as_object(each))) is not None],
+        "content": [block for each in content if (block := to_block(as_object(each))) is not None],
         "stop_reason": STOPS.get(str(reason), reason),
         "stop_sequence": None,
         "usage": usage_block(as_object(answer.get("usage"))),
     }
 
 
-def _block(block: dict[str, Any]) -> dict[str, Any] | None:
+def to_block(block: dict[str, Any]) -> dict[str, Any] | None:
+    """A block of an answer in Anthropic's form; None: that has none for it."""
     if "text" in block:
         return {"type": "text", "text": block["text"]}
     if "toolUse" in block:
@@ -83,9 +69,7 @@ class ConverseFrames:
     """Frames → Anthropic's events. Converse ends a message before it reports the usage; Anthropic's form, after."""
 
     def __init__(self, id: str, model: str) -> None:
-        from botocore.eventstream import EventStreamBuffer
-
-        self._buffer: Any = EventStreamBuffer()
+        self._decoder = FrameDecoder()
         self._id = id
         self._model = model
         self._begun: set[Any] = set()  # blocks whose start was said
@@ -98,29 +82,18 @@ class ConverseFrames:
 
     def feed(self, data: bytes) -> Iterator[AnthropicEvent]:
         """Raises Cut for a frame whose checksum or length is wrong."""
-        from botocore.eventstream import ParserError
-
-        self._buffer.add_data(data)
-        try:
-            for frame in self._buffer:
-                yield from self._events(frame.headers, frame.payload)
-        except ParserError as error:
-            raise Cut(f"a frame of the event stream is broken: {error}") from None
+        for frame in self._decoder.feed(data):
+            yield from self._events(frame)
 
     def rest(self) -> Iterator[AnthropicEvent]:
         """The end of a message whose usage was not reported."""
         if self._reason is not None:
             yield from self._ended({})
 
-    def _events(self, headers: dict[str, Any], payload: bytes) -> Iterator[AnthropicEvent]:
-        try:
-            part = as_object(lenient_json.loads(payload)) if payload else {}
-        except ValueError:
-            part = {}
-        kind = str(headers.get(":event-type") or headers.get(":exception-type") or headers.get(":error-code") or "")
-        if headers.get(":message-type") in ("exception", "error"):
-            text = part.get("message") or headers.get(":error-message") or kind
-            yield {"type": "error", "error": {"type": ERRORS.get(kind, "api_error"), "message": str(text)}}
+    def _events(self, frame: Frame) -> Iterator[AnthropicEvent]:
+        part, kind = frame.json(), frame.kind
+        if frame.error is not None:
+            yield {"type": "error", "error": frame.error}
         elif kind == "messageStart":
             message = {"id": self._id, "type": "message", "role": "assistant", "model": self._model, "content": []}
             more: dict[str, Any] = {"stop_reason": None, "stop_sequence": None, "usage": {}}
@@ -174,68 +147,3 @@ class ConverseFrames:
         reason, self._reason = self._reason or "end_turn", None
         yield {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage}
         yield {"type": "message_stop"}
-
-
-_NO_EVENT = Event(b"", b"", b"")
-
-
-class ConverseToChatReader(ToChatReader):
-    """ConverseStream → chat chunks."""
-
-    __slots__ = ("_frames",)
-
-    def __init__(self, call: Call, *, keep_text: bool) -> None:
-        super().__init__(call, keep_text=keep_text)
-        self._frames = ConverseFrames(call.id, call.named or call.alias)
-
-    def feed(self, data: bytes) -> bytes:
-        return b"" if self.complete else self._read_all(self._frames.feed(data))
-
-    def _read_all(self, found: Iterator[AnthropicEvent]) -> bytes:
-        out = []
-        for event in found:
-            out.append(self._part(event, _NO_EVENT))
-            if self.complete:
-                break
-        self.finished = self.finished or self._frames.stopped
-        return b"".join(out)
-
-    def end(self) -> bytes:
-        if self.complete or self._ended:
-            return b""
-        self._ended = True
-        return self._closed(self._read_all(self._frames.rest()))
-
-
-class ConverseToMessagesReader(MessagesReader):
-    """ConverseStream → Anthropic's events, for Anthropic's clients."""
-
-    __slots__ = ("_frames",)
-
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self._frames = ConverseFrames(f"msg_{call.id}", call.named or call.alias)
-
-    def feed(self, data: bytes) -> bytes:
-        return b"" if self.complete else self._read_all(self._frames.feed(data))
-
-    def passes(self, data: bytes) -> int:
-        return 0
-
-    def _read_all(self, found: Iterator[AnthropicEvent]) -> bytes:
-        out = []
-        for event in found:
-            self._read(event)
-            if event["type"] == "message_start":  # Anthropic's clients read numbers there; Converse knows none yet
-                event["message"]["usage"] = {"input_tokens": 0, "output_tokens": 0}
-            out.append(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), lenient_json.dumps(event)))
-            if self.complete:
-                break
-        self.finished = self.finished or self._frames.stopped
-        return b"".join(out)
-
-    def end(self) -> bytes:
-        if self.complete or self._ended:
-            return b""
-        self._ended = True
-        return self._closed(self._read_all(self._frames.rest()))

@@ -3,10 +3,7 @@ first. Requests are translated in gemini_request.py, answers in gemini_reader.py
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import quote
-
-import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, GatewayError
@@ -16,8 +13,8 @@ from gateway.proxy.dialects.anthropic import limited
 from gateway.proxy.dialects.gemini_reader import GeminiToChatReader, to_chat, to_openai_error
 from gateway.proxy.dialects.gemini_request import to_gemini
 from gateway.proxy.dialects.lenient_json import translated
-from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.upstream_address import UpstreamAddress
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
@@ -26,10 +23,9 @@ class Gemini:
     """One upstream. Its base URL ends in /v1beta, or in /publishers/google on Vertex AI."""
 
     def __init__(self, upstream: Upstream) -> None:
-        self.origin, self._prefix = split_base_url(upstream.url)
         key = upstream.api_key
-        self._fixed = fixed_headers(upstream, (b"x-goog-api-key", key.encode()) if key else None)
-        self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._address = UpstreamAddress(upstream, (b"x-goog-api-key", key.encode()) if key else None)
+        self.origin = self._address.origin
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api != "chat":
@@ -42,15 +38,10 @@ class Gemini:
         _, body = translated(call, lambda fields: to_gemini(limited(fields, call.default_output)))
         verb = b"streamGenerateContent?alt=sse" if call.stream else b"generateContent"
         path = b"/models/%b:%b" % (quote(model, safe="").encode(), verb)
-        kept = [h for h in call.headers if not h[0].startswith((b"openai-", b"anthropic-"))]
-        recorded = call.body_with({"model": orjson.dumps(model)})
-        return self.raw(UpstreamRequest(b"POST", "", path, kept, body, stream=call.stream, recorded=recorded))
+        return self._address.request(call, model, path, body)
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
-        out = [h for h in request.headers if h[0] not in self._fixed_names] + self._fixed
-        if request.body and not any(name == b"content-type" for name, _ in out):
-            out.append((b"content-type", b"application/json"))
-        return replace(request, origin=self.origin, path=self._prefix + request.path, headers=out)
+        return self._address.raw(request)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return GeminiToChatReader(call, keep_text=keep_text)

@@ -10,6 +10,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.providers import CHATS, IN_BLOCKS, DialectName
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.dialects.bedrock_anthropic import BedrockAnthropic
 from gateway.proxy.dialects.bedrock_converse import BedrockConverse
 from gateway.proxy.dialects.compressed import compressed, explained
 from gateway.proxy.dialects.gemini import Gemini
@@ -60,6 +61,7 @@ _NATIVE: dict[DialectName, Callable[[Upstream], Dialect]] = {
     "azure": Azure,
     "anthropic": Anthropic,
     "vertex_anthropic": VertexAnthropic,
+    "bedrock_anthropic": BedrockAnthropic,
     "bedrock_converse": BedrockConverse,
     "gemini": Gemini,
 }
