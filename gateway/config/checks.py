@@ -200,6 +200,18 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for api, upstream in passthrough.items() if isinstance(passthrough, dict) else ():
         if isinstance(upstream, str):
             yield from _unknown_upstream(f"passthrough.{api}", upstream, raw)
+            yield from _other_dialect(api, upstream, raw)
+
+
+_PASSTHROUGH_KINDS = {"gemini": ("gemini_native",), "bedrock": ("bedrock_converse", "bedrock_anthropic")}
+
+
+def _other_dialect(api: str, upstream: str, raw: dict[str, Any]) -> Iterator[str]:
+    """An upstream that does not have the API whose requests it is to get."""
+    kind = as_object(_sections(raw, "upstreams").get(upstream)).get("kind")
+    expected = _PASSTHROUGH_KINDS.get(api, ())
+    if expected and isinstance(kind, str) and kind not in expected:
+        yield f'passthrough.{api}: the upstream "{upstream}" is of kind {kind}; expected {" or ".join(expected)}'
 
 
 def _share_mistakes(name: str, upstream: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:

@@ -386,6 +386,9 @@ class IngestConfig(Section):
     """SHA-256 of the token that programs send as `Authorization: Bearer TOKEN`."""
 
 
+PassthroughApi = Literal["openai", "anthropic", "gemini", "bedrock"]
+
+
 class Passthrough(Section):
     """The upstreams of requests to paths that are not routed by model, by the API that the client speaks."""
 
@@ -394,6 +397,12 @@ class Passthrough(Section):
     anthropic: str | None = None
     """The upstream of requests below /v1/messages, and of those with the header `anthropic-version`. Default: they get
     HTTP 404."""
+    gemini: str | None = None
+    """The upstream, of kind gemini_native, of requests below /v1beta/ that name no model or no method that is routed,
+    such as /v1beta/files. Default: they get HTTP 404."""
+    bedrock: str | None = None
+    """The upstream, of kind bedrock_converse or bedrock_anthropic, of requests to other paths of Bedrock's runtime:
+    below /guardrail/ and /async-invoke. Default: they get HTTP 404."""
 
 
 class ResponsesConfig(Section):
@@ -436,7 +445,7 @@ class Config(Section):
     """The share of calls that is recorded and scored."""
     passthrough: str | Passthrough | None = None
     """The upstream that gets requests to all other /v1/ paths; or one for each API, such as `{openai: NAME, anthropic:
-    NAME}`. Default: such requests get HTTP 404."""
+    NAME, gemini: NAME, bedrock: NAME}`. Default: such requests get HTTP 404."""
     responses: ResponsesConfig = ResponsesConfig()
     """Stored responses of the Responses API."""
     cors: tuple[str, ...] = ()
@@ -522,12 +531,13 @@ class Config(Section):
                 self.jwt[name] = issuer.model_copy(update={"proxy": proxy})
         return self
 
-    def passthrough_of(self, *, anthropic: bool) -> str | None:
-        """The upstream of requests to other paths by Anthropic's clients, or by others; None: they are refused."""
+    def passthrough_of(self, api: PassthroughApi) -> str | None:
+        """The upstream of requests to other paths by clients of this API; None: they are refused."""
         given = self.passthrough
         if isinstance(given, Passthrough):
-            return given.anthropic if anthropic else given.openai
-        return given
+            found: str | None = getattr(given, api)
+            return found
+        return given if api in ("openai", "anthropic") else None
 
     @property
     def files_have_owners(self) -> bool:

@@ -63,7 +63,12 @@ def day(value: Any) -> Any:
 Day = Annotated[date, BeforeValidator(day)]
 IpNetwork = Annotated[str, AfterValidator(network)]
 ForwardedPath = Annotated[
-    str, Field(pattern=r"^(?:(?:GET|HEAD|POST|PUT|PATCH|DELETE) )?/v1/[^\s?#*%]*\*?$", max_length=300)
+    str,
+    Field(
+        pattern=r"^(?:(?:GET|HEAD|POST|PUT|PATCH|DELETE) )?"
+        r"/(?:(?:v1|v1beta|guardrail|guardrail-checks)/|async-invoke)[^\s?#*%]*\*?$",
+        max_length=300,
+    ),
 ]
 Part = Annotated[float, BeforeValidator(number), Field(gt=0, le=1)]
 Weight = Annotated[float, BeforeValidator(number), Field(gt=0)]

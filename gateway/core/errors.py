@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -52,6 +52,36 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+_GOOGLE_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_AWS_ERRORS = {
+    400: "ValidationException",
+    401: "AccessDeniedException",
+    402: "ServiceQuotaExceededException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    413: "ValidationException",
+    415: "ValidationException",
+    429: "ThrottlingException",
+    501: "ValidationException",
+    503: "ServiceUnavailableException",
+    504: "ModelTimeoutException",
+}
+ErrorShape = Literal["openai", "anthropic", "gemini", "bedrock"]
+"""The API by whose rules a client reads errors."""
 
 
 class GatewayError(Exception):
@@ -99,6 +129,30 @@ class GatewayError(Exception):
         """The JSON body in Anthropic's shape: `{"type": "error", "error": {"type", "message"}}`."""
         kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": self.message, **self.details}})
+
+    def body_for(self, shape: ErrorShape) -> bytes:
+        """The JSON body as clients of this API read it."""
+        if shape == "openai":
+            return self.body()
+        if shape == "anthropic":
+            return self.anthropic_body()
+        if shape == "bedrock":
+            return orjson.dumps({"message": self.message})
+        reason = (self.code or self.type).upper()
+        details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "gateway"}]
+        status = _GOOGLE_STATUSES.get(self.status, "INTERNAL")
+        error = {"code": self.status, "message": self.message, "status": status, "details": details}
+        return orjson.dumps({"error": error})
+
+    def headers_for(self, shape: ErrorShape, request_id: str) -> list[tuple[bytes, bytes]]:
+        """The headers that clients of this API read besides `headers`: the name of the error, and the request's id."""
+        id = request_id.encode()
+        if shape == "anthropic":
+            return [(b"request-id", id)]
+        if shape == "bedrock":
+            kind = _AWS_ERRORS.get(self.status, "InternalServerException")
+            return [(b"x-amzn-errortype", kind.encode()), (b"x-amzn-requestid", id)]
+        return []
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that tell a client's SDK whether and when to try again."""

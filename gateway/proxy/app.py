@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Set
@@ -18,7 +17,7 @@ from urllib.parse import unquote
 
 from gateway.config.config import Config, WithDefault
 from gateway.config.retirements import RetiringTarget
-from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, WrongMethod
+from gateway.core.errors import ErrorShape, GatewayError, InvalidKey, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -38,10 +37,11 @@ from gateway.proxy.relay.stored_state import StoredState
 from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, Caller, CallerLimit
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, VENDORS, Endpoint, read_form_or_json
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.request.tags import TagReader
+from gateway.proxy.request.vendor_paths import split_model, vendor_of
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_chains import SOURCE as CHAIN
@@ -62,9 +62,12 @@ RunningCalls = dict[asyncio.Task[Any] | None, CallContext]
 """The calls of one process in flight, by the task that answers them."""
 
 ROUTES = (
-    {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT} | OUTSIDE
+    {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()}
+    | {p: ENDPOINTS[p] for p in AT_ROOT}
+    | OUTSIDE
+    | VENDORS
 )
-"""The endpoints of the hot path, by path."""
+"""The endpoints of the hot path, by path. Those of vendors' own APIs have a place for the model."""
 
 
 _DEPLOYMENTS = b"/openai/deployments/"
@@ -94,7 +97,7 @@ def _with(endpoint: Endpoint, default: str | None, passes: frozenset[bytes]) -> 
     read = endpoint.read
     if default is not None and read is read_form_or_json:
         read = partial(read_form_or_json, default=default)
-    return replace(endpoint, default=default, read=read, passes=passes)
+    return replace(endpoint, default=default, read=read, passes=endpoint.passes | passes)
 
 
 def _routes_of(config: Config) -> dict[bytes, Endpoint]:
@@ -303,7 +306,13 @@ class App:
             return None
         if path in self._routes:
             return self._routes[path]
-        return self._of_deployment(path) if path.startswith(_DEPLOYMENTS) else None
+        return self._of_deployment(path) if path.startswith(_DEPLOYMENTS) else self._of_vendor(path)
+
+    def _of_vendor(self, path: bytes) -> Endpoint | None:
+        """The endpoint of Gemini's or Bedrock's own path, which names the model."""
+        found = split_model(path)
+        endpoint = None if found is None else self._routes.get(found[0])
+        return None if found is None or endpoint is None else replace(endpoint, deployment=found[1])
 
     def _of_deployment(self, path: bytes) -> Endpoint | None:
         """The endpoint of Azure's path, whose model is the deployment."""
@@ -442,7 +451,7 @@ class App:
         if context.outcome == "ok":
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
-        await send_error(client, error, context.notes.id, anthropic=endpoint.anthropic)
+        await send_error(client, error, context.notes.id, endpoint.errors)
 
 
 async def _judged(guarded: GuardedExchange, ended: Callable[[], None]) -> None:
@@ -483,19 +492,18 @@ async def _reserve(gateway: Gateway, call: Call, route: Route, context: CallCont
 
 
 async def send_error(
-    client: ClientConnection, error: GatewayError, request_id: str, *, anthropic: bool = False
+    client: ClientConnection, error: GatewayError, request_id: str, shape: ErrorShape = "openai"
 ) -> None:
     """Sends an error as the complete response, in the shape of the client's API."""
     if client.started:
         return  # too late for a status: the connection closes before the response's end
-    body = error.anthropic_body() if anthropic else error.body()
+    body = error.body_for(shape)
     head = [
         (b"content-type", b"application/json"),
         (b"x-request-id", request_id.encode()),
         *error.headers(),
+        *error.headers_for(shape, request_id),
     ]
-    if anthropic:
-        head.append((b"request-id", request_id.encode()))
     client.start(error.status, head, len(body))
     await client.end(body)
 
@@ -522,8 +530,8 @@ def unknown_path(path: str, method: str) -> GatewayError:
     for beginning, hint in _OTHER_APIS.items():
         if meant.startswith(beginning):
             return NotFound(f"{path[:200]} does not exist here: {hint}", retry=False)
-    if _GEMINI.match(meant):
-        return NotFound(f"{path[:200]} does not exist here: {_OTHER_APIS[b'/v1beta/']}", retry=False)
+    if vendor := vendor_of(path):
+        return NotFound(f"{method} {path[:200]} does not exist here: {_VENDORS[vendor]}", retry=False)
     if meant.startswith(_FORWARDED):
         return NotFound(f"{method} {path[:200]} does not exist here: {_NO_PASSTHROUGH}", retry=False)
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
@@ -533,12 +541,16 @@ _UPGRADE_LOST = "; if this was to open a WebSocket, a proxy in front has dropped
 _OTHER_APIS = {
     b"/openai/deployments/": "below a deployment, Azure's paths of models are served, such as chat/completions",
     b"/api/": "Ollama's own API is not served; use an OpenAI client with a base_url that ends in /v1",
-    b"/v1beta/": "Gemini's own API is not served; use an OpenAI client with a base_url that ends in /v1",
     b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",
 }
 """Hints for clients of other APIs, by the beginning of the path, in lower case."""
-_GEMINI = re.compile(rb"/v1/models/[^/]*:[a-z]+\Z")
-"""A method of Gemini's own API, such as generateContent."""
+_VENDORS = {
+    "gemini": "of Gemini's own API, POST /v1beta/models/NAME:generateContent, :streamGenerateContent and :countTokens "
+    "are served; other paths are forwarded where `passthrough.gemini` names an upstream",
+    "bedrock": "of Bedrock's own API, POST /model/NAME/converse, converse-stream, invoke, invoke-with-response-stream "
+    "and count-tokens are served; other paths are forwarded where `passthrough.bedrock` names an upstream",
+}
+"""Hints for vendors' own clients."""
 _FORWARDED = tuple(
     b"/v1/" + name
     for name in (

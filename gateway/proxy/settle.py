@@ -11,6 +11,7 @@ from gateway.core.completion import assemble
 from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_digest
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.dialects.vendor_records import recorded_form
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
 from gateway.proxy.limits.charge import FREE_APIS, Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter
@@ -22,6 +23,7 @@ from gateway.proxy.recording.usage_ledger import UsageBooks
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
+from gateway.proxy.request.vendor_paths import VENDOR_APIS
 from gateway.proxy.routing.assignment import Assignment, cluster_name
 from gateway.proxy.routing.learned_routes import RouteChoice
 from gateway.proxy.routing.router import Route
@@ -185,16 +187,23 @@ class Settler:
         first = context.first_content
         finish = None
         if self.sampler.reads_finish and context.response.enabled:
-            finish = assemble(call.api, call.stream, context.response.bytes()).finish_reason
+            api: str = call.api
+            response = context.response.bytes()
+            if api in VENDOR_APIS:
+                api, _, response = recorded_form(call, call.alias, b"", response)
+            finish = assemble(api, call.stream, response).finish_reason
         return CallEnding(context.outcome, finish, now - call.started, None if first is None else first - call.started)
 
     def _exchange(self, ended: EndedCall, decision: SamplingDecision) -> Exchange:
         call, context, drawn = ended.call, ended.context, ended.route.drawn
         assignment, offer = decision.assignment, decision.offer
-        request, cut = context.sent_body or call.body, False
+        api: str = call.api
+        request, response, cut = context.sent_body or call.body, context.response.bytes(), False
+        if api in VENDOR_APIS:
+            api, request, response = recorded_form(call, ended.target_state.target.model, request, response)
         if len(request) <= LARGE:  # the recorder makes larger ones smaller, on a thread
             request, cut = without_data_urls(request, self.cap_bytes)
-        response = without_images(context.response.bytes())
+        response = without_images(response)
         content = call.caller.content != "metadata"
         user, fields = None, call.fields
         if content and (call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields):
@@ -205,7 +214,7 @@ class Settler:
             call.id,
             call.received,
             call.caller.name,
-            call.api,
+            api,
             call.alias,
             ended.target_state.target,
             call.stream,

@@ -115,6 +115,26 @@ def test_an_anthropic_client_gets_anthropics_shape_and_types(status: int, type_:
     assert json.loads(kind("no").anthropic_body()) == {"type": "error", "error": {"type": type_, "message": "no"}}
 
 
+@pytest.mark.parametrize(
+    ("error", "google", "aws"),
+    [
+        (errors.BadRequest("x"), "INVALID_ARGUMENT", "ValidationException"),
+        (errors.InvalidKey("x"), "UNAUTHENTICATED", "AccessDeniedException"),
+        (errors.NotFound("x"), "NOT_FOUND", "ResourceNotFoundException"),
+        (errors.RateLimited("x"), "RESOURCE_EXHAUSTED", "ThrottlingException"),
+        (errors.UpstreamTimedOut("x"), "DEADLINE_EXCEEDED", "ModelTimeoutException"),
+        (GatewayError("x"), "INTERNAL", "InternalServerException"),
+    ],
+)
+def test_vendors_clients_get_the_names_of_their_own_api(error: GatewayError, google: str, aws: str) -> None:
+    body = json.loads(error.body_for("gemini"))["error"]
+    assert (body["code"], body["status"], body["message"]) == (error.status, google, "x")
+    assert body["details"][0]["reason"] == (error.code or error.type).upper()
+    assert json.loads(error.body_for("bedrock")) == {"message": "x"}
+    assert error.headers_for("bedrock", "id") == [(b"x-amzn-errortype", aws.encode()), (b"x-amzn-requestid", b"id")]
+    assert error.headers_for("openai", "id") == error.headers_for("gemini", "id") == []
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_message_is_json_and_stays_out_of_the_headers(message: str) -> None:
     error = errors.BadRequest(message, retry=False)

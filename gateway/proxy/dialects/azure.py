@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from gateway.config.upstreams import Upstream
-from gateway.proxy.dialects.openai import OpenAI
+from gateway.proxy.dialects.openai import OpenAI, refuse_vendor_api
 from gateway.proxy.request.call import Call
 
 _VERSION = "2024-10-21"  # the last dated version that is generally available
@@ -43,6 +43,7 @@ class Azure(OpenAI):
         return b"api-key", key.encode()
 
     def path(self, call: Call, model: str) -> bytes:
+        refuse_vendor_api(call)
         path = call.path
         if self._dated and path.partition(b"?")[0] in _BY_DEPLOYMENT:
             path = b"/deployments/" + quote(model, safe="").encode() + path

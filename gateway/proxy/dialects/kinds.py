@@ -11,9 +11,11 @@ from gateway.core.providers import CHATS, IN_BLOCKS, DialectName
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.bedrock_anthropic import BedrockAnthropic
+from gateway.proxy.dialects.bedrock_client import BedrockClient
 from gateway.proxy.dialects.bedrock_converse import BedrockConverse
 from gateway.proxy.dialects.compressed import compressed, explained
 from gateway.proxy.dialects.gemini import Gemini
+from gateway.proxy.dialects.gemini_client import GeminiClient
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
@@ -21,6 +23,7 @@ from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Rea
 from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.vendor_paths import BEDROCK_APIS, GEMINI_APIS
 
 _ANTHROPIC_APIS: tuple[Api, ...] = ("messages", "count_tokens")
 
@@ -67,12 +70,24 @@ _NATIVE: dict[DialectName, Callable[[Upstream], Dialect]] = {
 }
 
 
+_BEDROCK: tuple[tuple[Api, ...], Callable[[Dialect], ClientDialect]] = (BEDROCK_APIS, BedrockClient)
+_VENDOR_CLIENTS: Mapping[DialectName, tuple[tuple[Api, ...], Callable[[Dialect], ClientDialect]]] = {
+    "gemini": (GEMINI_APIS, GeminiClient),
+    "bedrock_anthropic": _BEDROCK,
+    "bedrock_converse": _BEDROCK,
+}
+"""The vendors' own APIs that upstreams of a dialect have, with the dialect of their clients."""
+
+
 def build_dialect(upstream: Upstream) -> UpstreamDialect:
     dialect = upstream.provider.dialect
     native = _NATIVE[dialect](upstream)
     translated: dict[str, ClientDialect] = {}
     if dialect not in IN_BLOCKS:
         translated |= dict.fromkeys(_ANTHROPIC_APIS, Messages(upstream, native))
+    if dialect in _VENDOR_CLIENTS:
+        apis, client = _VENDOR_CLIENTS[dialect]
+        translated |= dict.fromkeys(apis, client(native))
     if upstream.translates_responses or dialect not in CHATS:
         translated |= dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native))
     return DialectByApi(native, translated, compresses=upstream.compress is not None)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.config.upstreams import Upstream
-from gateway.core.errors import GatewayError
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
@@ -27,6 +27,7 @@ from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
 from gateway.proxy.request.json_members import ABOVE_SLICED, ABOVE_SMALL, Change, edited, read_members
 from gateway.proxy.request.output_limit import default_name, output_limit
+from gateway.proxy.request.vendor_paths import GEMINI_APIS, VENDOR_APIS
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
@@ -70,7 +71,8 @@ class OpenAI:
         return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
     def path(self, call: Call, model: str) -> bytes:
-        """The path on the wire, where it is not known in advance."""
+        """The path on the wire, where it is not known in advance. Raises BadRequest for an API of another vendor's."""
+        refuse_vendor_api(call)
         return self._below_prefix(call.path)
 
     def _below_prefix(self, path: bytes) -> bytes:
@@ -159,6 +161,18 @@ class OpenAI:
         if call.api != "responses":
             return b"\n\ndata: " + error.body() + b"\n\n"
         return response_error_event(error)
+
+
+def refuse_vendor_api(call: Call) -> None:
+    """Raises BadRequest for a call of Gemini's or Bedrock's own clients."""
+    if call.api in VENDOR_APIS:
+        vendor, kinds = ("Gemini's", "gemini_native") if call.api in GEMINI_APIS else ("Bedrock's", "bedrock_converse")
+        raise BadRequest(
+            f"the upstream of {call.alias!r} does not have {vendor} own API, which upstreams of kind {kinds} have; use "
+            "/v1/chat/completions, or another model",
+            param="model",
+            code="unsupported_api",
+        )
 
 
 def response_error_event(error: GatewayError) -> bytes:

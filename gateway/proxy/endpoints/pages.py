@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from gateway.core.errors import GatewayError
+from gateway.core.errors import ErrorShape, GatewayError
 from gateway.core.exchange import new_id
 from gateway.core.reasons import Reason
 from gateway.proxy.app import Gateway, unknown_path
@@ -27,6 +27,7 @@ from gateway.proxy.endpoints.passthrough import METHODS, PassthroughCall, forwar
 from gateway.proxy.endpoints.responses_by_id import response_by_id
 from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.request.auth import PAGE
+from gateway.proxy.request.vendor_paths import VENDOR_PREFIXES, vendor_of
 from gateway.proxy.types import ClientGone
 
 Page = Callable[[Request], Awaitable[Response | dict[str, Any]]]
@@ -65,6 +66,10 @@ class OtherPages:
             Route("/v1/responses/{id}/cancel", _Asgi(response_by_id, self.gateway), methods=["POST"]),
             Route("/v1/responses/{id}/input_items", _Asgi(response_by_id, self.gateway), methods=["GET"]),
             Route("/v1/{path:path}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS),
+            *(
+                Route(f"{prefix}{{path:path}}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS)
+                for prefix in VENDOR_PREFIXES
+            ),
             Route("/{path:path}", self._said(_unknown), methods=METHODS),
         ]
         return _Logged(Router(routes, redirect_slashes=False), self.gateway)
@@ -93,7 +98,7 @@ class OtherPages:
                 response = made if isinstance(made, Response) else json_response(made)
             except GatewayError as error:
                 _note_refused(self.gateway(), request.scope, error)
-                response = error_response(error, anthropic=speaks_anthropic(request))
+                response = error_response(error, _shape(request), request_id)
             response.headers["x-request-id"] = request_id
             return response
 
@@ -114,6 +119,7 @@ _APIS = (
     ("/health", "operational"),
     ("/ready", "operational"),
     ("/metrics", "operational"),
+    *((prefix, "passthrough") for prefix in VENDOR_PREFIXES),
 )
 
 
@@ -172,8 +178,9 @@ class _Asgi:
             _note_refused(gateway, scope, error)
             if call.started:
                 return  # too late for a status: the connection closes before the response's end
-            response = error_response(error, anthropic=speaks_anthropic(Request(scope)))
-            response.headers["x-request-id"] = new_id()
+            request_id = new_id()
+            response = error_response(error, _shape(Request(scope)), request_id)
+            response.headers["x-request-id"] = request_id
             await response(scope, receive, send)
         except ClientGone:
             pass
@@ -183,7 +190,12 @@ def json_response(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
-def error_response(error: GatewayError, *, anthropic: bool = False) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers()}
-    body = error.anthropic_body() if anthropic else error.body()
-    return Response(body, error.status, headers, media_type="application/json")
+def error_response(error: GatewayError, shape: ErrorShape, request_id: str) -> Response:
+    found = (*error.headers(), *error.headers_for(shape, request_id))
+    headers = {name.decode(): value.decode() for name, value in found}
+    return Response(error.body_for(shape), error.status, headers, media_type="application/json")
+
+
+def _shape(request: Request) -> ErrorShape:
+    vendor = vendor_of(request.scope["path"])
+    return vendor or ("anthropic" if speaks_anthropic(request) else "openai")

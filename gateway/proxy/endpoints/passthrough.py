@@ -1,4 +1,4 @@
-"""Forwards other paths (files, batches, fine-tuning, …) to one upstream, unchanged and unrecorded.
+"""Forwards other paths (files, batches, fine-tuning, …) to the upstream of the client's API, unchanged and unrecorded.
 
 One attempt, no fallback: such calls change the state of that upstream.
 """
@@ -36,6 +36,7 @@ from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.request.paths import path_allowed, resolved, segments
+from gateway.proxy.request.vendor_paths import below_base, check_key_in_query, names_routed_model, vendor_of
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.state_owners import StateOwners
@@ -60,9 +61,11 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
     raw: bytes = scope.get("raw_path") or path.encode()
     _refuse_upgrade_and_preflight(scope)
     leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
-    upstream = gateway.config.passthrough_of(anthropic=_speaks_anthropic(scope))
+    upstream = gateway.config.passthrough_of(vendor_of(path) or ("anthropic" if _speaks_anthropic(scope) else "openai"))
     if upstream is None or leads_out or is_reserved(raw):
         raise unknown_path(path, scope["method"])
+    if vendor_of(path) == "gemini":
+        check_key_in_query(scope["query_string"])
     caller = caller_of(gateway.keys, scope)
     scope[CONTEXT].key = caller.name
     if "passthrough" not in caller.allow:
@@ -117,7 +120,9 @@ def _refuse_upgrade_and_preflight(scope: Any) -> None:
 def is_reserved(raw: bytes) -> bool:
     """Whether a server could read this path as one that is never forwarded: `keys[].models` limits the endpoints."""
     meant = resolved(raw).lower()
-    return meant == b"/v1/realtime" or meant.startswith(b"/v1/v1/") or (meant in ROUTES and meant != raw)
+    if meant == b"/v1/realtime" or meant.startswith((b"/v1/v1/", b"/model/")):
+        return True
+    return (meant in ROUTES and meant != raw) or names_routed_model(meant)
 
 
 def _speaks_anthropic(scope: Any) -> bool:
@@ -191,7 +196,7 @@ async def _open_reply(
     """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed and UpstreamTimedOut.
 
     shown: the upstream's name in error messages."""
-    path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
+    path: bytes = below_base(scope.get("raw_path") or scope["path"].encode())
     if scope["query_string"]:
         path += b"?" + scope["query_string"]
     try:

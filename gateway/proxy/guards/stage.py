@@ -13,6 +13,7 @@ from typing import Any
 from gateway.config.config import Config
 from gateway.config.guards import GuardConfig
 from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName
+from gateway.core.errors import NotAllowed
 from gateway.core.guards import GuardRamp
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
@@ -22,6 +23,7 @@ from gateway.proxy.guards.process import GuardProcess
 from gateway.proxy.recording.redaction.redactor import Redactor
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call
+from gateway.proxy.request.vendor_paths import VENDOR_APIS
 from gateway.proxy.routing.router import Route
 from gateway.proxy.types import ClientConnection
 from gateway.runtime.tasks import Tasks
@@ -63,6 +65,9 @@ class Guards:
             guards = self._of(call, key)
         if not guards.every:
             return call, client
+        if call.api in VENDOR_APIS:
+            _refuse_unread(call, guards)
+            return call, client
         guarded = context.guarded = GuardedCall(call, client, context, guards, self._tasks)
         holds_answer = guards.holds_answer if guarded.quick else guarded.holds_answer
         if holds_answer:
@@ -95,6 +100,17 @@ class Guards:
             guard.name: {"on": guard.config.on, "action": guard.config.action, "failing": guard.trouble}
             for guard in self.all
         }
+
+
+def _refuse_unread(call: Call, guards: GuardSet) -> None:
+    """Raises NotAllowed where a guard would have to judge a call that it cannot read."""
+    enforced = next((guard.name for guard in guards.every if guard.config.action != "observe"), None)
+    if enforced is not None:
+        raise NotAllowed(
+            f'the guard "{enforced}" judges the calls of this key and model, and cannot read the APIs of Gemini and '
+            "Bedrock; use /v1/chat/completions, /v1/responses or /v1/messages",
+            retry=False,
+        )
 
 
 def build_guards(

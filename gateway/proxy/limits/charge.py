@@ -24,7 +24,9 @@ _STEP_BYTES = _FILE_TOKENS * BYTES_PER_TOKEN
 _PROBE_BYTES = 32
 _BASE64 = (ascii_letters + digits + "+/=_%-;,\\").encode()  # with what an encoder of JSON may put between
 _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
-FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
+FREE_APIS = frozenset(
+    {"count_tokens", "input_tokens", "tokenize", "detokenize", "gemini_count_tokens", "bedrock_count_tokens"}
+)  # they run no model
 
 
 @dataclass(slots=True)  # one for each call; never assigned to once it is returned

@@ -21,13 +21,14 @@ from gateway.core.output_tokens import OUTPUT_LIMITS, SHARED_NAME, Tables, kind_
 from gateway.core.plan import Plan
 from gateway.core.prices import Price, Prices
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.output_limit import LIMIT_NAMES, answers_of, output_limit
+from gateway.proxy.request.output_limit import LIMIT_NAMES, NESTED, answers_of, output_limit
 
 FIRST_OUTPUT = 1000.0
 """Tokens reserved for the output of a model of which no call has ended yet."""
 _UP, _DOWN = 1.094, 0.99  # 9 steps down and 1 up lead back to where they began, so 90 % of the values lie below
 _LEAST = 16.0
-_SEVERAL = frozenset({"completions", "chat_batch", "generate"})  # APIs that may have several prompts
+_SEVERAL = frozenset({"completions", "chat_batch", "generate", "generate_content"})
+"""APIs that may have several prompts, or ask for several answers under a name of their own."""
 NANO_PER_MTOK = 1000.0
 """USD per million tokens → 1e-9 USD per token."""
 
@@ -79,7 +80,7 @@ def output_of(call: Call, estimate: ModelEstimate, size: int) -> tuple[int, bool
     for name in LIMIT_NAMES[api]:
         if name in fields and type(fields[name]) is int and fields[name] > most:
             most = fields[name]
-    if "n_predict" in fields or api == "generate":
+    if "n_predict" in fields or api in NESTED:
         most = output_limit(api, fields)
     if not most and call.default_output is not None:
         most = call.default_output

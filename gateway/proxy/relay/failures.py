@@ -201,12 +201,13 @@ def of_missing_endpoint(upstream: str, path: bytes, *, anthropic: bool) -> Failu
     return Failure(None, "HTTP 404: it has no such endpoint", target_fault=False, answer=answer, status=404)
 
 
-def of_status(status: int, headers: Headers, body: bytes) -> Failure:
+def of_status(status: int, headers: Headers, body: bytes, plain: bytes | None = None) -> Failure:
     """A 4xx about the request goes to the client; the gateway handles 429, 408, 401 and 5xx itself.
 
-    body: the error in the client's dialect.
+    body: the error in the client's dialect. plain: the same in OpenAI's; None: `body` can be read as that.
     """
     answer = ErrorReply(status, headers, body)
+    body = body if plain is None else plain
     code = error_code(body)
     text = f"HTTP {status}" + (f" {code}" if code else "")
     if status == 429:

@@ -20,6 +20,7 @@ from gateway.core.exchange import Attempt
 from gateway.core.traffic_class import BACKGROUND, RANKS
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.dialects.vendor_records import vendor_error
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.limits.endings import ANSWERED, BLOCKED, CLIENT_LEFT, DECLINED, STOPPED, UNREADABLE
@@ -49,6 +50,7 @@ from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.request.upload import Upload
+from gateway.proxy.request.vendor_paths import BEDROCK_APIS, VENDOR_APIS
 from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.router import Route
@@ -462,5 +464,8 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
         return of_missing_endpoint(
             f'{shown} of "{call.named or call.alias}"', call.path, anthropic=call.api in _ANTHROPIC
         )
-    body = target_state.upstream.dialect.error(call, reply.status, body)
-    return of_status(reply.status, for_client(reply.headers), body)
+    sent = target_state.upstream.dialect.error(call, reply.status, body)
+    if call.api in VENDOR_APIS:
+        headers = for_client(reply.headers, bedrock=call.api in BEDROCK_APIS)
+        return of_status(reply.status, headers, sent, vendor_error(call.api, reply.status, body))
+    return of_status(reply.status, for_client(reply.headers), sent)

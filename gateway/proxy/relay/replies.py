@@ -12,6 +12,8 @@ from functools import partial
 
 from gateway.core.errors import TransportError
 from gateway.core.sse import event_count
+from gateway.proxy.dialects.bedrock_client import header_usage
+from gateway.proxy.dialects.event_frames import frame_count
 from gateway.proxy.dialects.event_reader import TranslatingReader
 from gateway.proxy.dialects.plain_answer import tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
@@ -22,6 +24,7 @@ from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import HeldBytes, RelayState, SentText
 from gateway.proxy.request.header_rules import STREAM_TYPES, for_client
+from gateway.proxy.request.vendor_paths import BEDROCK_APIS, FRAMED_APIS
 from gateway.proxy.routing.learned_routes import ServedRoute
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
@@ -89,6 +92,8 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         _check_encoding(reply, len(body))
         text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")
         raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error
+    if usage is None and state.call.api == "invoke_model":
+        usage = header_usage(reply.headers)
     context.usage = state.attempt_usage = usage
     if target_state.reports_load:
         _record_load(target_state, reply)
@@ -102,7 +107,8 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if context.response.enabled:
         context.response.add(answer)
     state.deadlines.pause()
-    start_response(state, target_state, reply.status, for_client(reply.headers), now, len(answer))
+    headers = for_client(reply.headers, bedrock=state.call.api in BEDROCK_APIS)
+    start_response(state, target_state, reply.status, headers, now, len(answer))
     context.ended = True
     await state.client.end(answer)
 
@@ -171,7 +177,9 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     try:
         head = await _to_first_content(state, target_state, reply, reader)
         state.sent = SentText(target_state, reader, first_id(head))
-        start_response(state, target_state, reply.status, for_client(reply.headers), time.monotonic())
+        headers = for_client(reply.headers, bedrock=state.call.api in BEDROCK_APIS)
+        start_response(state, target_state, reply.status, headers, time.monotonic())
+        del headers
         await _send(state, head)
         del head  # the stream would hold it to its end, and the reply its headers
         reply.headers.clear()
@@ -308,7 +316,7 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 async def _send(state: RelayState, data: bytes) -> None:
     state.context.response.add(data)
-    state.pieces += event_count(data)
+    state.pieces += event_count(data) if state.call.api not in FRAMED_APIS else frame_count(data)
     await state.client.write(data)
 
 

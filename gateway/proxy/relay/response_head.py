@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.proxy.relay.state import RelayState
 from gateway.proxy.request.header_rules import without_provider
+from gateway.proxy.request.vendor_paths import BEDROCK_APIS
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import Headers
 
@@ -39,6 +40,8 @@ def start_response(
     lines = _LINES % (call_id, named, attempts, overhead_s * 1000, elapsed_s * 1000)
     if call.api in ("messages", "count_tokens"):
         lines += b"\r\nrequest-id: " + call_id  # the name that Anthropic's clients read
+    elif call.api in BEDROCK_APIS:
+        lines += b"\r\nx-amzn-requestid: " + call_id
     if context.reservation is not None and context.reservation.lines:
         lines += b"\r\n" + context.reservation.lines
         for name, _ in headers:

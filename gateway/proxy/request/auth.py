@@ -140,10 +140,7 @@ class KeyRing:
                 )
             return self._anyone
         if not key:
-            text = "no API key: send `Authorization: Bearer KEY`"
-            if b"x-goog-api-key" in headers:
-                text += "; Gemini's own API is not served: use an OpenAI client with a base_url that ends in /v1"
-            raise InvalidKey(text, retry=False)
+            raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
         raise self._unknown(key)
 
     def _unknown(self, key: bytes) -> GatewayError:
@@ -261,14 +258,14 @@ def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:
 
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes:
-    """The key as OpenAI's, Anthropic's and Azure's clients send it; b"" if there is none."""
+    """The key as the clients of OpenAI, Anthropic, Azure, Gemini and Bedrock send it; b"" if there is none."""
     if b"authorization" in headers:
         given = headers[b"authorization"]
         if given[:7] == b"Bearer " or given[:7].lower() == b"bearer ":
             key = given[7:]
             if key:
                 return key.strip()
-    return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
+    return headers.get(b"x-api-key") or headers.get(b"api-key") or headers.get(b"x-goog-api-key") or b""
 
 
 def _ignore(_: Caller) -> None:

@@ -48,6 +48,11 @@ Api = Literal[
     "images",
     "chat_batch",
     "generate",
+    "generate_content",
+    "gemini_count_tokens",
+    "converse",
+    "invoke_model",
+    "bedrock_count_tokens",
     "passthrough",
 ]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, ErrorShape
 from gateway.proxy.request.call import Api, Caller
 from gateway.proxy.request.decompression import decompressed_body
 from gateway.proxy.request.tags import TagReader
 from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
+from gateway.proxy.request.vendor_paths import BEDROCK_PATH, GEMINI_PATH
 from gateway.proxy.types import HttpRequest
 
 BodyReader = Callable[[HttpRequest, int], Awaitable[tuple[HttpRequest, bytes, Upload | None]]]
@@ -88,8 +89,10 @@ class Endpoint:
     """Additional sources of a run's id (`runs.from`)."""
     tags: TagReader | None = None
     """Reads the tags of its calls; None: no key of a tag is configured (`tags.keys`)."""
-    anthropic: bool = False
-    """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
+    streams: bool | None = None
+    """Whether its answers are streams, where the path says so; None: the body does."""
+    errors: ErrorShape = "openai"
+    """The shape of its errors."""
     names_state: bool = field(init=False)
     """Whether its requests may name what an upstream stores, in members other than `container`."""
 
@@ -107,8 +110,8 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/responses": Endpoint("responses", "chat", True, stateful=True, owned=_STATE),
     b"/responses/compact": Endpoint("compact", "compact", stateful=True, owned=_STATE),
     b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True, owned=_STATE),
-    b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True, owned=_STATE),
-    b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), anthropic=True),
+    b"/messages": Endpoint("messages", "chat", True, required=("messages",), errors="anthropic", owned=_STATE),
+    b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), errors="anthropic"),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),
     b"/rerank": Endpoint("rerank", "rerank", required=("query", "documents")),
     b"/score": Endpoint("score", "score"),
@@ -133,3 +136,26 @@ OUTSIDE: dict[bytes, Endpoint] = {
 
 AT_ROOT = frozenset({b"/tokenize", b"/detokenize", b"/score", b"/rerank", b"/classify", b"/pooling"})
 """Paths that vLLM's clients also call without /v1; local upstreams receive them at the root."""
+
+_GUARDRAILS = frozenset(
+    b"x-amzn-bedrock-" + name
+    for name in (b"trace", b"guardrailidentifier", b"guardrailversion", b"performanceconfig-latency", b"service-tier")
+)
+"""Headers of InvokeModel; Converse has them in its body."""
+_CONTENT = Endpoint(
+    "generate_content", "generate_content", True, required=("contents",), streams=False, errors="gemini"
+)
+_CONVERSE = Endpoint("converse", "chat", True, streams=False, errors="bedrock")
+_INVOKE = Endpoint("invoke_model", "chat", True, streams=False, errors="bedrock", passes=_GUARDRAILS)
+
+VENDORS: dict[bytes, Endpoint] = {
+    GEMINI_PATH + b":generateContent": _CONTENT,
+    GEMINI_PATH + b":streamGenerateContent": replace(_CONTENT, streams=True),
+    GEMINI_PATH + b":countTokens": Endpoint("gemini_count_tokens", "count_tokens", streams=False, errors="gemini"),
+    BEDROCK_PATH + b"/converse": _CONVERSE,
+    BEDROCK_PATH + b"/converse-stream": replace(_CONVERSE, streams=True),
+    BEDROCK_PATH + b"/invoke": _INVOKE,
+    BEDROCK_PATH + b"/invoke-with-response-stream": replace(_INVOKE, streams=True),
+    BEDROCK_PATH + b"/count-tokens": Endpoint("bedrock_count_tokens", "count_tokens", streams=False, errors="bedrock"),
+}
+"""Paths of Gemini's and of Bedrock's own clients, with a place for the model that they name (vendor_paths.py)."""

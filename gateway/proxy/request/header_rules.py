@@ -35,6 +35,7 @@ _OF_THE_CONNECTION = frozenset(
     {b"date", b"server", b"content-length", b"connection", b"keep-alive", b"transfer-encoding", b"vary"}
 )
 """Headers that most upstreams send and no client gets, so that most headers need no closer look."""
+_BEDROCK = (b"x-amzn-bedrock-", b"x-amzn-errortype")  # what Bedrock's own clients read
 _UPSTREAM_TIME = b"openai-processing-ms"
 _UPSTREAM_ACCOUNT = b"openai-organization"  # whose credential the gateway uses
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
@@ -66,9 +67,10 @@ def may_reach_upstream(name: bytes) -> bool:
     return name in _UPSTREAM or name == b"x-request-id" or name.startswith(b"x-stainless-")
 
 
-def for_client(headers: Headers) -> Headers:
+def for_client(headers: Headers, *, bedrock: bool = False) -> Headers:
     """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own.
 
+    bedrock: for a client of Bedrock's own API, which gets AWS's frames as they are; others get events.
     Of the upstream's own ids of the request, the first one gets a name that distinguishes it from the gateway's.
     """
     out: Headers = []
@@ -80,9 +82,11 @@ def for_client(headers: Headers) -> Headers:
         if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name not in (_UPSTREAM_TIME, _UPSTREAM_ACCOUNT)):
             out.append(header)
             if name == b"content-type" and header[1].startswith(STREAM_TYPES):
-                if header[1][:1] == b"a":  # frames, which clients get as events
+                if header[1][:1] == b"a" and not bedrock:
                     out[-1] = (name, b"text/event-stream")
                 out += _EVENTS
+        elif bedrock and name.startswith(_BEDROCK):
+            out.append(header)
         elif name in _UPSTREAM_IDS and not identified:
             identified = True
             out.append((_UPSTREAM_ID, header[1]))

@@ -24,17 +24,29 @@ LIMIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
     "compact": ("max_output_tokens",),
     "messages": ("max_tokens",),
+    "generate_content": ("maxOutputTokens",),
+    "converse": ("maxTokens",),
+    "invoke_model": ("max_tokens",),
 }
 """The names under which an API reads the most output tokens of one answer. Of several, servers differ in which wins, so
 the largest counts."""
 GENERATES = frozenset(LIMIT_NAMES)
 """The APIs whose output is text that is counted in tokens."""
 
-_WITH_COUNTS = frozenset({"chat", "chat_batch", "completions", "generate"})
 _COUNTS = ("n", "best_of")
+_COUNTED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("chat", "chat_batch", "completions", "generate"), _COUNTS),
+    "generate_content": ("candidateCount",),
+}
+"""The members by which a request asks for several answers."""
 _WIDER = "n_predict"  # llama.cpp's; where it is present, max_tokens is not read
-_NESTED: Mapping[str, str] = {"generate": "sampling_params"}  # the member that holds them
-NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values()})
+NESTED: Mapping[str, str] = {
+    "generate": "sampling_params",
+    "generate_content": "generationConfig",
+    "converse": "inferenceConfig",
+}
+"""The member that holds them, where the top level does not."""
+NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *NESTED.values()})
 """The top-level members that `checked_numbers` reads."""
 _MOST = 10**15  # larger numbers count as this one
 _MOST_COUNTED = 1_000_000
@@ -43,13 +55,13 @@ _TEXTS = re.compile(rb'\[[ \t\n\r]*+["\[{]')  # the beginning of an array of any
 
 def checked_numbers(fields: dict[str, Any], api: Api) -> None:
     """Turns integral floats into integers, where this API reads them. Raises BadRequest for any other value."""
-    names = (*LIMIT_NAMES.get(api, ()), *(_COUNTS if api in _WITH_COUNTS else ()))
-    if api in _NESTED:
-        nested = fields.get(_NESTED[api])
+    names = (*LIMIT_NAMES.get(api, ()), *_COUNTED.get(api, ()))
+    if api in NESTED:
+        nested = fields.get(NESTED[api])
         if nested is ...:
-            raise BadRequest(f"{_NESTED[api]} is larger than 64 KB", param=_NESTED[api])
+            raise BadRequest(f"{NESTED[api]} is larger than 64 KB", param=NESTED[api])
         if isinstance(nested, dict):
-            fields[_NESTED[api]] = {**nested, **_integers(nested, names, f"{_NESTED[api]}.")}
+            fields[NESTED[api]] = {**nested, **_integers(nested, names, f"{NESTED[api]}.")}
         return
     if api in ("chat", "completions"):
         names = (*names, _WIDER)
@@ -73,8 +85,8 @@ def _integer(value: Any, name: str) -> int:
 def output_limit(api: str, fields: Mapping[str, Any]) -> int:
     """The most output tokens of one answer that the request allows; 0: it names none. Takes no call for most APIs."""
     read: Mapping[str, Any] = fields
-    if api in _NESTED:
-        read = as_object(fields.get(_NESTED[api]))
+    if api in NESTED:
+        read = as_object(fields.get(NESTED[api]))
     most = 0
     for name in LIMIT_NAMES[api]:
         if name in read and type(read[name]) is int and read[name] > most:
@@ -87,10 +99,10 @@ def output_limit(api: str, fields: Mapping[str, Any]) -> int:
 def answers_of(call: Call) -> int:
     """The number of answers that a request has generated: `n` (or `best_of`) for each of its prompts or
     conversations."""
-    if call.api not in _WITH_COUNTS:
+    if call.api not in _COUNTED:
         return 1
-    read: Any = call.fields.get(_NESTED[call.api]) if call.api in _NESTED else call.fields
-    counts = [read[name] for name in _COUNTS if isinstance(read, dict) and type(read.get(name)) is int]
+    read: Any = call.fields.get(NESTED[call.api]) if call.api in NESTED else call.fields
+    counts = [read[name] for name in _COUNTED[call.api] if isinstance(read, dict) and type(read.get(name)) is int]
     return max(1, *counts) * _prompts(call) if counts else _prompts(call)
 
 

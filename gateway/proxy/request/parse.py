@@ -23,6 +23,7 @@ from gateway.proxy.request.json_members import ABOVE_SMALL, TYPES, Members, NotA
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.run_ids import RUN_HEADERS, run_of
 from gateway.proxy.request.upload import Upload
+from gateway.proxy.request.vendor_paths import check_key_in_query
 from gateway.proxy.types import Headers, HttpRequest
 
 _MOST_DECODED_BYTES = 1 << 16
@@ -70,7 +71,7 @@ def read_call(
         if numbered:
             _check_numbers(fields, endpoint.api)
         alias = fields["model"]
-        stream = "stream" in fields and fields["stream"] is True
+        stream = "stream" in fields and fields["stream"] is True if endpoint.streams is None else endpoint.streams
     headers = request.fields
     client_id = conversation = reference = user = run = None
     identified = not _IDENTIFYING.isdisjoint(headers)
@@ -88,6 +89,8 @@ def read_call(
     path, query = endpoint.path or request.path.removeprefix(b"/v1"), request.query
     if query:
         _check_query(query)
+        if endpoint.errors == "gemini":
+            check_key_in_query(query)
         query = _without_version(query)
         path = path + b"?" + query if query else path
     forwarded = for_upstream(request.headers, client_id, json=upload is None)

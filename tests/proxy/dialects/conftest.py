@@ -26,6 +26,11 @@ PATHS = {
     "embeddings": b"/embeddings",
     "speech": b"/audio/speech",
     "rerank": b"/rerank",
+    "generate_content": b"beta/models/alias:streamGenerateContent?alt=sse",
+    "gemini_count_tokens": b"beta/models/alias:countTokens",
+    "converse": b"/model/alias/converse",
+    "invoke_model": b"/model/alias/invoke",
+    "bedrock_count_tokens": b"/model/alias/count-tokens",
 }
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import get_args
 
 from gateway.proxy.request.call import Api
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, read_form, read_form_or_json, read_json
+from gateway.proxy.request.endpoints import (
+    AT_ROOT,
+    ENDPOINTS,
+    OUTSIDE,
+    VENDORS,
+    read_form,
+    read_form_or_json,
+    read_json,
+)
 
 
 def test_every_api_but_passthrough_has_a_path() -> None:
-    assert {e.api for e in (ENDPOINTS | OUTSIDE).values()} == set(get_args(Api)) - {"passthrough"}
+    assert {e.api for e in (ENDPOINTS | OUTSIDE | VENDORS).values()} == set(get_args(Api)) - {"passthrough"}
 
 
 def test_only_what_says_something_is_recorded_for_evaluation() -> None:

@@ -1,0 +1,75 @@
+"""Paths of Gemini's and Bedrock's own clients: the model in them, however it is written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.errors import BadRequest
+from gateway.proxy.request.endpoints import VENDORS
+from gateway.proxy.request.vendor_paths import (
+    below_base,
+    check_key_in_query,
+    names_routed_model,
+    split_model,
+    vendor_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "model"),
+    [
+        (b"/v1beta/models/gemini-2.5:generateContent", b"/v1beta/models/{model}:generateContent", "gemini-2.5"),
+        (b"/v1/models/g:countTokens", b"/v1beta/models/{model}:countTokens", "g"),
+        (b"/v1alpha/models/g:streamGenerateContent", b"/v1beta/models/{model}:streamGenerateContent", "g"),
+        (b"/model/eu.amazon.nova-lite-v1%3A0/converse", b"/model/{model}/converse", "eu.amazon.nova-lite-v1:0"),
+        (b"/model/anthropic.claude-v2:1/invoke", b"/model/{model}/invoke", "anthropic.claude-v2:1"),
+        (b"/model/arn%3Aaws%3Abedrock%3Ar%3A1%3Ap%2Fx/converse-stream", b"/model/{model}/converse-stream",
+         "arn:aws:bedrock:r:1:p/x"),
+    ],
+)  # fmt: skip
+def test_the_model_is_read_from_the_path(path: bytes, template: bytes, model: str) -> None:
+    assert split_model(path) == (template, model)
+    assert template in VENDORS
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/v1beta/models/g", b"/v1beta/files", b"/v1beta/models/a/b:generateContent", b"/model/m", b"/model//invoke"],
+)
+def test_other_paths_name_no_model(path: bytes) -> None:
+    assert split_model(path) is None
+
+
+@given(st.text(min_size=1).filter(lambda text: text.isprintable()))
+def test_every_name_survives_as_clients_write_it(name: str) -> None:
+    from urllib.parse import quote
+
+    quoted = quote(name, safe="").encode()
+    for path in (b"/model/%b/invoke" % quoted, b"/v1beta/models/%b:generateContent" % quoted):
+        found = split_model(path)
+        assert found is not None
+        assert found[1] == name
+
+
+def test_a_path_belongs_to_a_vendor_and_below_its_base_url() -> None:
+    assert vendor_of("/v1beta/files") == "gemini"
+    assert vendor_of("/guardrail/g/version/1/apply") == vendor_of("/async-invoke") == "bedrock"
+    assert vendor_of("/v1/files") is None
+    assert below_base(b"/v1beta/files/a") == b"/files/a"
+    assert below_base(b"/v1/files") == b"/files"
+    assert below_base(b"/guardrail/g/apply") == b"/guardrail/g/apply"
+
+
+@pytest.mark.parametrize("query", [b"key=x", b"a=1&key=x", b"%6bey=x", b"KEY=x", b"a;key"])
+def test_a_key_in_the_query_is_refused(query: bytes) -> None:
+    with pytest.raises(BadRequest, match="x-goog-api-key"):
+        check_key_in_query(query)
+    check_key_in_query(b"alt=sse&pageToken=key")
+
+
+def test_methods_that_generate_are_never_forwarded() -> None:
+    assert names_routed_model(b"/v1beta/models/g:batchgeneratecontent")
+    assert names_routed_model(b"/v1beta/tunedmodels/g:generatecontent")
+    assert not names_routed_model(b"/v1beta/models/g:embedcontent")

@@ -1,0 +1,59 @@
+"""Calls by google-genai and boto3, in their environment, of a gateway.
+
+    python vendor_calls.py gemini|bedrock ORIGIN KEY
+
+Prints, as JSON, the text and the tokens of a plain and a streamed answer, and the error for an unknown model.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def gemini(origin: str, key: str) -> list[Any]:
+    from google import genai
+
+    client = genai.Client(api_key=key, http_options={"base_url": origin})
+    plain = client.models.generate_content(model="chat", contents="hi")
+    parts = list(client.models.generate_content_stream(model="chat", contents="hi"))
+    counted = client.models.count_tokens(model="chat", contents="hi")
+    streamed = "".join(part.text or "" for part in parts)
+    try:
+        client.models.generate_content(model="nothing", contents="hi")
+        refused = ""
+    except genai.errors.ClientError as error:
+        refused = f"{error.code} {error.status}"
+    tokens = [plain.usage_metadata.total_token_count, parts[-1].usage_metadata.total_token_count]
+    return [plain.text, streamed, *tokens, counted.total_tokens, refused]
+
+
+def bedrock(origin: str, key: str) -> list[Any]:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+
+    def add_key(request: Any, **_: Any) -> None:  # without TLS, botocore sends no bearer token of its own
+        request.headers.add_header("authorization", f"Bearer {key}")
+
+    unsigned = Config(signature_version=UNSIGNED)
+    client = boto3.client("bedrock-runtime", region_name="eu-west-1", endpoint_url=origin, config=unsigned)
+    client.meta.events.register("before-sign.bedrock-runtime", add_key)
+    hi = [{"role": "user", "content": [{"text": "hi"}]}]
+    plain = client.converse(modelId="chat", messages=hi)
+    parts = list(client.converse_stream(modelId="chat", messages=hi)["stream"])
+    streamed = "".join(part.get("contentBlockDelta", {}).get("delta", {}).get("text", "") for part in parts)
+    try:
+        client.converse(modelId="nothing", messages=hi)
+        refused = ""
+    except ClientError as error:
+        refused = error.response["Error"]["Code"]
+    tokens = [plain["usage"]["totalTokens"], parts[-1]["metadata"]["usage"]["totalTokens"]]
+    return [plain["output"]["message"]["content"][0]["text"], streamed, *tokens, refused]
+
+
+if __name__ == "__main__":
+    vendor, at, secret = sys.argv[1:]
+    print(json.dumps((gemini if vendor == "gemini" else bedrock)(at, secret)))
