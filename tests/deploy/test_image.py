@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 BASE = "docker.io/library/python:3.12-slim"
 IMAGE = "localhost/assay-gateway:0.1.0"
 MOST_MB = 250.0
+LARGEST = "du -k -d 6 /app | sort -rn | head -60; find /app -type f -size +1000k -exec ls -l {} +"
 KEY = "key-of-the-image-test"
 NEEDED = ("debootstrap", "buildah", "podman", "runc")
 
@@ -118,7 +119,7 @@ def image(containers: Containers, capfd_off: Callable[[str], None]) -> str:
         f"image {size:.0f} MB, {size - base:.0f} MB over its base of {base:.0f} MB; base made in {base_s:.0f} s, built "
         f"in {built_s:.0f} s"
     )
-    assert size - base <= MOST_MB
+    assert size - base <= MOST_MB, containers.podman("run", "--rm", "--entrypoint", "sh", IMAGE, "-c", LARGEST).stdout
     return IMAGE
 
 
@@ -250,6 +251,22 @@ except OSError:
 print(json.dumps({"uid": os.getuid(), "caps": int(status["CapEff"], 16), "root": root,
                   "no_new_privs": int(status["NoNewPrivs"])}))
 """
+
+
+@pytest.mark.parametrize("program", ["modules", "extras"])
+def test_what_was_trimmed_away_is_needed_by_nothing(program: str, containers: Containers, image: str) -> None:
+    """Each module of the package is imported in the image, and each extra that it has does its work there."""
+    text = (Path(__file__).parent / "in_image" / f"{program}.py").read_text()
+    done = containers.podman("run", "--rm", "--entrypoint", "python", *HARDENED, image, "-c", text, check=False)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.stdout.splitlines()[-1] == "all"
+
+
+def test_the_extras_that_are_tried_are_those_of_the_image() -> None:
+    given = re.search(r"^ARG EXTRAS=(\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    assert given is not None
+    tried = re.findall(r"^def (\w+)\(", (Path(__file__).parent / "in_image" / "extras.py").read_text(), re.MULTILINE)
+    assert {*given[1].split(","), "always"} == set(tried)
 
 
 @pytest.fixture(params=["kustomize", "helm"])
