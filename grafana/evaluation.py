@@ -140,6 +140,7 @@ PEOPLE = Row("Feedback and privacy", [
           "ops", width=12),
 ])  # fmt: skip
 
+BY_GUARD = "max by (guard)"
 GUARDS = Row("Guards", [
     Panel("Hits of guards", [
         Query(f'sum by (guard, action) (rate(gateway_guard_decisions_total{{result="hit"}}{RATE})) / sum by (guard, action) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}} {{action}}")],
@@ -152,6 +153,31 @@ GUARDS = Row("Guards", [
     Panel("Time of a guard's decision", [
         Query(f"histogram_quantile(0.99, sum by (le, guard) (rate(gateway_guard_seconds_bucket{RATE})))", "p99 {{guard}}")],
           "What an enforced guard adds to a call at most; rules that run in the gateway take microseconds.", "s", width=8),
+    Panel("Hits, with bounds", [Query(f"{BY_GUARD} (gateway_guard_hit_ratio)", "{{guard}}"),
+                                Query(f"{BY_GUARD} (gateway_guard_hit_ratio_low)", "low {{guard}}"),
+                                Query(f"{BY_GUARD} (gateway_guard_hit_ratio_high)", "high {{guard}}")],
+          "Share of all calls of the last seven days with a hit, with its 95 % interval, which is wider where hits come in bursts.", "percentunit", low=0),
+    Panel("Precision of guards", [Query(f"{BY_GUARD} (gateway_guard_precision)", "{{guard}}"),
+                                  Query(f"{BY_GUARD} (gateway_guard_precision_low)", "low {{guard}}"),
+                                  Query(f"{BY_GUARD} (gateway_guard_precision_high)", "high {{guard}}")],
+          "Share of the hits that are right, by people's labels (`gateway label next --guard NAME`), with its 95 % interval.", "percentunit", low=0, high=1),
+    Panel("Recall of guards", [Query(f"{BY_GUARD} (gateway_guard_recall)", "{{guard}}"),
+                               Query(f"{BY_GUARD} (gateway_guard_recall_low)", "low {{guard}}"),
+                               Query(f"{BY_GUARD} (gateway_guard_recall_high)", "high {{guard}}")],
+          "Share of what should have a hit that has one, with its 95 % interval. Few labels of calls without a hit leave it wide.", "percentunit", low=0, high=1),
+    Panel("Labels of guards", [Query(f"{BY_GUARD} (gateway_guard_labels)", "{{guard}}")],
+          "Labelled calls with a known probability, on which precision and recall rest.", kind="bargauge", low=0),
+    Panel("Hits by key", [Query("max by (guard, key) (gateway_guard_key_hits)", "{{guard}} {{key}}")],
+          "Calls of each key within seven days that the guard objects to: what `block` refuses, or would refuse. The twenty keys with most; the others together.", stacked=True),
+    Panel("Share of hits by key", [Query("max by (guard, key) (gateway_guard_key_hits) / max by (guard, key) (gateway_guard_key_calls)", "{{guard}} {{key}}")],
+          "Share of each key's calls. One key far above the others: exempt it, or mend the rule, before anybody is refused.", "percentunit", low=0),
+    Panel("Late decisions", [Query(f'sum by (guard) (rate(gateway_guard_failures_total{{reason=~"timeout|busy"}}{RATE})) / sum by (guard) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}}")],
+          "Share of the decisions that missed `deadline_ms` or found no free slot, so that `if_late` decided.", "percentunit", low=0, high=1),
+    Panel("Changed guards", [Query(f"{BY_GUARD} (gateway_guard_drift)", "{{guard}}")],
+          "1 while the share of hits or the scores of a guard are outside their usual range.",
+          kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("changed", "red")}),
+    Panel("Evidence that a guard has changed", [Query(f"{BY_GUARD} (gateway_guard_drift_log_evalue)", "{{guard}}")],
+          "ln of the e-detector, by quarters of an hour. The alarm is on from 11.5; around 0 nothing has changed."),
 ])  # fmt: skip
 
 EVALUATION = Dashboard(

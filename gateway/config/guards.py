@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self, get_args
 
 import orjson
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from gateway.config.privacy import RedactionPattern, RuleName
+from gateway.config.scorers import ScorerConfig
 from gateway.config.types import NonEmpty, Positive, Section, Share
 from gateway.core.extras import install_command
 from gateway.core.guards import GuardAction, GuardSide
@@ -146,11 +147,13 @@ class GuardConfig(Section):
     def near_from(self) -> float:
         return self.threshold / 2 if self.near is None else self.near
 
-    @property
-    def config_hash(self) -> str:
-        """12 hex digits of what decides the score; a scorer's own options have their own hash."""
-        options = {name: getattr(self, name) for name in sorted(_OPTIONS.get(self.scorer, ()))}
-        named = {"scorer": self.scorer, "on": self.on, **options}
+    def config_hash(self, sections: Mapping[str, ScorerConfig]) -> str:
+        """12 hex digits of what decides the score, and which scores are hits or nearly so. sections: `scorers`."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in sorted(_OPTIONS.get(self.scorer, ()))}
+        if self.section is not None and self.section in sections:
+            options["section"] = {"use": sections[self.section].use, **sections[self.section].options}
+        bounds = {"threshold": self.threshold, "near": self.near_from}
+        named = {"scorer": self.scorer, "on": self.on, **bounds, **options}
         text = orjson.dumps(named, default=_plain, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(text).hexdigest()[:12]
 
@@ -215,4 +218,4 @@ class GuardConfig(Section):
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json")
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

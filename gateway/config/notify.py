@@ -1,4 +1,4 @@
-"""The section `notify` of gateway.yaml: receivers of notices about budgets, verdicts, ramps, retirements and
+"""The section `notify` of gateway.yaml: receivers of notices about budgets, verdicts, ramps, guards, retirements and
 failures."""
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class NotifyTarget(Section):
     to: Annotated[tuple[Address, ...], Field(max_length=50)] = ()
     """Addresses that mails go to."""
     on: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
-    """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config` and `store`. Default:
-    all."""
+    """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config`, `store` and `guard`.
+    Default: all."""
     per_hour: Annotated[int, Field(ge=1, le=1000)] = 20
     """Messages in 60 minutes; what exceeds them is gathered into one."""
     private: bool = False

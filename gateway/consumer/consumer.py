@@ -27,6 +27,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
 from gateway.features.experiments.work import ExperimentEngine
+from gateway.features.guards.metrics import guard_figures
 from gateway.features.labels.rows import labels_with_scores
 from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
@@ -35,7 +36,14 @@ from gateway.features.runs.metrics import WINDOW_S
 from gateway.features.runs.rows import scored_runs
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.features.usage.work import LimitRepair
-from gateway.observability.eval_metrics import DriftFigures, EvalFigures, EvalMetrics, RampFigures, RunScoreFigures
+from gateway.observability.eval_metrics import (
+    DriftFigures,
+    EvalFigures,
+    EvalMetrics,
+    GuardFigures,
+    RampFigures,
+    RunScoreFigures,
+)
 from gateway.runtime.tasks import Tasks
 from gateway.scoring.budget import ledger_key_at
 from gateway.scoring.registry import RegisteredScorer
@@ -80,6 +88,7 @@ class ConsumerTiming:
     tick_s: float = 1.0
     labels_s: float = 30.0
     drift_s: float = 10.0
+    guards_s: float = 30.0
     retention_s: float = 60.0
     ramps_s: float = 2.0  # between two looks at the audit of ramps, for Prometheus
     limits_s: float = 5.0  # between looks whether the stream server has lost the counters of limits
@@ -124,6 +133,8 @@ class ConsumerContext:
     """The watch on the predictor, if there is a predictor."""
     predictor: Predictor | None = None
     """The model that chooses what a judge sees, if one is learned."""
+    guards: tuple[str, ...] = ()
+    """Names of the guards of the config."""
     report: Callable[[], ConsumerReport] = ConsumerReport
     """Additional members of its heartbeat."""
 
@@ -163,6 +174,7 @@ class Consumer:
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
         self._drift: tuple[DriftFigures, ...] = ()
+        self._guards: tuple[GuardFigures, ...] = ()
         self._runs: tuple[RunScoreFigures, ...] = ()
         self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
 
@@ -369,7 +381,7 @@ class Consumer:
         if self._context.drift is not None and self._is_due("drift", self._timing.drift_s):
             self._drift = await self._context.store.run(self._context.drift.look)
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
-        figures = replace(figures, drift=self._drift, runs=await self._run_means())
+        figures = replace(figures, drift=self._drift, runs=await self._run_means(), guards=await self._guard_figures())
         if self._context.experiments is not None:
             if self._is_due("ramps", self._timing.ramps_s):
                 self._ramps = await self._context.store.look(ramp_figures)
@@ -386,6 +398,12 @@ class Consumer:
             since, names = self._clock() - WINDOW_S, list(gauges.run_scorers)
             self._runs = gauges.runs(await self._context.store.look(partial(scored_runs, scorers=names, since=since)))
         return self._runs
+
+    async def _guard_figures(self) -> tuple[GuardFigures, ...]:
+        names, now = self._context.guards, self._clock()
+        if names and self._is_due("guards", self._timing.guards_s):
+            self._guards = await self._context.store.look(lambda connection: guard_figures(connection, names, now))
+        return self._guards
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:
         """Adds what only the stream server knows: trimmed entries, living consumers, used budgets."""

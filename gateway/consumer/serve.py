@@ -313,6 +313,7 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
         ),
         limit_repair=LimitRepair(store, corridor.state, counters, directory_of(config), time.time),
         drift=_drift_watch(config),
+        guards=tuple(config.guards),
         predictor=predictor,
     )
 

@@ -47,7 +47,8 @@ class GuardDecision:
     seconds: float = 0.0
     """Time until the decision; of a stream, the sum over its windows."""
     config_hash: str = ""
-    """Hash of what decides the guard's score; decisions with different hashes are never averaged together."""
+    """Hash of what decides the guard's score, and which scores are hits; decisions with different hashes are never
+    averaged together."""
 
 
 def to_json(decisions: Iterable[GuardDecision]) -> str:

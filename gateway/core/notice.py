@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-Subject = Literal["budget", "verdict", "ramp", "retirement", "config", "store"]
+Subject = Literal["budget", "verdict", "ramp", "retirement", "config", "store", "guard"]
 Severity = Literal["info", "warning", "critical"]
 
 

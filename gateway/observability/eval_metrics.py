@@ -170,6 +170,29 @@ class DriftFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardKeyFigures:
+    """What one guard found in the calls of one key."""
+
+    key: str  # its name, or "other"
+    calls: float  # judged, recorded or not
+    hits: float
+
+
+@dataclass(frozen=True, slots=True)
+class GuardFigures:
+    """One guard over the last seven days. Shares are (share, low, high); None: not known."""
+
+    guard: str
+    hits: tuple[float, float, float] | None
+    precision: tuple[float, float, float] | None
+    recall: tuple[float, float, float] | None
+    labels: int
+    drift: bool  # the alarm is on
+    drift_statistic: float | None  # ln of the e-detector; None: the usual range is not known yet
+    keys: tuple[GuardKeyFigures, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PredictorFigures:
     """The learned model of this consumer."""
 
@@ -209,6 +232,7 @@ class EvalFigures:
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the newest model, by predictor's target
     drift: tuple[DriftFigures, ...] = ()
     predictor: PredictorFigures | None = None
+    guards: tuple[GuardFigures, ...] = ()
     at: float | None = None  # Unix time of these values; None: not read yet
 
 
@@ -253,6 +277,11 @@ def _needed(e: ExperimentFigures) -> Row:
 def _card(target: str, card: Mapping[str, Any]) -> Row:
     psi = max(card["psi"].values()) if card.get("psi") else None
     return [target], (*(card.get(name) for name in _OF_CARD), psi)
+
+
+def _guard(g: GuardFigures) -> Row:
+    shares = (value for of in (g.hits, g.precision, g.recall) for value in of or (None, None, None))
+    return [g.guard], (*shares, g.labels, g.drift, g.drift_statistic)
 
 
 def _model(p: PredictorFigures) -> Row:
@@ -308,6 +337,8 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "webhooks": lambda s: ((of, [n]) for of, n in s.figures.webhooks.items()),
     "predictor_cards": lambda s: (_card(*item) for item in s.figures.cards.items()),
     "drift": lambda s: (([d.scorer, d.alias, d.kind], (d.alarm, d.statistic)) for d in s.figures.drift),
+    "guards": lambda s: map(_guard, s.figures.guards),
+    "guard_keys": lambda s: (([g.guard, k.key], (k.calls, k.hits)) for g in s.figures.guards for k in g.keys),
     "predictor": lambda s: [] if s.figures.predictor is None else [_model(s.figures.predictor)],
 }
 """Rows of each group of metrics.toml but the histogram."""

@@ -1,7 +1,7 @@
 """Rates of a detector from calls that were recorded with known, unequal probability: the share of hits, and the recall.
 
-Each call stands for w = 1 / π calls. Intervals are for one look. Its precision is failure_groups.clustered_rate of the
-labelled calls with a hit.
+Each call stands for w = 1 / π calls. Intervals are for one look, and wider where hits come together: in bursts, or from
+the same conversation. Its precision is failure_groups.clustered_rate of the labelled calls with a hit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.statistics.domains import inside, not_negative, positive
 from gateway.statistics.paired import wilson
-from gateway.statistics.special import two_sided_z
+from gateway.statistics.special import student_quantile, two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,59 @@ class WeightSums:
         return math.sqrt(max(0.0, self.squares - self.weight))
 
 
-def share_of_calls(these: WeightSums, others: WeightSums, alpha: float = 0.05) -> ShareEstimate:
+@dataclass(frozen=True, slots=True)
+class ClusterSums:
+    """Sums over clusters of calls that depend on each other: conversations, or blocks of time."""
+
+    n: int = 0
+    """Clusters."""
+    hits: float = 0.0
+    """Of a^2, where a is the weight of a cluster's calls of one kind."""
+    products: float = 0.0
+    """Of a b, where b is the weight of all its calls."""
+    calls: float = 0.0
+    """Of b^2."""
+
+    def with_cluster(self, a: float, b: float) -> ClusterSums:
+        return ClusterSums(self.n + 1, self.hits + a * a, self.products + a * b, self.calls + b * b)
+
+    def __add__(self, other: ClusterSums) -> ClusterSums:
+        return ClusterSums(
+            self.n + other.n, self.hits + other.hits, self.products + other.products, self.calls + other.calls
+        )
+
+
+def share_of_calls(
+    these: WeightSums, others: WeightSums, alpha: float = 0.05, clusterings: Iterable[ClusterSums] = ()
+) -> ShareEstimate:
     """The share p = W1 / (W1 + W0) of calls that are `these`, from sums alone.
 
     Wilson's interval at n = p (1 - p) W^2 / ((1 - p)^2 S1 + p^2 S0), W the weight and S the sums of squares, or at
-    Kish's W^2 / S if all calls are of one kind. these, others: not both empty. alpha: in (0, 1). Raises ValueError
-    outside these domains.
+    Kish's W^2 / S if all calls are of one kind. clusterings: of all these calls, each in another way. Every one of at
+    least two clusters bounds n by p (1 - p) / V, V the variance of p between its clusters, times (z / t)^2 for
+    Student's t; so the interval is the widest of them. Where all calls are of one kind, V is 0, and only the finest
+    clusters bound n, by Kish's number. these, others: not both empty. alpha: in (0, 1). Raises ValueError outside these
+    domains.
     Source: Saerndal, Swensson & Wretman 1992, result 5.7.1 (linearisation); Dean & Pagano 2015, J. Surv. Stat.
-    Methodol. 3, section 2 (the size).
+    Methodol. 3, section 2 (the size); Korn & Graubard 1998, Survey Methodology 24(2) (clusters).
     """
     whole = these + others
-    p = these.weight / positive("weight", whole.weight)
+    p = min(1.0, these.weight / positive("weight", whole.weight))
     squares = (1.0 - p) ** 2 * these.squares + p * p * others.squares
     n = p * (1.0 - p) * whole.weight**2 / squares if squares > 0 else whole.weight**2 / whole.squares
+    some = [clusters for clusters in clusterings if clusters.n >= 2]
+    if some and 0.0 < p < 1.0:
+        n = min(n, *(_independent(clusters, p, whole.weight, alpha) for clusters in some))
+    elif some:
+        n = min(n, max(whole.weight**2 / clusters.calls for clusters in some))
     return ShareEstimate(p, *wilson(p * n, n, alpha))
+
+
+def _independent(of: ClusterSums, p: float, weight: float, alpha: float) -> float:
+    """The number of independent calls that would say as much as these clusters."""
+    spread = max(0.0, of.hits - 2.0 * p * of.products + p * p * of.calls) * of.n / (of.n - 1)
+    narrower = (two_sided_z(alpha) / student_quantile(1.0 - alpha / 2.0, of.n - 1)) ** 2
+    return math.inf if spread <= 0 else narrower * p * (1.0 - p) * weight**2 / spread
 
 
 @dataclass(frozen=True, slots=True)

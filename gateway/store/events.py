@@ -1,4 +1,5 @@
-"""Events of a deployment, for the lines on charts over time: new versions, changed configs, steps of ramps.
+"""Events of a deployment, for the lines on charts over time: new versions, changed configs, steps of ramps, alarms of
+guards.
 
 Consumers and consoles write it, each event once: its id is derived from the event, so that two processes that see the
 same event write the same row.
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, delete, select
 from gateway.store.engine import insert
 from gateway.store.tables import events
 
-EventKind = Literal["deploy", "config", "ramp"]
+EventKind = Literal["deploy", "config", "ramp", "guard"]
 KEPT_S = 90 * 86_400.0
 _SAME_S = 600.0  # within which two programs that see the same config see one change
 
@@ -27,7 +28,7 @@ class DeploymentEvent:
     """Unix seconds."""
     kind: EventKind
     subject: str
-    """The version, the digest of the config, or the name of the experiment."""
+    """The version, the digest of the config, or the name of the experiment or guard."""
     text: str
 
 

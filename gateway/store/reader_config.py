@@ -43,6 +43,8 @@ class ReaderConfig:
     """Sections by experiment."""
     target: str | None = None
     """Target of the section `predictor`; None: there is none."""
+    guards: tuple[str, ...] = ()
+    """Names of the section `guards`."""
     served: Config | None = None
     """The whole config; None: it was not read, or cannot be."""
 
@@ -69,9 +71,8 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
         budgets = {name: ExperimentBudget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
     except ValidationError as error:
         raise _mistaken(config) from error
-    return ReaderConfig(
-        store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets, _target(raw)
-    )
+    url, guards = store.url or default_url(data), tuple(as_object(raw.get("guards")))
+    return ReaderConfig(url, stream_url(stream.address, data), stream, scorers, budgets, _target(raw), guards)
 
 
 def _target(raw: dict[str, Any]) -> str | None:

@@ -281,6 +281,13 @@ guard_decisions = _table(
     Column("received", Double, nullable=False),  # Unix seconds: of the call's arrival
     PrimaryKeyConstraint("exchange_id", "guard", "on_side"),
     Index("guard_decisions_newest", "guard", "received"),
+    # Those that pages list.
+    Index(
+        "guard_decisions_marked",
+        *("guard", "received"),
+        sqlite_where=text("result <> 'pass'"),
+        postgresql_where=text("result <> 'pass'"),
+    ),
 )
 
 PREDICTION_TERMS = ("b", "d", "e1", "e2")
@@ -544,12 +551,23 @@ hour_history = _table(
     Column("sums", Text, nullable=False),  # JSON: features/today/rows.py
 )
 
+guard_hours = _table(
+    # What each guard decided within each past hour, as sums over its calls without any text; kept for five weeks.
+    "guard_hours",
+    Column("guard", Text, nullable=False),
+    Column("begin", Double, nullable=False),  # Unix seconds, as is the next
+    Column("read_at", Double, nullable=False),  # when its decisions were read
+    Column("sums", Text, nullable=False),  # JSON: features/guards/hours.py
+    PrimaryKeyConstraint("guard", "begin"),
+)
+
 events = _table(
-    # What happened to the deployment, for the lines on charts: a new version, a changed config, a ramp's step.
+    # What happened to the deployment, for the lines on charts: a new version, a changed config, a ramp's step, an alarm
+    # of a guard.
     "events",
     Column("id", Text, primary_key=True),
     Column("at", Double, nullable=False),  # Unix seconds
-    Column("kind", Text, nullable=False),  # deploy, config or ramp
+    Column("kind", Text, nullable=False),  # deploy, config, ramp or guard
     *_required(Text, "subject", "text"),
     Index("events_at", "at"),
 )

@@ -11,6 +11,7 @@ import yaml
 from gateway.config.config import Config
 from gateway.config.guards import GuardConfig
 from gateway.config.loading import parse
+from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import ConfigError
 
 BASE = """
@@ -101,9 +102,20 @@ def test_redaction_without_re2_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert 'pip install "assay-gateway[redaction]"' in mistakes({**OWN, "patterns": [{"name": "a", "regex": "ab"}]})
 
 
-def test_the_hash_changes_with_what_decides_the_score() -> None:
+def test_the_hash_changes_with_what_decides_a_hit() -> None:
     def hashed(**more: Any) -> str:
-        return GuardConfig.model_validate({"on": "answer", "scorer": "length", "max_chars": 9, **more}).config_hash
+        return GuardConfig.model_validate({"on": "answer", "scorer": "length", "max_chars": 9, **more}).config_hash({})
 
-    assert hashed() == hashed(action="block", deadline_ms=5.0)
-    assert hashed() != hashed(max_chars=10)
+    assert hashed() == hashed(action="block", deadline_ms=5.0, near=0.25)
+    assert len({hashed(), hashed(max_chars=10), hashed(threshold=0.6), hashed(near=0.4)}) == 4
+
+
+def test_the_hash_changes_with_the_options_of_the_scorer() -> None:
+    guard = GuardConfig.model_validate({"on": "answer", "scorer": "own"})
+
+    def hashed(**section: Any) -> str:
+        return guard.config_hash({"own": ScorerConfig.model_validate(section)})
+
+    one = {"use": "contains", "texts": ["a"]}
+    assert hashed(**one) == hashed(**one, share=0.5, concurrency=2)
+    assert len({hashed(**one), hashed(use="contains", texts=["b"]), hashed(use="refusal")}) == 3

@@ -18,6 +18,8 @@ from gateway.observability.eval_metrics import (
     EvalMetrics,
     ExperimentFigures,
     FeedbackFigures,
+    GuardFigures,
+    GuardKeyFigures,
 )
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.observability.worker_metrics import exposition
@@ -114,6 +116,26 @@ def test_a_predictor_shows_its_card_and_its_alarms() -> None:
     assert "gateway_eval_predictor_auc{" not in text
     assert 'gateway_eval_drift{alias="chat",kind="quality",target="judge"} 1.0' in text
     assert 'gateway_eval_drift{alias="chat",kind="input",target="judge"} 0.0' in text
+
+
+def test_a_guard_shows_what_is_known_with_its_bounds() -> None:
+    keys = (GuardKeyFigures("bot", 100, 40), GuardKeyFigures("other", 900, 2))
+    known = GuardFigures("mails", (0.042, 0.03, 0.06), (0.7, 0.5, 0.8), None, 40, True, 12.0, keys)
+    fresh = GuardFigures("fresh", (0.0, 0.0, 0.1), None, None, 0, False, None)
+    registry = CollectorRegistry()
+    EvalMetrics(registry).figures = EvalFigures(guards=(known, fresh))
+    text = exposition(registry, None).decode()
+    for line in (
+        'gateway_guard_hit_ratio{guard="mails"} 0.042', 'gateway_guard_hit_ratio_high{guard="fresh"} 0.1',
+        'gateway_guard_precision{guard="mails"} 0.7', 'gateway_guard_precision_low{guard="mails"} 0.5',
+        'gateway_guard_labels{guard="mails"} 40.0', 'gateway_guard_drift{guard="mails"} 1.0',
+        'gateway_guard_drift{guard="fresh"} 0.0', 'gateway_guard_drift_log_evalue{guard="mails"} 12.0',
+        'gateway_guard_key_hits{guard="mails",key="bot"} 40.0',
+        'gateway_guard_key_calls{guard="mails",key="other"} 900.0',
+    ):  # fmt: skip
+        assert line in text, line
+    assert "gateway_guard_recall{" not in text
+    assert 'gateway_guard_precision{guard="fresh"}' not in text
 
 
 def test_an_experiment_shows_how_far_its_verdict_is() -> None:

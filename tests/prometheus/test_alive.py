@@ -23,6 +23,8 @@ import yaml
 from fixtures.learned_routes import ROUTE
 
 from gateway.fake import HOLD, Fault
+from gateway.features.guards.usual_range import ALPHA as GUARD_ALPHA
+from gateway.features.guards.usual_range import DriftState, config_of, state_to_json
 from gateway.features.labels.desk import LabelRequest, export_blind_sheet, import_labels
 from gateway.features.learned.drift import QUALITY_ALPHA
 from gateway.features.route.work import keep_returned
@@ -311,6 +313,42 @@ async def people_label(whole: Any) -> None:
     await asyncio.to_thread(import_labels, store, sheet, LabelRequest("helpful", "ada"), None)
 
 
+async def people_label_a_guard(whole: Any) -> None:
+    """Every call that its consumer has summed, once there is one with a hit and one without that sampling has drawn."""
+    data = whole.directory / "data" / "gateway.db"
+    sheet = whole.directory / "guard.csv"
+    asked = LabelRequest("guard mails", "ada")
+    sheet.write_text(await asyncio.to_thread(export_blind_sheet, f"sqlite:///{data}", asked, 400, "csv"))
+    with sheet.open() as file:
+        rows = list(csv.DictReader(file))
+    with sheet.open("w") as file:
+        out = csv.DictWriter(file, rows[0].keys())
+        out.writeheader()
+        out.writerows({**row, "verdict": "bad" if "[email]" in row["question"] else "good"} for row in rows)
+    await asyncio.to_thread(import_labels, f"sqlite:///{data}", sheet, asked, None)
+
+
+async def a_guard_changes(whole: Any) -> None:
+    """The state of its alarm is written by hand, as a consumer writes it after a day."""
+    detector = ChangeDetector([0.0] * 4, [0.01] * 4, GUARD_ALPHA)
+    detector.add([[1.0] * 4] * 500)
+    now = time.time()
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db", timeout=30)) as other, other:
+            newest = (
+                "SELECT on_side, config_hash FROM guard_decisions WHERE guard = 'mails' ORDER BY received DESC LIMIT 1"
+            )
+            config = config_of(*other.execute(newest).fetchone())
+            drifted = DriftState(config, now + 1e6, now, (0.01, 0.01), calls=1.0, detector=detector.state(), since=now)
+            other.execute(
+                "INSERT OR REPLACE INTO drift_states (scorer, alias, state, at) VALUES (?, ?, ?, ?)",
+                ("guard mails", "", state_to_json(drifted), now),
+            )
+
+    await asyncio.to_thread(write)
+
+
 async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:
     with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -394,6 +432,8 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await the_split_is_not_the_planned_one(whole)
         await rung.until(until, "GatewayScorerBudgetUsed")  # all that the budget pays for is judged
         await people_label(whole)
+        await people_label_a_guard(whole)
+        await a_guard_changes(whole)
         await until(lambda: time.monotonic() - held > 10.5, "ten seconds do not pass")
         whole.doubles["slow"].says("soon")
         whole.doubles["slow"].release()

@@ -36,9 +36,10 @@ def guards(
     from gateway.store.query import reading
 
     with usage_errors(), reading(store.location().store) as connection:
-        after = time.time() - seconds_of(since or _SPAN)
+        now = time.time()
+        after = now - seconds_of(since or _SPAN)
         names = [guard] if guard else guards_since(connection, after)
-        found = [evidence_of(connection, name, after) for name in names]
+        found = [evidence_of(connection, name, after, now) for name in names]
     if not found:
         note(f"no guard decided on a recorded call of the last {since}; `guards` of gateway.yaml has them")
     if as_json:

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 
 from gateway.core.guards import GuardAction
 from gateway.features.guards.evidence import GuardEvidence, LabelledShare
+from gateway.features.guards.usual_range import drift_sentence
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
 from gateway.reports.terminal import rendered
@@ -43,12 +44,17 @@ def to_terminal(found: Sequence[GuardEvidence], *, whole: bool) -> RenderableTyp
 
 
 def sections(found: Sequence[GuardEvidence], *, whole: bool) -> Iterator[ReportSection]:
-    yield ReportSection(
-        "guards", "Guards", rows=_table(found), items=tuple(f"{each.guard}: {sentence(each)}" for each in found)
-    )
+    yield ReportSection("guards", "Guards", rows=_table(found), items=tuple(_sentences(found)))
     for each in found if whole else ():
         yield ReportSection("keys", f"Calls that {each.guard} objects to, by key", rows=_keys(each), items=_more(each))
-        yield ReportSection("labels", "Labels", items=tuple(_notes(each)))
+        yield ReportSection("labels", "Labels", items=tuple(notes(each)))
+
+
+def _sentences(found: Sequence[GuardEvidence]) -> Iterator[str]:
+    for each in found:
+        yield f"{each.guard}: {sentence(each)}"
+        if each.drift is not None and each.drift.alarm:
+            yield f"{each.guard} has changed since {say.when(each.drift.since)}: {drift_sentence(each.drift)}"
 
 
 def sentence(of: GuardEvidence) -> str:
@@ -119,7 +125,7 @@ def _more(of: GuardEvidence) -> tuple[str, ...]:
     return (f"{say.counted(more, 'more key')} with fewer hits; --json has all",) if more > 0 else ()
 
 
-def _notes(of: GuardEvidence) -> Iterator[str]:
+def notes(of: GuardEvidence) -> Iterator[str]:
     yield f"{say.counted(of.recorded, 'recorded call')} since {say.when(of.since)}, config {of.config_hash or say.NONE}"
     if of.other_configs:
         yield f"{say.counted(of.other_configs, 'decision')} with an earlier config left out"
@@ -131,6 +137,8 @@ def _notes(of: GuardEvidence) -> Iterator[str]:
         )
     elif of.recall_unknown is not None:
         yield f"recall is unknown: {of.recall_unknown}"
+    if of.few_blocks:
+        yield "intervals take calls as independent over time: fewer than ten quarters of an hour have calls"
     if of.unsampled:
         strata = ", ".join(of.unsampled)
         yield f"no call was drawn of the strata {strata}: shares and recall do not cover their calls without a hit"

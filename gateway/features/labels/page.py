@@ -21,18 +21,30 @@ from gateway.console.errors import InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun
+from gateway.features.guards.hours import DAY_S
+from gateway.features.guards.metrics import summed_evidence
+from gateway.features.guards.rows import guards_summed
 from gateway.features.labels.blind import BlindItem, parse_verdict
-from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate, read
+from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate
 from gateway.features.labels.correction import MIN_LABELS
 from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest, criterion_of
-from gateway.features.labels.rows import Label, count_labels, delete_label, save_labels, scorers_summed
+from gateway.features.labels.rows import (
+    OF_GUARD,
+    Label,
+    count_labels,
+    delete_label,
+    guard_of,
+    save_labels,
+    scorers_summed,
+)
 from gateway.reports.number_format import counted
-from gateway.store.query import reading
+from gateway.store.query import Reading, reading
 
 HOME = "/console/label"
 MOST_DESKS = 16
 _SOON_S = 0.15  # a queue that opens within this time needs no waiting page
 _RECALIBRATE = 10  # labels after which the agreement is computed again
+_GUARDS_S = 30 * DAY_S  # guards that judged a call within this time are offered
 _OLD_S = 3600.0  # a queue that was not used for this long is opened again
 
 
@@ -42,8 +54,8 @@ class KeptDesk:
 
     desk: Desk
     left: int
-    calibration: CalibrationResult | None
-    """The calibration at the opening, or a few labels ago."""
+    progress: dict[str, Any]
+    """How far the labels have come, at the opening or a few labels ago: see progress_of and guard_progress."""
     drawn: DrawnItem | None = None
     given: list[Label] = field(default_factory=list)
     """The verdicts of this queue, the newest last."""
@@ -96,15 +108,31 @@ def _opened(url: str, request: LabelRequest) -> KeptDesk | CannotRun:
     try:
         with reading(url) as connection:
             desk = Desk(connection, request)
-            return KeptDesk(desk, desk.left, calibrate(connection, CalibrationOptions(request.scorer)))
+            return KeptDesk(desk, desk.left, _progress(connection, request.scorer))
     except CannotRun as error:
         return error
 
 
+def _progress(connection: Reading, scorer: str) -> dict[str, Any]:
+    if (guard := guard_of(scorer)) is not None:
+        return guard_progress(connection, guard)
+    return progress_of(calibrate(connection, CalibrationOptions(scorer)))
+
+
 async def choose_page(request: Request) -> Response:
     services = services_of(request)
-    config = services.admin.config()
-    seen, counts = await services.admin.store.read(lambda c: (scorers_summed(c), count_labels(c)))
+    config, since = services.admin.config(), services.admin.clock() - _GUARDS_S
+    seen, counts, judging = await services.admin.store.read(
+        lambda c: (scorers_summed(c), count_labels(c), guards_summed(c, since))
+    )
+    guards = [
+        {
+            "name": guard,
+            "labels": counts.get(OF_GUARD + guard, 0),
+            "url": f"{HOME}/queue?{urlencode({'scorer': OF_GUARD + guard})}",
+        }
+        for guard in judging
+    ]
     scorers = [
         {
             "name": name,
@@ -116,25 +144,22 @@ async def choose_page(request: Request) -> Response:
     ]
     scorers.sort(key=lambda scorer: (scorer["labels"] == 0, scorer["name"]))
     ready = sum(counts.get(name, 0) >= MIN_LABELS for name in seen)
-    return render(
-        request,
-        "label.html.jinja",
-        scorers=scorers,
-        enough=MIN_LABELS,
-        experiments=list(config.experiments),
-        headline=f"{ready or 'None'} of {counted(len(scorers), 'scorer')} has labels enough to be corrected",
-    )
+    shown: dict[str, Any] = {"scorers": scorers, "guards": guards, "experiments": list(config.experiments)}
+    shown["headline"] = f"{ready or 'None'} of {counted(len(scorers), 'scorer')} has labels enough to be corrected"
+    return render(request, "label.html.jinja", enough=MIN_LABELS, **shown)
 
 
 def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
     """The queue that a query or a form names. Raises InvalidBody."""
+    scorer = get("scorer") or ""
+    favour: float | None = None if guard_of(scorer) is not None else 1.0
     try:
-        favour = float(get("favour") or 1.0)
+        favour = float(get("favour") or 0.0) or favour
     except ValueError:
         favour = 0.0
-    if not 0.01 <= favour <= 100:
+    if favour is not None and not 0.01 <= favour <= 100:
         raise InvalidBody(f"favour: expected a number from 0.01 to 100, got {(get('favour') or '')[:20]!r}")
-    return LabelRequest(get("scorer") or "", labeller, get("experiment") or "", favour, bool(get("again")))
+    return LabelRequest(scorer, labeller, get("experiment") or "", favour, bool(get("again")))
 
 
 def _desks(services: PageServices) -> OpenDesks:
@@ -169,7 +194,8 @@ async def queue_page(request: Request) -> Response:
             criterion=criterion_of(asked.scorer, services.admin.config().scorers.get(asked.scorer)) or "",
             given=len(kept.given),
             left=kept.left,
-            progress=progress_of(kept.calibration, kept.given),
+            progress=kept.progress,
+            guard=guard_of(asked.scorer),
         )
 
 
@@ -192,11 +218,15 @@ def shown(item: BlindItem, *, turned: bool) -> ShownItem:
     return ShownItem(item.id, item.question, answers, item.reference, "swapped" if swapped else "straight")
 
 
-def progress_of(calibration: CalibrationResult | None, given: list[Label]) -> dict[str, Any]:
+def guard_progress(connection: Reading, guard: str) -> dict[str, Any]:
+    """Labels of a guard so far, and its precision."""
+    found = summed_evidence(connection, guard, time.time() - _GUARDS_S)
+    plain = {"enough": MIN_LABELS, "kappa": None, "needed": None, "half_width": None}
+    return plain | {"labels": found.labels if found else 0, "precision": found.precision if found else None}
+
+
+def progress_of(calibration: CalibrationResult) -> dict[str, Any]:
     """The calibration of the scorer so far: labels, the agreement, and how many more are useful."""
-    verdicts = sum(label.value is not None for label in given)
-    if calibration is None:
-        return {"labels": verdicts, "enough": MIN_LABELS, "kappa": None, "needed": None, "half_width": None}
     groups = calibration.groups
     agreed = calibration.agreement
     return {
@@ -205,6 +235,7 @@ def progress_of(calibration: CalibrationResult | None, given: list[Label]) -> di
         "kappa": agreed.kappa if agreed else None,
         "needed": groups[0].needed if groups else None,
         "half_width": calibration.options.half_width,
+        "precision": None,
     }
 
 
@@ -302,10 +333,14 @@ def _recalibrate(services: PageServices, kept: KeptDesk) -> None:
     """Recalibrates in the background after every few labels: that reads everything the scorer has judged."""
     if len(kept.given) % _RECALIBRATE or (kept.computing is not None and not kept.computing.done()):
         return
-    url, options = services.store_url, CalibrationOptions(kept.desk.request.scorer)
+    url, scorer = services.store_url, kept.desk.request.scorer
+
+    def read() -> dict[str, Any]:
+        with reading(url) as connection:
+            return _progress(connection, scorer)
 
     async def compute() -> None:
-        kept.calibration = await asyncio.to_thread(read, url, options)
+        kept.progress = await asyncio.to_thread(read)
 
     kept.computing = services.tasks.start(compute(), "calibration")
 

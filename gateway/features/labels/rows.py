@@ -183,14 +183,14 @@ def _judged_by_guard() -> ColumnElement[float]:
 
 def labels_of_guard(connection: Connection, of: ScorerVersion, since: float) -> list[dict[str, Any]]:
     """Labels of a guard's decisions on calls since then: the columns of `labels`, and judged, created, experiment,
-    plan, arm, alias, model, stratum (the decision's result), unit, and weight (1 / π of the record). since: Unix
-    seconds."""
+    plan, arm, alias, model, stratum (the decision's result), unit, caller, received, and weight (1 / π of the record).
+    since: Unix seconds."""
     d, e = guard_decisions.c, exchanges.c
     in_plan = (func.coalesce(e.experiment, "").label("experiment"), e.plan, func.coalesce(e.arm, "").label("arm"))
-    of_call = (e.alias, TARGET.label("model"), d.result.label("stratum"), e.unit, (1.0 / d.pi).label("weight"))
+    of_call = (e.alias, TARGET.label("model"), d.result.label("stratum"), e.unit, e.caller, d.received)
     same_guard = (d.guard == guard_of(of.scorer), d.config_hash == of.config_hash, d.on_side == of.version)
     query: Select[Any] = (
-        select(labels, _judged_by_guard(), e.stored.label("created"), *in_plan, *of_call)
+        select(labels, _judged_by_guard(), e.stored.label("created"), *in_plan, *of_call, (1.0 / d.pi).label("weight"))
         .join(guard_decisions, d.exchange_id == labels.c.subject_id)
         .join(exchanges, e.id == d.exchange_id)
         .where(*_these(labels, of), *same_guard, d.result != "failed", d.received >= since)

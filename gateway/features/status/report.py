@@ -17,6 +17,8 @@ from rich.text import Text
 from gateway.config.retirements import day_of
 from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
+from gateway.features.guards.rows import watched
+from gateway.features.guards.usual_range import drift_of, drift_sentence
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
 from gateway.features.notices.rows import ReceiverTrouble, receivers_in_trouble
@@ -166,6 +168,8 @@ class Status:
     """The predictor of the config, once there is a model."""
     receivers: tuple[ReceiverTrouble, ...] = ()
     """Receivers of `webhooks` and `notify` that do not accept their messages."""
+    guards: tuple[str, ...] = ()
+    """Drift alarms of guards that are on, one sentence each."""
     retirements: tuple[RetirementNotice, ...] = ()
     """Models that their providers retire, the first day first: no problem yet."""
 
@@ -193,6 +197,7 @@ async def look(
     problems: list[str] = []
     stream, delivered, predictors, traffic = None, None, tuple[PredictorStatus, ...](), None
     receivers: tuple[ReceiverTrouble, ...] = ()
+    guards: tuple[str, ...] = ()
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
@@ -206,15 +211,25 @@ async def look(
                 delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
                 traffic = daily_calls(connection, day_of(now))
                 receivers = tuple(receivers_in_trouble(connection, now - DAY_S))
+                guards = tuple(changed_guards(connection, around.guards))
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []
-    problems += map(_receiver_problem, receivers)
+    problems += [*map(_receiver_problem, receivers), *guards]
     for each in predictors:
         problems += [f"the predictor of {each.target} costs precision, so it is off"] if harmful(each.card) else []
         problems += each.alarms
     retiring = () if around.served is None else tuple(notices(around.served, traffic, day_of(now)))
-    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors, receivers, retiring)
+    return Status(
+        now, described(around.url), stream, delivered, tuple(problems), predictors, receivers, guards, retiring
+    )
+
+
+def changed_guards(connection: Reading, guards: Sequence[str]) -> Iterator[str]:
+    for guard in guards:
+        drift = drift_of(guard, watched(connection, guard)[0])
+        if drift is not None and drift.alarm:
+            yield f"guard {guard}: {drift_sentence(drift)}, which is more than chance"
 
 
 def _receiver_problem(receiver: ReceiverTrouble) -> str:

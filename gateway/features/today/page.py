@@ -22,6 +22,9 @@ from gateway.console.filters import count, hour, percent, score, seconds, shorte
 from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of
 from gateway.console.store import ConsoleStore
 from gateway.core.chunked import chunked
+from gateway.features.guards.evidence import GuardEvidence
+from gateway.features.guards.metrics import summed_evidence
+from gateway.features.guards.report import sentence as guard_sentence
 from gateway.features.retirement.draft import ExperimentDraft, draft_text
 from gateway.features.retirement.notices import RetirementNotice, due_notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
@@ -145,12 +148,17 @@ class _Refreshing:
     cache: HourCache
     traffic: DailyCalls | None = None
     """Calls a day of each target; None: not read yet."""
+    guards: Sequence[GuardEvidence] = ()
+    """What the guards of the config did within 24 hours."""
     task: asyncio.Task[None] | None = None
 
     async def refresh(self, services: PageServices) -> None:
-        today = day_of(services.admin.clock())
+        now, store = services.admin.clock(), services.admin.store
+        guards = tuple(services.admin.config().guards)
         try:
-            self.traffic = await services.admin.store.read(lambda connection: daily_calls(connection, today))
+            self.traffic = await store.read(lambda connection: daily_calls(connection, day_of(now)))
+            found = await store.read(lambda c: [summed_evidence(c, guard, now - HOURS * HOUR_S) for guard in guards])
+            self.guards = [each for each in found if each is not None]
         except AdminError as error:
             self.cache.trouble = error.message
         await self.cache.refresh()
@@ -183,6 +191,7 @@ async def show(request: Request) -> Response:
         charts=[(change, course_chart(change, f"change-{at}", _title(change), hour)) for at, change in first],
         cache=cache,
         retiring=_retiring(services, kept.traffic),
+        guards=[(each, guard_sentence(each)) for each in kept.guards],
         sentence=sentence,
         say=said,
         say_hour=said_of_hour,

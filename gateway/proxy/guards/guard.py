@@ -58,11 +58,12 @@ class Guard:
         scorers: GuardScorers | None,
         ramps: Mapping[str, GuardRamp],
         clock: Callable[[], float] = time.monotonic,
+        config_hash: str = "",
     ) -> None:
         """scorers: None: the gateway's own process evaluates it. ramps: by the guards' names, as last published."""
         self.name = name
         self.config = config
-        self.config_hash = config.config_hash
+        self.config_hash = config_hash or config.config_hash({})
         self.rule = span_rule(config)
         self.deadline_s = config.deadline_ms / 1000
         self.trouble = ""

@@ -97,7 +97,12 @@ class Guards:
     def report(self) -> dict[str, Any]:
         """Reports the guards for `gateway status`."""
         return {
-            guard.name: {"on": guard.config.on, "action": guard.config.action, "failing": guard.trouble}
+            guard.name: {
+                "on": guard.config.on,
+                "action": guard.config.action,
+                "failing": guard.trouble,
+                "breaker_open": guard.breaker.open,
+            }
             for guard in self.all
         }
 
@@ -121,7 +126,15 @@ def build_guards(
     clock: Callable[[], float],
 ) -> list[Guard]:
     return [
-        Guard(name, guard, metrics, None if guard.in_process else process, ramps, clock)
+        Guard(
+            name,
+            guard,
+            metrics,
+            None if guard.in_process else process,
+            ramps,
+            clock,
+            guard.config_hash(config.scorers),
+        )
         for name, guard in config.guards.items()
     ]
 

@@ -51,6 +51,8 @@ def pages(world: ConsoleWorld) -> dict[str, str]:
         "label": "/console/label/queue?scorer=right",
         "labels": "/console/label",
         "predictor": "/console/predictor",
+        "guards": "/console/guards",
+        "guard": "/console/guards/of/injection",
         "keys": "/console/keys",
         "system": "/console/system",
         "config": "/console/system/config",

@@ -6,6 +6,7 @@ background, before.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import statistics
@@ -21,7 +22,9 @@ import pytest
 from fixtures.console_world import TOKEN, ConsoleWorld, console_world
 from sqlalchemy import Connection, Engine, event, inspect, text
 
+from gateway.features.guards.work import GuardWatch, wanted_hours
 from gateway.store import engine
+from gateway.store.store import Store
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 EXCHANGES, IN_EXPERIMENT = 1_000_000, 48_000
@@ -80,6 +83,8 @@ def _copy(connection: Connection, which: str, n: int) -> None:
     _insert(connection, "exchanges", own, "LEFT JOIN copied p ON p.id = e.pair", "e.id", given)
     own = {"exchange_id": id_of("c"), "score_id": f"{id_of('c')} || e.scorer", "created": received}
     _insert(connection, "scores", own, "", "e.exchange_id", {})
+    own = {"exchange_id": id_of("c"), "received": received}
+    _insert(connection, "guard_decisions", own, "", "e.exchange_id", {})
     own = {"id": id_of("c"), "place": "e.place + 1000 * s.k"}
     _insert(connection, "pairs", own, "", "e.id", {})
 
@@ -100,6 +105,15 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
+async def guards_are_summed(store_url: str) -> None:
+    """The hours of a month, as a consumer sums them."""
+    async with Store(store_url) as store:
+        while True:
+            await GuardWatch(store, ("secrets",), "c1").look()
+            if not await store.look(lambda c: wanted_hours(c, "secrets", time.time())[2:]):
+                return
+
+
 def paths(world: ConsoleWorld, first: str) -> list[str]:
     """Every page. first: the HTML of one, whose frame links to those of the navigation."""
     found = re.findall(r'<li><a href="(/console[^"]*)"', first)
@@ -108,7 +122,8 @@ def paths(world: ConsoleWorld, first: str) -> list[str]:
         *found, "/console/calls?outcome=ok&alias=chat", f"/console/calls/{world.exchange}", "/console/failures/today",
         "/console/experiments/of/swap", "/console/experiments/new", "/console/label/queue?scorer=valid_json",
         f"/console/keys/key/{world.key}", "/console/system/config", "/console/system/dead", "/console/system/audit",
-        "/console/system/design",
+        "/console/system/design", "/console/guards?since=30d", "/console/guards/of/secrets",
+        "/console/guards/of/secrets?since=30d",
     ]  # fmt: skip
 
 
@@ -201,6 +216,7 @@ def test_page_times_with_a_million_exchanges(
         began = time.perf_counter()
         n = multiplied(world.store_url)
         assert n > 0.99 * EXCHANGES
+        asyncio.run(guards_are_summed(world.store_url))
         assert client.post("/console/login", data={"token": TOKEN}).status_code == 303
         every = paths(world, client.get("/console").text)
         for path in every:  # what is read in the background is there

@@ -44,6 +44,7 @@ def paths(world: ConsoleWorld) -> list[str]:
         "/console/label/queue?scorer=valid_json", f"/console/keys/key/{world.key}", "/console/keys/new",
         "/console/system/config", "/console/system/dead", f"/console/system/dead/{world.letter}",
         "/console/system/audit", "/console/system/design",
+        "/console/guards/of/secrets", "/console/label/queue?scorer=guard%20secrets",
     ]  # fmt: skip
 
 
@@ -72,6 +73,21 @@ def test_a_labeller_needs_no_mouse(page: WatchedPage) -> None:
     page.page.keyboard.press("u")
     page.page.wait_for_selector("text=the last verdict is taken back")
     assert page.page.input_value("input[name=item] >> nth=0") == first
+    page.check()
+
+
+def test_a_guard_is_labelled_without_a_mouse(page: WatchedPage) -> None:
+    page.go("/console/guards")
+    page.page.keyboard.press("j")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_url("**/console/guards/of/secrets*")
+    page.page.keyboard.press("l")
+    page.page.wait_for_selector("button[data-key=b]")
+    first = page.page.input_value("input[name=item] >> nth=0")
+    page.page.keyboard.press("b")
+    page.page.wait_for_selector("button[data-key=u]")
+    assert page.page.input_value("input[name=item] >> nth=0") != first
+    assert "1 given in this queue" in page.page.inner_text("main")
     page.check()
 
 
@@ -148,7 +164,8 @@ def test_every_component_is_accessible_in_each_look(world: ConsoleWorld, browser
     look = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
     with watched_page(browser, world.url, **look) as found:
         sign_in(found, TOKEN)
-        for path in ("/console/system/design", "/console", "/console/calls", "/console/experiments"):
+        guards = ("/console/guards", "/console/guards/of/secrets")
+        for path in ("/console/system/design", "/console", "/console/calls", "/console/experiments", *guards):
             found.go(path)
             found.check(path)
             found.check_width()

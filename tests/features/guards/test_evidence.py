@@ -11,10 +11,10 @@ import pytest
 
 from gateway.core.guards import GuardResult
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, estimated
-from gateway.features.guards.rows import DecisionSpan, DecisionSums
+from gateway.features.guards.hours import DecisionRow, summed
 from gateway.features.labels.correction import LabelCandidate, in_order, threshold
 from gateway.features.labels.rows import ScorerVersion
-from gateway.statistics.detection import WeightSums
+from gateway.statistics.paired import wilson
 
 NAME = "guard g"
 VERSION = ScorerVersion(NAME, "answer", "h", "exchange", "maximise")
@@ -31,6 +31,7 @@ class Call:
     """A hit would be right."""
     pi: float = 1.0
     created: float = 0.0
+    caller: str = "web"
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,21 @@ def drawn(calls: Sequence[Call], count: int, favour: float, seen: Iterable[str] 
 def row(call: Call, favour: float, reached: float | None, horizon: float) -> dict[str, Any]:
     design = {"pool": "", "favour": favour, "threshold": reached, "share": None, "horizon": horizon}
     of_call = {"judged": JUDGED[call.result], "created": call.created, "stratum": call.result, "weight": 1 / call.pi}
+    of_call |= {"caller": call.caller, "received": call.created}
     empty = {"experiment": "", "plan": None, "arm": "", "alias": "a", "model": "m", "unit": call.id}
     value = 0.0 if call.wanted else 1.0
     return {"subject_id": call.id, "labeller": "ada", "value": value, **design, **of_call, **empty}
 
 
 def evidence(calls: Sequence[Call], labels: Sequence[dict[str, Any]], *, sampled: bool = True) -> GuardEvidence:
-    sums = [
-        DecisionSums(
-            "web",
-            result,
-            len(mine := [1 / c.pi for c in calls if c.result == result]),
-            len(mine) if sampled else 0,
-            WeightSums(sum(mine), sum(w * w for w in mine)),
-        )
-        for result in JUDGED
-    ]
-    return estimated(GuardRecords(VERSION, DecisionSpan(len(calls), 0, 0.0, "block"), sums, labels, ()))  # type: ignore[arg-type]
+    hours = summed(decision(call, sampled=sampled) for call in calls)
+    return estimated(GuardRecords(VERSION, hours, labels, ()))
+
+
+def decision(call: Call, *, sampled: bool) -> DecisionRow:
+    stratum = "default" if sampled else "guard:g"
+    found = (call.result, None, JUDGED[call.result], False, 0.001, call.pi, stratum, call.created)
+    return DecisionRow(call.caller, call.id, "answer", "h", "block", *found)
 
 
 @dataclass(frozen=True)
@@ -204,3 +203,104 @@ def test_labels_of_one_conversation_widen_the_interval() -> None:
     assert together.precision is not None
     assert together.precision.share == alone.precision.share
     assert together.precision.low < alone.precision.low
+
+
+HOURS, CALLS_AN_HOUR = 168, 20
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """A week of calls, whose hits come in bursts: of one key, within an hour, and all right or all wrong."""
+
+    bursts: float = 40.0
+    """In the mean of many weeks."""
+    size: int = 8
+    precision: float = 0.7
+
+    @property
+    def share(self) -> float:
+        """Of hits, in the long run."""
+        hits = self.bursts * self.size
+        return hits / (HOURS * CALLS_AN_HOUR + hits)
+
+    def make(self, seed: int) -> list[Call]:
+        rng = np.random.default_rng(seed)
+        calls = [
+            Call(f"{seed}-{i}", "pass", False, 1.0, 3600.0 * HOURS * rng.random()) for i in range(HOURS * CALLS_AN_HOUR)
+        ]
+        for burst in range(rng.poisson(self.bursts)):
+            hour, right = 3600.0 * rng.integers(HOURS), bool(rng.random() < self.precision)
+            for i in range(self.size):
+                at = hour + 3599.0 * rng.random()
+                calls.append(Call(f"{seed}-{burst}-{i}", "hit", right, 1.0, at, f"key {burst % 5}"))
+        return sorted(calls, key=lambda call: call.created)
+
+
+def covered(runs: int, traffic: Bursts) -> tuple[float, float]:
+    """Shares of weeks whose intervals cover the share of hits, and the precision, of many weeks."""
+    found = []
+    for seed in range(runs):
+        calls = traffic.make(seed)
+        of = evidence(calls, drawn(calls, 100, 8.0))
+        assert of.hit is not None
+        assert of.precision is not None
+        found.append(
+            (of.hit.low <= traffic.share <= of.hit.high, of.precision.low <= traffic.precision <= of.precision.high)
+        )
+    hits, precision = np.mean(found, axis=0)
+    return float(hits), float(precision)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("traffic", [Bursts(), Bursts(20.0, 15), Bursts(320.0, 1), Bursts(80.0, 4, 0.95)])
+def test_intervals_cover_where_hits_come_in_bursts(traffic: Bursts) -> None:
+    """At least 92 % of 1 000 weeks."""
+    found = covered(1000, traffic)
+    assert min(found) >= 0.92, found
+
+
+def test_bursts_widen_both_intervals_and_single_hits_do_not() -> None:
+    """By the root of the burst's size; with hits one by one, the width is Wilson's."""
+
+    def widths(traffic: Bursts) -> tuple[float, float]:
+        calls = traffic.make(3)
+        of = evidence(calls, drawn(calls, 200, 8.0))
+        assert of.hit is not None
+        assert of.precision is not None
+        plain = [wilson(s.share * n, n, 0.05) for s, n in ((of.hit, len(calls)), (of.precision, of.precision.labelled))]
+        ours = (of.hit, of.precision)
+        first, second = ((s.high - s.low) / (p[1] - p[0]) for s, p in zip(ours, plain, strict=True))
+        return first, second
+
+    assert min(widths(Bursts(30.0, 12))) > 1.8
+    assert max(widths(Bursts(360.0, 1))) < 1.2
+
+
+def test_without_a_hit_the_upper_end_is_that_of_the_calls() -> None:
+    calls = [Call(str(i), "pass", False, 1.0, 600.0 * i) for i in range(3000)]
+    hit = evidence(calls, []).hit
+    assert hit is not None
+    assert (hit.share, hit.low) == (0.0, 0.0)
+    assert hit.high == pytest.approx(wilson(0, 3000, 0.05)[1])
+
+
+def test_a_day_of_hits_widens_the_interval_of_a_month() -> None:
+    """Hours agree within a day; days tell that the hits are of one incident."""
+
+    def month(days: Sequence[int]) -> float:
+        calls = [
+            Call(f"{h}-{i}", "hit" if h // 24 in days and i == 0 else "pass", True, 1.0, 3600.0 * h + i)
+            for h in range(720)
+            for i in range(5)
+        ]
+        hit = evidence(calls, []).hit
+        assert hit is not None
+        return hit.high
+
+    assert month([7]) > 2 * 24 / 3600
+
+
+def test_few_blocks_are_said_to_be_few() -> None:
+    assert evidence(CALLS, []).few_blocks
+    assert not evidence(Bursts().make(1), []).few_blocks

@@ -11,12 +11,16 @@ import pytest
 import yaml
 from fixtures.retirements import use_week
 
+from gateway.config.guards import GuardConfig
 from gateway.config.loading import load_for_console
 from gateway.config.retirements import day_of
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
+from gateway.core.guards import GuardDecision, to_json
+from gateway.features.guards.work import GuardWatch
 from gateway.features.today.page import HourCache
 from gateway.store.events import DeploymentEvent, add_events
+from gateway.store.store import Store
 
 HOUR = 3600.0
 
@@ -230,3 +234,22 @@ async def test_a_change_is_the_headline(pages, make_exchange, now):
     assert found[1].startswith("valid_json of chat fell from 0.90 to 0.")
     assert len(unescape(found[1])) <= 90
     assert 'class="changed bad"' in page
+
+
+async def test_guards_have_a_line_each(pages, make_exchange, now):
+    def decided(hit: bool) -> str:
+        return to_json([GuardDecision("mails", "answer", "block", "hit" if hit else "pass", hit, float(hit))])
+
+    await pages.add(*(make_exchange(received=now - 60 - i, unit=f"u{i}", guards=decided(i < 3)) for i in range(30)))
+    async with Store(pages.store_url) as store:
+        await GuardWatch(store, ("mails",), "c1", lambda: now).look()
+    client = await pages.login("viewer")
+    assert "blocks 10" not in await complete(pages, client), "it is not in the config"
+    pages.clock[0] += 60
+    guard = GuardConfig.model_validate({"on": "answer", "scorer": "personal_data", "action": "block"})
+    pages.config.append(pages.config[-1].model_copy(update={"guards": {"mails": guard}}))
+    async with asyncio.timeout(60):
+        while "blocks 10" not in (page := await complete(pages, client)):
+            pass
+    assert "blocks 10.0 % of calls; none of those is labelled" in page
+    assert 'href="/console/guards/of/mails?since=24h"' in page

@@ -1,0 +1,127 @@
+"""The watch of guards in a consumer: hours are summed once they are over, and an alarm is told in every place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.guards import GuardDecision, to_json
+from gateway.features.guards.hours import HOUR_S, QUARTER_S
+from gateway.features.guards.metrics import guard_figures
+from gateway.features.guards.notice_source import GuardNotices
+from gateway.features.guards.rows import SETTLED_S, read_times, stored_hours, watched
+from gateway.features.guards.work import GuardWatch, wanted_hours
+from gateway.features.status.report import changed_guards
+from gateway.store.events import events_since
+from gateway.store.query import reading
+from gateway.store.store import Store
+
+START = 1_700_000 * 1000.0 // HOUR_S * HOUR_S
+
+
+def decided(hit: bool, received: float, **fields: Any) -> dict[str, Any]:
+    made = GuardDecision("g", "answer", "observe", "hit" if hit else "pass", False, float(hit), config_hash="c")
+    return {"guards": to_json([made]), "received": received, **fields}
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def look(store: Any, now: float, times: int = 1) -> list[Any]:
+    async with Store(store.url) as opened:
+        watch, found = GuardWatch(opened, ("g", "unused"), "c1", Clock(now)), []
+        for _ in range(times):
+            found += await watch.look()
+        return found
+
+
+async def test_hours_are_read_again_until_they_are_settled(store: Any, exchange: Callable[..., Any]) -> None:
+    store.scorers.clear()
+    store.write(exchange("x", **decided(True, START + 10)), exchange("x", **decided(False, START + HOUR_S + 10)))
+    now = START + HOUR_S + 20
+    await look(store, now)
+    with reading(store.url) as connection:
+        assert wanted_hours(connection, "g", now) == [START + HOUR_S, START], "calls may still arrive"
+    store.write(exchange("late", **decided(True, START + 30)))
+    await look(store, START + HOUR_S + SETTLED_S + 5)
+    with reading(store.url) as connection:
+        hours = stored_hours(connection, "g", START)
+        assert {begin: of[0].weight("hit") for begin, of in hours.items() if of} == {START: 2, START + HOUR_S: 0}
+        assert set(read_times(connection, "g", START)) == {START, START + HOUR_S, START + 2 * HOUR_S}
+        later = START + HOUR_S + SETTLED_S + 6
+        assert wanted_hours(connection, "g", later) == [START + 2 * HOUR_S, START + HOUR_S]
+        assert wanted_hours(connection, "g", later + HOUR_S)[-1] == START + HOUR_S, "once more, when it is settled"
+        assert wanted_hours(connection, "unused", now) == []
+
+
+async def test_one_consumer_sums_at_a_time(store: Any, exchange: Callable[..., Any]) -> None:
+    store.scorers.clear()
+    store.write(exchange("x", **decided(True, START)))
+    async with Store(store.url) as opened:
+        clock = Clock(START + 60)
+        await GuardWatch(opened, ("g",), "c1", clock).look()
+        store.write(exchange("x", **decided(True, START + 61)))
+        await GuardWatch(opened, ("g",), "c2", clock).look()
+    with reading(store.url) as connection:
+        assert stored_hours(connection, "g", START)[START][0].weight("hit") == 1
+
+
+@pytest.fixture
+def changed(file_store: Any, exchange: Callable[..., Any]) -> Any:
+    """A guard with a hit in twenty calls for a day and a quarter, and in two after that."""
+    file_store.scorers.clear()
+    made = []
+    for quarter in range(140):
+        for i in range(20):
+            hit = i < 1 if quarter < 110 else i < 10
+            made.append(exchange("x", **decided(hit, START + quarter * QUARTER_S + 40 * i, caller=f"key {i % 3}")))
+    file_store.write(*made)
+    return file_store
+
+
+async def test_an_alarm_is_an_event_a_notice_and_a_problem(changed: Any) -> None:
+    end = START + 140 * QUARTER_S + 61
+    assert await look(changed, START + 100 * QUARTER_S + 61, 2) == []
+    [drift] = await look(changed, end, 2)
+    assert (drift.guard, drift.what, drift.direction, drift.alarm) == ("g", "hits", "up", True)
+    assert START + 110 * QUARTER_S < drift.since <= end
+    with reading(changed.url) as connection:
+        [event] = events_since(connection, START, 5)
+        [problem] = changed_guards(connection, ("g", "unused"))
+        [figures] = guard_figures(connection, ("g", "unused"), end)
+        assert watched(connection, "g")[1] == ()
+    assert (event.kind, event.subject, event.at) == ("guard", "g", drift.since)
+    assert event.text.startswith("guard g: the share of hits rose from 5")
+    assert problem.startswith("guard g: the share of hits rose from")
+    assert figures.drift
+    assert (figures.drift_statistic or 0) >= drift.limit
+    assert figures.hits is not None
+    assert figures.hits[1] < figures.hits[0] < figures.hits[2]
+    assert sum(key.hits for key in figures.keys) == 110 + 30 * 10
+
+
+async def test_a_notice_has_one_id_for_one_alarm(changed: Any) -> None:
+    end = START + 140 * QUARTER_S + 61
+    async with Store(changed.url) as opened:
+        watch = GuardWatch(opened, ("g",), "c1", Clock(end))
+        for _ in range(2):
+            await watch.look()
+
+        class Context:
+            store = opened
+            config = type("Config", (), {"guards": {"g": None}})
+
+        source = GuardNotices(Context())  # type: ignore[arg-type]
+        first, second = await source.look(end), await source.look(end + 60)
+    [notice] = first
+    assert [each.id for each in second] == [notice.id]
+    assert (notice.subject, notice.severity, notice.path) == ("guard", "warning", "/console/guards/of/g")
+    assert notice.title == "guard g has changed"
+    assert notice.data["now"] > notice.data["usual"]
