@@ -308,7 +308,8 @@ prediction_sums = _table(
 )
 
 drift_states = _table(
-    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see drift.py.
+    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see
+    # features/learned/drift.py. Of a guard, scorer is `guard NAME`, and the state is of features/guards/usual_range.py.
     "drift_states",
     *_required(Text, "scorer", "alias", "state"),
     Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds

@@ -1,5 +1,6 @@
 """Guards: rules and scorers that may refuse a request or an answer. The request path is in proxy/guards; this folder
-has the process in which scorers judge for it, the report and the page on their hits and mistakes, and the drift alarm."""
+has the process in which scorers judge for it, the report and the page on their hits and mistakes, and the drift
+alarm."""
 
 from __future__ import annotations
 
