@@ -79,12 +79,6 @@ def _event(row: RowMapping) -> RampEvent:
     return RampEvent(row["id"], record_from_json(row["record"]), before, orjson.loads(row["evidence"]))
 
 
-def _unit(keyed: bool) -> ColumnElement[str]:
-    """The unit of a call. keyed: a call without a conversation belongs to the unit of its key, else to its own."""
-    e = exchanges.c
-    return func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller if keyed else e.id)
-
-
 def _failed(own: ColumnElement[bool], empty_fails: bool) -> ColumnElement[float]:
     """1 for an answer that failed, 0 for any other. own: the arm's own target gave it, and not a fallback."""
     e = exchanges.c
@@ -109,28 +103,47 @@ def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
     return Exposure(int(row[0]), float(row[1] or 0.0), None if row[2] is None else float(row[2]))
 
 
-def unit_failures(
-    connection: Connection,
-    plan: str,
-    targets: Mapping[str, Target],
-    span: tuple[float, float],
-    stratum: str | None = None,
-    *,
-    keyed: bool,
-    empty_fails: bool = False,
-) -> dict[str, tuple[int, float, float]]:
-    """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database.
+@dataclass(frozen=True, slots=True)
+class ServedCalls:
+    """The calls that arms have served in a span of time."""
 
-    targets: by arm; another target's answer, a fallback's, is a failure. span: (first, end) of `received`, Unix
-    seconds. stratum: only its calls count; None: all do. keyed, empty_fails: as served_answers takes them.
-    """
+    plan: str
+    """Hash of the plan."""
+    targets: Mapping[str, Target]
+    """Arm → its target; another target's answer, a fallback's, is a failure."""
+    first: float
+    end: float
+    """The span, first to end of `received`, Unix seconds."""
+    stratum: str | None = None
+    """Stratum of the calls that count; None: all do."""
+    keyed: bool = False
+    """Whether a call without a conversation belongs to the unit of its key, and not to one of its own."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        e = exchanges.c
+        found = [e.plan == self.plan, e.role == "served", e.arm.in_(list(self.targets))]
+        found += [e.received >= self.first, e.received < self.end]
+        return found if self.stratum is None else [*found, e.stratum == self.stratum]
+
+    def unit(self) -> ColumnElement[str]:
+        e = exchanges.c
+        return func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller if self.keyed else e.id)
+
+    def own(self) -> ColumnElement[bool]:
+        """Whether the arm's own target has answered."""
+        e = exchanges.c
+        return or_(*(and_(e.arm == arm, is_own(target)) for arm, target in self.targets.items()))
+
+
+def unit_failures(
+    connection: Connection, calls: ServedCalls, *, empty_fails: bool = False
+) -> dict[str, tuple[int, float, float]]:
+    """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database. empty_fails:
+    as served_answers takes it."""
     e = exchanges.c
-    own = or_(*(and_(e.arm == arm, is_own(target)) for arm, target in targets.items()))
-    share = func.avg(_failed(own, empty_fails)).label("value")
-    ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome.not_in(CLIENT_ENDED))
-    drawn = [] if stratum is None else [e.stratum == stratum]
-    within = (e.received >= span[0], e.received < span[1])
-    return _arm_sums(connection, select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, _unit(keyed)))
+    share = func.avg(_failed(calls.own(), empty_fails)).label("value")
+    waited = (*calls.conditions(), e.outcome.not_in(CLIENT_ENDED))
+    return _arm_sums(connection, select(e.arm, share).where(*waited).group_by(e.arm, calls.unit()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +157,12 @@ class SwitchSums:
     """arm → (units, sum, sum of squares) of the units' means."""
 
 
-def unit_sums(
-    connection: Connection,
-    plan: str,
-    targets: Mapping[str, Target],
-    span: tuple[float, float],
-    stratum: str | None = None,
-    *,
-    keyed: bool,
-) -> list[SwitchSums]:
-    """Errors, cost, duration and every score of what the arms served; counted by the database. As unit_failures."""
+def unit_sums(connection: Connection, calls: ServedCalls) -> list[SwitchSums]:
+    """Errors, cost, duration and every score of what the arms served; counted by the database."""
     e, s = exchanges.c, scores.c
-    ours = [e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone"]
-    ours += [e.received >= span[0], e.received < span[1], *([] if stratum is None else [e.stratum == stratum])]
-    unit, whole = _unit(keyed), and_(e.outcome == "ok", e.status < 400)
-    failures = unit_failures(connection, plan, targets, span, stratum, keyed=keyed)
+    ours = [*calls.conditions(), e.outcome != "client_gone"]
+    unit, whole = calls.unit(), and_(e.outcome == "ok", e.status < 400)
+    failures = unit_failures(connection, calls)
     found = [SwitchSums("error_rate", True, failures)]
     for metric, column in (("cost_per_1k", 1000 * e.cost_usd), ("total_s", e.total_s)):
         means = select(e.arm, func.avg(column).label("value")).where(*ours, whole, column.is_not(None))
@@ -181,16 +185,11 @@ def _arm_sums(connection: Connection, means: Select[Any]) -> dict[str, tuple[int
 
 
 def ramp_units(
-    connection: Connection, plan: str, arms: Sequence[str], span: tuple[float, float], stratum: str, *, keyed: bool
+    connection: Connection, calls: ServedCalls
 ) -> tuple[dict[str, int], list[tuple[str, tuple[str, str, str, str], int]]]:
-    """(arm → its units, (arm, (alias, key, plain or stream, API), units)): those with a call in the span.
-
-    span, stratum, keyed: as unit_failures takes them. A call whose client left has its arm, too.
-    """
+    """(arm → its units, (arm, (alias, key, plain or stream, API), units)) of calls, with those whose client left."""
     e = exchanges.c
-    unit = func.count(func.distinct(_unit(keyed)))
-    ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.stratum == stratum)
-    within = (*ours, e.received >= span[0], e.received < span[1])
+    unit, within = func.count(func.distinct(calls.unit())), calls.conditions()
     totals = connection.execute(select(e.arm, unit).where(*within).group_by(e.arm))
     kinds = (e.alias, e.caller, e.stream, e.api)
     rows = connection.execute(select(e.arm, *kinds, unit).where(*within).group_by(e.arm, *kinds))
@@ -198,35 +197,20 @@ def ramp_units(
     return {row[0]: int(row[1]) for row in totals}, by_kind
 
 
-@dataclass(frozen=True, slots=True)
-class ArmInTime:
-    """Answers of one arm within a period: first to end of `received`, Unix seconds."""
-
-    arm: str
-    target: Target
-    """The arm's own; another target's answer, a fallback's, is a failure."""
-    first: float
-    end: float
-    stratum: str | None = None
-    """Stratum of the calls that count; None: all."""
-
-
 def caller_failures(
-    connection: Connection, plan: str, of: ArmInTime, *, keyed: bool, empty_fails: bool = False
+    connection: Connection, served: ServedCalls, *, empty_fails: bool = False
 ) -> dict[str, tuple[int, int, float, float]]:
     """caller → (calls, units, sum, sum of squares) of its units' shares of failed answers.
 
-    Answers that refuse their request, and those that a client did not wait for, count in none of these. keyed,
-    empty_fails: as served_answers takes them.
+    Answers that refuse their request, and those that a client did not wait for, count in none of these. empty_fails:
+    as served_answers takes it.
     """
     e = exchanges.c
-    own = is_own(of.target)
+    own = served.own()
     refused = and_(e.outcome != "ok", e.status.in_(sorted(REFUSING_STATUSES)), own)
-    ours = (e.plan == plan, e.role == "served", e.arm == of.arm, e.outcome.not_in(CLIENT_ENDED), ~refused)
+    ours = (*served.conditions(), e.outcome.not_in(CLIENT_ENDED), ~refused)
     share, calls = func.avg(_failed(own, empty_fails)).label("share"), func.count().label("calls")
-    in_time = [e.received >= of.first, e.received < of.end]
-    in_time += [] if of.stratum is None else [e.stratum == of.stratum]
-    u = select(e.caller, share, calls).where(*ours, *in_time).group_by(e.caller, _unit(keyed)).subquery().c
+    u = select(e.caller, share, calls).where(*ours).group_by(e.caller, served.unit()).subquery().c
     query = select(u.caller, func.sum(u.calls), func.count(), func.sum(u.share), func.sum(u.share * u.share))
     rows = connection.execute(query.group_by(u.caller))
     return {row[0]: (int(row[1]), int(row[2]), float(row[3]), float(row[4])) for row in rows}

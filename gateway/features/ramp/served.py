@@ -49,7 +49,7 @@ from gateway.features.ramp.evidence import (
     StepValues,
     of_callers,
 )
-from gateway.features.ramp.rows import ArmInTime, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
+from gateway.features.ramp.rows import ServedCalls, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
 from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
 from gateway.reports.model import margin_finding
 from gateway.statistics.asymptotic import Tuning
@@ -170,17 +170,22 @@ def _caller_failures(
     connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod
 ) -> dict[str, tuple[int, ServedSums]]:
     """caller → (calls, sums of its units) of one arm."""
-    span, target = (period.start + SETTLES_S, period.end), plan.plan.target(arm)
-    of, fails = ArmInTime(arm, target, *span, drawn_stratum(plan.plan)), plan.plan.empty == "failed"
-    found = caller_failures(connection, plan.hash, of, keyed=keyed_units(plan.plan), empty_fails=fails)
+    served = served_calls(plan, (arm,), period.start, period.end)
+    found = caller_failures(connection, served, empty_fails=plan.plan.empty == "failed")
     return {caller: (calls, ServedSums(*sums)) for caller, (calls, *sums) in found.items()}
 
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
-    span, own = (period.start + SETTLES_S, period.end), {arm: plan.plan.target(arm)}
-    drawn, keyed, fails = drawn_stratum(plan.plan), keyed_units(plan.plan), plan.plan.empty == "failed"
-    found = unit_failures(connection, plan.hash, own, span, drawn, keyed=keyed, empty_fails=fails)
+    served = served_calls(plan, (arm,), period.start, period.end)
+    found = unit_failures(connection, served, empty_fails=plan.plan.empty == "failed")
     return ServedSums(*found.get(arm, ()))
+
+
+def served_calls(plan: StoredPlan, arms: Sequence[str], start: float, end: float) -> ServedCalls:
+    """The calls that count of these arms, from SETTLES_S after the start of a step. start, end: Unix seconds."""
+    targets = {arm: plan.plan.target(arm) for arm in arms}
+    keyed = keyed_units(plan.plan)
+    return ServedCalls(plan.hash, targets, start + SETTLES_S, end, drawn_stratum(plan.plan), keyed)
 
 
 def drawn_stratum(plan: Plan) -> str | None:
@@ -474,9 +479,7 @@ EVERY_S = 3_600.0  # a month of answers is summed no more often
 def switch_of(connection: Reading, plan: StoredPlan, period: StepPeriod) -> list[dict[str, Any]]:
     """The difference of each metric since the promotion, JSON-able. period: of the promoted candidate."""
     arm = plan.plan.candidates[0][0]
-    targets = {each: plan.plan.target(each) for each in (CONTROL, arm)}
-    span = (period.start + SETTLES_S, period.end)
-    found = unit_sums(connection, plan.hash, targets, span, drawn_stratum(plan.plan), keyed=keyed_units(plan.plan))
+    found = unit_sums(connection, served_calls(plan, (CONTROL, arm), period.start, period.end))
     tuning = Tuning(plan.plan.alpha, burn_in=BURN_IN)
     return [made for each in found if (made := _difference(each, arm, tuning)) is not None]
 

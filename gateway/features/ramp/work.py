@@ -49,12 +49,11 @@ from gateway.features.ramp.evidence import (
 from gateway.features.ramp.rows import add_ramp_events, ramp_units, stored_ramp_events
 from gateway.features.ramp.served import (
     EVERY_S,
-    SETTLES_S,
     StepPeriod,
     drawn_stratum,
     failures_now,
-    keyed_units,
     periods_of,
+    served_calls,
     served_values,
     switch_of,
     watched_s,
@@ -285,15 +284,14 @@ def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | No
 def _ratio(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent]) -> str | None:
     """The alarm on the sample ratio of the present step; None: it fits, or a person has resumed the step since."""
     design, record = plan.plan.ramp, events[-1].record if events else None
-    stratum = drawn_stratum(plan.plan)
-    if design is None or stratum is None or record is None or record.state != "ramp":
+    if design is None or drawn_stratum(plan.plan) is None or record is None or record.state != "ramp":
         return None
     seen = any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
     share = record.share(design)
     if seen or not 0.0 < share < 1.0:
         return None
-    arms, span = (CONTROL, plan.plan.candidates[0][0]), (record.since + SETTLES_S, math.inf)
-    totals, kinds = ramp_units(connection, plan.hash, arms, span, stratum, keyed=keyed_units(plan.plan))
+    arms = (CONTROL, plan.plan.candidates[0][0])
+    totals, kinds = ramp_units(connection, served_calls(plan, arms, record.since, math.inf))
     return ratio_alarm(totals, [UnitCount(*each) for each in kinds], share)
 
 

@@ -23,7 +23,7 @@ from gateway.features.notices.rows import (
     save_delivery,
 )
 from gateway.features.ramp.rows import (
-    ArmInTime,
+    ServedCalls,
     add_ramp_events,
     caller_failures,
     exposure_of,
@@ -93,10 +93,10 @@ def test_failures_are_counted_by_unit(store, exchange):
         exchange("1", target=new, **{**mine, "cluster": None}, caller="web", status=503, outcome="upstream_error"),
         exchange("1", target=new, **{**mine, "received": 99.0}),
     )
-    own = {"candidate": new}
-    found = store.run(lambda c: unit_failures(c, "abc", own, (100.0, math.inf), keyed=True))
+    calls = ServedCalls("abc", {"candidate": new}, 100.0, math.inf, keyed=True)
+    found = store.run(lambda c: unit_failures(c, calls))
     assert found == {"candidate": (2, 1.5, 1.25)}
-    assert store.run(lambda c: unit_failures(c, "abc", own, (200.0, 300.0), keyed=True)) == {}
+    assert store.run(lambda c: unit_failures(c, replace(calls, first=200.0, end=300.0))) == {}
 
 
 ONE = WebhookDelivery("ramp_1-0", "ops", "swap", '{"type":"ramp.advanced"}', created=10.0, due=10.0)
@@ -130,7 +130,7 @@ def test_an_ended_delivery_is_never_changed(store: Any) -> None:
 
 
 NEW, OLD = Target("local", "new"), Target("local", "old")
-ARM = ArmInTime("candidate", NEW, 100.0, math.inf)
+CALLS = ServedCalls("abc", {"candidate": NEW}, 100.0, math.inf, keyed=True)
 
 
 def test_failures_are_counted_by_caller_and_unit(store: Any, exchange: Any) -> None:
@@ -146,9 +146,9 @@ def test_failures_are_counted_by_caller_and_unit(store: Any, exchange: Any) -> N
         exchange("1", caller="c", **mine, **failed),
         exchange("1", caller="c", **mine),
     )
-    found = store.run(lambda c: caller_failures(c, "abc", ARM, keyed=True))
+    found = store.run(lambda c: caller_failures(c, CALLS))
     assert found == {"a": (2, 1, 0.5, 0.25), "b": (2, 2, 1.0, 1.0), "c": (2, 1, 0.5, 0.25)}
-    assert store.run(lambda c: caller_failures(c, "abc", replace(ARM, stratum="other"), keyed=True)) == {}
+    assert store.run(lambda c: caller_failures(c, replace(CALLS, stratum="other"))) == {}
 
 
 def test_a_route_gives_the_answer_of_whichever_target_it_chose(store: Any, exchange: Any) -> None:
@@ -160,12 +160,13 @@ def test_a_route_gives_the_answer_of_whichever_target_it_chose(store: Any, excha
         exchange("1", target=OLD, route="safe/0", fell_back=True, cluster="3", **mine),
         exchange("1", target=NEW, route="safer/0", cluster="4", **mine),
     )
-    of = replace(ARM, target=route_target("safe", "0" * 16))
-    assert store.run(lambda c: caller_failures(c, "abc", of, keyed=True)) == {"a": (4, 4, 2.0, 2.0)}
-    found = store.run(lambda c: unit_failures(c, "abc", {"candidate": of.target}, (100.0, math.inf), keyed=True))
+    target = route_target("safe", "0" * 16)
+    calls = replace(CALLS, targets={"candidate": target})
+    assert store.run(lambda c: caller_failures(c, calls)) == {"a": (4, 4, 2.0, 2.0)}
+    found = store.run(lambda c: unit_failures(c, calls))
     assert found == {"candidate": (4, 2.0, 2.0)}
     rows = store.run(lambda c: served_answers(c, "abc", ("candidate",)))
-    assert sorted((row.unit, row.is_own(of.target)) for row in rows) == [
+    assert sorted((row.unit, row.is_own(target)) for row in rows) == [
         ("1", True), ("2", True), ("3", False), ("4", False)
     ]  # fmt: skip
 
@@ -177,5 +178,5 @@ def test_refused_requests_count_nowhere(store: Any, exchange: Any) -> None:
         exchange("1", target=NEW, caller="b", status=401, outcome="upstream_error", **mine),
         exchange("1", target=OLD, caller="c", status=400, outcome="upstream_error", **mine),
     )
-    found = store.run(lambda c: caller_failures(c, "abc", ARM, keyed=True))
+    found = store.run(lambda c: caller_failures(c, CALLS))
     assert found == {"b": (1, 1, 1.0, 1.0), "c": (1, 1, 1.0, 1.0)}, "a fallback's refusal is a failure of the arm"
