@@ -35,6 +35,7 @@ VERBS += [
     "label",
     "judge",
     "guards",
+    "guard",
     "learn",
     "export",
     "follow",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self, get_args
 
 import orjson
 from pydantic import BaseModel, Field, JsonValue, model_validator
 
+from gateway.config.guard_ramps import GuardRampConfig, PromotedAction
 from gateway.config.privacy import RedactionPattern, RuleName
 from gateway.config.scorers import ScorerConfig
 from gateway.config.types import NonEmpty, Positive, Section, Share
 from gateway.core.extras import install_command
+from gateway.core.guard_ramp import GuardRampDesign
 from gateway.core.guards import GuardAction, GuardSide
 from gateway.core.open_match import beginnings, longest_match
 
@@ -121,6 +123,8 @@ class GuardConfig(Section):
     """Tools that the rule `tools` allows and forbids, and their arguments."""
     topics: TopicRules | None = None
     """Topics that the rule `topics` refuses."""
+    ramp: GuardRampConfig = GuardRampConfig()
+    """Ramp by which `gateway guard promote` takes the guard to a stricter action, and its guardrails."""
 
     @property
     def rule(self) -> str | None:
@@ -157,6 +161,49 @@ class GuardConfig(Section):
         text = orjson.dumps(named, default=_plain, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(text).hexdigest()[:12]
 
+    def judged_hash(self, sections: Mapping[str, ScorerConfig]) -> str:
+        """12 hex digits of what decides which calls it would refuse: config_hash, `if_late`, and whose calls it judges.
+        sections: `scorers`."""
+        named = [self.config_hash(sections), self.if_late, self.keys, self.teams, self.models]
+        return hashlib.sha256(orjson.dumps(named)).hexdigest()[:12]
+
+    def ramp_design(
+        self,
+        sections: Mapping[str, ScorerConfig],
+        to: PromotedAction | None = None,
+        steps: Sequence[float] | None = None,
+    ) -> GuardRampDesign:
+        """The design of a ramp that begins now. to, steps: in place of the config's. Raises ValueError, which says what
+        does not fit."""
+        ramp, wanted = self.ramp, to or self.ramp.to
+        if wanted == "redact":
+            self._refuse_redaction()
+        return GuardRampDesign(
+            wanted,
+            self.action,
+            self.judged_hash(sections),
+            tuple(ramp.steps if steps is None else steps),
+            ramp.soak_s,
+            ramp.min_units,
+            ramp.max_block_rate,
+            ramp.thumbs_down,
+            ramp.retries,
+            ramp.retry_s,
+            ramp.alpha,
+        )
+
+    def _refuse_redaction(self) -> None:
+        """Raises ValueError where it cannot redact."""
+        if self.scorer not in WITH_SPANS:
+            raise ValueError(
+                f"action redact needs a rule that knows where it matches ({', '.join(sorted(WITH_SPANS))}); "
+                f"{self.scorer} judges the whole text: use block, flag or observe"
+            )
+        if find_spec("re2") is None:
+            raise ValueError(f"action redact {_NEEDS_RE2}")
+        if self.before is False:
+            raise ValueError("before: false cannot redact, since the request would have been sent; remove it")
+
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         mine = _OPTIONS.get(self.scorer, ())
@@ -171,19 +218,14 @@ class GuardConfig(Section):
 
     @model_validator(mode="after")
     def _check_action(self) -> Self:
-        if self.action == "redact" and self.scorer not in WITH_SPANS:
-            raise ValueError(
-                f"action redact needs a rule that knows where it matches ({', '.join(sorted(WITH_SPANS))}); "
-                f"{self.scorer} judges the whole text: use block, flag or observe"
-            )
-        if self.action == "redact" and find_spec("re2") is None:
-            raise ValueError(f"action redact {_NEEDS_RE2}")
+        if self.action == "redact":
+            self._refuse_redaction()
         if self.on == "request" and self.rule in ("tools",):
             raise ValueError("the rule tools judges the calls of an answer; set on: answer")
         if self.before is not None and self.on == "answer":
             raise ValueError("before is an option of guards on requests; remove it")
-        if self.action == "redact" and self.before is False:
-            raise ValueError("before: false cannot redact, since the request would have been sent; remove it")
+        if self.ramp.to == "redact" and "ramp" in self.model_fields_set:
+            self._refuse_redaction()
         return self
 
     @model_validator(mode="after")

@@ -81,6 +81,8 @@ def _operation_id(each: Operation) -> str:
     if parts[0] == "experiments":
         done = {"gate": "check", "history": "read"}.get(parts[-1], parts[-1])
         return f"read_{parts[-1]}_of_ramp" if each.method == "GET" else f"{done}_ramp"
+    if parts[0] == "guards" and len(parts) == 3:
+        return f"read_{parts[-1]}_of_guard" if each.method == "GET" else f"{parts[-1]}_guard"
     return f"{verb}_{parts[0].removesuffix('s') if len(parts) > 1 or each.method == 'POST' else parts[0]}"
 
 

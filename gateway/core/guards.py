@@ -7,12 +7,14 @@ objects to; at the guard's threshold it has a hit, and its action says what foll
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
 from typing import Any, Literal
 
 import orjson
 
 from gateway.core.json_values import as_object
+from gateway.core.randomization import keyed_draw
 
 GuardSide = Literal["request", "answer"]
 GuardAction = Literal["observe", "flag", "redact", "block"]
@@ -49,6 +51,8 @@ class GuardDecision:
     config_hash: str = ""
     """Hash of what decides the guard's score, and which scores are hits; decisions with different hashes are never
     averaged together."""
+    unit: str = ""
+    """Keyed digest of the unit that the guard's ramp draws for, while it takes its steps; "": it takes none."""
 
 
 def to_json(decisions: Iterable[GuardDecision]) -> str:
@@ -94,7 +98,22 @@ class GuardRamp:
     """The action of the others."""
     share: float
     """Share of units, in [0, 1]."""
+    domain: str = ""
+    """What the draws of units are for; a larger share of the same domain only adds units."""
+    secret: bytes = field(default=b"", repr=False)
+    """Keys the draws, so that no caller can compute which of its units are acted on; b"": it is not known."""
+    counted: bool = False
+    """Its steps are being taken: every call that the guard judges is recorded, with its unit."""
 
-    def action_of(self, u: float) -> GuardAction:
-        """u: the draw of the call's unit for this guard, in [0, 1)."""
-        return self.action if u < self.share else self.before
+    def action_of(self, unit: str) -> GuardAction:
+        """The action for a unit's calls. Without the secret, a share of the units is not drawn: all get `before`."""
+        if self.share >= 1.0:
+            return self.action
+        drawn = self.share > 0.0 and self.secret and keyed_draw(self.secret, self.domain, unit) < self.share
+        return self.action if drawn else self.before
+
+    def digest_of(self, unit: str) -> str:
+        """The unit's name in records: enough to find its calls, and nothing of a caller; "" where it is not counted."""
+        if not self.counted or not self.secret:
+            return ""
+        return blake2b(unit.encode("utf-8", "surrogatepass"), key=self.secret, digest_size=8).hexdigest()

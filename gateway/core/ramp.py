@@ -124,6 +124,8 @@ class RampRecord:
     cooling_until: float = 0.0  # Unix seconds
     overridden: bool = False  # somebody took this step without the evidence for it
     kept: tuple[str, ...] = ()  # names of the segments that stay with the control
+    design: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The design of a ramp without a plan: that of a guard (core/guard_ramp.py). None: the plan has it."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The stored bytes; b"" for a record that was not read from the server."""
 
@@ -140,8 +142,12 @@ class RampRecord:
         return self.state == "promoted" and design.holdout > 0 and self.step < len(design.steps)
 
     def to_json(self) -> bytes:
-        left_out = ("raw",) if self.kept else ("raw", "kept")  # older gateways read records without it
-        return orjson.dumps({name: value for name, value in asdict(self).items() if name not in left_out})
+        fields = asdict(self)
+        del fields["raw"]
+        for name in ("kept", "design"):  # older gateways read records without them
+            if not fields[name]:
+                del fields[name]
+        return orjson.dumps(fields)
 
 
 def record_from_json(text: bytes | str) -> RampRecord:
@@ -215,7 +221,8 @@ class RampEvent:
         if self.override:
             return "overridden"
         if self.moved:
-            return {"ramp": "advanced", "shadow": "shadowing"}.get(after.state, after.state)
+            begins = "begun" if after.design is not None else "shadowing"
+            return {"ramp": "advanced", "shadow": begins}.get(after.state, after.state)
         return "paused" if after.paused else "resumed"
 
 

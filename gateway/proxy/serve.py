@@ -50,6 +50,7 @@ from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.endpoints.health import GatewayReasons
 from gateway.proxy.endpoints.pages import OtherPages
 from gateway.proxy.experiments.plan_poller import PLANS_EVERY_S, PlanPoller
+from gateway.proxy.guards.ramp_poller import GUARD_RAMPS_EVERY_S, GuardRampPoller
 from gateway.proxy.http.server.connection_limits import (
     REASONS,
     BodyMemory,
@@ -413,15 +414,21 @@ class Process:
             parts.health,
             parts.secret,
         )
+        guard_ramps = GuardRampPoller(
+            corridor.state, corridor.ramps, lambda: app.gateway.config, parts.guard_ramps, parts.secret, parts.metrics
+        )
         snapshot = DirectorySnapshot(self._served.data)
         keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, parts.metrics, app.end_calls)
         parts.issuers = SigningKeyPoller(
             parts.signing_keys, parts.directory.touch, parts.tasks, parts.resolver, asked_s=self._keys_asked_s
         )
-        reasons.plans, reasons.keys, reasons.issuers = following, keys, parts.issuers
+        reasons.plans, reasons.keys, reasons.issuers, reasons.guard_ramps = following, keys, parts.issuers, guard_ramps
         outputs = OutputTokenPoller(corridor.state.recall, lambda: app.gateway.limiter.estimates_by_request)
-        await asyncio.gather(following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look())
+        await asyncio.gather(
+            following.look(), guard_ramps.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look()
+        )
         parts.tasks.repeat(following.look, PLANS_EVERY_S, "experiments")
+        parts.tasks.repeat(guard_ramps.look, GUARD_RAMPS_EVERY_S, "ramps of guards")
         parts.tasks.repeat(outputs.look, OUTPUTS_EVERY_S, "output tokens")
         parts.tasks.start(keys.run(), "keys")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 
 from sqlalchemy import Connection
 
+from gateway.core.conversation import turns
 from gateway.core.exchange import Exchange
 from gateway.core.guards import GuardDecision, from_json
 from gateway.store.bulk_insert import insert_new
@@ -22,7 +24,18 @@ def add(connection: Connection, exchanges: Iterable[Exchange]) -> None:
 
 def _rows(exchange: Exchange) -> Iterator[Row]:
     once: dict[tuple[str, str], GuardDecision] = {(d.guard, d.on): d for d in from_json(exchange.guards)}
+    asked = _asked(exchange) if any(d.unit for d in once.values()) else None
     for d in once.values():
         found = (" ".join(d.found), d.matches, d.seconds, d.config_hash)
         place = (exchange.pi, exchange.stratum, exchange.received)
-        yield exchange.id, d.guard, d.on, d.action, d.result, d.acted, d.score, d.failure, *found, *place
+        unit = (d.unit, asked) if d.unit else (None, None)
+        yield exchange.id, d.guard, d.on, d.action, d.result, d.acted, d.score, d.failure, *found, *place, *unit
+
+
+def _asked(exchange: Exchange) -> str | None:
+    """A digest of key, end user and prompt; None: the last message is no user's, or no content is recorded."""
+    role, text = turns(exchange.request)[-1]
+    if role != "user" or not text.strip():
+        return None
+    named = "\0".join((exchange.caller, exchange.user_digest or "", " ".join(text.split())))
+    return blake2b(named.encode("utf-8", "replace"), digest_size=12).hexdigest()

@@ -279,6 +279,8 @@ guard_decisions = _table(
     Column("pi", Double, nullable=False),  # the probability with which the call was recorded
     Column("stratum", Text, nullable=False),
     Column("received", Double, nullable=False),  # Unix seconds: of the call's arrival
+    Column("unit", Text),  # keyed digest of the unit that the guard's ramp draws for; NULL: it took no steps then
+    Column("asked", Text),  # digest of key, end user and prompt, of calls with a unit; NULL: no prompt is recorded
     PrimaryKeyConstraint("exchange_id", "guard", "on_side"),
     Index("guard_decisions_newest", "guard", "received"),
     # Those that pages list.

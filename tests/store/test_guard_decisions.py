@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from gateway.core.exchange import Exchange
 from gateway.core.guards import GuardDecision, to_json
@@ -76,3 +79,35 @@ def test_decisions_go_with_their_exchange(store: Any, exchange: Make) -> None:
     ids = store.run(lambda c: list(find(c, request)))
     assert store.run(lambda c: erase(c, ids, later)).n["decisions of guards"] == 1
     assert store.sql("SELECT exchange_id FROM guard_decisions") == []
+
+
+def test_a_call_of_a_ramp_has_its_unit_and_a_digest_of_its_prompt(store: Any, exchange: Make) -> None:
+    """The same prompt of the same key and end user has the same digest, wherever it stands in a conversation."""
+    counted = to_json([replace(HIT, unit="u1"), LATE])
+
+    def asks(text: str, *before: str, **fields: Any) -> Exchange:
+        turns = [{"role": "user" if i % 2 == 0 else "assistant", "content": t} for i, t in enumerate((*before, text))]
+        return exchange("1", guards=counted, request=orjson.dumps({"messages": turns}), **fields)
+
+    made = [
+        asks("pay it"),
+        asks(" pay  it\n", "pay it", "No."),
+        asks("pay it", user_digest="u"),
+        asks("pay it", caller="app"),
+        asks("pay all"),
+        exchange("1", guards=counted, request=b"{}"),
+        exchange("1", guards=counted, request=b'{"messages": [{"role": "tool", "content": "done"}]}'),
+        exchange("1", guards=counted, request=b'{"messages": [{"role": "us'),
+    ]
+    store.write(*made)
+    found = {
+        row[0]: row[1:]
+        for row in store.sql("SELECT exchange_id, unit, asked FROM guard_decisions WHERE guard = 'secrets'")
+    }
+    rows = [found[each.id] for each in made]
+    assert {unit for unit, _ in rows} == {"u1"}
+    asked = [digest for _, digest in rows]
+    assert asked[0] == asked[1] is not None
+    assert len({*asked[:5]}) == 4
+    assert asked[5:] == [None, None, None], "no prompt of a user is known"
+    assert store.sql("SELECT unit, asked FROM guard_decisions WHERE guard = 'judge' LIMIT 1") == [(None, None)]

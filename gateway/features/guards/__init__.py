@@ -4,14 +4,25 @@ alarm."""
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
+from gateway.features.manifest import AdminPaths, ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="guards",
-    verbs=(Verb("guards", "gateway.features.guards.cli:verbs", 115),),
-    outputs=(JsonOutput("guards", "gateway.features.guards.report:GuardsOutput"),),
+    verbs=(
+        Verb("guards", "gateway.features.guards.cli:verbs", 115),
+        Verb("guard", "gateway.features.guards.cli:verbs", 116),
+    ),
+    outputs=(
+        JsonOutput("guards", "gateway.features.guards.report:GuardsOutput"),
+        JsonOutput("guard status", "gateway.features.guards.ramp_commands:GuardRampsOutput"),
+        JsonOutput("guard history", admin="ramp_change", listed=True),
+    ),
+    operations=(AdminPaths("gateway.features.guards.operations:OPERATIONS", 25),),
     pages=(ConsolePage("gateway.features.guards.page:PAGE", 38),),
-    tasks=(ConsumerTask("guards", "gateway.features.guards.work:guards_task"),),
+    tasks=(
+        ConsumerTask("guards", "gateway.features.guards.work:guards_task"),
+        ConsumerTask("guard ramps", "gateway.features.guards.ramp_work:guard_ramps_task"),
+    ),
     notices=("gateway.features.guards.notice_source:GuardNotices",),
     check="gateway.features.guards.check:findings",
     templates=True,

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 
 from gateway.core.guards import GuardAction
 from gateway.features.guards.evidence import GuardEvidence, LabelledShare
+from gateway.features.guards.ramp_commands import ComparisonOutput, GuardRampOutput
 from gateway.features.guards.usual_range import drift_sentence
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
@@ -146,3 +147,58 @@ def notes(of: GuardEvidence) -> Iterator[str]:
         labelled = say.counted(of.missed.labelled, "labelled call")
         yield f"of {labelled} without a hit, {of.missed.right} should have had one"
     yield f"to label more: gateway label next --guard {of.guard}"
+
+
+def ramp_line(of: GuardRampOutput) -> str:
+    """ "injection: block for 5 % of the units, flag for the others; step 1 of 3, paused"."""
+    step = f"; step {of['step'] + 1} of {len(of['steps'])}" if of["state"] == "ramp" else ""
+    state = {"rolled_back": "; rolled back", "stopped": "; stopped", "promoted": "; promoted"}.get(
+        of["state"] or "", ""
+    )
+    first = f"; begins its ramp to {of['to']}" if of["state"] == "shadow" else ""
+    return f"{of['guard']}: {_actions(of)}{first}{step}{state}" + ", paused" * of["paused"]
+
+
+def _actions(of: GuardRampOutput) -> str:
+    if of["share"] >= 1.0:
+        return f"{of['action']} for every unit"
+    return f"{of['action']} for {_percent(of['share'])} of the units, {of['otherwise']} for the others"
+
+
+def ramp_lines(of: GuardRampOutput) -> Iterator[str]:
+    """A guard's state, and what its next step waits for."""
+    yield ramp_line(of)
+    if of["state"] is None:
+        yield f"  no ramp has begun: gateway guard promote {of['guard']}"
+        return
+    yield f"  since     {say.when(of['since'])} by {of['by']}: {of['reason']}"
+    rate = of["block_rate"]
+    if rate is not None:
+        yield (
+            f"  hits      {say.share(rate['rate'])} of calls, {_ends(rate['low'], rate['high'])}; at most "
+            f"{_percent(rate['max'])} ({say.counted(rate['units'], 'unit')})"
+        )
+    yield from (f"  {line}" for line in map(_comparison_line, of["compared"]))
+    for i, why in enumerate(of["waits_for"]):
+        yield f"  {'also' if i else 'waits':<10}{why}"
+    if of["state"] == "promoted" and of["configured"] != of["to"]:
+        yield f"  next      write `action: {of['to']}` into gateway.yaml, so that it holds without the stream server"
+
+
+def _percent(share: float) -> str:
+    """A share that somebody has chosen, as they wrote it."""
+    return f"{100 * share:.4g}{say.NARROW}%"
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{say.number(100 * low, 1)} to {say.number(100 * high, 1)}{say.NARROW}%"
+
+
+def _comparison_line(of: ComparisonOutput) -> str:
+    name = {"thumbs_down": "disliked", "retries": "retried"}.get(of["metric"], of["metric"])
+    others, acted = of["units"]
+    units = f"margin {_percent(of['margin'])}; {acted} units acted on, {others} others"
+    if of["difference"] is None or of["low"] is None or of["high"] is None:
+        return f"{name:<10}too few units for an interval ({units})"
+    more = f"{-100 * of['difference']:+.1f}{say.NARROW}points, {-100 * of['high']:+.1f} to {-100 * of['low']:+.1f}"
+    return f"{name:<10}{more} ({units})"

@@ -24,7 +24,7 @@ from gateway.features.labels.rows import OF_GUARD, ScorerVersion, guard_of
 from gateway.features.learned.rows import load_state, save_state, saved_states
 from gateway.store.engine import Transaction, insert
 from gateway.store.query import Reading
-from gateway.store.tables import exchanges, guard_decisions, guard_hours, tallies
+from gateway.store.tables import exchanges, guard_decisions, guard_hours, scores, tallies
 
 SETTLED_S = 3_600.0
 """Seconds after the end of an hour from which on its decisions have been stored."""
@@ -181,6 +181,47 @@ def unsampled_strata(connection: Reading, of: ScorerVersion, since: float) -> tu
     counts = (func.sum(case((t.ledger == ledger, t.n), else_=0)) for ledger in ("seen", "sampled"))
     query = select(t.stratum, *counts).where(t.alias.in_(judged), ~t.stratum.startswith(BY_GUARDS)).group_by(t.stratum)
     return tuple(sorted(stratum for stratum, seen, sampled in connection.execute(query) if seen and not sampled))
+
+
+@dataclass(frozen=True, slots=True)
+class CountedCall:
+    """A call that a guard judged while its ramp took its steps."""
+
+    id: str
+    received: float
+    """Unix seconds."""
+    caller: str
+    """Name of the key."""
+    unit: str
+    action: GuardAction
+    """In force for the unit."""
+    result: GuardResult
+    asked: str | None
+    """A digest of key, end user and prompt; None: it is not known."""
+
+
+def counted_calls(connection: Reading, guard: str, since: float) -> list[CountedCall]:
+    """The calls since then, oldest first. since: Unix seconds."""
+    d, e = guard_decisions.c, exchanges.c
+    query = (
+        select(d.exchange_id, d.received, e.caller, d.unit, d.action, d.result, d.asked)
+        .join(exchanges, e.id == d.exchange_id)
+        .where(d.guard == guard, d.received >= since, d.unit.is_not(None))
+        .order_by(d.received, d.exchange_id)
+    )
+    return [CountedCall(*row) for row in connection.execute(query)]
+
+
+def feedback_on(connection: Reading, guard: str, since: float) -> list[tuple[str, str, float]]:
+    """(exchange, scorer, value) of the feedback on these calls. since: Unix seconds."""
+    d, s = guard_decisions.c, scores.c
+    query = (
+        select(s.exchange_id, s.scorer, s.value)
+        .join(guard_decisions, d.exchange_id == s.exchange_id)
+        .where(d.guard == guard, d.received >= since, d.unit.is_not(None))
+        .where(s.subject == "exchange", s.kind == "feedback", s.value.is_not(None))
+    )
+    return [(exchange, scorer, value) for exchange, scorer, value in connection.execute(query)]
 
 
 def _same_config(of: ScorerVersion) -> ColumnElement[bool]:

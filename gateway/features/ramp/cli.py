@@ -73,14 +73,19 @@ def override(
 @ramp.command(epilog=example("gateway ab history swap"))
 def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
     """List every change of a ramp: when, who, why; with --json also the evidence of that moment."""
+    show_history(name, name, config, data, as_json=as_json)
+
+
+def show_history(ramp: str, name: str, config: Path, data: Path | None, *, as_json: bool) -> None:
+    """Prints the changes of a ramp. name: what people call its subject."""
     from gateway.config.loading import load_for_consumer
     from gateway.core.sanitize import to_json
     from gateway.features.ramp.operations import event_view, history_line
 
     read = load_for_consumer(config)
-    events, waiting = _events(store_url(read, data), name), on_stream(read, data, lambda c: c.ramps.waiting())
+    events, waiting = _events(store_url(read, data), ramp), on_stream(read, data, lambda c: c.ramps.waiting())
     known = {each.id for each in events}
-    late = [each for each in waiting.events if each.record.experiment == name and each.id not in known]
+    late = [each for each in waiting.events if each.record.experiment == ramp and each.id not in known]
     if late:
         note(f"{len(late)} changes are in force and not in the store yet: is a consumer running?")
     if as_json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from gateway.core.guard_ramp import ramped_guard
 from gateway.core.ramp import (
     CONTROLLER,
     RampChange,
@@ -58,8 +59,14 @@ def decide_ramp(
     last = record.state == "ramp" and record.step + 1 >= len(design.steps)
     words = "everything holds" if last else f"everything holds for {_next_share(record, design):.3g} of the units"
     if pace.mode == "advise":
-        return RampDecision("ready", f"{words}: waits for `gateway ab promote {record.experiment}`")
+        return RampDecision("ready", f"{words}: waits for `{promoting(record)}`")
     return RampDecision("promote" if last else "advance", words)
+
+
+def promoting(record: RampRecord) -> str:
+    """The command that takes the next step."""
+    guard = ramped_guard(record.experiment)
+    return f"gateway ab promote {record.experiment}" if guard is None else f"gateway guard promote {guard}"
 
 
 def follow(record: RampRecord, design: RampDesign, decision: RampDecision, at: float, pace: RampPace) -> RampRecord:

@@ -68,6 +68,7 @@ class StepValues:
     b: ServedSums  # of the candidate
     callers: tuple[CallerSums, ...] = ()  # the same by caller; empty: not known, as by the first rules of plans
     paired: bool = True  # both arms served at the same time
+    exact: bool = False  # of bounded values: its bounds hold from the first unit on, as those of failures do
 
 
 def of_callers(v: StepValues) -> StepValues:
@@ -249,7 +250,7 @@ def _from(callers: int) -> str:
 
 def step_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
     """The finding on one metric of one step; n of both arms must be at least 1."""
-    difference = _failure_difference(v, alpha) if v.metric in FAILURES else _difference(v, alpha)
+    difference = _failure_difference(v, alpha) if v.exact or v.metric in FAILURES else _difference(v, alpha)
     found = margin_finding(difference, margin)
     return ServedFinding(v.metric, v.step, difference, margin, found, (round(v.a.n), round(v.b.n)))
 

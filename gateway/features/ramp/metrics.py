@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from gateway.core.guard_ramp import design_of
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
 from gateway.features.notices.rows import count_deliveries
@@ -28,5 +29,7 @@ def ramp_figures(reading: Reading) -> tuple[tuple[RampFigures, ...], Mapping[tup
 
 
 def _figures(record: RampRecord, plan: Plan | None) -> RampFigures:
-    share = record.share(plan.ramp) if plan is not None and plan.ramp is not None else 0.0
+    guard = design_of(record)
+    design = guard.ramp if guard is not None else None if plan is None else plan.ramp
+    share = 0.0 if design is None else record.share(design)
     return RampFigures(record.experiment, record.state, share, record.since, {})

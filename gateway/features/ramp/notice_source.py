@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.core.guard_ramp import ramped_guard
 from gateway.core.notice import Notice, Severity
-from gateway.core.ramp import RampEvent
+from gateway.core.ramp import RampEvent, RampRecord
 from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import TaskContext
 
@@ -27,9 +28,13 @@ class RampNotices:
 
 
 def _notice(event: RampEvent) -> Notice:
-    record = event.record
+    record, guard = event.record, ramped_guard(event.record.experiment)
     severity: Severity = "warning" if event.kind in _BACK else "info"
-    title = f"ramp of {record.experiment}: {event.kind.replace('_', ' ')}"
+    title = f"{_subject(record)}: {event.kind.replace('_', ' ')}"
     data = {"experiment": record.experiment, "kind": event.kind, "state": record.state, "step": record.step}
-    path = f"/console/experiments/{record.experiment}"
+    path = f"/console/experiments/{record.experiment}" if guard is None else "/console/guards"
     return Notice(f"ramp:{event.id}", "ramp", title, f"{record.reason} ({record.by})", record.at, path, severity, data)
+
+
+def _subject(record: RampRecord) -> str:
+    return record.experiment if record.design is not None else f"ramp of {record.experiment}"

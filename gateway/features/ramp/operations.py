@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
@@ -125,9 +125,21 @@ async def read_gate(admin: Admin, experiment: str) -> RampGateOutput:
 
 async def read_history(admin: Admin, experiment: str, before: int | None, limit: int) -> list[dict[str, Any]]:
     """The changes of a ramp, newest first. before: a version. Raises NotThere if there has been none."""
-    events = await admin.store.read(lambda connection: stored_ramp_events(connection, experiment))
+
+    async def exists() -> None:
+        await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
+
+    return await read_events(admin, experiment, before, limit, exists)
+
+
+async def read_events(
+    admin: Admin, name: str, before: int | None, limit: int, exists: Callable[[], Awaitable[Any]]
+) -> list[dict[str, Any]]:
+    """The changes of the ramp of this name, newest first. before: a version. exists: raises NotThere if there is none;
+    it is called where there has been no change."""
+    events = await admin.store.read(lambda connection: stored_ramp_events(connection, name))
     if not events:
-        await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))  # it exists, and has not begun
+        await exists()
     found = [e for e in reversed(events) if before is None or e.record.version < before]
     return [event_view(each) for each in found[:limit]]
 
@@ -213,10 +225,18 @@ async def _require_gate(call: AdminCall) -> AdminAnswer:
 
 
 async def _history(call: AdminCall) -> AdminAnswer:
+    return await history_page(call, lambda *page: read_history(call.admin, call.path["id"], *page))
+
+
+ReadEvents = Callable[[int | None, int], Awaitable[list[dict[str, Any]]]]
+
+
+async def history_page(call: AdminCall, read: ReadEvents) -> AdminAnswer:
+    """A page of the changes of a ramp. read: takes the version before which they are, and how many."""
     before, limit = call.query.get("before"), limit_of(call.query)
     if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
         raise InvalidBody(f"before: expected the `next` of a page, got {before[:20]!r}")
-    rows = await read_history(call.admin, call.path["id"], None if before is None else int(before), limit + 1)
+    rows = await read(None if before is None else int(before), limit + 1)
     shown = rows[:limit]
     following = str(shown[-1]["version"]) if len(rows) > limit else None
     return AdminAnswer({"data": shown, "next": following})

@@ -202,7 +202,7 @@ def keyed_units(plan: Plan) -> bool:
 def _left_by_caller(period: StepPeriod, here: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> StepValues:
     """The shares of calls of one period whose client did not wait for the answer."""
     everybody, of = with_left(here, gone)
-    return _by_caller(everybody, of, period.step)
+    return values_by_caller(everybody, of, period.step)
 
 
 def _rows(
@@ -235,7 +235,7 @@ def _values(
     for name in sorted({name for name in plan.decides if name.startswith(FEEDBACK)}):
         found = feedback_values(here, given.get(name, {}), terms_of(plan, now))
         made.append(ArmOutcomes(name, found.values, 1.0, found.bounded))
-    by, paired = _by_caller if plan.rules >= CALLERS_RULES else _by_unit, not alone or plan.rules < CALLERS_RULES
+    by, paired = values_by_caller if plan.rules >= CALLERS_RULES else _by_unit, not alone or plan.rules < CALLERS_RULES
     yield from (replace(by(here, each, period.step), paired=paired) for each in made)
     if i and plan.rules >= CALLERS_RULES and not alone and shared_by_all(plan, period):
         # A holdout may have few units, so the control's last answers stand in for it, for failures alone.
@@ -267,7 +267,7 @@ def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepVa
     return StepValues(of.metric, step, of.sign, of.bounded, a, b)
 
 
-def _by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
+def values_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
     """Values by caller: a conversation that two callers name is a unit of each."""
     at: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -341,17 +341,17 @@ def served_blocks(
     """Errors and scores of each step by blocks of time. rows: the answers of each period. values: the same by caller,
     to see who speaks most for the candidate. gone: the calls of each period whose client left; empty: none did."""
     block_s = BLOCK_S if plan.ramp is None else min(BLOCK_S, max(plan.ramp.soak_s / 4, 1.0))
-    found: dict[str, _BlockRows] = {}
-    worst: dict[str, _BlockRows] = {}
-    clock = _BlockClock(block_s, now)
+    found: dict[str, BlockRows] = {}
+    worst: dict[str, BlockRows] = {}
+    clock = BlockClock(block_s, now)
     for period, here in zip(periods, rows, strict=True):
         if not here:
             continue
         of_calls, of_runs = clock.places(period, here), clock.places(period, here, CONVERSATION_QUIET_S)
         for of in _outcomes(connection, plan, here):
             places = of_runs if of.of_runs else of_calls
-            found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
-            at_worst = worst.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded))
+            found.setdefault(of.metric, BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
+            at_worst = worst.setdefault(of.metric, BlockRows(of.metric, of.sign, of.bounded))
             at_worst.add(places, here, at_worst.count_missing(here, of))
     if any(gone):
         found[LEFT] = _left_blocks(clock, periods, rows, gone)
@@ -362,13 +362,13 @@ def served_blocks(
 
 
 def _left_blocks(
-    clock: _BlockClock,
+    clock: BlockClock,
     periods: Sequence[StepPeriod],
     rows: Sequence[Sequence[ServedAnswer]],
     gone: Sequence[Sequence[ServedAnswer]],
-) -> _BlockRows:
+) -> BlockRows:
     """The shares of calls whose client did not wait for the answer."""
-    made = _BlockRows(LEFT, -1.0, True)
+    made = BlockRows(LEFT, -1.0, True)
     for period, here, left in zip(periods, rows, gone, strict=True):
         everybody, of = with_left(here, left)
         made.add(clock.places(period, everybody), everybody, of.values)
@@ -384,7 +384,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _BlockClock:
+class BlockClock:
     """Finds the block of time of each answer."""
 
     block_s: float
@@ -403,7 +403,7 @@ class _BlockClock:
 _Units = dict[tuple[str, str], list[float]]  # values by caller and unit
 
 
-class _BlockRows:
+class BlockRows:
     """The values of one metric, by block, arm and unit."""
 
     def __init__(self, metric: str, sign: float, bounded: bool) -> None:

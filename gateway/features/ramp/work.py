@@ -78,6 +78,17 @@ class RampStanding:
     decision: RampDecision
 
 
+async def drain_events(store: Store, corridor: Corridor) -> None:
+    """Moves events from the stream server into the audit; they are removed there once they are stored."""
+    while True:
+        waiting = await corridor.ramps.waiting()
+        if waiting.events:
+            await store.run(lambda c, waiting=waiting: add_ramp_events(c, waiting.events))  # type: ignore[misc]
+        await corridor.ramps.remove(waiting.ids)
+        if not waiting.ids:
+            return
+
+
 class RampController:
     """The ramps of one consumer. clock: Unix time in seconds."""
 
@@ -107,7 +118,7 @@ class RampController:
 
     async def step(self, plans: Sequence[StoredPlan]) -> None:
         """Runs one round. plans: all stored ones, oldest first. Raises StreamDown and StoreDown."""
-        await self.drain()
+        await drain_events(self._store, self._corridor)
         by_name: dict[str, list[StoredPlan]] = {}
         for plan in plans:
             by_name.setdefault(plan.plan.name, []).append(plan)
@@ -120,17 +131,7 @@ class RampController:
             if made is not None:
                 standing[name] = made
         self.standings = tuple(standing[name] for name in current if name in standing)
-        await self.drain()
-
-    async def drain(self) -> None:
-        """Moves events from the stream server into the audit; they are removed there once they are stored."""
-        while True:
-            waiting = await self._corridor.ramps.waiting()
-            if waiting.events:
-                await self._store.run(lambda c, waiting=waiting: add_ramp_events(c, waiting.events))  # type: ignore[misc]
-            await self._corridor.ramps.remove(waiting.ids)
-            if not waiting.ids:
-                return
+        await drain_events(self._store, self._corridor)
 
     async def _one(
         self, plan: StoredPlan, known: RampRecord | None, before: RampStanding | None

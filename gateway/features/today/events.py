@@ -81,7 +81,8 @@ def _config(connection: Transaction, alive: Sequence[Mapping[str, Any]], now: fl
 
 
 def _is_step(event: RampEvent) -> bool:
-    return event.moved and event.record.state != "shadow"
+    """Shadows change nothing for callers; the first phase of a guard's ramp does, since it flags."""
+    return event.moved and (event.record.state != "shadow" or event.record.design is not None)
 
 
 def ramp_step(event: RampEvent) -> DeploymentEvent:

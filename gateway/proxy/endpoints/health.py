@@ -20,6 +20,7 @@ from gateway.proxy.app import App, Gateway
 from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.endpoints.metrics import MetricsAccess
 from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.guards.ramp_poller import GuardRampPoller
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.signing_keys import SigningKeyPoller
@@ -33,6 +34,7 @@ class GatewayReasons:
         self.plans: PlanPoller | None = None
         self.keys: DirectoryPoller | None = None
         self.issuers: SigningKeyPoller | None = None
+        self.guard_ramps: GuardRampPoller | None = None
         """The pollers; None: they have not started."""
 
     def __call__(self, *, but_config: bool = False) -> list[Reason]:
@@ -56,6 +58,8 @@ class GatewayReasons:
     def _polled(self) -> Iterator[tuple[str, str]]:
         if self.plans is not None:
             yield "experiments continue with the last known plans", self.plans.trouble
+        if self.guard_ramps is not None:
+            yield "guards continue with the last known steps of their ramps", self.guard_ramps.trouble
         if self.keys is not None:
             yield "the last known keys stay in force", self.keys.trouble
             yield "the snapshot of the keys cannot be written", self.keys.unsavable

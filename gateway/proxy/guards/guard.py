@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from gateway.config.guards import GuardConfig
 from gateway.core.guards import ENFORCED, GuardAction, GuardDecision, GuardFailure, GuardRamp, GuardResult
-from gateway.core.randomization import draw
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.rules import span_rule
@@ -70,7 +69,7 @@ class Guard:
         """Reason why its last decisions have all failed; "" if they have not."""
         self.breaker = CircuitBreaker(clock)
         self._scorers = scorers
-        self._ramps = ramps
+        self.ramps = ramps
         self._slots = asyncio.Semaphore(config.concurrency)
         self._metrics = metrics
         self._row = 0  # failures in a row
@@ -91,10 +90,13 @@ class Guard:
 
     def action_for(self, call: Call) -> GuardAction:
         """The action in force for a call: the config's, or its ramp's, by the call's conversation, key and user."""
-        ramp = self._ramps.get(self.name) if self._ramps else None
-        if ramp is None:
-            return self.config.action
-        return ramp.action_of(draw(f"guard:{self.name}", guard_unit(call)))
+        ramp = self.ramps.get(self.name) if self.ramps else None
+        return self.config.action if ramp is None else ramp.action_of(guard_unit(call))
+
+    def counted_unit(self, call: Call) -> str:
+        """The digest of the call's unit while its ramp takes its steps; "": it takes none."""
+        ramp = self.ramps.get(self.name)
+        return "" if ramp is None else ramp.digest_of(f"{call.caller.name}\0{guard_unit(call)}")
 
     async def ask(self, subject: Mapping[str, Any]) -> float:
         """The scorer's score. Raises GuardFailed."""
@@ -185,6 +187,8 @@ class Verdict:
     acted: bool = False
     decided: bool = field(default=False)
     """Whether it has been counted."""
+    unit: str = ""
+    """The unit, as GuardDecision has it."""
 
     @property
     def enforced(self) -> bool:
@@ -233,6 +237,7 @@ class Verdict:
             0 if hits is None else hits.matches,
             round(self.seconds, 6),
             self.guard.config_hash,
+            self.unit,
         )
 
 
@@ -265,7 +270,7 @@ class GuardSet:
 def new_verdict(guard: Guard, call: Call) -> Verdict:
     action = guard.action_for(call)
     hits = None if guard.rule is None else RuleHits(guard.rule, action == "redact")
-    return Verdict(guard, action, hits)
+    return Verdict(guard, action, hits, unit=guard.counted_unit(call) if guard.ramps else "")
 
 
 def refusing(verdicts: Sequence[Verdict]) -> Verdict | None:

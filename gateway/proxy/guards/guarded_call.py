@@ -95,7 +95,7 @@ class GuardedCall:
         return _with_texts(call, fields) if changed else call
 
     def _decides_now(self, verdict: Verdict, small: bool) -> bool:
-        waits = verdict.enforced and verdict.guard.config.decides_before
+        waits = verdict.enforced and (verdict.guard.config.decides_before or verdict.action == "redact")
         return waits or (small and verdict.guard.config.in_process)
 
     def _judge_beside(self, rest: Sequence[Verdict], slots: Sequence[Slot], subject: Mapping[str, Any]) -> None:
@@ -361,10 +361,13 @@ class GuardedCall:
         await asyncio.wait(self._later)
 
     def record_rate(self) -> tuple[float, str]:
-        """The largest `record` of the guards with a hit, or nearly one, and the guard."""
+        """The largest `record` of the guards with a hit, or nearly one, and the guard; 1 while a ramp takes its steps:
+        what it decides on is of every call."""
         if self._clean_s is not None:
             return 0.0, ""
-        rates = [(v.guard.config.record, v.guard.name) for v in self._judged() if v.result in ("hit", "near")]
+        judged = self._judged()
+        rates = [(v.guard.config.record, v.guard.name) for v in judged if v.result in ("hit", "near")]
+        rates += [(1.0, v.guard.name) for v in judged if v.unit]
         return max(rates, default=(0.0, ""))
 
     def to_json(self) -> str | None:

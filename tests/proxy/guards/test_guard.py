@@ -108,7 +108,7 @@ def test_what_a_verdict_says(
 
 
 def test_a_ramp_gives_the_action_by_unit() -> None:
-    ramps = {"own": GuardRamp("block", "flag", 0.25)}
+    ramps = {"own": GuardRamp("block", "flag", 0.25, "guard own", b"secret")}
     guard = guard_of(Scorers(), ramps)
 
     class Caller:

@@ -1,0 +1,228 @@
+"""Moves the ramps of guards: reads the evidence, decides, and changes the record. One of the consumers does it.
+
+It has no state: it may be killed at any moment, and another consumer goes on. A change is made by compare-and-swap,
+with its event, so that two controllers, or a person at the same time, cannot both make one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from gateway.config.config import Config
+from gateway.config.guards import GuardConfig
+from gateway.config.scorers import ScorerConfig
+from gateway.core.errors import StreamDown
+from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_name, ramped_guard
+from gateway.core.json_values import as_object
+from gateway.core.plan import FEEDBACK
+from gateway.core.ramp import (
+    CONTROLLER,
+    RampChange,
+    RampDecision,
+    RampEvent,
+    RampRecord,
+    RampRefused,
+    stopped,
+)
+from gateway.features.guards.promotion import (
+    GuardCalls,
+    PromotionEvidence,
+    decide_promotion,
+    guard_periods,
+    promotion_evidence,
+)
+from gateway.features.guards.rows import counted_calls, feedback_on
+from gateway.features.ramp.breakers import FRESH_S, late
+from gateway.features.ramp.decision import follow
+from gateway.features.ramp.rows import stored_ramp_events
+from gateway.features.ramp.work import GONE_S, drain_events
+from gateway.features.task import TaskContext
+from gateway.store.plans import hold_lease
+from gateway.store.query import Reading
+from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
+
+LEASE = "guard-ramps"
+EVERY_S = 2.0
+_KEEP_S = 30.0
+"""A lease that is not renewed for this long may be taken over."""
+_AT_MOST = 0.2
+"""The share of the time that is spent looking."""
+_LOW = 0.5
+"""The value below which feedback without a range is bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRampSettings:
+    """What the controller takes from the config."""
+
+    guards: Mapping[str, GuardConfig]
+    scorers: Mapping[str, ScorerConfig] = field(default_factory=dict)
+    middles: Mapping[str, float] = field(default_factory=dict)
+    """The middle of the range of feedback, by its scorer's name, below which it is bad."""
+
+    @classmethod
+    def of(cls, config: Config) -> GuardRampSettings:
+        middles = {FEEDBACK + name: (low + high) / 2 for name, (low, high) in config.feedback.range.items()}
+        return cls(config.guards, config.scorers, middles)
+
+
+class GuardRampController:
+    """The ramps of guards, of one consumer. clock: Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        corridor: Corridor,
+        settings: GuardRampSettings,
+        holder: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """holder: this consumer's name."""
+        self._store, self._corridor, self._settings = store, corridor, settings
+        self._holder, self._clock = holder, clock
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        failing = False
+        while True:
+            begun = time.monotonic()
+            try:
+                await self.look()
+                failing = False
+            except (StoreDown, StreamDown, WriteRejected) as error:
+                if not failing:
+                    log.warning("the ramps of guards take no step now; tried again in %g s: %s", EVERY_S, error)
+                failing = True
+            await asyncio.sleep(max(EVERY_S, (time.monotonic() - begun) / _AT_MOST))
+
+    async def look(self) -> None:
+        """Runs one round. Raises StreamDown and StoreDown."""
+        if not await self._store.run(lambda c: hold_lease(c, LEASE, self._holder, self._clock(), _KEEP_S)):
+            return
+        await drain_events(self._store, self._corridor)
+        records = await self._corridor.ramps.records()
+        known = {guard for name in records if (guard := ramped_guard(name)) is not None}
+        for guard in sorted(known | self._settings.guards.keys()):
+            await self._one(guard, records.get(ramp_name(guard)))
+        await drain_events(self._store, self._corridor)
+
+    async def _one(self, guard: str, record: RampRecord | None) -> None:
+        now, config = self._clock(), self._settings.guards.get(guard)
+        events = await self._store.look(lambda c: stored_ramp_events(c, ramp_name(guard)))
+        after = self._amended(config, record, events[-1].record if events else None, now)
+        if after is not None:
+            await self._change(record, after, await self._corridor.ramps.evidence(ramp_name(guard)))
+            return
+        design = None if record is None else design_of(record)
+        if record is None or design is None or config is None or record.state not in ("shadow", "ramp"):
+            return
+        periods = guard_periods([e for e in events if e.record.plan == record.plan])
+        if not periods:
+            return
+        found = await self._store.look(lambda c: _calls(c, guard, periods[0].start, self._settings.middles))
+        late_blocks = config.if_late == "block"
+        evidence = promotion_evidence(design, periods, found, now, late_blocks=late_blocks)
+        evidence = await self._with_reports(guard, design, evidence, now)
+        if _seen(events, record):
+            evidence = replace(evidence, ramp=replace(evidence.ramp, ratio=None))
+        await self._decide(record, design, config, evidence)
+
+    def _amended(
+        self, config: GuardConfig | None, known: RampRecord | None, stored: RampRecord | None, now: float
+    ) -> RampRecord | None:
+        """The record that has to be in force before anything is decided; None: the known one is right.
+
+        config: None: the config has no such guard. stored: of the newest event in the audit.
+        """
+        if stored is not None and (known is None or known.version < stored.version):
+            reason = f"put back, as the stream server had lost it; before: {stored.reason}"
+            return replace(stored, version=stored.version + 1, at=now, by=CONTROLLER, reason=reason, raw=b"")
+        design = None if known is None else design_of(known)
+        if known is None or design is None or known.state in ("rolled_back", "stopped"):
+            return None
+        why = _ended(self._settings, config, design, known)
+        return None if why is None else stopped(known, RampChange(now, CONTROLLER, why))
+
+    async def _with_reports(
+        self, guard: str, design: GuardRampDesign, evidence: PromotionEvidence, now: float
+    ) -> PromotionEvidence:
+        """The evidence with what gateways and consumers report of themselves."""
+        lag, beats = await self._corridor.lag(now), (await self._corridor.state.gateways()).values()
+        lost = sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+        fresh = (beat for beat in beats if now - float(beat.get("at", now)) <= FRESH_S)
+        ramp = replace(evidence.ramp, lag_s=lag.oldest_s, lost_gateways=lost, late=late(lag, design.ramp))
+        return replace(evidence, ramp=ramp, failing=_failing(guard, fresh))
+
+    async def _decide(
+        self, record: RampRecord, design: GuardRampDesign, config: GuardConfig, evidence: PromotionEvidence
+    ) -> None:
+        now, pace = self._clock(), config.ramp.pace
+        decision = decide_promotion(record, design, evidence, now, pace)
+        snapshot = orjson.dumps({**evidence.fields(), "decision": decision.fields()})
+        await self._corridor.ramps.set_evidence(record.experiment, snapshot)
+        if decision.action in ("hold", "ready"):
+            return
+        try:
+            after = follow(record, design.ramp, decision, now, pace)
+        except RampRefused as refused:
+            held = RampDecision("hold", str(refused))
+            snapshot = orjson.dumps({**evidence.fields(), "decision": held.fields()})
+            await self._corridor.ramps.set_evidence(record.experiment, snapshot)
+            return
+        await self._change(record, after, snapshot)
+
+    async def _change(self, before: RampRecord | None, after: RampRecord, evidence: bytes) -> None:
+        if await self._corridor.ramps.change(before, after, evidence):
+            level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
+            extra = {"plan": after.plan, "step": after.step, "version": after.version}
+            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason, extra=extra)
+
+
+def _ended(
+    settings: GuardRampSettings, config: GuardConfig | None, design: GuardRampDesign, known: RampRecord
+) -> str | None:
+    """Why the ramp ends without a finding against the guard; None: it goes on, or is over."""
+    if config is None:
+        return "the config has no such guard any more"
+    if config.action == design.to and known.state == "promoted":
+        return None
+    if config.action != design.before:
+        return f"the config's action is {config.action} now, which holds from here on"
+    if config.judged_hash(settings.scorers) != design.config:
+        return "the guard's config has changed, so what is known of its hits does not hold; promote it again"
+    return None
+
+
+def _seen(events: Sequence[RampEvent], record: RampRecord) -> bool:
+    """Whether the sample ratio of this step has paused the ramp before, and a person has resumed it."""
+    return any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
+
+
+def _calls(connection: Reading, guard: str, since: float, middles: Mapping[str, float]) -> GuardCalls:
+    given = feedback_on(connection, guard, since)
+    bad = frozenset(exchange for exchange, scorer, value in given if value < middles.get(scorer, _LOW))
+    return GuardCalls(counted_calls(connection, guard, since), bad)
+
+
+def _failing(guard: str, beats: Iterable[Mapping[str, Any]]) -> str:
+    """Why the guard gives no decision in one of the gateway processes; "": it gives some in all."""
+    reports = (as_object(as_object(beat.get("guards")).get(guard)) for beat in beats)
+    return next((str(report["failing"]) for report in reports if report.get("failing")), "")
+
+
+def guard_ramps_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+    """The task that moves ramps; None: the config has no guards."""
+    if not context.config.guards:
+        return None
+    settings = GuardRampSettings.of(context.config)
+    return GuardRampController(context.store, context.corridor, settings, context.name).run()

@@ -1,0 +1,270 @@
+"""The evidence for a guard's next step, and the decision on it: block rate, bad feedback and retries, by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
+from gateway.core.ramp import RampChange, RampDecision, RampEvent, RampPace, RampRecord
+from gateway.features.guards.promotion import (
+    GuardCalls,
+    PromotionEvidence,
+    block_rate,
+    decide_promotion,
+    guard_periods,
+    promotion_evidence,
+)
+from gateway.features.guards.rows import CountedCall
+from gateway.features.ramp.decision import follow
+
+DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
+PACE = RampPace("auto", stale_s=3600.0)
+START = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class World:
+    """What a guard finds and does. Calls arrive evenly, two in each conversation."""
+
+    hits: float = 0.005
+    """Share of calls with a hit."""
+    retried: float = 0.0
+    """Share of the refused calls whose prompt is sent again."""
+    disliked: float = 0.0
+    """Share of the refused calls with a thumb down."""
+    base: float = 0.01
+    """Share of all other calls that are retried, and of those with a thumb down."""
+    per_hour: int = 3_000
+    callers: int = 20
+
+
+@dataclass
+class Ramp:
+    """A ramp in a simulated world, moved as the consumer moves it."""
+
+    world: World
+    design: GuardRampDesign = DESIGN
+    seed: int = 0
+    record: RampRecord = field(init=False)
+    events: list[RampEvent] = field(init=False)
+    now: float = START
+    calls: list[CountedCall] = field(default_factory=list)
+    down: set[str] = field(default_factory=set)
+    decision: RampDecision | None = None
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.record = guard_ramp_begun("own", self.design, RampChange(START, "ada", "as agreed"), None)
+        self.events = [RampEvent("0", self.record, None, {})]
+
+    def passes(self, seconds: float) -> None:
+        """Makes the calls of some time, by the step in force."""
+        world, share = self.world, self.record.share(self.design.ramp)
+        units = int(world.per_hour * seconds / 3600 / 2)
+        draws, hits = self.rng.random(units), self.rng.random((units, 2)) < world.hits
+        reacts, likes = self.rng.random((units, 2)), self.rng.random((units, 2))
+        for i in range(units):
+            unit, acted = f"{self.now}-{i}", bool(draws[i] < share)
+            at = self.now + seconds * i / units
+            for j in range(2):
+                refused = acted and bool(hits[i, j])
+                again, bad = (world.retried, world.disliked) if refused else (world.base, world.base)
+                made = [self._call(at + j, unit, i, bool(hits[i, j]), acted, f"{unit}-{j}")]
+                if reacts[i, j] < again:
+                    made.append(self._call(at + j + 30, unit, i, bool(hits[i, j]), acted, f"{unit}-{j}"))
+                if likes[i, j] < bad:
+                    self.down.add(made[0].id)
+                self.calls += made
+        self.now += seconds
+        self.calls.sort(key=lambda call: call.received)
+
+    def _call(self, at: float, unit: str, i: int, hit: bool, acted: bool, asked: str) -> CountedCall:
+        action: Any = "block" if acted else "flag"
+        id, caller = f"{len(self.calls)}-{at}-{asked}", f"key-{i % self.world.callers}"
+        return CountedCall(id, at, caller, unit, action, "hit" if hit else "pass", asked)
+
+    def evidence(self) -> PromotionEvidence:
+        known = [call for call in self.calls if call.received <= self.now]
+        return promotion_evidence(self.design, guard_periods(self.events), GuardCalls(known, self.down), self.now)
+
+    def look(self) -> RampRecord:
+        self.decision = decide_promotion(self.record, self.design, self.evidence(), self.now, PACE)
+        if self.decision.action not in ("hold", "ready"):
+            before, self.record = self.record, follow(self.record, self.design.ramp, self.decision, self.now, PACE)
+            event = RampEvent(str(len(self.events)), self.record, (before.state, before.step), {})
+            self.events.append(event)
+        return self.record
+
+    def runs(self, hours: float, every_s: float = 1800.0) -> RampRecord:
+        """Lives for some hours, or until it has ended."""
+        end = self.now + hours * 3600.0
+        while self.now < end and self.record.state in ("shadow", "ramp"):
+            self.passes(every_s)
+            self.look()
+        return self.record
+
+
+def test_a_good_guard_reaches_every_unit() -> None:
+    ramp = Ramp(World(hits=0.005))
+    assert ramp.runs(12).state == "promoted", ramp.decision
+    assert [e.kind for e in ramp.events] == ["begun", "advanced", "advanced", "advanced", "promoted"]
+    assert [e.record.step for e in ramp.events] == [-1, 0, 1, 2, 2]
+
+
+def test_a_guard_that_hits_too_much_refuses_nobody() -> None:
+    """Its block rate is known before it refuses anything."""
+    ramp = Ramp(World(hits=0.06))
+    assert ramp.runs(12).state == "rolled_back"
+    assert [e.kind for e in ramp.events] == ["begun", "rolled_back"]
+    assert "block rate: 0.0" in ramp.record.reason
+    assert "at most 0.02 may" in ramp.record.reason
+
+
+@pytest.mark.parametrize(("harm", "metric"), [({"retried": 1.0}, "retries"), ({"disliked": 1.0}, "thumbs_down")])
+def test_a_guard_whose_refusals_annoy_is_taken_back(harm: dict[str, float], metric: str) -> None:
+    design = replace(DESIGN, max_block_rate=0.3)
+    ramp = Ramp(World(hits=0.15, **harm), design)
+    assert ramp.runs(12).state == "rolled_back", ramp.decision
+    assert metric in ramp.record.reason
+    assert ramp.events[-2].record.step < 2, "before it acts on every unit"
+
+
+def test_margins_that_are_off_are_not_looked_at() -> None:
+    design = replace(DESIGN, max_block_rate=0.3, retries=None, thumbs_down=None)
+    ramp = Ramp(World(hits=0.15, retried=1.0, disliked=1.0), design)
+    assert ramp.runs(12).state == "promoted", ramp.decision
+
+
+def test_the_last_step_waits_for_the_proof() -> None:
+    ramp = Ramp(World(hits=0.005, per_hour=600))
+    while ramp.record.step < 1:
+        ramp.passes(1800.0)
+        ramp.look()
+    ramp.passes(3700.0)
+    ramp.look()
+    assert (ramp.record.step, ramp.decision and ramp.decision.action) == (1, "hold")
+    said = "; ".join([ramp.decision.reason, *ramp.decision.also]) if ramp.decision else ""
+    assert "not shown to be harmless on served answers yet" in said
+
+
+def test_unknown_prompts_are_no_proof() -> None:
+    ramp = Ramp(World(hits=0.001))
+    for _ in range(16):
+        ramp.passes(1800.0)
+        ramp.calls = [replace(call, asked=None) for call in ramp.calls]
+        ramp.look()
+    assert ramp.record.step == 1, "retries cannot be seen"
+    assert ramp.decision is not None
+    assert "retries is not shown" in "; ".join([ramp.decision.reason, *ramp.decision.also])
+
+
+def counted(callers: Sequence[tuple[str, int, int]]) -> Iterator[CountedCall]:
+    """callers: (name, units, units with a hit); one call each."""
+    for name, units, hits in callers:
+        for i in range(units):
+            result: Any = "hit" if i < hits else "pass"
+            yield CountedCall(f"{name}-{i}", START + i, name, f"{name}-{i}", "flag", result, None)
+
+
+@pytest.mark.parametrize(
+    ("callers", "verdict", "rests_on"),
+    [
+        ([("a", 400, 0), ("b", 300, 0), ("c", 300, 1)], "ship", ""),
+        ([("a", 400, 40), ("b", 300, 30), ("c", 300, 30)], "reject", ""),
+        ([("a", 400, 2), ("b", 400, 2), ("attacker", 200, 200)], "hold", "attacker"),
+        ([("a", 1000, 100)], "reject", ""),
+        ([("flood", 2000, 0), ("a", 1100, 22), ("b", 1100, 22)], "hold", "flood"),
+        ([("a", 20, 0)], "hold", ""),
+        ([], "hold", ""),
+    ],
+)
+def test_one_caller_neither_raises_nor_hides_a_block_rate(
+    callers: list[tuple[str, int, int]], verdict: str, rests_on: str
+) -> None:
+    found = block_rate(DESIGN, list(counted(callers)), late_blocks=False)
+    assert (found.verdict, found.rests_on) == (verdict, rests_on), found.says()
+
+
+def test_a_call_without_a_score_counts_where_it_is_refused() -> None:
+    calls = [replace(call, result="failed") for call in counted([("a", 600, 0)])]
+    assert block_rate(DESIGN, calls, late_blocks=True).verdict == "reject"
+    assert block_rate(DESIGN, calls, late_blocks=False).verdict == "ship"
+
+
+def test_units_that_do_not_fit_the_share_pause() -> None:
+    ramp = Ramp(World())
+    while ramp.record.step < 0:
+        ramp.passes(1800.0)
+        ramp.look()
+    before = len(ramp.calls)
+    ramp.passes(3600.0)
+    ramp.calls = [*ramp.calls[:before], *(replace(call, action="block") for call in ramp.calls[before:])]
+    ramp.look()
+    assert ramp.record.paused
+    assert "sample ratio" in ramp.record.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "waits"),
+    [
+        ({"newest": None}, "no data"),
+        ({"newest": START - 7200}, "stale"),
+        ({"failing": "timeout"}, "the guard gives no decision: timeout"),
+    ],
+)
+def test_a_step_waits_for(changes: dict[str, Any], waits: str) -> None:
+    ramp = Ramp(World())
+    ramp.passes(7200.0)
+    evidence = replace(ramp.evidence(), **changes)
+    found = decide_promotion(ramp.record, DESIGN, evidence, ramp.now, PACE)
+    assert (found.action, waits in found.reason) == ("hold", True), found
+
+
+def test_advise_waits_for_a_person_and_names_the_command() -> None:
+    ramp = Ramp(World())
+    ramp.passes(7200.0)
+    found = decide_promotion(ramp.record, DESIGN, ramp.evidence(), ramp.now, replace(PACE, mode="advise"))
+    assert found.action == "ready"
+    assert "`gateway guard promote own`" in found.reason
+
+
+RUNS = 400
+AT_MARGIN = {
+    "block rate at its maximum": (World(hits=0.02), DESIGN),
+    "retries at their margin": (
+        World(hits=0.1, retried=0.21, per_hour=1_500),
+        replace(DESIGN, max_block_rate=0.3, thumbs_down=None),
+    ),
+    "bad feedback at its margin": (
+        World(hits=0.1, disliked=0.21, per_hour=1_500),
+        replace(DESIGN, max_block_rate=0.3, retries=None),
+    ),
+}
+"""Refused calls are retried (disliked) in 21 % instead of 1 %: 2 points more of all calls, at 10 % hits."""
+
+
+def _ended(world: World, design: GuardRampDesign, runs: int, hours: float) -> tuple[float, float]:
+    """Shares of ramps that were promoted, and rolled back."""
+    states = [Ramp(world, design, seed).runs(hours).state for seed in range(runs)]
+    return states.count("promoted") / runs, states.count("rolled_back") / runs
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", AT_MARGIN)
+def test_a_guard_that_harms_is_promoted_in_alpha_at_most(name: str) -> None:
+    """The bound is alpha with three standard errors of 400 runs."""
+    promoted, rolled_back = _ended(*AT_MARGIN[name], RUNS, 16)
+    assert promoted <= 0.05 + 3 * (0.05 * 0.95 / RUNS) ** 0.5, (promoted, rolled_back)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", [World(hits=0.005), World(hits=0.012, retried=0.3, disliked=0.3)])
+def test_a_harmless_guard_gets_through(world: World) -> None:
+    promoted, rolled_back = _ended(world, DESIGN, RUNS, 16)
+    assert rolled_back <= 0.01 + 3 * (0.01 * 0.99 / RUNS) ** 0.5
+    assert promoted >= 0.9
