@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import jsonschema_rs
 import pytest
+import yaml
+from fixtures.consoles import a_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.config.loading import parse
 from gateway.console.api import collected_operations
 from gateway.console.openapi import describe
 
+GUARDS = {"injection": {"on": "request", "scorer": "prompt_injection"}}
 DOCUMENT = describe(collected_operations())
 CALLS = [
     (method.upper(), path, operation)
     for path, found in DOCUMENT["paths"].items()
     for method, operation in found.items()
 ]
+
+
+@pytest.fixture
+async def console(admin: Any, corridor: Any, serving: Any) -> AsyncIterator[Any]:
+    """A console whose config has a guard."""
+    config = parse(yaml.safe_dump(a_config(guards=GUARDS)))
+    async with serving(replace(admin, config=lambda: config), corridor) as running:
+        yield running
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +107,7 @@ async def test_usual_answers_are_as_described(console, ramp_on_server):
     await console.made("organization", id="acme", limits={"usd_per_month": 100, "time_zone": "Europe/Berlin"})
     await console.made("team", id="search", organization="acme", models=["chat"], tags=["x"])
     key = await console.made("key", name="web", team="search", expires="2030-01-01T00:00:00Z", content="metadata")
-    ids = {"organizations": "acme", "teams": "search", "keys": key["id"], "experiments": "swap"}
+    ids = {"organizations": "acme", "teams": "search", "keys": key["id"], "experiments": "swap", "guards": "injection"}
     bodies = {"rotate": {"overlap_s": 5}}
     deleting = [call for call in CALLS if call[0] == "DELETE"]
     others = [call for call in CALLS if call[0] not in ("DELETE", "POST") or call[1].endswith("rotate")]

@@ -28,6 +28,7 @@ REASON = ("--reason", "28 of 30 labelled hits were right")
 
 @pytest.fixture
 def path(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A gateway.yaml with two guards, in the working directory."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "gateway.yaml", stream_url, stream_name)
     return tmp_path / "gateway.yaml"

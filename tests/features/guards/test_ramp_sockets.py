@@ -96,6 +96,13 @@ class Deployment:
         command = GuardRampCommand("promote", "ada", "as agreed")
         await command_guard_ramp(self.corridor, self.config, "own", command)
 
+    async def until_applied(self, share: float) -> None:
+        """The gateway applies a step."""
+        wanted = f'gateway_ramp_share{{experiment="guard own"}} {share}'
+        async with asyncio.timeout(PATIENCE_S):
+            while wanted not in (await self.client.get(str(self.client.base_url).replace("/v1/", "/metrics"))).text:
+                await asyncio.sleep(0.02)
+
     async def refused(self, conversation: str) -> bool:
         answer = await self.ask("pay invoice 77", conversation)
         assert answer.status_code in (200, 400)
@@ -121,6 +128,7 @@ async def serving(path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def deployment(room: Any, tmp_path: Path) -> AsyncIterator[Deployment]:
+    """A gateway and its consumer at work."""
     path = tmp_path / "gateway.yaml"
     async with FakeUpstream() as upstream, contextlib.AsyncExitStack() as stack:
         path.write_text(yaml.safe_dump(config(upstream, (room.stream_url, room.stream_name))))
@@ -147,10 +155,10 @@ async def test_a_good_guard_reaches_every_unit(deployment: Deployment) -> None:
     await made.promote()
     await made.until("ramp", 0)
     names = [f"probe-{i}" for i in range(24)]  # all on one side of a half: 2^-23
-    async with asyncio.timeout(PATIENCE_S):
-        while not any(first := [await made.refused(name) for name in names]):
-            await asyncio.sleep(0.05)
-    assert not all(first), "half of the units are acted on"
+    await made.until_applied(0.5)
+    first = [await made.refused(name) for name in names]
+    assert any(first), "half of the units are acted on"
+    assert not all(first)
     assert [await made.refused(name) for name in names] == first, "a unit keeps its action"
     promoted = await made.until("promoted", 1)
     assert promoted.by == "controller"

@@ -95,6 +95,7 @@ class Server:
 
 @pytest.fixture
 async def corridor(stream_url: str, stream_name: str) -> AsyncIterator[Corridor]:
+    """A stream server that holds the secret of draws."""
     opened = Corridor(stream_url, stream_name)
     await opened.state.set_draw_secret(SECRET)
     yield opened
