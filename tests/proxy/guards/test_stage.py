@@ -54,7 +54,7 @@ async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, a
             await guards.enter(call, route, DetachedClient(), context)  # type: ignore[arg-type]
         assert (context.guarded is not None) is judged
     assert guards.failing() == {}
-    assert guards.report() == {"g": {"on": "answer", "action": "observe", "failing": ""}}
+    assert guards.report() == {"g": {"on": "answer", "action": "observe", "failing": "", "breaker_open": False}}
 
 
 def test_records_are_redacted_with_the_rules_of_all_guards() -> None:
