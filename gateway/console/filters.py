@@ -41,6 +41,14 @@ def seconds(value: float | None) -> str:
     return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
 
 
+def lasting(value: float) -> str:
+    """A duration in its largest unit: 40 s, 12 min, 9 h, 6 days."""
+    for unit, length in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if value >= 2 * length:
+            return f"{value / length:.0f} {unit}"
+    return f"{value:.0f} s"
+
+
 def moment(unix: float | None) -> str:
     """A time such as 2026-11-26 09:31:07, in UTC."""
     return NONE if unix is None else f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S}"
@@ -75,7 +83,7 @@ def worst_first(scorer: str) -> tuple[str, str]:
     return scorer, f"worst first by {scorer}"
 
 
-_FILTERS = (count, score, percent, usd, seconds, moment, day, iso, hour, shortened, pair, worst_first)
+_FILTERS = (count, score, percent, usd, seconds, lasting, moment, day, iso, hour, shortened, pair, worst_first)
 FILTERS: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in _FILTERS}
 
 

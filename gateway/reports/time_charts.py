@@ -215,7 +215,7 @@ def _bars(of: DayBars, most: float, width: int) -> Iterator[Shape]:
     y = Scale(0.0, most * 1.08, _HEIGHT - 30, 14)
     step = 7 if width != WIDE or len(of.days) > 14 else 1
     x_ticks = tuple((i + 0.5, day[5:]) for i, (day, _) in enumerate(of.days) if i % step == 0)
-    yield from Axes(x, y, x_ticks, tuple((v, of.say(v)) for v in ticks(0.0, y.high, 3)), "").shapes()[:-1]
+    yield from Axes(x, y, x_ticks, tuple((v, of.say(v)) for v in ticks(0.0, y.high, 4)), "").shapes()[:-1]
     for i, (_, amount) in enumerate(of.days):
         begin, end = x(i + 0.15), x(i + 0.85)
         yield shape("rect", x=begin, y=y(amount), width=end - begin, height=y.start - y(amount), look="amount")

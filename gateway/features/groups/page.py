@@ -83,7 +83,7 @@ async def show(request: Request) -> Response:
         search=search,
         spans=[span for span in SPANS if span[0]],
         headline="Failures" if trouble else headline(found),
-        sections=[section_of(each) for each in found],
+        sections=[(section_of(each, examples=False), each.groups) for each in found],
         trouble=trouble,
     )
 

@@ -42,7 +42,8 @@ def experiment_sections(url: str, report: Report) -> list[ReportSection]:
     return [section_of(each, f"Failures of {arm} in groups") for arm, each in found if each.rate is not None]
 
 
-def section_of(found: GroupsFound, title: str = "") -> ReportSection:
+def section_of(found: GroupsFound, title: str = "", *, examples: bool = True) -> ReportSection:
+    """examples: name the newest failures of each group; a page that links to them needs no names."""
     title = title or f"{found.choice.scorer}: failures in groups"
     if found.rate is None:
         return ReportSection("groups", title, items=(f"Too few to say: {found.too_few}.",))
@@ -50,7 +51,7 @@ def section_of(found: GroupsFound, title: str = "") -> ReportSection:
     lead = f"{overall} ({_interval(found.rate)})."
     if not found.groups:
         return ReportSection("groups", title, lead=lead, items=("No kind of call is shown to fail more than others.",))
-    return ReportSection("groups", title, lead=lead, guide=GUIDE, rows=_table(found), items=_notes(found))
+    return ReportSection("groups", title, lead=lead, guide=GUIDE, rows=_table(found), items=_notes(found, examples))
 
 
 def _table(found: GroupsFound) -> Table:
@@ -83,14 +84,14 @@ def _interval(of: ClusteredRate) -> str:
     return f"{say.share(of.low)} … {say.share(of.high)}"
 
 
-def _notes(found: GroupsFound) -> tuple[str, ...]:
+def _notes(found: GroupsFound, examples: bool) -> tuple[str, ...]:
     few = [group for group in found.groups if group.estimate.rate.few]
     cautions = (
         f"{group.rule}: only {group.estimate.rate.clusters} independent conversations; with fewer than {FEW_CLUSTERS}, "
         "intervals use Student's quantiles and are wide."
         for group in few
     )
-    return (*cautions, *(_example(group) for group in found.groups))
+    return (*cautions, *(_example(group) for group in found.groups if examples))
 
 
 def _example(group: FailureGroup) -> str:

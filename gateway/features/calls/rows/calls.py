@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Integer, Select, case, cast, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
 from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
@@ -97,7 +97,8 @@ def _text_columns() -> list[Any]:
     """The beginning of the answer, and both ends of the request's body."""
     e = exchanges.c
     request, length = whole_request(), request_size()
-    from_end = case((length > END_BYTES, length - END_BYTES + 1), else_=1)
+    # PostgreSQL has substr(bytea, integer) alone, and lengths are of type bigint.
+    from_end = cast(case((length > END_BYTES, length - END_BYTES + 1), else_=1), Integer)
     return [
         func.substr(e.text, 1, PREVIEW_CHARACTERS).label("preview"),
         func.substr(request, 1, END_BYTES).label("first"),

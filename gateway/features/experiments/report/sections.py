@@ -253,7 +253,7 @@ def _ramp(report: Report) -> ReportSection | None:
     columns = (
         Column("When", "text"),
         Column("What", "text"),
-        Column("Share", "drawing"),
+        Column("Share"),
         Column("By", "text"),
         Column("Why", "text"),
     )
@@ -276,7 +276,7 @@ def _ramp_tone(each: RampChangeShown) -> str:
 
 def _ramp_row(number: int, each: RampChangeShown) -> Row:
     """number: of the change, in the chart."""
-    share = Cell(f"{each.share:.3g}", drawing=amount_bar(Estimate(each.share), 1.0, ""))
+    share = Cell(say.share(each.share))
     cells = (Cell(each.kind.replace("_", " "), tone=_ramp_tone(each)), share, Cell(each.by), Cell(each.reason))
     return Row(Cell(f"{number}. {say.when(each.at)}"), cells)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import chain
 
+import orjson
 import pytest
 
 from gateway.core.exchange import Feedback, floor_id, new_id
@@ -88,12 +89,15 @@ def test_time_and_conditions_narrow_both_orders(store, made, read):
         assert [c["id"] for c in read(list_calls, narrow).calls] == [new.id]
 
 
+@pytest.mark.dialect
 def test_texts_are_read_only_where_they_are_asked_for(store, made, read):
-    store.write(made("0." + "1" * 999))
+    asked = {"messages": [{"role": "user", "content": "x" * 9_000}, {"role": "user", "content": "a question?"}]}
+    store.write(made("0." + "1" * 999, request=orjson.dumps(asked)))
     [plain] = read(list_calls, CallFilter()).calls
     assert not {"text", "preview", "request", "response"} & plain.keys()
     [shown] = read(list_calls, CallFilter(texts=True)).calls
     assert len(shown["preview"]) == 240
+    assert shown["question"] == "a question?", "at the end of a long body"
     assert [s["scorer"] for s in shown["scores"]] == ["stated"]
 
 
