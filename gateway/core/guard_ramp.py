@@ -34,7 +34,7 @@ def ramped_guard(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class GuardRampDesign:
-    """What was agreed when a guard's ramp began. Raises ValueError for what is no ramp."""
+    """The terms that were agreed when a guard's ramp began. Raises ValueError for an invalid ramp."""
 
     to: GuardAction
     """The action in the end: flag, redact or block."""
@@ -104,7 +104,8 @@ def design_of(record: RampRecord) -> GuardRampDesign | None:
 
 
 def ramp_in_force(record: RampRecord, design: GuardRampDesign, secret: bytes = b"") -> GuardRamp | None:
-    """What gateways apply; None: the action of the config. secret: keys the draws; b"": it is not known yet."""
+    """The ramp that gateways apply; None: the action of the config. secret: keys the draws; b"": it is not known
+    yet."""
     if record.state in ("rolled_back", "stopped"):
         return None
     domain, counted = f"{record.experiment}:{record.plan}", record.state != "promoted"

@@ -99,11 +99,11 @@ class GuardRamp:
     share: float
     """Share of units, in [0, 1]."""
     domain: str = ""
-    """What the draws of units are for; a larger share of the same domain only adds units."""
+    """The purpose of the draws of units; a larger share of the same domain only adds units."""
     secret: bytes = field(default=b"", repr=False)
     """Keys the draws, so that no caller can compute which of its units are acted on; b"": it is not known."""
     counted: bool = False
-    """Its steps are being taken: every call that the guard judges is recorded, with its unit."""
+    """Whether its steps are being taken: every call that the guard judges is recorded, with its unit."""
 
     def action_of(self, unit: str) -> GuardAction:
         """The action for a unit's calls. Without the secret, a share of the units is not drawn: all get `before`."""

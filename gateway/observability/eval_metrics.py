@@ -171,7 +171,7 @@ class DriftFigures:
 
 @dataclass(frozen=True, slots=True)
 class GuardKeyFigures:
-    """What one guard found in the calls of one key."""
+    """Findings of one guard in the calls of one key."""
 
     key: str  # its name, or "other"
     calls: float  # judged, recorded or not

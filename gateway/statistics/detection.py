@@ -51,11 +51,11 @@ class ClusterSums:
     n: int = 0
     """Clusters."""
     hits: float = 0.0
-    """Of a^2, where a is the weight of a cluster's calls of one kind."""
+    """Sum of a^2, where a is the weight of a cluster's calls of one kind."""
     products: float = 0.0
-    """Of a b, where b is the weight of all its calls."""
+    """Sum of a b, where b is the weight of all its calls."""
     calls: float = 0.0
-    """Of b^2."""
+    """Sum of b^2."""
 
     def with_cluster(self, a: float, b: float) -> ClusterSums:
         return ClusterSums(self.n + 1, self.hits + a * a, self.products + a * b, self.calls + b * b)

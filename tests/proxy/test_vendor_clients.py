@@ -315,7 +315,7 @@ async def test_a_target_of_another_kind_says_what_is_needed(
 async def test_a_throttled_call_goes_to_the_fallback_and_a_refusal_comes_back(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, bedrock: Any
 ) -> None:
-    """Before the first content any failure moves the call; what the client has done wrong stays its own."""
+    """Any failure before the first content moves the call; the client's own mistakes are returned to it."""
     upstream.replies(
         lambda _: FakeAnswer(events=[exception("throttlingException", "slow")], stream=True, content_type=FRAMES)
     )

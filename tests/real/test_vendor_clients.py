@@ -54,7 +54,7 @@ async def test_a_vendors_own_library_works(
 
 
 def called(vendor: str, python: Path, stages: Any, upstream: str, folder: Path) -> Any:
-    """What the library got from a gateway of its own."""
+    """Results that the library got from a gateway of its own."""
     port = stages.free_port()
     config = {
         "keys": [{"name": "reader", "sha256": sha256(KEY.encode()).hexdigest()}],

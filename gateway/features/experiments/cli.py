@@ -82,7 +82,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
 
 def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
-    """What the plan will do. running: the plan in force, of the same design, whose horizon may differ."""
+    """Lists what the plan will do. running: the plan in force, of the same design, whose horizon may differ."""
     from gateway.features.experiments.verdict import REJECT_WAITS
 
     if plan.method == "anytime" and plan.ends_at is not None:

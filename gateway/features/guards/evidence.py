@@ -29,7 +29,7 @@ from gateway.store.query import Reading
 K = TypeVar("K")
 ALPHA = 0.05
 FEWEST_BLOCKS = 10
-"""Fewer blocks of time do not tell whether hits come together."""
+"""Number of blocks of time below which it cannot be known whether hits come together."""
 _OBJECTED = 0.5  # the label below which a hit would be right
 
 
@@ -103,7 +103,8 @@ class GuardEvidence:
     p99_s: float | None = None
     """Time within which 99 % of its decisions were made, to within a quarter; None: there are none."""
     few_blocks: bool = False
-    """Fewer than ten quarters of an hour have calls, so that the intervals take calls as independent over time."""
+    """Whether fewer than ten quarters of an hour have calls, so that the intervals take calls as independent over
+    time."""
     drift: GuardDrift | None = None
     """Whether its hits or scores have left their usual range; None: that is not known yet."""
 
@@ -131,8 +132,8 @@ class _LabelledPart:
         return LabelledShare(found.share, found.low, found.high, sum(right), len(right))
 
     def estimate(self) -> ShareEstimate:
-        """With the interval of conversations, or that of the calls of a key within an hour, whichever is wider; fewer
-        than ten such blocks do not tell whether their calls depend on each other."""
+        """The share with the interval of conversations, or with that of the calls of a key within an hour, whichever is
+        wider; fewer than ten such blocks do not tell whether their calls depend on each other."""
         objected, weights = np.array(self.objected, dtype=np.bool_), np.array(self.weights)
         units = [item.unit or item.id for item in self.items]
         ways = [units, self.blocks] if len(set(self.blocks)) >= FEWEST_BLOCKS else [units]

@@ -1,4 +1,4 @@
-"""What a guard decided within an hour, as sums over its calls without any text. Pure.
+"""Sums of what a guard decided within an hour, over its calls and without any text. Pure.
 
 Sums of hours add up to what reports and pages show, so that none of them reads every decision. Each call stands for
 1 / π calls.
@@ -53,10 +53,10 @@ class ResultSums:
     n: int = 0
     """Recorded calls."""
     sampled: int = 0
-    """Those of them that sampling has drawn; the others were recorded since a guard had a hit, or nearly one."""
+    """Decisions that sampling has drawn; the others were recorded since a guard had a hit, or nearly one."""
     weight: float = 0.0
     squares: float = 0.0
-    """Of the weights."""
+    """Sum of the squared weights."""
 
     def plus(self, other: ResultSums) -> None:
         self.n += other.n
@@ -75,7 +75,7 @@ class CallerHour:
 
     results: dict[GuardResult, ResultSums] = field(default_factory=dict)
     units: ClusterSums = field(default_factory=ClusterSums)
-    """Of hits among the judged calls, by conversation."""
+    """Sums of hits among the judged calls, by conversation."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class DecisionHour:
     on: GuardSide
     config_hash: str
     action: GuardAction = "observe"
-    """In force for the newest call."""
+    """Action in force for the newest call."""
     first: float = math.inf
     """Arrival of the oldest call, Unix seconds."""
     last: float = -math.inf
@@ -117,7 +117,7 @@ class DecisionHour:
 
 
 Hours = Mapping[float, Sequence[DecisionHour]]
-"""By the beginning of the hour, in Unix seconds."""
+"""Sums by the beginning of the hour, in Unix seconds."""
 
 
 def summed(rows: Iterable[DecisionRow]) -> dict[float, list[DecisionHour]]:

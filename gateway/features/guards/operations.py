@@ -49,14 +49,14 @@ ROLE: Role = "operator"
 
 
 class GuardRampReason(Section):
-    """Why the ramp of a guard is changed."""
+    """Reason for a change of a guard's ramp."""
 
     reason: Reason
     """Kept in the audit and shown in every report."""
 
 
 class GuardPromotion(GuardRampReason):
-    """Why a guard's ramp begins, or takes the step that waits."""
+    """Reason for which a guard's ramp begins, or takes the step that waits."""
 
     to: PromotedAction | None = None
     """The action in the end. Default: `guards.NAME.ramp.to`."""

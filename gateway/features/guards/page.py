@@ -48,7 +48,7 @@ class LiveGuard:
     """One guard, as the gateways report it now."""
 
     failing: str = ""
-    """Why its last decisions have all failed; "": they have not."""
+    """Reason why its last decisions have all failed; "": they have not."""
     breaker_open: bool = False
     gateways: int = 0
     """Gateway processes that report it."""
@@ -79,7 +79,7 @@ class GuardView:
 
     @property
     def action(self) -> GuardAction | None:
-        """In force for the newest call, or as the config has it."""
+        """Action in force for the newest call, or as the config has it."""
         found = None if self.evidence is None else self.evidence.action
         return found or (None if self.config is None else self.config.action)
 
@@ -91,7 +91,7 @@ class GuardView:
 
     @property
     def changed(self) -> str:
-        """What has changed; "": nothing, as far as is known."""
+        """The change of the guard; "": nothing has changed, as far as is known."""
         return drift_sentence(self.drift) if self.drift is not None and self.drift.alarm else ""
 
     @property
@@ -163,7 +163,7 @@ def _span(request: Request, services: PageServices) -> tuple[str, float, float]:
 
 
 def _names(connection: Reading, config: Config, since: float) -> list[str]:
-    """Those of the config first, then those that are only in the store."""
+    """Names of the config first, then those that are only in the store."""
     return [*config.guards, *(name for name in guards_summed(connection, since) if name not in config.guards)]
 
 
@@ -199,7 +199,7 @@ def _id(name: str) -> str:
 
 
 async def _live(services: PageServices) -> dict[str, LiveGuard]:
-    """What the gateways report; nothing, where the stream server does not answer."""
+    """Reports of the gateways; none, where the stream server does not answer."""
     if services.corridor is None:
         return {}
     try:
@@ -234,7 +234,7 @@ def headline(views: Sequence[GuardView]) -> str:
 
 
 def _headlines(of: GuardView) -> Sequence[str]:
-    """What to say of the most urgent guard, the most telling first; the last always fits."""
+    """Sentences on the most urgent guard, the most informative first; the last always fits."""
     if of.live.failing:
         return f"The guard {of.name} gives no decision: {of.live.failing}", "A guard gives no decision"
     if of.changed:

@@ -97,7 +97,7 @@ class BlockRate:
 
 @dataclass(frozen=True, slots=True)
 class GuardCalls:
-    """What is known of the calls since a ramp began."""
+    """Facts on the calls since a ramp began."""
 
     calls: Sequence[CountedCall]
     """Oldest first."""
@@ -107,14 +107,14 @@ class GuardCalls:
 
 @dataclass(frozen=True, slots=True)
 class PromotionEvidence:
-    """What a decision about a guard rests on, at one moment."""
+    """Evidence for a decision about a guard, at one moment."""
 
     ramp: RampEvidence
     block_rate: BlockRate
     newest: float | None
     """Arrival of the newest call, Unix seconds."""
     failing: str = ""
-    """Why the guard gives no decision in a gateway process; "": it gives some."""
+    """Reason why the guard gives no decision in a gateway process; "": it gives some."""
 
     def fields(self) -> dict[str, Any]:
         """JSON-able: the snapshot that the audit keeps."""
@@ -331,7 +331,7 @@ def decide_promotion(
 def _waits(
     record: RampRecord, design: GuardRampDesign, evidence: PromotionEvidence, now: float, pace: RampPace
 ) -> Iterator[str]:
-    """What a step of a guard waits for, besides what every ramp does."""
+    """Lists what a step of a guard waits for, besides what every ramp does."""
     if evidence.failing:
         yield f"the guard gives no decision: {evidence.failing}"
     left = design.soak_s - (now - record.since)

@@ -65,7 +65,7 @@ class ComparisonOutput(TypedDict):
     metric: str
     """thumbs_down or retries."""
     difference: float | None
-    """Below 0: worse with the action."""
+    """Difference; below 0: worse with the action."""
     low: float | None
     high: float | None
     margin: float
@@ -76,7 +76,7 @@ class ComparisonOutput(TypedDict):
 
 
 class GuardRampOutput(TypedDict):
-    """How far a guard is promoted, and what its next step waits for."""
+    """Progress of a guard's promotion, and what its next step waits for."""
 
     guard: str
     configured: GuardAction
@@ -101,15 +101,15 @@ class GuardRampOutput(TypedDict):
     since: float | None
     """Unix seconds of the beginning of this state and step."""
     by: str
-    """Who has made the last change."""
+    """Person or program that made the last change."""
     reason: str
-    """Why."""
+    """Reason of the last change."""
     cooling_until: float | None
     """Unix seconds; before, it does not begin again."""
     decision: RampAction | None
-    """What the evidence asks for; null: there is none yet."""
+    """Action that the evidence asks for; null: there is none yet."""
     waits_for: list[str]
-    """What the next step waits for, the most important first."""
+    """Conditions that the next step waits for, the most important first."""
     block_rate: BlockRateOutput | None
     compared: list[ComparisonOutput]
     at: float | None
@@ -117,7 +117,7 @@ class GuardRampOutput(TypedDict):
 
 
 class GuardRampsOutput(TypedDict):
-    """How far guards are promoted."""
+    """Progress of the promotions of guards."""
 
     guards: list[GuardRampOutput]
 

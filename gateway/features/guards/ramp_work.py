@@ -63,7 +63,7 @@ _LOW = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GuardRampSettings:
-    """What the controller takes from the config."""
+    """Settings that the controller takes from the config."""
 
     guards: Mapping[str, GuardConfig]
     scorers: Mapping[str, ScorerConfig] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class GuardRampController:
 def _ended(
     settings: GuardRampSettings, config: GuardConfig | None, design: GuardRampDesign, known: RampRecord
 ) -> str | None:
-    """Why the ramp ends without a finding against the guard; None: it goes on, or is over."""
+    """Reason why the ramp ends without a finding against the guard; None: it continues, or is over."""
     if config is None:
         return "the config has no such guard any more"
     if config.action == design.to and known.state == "promoted":
@@ -215,7 +215,7 @@ def _calls(connection: Reading, guard: str, since: float, middles: Mapping[str, 
 
 
 def _failing(guard: str, beats: Iterable[Mapping[str, Any]]) -> str:
-    """Why the guard gives no decision in one of the gateway processes; "": it gives some in all."""
+    """Reason why the guard gives no decision in one of the gateway processes; "": it gives some in all."""
     reports = (as_object(as_object(beat.get("guards")).get(guard)) for beat in beats)
     return next((str(report["failing"]) for report in reports if report.get("failing")), "")
 

@@ -70,7 +70,7 @@ def stored_hours(connection: Reading, guard: str, since: float) -> dict[float, l
 
 
 def read_times(connection: Reading, guard: str, since: float) -> dict[float, float]:
-    """When each hour that is stored was summed, by its beginning. since: Unix seconds."""
+    """Time at which each stored hour was summed, by its beginning. since: Unix seconds."""
     h = guard_hours.c
     query = select(h.begin, h.read_at).where(h.guard == guard, h.begin >= since)
     return {float(begin): float(at) for begin, at in connection.execute(query)}
@@ -109,7 +109,7 @@ def forget_hours(connection: Transaction, before: float) -> None:
 
 
 _DRIFT, _UNSAMPLED = "", "unsampled"
-"""In the place of a model name in the table of drift alarms."""
+"""Values in place of a model name in the table of drift alarms."""
 
 
 def load_drift(connection: Reading, guard: str) -> DriftState | None:
@@ -194,7 +194,7 @@ class CountedCall:
     """Name of the key."""
     unit: str
     action: GuardAction
-    """In force for the unit."""
+    """Action in force for the unit."""
     result: GuardResult
     asked: str | None
     """A digest of key, end user and prompt; None: it is not known."""

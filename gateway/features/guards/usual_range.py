@@ -22,7 +22,8 @@ from gateway.statistics.change_detection import ChangeDetector
 from gateway.statistics.special import two_sided_z
 
 ALPHA = 1e-5
-"""While nothing changes, an alarm comes on average once in 100 000 quarters of an hour at most, which are 2.8 years."""
+"""Error of the alarm: while nothing changes, one comes on average once in 100 000 quarters of an hour at most, which
+are 2.8 years."""
 REFERENCE = 96
 """Quarters with calls that the usual range comes from at first."""
 FEWEST_CALLS = 500
@@ -48,7 +49,7 @@ class Block:
     """One settled quarter of an hour in which the guard judged calls."""
 
     at: float
-    """Its beginning, Unix seconds."""
+    """Beginning of the block, Unix seconds."""
     of: Quarter
 
     @property
@@ -59,7 +60,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """Where the alarm of one guard stands; JSON in the store."""
+    """State of the alarm of one guard; JSON in the store."""
 
     config: str
     """The side and the hash of the config."""
@@ -76,7 +77,7 @@ class DriftState:
     """The range comes from a whole week."""
     detector: Mapping[str, Any] | None = None
     since: float | None = None
-    """When the alarm came, Unix seconds; None: there is none."""
+    """Time of the alarm, Unix seconds; None: there is none."""
     now: tuple[float, float] | None = None
     """The share of hits and the mean score of the newest day."""
 
@@ -91,13 +92,13 @@ class GuardDrift:
     limit: float
     """The alarm is on from here."""
     what: What
-    """What moved most."""
+    """Measure that moved most."""
     direction: Literal["up", "down"]
     usual: float
     now: float
-    """Of the newest day."""
+    """Value of the newest day."""
     since: float | None
-    """When the alarm came, Unix seconds; None: there is none."""
+    """Time of the alarm, Unix seconds; None: there is none."""
 
     @property
     def alarm(self) -> bool:
@@ -171,8 +172,8 @@ def _with_range(state: DriftState, hours: Hours, until: float) -> DriftState:
 
 
 def _reference(blocks: Sequence[Block], end: float | None) -> Sequence[Block]:
-    """Those that the usual range comes from: of a week, all before its end; otherwise the first that are enough. Empty:
-    they are not."""
+    """Blocks that the usual range comes from: of a week, all before its end; otherwise the first that are enough.
+    Empty: they are not."""
     if end is not None:
         blocks = [block for block in blocks if block.at < end]
     calls = 0

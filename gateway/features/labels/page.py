@@ -55,7 +55,7 @@ class KeptDesk:
     desk: Desk
     left: int
     progress: dict[str, Any]
-    """How far the labels have come, at the opening or a few labels ago: see progress_of and guard_progress."""
+    """Progress of the labels, at the opening or a few labels ago: see progress_of and guard_progress."""
     drawn: DrawnItem | None = None
     given: list[Label] = field(default_factory=list)
     """The verdicts of this queue, the newest last."""

@@ -210,7 +210,7 @@ def headline(status: Status | None, reasons: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CallFlow:
-    """What became of the calls that gateways have seen."""
+    """The course of the calls that gateways have seen."""
 
     bar: Drawing
     parts: tuple[tuple[str, str, int], ...]

@@ -149,7 +149,7 @@ class _Refreshing:
     traffic: DailyCalls | None = None
     """Calls a day of each target; None: not read yet."""
     guards: Sequence[GuardEvidence] = ()
-    """What the guards of the config did within 24 hours."""
+    """Decisions of the config's guards within 24 hours."""
     task: asyncio.Task[None] | None = None
 
     async def refresh(self, services: PageServices) -> None:

@@ -1,4 +1,4 @@
-"""Where one upstream of a cloud is, and what every request to it carries. Pure.
+"""The address of one upstream of a cloud, and what every request to it carries. Pure.
 
 Dialects whose upstreams take a model in the path share it: Gemini's, and those of Bedrock.
 """

@@ -1,5 +1,5 @@
-"""What vendors' own clients sent and got, in the form in which records have it: of Gemini's a chat, of Bedrock's
-messages. So scorers, experiments' judges, replays and the console read them as they read all others. Pure.
+"""Converts what vendors' own clients sent and got to the form of records: Gemini's to a chat, Bedrock's to messages.
+Scorers, experiments' judges, replays and the console then read them like all others. Pure.
 
 Calls of InvokeModel for other models than Claude have no such form: theirs stays, with the events of a stream taken
 out of their frames.

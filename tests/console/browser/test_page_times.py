@@ -134,10 +134,10 @@ class PageTimes:
     first: float
     median: float
     p95: float
-    """Of those after the first."""
+    """Times of the visits after the first."""
     cpu: float
-    """Of this process, with all its threads, a page: the console and the reader; not PostgreSQL. It depends less on
-    what else runs on the machine."""
+    """CPU time of this process, with all its threads, a page: the console and the reader; not PostgreSQL. It depends
+    less on what else runs on the machine."""
 
 
 def timed(client: httpx2.Client, path: str) -> PageTimes:

@@ -213,13 +213,13 @@ class Bursts:
     """A week of calls, whose hits come in bursts: of one key, within an hour, and all right or all wrong."""
 
     bursts: float = 40.0
-    """In the mean of many weeks."""
+    """Number of bursts in the mean of many weeks."""
     size: int = 8
     precision: float = 0.7
 
     @property
     def share(self) -> float:
-        """Of hits, in the long run."""
+        """Share of hits in the long run."""
         hits = self.bursts * self.size
         return hits / (HOURS * CALLS_AN_HOUR + hits)
 
@@ -255,13 +255,13 @@ def covered(runs: int, traffic: Bursts) -> tuple[float, float]:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("traffic", [Bursts(), Bursts(20.0, 15), Bursts(320.0, 1), Bursts(80.0, 4, 0.95)])
 def test_intervals_cover_where_hits_come_in_bursts(traffic: Bursts) -> None:
-    """At least 92 % of 1 000 weeks."""
+    """Of 1 000 weeks, at least 92 % are covered."""
     found = covered(1000, traffic)
     assert min(found) >= 0.92, found
 
 
 def test_bursts_widen_both_intervals_and_single_hits_do_not() -> None:
-    """By the root of the burst's size; with hits one by one, the width is Wilson's."""
+    """Bursts widen them by the root of their size; with hits one by one, the width is Wilson's."""
 
     def widths(traffic: Bursts) -> tuple[float, float]:
         calls = traffic.make(3)

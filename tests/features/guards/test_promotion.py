@@ -29,7 +29,7 @@ START = 1_000_000.0
 
 @dataclass(frozen=True)
 class World:
-    """What a guard finds and does. Calls arrive evenly, two in each conversation."""
+    """The truth about a guard. Calls arrive evenly, two in each conversation."""
 
     hits: float = 0.005
     """Share of calls with a hit."""

@@ -168,7 +168,7 @@ async def test_a_good_guard_reaches_every_unit(deployment: Deployment) -> None:
 
 
 async def test_a_guard_that_refuses_too_much_is_taken_back(deployment: Deployment) -> None:
-    """At first nobody writes of invoices; then good traffic does."""
+    """Nobody writes of invoices at first; then good traffic does."""
     made = deployment
     await made.promote()
     await made.until("ramp", 0)

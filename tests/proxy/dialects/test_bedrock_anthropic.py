@@ -103,7 +103,7 @@ def test_other_apis_are_refused(dialect: Any, make_call: Any) -> None:
 def test_frames_of_every_chunk_size_read_as_anthropics_events(
     api: str, sse: Any, dialect: Any, make_upstream: Any, make_call: Any, data_of: Any
 ) -> None:
-    """What a client and the gateway learn of a stream is what they learn of the same events at Anthropic."""
+    """A client and the gateway learn the same of a stream as of the same events at Anthropic."""
     call = make_call(api, stream=True, stream_options={"include_usage": True})
     expected = fed(build_dialect(make_upstream("anthropic")).reader(call, True), sse.stream, len(sse.stream))
     stream = framed(sse.stream)

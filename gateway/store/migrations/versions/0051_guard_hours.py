@@ -1,4 +1,4 @@
-"""What guards decided, by the hour; and an index of the decisions that pages list."""
+"""Adds guards' decisions by the hour, and an index of the decisions that pages list."""
 
 import sqlalchemy as sa
 from alembic import op

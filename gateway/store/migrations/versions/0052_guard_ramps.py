@@ -1,4 +1,4 @@
-"""Of calls judged by a guard whose ramp takes its steps: their unit, and a digest of the prompt."""
+"""Adds the unit of calls judged by a guard whose ramp takes its steps, and a digest of the prompt."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -104,7 +104,7 @@ LOSING = DeclaredSegment(
 HOLDING = DeclaredSegment(
     "tools=no", "tools", "no", 1030, 0.83, Estimate(0.03, 0.012, 0.048), 0.05, "equivalent", "kept"
 )
-"""Below, and within, a margin of 0.05."""
+"""A segment below, and one within, a margin of 0.05."""
 
 
 def segmented(made: Report, state: str | None) -> Report:
