@@ -78,6 +78,15 @@ UNKNOWN_NAMES = [
     (("model: chat", "model: chst"), 'experiments.swap.model: no model "chst"; did you mean "chat"?'),
     (("keys: [web]", "keys: [wbe]"), 'experiments.swap.allow.keys[0]: no key "wbe"; did you mean "web"?'),
     (after_models("passthrough: opnai"), 'passthrough: no upstream "opnai"; did you mean "openai"?'),
+    (after_models("passthrough: {gemini: opnai}"), 'passthrough.gemini: no upstream "opnai"; did you mean "openai"?'),
+    (
+        after_models("passthrough: {gemini: openai}"),
+        'passthrough.gemini: the upstream "openai" is of kind openai; expected gemini_native',
+    ),
+    (
+        after_models("passthrough: {bedrock: local}"),
+        'passthrough.bedrock: the upstream "local" is of kind vllm; expected bedrock_converse or bedrock_anthropic',
+    ),
     (
         ("control: {upstream: openai, model: gpt-x}", "control: {upstream: openai, model: gpt-y}"),
         "experiments.swap.control: openai/gpt-y is not a target of models.chat",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config.types import Digest, LogConfig, Name, OtelConfig, Url, Weight
+from gateway.config.types import Digest, ForwardedPath, LogConfig, Name, OtelConfig, Url, Weight
 
 
 @pytest.mark.parametrize("value", ["half", "0.5", True, 0, -1])
@@ -22,6 +22,23 @@ def test_a_name_is_safe_in_labels_and_log_lines(value: str) -> None:
 def test_a_digest_is_lower_case_hex_and_a_url_is_http(of: object, value: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(of).validate_python(value)
+
+
+FORWARDED = ("/v1/files*", "GET /v1/batches/*", "GET /v1beta/files*", "/v1beta/models/text-embedding*", "/guardrail/*",
+             "POST /guardrail-checks/invoke", "/async-invoke*")  # fmt: skip
+
+
+@pytest.mark.parametrize("value", FORWARDED)
+def test_a_forwarded_path_is_one_of_an_api_that_is_forwarded(value: str) -> None:
+    assert TypeAdapter(ForwardedPath).validate_python(value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["/v2/files", "/model/*", "v1/files", "FETCH /v1/files", "/v1/a b", "/v1/%2e", "/v1/*/x"]
+)
+def test_other_paths_cannot_be_named(value: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(ForwardedPath).validate_python(value)
 
 
 def test_a_section_refuses_unknown_keys_and_assignment() -> None:

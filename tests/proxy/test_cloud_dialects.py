@@ -13,13 +13,12 @@ import pytest
 from fixtures.vendor_doubles import converse, gemini, invoke
 
 from gateway.fake import FakeAnswer, FakeUpstream
-from gateway.fake.wire import Received
 
 Configured = Callable[..., dict[str, Any]]
 HI: Any = [{"role": "user", "content": "hi"}]
 PRICES = {"as_of": "2026-11-01", "models": {f"model-u{n}": {"input": 1.0, "output": 10.0} for n in range(3)}}
 
-DOUBLES: dict[str, Callable[[Received], FakeAnswer]] = {
+DOUBLES: dict[str, Callable[..., FakeAnswer]] = {
     "bedrock_converse": converse,
     "bedrock_anthropic": invoke,
     "gemini_native": gemini,
@@ -89,14 +88,15 @@ async def test_a_refusal_goes_to_another_dialect(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u0") == 0.0
 
 
-async def test_a_cut_stream_of_frames_continues_in_another_dialect(
-    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+@pytest.mark.parametrize("kind", DOUBLES)
+async def test_a_cut_stream_goes_on_in_another_dialect(
+    kind: str, start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """The re-run is aligned with what the client has, as between upstreams of one dialect."""
-    upstream.replies(lambda received: converse(received, cut_after=2))
-    second.replies(gemini)
-    config = of_kind(configured(upstream, second), u0="bedrock_converse", u1="gemini_native")
-    gateway = await start(config)
+    other = next(name for name in DOUBLES if name != kind)
+    upstream.replies(lambda received: DOUBLES[kind](received, cut_after=2))
+    second.replies(DOUBLES[other])
+    gateway = await start(of_kind(configured(upstream, second), u0=kind, u1=other))
     client = openai.AsyncOpenAI(base_url=gateway.base_url, api_key="test-key", max_retries=0)
     said = ""
     async for chunk in await client.chat.completions.create(model="chat", messages=HI, stream=True):
@@ -107,11 +107,12 @@ async def test_a_cut_stream_of_frames_continues_in_another_dialect(
     await client.close()
 
 
+@pytest.mark.parametrize("kind", DOUBLES)
 async def test_a_cut_without_a_fallback_ends_with_an_error_event(
-    start: Any, configured: Configured, upstream: FakeUpstream, events: Any
+    kind: str, start: Any, configured: Configured, upstream: FakeUpstream, events: Any
 ) -> None:
-    upstream.replies(lambda received: converse(received, cut_after=2))
-    gateway = await start(of_kind(configured(upstream), u0="bedrock_converse"))
+    upstream.replies(lambda received: DOUBLES[kind](received, cut_after=2))
+    gateway = await start(of_kind(configured(upstream), u0=kind))
     found = events((await gateway.chat(stream=True)).content)
     assert found[-1]["error"]["code"] == "stream_cut"
     assert "[DONE]" not in found

@@ -349,6 +349,23 @@ async def test_a_cut_stream_ends_with_an_exception_and_is_charged_by_what_came(
             await asyncio.sleep(0.05)
 
 
+async def test_a_cut_stream_of_gemini_ends_with_an_error_in_its_shape(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.replies(lambda received: gemini(received, cut_after=2))
+    gateway = await start(of_kind(configured(upstream), "gemini_native"))
+    url = f"{root(gateway)}/v1beta/models/chat:streamGenerateContent?alt=sse"
+    found = (await gateway.client.post(url, json=CONTENTS)).text.split("data: ")
+    error = json.loads(found[-1])["error"]
+    assert (error["code"], error["status"], error["details"][0]["reason"]) == (502, "UNAVAILABLE", "STREAM_CUT")
+    assert [json.loads(part)["candidates"][0]["content"]["parts"][0]["text"] for part in found[1:-1]] == [
+        "one ",
+        "two ",
+    ]
+    [exchange] = await gateway.recorded()
+    assert (exchange.outcome, completion_of(exchange).text) == ("cut", "one two ")
+
+
 async def test_an_enforced_guard_refuses_what_it_cannot_read(
     start: Any, configured: Configured, upstream: FakeUpstream, bedrock: Any
 ) -> None:

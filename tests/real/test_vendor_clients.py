@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 KEY = "sk-assay-of-one-test"
 CALLS = Path(__file__).with_name("vendor_calls.py")
 EXPECTED: dict[str, list[Any]] = {
-    "gemini": ["one two three", "one two three", 15, 15, 11, "404 NOT_FOUND"],
-    "bedrock": ["one two three", "one two three", 15, 15, "ResourceNotFoundException"],
+    "gemini": ["one two three", "one two three", 15, 15, 11, "404 NOT_FOUND", "502 UNAVAILABLE"],
+    "bedrock": ["one two three", "one two three", 15, 15, "ResourceNotFoundException", "modelStreamErrorException"],
 }
 KINDS = {"gemini": "gemini_native", "bedrock": "bedrock_converse"}
 PACKAGES = {"gemini": "google-genai", "bedrock": "boto3"}
@@ -45,7 +45,8 @@ async def test_a_vendors_own_library_works(
     vendor: str, python: Path, stages: Any, journal: Any, tmp_path: Path
 ) -> None:
     async with FakeUpstream() as upstream:
-        upstream.replies(gemini if vendor == "gemini" else converse)
+        double = gemini if vendor == "gemini" else converse
+        upstream.replies(lambda received: double(received, cut_after=2 if "model-u1" in received.path else None))
         found = await asyncio.to_thread(called, vendor, python, stages, upstream.base_url, tmp_path)
     assert found == EXPECTED[vendor]
     script = f"from importlib.metadata import version; print(version({PACKAGES[vendor]!r}))"
@@ -59,7 +60,10 @@ def called(vendor: str, python: Path, stages: Any, upstream: str, folder: Path) 
     config = {
         "keys": [{"name": "reader", "sha256": sha256(KEY.encode()).hexdigest()}],
         "upstreams": {"double": {"kind": KINDS[vendor], "base_url": upstream, "api_key": "sk-cloud"}},
-        "models": {"chat": {"targets": [{"upstream": "double", "model": "model-u0"}]}},
+        "models": {
+            name: {"targets": [{"upstream": "double", "model": model}], "retries": {"attempts": 1}}
+            for name, model in (("chat", "model-u0"), ("cut", "model-u1"))
+        },
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
     origin = f"http://127.0.0.1:{port}"

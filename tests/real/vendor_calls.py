@@ -2,7 +2,8 @@
 
     python vendor_calls.py gemini|bedrock ORIGIN KEY
 
-Prints, as JSON, the text and the tokens of a plain and a streamed answer, and the error for an unknown model.
+Prints, as JSON, the text and the tokens of a plain and a streamed answer, and the errors for an unknown model
+and for a stream that is cut.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ def gemini(origin: str, key: str) -> list[Any]:
         refused = ""
     except genai.errors.ClientError as error:
         refused = f"{error.code} {error.status}"
+    try:
+        list(client.models.generate_content_stream(model="cut", contents="hi"))
+        cut = ""
+    except genai.errors.APIError as error:
+        cut = f"{error.code} {error.status}"
     tokens = [plain.usage_metadata.total_token_count, parts[-1].usage_metadata.total_token_count]
-    return [plain.text, streamed, *tokens, counted.total_tokens, refused]
+    return [plain.text, streamed, *tokens, counted.total_tokens, refused, cut]
 
 
 def bedrock(origin: str, key: str) -> list[Any]:
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import ClientError, EventStreamError
 
     def add_key(request: Any, **_: Any) -> None:  # without TLS, botocore sends no bearer token of its own
         request.headers.add_header("authorization", f"Bearer {key}")
@@ -50,8 +56,13 @@ def bedrock(origin: str, key: str) -> list[Any]:
         refused = ""
     except ClientError as error:
         refused = error.response["Error"]["Code"]
+    try:
+        list(client.converse_stream(modelId="cut", messages=hi)["stream"])
+        cut = ""
+    except EventStreamError as error:
+        cut = error.response["Error"]["Code"]
     tokens = [plain["usage"]["totalTokens"], parts[-1]["metadata"]["usage"]["totalTokens"]]
-    return [plain["output"]["message"]["content"][0]["text"], streamed, *tokens, refused]
+    return [plain["output"]["message"]["content"][0]["text"], streamed, *tokens, refused, cut]
 
 
 if __name__ == "__main__":
