@@ -164,6 +164,15 @@ async def test_bedrocks_own_client_is_answered_charged_and_recorded(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u0") == pytest.approx(2 * COST)
 
 
+async def test_frames_pass_as_they_came(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
+    upstream.replies(converse)
+    gateway = await start(of_kind(configured(upstream), "bedrock_converse"))
+    streamed = await gateway.client.post(f"{root(gateway)}/model/chat/converse-stream", json={"messages": HI})
+    assert streamed.headers["content-type"] == FRAMES
+    assert streamed.headers["x-amzn-requestid"] == streamed.headers["x-request-id"]
+    assert streamed.content == b"".join(converse(upstream.calls[0]).events)  # type: ignore[arg-type]
+
+
 async def test_anthropics_client_for_bedrock_is_answered_charged_and_recorded(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
