@@ -116,6 +116,7 @@ SUBLAYERS = {
         ("calls",),
         ("usage",),
         ("keys",),
+        ("own_key",),
         ("litellm",),
         ("notices",),
         ("feedback",),

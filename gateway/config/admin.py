@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.config.types import Digest, IpNetwork, Name, NonEmpty, Section, Url
 
 Role = Literal["viewer", "labeller", "operator", "owner"]
 
 
-class AdminToken(Section):
+class Rights(Section):
+    """A role, and where it holds."""
+
+    role: Role
+    """`viewer` reads; `labeller` also reads prompts and answers, and labels them; `operator` also makes, changes and
+    revokes keys, and disables teams and organizations; `owner` may do everything."""
+    content: bool = False
+    """Allow reading prompts and answers."""
+    team: Name | None = None
+    """The team, of this file or of the console, to which the rights are limited: its keys, its calls, its usage.
+    Default: they are not."""
+    organization: Name | None = None
+    """The organization to whose teams the rights are limited. Default: they are not."""
+
+    @model_validator(mode="after")
+    def _check_scope(self) -> Self:
+        if self.team is not None and self.organization is not None:
+            raise ValueError("team, organization: expected one of the two; an organization has all of its teams")
+        if self.team is not None and self.role == "owner":
+            raise ValueError(
+                "role: a team's administrator is an `operator`, who makes its keys within its limits; `owner` needs an "
+                "organization, or neither"
+            )
+        return self
+
+
+class AdminToken(Rights):
     """A token of the admin API. It is valid for nothing else, and no caller's key is valid for the admin API."""
 
     name: Name
     """The holder's name in the audit."""
     sha256: Digest
     """SHA-256 of the token's bytes, in lower-case hexadecimal: `printf %s "$TOKEN" | sha256sum`."""
-    role: Role
-    """`viewer` reads; `labeller` also reads prompts and answers, and labels them; `operator` also makes, changes and
-    revokes keys, and disables teams and organizations; `owner` may do everything."""
-    content: bool = False
-    """Allow reading prompts and answers."""
 
 
-class OidcRole(Section):
+class OidcRole(Rights):
     """Rights in the console of people whose identity has certain claims."""
 
     claims: Annotated[dict[NonEmpty, str | bool | int], Field(min_length=1)]
     """Claims that the identity must have, such as `{groups: ml-team}`. Of a claim that is a list, one must be equal.
     `realm_access.roles` names a claim within another."""
-    role: Role
-    """Role, as of a token."""
-    content: bool = False
-    """Allow reading prompts and answers."""
 
 
 class OidcConfig(Section):
@@ -59,13 +76,8 @@ class OidcConfig(Section):
     """Hours until a person has to sign in again. Changes at the provider count from then on."""
 
 
-class ProxyUser(Section):
+class ProxyUser(Rights):
     """A person whom a proxy names."""
-
-    role: Role
-    """Role, as of a token."""
-    content: bool = False
-    """Allow reading prompts and answers."""
 
 
 class ProxyLogin(Section):
@@ -81,6 +93,18 @@ class ProxyLogin(Section):
     """Rights by the person's name. Others are refused."""
 
 
+class SelfService(Section):
+    """What the holder of a key may do with it at the console, by its secret alone."""
+
+    enabled: bool = True
+    """Show a key's own use and what is left of its limits, at `/console/me` and `/me/v1/key`."""
+    rotate: bool = False
+    """Let the newest secret of a key of the console be replaced by its holder. The present one stays for `grace_h`."""
+    grace_h: Annotated[float, Field(ge=1, le=720)] = 24.0
+    """Hours for which a secret that its holder replaced opens the key, too. Until then the key is not rotated again
+    but by an admin token."""
+
+
 class AdminConfig(Section):
     """The admin API, which `gateway console` serves. With this section, gateways expect keys from there and may start
     without `keys`."""
@@ -91,3 +115,5 @@ class AdminConfig(Section):
     """Sign in to the console's pages with OpenID Connect, too. Default: with tokens only."""
     proxy_login: ProxyLogin | None = None
     """Trust a proxy to say who is signed in to the console's pages. Default: no."""
+    self_service: SelfService = SelfService()
+    """What callers may do with their own keys at the console."""

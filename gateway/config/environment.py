@@ -21,6 +21,7 @@ from gateway.core.providers import PROVIDERS, Provider
 
 _ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
 _UP_ADMIN, _UP_LOGIN = "GATEWAY_UP_ADMIN_SHA256", "GATEWAY_UP_LOGIN"
+_OWN_KEY = "GATEWAY_KEY"
 _ADMIN_URL, _ADMIN_TOKEN = "GATEWAY_ADMIN_URL", "GATEWAY_ADMIN_TOKEN"
 _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
@@ -292,6 +293,11 @@ def admin_access(data: Path) -> tuple[str, str]:
     url, _, token = path.read_text(encoding="utf-8").partition(" ") if path.exists() else (_CONSOLE, "", "")
     own = os.environ.get(_ADMIN_TOKEN)
     return os.environ.get(_ADMIN_URL) or (_CONSOLE if own else url), own or token
+
+
+def own_key_access() -> tuple[str, str]:
+    """The console's URL, and the secret of the caller's own key in $GATEWAY_KEY; "" if there is none."""
+    return os.environ.get(_ADMIN_URL) or _CONSOLE, os.environ.get(_OWN_KEY, "")
 
 
 def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:

@@ -11,6 +11,8 @@ COMMAND_LINE = "command line"
 """The beginning of the actor of a change that a verb of the command line makes."""
 OIDC_PREFIX = "oidc:"
 """Begins the name of a person of the identity provider whose own name belongs to another actor."""
+KEY_ACTOR = "key:"
+"""Begins the name of an actor that is a key, which has rotated itself."""
 _TOKENS = "jwt:"
 """Begins the ids of callers with tokens."""
 
@@ -24,7 +26,7 @@ def caller_prefix(name: str, issuers: Iterable[str]) -> str | None:
 
 def is_other_actor(name: str) -> bool:
     """Whether the audit has entries of another actor with this name."""
-    return name == CONTROLLER or name.startswith((COMMAND_LINE, OIDC_PREFIX))
+    return name == CONTROLLER or name.startswith((COMMAND_LINE, OIDC_PREFIX, KEY_ACTOR))
 
 
 def person_name(name: str, admin: AdminConfig) -> str:

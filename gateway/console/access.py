@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
-from typing import get_args
+from typing import Literal, get_args
 
-from gateway.config.admin import AdminToken, Role
+from gateway.config.admin import AdminToken, Rights, Role
 from gateway.console.errors import NoToken, NotPermitted, TooManyFailures
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -27,6 +27,17 @@ _MAX_ADDRESSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class ActorScope:
+    """The team or the organization to which somebody's rights are limited."""
+
+    kind: Literal["team", "organization"]
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """The holder of an admin token."""
 
@@ -34,6 +45,13 @@ class Actor:
     role: Role
     content: bool = False
     """Whether they may read prompts and answers."""
+    scope: ActorScope | None = None
+    """The team or organization to which the rights are limited; None: they hold for all teams."""
+
+    @property
+    def title(self) -> str:
+        """The role and where it holds, as in "operator" or "operator of team search"."""
+        return self.role if self.scope is None else f"{self.role} of {self.scope}"
 
     def has(self, role: Role) -> bool:
         """Tells whether they may do what needs this role."""
@@ -44,10 +62,28 @@ class Actor:
         if not self.has(role):
             raise NotPermitted(f"{self.name} has the role {self.role}; to {to} needs the role {role}")
 
+    def require_everywhere(self, role: Role, to: str) -> None:
+        """The same for what nobody may do whose rights are limited to a team or an organization."""
+        self.require(role, to)
+        if self.scope is not None:
+            raise NotPermitted(f"the rights of {self.name} are limited to the {self.scope}; to {to} needs others")
+
+
+def actor_with(name: str, rights: Rights) -> Actor:
+    """Somebody with these rights. A labeller may always read content, because nobody can label an answer unread."""
+    scope = scope_of_ids(rights.team, rights.organization)
+    return Actor(name, rights.role, rights.content or rights.role == "labeller", scope)
+
+
+def scope_of_ids(team: str | None, organization: str | None) -> ActorScope | None:
+    """At most one of the two is given."""
+    if team is not None:
+        return ActorScope("team", team)
+    return None if organization is None else ActorScope("organization", organization)
+
 
 def actor_of(token: AdminToken) -> Actor:
-    """A labeller may always read content, because nobody can label an answer unread."""
-    return Actor(token.name, token.role, token.content or token.role == "labeller")
+    return actor_with(token.name, token)
 
 
 class AdminTokens:
@@ -72,6 +108,14 @@ class AdminTokens:
         return found
 
 
+def bearer(authorization: str) -> str:
+    """The token in the value of an Authorization header. Raises NoToken."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NoToken("no key: send `Authorization: Bearer KEY`, with the secret of your key")
+    return token.strip()
+
+
 def _password(credentials: str) -> str:
     """Returns the password of Basic authentication; "" if there is none."""
     try:
@@ -84,8 +128,9 @@ class FailedLogins:
     """Bounds attempts with wrong tokens: an address that has failed ten times within a minute gets no further answer
     about wrong tokens until the minute is over."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, what: str = "a wrong admin token") -> None:
         self._clock = clock
+        self._what = what
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()  # begin of the window, failures
 
     def check(self, address: str) -> None:
@@ -94,7 +139,7 @@ class FailedLogins:
         left_s = began + WINDOW_S - self._clock()
         if failures >= FAILURES and left_s > 0:
             raise TooManyFailures(
-                f"{failures} attempts with a wrong admin token came from this address; retry later",
+                f"{failures} attempts with {self._what} came from this address; retry later",
                 retry_after_s=max(1, round(left_s)),
             )
 

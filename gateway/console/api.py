@@ -20,6 +20,15 @@ MAX_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSecret:
+    """What a caller sent in place of an admin token, which nobody has looked at yet."""
+
+    secret: str = field(repr=False)
+    address: str
+    """The client's address."""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminCall:
     """A request, after authentication."""
 
@@ -30,6 +39,8 @@ class AdminCall:
     query: Mapping[str, str]
     body: Mapping[str, Any]
     """Empty if the request has no body."""
+    shown: ShownSecret | None = None
+    """Of an operation for callers alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,11 @@ class Operation:
     """The token may also be the password of HTTP's Basic authentication: for callers that know no other."""
     csv: bool = False
     """Whether it can also answer with CSV."""
+    scoped: bool = False
+    """Whether it is also for rights that are limited to a team or an organization. It reads with AdminCall.admin alone,
+    which has nothing of others, and changes keys and teams through features/keys/directory.py, which checks each."""
+    of_key: bool = False
+    """Whether it is for callers. The token is the secret of a key, which the handler checks; no role is needed."""
 
 
 @dataclass(frozen=True, slots=True)

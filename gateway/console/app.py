@@ -22,8 +22,8 @@ from starlette.routing import Route
 
 from gateway import __version__
 from gateway.console import login
-from gateway.console.access import Actor, AdminTokens, FailedLogins
-from gateway.console.api import AdminCall, Operation, collected_operations
+from gateway.console.access import Actor, AdminTokens, FailedLogins, bearer
+from gateway.console.api import AdminCall, Operation, ShownSecret, collected_operations
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.frame import (
     ROOT,
@@ -89,7 +89,8 @@ class ConsoleApp:
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
         if self._pages is not None:
-            _attach_pages(app, self._admin, self._pages, LoginWays(self._actor_of, self._address, self._note_failure))
+            ways = LoginWays(self._actor_of, self._address, self._note_failure, self._peer)
+            _attach_pages(app, self._admin, self._pages, ways)
         return app
 
     async def _health(self, request: Request) -> Response:
@@ -121,10 +122,7 @@ class ConsoleApp:
         async def answer(request: Request) -> Response:
             operation = found["GET" if request.method == "HEAD" else request.method]
             try:
-                actor = self._actor(request, operation.basic)
-                actor.require(operation.role, "do this")
-                body = await _body(request) if operation.body is not None else {}
-                call = AdminCall(self._admin, actor, request.path_params, request.query_params, body)
+                call = await (self._callers_call if operation.of_key else self._actors_call)(request, operation)
                 done = await operation.handler(call)
             except AdminError as error:
                 return _refusal(error)
@@ -132,12 +130,25 @@ class ConsoleApp:
                 return Response(status_code=400)
             if operation.method != "GET":
                 path = ascii(request.scope["path"])[1:-1]  # it may hold what moves the cursor of a terminal
-                log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, path)
+                log.info("admin: %s (%s): %s %s", call.actor.name, call.actor.title, request.method, path)
             if isinstance(done.body, str):
                 return Response(done.body, done.status, _HEADERS, media_type="text/csv")
             return _answer(orjson.dumps(done.body), done.status)
 
         return endpoint
+
+    async def _actors_call(self, request: Request, operation: Operation) -> AdminCall:
+        """The call of the holder of an admin token. Raises NoToken, TooManyFailures, NotPermitted, InvalidBody."""
+        actor = self._actor(request, operation.basic)
+        (actor.require if operation.scoped else actor.require_everywhere)(operation.role, "do this")
+        body = await _body(request) if operation.body is not None else {}
+        return AdminCall(self._admin.within(actor.scope), actor, request.path_params, request.query_params, body)
+
+    async def _callers_call(self, request: Request, operation: Operation) -> AdminCall:
+        """The call of somebody whose secret the operation itself looks at. Raises NoToken."""
+        secret = bearer(request.headers.get("authorization", ""))
+        shown = ShownSecret(secret, self._peer(request))
+        return AdminCall(self._admin, Actor("a caller", operation.role), request.path_params, {}, {}, shown)
 
     def _actor(self, request: Request, basic: bool) -> Actor:
         """Raises NoToken, TooManyFailures."""
@@ -157,11 +168,14 @@ class ConsoleApp:
 
     def _address(self, request: Request) -> str:
         """The client's address. Raises TooManyFailures."""
-        peer = request.client.host if request.client else ""
-        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
-        address = client_address(peer, forwarded, tuple(map(ip_network, self._admin.config().trusted_proxies)))
+        address = self._peer(request)
         self._failed.check(address)
         return address
+
+    def _peer(self, request: Request) -> str:
+        peer = request.client.host if request.client else ""
+        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
+        return client_address(peer, forwarded, tuple(map(ip_network, self._admin.config().trusted_proxies)))
 
     def _note_failure(self, address: str) -> None:
         self._failed.note(address)
@@ -218,7 +232,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
     path = request.scope["path"][:200]  # not request.url, which is built from the client's Host header and may fail
     if hasattr(request.app.state, "pages") and (path == ROOT or path.startswith(f"{ROOT}/")):
-        return await endpoint(PageRoute(ROOT, _missing_page))(request)
+        return await endpoint(PageRoute(ROOT, _missing_page, scoped=True))(request)
     if error.status_code == 405:
         refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))
         refused.headers["allow"] = (error.headers or {}).get("Allow", "")
@@ -239,7 +253,7 @@ def collected_pages() -> tuple[Page, ...]:
 def page_routes() -> list[Route]:
     """Every route below /console."""
     framed = [
-        PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",)),
+        PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",), scoped=True),
         *(r for page in collected_pages() for r in page.routes),
     ]
     return [

@@ -18,21 +18,23 @@ class AdminRefused(CannotRun):
 
 
 class AdminClient:
-    """A client of one console. url: as in "http://127.0.0.1:9102". token: an admin token."""
+    """A client of one console. url: as in "http://127.0.0.1:9102". token: an admin token; below `/me/v1`, a key."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, root: str = "/admin/v1") -> None:
+        """root: what the paths are below."""
         self._url = url.rstrip("/")
+        self._root = root
         self._connected: httpx2.Client | None = None
         self._headers = {"authorization": f"Bearer {token}"}
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The JSON of the answer. path: below /admin/v1, as in "/keys". Raises AdminRefused, CannotRun."""
+        """The JSON of the answer. path: below the root, as in "/keys". Raises AdminRefused, CannotRun."""
         params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         try:
             with self._http() as http:
-                url = f"{self._url}/admin/v1{path}"
+                url = f"{self._url}{self._root}{path}"
                 answer = http.request(method, url, params=params, json=body, headers=self._headers)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise CannotRun(

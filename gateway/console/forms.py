@@ -11,7 +11,7 @@ from starlette.requests import Request
 from gateway.config.admin import Role
 from gateway.console.access import Actor
 from gateway.console.errors import BodyTooLarge, InvalidBody, NotPermitted
-from gateway.console.frame import COOKIE, visitor_of
+from gateway.console.frame import COOKIE, KEY_COOKIE, visitor_of
 from gateway.console.sessions import same_csrf
 
 MAX_FORM_BYTES = 1_000_000
@@ -52,6 +52,14 @@ async def form_actor(request: Request, role: Role, to: str, content: bool = Fals
     if content and not actor.content:
         raise NotPermitted(f"{actor.name} may not read prompts and answers; their token needs `content: true`")
     return Form(actor, values)
+
+
+async def check_key_form(request: Request) -> None:
+    """Checks a form of the page of a key: its session's CSRF token, and its origin. Raises as `form_actor`."""
+    check_origin(request)
+    given = (await read_form(request)).get("csrf", [""])[-1]
+    if not same_csrf(request.cookies.get(KEY_COOKIE, ""), given):
+        raise NotPermitted("the form is not of this session: load its page again, and send it once more")
 
 
 def check_origin(request: Request) -> None:

@@ -7,13 +7,13 @@ frame has checked the session, the role and, where the page shows prompts and an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlencode
 
 from jinja2 import Environment, StrictUndefined
@@ -28,7 +28,7 @@ from gateway.console import filters
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NotPermitted
 from gateway.console.filters import visible
-from gateway.console.sessions import SESSION_S, Sessions, Visitor
+from gateway.console.sessions import SESSION_S, KeySession, Sessions, Visitor
 from gateway.features.keys.directory import Admin
 from gateway.reports.html import style_sheet, templates
 from gateway.reports.terms import TERMS
@@ -38,6 +38,7 @@ from gateway.stream import Corridor
 
 COOKIE, NOTICE_COOKIE, ROOT = "assay_console", "assay_notice", "/console"
 RUNS = f"{ROOT}/playground/runs"
+KEY_COOKIE, KEY_ROOT = "assay_key", f"{ROOT}/me"
 _NOTICE_S = 30
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -52,6 +53,7 @@ HEADERS = {
 }
 
 PageHandler = Callable[[Request], Awaitable[Response]]
+Audience = Literal["people", "key", "anyone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class PageRoute:
     role: Role = "viewer"
     content: bool = False
     """Whether the page is only for visitors who may read prompts and answers."""
+    audience: Audience = "people"
+    """Visitors whom the page is for. `key`: holders of a key, and nobody else; `anyone`: no session is needed."""
+    scoped: bool = False
+    """Whether it is also for visitors whose rights are limited to a team or an organization. The handler reads the
+    store and the config of `services_of` alone, which have nothing of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,12 @@ class Page:
     role: Role = "viewer"
     content: bool = False
 
+    def is_open_to(self, visitor: Visitor) -> bool:
+        """Tells whether the page itself is one that they may see."""
+        own = [route for route in self.routes if route.path == self.path and route.audience == "people"]
+        there = any(route.scoped or not visitor.limited for route in own)
+        return there and visitor.may(self.role, self.content)
+
 
 @dataclass(frozen=True, slots=True)
 class LoginWays:
@@ -87,6 +100,8 @@ class LoginWays:
     """The address of a client. Raises TooManyFailures where too many attempts came from it."""
     note_failure: Callable[[str], None]
     """Counts a failed attempt of an address."""
+    address_of: Callable[[Request], str]
+    """The address of a client, however many attempts came from it."""
 
 
 async def nothing_to_read() -> None:
@@ -124,12 +139,19 @@ class PageServices(PagesSetup):
 
     @property
     def store_url(self) -> str:
+        """The whole store. Raises NotPermitted where rights are limited."""
+        if self.admin.whole is not None:
+            raise NotPermitted("this page shows more than one team: it needs rights that are not limited to one")
         return self.admin.config().store.url or default_url(self.data)
 
 
 def services_of(request: Request) -> PageServices:
+    """The services for this request; of a visitor with limited rights, those that have nothing of others."""
     found: PageServices = request.app.state.pages
-    return found
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    if visitor is None or visitor.actor.scope is None:
+        return found
+    return replace(found, admin=found.admin.within(visitor.actor.scope))
 
 
 def visitor_of(request: Request) -> Visitor:
@@ -152,7 +174,7 @@ def to_html(request: Request, template: str, **values: Any) -> str:
     pages: Sequence[Page] = request.app.state.navigation
     shared = {
         "visitor": visitor,
-        "navigation": [page for page in pages if visitor.may(page.role, page.content)] if visitor else [],
+        "navigation": [page for page in pages if page.is_open_to(visitor)] if visitor else [],
         "path": request.scope["path"],
         "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")),
         "versions": static_versions(),
@@ -186,6 +208,10 @@ def endpoint(route: PageRoute) -> PageHandler:
 
 
 async def _checked(request: Request, route: PageRoute) -> Response:
+    if route.audience == "anyone":
+        return await route.handler(request)
+    if route.audience == "key":
+        return await _checked_key(request, route)
     cookie, sessions = request.cookies.get(COOKIE, ""), services_of(request).sessions
     proxied = proxied_name(request)
     visitor = await sessions.visitor(cookie, proxied) if cookie else None
@@ -194,12 +220,39 @@ async def _checked(request: Request, route: PageRoute) -> Response:
     if visitor is None:
         return _to_login(request)
     request.state.visitor = visitor
+    if visitor.actor.scope is not None and not route.scoped:
+        return _outside(request, visitor)
     visitor.actor.require(route.role, "see this page")
     if route.content and not visitor.actor.content:
         raise NotPermitted(
             f"{visitor.actor.name} may not read prompts and answers; their token needs `content: true` in gateway.yaml"
         )
     return await route.handler(request)
+
+
+async def _checked_key(request: Request, route: PageRoute) -> Response:
+    """The page of a key, for a session that its secret began."""
+    cookie = request.cookies.get(KEY_COOKIE, "")
+    session = await services_of(request).sessions.of_key(cookie) if cookie else None
+    if session is None:
+        return RedirectResponse(f"{KEY_ROOT}/login", 303)
+    request.state.key_session = session
+    return await route.handler(request)
+
+
+def key_session_of(request: Request) -> KeySession:
+    found: KeySession = request.state.key_session
+    return found
+
+
+def _outside(request: Request, visitor: Visitor) -> Response:
+    """Answers on a page of the whole deployment: from the start page it leads on. Raises NotPermitted."""
+    own = next((page.path for page in request.app.state.navigation if page.is_open_to(visitor)), None)
+    if own is not None and request.method == "GET" and request.scope["path"] == ROOT:
+        return RedirectResponse(own, 303)
+    raise NotPermitted(
+        f"the rights of {visitor.actor.name} are limited to the {visitor.actor.scope}; this page shows more than that"
+    )
 
 
 def proxied_name(request: Request) -> str | None:
@@ -246,6 +299,12 @@ def protected(response: Response) -> Response:
 
 def set_session(request: Request, response: Response, cookie: str, lasts_s: float) -> None:
     response.set_cookie(COOKIE, cookie, **cookie_options(request), max_age=int(lasts_s))
+
+
+def set_key_session(request: Request, response: Response, cookie: str) -> None:
+    """A cookie of its own, which browsers send to the pages of the key alone."""
+    options = {**cookie_options(request), "path": KEY_ROOT}
+    response.set_cookie(KEY_COOKIE, cookie, **options, max_age=int(SESSION_S))
 
 
 def cookie_options(request: Request) -> dict[str, Any]:

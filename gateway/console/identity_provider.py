@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from gateway.config.admin import OidcConfig
 from gateway.config.egress import Egress
-from gateway.console.access import Actor
+from gateway.console.access import Actor, actor_with
 from gateway.console.errors import AdminError, NotPermitted
 from gateway.scoring.http_client import HttpConnections, HttpReply, Unreachable
 
@@ -215,7 +215,7 @@ def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
         if "email" in entry.claims and not verified:  # an address that somebody only claims to have gives no role
             continue
         if all(_holds(claim(claims, wanted), value) for wanted, value in entry.claims.items()):
-            return Actor(name, entry.role, entry.content or entry.role == "labeller")
+            return actor_with(name, entry)
     raise LoginRefused(f"{name} has no role here: no entry of admin.oidc.roles matches")
 
 

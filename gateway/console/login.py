@@ -177,4 +177,5 @@ def _refused(request: Request, error: AdminError) -> Response:
 def _form(request: Request, status: int = 200, trouble: str = "", next: str = ROOT) -> Response:
     admin = services_of(request).admin.config().admin
     oidc = admin.oidc is not None if admin is not None else False
-    return render(request, "login.html.jinja", status, trouble=trouble, next=next, oidc=oidc)
+    own_keys = admin is not None and admin.self_service.enabled
+    return render(request, "login.html.jinja", status, trouble=trouble, next=next, oidc=oidc, own_keys=own_keys)

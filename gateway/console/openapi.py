@@ -40,7 +40,8 @@ def describe(found: Sequence[AdminOperations]) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "A token of `admin.tokens`."}
+                "token": {"type": "http", "scheme": "bearer", "description": "A token of `admin.tokens`."},
+                "key": {"type": "http", "scheme": "bearer", "description": "The secret of a key."},
             },
             "schemas": _schemas(found),
         },
@@ -53,7 +54,8 @@ def _operation(each: Operation) -> Schema:
     described: Schema = {
         "operationId": _operation_id(each),
         "summary": each.about,
-        "description": f"Needs the role {each.role}.",
+        **({"security": [{"key": []}]} if each.of_key else {}),
+        "description": _needs(each),
         "parameters": [
             *({"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in in_path),
             *({"name": q.name, "in": "query", "description": q.about, "schema": dict(q.schema)} for q in each.query),
@@ -73,7 +75,17 @@ def _operation(each: Operation) -> Schema:
     return described
 
 
+def _needs(each: Operation) -> str:
+    if each.of_key:
+        return "Needs the secret of a key, and no admin token."
+    return f"Needs the role {each.role}" + (
+        ", which may be limited to a team or an organization." if each.scoped else "."
+    )
+
+
 def _operation_id(each: Operation) -> str:
+    if each.of_key:
+        return "read_own_key" if each.method == "GET" else "rotate_own_key"
     verb = {"GET": "read", "POST": "make", "PATCH": "change", "DELETE": "delete"}[each.method]
     parts = each.path.removeprefix("/admin/v1/").split("/")
     if parts[-1] == "rotate":

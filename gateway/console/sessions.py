@@ -18,7 +18,7 @@ from hmac import compare_digest
 
 from gateway.config.admin import OidcConfig, Role
 from gateway.config.config import Config
-from gateway.console.access import Actor, actor_of
+from gateway.console.access import Actor, actor_of, actor_with, scope_of_ids
 from gateway.console.errors import StoreAway
 from gateway.console.store import ConsoleStore
 from gateway.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
@@ -26,6 +26,8 @@ from gateway.store.sessions import SessionRow, add_session, delete_session, find
 SESSION_S = 12 * 3600.0
 PROXY = "proxy"
 """Stands for a token's digest in sessions that a proxy began."""
+_KEY = "key:"
+"""Begins what stands for a token's digest in sessions of the holders of keys: the SHA-256 of the secret follows."""
 _FRESH_S = 3.0  # for which a session that was read is not read again
 _MOST_FRESH = 1000
 _HELD_S = 600.0  # for which it holds while the store does not answer, so that pages can say so
@@ -40,9 +42,24 @@ class Visitor:
     """The CSRF token, which each form contains."""
     expires: float
 
+    @property
+    def limited(self) -> bool:
+        """Whether their rights are limited to a team or an organization."""
+        return self.actor.scope is not None
+
     def may(self, role: Role, content: bool = False) -> bool:
         """Tells whether they may do what needs this role, and read prompts and answers if content."""
         return self.actor.has(role) and (self.actor.content or not content)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySession:
+    """The session of somebody who has shown the secret of a key. It opens that key's own page and no other."""
+
+    digest: str
+    """SHA-256 of the secret."""
+    csrf: str
+    expires: float
 
 
 def oidc_token(config: OidcConfig) -> str:
@@ -76,7 +93,8 @@ class Sessions:
         oidc_token() or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
-        row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s)
+        scope = {} if actor.scope is None else {actor.scope.kind: actor.scope.id}
+        row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s, **scope)
         await self._store.run(lambda c: add_session(c, row, now))
         return cookie
 
@@ -109,6 +127,17 @@ class Sessions:
         actor = self._actor(row, proxied)
         return None if actor is None else Visitor(actor, csrf_token(cookie), row.expires)
 
+    async def begin_of_key(self, digest: str, name: str) -> str:
+        """The cookie of a new session of the holder of a key. digest: SHA-256 of its secret."""
+        return await self.begin(Actor(name, "viewer"), f"{_KEY}{digest}")
+
+    async def of_key(self, cookie: str) -> KeySession | None:
+        """The session of the holder of a key; None: it does not exist, or has expired."""
+        row = await self._row(cookie)
+        if row is None or row.expires <= self._clock() or not row.token.startswith(_KEY):
+            return None
+        return KeySession(row.token.removeprefix(_KEY), csrf_token(cookie), row.expires)
+
     async def end(self, cookie: str) -> None:
         digest = _digest(cookie)
         self._fresh.pop(digest, None)
@@ -132,12 +161,14 @@ class Sessions:
 
     def _actor(self, row: SessionRow, proxied: str | None) -> Actor | None:
         admin = self._config().admin
+        if row.token.startswith(_KEY):
+            return None
         if row.token.startswith("oidc"):
             believed = admin is not None and admin.oidc is not None and row.token == oidc_token(admin.oidc)
-            return Actor(row.name, row.role, row.content) if believed else None
+            return _stored_actor(row) if believed else None
         if row.token == PROXY:
             return self.of_proxy(proxied) if proxied == row.name else None
-        return self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
+        return self._of_token(row.token) if row.token else _stored_actor(row)
 
     def of_proxy(self, name: str | None) -> Actor | None:
         """The actor for the user that a trusted proxy names; None: they may not enter."""
@@ -146,11 +177,15 @@ class Sessions:
         user = None if login is None or name is None else login.users.get(name)
         if user is None or name is None:
             return None
-        return Actor(name, user.role, user.content or user.role == "labeller")
+        return actor_with(name, user)
 
     def _of_token(self, digest: str) -> Actor | None:
         admin = self._config().admin
         return next((actor_of(t) for t in (admin.tokens if admin else ()) if t.sha256 == digest), None)
+
+
+def _stored_actor(row: SessionRow) -> Actor:
+    return Actor(row.name, row.role, row.content, scope_of_ids(row.team, row.organization))
 
 
 def _digest(secret: str) -> str:

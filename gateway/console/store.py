@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import TypeVar
 
-from gateway.console.errors import InvalidBody, StoreAway
+from gateway.console.errors import InvalidBody, NotPermitted, StoreAway
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
 from gateway.store.directory import ensure_directory
 from gateway.store.engine import Transaction
+from gateway.store.read_bounds import OutOfBounds, ReadBounds, bounded
 from gateway.store.store import Store, StoreDown, WriteRejected
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,14 @@ class ConsoleStore:
         self._busy_ms = busy_ms
         self._deadline_s = deadline_s
         self._store: Store | None = None
+        self._bounds: ReadBounds | None = None
         self._trouble = "it is being opened"
+
+    def within(self, bounds: ReadBounds) -> ConsoleStore:
+        """The same store for somebody who reads what belongs to some teams, and writes nothing."""
+        found = copy(self)
+        found._bounds = bounds
+        return found
 
     @property
     def is_open(self) -> bool:
@@ -64,12 +73,22 @@ class ConsoleStore:
             await self._store.__aexit__()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
-        """Runs a transaction that may write. Raises StoreAway; InvalidBody for values that the database rejects."""
+        """Runs a transaction that may write. Raises StoreAway; InvalidBody for values that the database rejects;
+        NotPermitted within bounds."""
+        if self._bounds is not None:
+            raise NotPermitted("this changes more than one team: it needs rights that are not limited to one")
         return await self._within_deadline(lambda store: store.run(work))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Runs queries that do not wait for writers. Raises as `run`."""
-        return await self._within_deadline(lambda store: store.look(work))
+        """Runs queries that do not wait for writers, within the bounds if there are any. Raises as `run`."""
+        bounds = self._bounds
+        if bounds is None:
+            return await self._within_deadline(lambda store: store.look(work))
+        try:
+            return await self._within_deadline(lambda store: store.look(lambda c: work(bounded(c, bounds))))
+        except OutOfBounds as error:
+            log.error("admin: a query was refused: %s", error)
+            raise NotPermitted("this shows more than one team: it needs rights that are not limited to one") from None
 
     async def _within_deadline(self, use: Callable[[Store], Awaitable[T]]) -> T:
         if self._store is None:

@@ -156,6 +156,7 @@ class Exchange:
     route chose."""
     guards: str | None = None
     """JSON of the decisions of the guards on the call (core/guards.py). None: no guard looked at it."""
+    team: str | None = None  # of the caller, when it called; of a shadow, that of its served call. None: it had none
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -253,6 +253,7 @@ class Settler:
             segments=assignment.segments.to_json() if assignment and assignment.segments else None,
             fell_back=True if choice is not None and ended.target_state.name != choice.target_name else None,
             guards=context.guarded.to_json() if context.guarded is not None else None,
+            team=call.caller.team,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:

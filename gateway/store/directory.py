@@ -19,7 +19,7 @@ from gateway.core.exchange import new_id
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
 from gateway.store.engine import StoreUnavailable, reader
 from gateway.store.engine import insert as upsert
-from gateway.store.tables import audit, directory_state, keys, organizations, teams
+from gateway.store.tables import audit, directory_state, keys, organizations, teams, usage
 
 Kind = Literal["key", "team", "organization"]
 Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay", "accept"]
@@ -147,6 +147,19 @@ def key_with_digest(connection: Connection, digest: str) -> DirectoryRow | None:
     query = select(keys).where(keys.c.digests.contains(digest, autoescape=True)).limit(1)
     row = connection.execute(query).mappings().first()
     return None if row is None else _row("key", row)
+
+
+def is_name_of_others(connection: Connection, name: str, team: str) -> bool:
+    """Tells whether a key outside the team has this name, or had it: in force, revoked, or in gateway.yaml and used."""
+    named = select(keys.c.id).where(keys.c.name == name, or_(keys.c.team.is_(None), keys.c.team != team))
+    used = select(usage.c.key_id).where(usage.c.key_name == name, usage.c.team != team)
+    return any(connection.execute(query.limit(1)).first() is not None for query in (named, used))
+
+
+def is_team_of_others(connection: Connection, id: str, organization: str) -> bool:
+    """Tells whether a team with this id has been used outside the organization."""
+    used = select(usage.c.team).where(usage.c.team == id, usage.c.organization != organization).limit(1)
+    return connection.execute(used).first() is not None
 
 
 def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:

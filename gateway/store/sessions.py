@@ -24,6 +24,9 @@ class SessionRow:
     created: float
     """Unix seconds."""
     expires: float
+    team: str | None = None
+    """The team to which its rights are limited; None: none."""
+    organization: str | None = None
 
 
 _COLUMNS = [console_sessions.c[field.name] for field in fields(SessionRow)]

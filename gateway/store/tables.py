@@ -109,6 +109,7 @@ exchanges = _table(
     _partial_index("exchanges_plan", "plan", "position", where="plan IS NOT NULL"),
     _partial_index("exchanges_experiment", "experiment", "plan", where="experiment IS NOT NULL"),
     _partial_index("exchanges_run", "run", where="run IS NOT NULL"),
+    _partial_index("exchanges_team", "team", "received", "id", where="team IS NOT NULL"),
     # Everything that runs are listed with, so that the rows of their calls, with all texts, need not be read.
     _partial_index(
         "exchanges_of_run",
@@ -755,6 +756,7 @@ console_sessions = _table(
     Column("content", Boolean, nullable=False),
     Column("token", Text, nullable=False),  # SHA-256 of the admin token; "": none
     *_required(Double, "created", "expires"),
+    *_optional(Text, "team", "organization"),  # to which its rights are limited; NULL: they are not
 )
 
 console_links = _table(

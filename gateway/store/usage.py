@@ -135,13 +135,13 @@ def read_usage(connection: Connection, by: Sequence[str], since: date, until: da
     _check([*by, *filters])
     columns = dict.fromkeys(column for name in (*by, *filters) for column in DIMENSIONS[name])
     read = [usage.c[name] for name in (*columns, *(["key_name"] if "key" in by else []))]
-    sums = [func.sum(usage.c[name]) for name in USAGE_SUMS]
+    sums = [func.sum(usage.c[name]).label(name) for name in USAGE_SUMS]
     within = usage.c.day.between(since.isoformat(), until.isoformat())
     query = select(*read, *sums, func.max(usage.c.day).label("newest")).where(within).group_by(*read)
     found: dict[tuple[str, ...], UsageSums] = {} if by else {(): UsageSums()}
     names: dict[str, tuple[str, str]] = {}  # by key: the day of its newest name, and the name
     for row in connection.execute(query).mappings():
-        added = UsageSums(*(int(row[column] or 0) for column in sums))
+        added = UsageSums(*(int(row[name] or 0) for name in USAGE_SUMS))
         for values in _combinations(row, by, filters):
             found[values] = found.get(values, UsageSums()).plus(added)
         if "key" in by:

@@ -33,6 +33,12 @@ def test_tokens_have_a_name_a_digest_and_a_role() -> None:
         (C, A, 'admin.tokens[1].sha256: this is also the digest of key "web", and no caller\'s key may open the admin'),
         ("role: viewer", "role: reader", "admin.tokens[1].role: "),
         (C, "abc", "admin.tokens[1].sha256: expected the SHA-256 of a key"),
+        (
+            "role: viewer",
+            "role: viewer, team: a, organization: b",
+            "admin.tokens[1]: team, organization: expected one of",
+        ),
+        ("role: owner", "role: owner, team: a", "admin.tokens[0]: role: a team's administrator is an `operator`"),
         ("role: viewer", "rolle: viewer", 'admin.tokens[1].rolle: unknown key; did you mean "role"?'),
     ],
 )

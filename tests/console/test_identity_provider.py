@@ -420,3 +420,31 @@ def test_an_address_that_nobody_verified_gives_no_role():
     assert actor_of_claims(config, claims).role == "viewer"
     assert actor_of_claims(config, {**claims, "email_verified": False}).role == "viewer"
     assert actor_of_claims(config, {**claims, "email_verified": True}).role == "owner"
+
+
+async def test_a_group_gives_rights_in_one_team(pages, provider, oidc):
+    """The session keeps the scope, and the role of another group comes with the next login."""
+    roles = [
+        {"claims": {"groups": "ml-leads"}, "role": "operator", "organization": "acme"},
+        {"claims": {"groups": "ml"}, "role": "viewer", "team": "search"},
+    ]
+    configured(pages, oidc=OidcConfig.model_validate({**oidc.model_dump(), "roles": roles}))
+    client = await pages.client()
+    await signed_in(pages, client, provider)
+    assert ">eve@example.com</bdi>, viewer of team search" in await pages.get(client, "/console/keys")
+    assert (await client.get("/console/system")).status_code == 403
+    provider.claims["groups"] = ["ml", "ml-leads"]
+    await signed_in(pages, client, provider)
+    assert "operator of organization acme" in await pages.get(client, "/console/keys")
+    provider.claims["groups"] = ["staff"]
+    again = await pages.client()
+    assert (await signed_in(pages, again, provider)).status_code == 403
+
+
+async def test_a_visitor_of_a_proxy_has_rights_in_one_team(pages):
+    users = {"lena": {"role": "operator", "team": "search"}}
+    login = ProxyLogin.model_validate({"networks": ["127.0.0.1/32"], "users": users})
+    configured(pages, proxy_login=login)
+    client = await pages.client(**{"x-forwarded-user": "lena"})
+    assert (await client.get("/console/keys")).status_code == 303
+    assert "operator of team search" in await pages.get(client, "/console/keys")

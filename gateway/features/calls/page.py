@@ -47,6 +47,7 @@ from gateway.features.calls.rows.calls import (
 )
 from gateway.features.calls.rows.facets import Facets, count_facets
 from gateway.features.calls.samples import readable, seconds_of
+from gateway.features.keys.directory import Admin
 from gateway.features.labels.blind import LabelVerdict, answer_text
 from gateway.features.labels.desk import label_by_hand
 from gateway.features.labels.rows import ScorerVersion, save_labels
@@ -156,7 +157,7 @@ async def list_page(request: Request) -> Response:
         next=following,
         first=search.address(after="") if search.after else "",
         trouble=trouble,
-        aliases=list(services.admin.config().models),
+        aliases=_aliases(services.admin, facets),
         scorers=sorted({*scorers, *([search.worst] if search.worst else [])}),
         spans=SPANS,
         outcomes=OUTCOMES,
@@ -187,6 +188,13 @@ def headline(search: CallSearch, facets: Facets) -> str:
     return f"{head[0].upper()}{head[1:]}{within}{rest}"
 
 
+def _aliases(admin: Admin, facets: Facets) -> list[str]:
+    """The model names to choose from; with limited rights, those of the counted calls."""
+    if admin.whole is None:
+        return list(admin.config().models)
+    return [value for facet in facets.facets if facet.name == "alias" for value, _ in facet.values]
+
+
 def views_of(search: CallSearch, scorers: Sequence[str]) -> list[tuple[str, str]]:
     """(title, address) of the views above the list. Another view is kept as a bookmark of its address."""
     failures = CallSearch(where="outcome!=ok outcome!=client_gone", since="24h")
@@ -203,7 +211,8 @@ def views_of(search: CallSearch, scorers: Sequence[str]) -> list[tuple[str, str]
 async def live_page(request: Request) -> Response:
     """The tail of the list, as server-sent events. Raises TooManyTails."""
     search = CallSearch.of(request.query_params)
-    services, content = services_of(request), visitor_of(request).actor.content
+    services, actor = services_of(request), visitor_of(request).actor
+    content = actor.content
     tails: LiveTails = services.kept.setdefault("live calls", LiveTails())
     if tails.full:
         raise TooManyTails(f"{LIVE_MOST} people follow the list now; load it again instead", retry_after_s=30)
@@ -212,7 +221,7 @@ async def live_page(request: Request) -> Response:
 
     async def permitted() -> bool:
         visitor = None if await request.is_disconnected() else await services.sessions.visitor(cookie, proxied)
-        return visitor is not None and visitor.actor.content == content
+        return visitor is not None and visitor.actor == actor
 
     async def read(filter: CallFilter) -> CallPage:
         try:
@@ -409,9 +418,9 @@ PAGE = Page(
     PATH,
     "Calls",
     (
-        PageRoute(PATH, list_page),
-        PageRoute(f"{PATH}/live", live_page),
-        PageRoute(f"{PATH}/{{id}}", call_page),
+        PageRoute(PATH, list_page, scoped=True),
+        PageRoute(f"{PATH}/live", live_page, scoped=True),
+        PageRoute(f"{PATH}/{{id}}", call_page, scoped=True),
         PageRoute(f"{PATH}/{{id}}/label", label_call, ("POST",), "labeller", content=True),
         PageRoute(f"{PATH}/{{id}}/replay", replay_call, ("POST",), "operator", content=True),
     ),

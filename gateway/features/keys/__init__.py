@@ -25,6 +25,8 @@ MANIFEST = Manifest(
     outputs=(
         *_outputs("key", "key_with_secret", "revoke"),
         JsonOutput("keys rotate", admin="key_with_secret"),
+        JsonOutput("keys mine", admin="own_key", when="without --rotate"),
+        JsonOutput("keys mine", admin="rotated_own_key", when="with --rotate"),
         *_outputs("team", "changed_team", "delete"),
         *_outputs("organization", "changed_organization", "delete"),
     ),

@@ -474,12 +474,65 @@ def snapshot(store: StoreOptions, if_reachable: IfReachable = False) -> None:
     note(f"{written.records} records of version {written.version} in {written.path}")
 
 
+def mine(
+    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret by a new one, and print it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what your own key has used and what is left of its limits; no admin token is needed.
+
+    The secret of the key is read from $GATEWAY_KEY, and the console's address from $GATEWAY_ADMIN_URL.
+    """
+    from gateway.config.environment import own_key_access
+    from gateway.console.client import AdminClient
+    from gateway.core.errors import CannotRun
+
+    url, secret = own_key_access()
+    if not secret:
+        raise CannotRun("no key: set GATEWAY_KEY to the secret of your key, and GATEWAY_ADMIN_URL to the console's URL")
+    client = AdminClient(url, secret, "/me/v1")
+    if not rotate:
+        _show_own(client.call("GET", "/key"), as_json=as_json)
+        return
+    found = client.call("POST", "/key/rotate")
+    if not as_json:
+        note(f"key {found['name']}: its new secret is shown only now; the other ends {found['earlier_secret_ends']}:")
+    show_changed(found, found["secret"], as_json=as_json)
+
+
+def _show_own(found: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(found)
+        return
+    ends = f"; this secret ends {found['secret_ends']}" if found["secret_ends"] else ""
+    typer.echo(f"key {found['name']}, team {found['team'] or 'none'}{ends}")
+    if not found["limits_known"]:
+        note("the stream server does not answer, so what is left of limits is unknown")
+    limits = [
+        (each["scope"], each["limit"], f"{each['used']:g}", f"{each['remaining']:g}", each["reset"] or "")
+        for each in found["limits"]
+    ]
+    if limits:
+        show_table(("scope", "limit", "used", "remaining", "reset"), limits)
+    rows = found["usage"]["rows"]
+    used = [(row["day"], row["alias"], str(row["calls"]), _tokens(row), _usd(row["usd"])) for row in rows]
+    show_table(("day", "model", "calls", "tokens", "USD"), used)
+
+
+def _tokens(row: Mapping[str, Any]) -> str:
+    return str(row["input_tokens"] + row["output_tokens"])
+
+
+def _usd(usd: float | None) -> str:
+    return "unknown" if usd is None else f"{usd:.4f}"
+
+
 def _add(kind: ManagedKind) -> None:
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     for name, (about, line) in kind.verbs.items():
         app.command(name, help=about, epilog=example(line))(grouped(_VERBS[name](kind)))
     if kind is KEY:
         app.command(epilog=example("gateway keys snapshot --config gateway.yaml --data /data"))(grouped(snapshot))
+        app.command(epilog=example("gateway keys mine"))(mine)
     verbs.add_typer(app, name=f"{kind.name}s", help=kind.about, epilog=example(kind.example))
 
 

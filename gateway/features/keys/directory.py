@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +18,7 @@ from gateway.config.config import Config
 from gateway.config.derive import directory_of
 from gateway.config.limit_names import unknown_limit_names
 from gateway.config.reserved_names import caller_prefix
-from gateway.console.access import Actor
+from gateway.console.access import Actor, ActorScope, FailedLogins
 from gateway.console.errors import Conflict, InvalidBody, NotThere
 from gateway.console.store import ConsoleStore
 from gateway.core.did_you_mean import did_you_mean
@@ -27,6 +28,7 @@ from gateway.core.reasons import Reason
 from gateway.core.wildcards import is_unknown
 from gateway.features.calls.samples import InvalidDuration
 from gateway.features.keys.publisher import Publisher
+from gateway.features.keys.scoped_rights import ScopedChange, bounds_of, check_kind, narrowed
 from gateway.features.keys.settings import (
     SETTINGS,
     NewKey,
@@ -85,6 +87,18 @@ class Admin:
     """Unix seconds."""
     refused: Callable[[], str] = str
     """Returns why the newest gateway.yaml is not in force; "": it is."""
+    failed_keys: FailedLogins = field(default_factory=partial(FailedLogins, what="an unknown key"))
+    """Bounds attempts with keys, apart from those with admin tokens."""
+    whole: Admin | None = None
+    """The services without limits, of those that read what belongs to one scope; None: these have no limits."""
+
+    def within(self, scope: ActorScope | None) -> Admin:
+        """The services for somebody whose rights have this scope: nothing of others can be read with them."""
+        if scope is None:
+            return self
+        config = self.config()
+        store, own = self.store.within(bounds_of(scope, config)), narrowed(config, scope)
+        return replace(self, store=store, config=lambda: own, whole=self)
 
     def reasons(self) -> list[Reason]:
         """Parts of the console that do not work, from the state of this process alone, without any I/O."""
@@ -141,22 +155,32 @@ async def create_record(admin: Admin, actor: Actor, kind: Kind, body: Settings) 
     """Makes a key, a team or an organization. The result for a key has its secret, which cannot be read again, unless
     its callers have one already."""
     actor.require("operator" if kind == "key" else "owner", f"make {kind}s")
+    check_kind(actor, kind)
+    body = _in_scope(actor, kind, body)
     if kind != "key":
         model: type[NewTeam | NewOrganization] = NewTeam if kind == "team" else NewOrganization
         settings = checked(model, body)
         return await _create(admin, actor, record_of(settings.id, settings))
     key, id = checked(NewKey, body), f"key_{new_id().replace('-', '')}"
     if key.sha256 is not None:
-        actor.require("owner", "make a key from the SHA-256 of its secret")
+        actor.require_everywhere("owner", "make a key from the SHA-256 of its secret")
         return await _create(admin, actor, record_of(id, key, ((key.sha256, None),)))
-    secret = _new_secret()
+    secret = new_secret()
     return replace(await _create(admin, actor, record_of(id, key, ((_digest(secret), None),))), secret=secret)
+
+
+def _in_scope(actor: Actor, kind: Kind, body: Settings) -> Settings:
+    """The body with the team or the organization that it leaves out, where the actor has but one."""
+    scope = actor.scope
+    of: Kind = "team" if kind == "key" else "organization"
+    return body if scope is None or scope.kind != of or body.get(of) is not None else {**body, of: scope.id}
 
 
 async def change_record(admin: Admin, actor: Actor, kind: Kind, id: str, patch: Settings) -> Changed:
     """Changes the settings of a record by a JSON merge patch."""
     kill_switch = set(patch) == {"disabled"}  # all that an operator may use of a team or an organization
     actor.require("operator" if kind == "key" or kill_switch else "owner", f"change {kind}s")
+    check_kind(actor, kind)
 
     def made(old: AnyRecord) -> AnyRecord:
         digests = old.digests if isinstance(old, KeyRecord) else ()
@@ -169,7 +193,7 @@ async def rotate_key(admin: Admin, actor: Actor, id: str, body: Settings) -> Cha
     """Gives a key a new secret, which is in the result; the present ones open it until the overlap ends."""
     actor.require("operator", "rotate keys")
     overlap_s = checked(Rotation, body).overlap_s
-    secret = _new_secret()
+    secret = new_secret()
 
     def made(old: AnyRecord) -> AnyRecord:
         assert isinstance(old, KeyRecord)  # noqa: S101 - rows of this kind hold nothing else
@@ -195,58 +219,74 @@ async def revoke_key(admin: Admin, actor: Actor, id: str, *, end_streams: bool |
 async def delete_record(admin: Admin, actor: Actor, kind: Kind, id: str) -> Changed:
     """Deletes a team or an organization. Raises Conflict while keys or teams belong to it."""
     actor.require("owner", f"delete {kind}s")
+    check_kind(actor, kind)
     return await _change(admin, actor, kind, id, "delete", lambda old: old)
 
 
 async def _create(admin: Admin, actor: Actor, record: AnyRecord) -> Changed:
-    kind = _kind(record)
+    kind, whole = _kind(record), admin.whole or admin
 
     def creating(connection: Transaction) -> DirectoryRow:
         version, now = begin_change(connection), admin.clock()
         before = find_row(connection, kind, record.id)
+        if (scoped := _scoped(whole, connection, actor)) is not None:
+            scoped.check(None, record)
         if before is not None and before.deleted is None:
             raise Conflict(f'{kind} "{record.id}" exists already; PATCH changes it')
-        _check_new(admin, connection, None, record)
+        _check_new(whole, connection, None, record)
         _check_rights(actor, None, record)
         row = DirectoryRow(record, now, now, version)
         save_row(connection, row)
         add_audit(connection, _audit(actor, "create", now, None, row))
         return row
 
-    return await _published(admin, await admin.store.run(creating))
+    return await published(admin, await whole.store.run(creating))
 
 
 async def _change(
     admin: Admin, actor: Actor, kind: Kind, id: str, action: Action, made: Callable[[AnyRecord], AnyRecord]
 ) -> Changed:
+    whole = admin.whole or admin
+
     def changing(connection: Transaction) -> DirectoryRow:
         version, now = begin_change(connection), admin.clock()
         before = find_row(connection, kind, id)
+        scoped = _scoped(whole, connection, actor)
+        if before is not None and scoped is not None and not scoped.covers(before.record):
+            before = None  # for them it does not exist
         if before is None or before.deleted is not None:
             raise _not_there(admin, kind, id, deleted=before is not None)
         record = made(before.record)
+        if scoped is not None:
+            scoped.check(before.record, record)
         if action == "delete":
             _check_members(connection, kind, id)
         else:
-            _check_new(admin, connection, before.record, record)
+            _check_new(whole, connection, before.record, record)
             _check_rights(actor, before.record, record, action)
-            _check_bounds_left(admin, connection, actor, (before.record, record))
+            _check_bounds_left(whole, connection, actor, (before.record, record))
         row = replace(before, record=record, updated=now, version=version, deleted=now if action == "delete" else None)
         save_row(connection, row)
         add_audit(connection, _audit(actor, action, now, before, row))
         return row
 
-    return await _published(admin, await admin.store.run(changing))
+    return await published(admin, await whole.store.run(changing))
 
 
-async def _published(admin: Admin, row: DirectoryRow) -> Changed:
+def _scoped(whole: Admin, connection: Transaction, actor: Actor) -> ScopedChange | None:
+    """The checks of a change by somebody with limited rights; None: theirs have no limits."""
+    return None if actor.scope is None else ScopedChange(connection, whole.config(), actor.scope)
+
+
+async def published(admin: Admin, row: DirectoryRow) -> Changed:
+    """A change that was stored, once gateways can read it or cannot for now."""
     return Changed(row, await admin.publisher.reached(row.version))
 
 
 def _audit(actor: Actor, action: Action, now: float, before: DirectoryRow | None, after: DirectoryRow) -> AuditRow:
     kind, id = _kind(after.record), after.record.id
     old = None if before is None else view_of(before)
-    return AuditRow(now, actor.name, actor.role, action, kind, id, old, view_of(after))
+    return AuditRow(now, actor.name, actor.title, action, kind, id, old, view_of(after))
 
 
 def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: Action = "create") -> None:
@@ -255,11 +295,11 @@ def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: A
     if not isinstance(new, KeyRecord) or "passthrough" not in new.allow:
         return
     if not isinstance(old, KeyRecord) or "passthrough" not in old.allow:
-        actor.require("owner", "allow a key `passthrough`")
+        actor.require_everywhere("owner", "allow a key `passthrough`")
     elif action == "rotate":
-        actor.require("owner", "rotate a key that may use `passthrough`")
+        actor.require_everywhere("owner", "rotate a key that may use `passthrough`")
     elif wider := widened(old, new):
-        actor.require("owner", f"widen {', '.join(wider)} of a key that may use `passthrough`")
+        actor.require_everywhere("owner", f"widen {', '.join(wider)} of a key that may use `passthrough`")
 
 
 def _check_bounds_left(
@@ -382,7 +422,7 @@ def _kind(record: AnyRecord) -> Kind:
     return kind
 
 
-def _new_secret() -> str:
+def new_secret() -> str:
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 

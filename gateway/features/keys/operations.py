@@ -65,12 +65,28 @@ def _of_kind(
     created = "key_with_secret" if kind == "key" else changed
     gone = "Revoke a key for good." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
     ending = (END_STREAMS,) if kind == "key" else ()
+    below = kind != "organization"  # limited rights hold below an organization at most
     return [
-        Operation("GET", path, f"List {kind}s, by id.", "viewer", of.list, f"{kind}s", query=query, errors=(400,)),
-        Operation("POST", path, f"Make {a} {kind}.", role, of.create, created, new, status=201, errors=(400, 409)),
-        Operation("GET", one, f"Read {a} {kind}.", "viewer", of.get, kind, errors=(404, 409)),
-        Operation("PATCH", one, f"Change {a} {kind}.", "operator", of.change, changed, settings, patch=True),
-        Operation("DELETE", one, gone, role, of.delete, changed, query=ending),
+        Operation(
+            "GET", path, f"List {kind}s, by id.", "viewer", of.list, f"{kind}s", query=query, errors=(400,), scoped=True
+        ),
+        Operation(
+            "POST",
+            path,
+            f"Make {a} {kind}.",
+            role,
+            of.create,
+            created,
+            new,
+            status=201,
+            errors=(400, 409),
+            scoped=below,
+        ),
+        Operation("GET", one, f"Read {a} {kind}.", "viewer", of.get, kind, errors=(404, 409), scoped=True),
+        Operation(
+            "PATCH", one, f"Change {a} {kind}.", "operator", of.change, changed, settings, patch=True, scoped=below
+        ),
+        Operation("DELETE", one, gone, role, of.delete, changed, query=ending, scoped=below),
     ]
 
 
@@ -176,9 +192,19 @@ _AUDIT = "The changes, newest first: who, when, what, before and after."
 OPERATIONS = AdminOperations(
     (
         *(operation for kind in _KINDS for operation in _of_kind(*kind)),
-        Operation("POST", "/admin/v1/keys/{id}/rotate", _ROTATE, "operator", _rotate, "key_with_secret", Rotation),
         Operation(
-            "GET", "/admin/v1/audit", _AUDIT, "viewer", _audit, "audit", query=(BEFORE, LIMIT, SUBJECT), errors=(400,)
+            "POST", "/admin/v1/keys/{id}/rotate", _ROTATE, "operator", _rotate, "key_with_secret", Rotation, scoped=True
+        ),
+        Operation(
+            "GET",
+            "/admin/v1/audit",
+            _AUDIT,
+            "viewer",
+            _audit,
+            "audit",
+            query=(BEFORE, LIMIT, SUBJECT),
+            errors=(400,),
+            scoped=True,
         ),
     ),
     _schemas,

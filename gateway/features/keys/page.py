@@ -20,14 +20,14 @@ from gateway.config.derive import directory_of
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
 from gateway.console.filters import percent, shortened, usd
 from gateway.console.forms import Form, form_actor
-from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
-from gateway.core.chunked import chunked
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import StreamDown
-from gateway.core.keys import AnyRecord, KeyRecord, record_kind, with_defaults
-from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end
-from gateway.core.usage import NANO
+from gateway.core.keys import AnyRecord, KeyRecord, TeamRecord, record_kind, with_defaults
+from gateway.core.limits import LimitScope
+from gateway.core.wildcards import is_unknown
 from gateway.features.keys import directory
-from gateway.features.keys.directory import Changed
+from gateway.features.keys.directory import Admin, Changed
+from gateway.features.keys.limits_used import UsedLimit, scope_of, used_limits
 from gateway.features.keys.settings import view_of
 from gateway.features.usage import summary as usage
 from gateway.features.usage.summary import UsageReport
@@ -36,60 +36,6 @@ from gateway.reports.time_charts import DayBars, day_chart
 from gateway.store.directory import DirectoryPage, DirectoryRow, Kind, find_row, limited_records, list_rows
 from gateway.store.query import Reading
 from gateway.store.usage import UsageRow
-from gateway.stream import Corridor
-from gateway.stream.leases import LeaseServer
-
-NEAR = 0.8
-"""Share of a limit from which its scope is near it; the alerts use the same."""
-_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class UsedLimit:
-    """A limit in the window that is open now. Amounts in requests, tokens, US dollars, or calls in flight."""
-
-    scope: LimitScope
-    limit: Limit
-    spent: float
-    held: float
-    """The amount that gateways hold beyond that: spent and not reported yet, reserved by calls in flight, or not
-    used."""
-    resets_at: float | None
-    """Unix seconds; None: of calls in flight."""
-
-    @property
-    def share(self) -> float:
-        return self.spent / self.limit.amount
-
-    @property
-    def near(self) -> bool:
-        return self.share >= NEAR
-
-
-def scope_of(record: AnyRecord) -> LimitScope:
-    kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
-    return LimitScope(kind, record.id, limits_of(record.limits))
-
-
-async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: float) -> list[UsedLimit]:
-    """The use of every limit of these scopes, the most used first. now: Unix seconds. Raises StreamDown."""
-    server = LeaseServer(corridor.client, corridor.state.prefix, "console")
-    wanted = [(scope, limit) for scope in scopes for limit in scope.limits]
-    found: list[UsedLimit] = []
-    for some in chunked(wanted, _AT_ONCE):
-        names = [counter_name(scope, limit, now) for scope, limit in some]
-        counted = await server.spent(names)
-        found += [_one(scope, limit, *counted[name], now) for name, (scope, limit) in zip(names, some, strict=True)]
-    return sorted(found, key=lambda each: (-each.share, str(each.scope), each.limit.name))
-
-
-def _one(scope: LimitScope, limit: Limit, spent: int, held: int, now: float) -> UsedLimit:
-    unit = NANO if limit.measure == "usd" else 1
-    if limit.window is None:  # calls in flight are held until they end
-        return UsedLimit(scope, limit, float(held), 0.0, None)
-    carried = limit.carried if now < limit.carried_until else 0.0
-    return UsedLimit(scope, limit, spent / unit + carried, held / unit, window_end(limit.window, limit.zone, now))
-
 
 HOME = "/console/keys"
 KEYS_OF_A_PAGE = 50
@@ -282,7 +228,7 @@ async def record_page(
     request: Request, kind: Kind, *, changed: Changed | None = None, error: AdminError | None = None
 ) -> Response:
     """A key or a team. changed: a change that was just made; a new secret is in it, and is on this page alone."""
-    services = services_of(request)
+    services, scope = services_of(request), visitor_of(request).actor.scope
     id = changed.row.record.id if changed else request.path_params["id"]
     since, until = _month(services)
 
@@ -311,6 +257,7 @@ async def record_page(
         members=[{"name": getattr(m.record, "name", ""), "url": url_of("key", m.record.id)} for m in members],
         given_limits={name: row.record.limits.get(name) for name in MEASURED},
         other_limits=sorted(set(row.record.limits) - set(MEASURED)),
+        changeable=kind == "key" or scope is None or scope.kind == "organization",
         secret=None if changed is None else changed.secret,
         published=changed is None or changed.published,
         error=error,
@@ -328,6 +275,7 @@ async def new_page(
     )
     config = services.admin.config()
     static = directory_of(config)
+    limited = services.admin.whole is not None
     fields = ("name", "id", "team", "organization", "models", "expires", *MEASURED)
     return render(
         request,
@@ -336,11 +284,20 @@ async def new_page(
         kind=kind,
         given={name: (given or {}).get(name, "") for name in fields},
         measured=MEASURED,
-        teams=[("", "no team"), *_choices(static.teams, teams)],
-        organizations=[("", "none"), *_choices(static.organizations, organizations)],
-        models=list(config.models),
+        teams=[*([] if limited else [("", "no team")]), *_choices(static.teams, teams)],
+        organizations=[*([] if limited else [("", "none")]), *_choices(static.organizations, organizations)],
+        models=_offered_models(services.admin, [*static.teams.values(), *(row.record for row in teams)]),
         error=error,
     )
+
+
+def _offered_models(admin: Admin, teams: Iterable[AnyRecord]) -> list[str]:
+    """The models that a new key may name; with limited rights, those that one of the teams may use."""
+    if admin.whole is None:
+        return list(admin.config().models)
+    allowed = [team.models for team in teams if isinstance(team, TeamRecord)]
+    aliases = admin.whole.config().models
+    return [each for each in aliases if any(models is None or not is_unknown(each, models) for models in allowed)]
 
 
 def _choices(of_file: Iterable[str], stored: Iterable[DirectoryRow]) -> list[tuple[str, str]]:
@@ -456,19 +413,19 @@ PAGE = Page(
     path=HOME,
     title="Keys and cost",
     routes=(
-        PageRoute(HOME, list_page),
-        PageRoute(f"{HOME}/new", partial(new_page, kind="key"), role="operator"),
-        PageRoute(f"{HOME}/new", make_key, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/new-team", partial(new_page, kind="team"), role="owner"),
-        PageRoute(f"{HOME}/new-team", make_team, methods=("POST",), role="owner"),
-        PageRoute(f"{HOME}/key/{{id}}", partial(record_page, kind="key")),
-        PageRoute(f"{HOME}/key/{{id}}/limits", change_limits, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/key/{{id}}/switch", switch, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/key/{{id}}/rotate", rotate, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/key/{{id}}/revoke", revoke, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/team/{{id}}", partial(record_page, kind="team")),
-        PageRoute(f"{HOME}/team/{{id}}/limits", change_limits, methods=("POST",), role="owner"),
-        PageRoute(f"{HOME}/team/{{id}}/switch", switch, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/team/{{id}}/delete", delete_team, methods=("POST",), role="owner"),
+        PageRoute(HOME, list_page, scoped=True),
+        PageRoute(f"{HOME}/new", partial(new_page, kind="key"), role="operator", scoped=True),
+        PageRoute(f"{HOME}/new", make_key, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/new-team", partial(new_page, kind="team"), role="owner", scoped=True),
+        PageRoute(f"{HOME}/new-team", make_team, methods=("POST",), role="owner", scoped=True),
+        PageRoute(f"{HOME}/key/{{id}}", partial(record_page, kind="key"), scoped=True),
+        PageRoute(f"{HOME}/key/{{id}}/limits", change_limits, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/key/{{id}}/switch", switch, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/key/{{id}}/rotate", rotate, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/key/{{id}}/revoke", revoke, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/team/{{id}}", partial(record_page, kind="team"), scoped=True),
+        PageRoute(f"{HOME}/team/{{id}}/limits", change_limits, methods=("POST",), role="owner", scoped=True),
+        PageRoute(f"{HOME}/team/{{id}}/switch", switch, methods=("POST",), role="operator", scoped=True),
+        PageRoute(f"{HOME}/team/{{id}}/delete", delete_team, methods=("POST",), role="owner", scoped=True),
     ),
 )

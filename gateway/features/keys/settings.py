@@ -199,7 +199,7 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
     found = {
         "allow": bool(set(new.allow) - set(old.allow)),
         "models": not _within(new.models, old.models),
-        "networks": not _inside(new.networks, old.networks),
+        "networks": not is_inside(new.networks, old.networks),
         "limits": not _no_higher(new.limits, old.limits),
         "team": new.team != old.team,  # a team has models, networks and limits of its own
         "expires": old.expires is not None and (new.expires is None or new.expires > old.expires),
@@ -227,7 +227,7 @@ def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
         wider = {
             "limits": bool(team.limits),
             "models": not _within(None if joined is None else joined.models, team.models),
-            "networks": not _inside(None if joined is None else joined.networks, team.networks),
+            "networks": not is_inside(None if joined is None else joined.networks, team.networks),
         }
         found = [f"{name} of the team {team.id}" for name, left in wider.items() if left]
     outer = old.organization
@@ -241,7 +241,8 @@ def _within(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
     return old is None or (new is not None and set(new) <= set(old))
 
 
-def _inside(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
+def is_inside(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
+    """Tells whether each network of `new` lies within those of `old`. None: everywhere."""
     if old is None:
         return True
     outer = [ip_network(each, strict=False) for each in old]

@@ -101,4 +101,4 @@ async def run_page(request: Request) -> Response:
     )
 
 
-PAGE = Page(PATH, "Runs", (PageRoute(PATH, list_page), PageRoute(f"{PATH}/{{id}}", run_page)))
+PAGE = Page(PATH, "Runs", (PageRoute(PATH, list_page, scoped=True), PageRoute(f"{PATH}/{{id}}", run_page, scoped=True)))

@@ -408,7 +408,7 @@ PAGE = Page(
         PageRoute(f"{HOME}/dead", dead_page),
         PageRoute(f"{HOME}/dead/replay", replay, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/dead/{{id}}", letter_page),
-        PageRoute(f"{HOME}/audit", audit_page),
+        PageRoute(f"{HOME}/audit", audit_page, scoped=True),
         PageRoute(f"{HOME}/design", design_page),
     ),
 )

@@ -61,5 +61,7 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
 
 _USED = "Tokens and costs of all calls, summed. Calls whose cost is unknown are counted as such, never as free."
 _QUERY = (BY, SINCE, UNTIL, WHERE, FORMAT)
-_READ = Operation("GET", "/admin/v1/usage", _USED, "viewer", _usage, "usage", query=_QUERY, errors=(400,), csv=True)
+_READ = Operation(
+    "GET", "/admin/v1/usage", _USED, "viewer", _usage, "usage", query=_QUERY, errors=(400,), csv=True, scoped=True
+)
 OPERATIONS = AdminOperations((_READ,), _schemas)

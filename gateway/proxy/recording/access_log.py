@@ -20,6 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from gateway.core.exchange import Attempt, Target, Usage
+from gateway.core.networks import Network
 from gateway.core.prices import Prices
 from gateway.core.sanitize import line as one_line
 from gateway.core.sanitize import to_json
@@ -28,7 +29,7 @@ from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.client_address import Network, client_address
+from gateway.proxy.request.client_address import client_address
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import sane_id
 from gateway.proxy.types import Headers, HttpRequest

@@ -19,8 +19,9 @@ from gateway.config.derive import content_of
 from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
 from gateway.core.keys import KEY_PREFIX, Directory, KeyRecord, TeamRecord, organization_of, scopes_of
+from gateway.core.networks import networks
 from gateway.proxy.request.call import Caller, CallerLimit
-from gateway.proxy.request.client_address import AddressGuard, networks
+from gateway.proxy.request.client_address import AddressGuard
 from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.request.tokens import TokenVerifier, is_token
 from gateway.proxy.types import Headers

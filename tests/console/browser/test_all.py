@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.browsers import WatchedPage, chromium, missing, sign_in, watched_page
-from fixtures.console_world import HOSTILE, TOKEN, ConsoleWorld, console_world
+from fixtures.console_world import HOSTILE, TEAM_TOKEN, TOKEN, ConsoleWorld, console_world
 
 pytestmark = [
     pytest.mark.long,
@@ -52,7 +52,7 @@ def signed_in(browser: Any, world: ConsoleWorld, request: pytest.FixtureRequest)
 def every_path(world: ConsoleWorld) -> list[str]:
     """Every page but those of the navigation."""
     return [
-        "/console/login", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
+        "/console/login", "/console/me/login", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
         "/console/experiments/of/swap", "/console/experiments/new", "/console/label/queue?scorer=valid_json",
         "/console/label/queue?scorer=refusal", "/console/guards/of/secrets",
         "/console/label/queue?scorer=guard%20secrets", f"/console/keys/key/{world.key}",  "/console/keys/new",
@@ -108,6 +108,54 @@ def test_a_key_is_made_limited_rotated_and_revoked(signed_in: WatchedPage, reque
     page.click("button:has-text('Revoke')")
     page.wait_for_selector(f"text=the key {name} is revoked")
     signed_in.check()
+
+
+@pytest.mark.parametrize("signed_in", LOOKS, indirect=True)
+def test_a_keys_own_page_in_each_look(signed_in: WatchedPage, request: pytest.FixtureRequest) -> None:
+    page = signed_in.page
+
+    def checked() -> None:
+        signed_in.check()
+        signed_in.check_width()
+        signed_in.check_access() if signed_in.javascript else None
+
+    signed_in.go("/console/keys/new")
+    page.fill("input[name=name]", "own-" + "".join(filter(str.isalnum, request.node.name)))
+    page.fill("input[name=requests_per_day]", "100")
+    page.click("main form button.primary")
+    secret = page.inner_text("main .hostile")
+    signed_in.go("/console/me/login")
+    page.fill("input[name=key]", "sk-assay-guess")
+    page.click("main form button.primary")
+    page.wait_for_selector(".error")
+    checked()
+    page.fill("input[name=key]", secret)
+    page.click("main form button.primary")
+    page.wait_for_url(f"{signed_in.origin}/console/me")
+    page.wait_for_selector("text=requests per day")
+    checked()
+    page.click("button:has-text('New secret')")
+    assert page.inner_text("main .hostile") != secret
+    checked()
+    page.click("main a")
+    page.wait_for_selector("text=an earlier secret opens this key until")
+    checked()
+    page.click("button:has-text('Sign out')")
+    page.wait_for_url(f"{signed_in.origin}/console/me/login")
+
+
+@pytest.mark.parametrize("look", ["light", "phone, dark"])
+def test_the_pages_of_a_teams_operator(browser: Any, world: ConsoleWorld, look: str) -> None:
+    with watched_page(browser, world.url, **LOOKS[look]) as found:
+        found.go("/console/login")
+        found.page.fill("input[name=token]", TEAM_TOKEN)
+        found.page.click("main form button.primary")
+        found.page.wait_for_url(f"{world.url}/console/calls")
+        for path in ("/console/calls", "/console/runs", "/console/keys", "/console/keys/new", "/console/system/audit"):
+            found.go(path)
+            found.check(path)
+            found.check_width()
+            found.check_access()
 
 
 @pytest.mark.parametrize("signed_in", FORMS, indirect=True)

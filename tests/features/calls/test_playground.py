@@ -41,7 +41,7 @@ async def services(pages):
             evals=lambda: pages.config[-1].evals,
             admin=pages.admin,
             sessions=sessions,
-            login=LoginWays(nobody, nobody, nobody),
+            login=LoginWays(nobody, nobody, nobody, nobody),
         )
 
 

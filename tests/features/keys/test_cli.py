@@ -129,6 +129,26 @@ def test_every_verb_prints_json_for_programs(managed: Run) -> None:
     assert "mill" in {each["id"] for each in conforms("organizations list", run("organizations", "list", "--all"))}
 
 
+def test_a_caller_sees_and_rotates_its_own_key(managed: Run, console_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = managed("keys", "mine")
+    assert (missing.returncode, missing.stderr[:24]) == (1, "no key: set GATEWAY_KEY ")
+    first = made(managed, "ours", "--limit", "usd_per_month=5")["secret"]
+    monkeypatch.setenv("GATEWAY_ADMIN_URL", console_url)
+    monkeypatch.setenv("GATEWAY_KEY", first)
+    shown = managed("keys", "mine")
+    assert shown.stdout.startswith("key ours, team none\n")
+    assert "usd_per_month" in shown.stdout
+    [limit] = conforms("keys mine", managed("keys", "mine", "--json").stdout)["limits"]
+    assert (limit["amount"], limit["remaining"]) == (5.0, 5.0)
+    rotated = managed("keys", "mine", "--rotate")
+    assert rotated.stdout.startswith("sk-assay-")
+    assert "the other ends 2" in rotated.stderr
+    monkeypatch.setenv("GATEWAY_KEY", rotated.stdout.strip())
+    assert managed("keys", "mine").returncode == 0
+    refused = managed("keys", "mine", "--rotate", "--json")
+    assert (refused.returncode, "an earlier secret opens this key until" in refused.stderr) == (1, True)
+
+
 def test_limits_are_numbers_texts_or_removed() -> None:
     options = ["usd_per_month=50.5", "requests_per_minute=60", "time_zone=Europe/Berlin", "concurrency="]
     assert limits_of_options(options) == {

@@ -9,7 +9,8 @@ from hashlib import sha256
 from gateway.core.keys import KeyRecord, TeamRecord
 from gateway.core.limits import counter_name
 from gateway.core.usage import NANO, UsageSums
-from gateway.features.keys.page import headline, scope_of, used_limits
+from gateway.features.keys.limits_used import scope_of, used_limits
+from gateway.features.keys.page import headline
 from gateway.store.usage import UsageRow
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer

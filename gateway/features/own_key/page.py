@@ -1,0 +1,146 @@
+"""The page of a key, for whoever holds its secret: what it has used, what is left, and a new secret.
+
+The secret is sent in a form, once, and becomes a session whose cookie goes to this page alone: no address and no log
+has it, and no other page of the console knows the session.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import AdminError, NoToken, NotPermitted, NotThere, TooManyFailures
+from gateway.console.forms import check_key_form, check_origin, read_form
+from gateway.console.frame import (
+    KEY_COOKIE,
+    KEY_ROOT,
+    Page,
+    PageRoute,
+    PageServices,
+    key_session_of,
+    redirect,
+    render,
+    services_of,
+    set_key_session,
+)
+from gateway.features.keys.limits_used import UsedLimit
+from gateway.features.own_key.holder import (
+    KeyHolder,
+    digest_of,
+    holder_by_secret,
+    holder_of,
+    read_own_key,
+    rotate_own_key,
+    rotated_view,
+    self_service,
+    why_not_rotated,
+)
+
+LOGIN = f"{KEY_ROOT}/login"
+
+
+async def show_login(request: Request) -> Response:
+    self_service(services_of(request).admin)
+    return render(request, "own_key_login.html.jinja", trouble="")
+
+
+async def sign_in(request: Request) -> Response:
+    services = services_of(request)
+    self_service(services.admin)
+    check_origin(request)
+    secret = (await read_form(request)).get("key", [""])[-1].strip()
+    try:
+        holder = await holder_by_secret(services.admin, secret, services.login.address_of(request))
+    except (NoToken, NotPermitted, TooManyFailures) as error:
+        return _refused(request, error)
+    response = redirect(request, KEY_ROOT)
+    await _begin(request, response, holder.digest, holder)
+    return response
+
+
+def _refused(request: Request, error: AdminError) -> Response:
+    response = render(request, "own_key_login.html.jinja", error.status, trouble=error.message)
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(error.retry_after_s)
+    return response
+
+
+async def _begin(request: Request, response: Response, digest: str, holder: KeyHolder) -> None:
+    cookie = await services_of(request).sessions.begin_of_key(digest, holder.key.name)
+    set_key_session(request, response, cookie)
+
+
+async def show(request: Request) -> Response:
+    services = services_of(request)
+    try:
+        holder = await _holder(request, services)
+    except (NoToken, NotPermitted, NotThere):
+        return await sign_out_now(request)
+    return await _page(request, services, holder)
+
+
+async def _holder(request: Request, services: PageServices) -> KeyHolder:
+    """The holder now: the key may have changed since the session began. Raises NoToken, NotPermitted, NotThere."""
+    return await holder_of(services.admin, key_session_of(request).digest, services.login.address_of(request))
+
+
+async def _page(
+    request: Request, services: PageServices, holder: KeyHolder, *, error: AdminError | None = None
+) -> Response:
+    own = await read_own_key(services.admin, holder)
+    return render(
+        request,
+        "own_key.html.jinja",
+        200 if error is None else error.status,
+        own=own,
+        view=own.to_dict(),
+        csrf=key_session_of(request).csrf,
+        limits=[(each, _amount(each, each.limit.amount), _amount(each, each.left)) for each in own.limits],
+        not_rotated=why_not_rotated(services.admin, holder, holder.key),
+        grace_h=self_service(services.admin).grace_h,
+        error=error,
+    )
+
+
+def _amount(used: UsedLimit, amount: float) -> str:
+    return f"${amount:,.2f}" if used.limit.measure == "usd" else f"{amount:,.0f}".replace(",", "\u202f")
+
+
+async def rotate(request: Request) -> Response:
+    """Answers with the new secret itself: no redirect, so that it is shown this once and never again."""
+    await check_key_form(request)
+    services = services_of(request)
+    holder = await _holder(request, services)
+    try:
+        changed = await rotate_own_key(services.admin, holder)
+    except AdminError as error:
+        return await _page(request, services, holder, error=error)
+    response = render(request, "own_key_rotated.html.jinja", rotated=rotated_view(changed))
+    await services.sessions.end(request.cookies.get(KEY_COOKIE, ""))
+    await _begin(request, response, digest_of(changed.secret or ""), holder)
+    return response
+
+
+async def sign_out(request: Request) -> Response:
+    await check_key_form(request)
+    return await sign_out_now(request)
+
+
+async def sign_out_now(request: Request) -> Response:
+    await services_of(request).sessions.end(request.cookies.get(KEY_COOKIE, ""))
+    response = redirect(request, LOGIN)
+    response.delete_cookie(KEY_COOKIE, path=KEY_ROOT)
+    return response
+
+
+PAGE = Page(
+    path=KEY_ROOT,
+    title="Your key",
+    routes=(
+        PageRoute(LOGIN, show_login, audience="anyone"),
+        PageRoute(LOGIN, sign_in, methods=("POST",), audience="anyone"),
+        PageRoute(KEY_ROOT, show, audience="key"),
+        PageRoute(f"{KEY_ROOT}/rotate", rotate, methods=("POST",), audience="key"),
+        PageRoute(f"{KEY_ROOT}/logout", sign_out, methods=("POST",), audience="key"),
+    ),
+)
