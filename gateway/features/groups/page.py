@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, PageServices, render, services_of
 from gateway.features.calls.page import SPANS
 from gateway.features.calls.samples import seconds_of
+from gateway.features.experiments.page import BackgroundReader
 from gateway.features.groups.finding import CUT, FailureGroup, GroupsFound
 from gateway.features.groups.report import look, section_of
 from gateway.features.groups.rows import CallChoice, scorers_with_failures
@@ -22,7 +23,8 @@ PATH = "/console/failures"
 OF_TODAY = f"{PATH}/today"
 _USUAL = "7d"
 _KEPT_S = 300.0
-"""Duration for which a page shows a result: a search reads thousands of requests."""
+"""Seconds for which a page shows what was found."""
+_WAIT_S = 0.12
 _MOST_OF_TODAY = 3
 _LEAST_SHARE = 0.05
 _MOST = 90
@@ -41,37 +43,24 @@ class FailureSearch:
         return cls(query.get("since", "").strip() or _USUAL, query.get("calls", "").strip())
 
 
-@dataclass(slots=True)
-class _FoundGroups:
-    """Recent results by search, with their times."""
-
-    found: dict[FailureSearch, tuple[float, list[GroupsFound]]] = field(default_factory=dict)
-
-
-async def _found(services: PageServices, search: FailureSearch) -> list[GroupsFound]:
-    """Raises InvalidDuration."""
-    kept: _FoundGroups = services.kept.setdefault("failure groups", _FoundGroups())
-    now = services.admin.clock()
-    at, found = kept.found.get(search, (float("-inf"), []))
-    if now - at < _KEPT_S:
-        return found
-    since = now - seconds_of(search.since)
+async def _found(services: PageServices, search: FailureSearch) -> list[GroupsFound] | None:
+    """None: it is being read in the background, since a search reads thousands of requests. Raises InvalidDuration,
+    StoreAway."""
+    since = services.admin.clock() - seconds_of(search.since)
     imported = search.calls == "imported"
 
-    def names(connection: Reading) -> list[str]:
-        return scorers_with_failures(connection, since, CUT)
+    def read(connection: Reading) -> list[GroupsFound]:
+        names = scorers_with_failures(connection, since, CUT)
+        return [look(connection, CallChoice(name, since, imported=imported), CUT) for name in names]
 
-    found = []
-    for name in await services.admin.store.read(names):  # a transaction each, which has a deadline
-        choice = CallChoice(name, since, imported=imported)
-        found.append(await services.admin.store.read(lambda c, choice=choice: look(c, choice, CUT)))  # type: ignore[misc]
-    kept.found = {search: (now, found), **{s: f for s, f in kept.found.items() if now - f[0] < _KEPT_S}}
-    return found
+    reader: BackgroundReader = services.kept.setdefault("failures", BackgroundReader(services.tasks, _KEPT_S))
+    kept = await reader.get(search, services.store_url, read, _WAIT_S)
+    return None if kept is None else kept.value
 
 
 async def show(request: Request) -> Response:
     search, trouble = FailureSearch.of(request.query_params), ""
-    found: list[GroupsFound] = []
+    found: list[GroupsFound] | None = []
     try:
         found = await _found(services_of(request), search)
     except ValueError as error:
@@ -80,10 +69,12 @@ async def show(request: Request) -> Response:
         request,
         "failures.html.jinja",
         400 if trouble else 200,
+        headers={"refresh": "1"} if found is None else {},
+        reading=found is None,
         search=search,
         spans=[span for span in SPANS if span[0]],
-        headline="Failures" if trouble else headline(found),
-        sections=[(section_of(each, examples=False), each.groups) for each in found],
+        headline="Failures" if trouble or found is None else headline(found),
+        sections=[(section_of(each, examples=False), each.groups) for each in found or ()],
         trouble=trouble,
     )
 
@@ -103,10 +94,12 @@ def headline(found: Sequence[GroupsFound]) -> str:
 async def show_of_today(request: Request) -> Response:
     """The part of Today: it is loaded once that page is there, which need not wait for it."""
     found = await _found(services_of(request), FailureSearch())
+    if found is None:
+        return render(request, "failures_of_today.html.jinja", headers={"refresh": "1"}, reading=True, groups=[])
     groups = [(each.choice.scorer, group) for each in found for group in each.groups]
     groups.sort(key=lambda pair: -pair[1].estimate.share.value)
     shown = [pair for pair in groups if pair[1].estimate.share.low >= _LEAST_SHARE][:_MOST_OF_TODAY]
-    return render(request, "failures_of_today.html.jinja", groups=[_line(*pair) for pair in shown])
+    return render(request, "failures_of_today.html.jinja", reading=False, groups=[_line(*pair) for pair in shown])
 
 
 def _line(scorer: str, group: FailureGroup) -> tuple[str, FailureGroup, str, str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from gateway.core.exchange import IMPORTED
+from gateway.core.exchange import IMPORTED, floor_id
+from gateway.features.calls.rows.calls import POOR
 from gateway.store.query import Reading
 from gateway.store.run_chunks import whole_request
-from gateway.store.tables import TARGET, exchanges, scores
+from gateway.store.tables import TARGET, exchanges, score_cells, scores
 
 MOST_CALLS = 5_000
 _AT_ONCE = 100
@@ -91,7 +92,10 @@ def scored_calls(connection: Reading, of: CallChoice) -> Iterator[ScoredCall]:
 
 def scorers_with_failures(connection: Reading, since: float, cut: float) -> list[str]:
     """The scorers that gave a call since then less than the cut, by name."""
-    e, s = exchanges.c, scores.c
-    query = select(s.scorer).join(exchanges, e.id == s.exchange_id)
-    query = query.where(s.value01 < cut, s.repeat == 0, s.subject == "exchange", e.received >= since)
-    return sorted(connection.execute(query.distinct()).scalars())
+    s = scores.c
+    names = connection.execute(select(score_cells.c.scorer).distinct()).scalars()
+    # By the least value, which the index has in order: a join with all calls since then would read every score.
+    recent = (*POOR, s.subject == "exchange", s.exchange_id >= floor_id(since))
+    least = {name: select(func.min(s.value01)).where(s.scorer == name, *recent) for name in names}
+    found = {name: connection.execute(query).scalar() for name, query in least.items()}
+    return sorted(name for name, value in found.items() if value is not None and value < cut)

@@ -168,6 +168,14 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
+def rows_of_page(client: httpx2.Client, path: str, store_url: str) -> int:
+    """Rows that one request for a page reads, and what is read in the background meanwhile: the least of several is
+    the page's own."""
+    with statements() as seen:
+        client.get(path)
+    return rows_read(store_url, seen)
+
+
 def rows_read(store_url: str, seen: Sequence[tuple[str, Any]]) -> int:
     """Rows that the plans of these queries read: on PostgreSQL those of every scan, with what its filter removed; on
     SQLite the steps of its machine, of which a row takes ten or more."""
@@ -211,7 +219,7 @@ def test_page_times_with_a_million_exchanges(
     url = None if database == "sqlite" else str(request.getfixturevalue("postgres_url"))
     with (
         console_world(tmp_path, url) as world,
-        httpx2.Client(base_url=world.url, timeout=120, trust_env=False) as client,
+        httpx2.Client(base_url=world.url, timeout=600, trust_env=False) as client,
     ):
         began = time.perf_counter()
         n = multiplied(world.store_url)
@@ -228,9 +236,7 @@ def test_page_times_with_a_million_exchanges(
         for path in every:
             took = timed(client, path)
             mark = "" if took.p95 <= P95_S else "  above 150 ms"
-            with statements() as seen:
-                client.get(path)
-            rows = rows_read(world.store_url, seen)
+            rows = min(rows_of_page(client, path, world.store_url) for _ in range(3))
             many = f"  more than {MOST_ROWS} rows" if rows > MOST_ROWS else ""
             lines.append(
                 f"{took.first * 1e3:8.0f} {took.median * 1e3:8.0f} {took.p95 * 1e3:8.0f} {took.cpu * 1e3:8.0f} ms "

@@ -22,7 +22,7 @@ from gateway.store.where import Node
 
 PREVIEW_CHARACTERS = 240
 # Written as in the index, without parameters: SQLite uses a partial index only then.
-_POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
+POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
 _SUMMARY = (
     "id received alias upstream model variant caller role pair experiment arm outcome status finish_reason tokens "
     "input_tokens output_tokens cost_usd first_token_s total_s pi stream bytes run_id"
@@ -135,7 +135,7 @@ def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any
     s = scores.c
     query = _poor(connection, filter)
     if filter.after is None:
-        lowest = connection.execute(select(func.min(s.value01)).where(s.scorer == filter.worst_by, *_POOR)).scalar()
+        lowest = connection.execute(select(func.min(s.value01)).where(s.scorer == filter.worst_by, *POOR)).scalar()
         same = query
     else:
         lowest, id = filter.after
@@ -152,7 +152,7 @@ def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any
 
 def _poor(connection: Reading, filter: CallFilter) -> Select[Any]:
     s = scores.c
-    query = select(s.value01, s.exchange_id).where(s.scorer == filter.worst_by, *_POOR)
+    query = select(s.value01, s.exchange_id).where(s.scorer == filter.worst_by, *POOR)
     if filter.since is not None:
         query = query.where(s.exchange_id >= floor_id(filter.since))
     if filter.until is not None:
@@ -179,7 +179,7 @@ def scorers_with_poor_scores(connection: Reading) -> list[str]:
     # By the least value, which only the index has in order. With EXISTS, PostgreSQL expects a poor score in the first
     # rows of the table, and reads all of them where a scorer has none.
     s = scores.c
-    lowest = {name: select(func.min(s.value01)).where(s.scorer == name, *_POOR).scalar_subquery() for name in names}
+    lowest = {name: select(func.min(s.value01)).where(s.scorer == name, *POOR).scalar_subquery() for name in names}
     least = [select(literal(name), value) for name, value in lowest.items()]
     found = connection.execute(union_all(*least)).all() if least else []
     return sorted(name for name, value in found if value is not None)
