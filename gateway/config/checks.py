@@ -291,14 +291,14 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     rights: dict[str, dict[str, Any]] = {}
     digests: set[str] = set()
     for i, key in _keys(raw):
-        name, digest = key.get("name"), key.get("sha256")
+        name, digest = key.get("name"), key.get("sha256")  # "": its variable is not set, which is reported
         its = {k: v for k, v in key.items() if k != "sha256"}
         if isinstance(name, str) and rights.setdefault(name, its) != its:
             yield (
                 f'keys[{i}].name: another key has the name "{name}" and other settings; while a key is replaced, the '
                 "old and the new one may have one name, but then everything but sha256 must agree"
             )
-        if isinstance(digest, str) and digest in digests:
+        if isinstance(digest, str) and digest and digest in digests:
             yield f"keys[{i}].sha256: another key has this digest already"
         digests.add(str(digest))
         yield from _unknown_models(f"keys[{i}]", key, models)
@@ -327,12 +327,12 @@ def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for i, token in enumerate(as_list(tokens)):
         if not isinstance(token, dict):
             continue
-        name, digest = token.get("name"), token.get("sha256")
+        name, digest = token.get("name"), token.get("sha256")  # "", as of keys
         if isinstance(name, str) and name in names:
             yield f'admin.tokens[{i}].name: another token has the name "{name}"; the audit could not tell them apart'
-        if isinstance(digest, str) and digest in digests:
+        if isinstance(digest, str) and digest and digest in digests:
             yield f"admin.tokens[{i}].sha256: another token has this digest already"
-        if isinstance(digest, str) and digest in callers:
+        if isinstance(digest, str) and digest and digest in callers:
             yield (
                 f'admin.tokens[{i}].sha256: this is also the digest of key "{callers[digest]}", and no caller\'s '
                 "key may open the admin API; make another token"

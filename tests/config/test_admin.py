@@ -48,6 +48,14 @@ def test_a_mistake_is_named_with_its_path(old: str, new: str, mistake: str) -> N
     assert any(each.startswith(f"f.yaml: {mistake}") for each in refused.value.mistakes)
 
 
+def test_digests_whose_variables_are_not_set_are_not_taken_for_equal() -> None:
+    text = GOOD.replace(A, '"${A}"').replace(B, '"${B}"').replace(C, '"${C}"')
+    with pytest.raises(ConfigError) as refused:
+        parse(text, "f.yaml", {})
+    assert len(refused.value.mistakes) == 3
+    assert all("is not set. Set it" in each for each in refused.value.mistakes)
+
+
 def test_a_section_without_tokens_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"admin.tokens"):
         parse(GOOD[: GOOD.index("admin:")] + "admin: {tokens: []}")
