@@ -129,9 +129,14 @@ class GuardRampController:
         periods = guard_periods([e for e in events if e.record.plan == record.plan])
         if not periods:
             return
-        found = await self._store.look(lambda c: _calls(c, guard, periods[0].start, self._settings.middles))
-        late_blocks = config.if_late == "block"
-        evidence = promotion_evidence(design, periods, found, now, late_blocks=late_blocks)
+        middles, late_blocks = self._settings.middles, config.if_late == "block"
+
+        def look(connection: Reading) -> PromotionEvidence:
+            """Runs in a thread, since a day's calls take seconds."""
+            found = _calls(connection, guard, periods[0].start, middles)
+            return promotion_evidence(design, periods, found, now, late_blocks=late_blocks)
+
+        evidence = await self._store.look(look)
         evidence = await self._with_reports(guard, design, evidence, now)
         if _seen(events, record):
             evidence = replace(evidence, ramp=replace(evidence.ramp, ratio=None))

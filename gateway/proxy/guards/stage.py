@@ -109,13 +109,18 @@ class Guards:
 
 def _refuse_unread(call: Call, guards: GuardSet) -> None:
     """Raises NotAllowed where a guard would have to judge a call that it cannot read."""
-    enforced = next((guard.name for guard in guards.every if guard.config.action != "observe"), None)
+    enforced = next((guard.name for guard in guards.every if _enforced(guard, call)), None)
     if enforced is not None:
         raise NotAllowed(
             f'the guard "{enforced}" judges the calls of this key and model, and cannot read the APIs of Gemini and '
             "Bedrock; use /v1/chat/completions, /v1/responses or /v1/messages",
             retry=False,
         )
+
+
+def _enforced(guard: Guard, call: Call) -> bool:
+    """Whether the config enforces it, or its ramp acts on the call; a unit that a ramp only flags is not refused."""
+    return guard.config.action != "observe" or guard.action_for(call) in ("redact", "block")
 
 
 def build_guards(

@@ -233,7 +233,7 @@ def test_advise_waits_for_a_person_and_names_the_command() -> None:
     assert "`gateway guard promote own`" in found.reason
 
 
-RUNS = 400
+RUNS = 200
 AT_MARGIN = {
     "block rate at its maximum": (World(hits=0.02), DESIGN),
     "retries at their margin": (
@@ -257,14 +257,14 @@ def _ended(world: World, design: GuardRampDesign, runs: int, hours: float) -> tu
 @pytest.mark.long
 @pytest.mark.parametrize("name", AT_MARGIN)
 def test_a_guard_that_harms_is_promoted_in_alpha_at_most(name: str) -> None:
-    """The bound is alpha with three standard errors of 400 runs."""
-    promoted, rolled_back = _ended(*AT_MARGIN[name], RUNS, 16)
+    """The bound is alpha with three standard errors of 200 ramps, followed for eight hours."""
+    promoted, rolled_back = _ended(*AT_MARGIN[name], RUNS, 8)
     assert promoted <= 0.05 + 3 * (0.05 * 0.95 / RUNS) ** 0.5, (promoted, rolled_back)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("world", [World(hits=0.005), World(hits=0.012, retried=0.3, disliked=0.3)])
 def test_a_harmless_guard_gets_through(world: World) -> None:
-    promoted, rolled_back = _ended(world, DESIGN, RUNS, 16)
+    promoted, rolled_back = _ended(world, DESIGN, RUNS, 12)
     assert rolled_back <= 0.01 + 3 * (0.01 * 0.99 / RUNS) ** 0.5
     assert promoted >= 0.9

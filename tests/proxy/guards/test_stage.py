@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.config import Config
 from gateway.config.loading import parse
-from gateway.core.guards import from_json
+from gateway.core.errors import NotAllowed
+from gateway.core.guards import GuardRamp, from_json
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.stage import Guards, build_guards, record_redactor
 from gateway.proxy.relay.state import NOT_HELD, CallContext
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.vendor_paths import VENDOR_APIS
 from gateway.proxy.types import DetachedClient
 from gateway.runtime.tasks import Tasks
 
@@ -55,6 +58,43 @@ async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, a
         assert (context.guarded is not None) is judged
     assert guards.failing() == {}
     assert guards.report() == {"g": {"on": "answer", "action": "observe", "failing": "", "breaker_open": False}}
+
+
+@pytest.mark.parametrize(
+    ("ramp", "refused"),
+    [
+        (None, False),
+        (GuardRamp("flag", "flag", 1.0, "d", b"s", counted=True), False),
+        (GuardRamp("block", "flag", 1.0, "d", b"s"), True),
+    ],
+)
+async def test_a_ramp_refuses_what_its_guard_cannot_read(ramp: GuardRamp | None, refused: bool) -> None:
+    """As the action in the config does; while it only flags, nobody is refused."""
+    config = config_of(guards={"g": {"on": "answer", "scorer": "secrets"}})
+    ramps = {} if ramp is None else {"g": ramp}
+    async with Tasks() as tasks:
+        built = build_guards(config, ProxyMetrics(CollectorRegistry()), None, ramps, lambda: 0.0)
+        guards = Guards(built, None, frozenset(), 1 << 20, tasks, ramps)
+        call = Call("1", 0.0, 0.0, Caller("web"), sorted(VENDOR_APIS)[0], b"POST", b"/x", "chat", False, b"{}")
+        with pytest.raises(NotAllowed, match='the guard "g"') if refused else contextlib.nullcontext():
+            await guards.enter(call, None, DetachedClient(), CallContext(NOT_HELD))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_a_ramp_that_takes_its_steps_records_each_call_with_its_unit(counted: bool) -> None:
+    config = config_of(guards={"g": {"on": "request", "scorer": "secrets"}})
+    ramps = {"g": GuardRamp("block", "flag", 1.0, "d", b"s", counted=counted)}
+    async with Tasks() as tasks:
+        built = build_guards(config, ProxyMetrics(CollectorRegistry()), None, ramps, lambda: 0.0)
+        guards = Guards(built, None, frozenset(), 1 << 20, tasks, ramps)
+        body = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'
+        call = Call("1", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/x", "chat", False, body)
+        context = CallContext(NOT_HELD)
+        await guards.enter(call, None, DetachedClient(), context)  # type: ignore[arg-type]
+        assert context.guarded is not None
+        (decision,) = from_json(context.guarded.to_json())
+        assert (decision.action, decision.result, bool(decision.unit)) == ("block", "pass", counted)
+        assert context.guarded.record_rate() == ((1.0, "g") if counted else (0.0, ""))
 
 
 def test_records_are_redacted_with_the_rules_of_all_guards() -> None:
