@@ -514,7 +514,8 @@ ALLOWED |= dict.fromkeys((b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/m
 
 def unknown_path(path: str, method: str) -> GatewayError:
     """The error for a path that the gateway does not serve, or not with this method."""
-    allow = ALLOWED.get(path.encode())
+    named = split_model(path.encode()) if method != "POST" else None
+    allow = ALLOWED.get(path.encode() if named is None else named[0])
     if allow is not None:
         lost = _UPGRADE_LOST if path == "/v1/responses" and method == "GET" else ""
         refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}{lost}", retry=False)

@@ -258,6 +258,50 @@ async def test_geminis_own_api_is_answered_charged_and_recorded(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u0") == pytest.approx(2 * COST)
 
 
+async def test_a_pattern_passes_the_names_of_vendors_models_and_aws_gets_a_signature(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """As docs/clients.md has it. Neither vendor sees the gateway's key."""
+    upstream.answers(200, b'{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}')
+    second.answers(200, b'{"output":{"message":{"content":[{"text":"hi"}]}},"stopReason":"end_turn"}')
+    config = configured(upstream, second)
+    config["upstreams"]["u0"] |= {"kind": "gemini_native", "api_key": "sk-cloud"}
+    auth = {"kind": "sigv4", "region": "eu-west-1", "access_key_id": "AKIA1", "secret_access_key": "secret-of-aws"}
+    config["upstreams"]["u1"] |= {"kind": "bedrock_converse", "auth": auth}
+    for name, model in (("u0", "gemini-*"), ("u1", "eu.amazon.*")):
+        config["models"][model] = {"targets": [{"upstream": name, "model": model}]}
+    config["keys"][0]["models"] = ["gemini-*", "eu.amazon.*"]
+    gateway = await start(config)
+    origin = root(gateway)
+    answers = [
+        await gateway.client.post(f"{origin}/v1beta/models/gemini-2.5-flash:generateContent", json=CONTENTS),
+        await gateway.client.post(f"{origin}/model/eu.amazon.nova-lite-v1%3A0/converse", json={"messages": HI}),
+        await gateway.client.post(f"{origin}/model/us.meta.llama/converse", json={"messages": HI}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 404]
+    assert upstream.calls[0].path == "/v1/models/gemini-2.5-flash:generateContent"
+    [asked] = second.calls
+    assert asked.path == "/v1/model/eu.amazon.nova-lite-v1:0/converse"
+    signature = asked.header("authorization") or ""
+    assert signature.startswith("AWS4-HMAC-SHA256 Credential=AKIA1/")
+    assert "/eu-west-1/bedrock/aws4_request" in signature
+    seen = str([call.headers for call in (*upstream.calls, asked)])
+    assert "test-key" not in seen
+
+
+async def test_a_rule_on_the_finish_reads_vendors_answers(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.answers(200, b'{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"MAX_TOKENS"}]}')
+    rules = [{"when": {"finish_reason": "length"}, "rate": 1.0}]
+    config = of_kind(configured(upstream, sampling={"rate": 0.0, "rules": rules}), "gemini_native")
+    gateway = await start(config)
+    await gateway.client.post(f"{root(gateway)}/v1beta/models/chat:generateContent", json=CONTENTS)
+    [exchange] = await gateway.recorded()
+    assert completion_of(exchange).finish_reason == "length"
+    assert exchange.pi == 1.0
+
+
 async def test_keys_models_and_limits_hold_and_errors_have_bedrocks_shape(
     start: Any, configured: Configured, upstream: FakeUpstream, bedrock: Any
 ) -> None:

@@ -24,7 +24,7 @@ LIMIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
     "compact": ("max_output_tokens",),
     "messages": ("max_tokens",),
-    "generate_content": ("maxOutputTokens",),
+    "generate_content": ("maxOutputTokens", "max_output_tokens"),
     "converse": ("maxTokens",),
     "invoke_model": ("max_tokens",),
 }
@@ -36,7 +36,7 @@ GENERATES = frozenset(LIMIT_NAMES)
 _COUNTS = ("n", "best_of")
 _COUNTED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("chat", "chat_batch", "completions", "generate"), _COUNTS),
-    "generate_content": ("candidateCount",),
+    "generate_content": ("candidateCount", "candidate_count"),
 }
 """The members by which a request asks for several answers."""
 _WIDER = "n_predict"  # llama.cpp's; where it is present, max_tokens is not read
@@ -46,7 +46,8 @@ NESTED: Mapping[str, str] = {
     "converse": "inferenceConfig",
 }
 """The member that holds them, where the top level does not."""
-NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *NESTED.values()})
+_SPELLED = {"generate_content": ("generation_config",)}  # other spellings of that member, which servers read as well
+NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *NESTED.values(), "generation_config"})
 """The top-level members that `checked_numbers` reads."""
 _MOST = 10**15  # larger numbers count as this one
 _MOST_COUNTED = 1_000_000
@@ -57,11 +58,15 @@ def checked_numbers(fields: dict[str, Any], api: Api) -> None:
     """Turns integral floats into integers, where this API reads them. Raises BadRequest for any other value."""
     names = (*LIMIT_NAMES.get(api, ()), *_COUNTED.get(api, ()))
     if api in NESTED:
-        nested = fields.get(NESTED[api])
-        if nested is ...:
-            raise BadRequest(f"{NESTED[api]} is larger than 64 KB", param=NESTED[api])
-        if isinstance(nested, dict):
-            fields[NESTED[api]] = {**nested, **_integers(nested, names, f"{NESTED[api]}.")}
+        found: dict[str, Any] = {}
+        for holder in (NESTED[api], *_SPELLED.get(api, ())):
+            nested = fields.get(holder)
+            if nested is ...:
+                raise BadRequest(f"{holder} is larger than 64 KB", param=holder)
+            if isinstance(nested, dict):
+                found |= {**nested, **_integers(nested, names, f"{holder}.")}
+        if found:
+            fields[NESTED[api]] = found
         return
     if api in ("chat", "completions"):
         names = (*names, _WIDER)

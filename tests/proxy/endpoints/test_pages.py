@@ -25,6 +25,8 @@ WORDS = [
     ("/v1/messages/batches", "forwarded where `passthrough`", 404),
     ("/v1beta/files", "`passthrough.gemini` names an upstream", 404),
     ("/guardrail/g/version/1/apply", "`passthrough.bedrock` names an upstream", 404),
+    ("/v1beta/models/g:generateContent", "takes POST, not GET", 405),
+    ("/model/m/converse", "takes POST, not GET", 405),
     ("/v1/realtime", "not relayed", 501),
     ("/v1/realtime/sessions", "`passthrough` names an upstream", 404),
     ("/openai/deployments/m/batches", "Azure's paths of models are served", 404),

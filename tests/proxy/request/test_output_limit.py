@@ -50,6 +50,11 @@ LIMITS: list[tuple[str, dict[str, Any], int]] = [
     ("generate", {"max_tokens": 1, "sampling_params": {"max_tokens": 80}}, 80),
     ("generate", {"sampling_params": {"max_tokens": 80.0}}, 80),
     ("generate", {}, 0),
+    ("generate_content", {"generationConfig": {"maxOutputTokens": 9.0}}, 9),
+    ("generate_content", {"generation_config": {"max_output_tokens": 9}}, 9),
+    ("generate_content", {"maxOutputTokens": 9}, 0),
+    ("converse", {"inferenceConfig": {"maxTokens": 5}}, 5),
+    ("invoke_model", {"max_tokens": 6}, 6),
 ]
 
 
@@ -116,6 +121,8 @@ ANSWERS: list[tuple[str, dict[str, Any], int]] = [
     ("chat_batch", {"messages": [{"role": "user", "content": "a"}]}, 1),
     ("chat_batch", {"messages": "no"}, 1),
     ("generate", {"sampling_params": {"n": 4}}, 4),
+    ("generate_content", {"generationConfig": {"candidateCount": 4}}, 4),
+    ("converse", {"inferenceConfig": {"candidateCount": 4}}, 1),
 ]
 
 
