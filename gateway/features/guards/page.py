@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,14 +17,20 @@ from starlette.responses import Response
 
 from gateway.config.config import Config
 from gateway.config.guards import GuardConfig
-from gateway.console.errors import InvalidBody, NotThere
-from gateway.console.frame import Page, PageRoute, PageServices, render, services_of
+from gateway.console.errors import AdminError, InvalidBody, NotThere
+from gateway.console.filters import pair
+from gateway.console.forms import form_actor
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.errors import StreamDown
+from gateway.core.guard_ramp import STRICTNESS
 from gateway.core.guards import GuardAction
 from gateway.core.json_values import as_object, as_text
 from gateway.features.guards.charts import RateChart, RatePoint, rate_chart, rate_points
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, estimated
 from gateway.features.guards.hours import DAY_S
+from gateway.features.guards.operations import ROLE, change_guard_ramp, list_guard_ramps, read_guard
+from gateway.features.guards.ramp_commands import GUARD_RAMP_VERBS, GuardRampOutput
+from gateway.features.guards.ramp_view import ShownRamp, guard_ramp_events, shown_ramp
 from gateway.features.guards.report import notes, sentence
 from gateway.features.guards.rows import RecentHit, guards_summed, recent_hits, stored_hours, watched
 from gateway.features.guards.usual_range import GuardDrift, drift_of, drift_sentence
@@ -68,6 +74,8 @@ class GuardView:
     drift: GuardDrift | None
     """None: its usual range is not known yet."""
     live: LiveGuard
+    ramp: ShownRamp | None = None
+    """None: none has begun, or the stream server does not answer."""
 
     @property
     def url(self) -> str:
@@ -124,6 +132,8 @@ async def show(request: Request) -> Response:
     views = await services.admin.store.read(
         lambda c: [_view(c, name, config, live, _Window(since, now, small=True)) for name in names[:MOST_GUARDS]]
     )
+    ramps = await _ramps(services)
+    views = [replace(view, ramp=ramps.get(view.name)) for view in views]
     views.sort(key=lambda view: (view.rank, view.name))
     return render(
         request,
@@ -151,7 +161,50 @@ async def show_one(request: Request) -> Response:
         raise NotThere(f"{name[:80]!r} is not a guard of the config, and has judged no recorded call in this time")
     shown: dict[str, Any] = {"view": view, "hits": hits, "span": span, "spans": list(SPANS), "as_of": now}
     shown["notes"] = [] if view.evidence is None else list(notes(view.evidence))
+    shown["ramp"] = await _ramp(services, name)
+    shown["stricter"] = [] if view.config is None else stricter(view.config.action)
     return render(request, "guard.html.jinja", **shown)
+
+
+async def _ramp(services: PageServices, name: str) -> ShownRamp | None:
+    """None: the guard is not in the config, or the stream server does not answer."""
+    try:
+        output = await read_guard(services.admin, name)
+    except AdminError:
+        return None
+    events = await services.admin.store.read(lambda c: guard_ramp_events(c, name))
+    return shown_ramp(output, events, services.admin.clock())
+
+
+async def _ramps(services: PageServices) -> dict[str, ShownRamp]:
+    """The ramps that have begun, by guard; none, where the stream server does not answer."""
+    try:
+        found = await list_guard_ramps(services.admin)
+    except AdminError:
+        return {}
+    return {of["guard"]: shown_ramp(of, (), services.admin.clock()) for of in found if of["state"] is not None}
+
+
+def stricter(action: GuardAction) -> list[tuple[str, str]]:
+    """The actions that a guard with this one may be promoted to, as options of a choice."""
+    return [pair(each) for each in STRICTNESS[STRICTNESS.index(action) + 1 :]]
+
+
+async def command(request: Request) -> Response:
+    """A command to a guard's ramp: promote, pause, resume or rollback, each with a reason."""
+    form = await form_actor(request, ROLE, "change how far a guard is promoted")
+    name, verb = form.get("name"), next((each for each in GUARD_RAMP_VERBS if each == form.get("verb")), None)
+    if verb is None:
+        raise InvalidBody(f"a guard's ramp has no command {form.get('verb')[:40]!r}")
+    body: dict[str, Any] = {"reason": form.get("reason")}
+    if verb == "promote" and form.get("to"):
+        body["to"] = form.get("to")
+    changed = await change_guard_ramp(services_of(request).admin, form.actor, name, verb, body)
+    return redirect(request, f"{url_of(name)}#ramp", f"{name}: {verb} is done; {_in_force(changed)}")
+
+
+def _in_force(of: GuardRampOutput) -> str:
+    return shown_ramp(of, (), 0.0).sentence
 
 
 def _span(request: Request, services: PageServices) -> tuple[str, float, float]:
@@ -245,5 +298,9 @@ def _headlines(of: GuardView) -> Sequence[str]:
 PAGE = Page(
     path=HOME,
     title="Guards",
-    routes=(PageRoute(HOME, show), PageRoute(f"{HOME}/of/{{name}}", show_one)),
+    routes=(
+        PageRoute(HOME, show),
+        PageRoute(f"{HOME}/of/{{name}}", show_one),
+        PageRoute(f"{HOME}/ramp", command, methods=("POST",), role=ROLE),
+    ),
 )

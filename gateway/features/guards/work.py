@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -33,12 +32,12 @@ from gateway.features.guards.usual_range import (
 )
 from gateway.features.guards.usual_range import SETTLED_S as DRIFT_SETTLED_S
 from gateway.features.labels.rows import OF_GUARD, version_of
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, repeat
 from gateway.store.engine import Transaction
 from gateway.store.events import DeploymentEvent, add_events
 from gateway.store.plans import hold_lease
 from gateway.store.query import Reading
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +62,18 @@ class GuardWatch:
         """holder: this consumer's name. clock: Unix seconds."""
         self._store, self._guards, self._holder = store, guards, holder
         self._clock, self._every_s = clock, every_s
+        self._not_before = float("-inf")  # on the monotonic clock
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        while True:
-            began = time.monotonic()
-            try:
-                await self.look()
-            except (StoreDown, WriteRejected) as error:
-                log.warning("guards are not watched now; tried again in %g s: %s", self._every_s, error)
-            took_s = time.monotonic() - began
-            await asyncio.sleep(max(self._every_s, took_s / _SHARE))
+        await repeat(self._paced_look, self._every_s, "guards are not watched now")
+
+    async def _paced_look(self) -> None:
+        """Looks, unless the last look took so long that it is too early for another."""
+        began = time.monotonic()
+        if began >= self._not_before:
+            await self.look()
+            self._not_before = began + (time.monotonic() - began) / _SHARE
 
     async def look(self) -> list[GuardDrift]:
         """Sums what is new. Returns the alarms that began with this look; none, if another consumer does it."""

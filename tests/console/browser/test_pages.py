@@ -91,6 +91,22 @@ def test_a_guard_is_labelled_without_a_mouse(page: WatchedPage) -> None:
     page.check()
 
 
+def test_a_guard_is_promoted_paused_and_taken_back(page: WatchedPage) -> None:
+    for button, done in (
+        ("Promote", "Every unit gets flag"),
+        ("Pause", "first phase, paused"),
+        ("Resume", "first phase"),
+        ("Roll back", "Every unit gets observe"),
+    ):
+        page.go("/console/guards/of/secrets")
+        page.page.fill("#ramp-reason", f"to {button}")
+        page.page.click(f"button:text-is('{button}')")
+        page.page.wait_for_selector(f"#ramp p:has-text('to {button}')")
+        assert done in page.page.inner_text("#ramp")
+        page.check()
+    page.check_access()
+
+
 def test_the_list_of_calls_needs_no_mouse(page: WatchedPage) -> None:
     page.go("/console/calls")
     links = [row.query_selector("a").get_attribute("href") for row in page.page.query_selector_all("[data-row]")]

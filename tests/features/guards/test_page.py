@@ -11,18 +11,21 @@ import pytest
 from gateway.config.guards import GuardConfig
 from gateway.core.guards import GuardDecision, GuardResult, to_json
 from gateway.features.guards.page import headline, live_guards
+from gateway.features.guards.ramp_view import shown_ramp
 from gateway.features.guards.work import GuardWatch
 from gateway.features.labels.rows import labels_of
+from gateway.features.ramp.rows import add_ramp_events
 from gateway.store.query import reading
 from gateway.store.store import Store
 
-HOME, ONE = "/console/guards", "/console/guards/of/secrets"
+HOME, ONE, RAMP = "/console/guards", "/console/guards/of/secrets", "/console/guards/ramp"
 QUEUE = "/console/label/queue?scorer=guard%20secrets"
 SECRET = "sk-live-0123456789"
 
 
 def words(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html[html.index("<main") :])).replace("\u202f", " ")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html[html.index("<main") :]))
+    return text.replace("\u202f", " ").replace(" : ", ": ")
 
 
 def decided(result: GuardResult, **fields: Any) -> dict[str, Any]:
@@ -160,3 +163,61 @@ async def test_a_failing_guard_comes_first(guarded: Any, corridor: Any) -> None:
     page = words(await guarded.get(await guarded.login("viewer"), HOME))
     assert "The guard quiet gives no decision: error: it raised." in page
     assert page.index("quiet observe") < page.index("secrets observe")
+
+
+async def test_a_ramp_is_shown_and_changed_by_operators(guarded: Any, corridor: Any) -> None:
+    client = await guarded.login("operator")
+    html = await guarded.get(client, ONE)
+    assert "Every unit gets observe." in words(html)
+    assert re.findall(r'name="verb" value="(\w+)"', html) == ["promote"]
+    assert re.findall(r'<option value="(\w+)"', html) == ["flag", "redact", "block"]
+    form = {"name": "secrets", "verb": "promote", "reason": "agreed", "to": "block"}
+    done = await guarded.send(client, ONE, RAMP, form)
+    assert (done.status_code, done.headers["location"]) == (303, f"{ONE}#ramp")
+    waiting = await corridor.ramps.waiting()
+    await guarded.store.run(lambda c: add_ramp_events(c, waiting.events))
+    html = await guarded.get(client, ONE)
+    for part in ("first phase Every unit gets flag. otto: agreed", "Share of the units with the action block"):
+        assert part in words(html), part
+    assert 'aria-labelledby="guard-ramp-wide-title' in html
+    assert re.findall(r'name="verb" value="(\w+)"', html) == ["promote", "pause", "rollback"]
+    assert "first phase Every unit gets flag." in words(await guarded.get(client, HOME))
+    await guarded.send(client, ONE, RAMP, {"name": "secrets", "verb": "rollback", "reason": "too much"})
+    html = await guarded.get(client, ONE)
+    assert "✕ rolled back Every unit gets observe. otto: too much" in words(html)
+    assert re.findall(r'name="verb" value="(\w+)"', html) == ["promote", "resume"]
+
+
+async def test_a_ramp_is_not_changed_by_others_or_without_a_reason(guarded: Any) -> None:
+    for role in ("viewer", "labeller"):
+        client = await guarded.login(role)
+        assert 'name="verb"' not in await guarded.get(client, ONE)
+        sent = await guarded.send(client, "/console", RAMP, {"name": "secrets", "verb": "promote", "reason": "x"})
+        assert sent.status_code == 403, role
+    client = await guarded.login("operator")
+    form = {"name": "secrets", "verb": "promote", "reason": "x"}
+    assert (await client.post(RAMP, data=form)).status_code == 403, "without the token of its session"
+    mistakes = (({"reason": " "}, 400), ({"verb": "override"}, 400), ({"name": "no"}, 404), ({"verb": "pause"}, 409))
+    for wrong, status in mistakes:
+        sent = await guarded.send(client, ONE, RAMP, {**form, **wrong})
+        assert sent.status_code == status, (wrong, sent.text[:500])
+
+
+def test_a_step_says_who_gets_what_and_what_it_waits_for() -> None:
+    rate = {"rate": 0.004, "low": 0.001, "high": 0.012, "max": 0.02, "units": 800, "rests_on": ""}
+    compared = {
+        "metric": "thumbs_down", "difference": -0.01, "low": -0.03, "high": 0.01, "margin": 0.02, "found": "unclear",
+        "units": [400, 40],
+    }  # fmt: skip
+    of: Any = {
+        "state": "ramp", "step": 1, "steps": [0.05, 0.25, 1.0], "paused": False, "share": 0.25, "action": "block",
+        "otherwise": "flag", "block_rate": rate, "compared": [compared], "waits_for": ["soaks for another 60 s"],
+    }  # fmt: skip
+    found = shown_ramp(of, (), 0.0)
+    assert found.pill == ("step 2 of 3", "open")
+    assert found.sentence.replace("\u202f", " ") == "25.0 % of the units get block, the others flag."
+    first, second, last = (line.replace("\u202f", " ") for line in found.lines())
+    assert first == "0.4 % of the calls of 800 units have a hit (0.1 % to 1.2 % at every look); at most 2.0 % may"
+    assert second == "thumbs down with the action: \u22121.0 to +3.0 points against the other units (margin 2): unclear"
+    assert last == "waits: soaks for another 60 s"
+    assert found.chart is None
