@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+N = TypeVar("N", int, float)
 HOUR_S, DAY_S = 3_600, 86_400
 _UNITS = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S, "mo": 30 * DAY_S}
 _DURATION = re.compile(r"(\d{1,9})(mo|[smhdw])")
@@ -156,6 +157,44 @@ def limits_of_row(
         found.spend(window, now)
     found.soft(_first(row, shared, "soft_budget"), _first(row, shared, "budget_duration"))
     return found
+
+
+def budgets_of_models(row: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The budget and the rates of each model: `model_max_budget`, whose values are amounts or objects, with
+    `model_rpm_limit` and `model_tpm_limit` of the metadata."""
+    budgets = _object(row.get("model_max_budget")) or _object(shared.get("model_max_budget"))
+    found = {name: dict(_object(of) or {"budget_limit": of}) for name, of in budgets.items()}
+    for rate in ("rpm_limit", "tpm_limit"):
+        for name, amount in _object(_object(row.get("metadata")).get(f"model_{rate}")).items():
+            found.setdefault(name, {}).setdefault(rate, amount)
+    return found
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def limits_of_model(of: Mapping[str, Any], duration: str | None, now: datetime) -> CarriedLimits:
+    """The limits of calls to one model. What was spent of them is in LiteLLM's cache alone, so they count from 0.
+
+    of: a value of budgets_of_models. duration: of the record's budget, for an amount without a period of its own.
+    """
+    found = CarriedLimits()
+    found.count("requests_per_minute", _number(of.get("rpm_limit"), int))
+    found.count("tokens_per_minute", _number(of.get("tpm_limit"), int))
+    usd = _number(of.get("budget_limit", of.get("max_budget")), float)
+    if usd is not None:
+        period = of.get("time_period") or of.get("budget_duration") or duration
+        found.spend(RollingBudget(usd, None if period is None else str(period), 0.0, None), now)
+    return found
+
+
+def _number(value: Any, kind: type[N]) -> N | None:
+    """The number, which LiteLLM also stores as a text; None: there is none."""
+    try:
+        return None if value is None or isinstance(value, bool) else kind(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _first(row: Mapping[str, Any], shared: Mapping[str, Any], column: str) -> Any:

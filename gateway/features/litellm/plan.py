@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from gateway.config.import_litellm import ImportNote, Loss
 from gateway.core.wildcards import is_unknown
-from gateway.features.litellm.budgets import CarriedLimits, RollingBudget, limits_of_row, seconds_of, utc
+from gateway.features.litellm.budgets import (
+    CarriedLimits,
+    RollingBudget,
+    budgets_of_models,
+    limits_of_model,
+    limits_of_row,
+    seconds_of,
+    utc,
+)
 from gateway.features.litellm.rows import KNOWN, LiteLLMDatabase, Row
 
 Kind = Literal["organization", "team", "key"]
@@ -182,12 +190,28 @@ class _Planner:
         found = limits_of_row(row, shared, self._windows(row, entity, id), self._now)
         for text in found.changed:
             self._plan.note(f"{path}.limits", "changed", text)
-        for column in ("model_max_budget", "temp_budget_increase"):
-            if shared.get(column) and not row.get(column):
-                self._plan.note(
-                    f"{path}.budget.{column}", "lost", KNOWN["lost"]["teams"].get(column, "no such setting")
-                )
+        self._limits_of_models(path, row, shared, found)
+        if shared.get("temp_budget_increase"):
+            self._plan.note(f"{path}.budget.temp_budget_increase", "lost", "no such setting")
         return found
+
+    def _limits_of_models(self, path: str, row: Row, shared: Row, found: CarriedLimits) -> None:
+        """Adds the budgets and rates of single models as `limits.models`."""
+        duration = row.get("budget_duration") or shared.get("budget_duration")
+        for name, of in budgets_of_models(row, shared).items():
+            at, own = f"{path}.limits.models.{name}", limits_of_model(of, duration, self._now)
+            if name not in self._models.aliases:
+                self._plan.note(at, "lost", "it is no model name of this gateway.yaml")
+            elif own.closed:
+                self._plan.note(at, "lost", "an amount of 0 is no limit here: leave the model out of `models`")
+            elif not own.limits:
+                self._plan.note(at, "lost", "it has no amount that is known here")
+            else:
+                found.limits.setdefault("models", {})[name] = own.limits
+                spent = any(limit.startswith("usd") for limit in own.limits)
+                unknown = ["what was spent before is not in the database: it begins at 0"] if spent else []
+                if remarks := [*own.changed, *unknown]:
+                    self._plan.note(at, "changed", "; ".join(remarks))
 
     def _windows(self, row: Row, entity: str, id: str) -> Iterator[RollingBudget]:
         """The budgets of `budget_limits`."""

@@ -128,6 +128,36 @@ def test_every_setting_without_an_equal_has_a_line() -> None:
         assert f".metadata.{name}: " in lines(planned(keys=[a_key(metadata={name: {"chat": 1}})]))
 
 
+def test_budgets_and_rates_of_models_become_limits_of_models() -> None:
+    budgets = {"chat": {"budget_limit": "12.5", "time_period": "30d", "rpm_limit": 60}, "small": 3.0, "gpt-x": 1.0,
+               "openai/gpt-5": 2}  # fmt: skip
+    rates = {"model_tpm_limit": {"chat": 9000, "beta": 1}, "model_rpm_limit": {"small": 5}}
+    plan = planned(keys=[a_key(model_max_budget=budgets, budget_duration="1d", metadata=rates)])
+    assert body(plan)["limits"]["models"] == {
+        "chat": {"requests_per_minute": 60, "tokens_per_minute": 9000, "usd_per_month": 12.5},
+        "small": {"requests_per_minute": 5, "usd_per_day": 3.0},
+    }
+    for line in (
+        "keys[web].limits.models.chat: what was spent before is not in the database: it begins at 0",
+        "keys[web].limits.models.gpt-x: it is no model name of this gateway.yaml",
+        "keys[web].limits.models.openai/gpt-5: it is no model name of this gateway.yaml",
+        "keys[web].limits.models.beta: it is no model name of this gateway.yaml",
+    ):
+        assert line in lines(plan)
+
+
+def test_budgets_of_models_come_from_the_shared_budget_too() -> None:
+    shared = row("budgets", budget_id="b", model_max_budget={"chat": {"max_budget": 5, "budget_duration": "7d"}})
+    plan = planned(keys=[a_key(budget_id="b")], budgets=[shared])
+    assert body(plan)["limits"] == {"models": {"chat": {"usd_per_week": 5.0}}}
+    for wrong in ("much", {"budget_limit": None}, {"budget_limit": 0}, {"budget_limit": []}):
+        plan = planned(keys=[a_key(model_max_budget={"chat": wrong})])
+        assert "limits" not in body(plan), wrong
+        assert "left out  keys[web].limits.models.chat: " in lines(plan), wrong
+    for wrong in ([], "x", 5):
+        assert "limits" not in body(planned(keys=[a_key(model_max_budget=wrong)])), wrong
+
+
 def test_limits_of_people_tags_and_projects_have_a_line_each() -> None:
     plan = planned(
         users=[row("users", user_id="ada", max_budget=5.0), row("users", user_id="bob")],
