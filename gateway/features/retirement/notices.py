@@ -73,6 +73,25 @@ def due_notices(config: Config, traffic: DailyCalls | None, today: date) -> list
     return [_notice(config, each, traffic, today) for each in due(models, today)]
 
 
+class NoticeCache:
+    """The notices of one process. A draft comes with a forecast of its price, which takes 60 ms: they are made again
+    when the config, the calls a day or the day have changed."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bool, tuple[Config, DailyCalls | None, date, list[RetirementNotice]]] = {}
+
+    def get(
+        self, config: Config, traffic: DailyCalls | None, today: date, *, due: bool = False
+    ) -> list[RetirementNotice]:
+        """due: of the models that are announced today alone."""
+        kept = self._kept.get(due)
+        if kept is not None and kept[0] is config and kept[1:3] == (traffic, today):
+            return kept[3]
+        found = (due_notices if due else notices)(config, traffic, today)
+        self._kept[due] = (config, traffic, today, found)
+        return found
+
+
 def _of_wildcards(config: Config, traffic: DailyCalls | None) -> Iterator[RetiringTarget]:
     """Models that clients name behind a target with a star, as far as calls have named them."""
     known = ListedRetirements(config)

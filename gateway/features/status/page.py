@@ -34,7 +34,7 @@ from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange
 from gateway.features.keys import directory
-from gateway.features.retirement.notices import notices
+from gateway.features.retirement.notices import NoticeCache
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.dead_letters import first_letters, kind_of, one_letter, record_of, replay_letters
 from gateway.features.status.report import Status, consumer_trouble, look, upstream_states
@@ -177,6 +177,7 @@ async def status_page(request: Request) -> Response:
     today = day_of(services.admin.clock())
     alive = [] if status is None or status.stream is None else [g for g in status.stream.gateways if g.alive]
     publisher = services.admin.publisher
+    kept: NoticeCache = services.kept.setdefault("retirements", NoticeCache())
     return render(
         request,
         "system.html.jinja",
@@ -189,7 +190,7 @@ async def status_page(request: Request) -> Response:
         reasons=services.admin.reasons(),
         config=services.admin.config(),
         trouble=consumer_trouble,
-        retirements=notices(services.admin.config(), await _daily_calls(services, today), today),
+        retirements=kept.get(services.admin.config(), await _daily_calls(services, today), today),
     )
 
 

@@ -26,7 +26,7 @@ from gateway.features.guards.evidence import GuardEvidence
 from gateway.features.guards.metrics import summed_evidence
 from gateway.features.guards.report import sentence as guard_sentence
 from gateway.features.retirement.draft import ExperimentDraft, draft_text
-from gateway.features.retirement.notices import RetirementNotice, due_notices
+from gateway.features.retirement.notices import NoticeCache, RetirementNotice
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.today.changes import (
     ALARMS,
@@ -244,7 +244,8 @@ class _Retiring:
 
 def _retiring(services: PageServices, traffic: DailyCalls | None) -> list[_Retiring]:
     today = day_of(services.admin.clock())
-    found = due_notices(services.admin.config(), traffic, today)
+    kept: NoticeCache = services.kept.setdefault("retirements", NoticeCache())
+    found = kept.get(services.admin.config(), traffic, today, due=True)
     try:
         file = services.config_path.read_text(encoding="utf-8") if found else ""
     except (OSError, UnicodeDecodeError):  # the config in force is announced all the same

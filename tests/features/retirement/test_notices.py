@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from fixtures.retirements import OLD, TODAY, config_of
 
-from gateway.features.retirement.notices import due_notices, notices
+from gateway.features.retirement.notices import NoticeCache, due_notices, notices
 from gateway.features.retirement.traffic import DailyCalls
 
 TRAFFIC = DailyCalls({("chat", "openai", "gpt-4o-mini"): 100.0, ("code", "openai", "gpt-4o-mini"): 5000.0})
@@ -55,3 +55,16 @@ def test_only_what_comes_soon_is_announced() -> None:
     [late] = due_notices(config, None, TODAY + timedelta(days=44))
     assert late.sentence.startswith("openai/gpt-4o-mini retired 3 days ago (2027-01-14).")
     assert late.draft is not None
+
+
+def test_notices_are_made_again_when_something_changed() -> None:
+    """A page asks with each request, and a draft takes a forecast."""
+    cache, config = NoticeCache(), config_of()
+    calls = TRAFFIC
+    first = cache.get(config, calls, TODAY)
+    assert first == notices(config, calls, TODAY)
+    assert cache.get(config, DailyCalls(dict(calls.by_target)), TODAY) is first
+    assert cache.get(config, calls, TODAY, due=True) == due_notices(config, calls, TODAY)
+    assert cache.get(config, calls, TODAY) is first
+    for changed in ((config_of(), calls, TODAY), (config, None, TODAY), (config, calls, TODAY + timedelta(days=1))):
+        assert cache.get(*changed) is not first, changed
