@@ -1,4 +1,4 @@
-"""`gateway … --help --json`: the verbs with their arguments and options, for programs that read."""
+"""`gateway … --help --json`: the verbs with their arguments and options, for programs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class VerbOutput(TypedDict):
 
 
 class HelpOutput(TypedDict):
-    """The verbs, for programs that read."""
+    """The verbs, for programs."""
 
     program: Literal["gateway"]
     version: str
