@@ -22,7 +22,9 @@ from gateway.core.plan import CANDIDATE, CONTROL
 from gateway.core.ramp import VERDICT_PART, RampDecision, RampEvent, RampPace, RampRecord
 from gateway.features.experiments.callers import may_be_left_out
 from gateway.features.experiments.rows.served import ServedAnswer
+from gateway.features.experiments.short_names import shortened
 from gateway.features.experiments.split import ArmOutcomes
+from gateway.features.experiments.verdict_sentence import MOST
 from gateway.features.guards.rows import CountedCall
 from gateway.features.ramp.callers import caller_alarms, caller_finding, foe_of, friend_of
 from gateway.features.ramp.decision import decide_ramp
@@ -151,7 +153,7 @@ def promotion_evidence(
         blind=here.step != FIRST and _blind(design, compared.values, here.step),
         newest=now,
         ratio=_ratio(design, here, found.calls),
-        headline=rate.says(),
+        headline=shortened(rate.says(), MOST),
     )
     return PromotionEvidence(ramp, rate, newest)
 

@@ -133,7 +133,7 @@ class GuardRampController:
 
         def look(connection: Reading) -> PromotionEvidence:
             """Runs in a thread, since a day's calls take seconds."""
-            found = _calls(connection, guard, periods[0].start, middles)
+            found = guard_calls(connection, guard, periods[0].start, middles)
             return promotion_evidence(design, periods, found, now, late_blocks=late_blocks)
 
         evidence = await self._store.look(look)
@@ -213,7 +213,7 @@ def _seen(events: Sequence[RampEvent], record: RampRecord) -> bool:
     return any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
 
 
-def _calls(connection: Reading, guard: str, since: float, middles: Mapping[str, float]) -> GuardCalls:
+def guard_calls(connection: Reading, guard: str, since: float, middles: Mapping[str, float]) -> GuardCalls:
     given = feedback_on(connection, guard, since)
     bad = frozenset(exchange for exchange, scorer, value in given if value < middles.get(scorer, _LOW))
     return GuardCalls(counted_calls(connection, guard, since), bad)

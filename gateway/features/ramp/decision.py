@@ -105,7 +105,7 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     """Reasons why the next step cannot be taken now, the most important one first."""
     if record.paused:
         yield f"paused by {record.by}: {record.reason}"
-    yield from _of_one_caller(evidence)
+    yield from _of_one_caller(record, evidence)
     first_of_feedback = record.state == "shadow" and evidence.served_primary
     if evidence.verdict == "ship_except" and not _agreed(record, evidence):
         agree = " ".join(f"--except {name}" for name in evidence.excepted)
@@ -158,12 +158,13 @@ def _stale(evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:
         yield f"{evidence.lost_gateways} gateway processes stopped reporting; what they serve is not known"
 
 
-def _of_one_caller(evidence: RampEvidence) -> Iterator[str]:
+def _of_one_caller(record: RampRecord, evidence: RampEvidence) -> Iterator[str]:
+    then = "" if ramped_guard(record.experiment) is not None else ", then roll back or override"
     for each in evidence.served:
         if each.rests_on:
             yield (
-                f"{each.metric} is worse in the calls of {each.rests_on} alone, which roll nothing back; look at them, "
-                "then roll back or override"
+                f"{each.metric} is worse in the calls of {each.rests_on} alone, which roll nothing back; look at "
+                f"them{then}"
             )
 
 

@@ -32,7 +32,7 @@ def _notice(event: RampEvent) -> Notice:
     severity: Severity = "warning" if event.kind in _BACK else "info"
     title = f"{_subject(record)}: {event.kind.replace('_', ' ')}"
     data = {"experiment": record.experiment, "kind": event.kind, "state": record.state, "step": record.step}
-    path = f"/console/experiments/{record.experiment}" if guard is None else "/console/guards"
+    path = f"/console/experiments/{record.experiment}" if guard is None else f"/console/guards/of/{guard}"
     return Notice(f"ramp:{event.id}", "ramp", title, f"{record.reason} ({record.by})", record.at, path, severity, data)
 
 

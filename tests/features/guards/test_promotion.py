@@ -21,6 +21,7 @@ from gateway.features.guards.promotion import (
 )
 from gateway.features.guards.rows import CountedCall
 from gateway.features.ramp.decision import follow
+from gateway.features.ramp.webhooks import sentence_of
 
 DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
 PACE = RampPace("auto", stale_s=3600.0)
@@ -225,6 +226,38 @@ def test_a_step_waits_for(changes: dict[str, Any], waits: str) -> None:
     assert (found.action, waits in found.reason) == ("hold", True), found
 
 
+def test_a_webhook_says_it_in_one_line() -> None:
+    ramp = Ramp(World())
+    ramp.runs(3)
+    evidence = ramp.evidence().fields()
+    assert ramp.record.step >= 0
+    said = [sentence_of(replace(event, evidence=evidence)) for event in ramp.events]
+    assert all(sentence.startswith("block rate: 0.0") and len(sentence) <= 90 for sentence in said), said
+
+
+def test_a_caller_alone_holds_and_is_named() -> None:
+    """One of twenty callers sends each refused prompt again and again, in conversations of its own."""
+    design = replace(DESIGN, max_block_rate=0.3, thumbs_down=None)
+    ramp = Ramp(World(hits=0.05), design)
+    while ramp.record.step < 1:
+        ramp.passes(1800.0)
+        ramp.look()
+    ramp.passes(3600.0)
+    start = ramp.record.since + 60.0
+    for i in range(2_000):
+        acted = i % 4 == 0
+        for at in (start + i, start + i + 0.5) if acted else (start + i,):
+            call = CountedCall(f"bot-{i}-{at}", at, "bot", f"bot-{i}", "block" if acted else "flag", "hit", f"bot-{i}")
+            ramp.calls.append(call)
+    ramp.calls.sort(key=lambda call: call.received)
+    ramp.look()
+    assert (ramp.record.state, ramp.record.step) == ("ramp", 1)
+    assert ramp.decision is not None
+    said = "; ".join([ramp.decision.reason, *ramp.decision.also])
+    assert "retries is worse in the calls of bot alone, which roll nothing back; look at them" in said
+    assert "override" not in said
+
+
 def test_advise_waits_for_a_person_and_names_the_command() -> None:
     ramp = Ramp(World())
     ramp.passes(7200.0)
@@ -234,18 +267,13 @@ def test_advise_waits_for_a_person_and_names_the_command() -> None:
 
 
 RUNS = 200
+FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)
 AT_MARGIN = {
-    "block rate at its maximum": (World(hits=0.02), DESIGN),
-    "retries at their margin": (
-        World(hits=0.1, retried=0.21, per_hour=1_500),
-        replace(DESIGN, max_block_rate=0.3, thumbs_down=None),
-    ),
-    "bad feedback at its margin": (
-        World(hits=0.1, disliked=0.21, per_hour=1_500),
-        replace(DESIGN, max_block_rate=0.3, retries=None),
-    ),
+    "block rate at its maximum": (World(hits=0.02, per_hour=1_000), DESIGN),
+    "retries at their margin": (World(hits=0.2, retried=0.21, per_hour=400), replace(FEW, retries=0.04)),
+    "bad feedback at its margin": (World(hits=0.2, disliked=0.21, per_hour=400), replace(FEW, thumbs_down=0.04)),
 }
-"""Refused calls are retried (disliked) in 21 % instead of 1 %: 2 points more of all calls, at 10 % hits."""
+"""Refused calls are retried (disliked) in 21 % instead of 1 %: 4 points more of all calls, at 20 % hits."""
 
 
 def _ended(world: World, design: GuardRampDesign, runs: int, hours: float) -> tuple[float, float]:

@@ -181,7 +181,7 @@ async def test_a_guard_that_refuses_too_much_is_taken_back(deployment: Deploymen
     context: Any = made
     notices = await RampNotices(context).look(record.at)
     assert [n.title for n in notices][-1] == "guard own: rolled back"
-    assert (notices[-1].severity, notices[-1].path) == ("warning", "/console/guards")
+    assert (notices[-1].severity, notices[-1].path) == ("warning", "/console/guards/of/own")
     async with asyncio.timeout(PATIENCE_S):  # the consumer notes it
         while "guard own: rolled back" not in await made.events():
             await asyncio.sleep(0.05)
