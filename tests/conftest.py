@@ -21,6 +21,7 @@ from typing import Any
 
 import httpcore2
 import pytest
+import redis.utils
 import uvicorn.server
 import yaml
 from hypothesis import settings
@@ -65,6 +66,8 @@ settings.load_profile("each run")
 os.environ["GATEWAY_DEBUGGABLE"] = "1"  # tests look into the processes that they start
 # To load the authorities takes 4 ms, for each of the thousands of clients, none of which shows a certificate.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)  # type: ignore[misc]
+# redis-py looks its own version up in its metadata, at each connection.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # type: ignore[misc]  # a sixth of the time, for thousands of configs
 
 
