@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from fixtures.stores import WAITING
 from sqlalchemy import make_url, text
 
@@ -65,14 +66,16 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object],
         **sections,
     }
     path.write_text(yaml.safe_dump(config))
-    argv = ["-m", "gateway", "evaluate", "--config", str(path), "--data", str(tmp_path / "data")]
+    words = ["evaluate", "--config", str(path), "--data", str(tmp_path / "data"), "--metrics-port", str(port)]
 
     @contextlib.asynccontextmanager
     async def running(
-        on_line: Callable[[bytes], object] = lambda _: None,
+        on_line: Callable[[bytes], object] = lambda _: None, *, limited: bool = False
     ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """limited: its process id is that of the program, whose limits a test may change."""
+        command = [sys.executable, "-m", "gateway", *words] if limited else gateway_command(*words)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *argv, "--metrics-port", str(port), stderr=asyncio.subprocess.PIPE,
+            *command, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
         try:
@@ -227,7 +230,7 @@ async def test_a_full_disk_is_one_line_and_scoring_continues_later(room, exchang
                 lines.append(await process.stderr.readline())
                 assert lines[-1], "it ended"
 
-    async with start() as process:
+    async with start(limited=True) as process:
         await room.send(exchange("one"))
         await until(port, SCORED, 1.0)
         most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]

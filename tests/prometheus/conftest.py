@@ -27,6 +27,7 @@ import pytest_asyncio
 import redis
 import yaml
 from fixtures.learned_routes import ROUTE, a_route
+from fixtures.program_command import gateway_command
 
 from gateway.config.derive import plan_of
 from gateway.config.loading import load
@@ -112,7 +113,7 @@ class Program:
     """One program of the package. log: what it says."""
 
     def __init__(self, directory: Path, name: str, *words: str) -> None:
-        self.log, self._command, self._cwd = directory / f"{name}.log", words, directory
+        self.log, self.words, self._cwd = directory / f"{name}.log", words, directory
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -120,7 +121,7 @@ class Program:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     async def start(self, *command: str) -> None:
-        words = command or (sys.executable, "-m", "gateway", *self._command)
+        words = command or (sys.executable, "-m", "gateway", *self.words)
         environ = {**os.environ, "TMPDIR": str(self._cwd)}
         with self.log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
@@ -283,7 +284,7 @@ class Whole:
         self._an_old_entry()
         await self.gateway.start()
         await self.consumer.start()
-        await self.console.start()
+        await self.console.start(*gateway_command(*self.console.words))
         self._write_prometheus()
         await self.prometheus.start(
             "prometheus", f"--config.file={self.directory}/prometheus.yml",

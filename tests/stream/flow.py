@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fixtures.program_command import gateway_command
 from prometheus_client import CollectorRegistry
 
 from gateway.config.config import Config
@@ -44,15 +44,15 @@ class Program:
 
     async def start(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *self.words,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "TZ": "UTC"},
+            *gateway_command(*self.words),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "TZ": "UTC"},
         )  # fmt: skip
 
     async def kill(self) -> None:
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
-        await self.process.wait()
+        await self.process.communicate()  # until its output ends: it may outlive its launcher by a moment
 
     async def stop(self) -> None:
         """Stops the program in order. Raises when it ends otherwise."""

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from fixtures.program_command import gateway_command
 from sqlalchemy import update
 
 from gateway.core.errors import CannotRun
@@ -178,8 +178,8 @@ def test_a_transaction_that_is_still_writing_holds_the_export_back(store, exchan
 def test_the_program_survives_kill_9_at_any_moment(store, exchange, tmp_path):
     """Killed while exchanges arrive; every exchange is in one complete file at the end."""
     to, chance = tmp_path / "to", random.Random(5)
-    command = [sys.executable, "-m", "gateway", "follow", str(to), "--rotate-s", "1",
-               "--settle-s", "0", "--config", str(_config(tmp_path, store.url))]  # fmt: skip
+    words = ["follow", str(to), "--rotate-s", "1", "--settle-s", "0", "--config", str(_config(tmp_path, store.url))]
+    command = gateway_command(*words)
     sent: list[str] = []
     for last in (False, True):
         program = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

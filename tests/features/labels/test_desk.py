@@ -9,12 +9,12 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
+from fixtures.program_command import gateway_command
 from sqlalchemy import insert, update
 from typer.testing import CliRunner
 
@@ -316,9 +316,11 @@ LINE = b"line:"
 def test_on_a_terminal_a_key_needs_no_enter(cli, typed, expected):
     """A key that is no verdict asks for a line."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "gateway", "label", "next", "--scorer", "stated", "--as", "ada", "--count", "2"]
-    command += ["--data", str(Path("kept").resolve())]
-    with subprocess.Popen(command, stdin=child, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    words = ["label", "next", "--scorer", "stated", "--as", "ada", "--count", "2"]
+    words += ["--data", str(Path("kept").resolve())]
+    with subprocess.Popen(
+        gateway_command(*words), stdin=child, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         os.close(child)
         for each in typed:
             _read_to(process.stderr, LINE if each.endswith(b"\n") else b"> ")

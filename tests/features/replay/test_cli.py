@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from fixtures.json_outputs import conforms
+from fixtures.program_command import gateway_command
 from fixtures.verbs import RunVerb
 from typer.testing import CliRunner
 
@@ -68,7 +68,7 @@ def folder(tmp_path: Path, upstreams: tuple[FakeUpstream, FakeUpstream]) -> Path
 
 async def program(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, cwd=folder,
+        *gateway_command(*arguments), cwd=folder,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip

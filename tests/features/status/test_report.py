@@ -11,6 +11,7 @@ import orjson
 import pytest
 import yaml
 from fixtures.json_outputs import conforms
+from fixtures.program_command import gateway_command
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -243,13 +244,11 @@ async def test_a_missing_server_or_store_is_reported(command, tmp_path):
 
 async def test_watching_prints_one_line_of_json_per_look(room, tmp_path):
     """`--watch --json` prints it until it is told to stop."""
-    import sys
-
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump({"stream": {"url": room.stream_url, "name": room.stream_name}}))
-    words = ["-m", "gateway", "status", "--watch", "--every", "0.2", "--json", "--config", str(path)]
+    words = ["status", "--watch", "--every", "0.2", "--json", "--config", str(path)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, "--data", str(tmp_path), stdout=asyncio.subprocess.PIPE
+        *gateway_command(*words, "--data", str(tmp_path)), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     async with asyncio.timeout(60):
