@@ -36,6 +36,8 @@ TEAMS = Row("By team", [
           "Input tokens that the provider read from its cache, which most providers price lower.", "percentunit", low=0, high=1),
     Panel("Calls of unknown cost", [Query(f"sum by (team) ({UNPRICED}) / (sum by (team) ({CALLS}) > 0)", "{{team}}")],
           "Share of a team's calls whose price is missing.", "percentunit", steps=UNKNOWN),
+    Panel("GPU-seconds", [Query(f"sum by (team) (rate(gateway_team_gpu_seconds_total{TEAM}{RATE}))", "{{team}}")],
+          "GPU-seconds of your own engines per second, at their price by tokens: the GPUs that a team keeps busy.", stacked=True),
 ])  # fmt: skip
 
 TAGS = Row("By tag that calls gave themselves", [
@@ -73,6 +75,8 @@ OTHERS = Row("Experiments and scorers", [
           "USD per hour of judges and other scorers that call a model.", "currencyUSD", stacked=True),
     Panel("All calls by model", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{RATE}))", "{{alias}} → {{upstream}}")],
           "USD per hour of clients' and scorers' calls.", "currencyUSD", stacked=True),
+    Panel("GPUs kept busy by model", [Query(f"sum by (alias, upstream) (rate(gateway_gpu_seconds_total{RATE}))", "{{alias}} → {{upstream}}")],
+          "GPU-seconds of your own engines per second, at their price by tokens.", stacked=True),
 ])  # fmt: skip
 
 COST_AND_LIMITS = Dashboard(

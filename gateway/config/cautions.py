@@ -18,7 +18,7 @@ import orjson
 
 from gateway.config.config import Config
 from gateway.config.derive import cautions as plan_cautions
-from gateway.config.derive import content_of, directory_of, plans_of
+from gateway.config.derive import content_of, directory_of, plans_of, prices_of, refs_of_model, target_of
 from gateway.config.reserved_names import caller_prefix, is_other_actor
 from gateway.core.keys import KeyRecord
 from gateway.core.limits import limits_of
@@ -75,6 +75,7 @@ def cautions(config: Config) -> list[str]:
         *_names_of_actors(config),
         *_not_adaptive(config),
         *_streams_of_cascades(config),
+        *_gpu_limits_without_prices(config),
     ]
 
 
@@ -100,6 +101,31 @@ def _not_adaptive(config: Config) -> Iterator[str]:
             "predictor: the judge sees every exchange with the same probability, `share`; older versions let the model "
             "decide. Set `adaptive: true` for that, or `adaptive: false` to say that you have read this"
         )
+
+
+def _gpu_limits_without_prices(config: Config) -> Iterator[str]:
+    limits = [config.budgets.default_limits, *(key.limits for key in config.keys)]
+    limits += [team.limits for team in config.teams.values()]
+    limits += [organization.limits for organization in config.organizations.values()]
+    if not any(_has_gpu_limit(each.model_dump(exclude_none=True, exclude={"carried", "soft"})) for each in limits):
+        return
+    prices = prices_of(config)
+    targets = {target_of(ref) for model in config.models.values() for ref in refs_of_model(config, model)}
+    lacking = sorted(str(target) for target in targets if prices.lacks_gpu(target))
+    if lacking and config.budgets.unknown_price == "refuse":
+        yield (
+            f"prices.gpu_seconds has no price of {_listed(lacking)}: keys with a limit in GPU-seconds cannot call it. "
+            "Add it, or set budgets.unknown_price"
+        )
+    if not any(prices.gpu_of(target) for target in targets):
+        yield "limits in GPU-seconds count nothing: no target has a price in `prices.gpu_seconds`"
+
+
+def _has_gpu_limit(settings: Mapping[str, Any]) -> bool:
+    return any(
+        name.startswith("gpu_seconds_per_") or (isinstance(value, dict) and _has_gpu_limit(value))
+        for name, value in settings.items()
+    )
 
 
 def _streams_of_cascades(config: Config) -> Iterator[str]:
@@ -206,8 +232,7 @@ def _limits(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{limit.amount:,.0f} calls at once"
             continue
         zone = "" if limit.zone == "UTC" or limit.window in ("minute", "hour") else f" ({limit.zone})"
-        amount = f"${limit.amount:,.2f}" if limit.measure == "usd" else f"{limit.amount:,.0f} {limit.measure}"
-        yield f"{amount} a {limit.window}{zone}"
+        yield f"{limit.text(limit.amount)} a {limit.window}{zone}"
 
 
 def _off(disabled: bool) -> str:

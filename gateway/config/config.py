@@ -94,6 +94,7 @@ def _per_million(value: Any) -> Any:
 
 
 UsdPerMillion = Annotated[float, BeforeValidator(_per_million), Field(ge=0, le=1e6, allow_inf_nan=False)]
+GpuSecondsPerMillion = Annotated[float, BeforeValidator(number), Field(ge=0, le=1e9, allow_inf_nan=False)]
 PricedModel = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -110,6 +111,15 @@ class ModelPrice(Section):
     """Reasoning tokens. Default: as `output`."""
 
 
+class GpuPrice(Section):
+    """GPU-seconds per million tokens."""
+
+    input: GpuSecondsPerMillion
+    """Input tokens."""
+    output: GpuSecondsPerMillion
+    """Output tokens; 0 for a model without any, such as an embedding model."""
+
+
 class PriceList(Section):
     """Your own prices. They take precedence over the built-in prices."""
 
@@ -117,6 +127,9 @@ class PriceList(Section):
     """The day on which these prices were valid."""
     models: dict[PricedModel, ModelPrice] = Field({})
     """Prices by `upstream/model`, which takes precedence, or by the upstream's name for the model."""
+    gpu_seconds: dict[PricedModel, GpuPrice] = Field({})
+    """GPU-seconds of your own engines, named as in `models`: the GPUs of an engine, multiplied by the seconds that it
+    takes for a million tokens at your usual load. Limits such as `gpu_seconds_per_day` count them."""
 
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]

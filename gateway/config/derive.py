@@ -293,6 +293,8 @@ def prices_of(config: Config) -> Prices:
     return Prices(
         {name: Price(p.input, p.output, p.cached_input, p.reasoning) for name, p in own.items()},
         {name: prices for name, prices in shipped.items() if prices},
+        gpu={name: Price(p.input, p.output) for name, p in config.prices.gpu_seconds.items()} if config.prices else {},
+        engines=frozenset(name for name, upstream in config.upstreams.items() if upstream.provider.local),
     )
 
 

@@ -31,6 +31,7 @@ def _time_zone(value: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**15)]
 Usd = Annotated[float, BeforeValidator(_positive), Field(gt=0, le=1e12, allow_inf_nan=False)]
+GpuSeconds = Annotated[float, BeforeValidator(_positive), Field(gt=0, le=1e12, allow_inf_nan=False)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
@@ -56,7 +57,9 @@ def _limit_name(value: str) -> str:
     return value
 
 
-LIMITS_WITH_WINDOW = tuple(f"{measure}_per_{window}" for measure in MEASURES[:3] for window in WINDOWS)
+LIMITS_WITH_WINDOW = tuple(
+    f"{measure}_per_{window}" for measure in MEASURES if measure != "concurrency" for window in WINDOWS
+)
 LimitName = Annotated[str, AfterValidator(_limit_name)]
 CallTag = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,31}=[^\s,=]{1,64}$")]
 Moment = Annotated[
@@ -68,13 +71,13 @@ class CarriedUse(Section):
     """The use of a limit before the caller came to this gateway."""
 
     amount: Annotated[float, BeforeValidator(number), Field(ge=0, le=1e15, allow_inf_nan=False)]
-    """Requests, tokens or US dollars that count as used."""
+    """Requests, tokens, US dollars or GPU-seconds that count as used."""
     until: Moment
     """Time until which they count, such as 2026-12-14T00:00:00Z: in every window of the limit that is open before."""
 
 
 class WindowAmounts(Section):
-    """Limits of requests, tokens and dollars in calendar windows."""
+    """Limits of requests, tokens, dollars and GPU-seconds in calendar windows."""
 
     requests_per_minute: Count | None = None
     """Calls per minute."""
@@ -106,6 +109,16 @@ class WindowAmounts(Section):
     """US dollars per calendar week, from Monday."""
     usd_per_month: Usd | None = None
     """US dollars per calendar month."""
+    gpu_seconds_per_minute: GpuSeconds | None = None
+    """GPU-seconds of your own engines per minute, at `prices.gpu_seconds`."""
+    gpu_seconds_per_hour: GpuSeconds | None = None
+    """GPU-seconds of your own engines per hour."""
+    gpu_seconds_per_day: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar day."""
+    gpu_seconds_per_week: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar week, from Monday."""
+    gpu_seconds_per_month: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar month."""
 
 
 class LimitAmounts(WindowAmounts):
@@ -136,6 +149,21 @@ class SoftLimits(Section):
     """US dollars per calendar week, from Monday."""
     usd_per_month: Usd | None = None
     """US dollars per calendar month."""
+    gpu_seconds_per_day: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar day."""
+    gpu_seconds_per_week: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar week, from Monday."""
+    gpu_seconds_per_month: GpuSeconds | None = None
+    """GPU-seconds of your own engines per calendar month."""
+
+
+class UserLimits(WindowAmounts):
+    """Limits of each end user."""
+
+    on_outage: OnOutage | None = None
+    """Rule while the stream server is unreachable: `bounded` lets each worker use what the server has promised to it
+    for this end user, and nothing without a promise; `split`, its part of the limit then, so that all workers together
+    may exceed it; `closed` refuses calls with HTTP 503. Default: as the limits around it."""
 
 
 class LimitsConfig(LimitAmounts):
@@ -144,7 +172,7 @@ class LimitsConfig(LimitAmounts):
 
     time_zone: TimeZone = "UTC"
     """Time zone in which days, weeks and months begin, such as `Europe/Berlin`."""
-    on_outage: OnOutage = "bounded"
+    on_outage: Literal["bounded", "closed"] = "bounded"
     """Rule while the stream server is unreachable: `bounded` lets each worker use its share of what was last known to
     be left; `closed` refuses calls with HTTP 503."""
     carried: dict[LimitName, CarriedUse] = Field(default={})
@@ -154,7 +182,7 @@ class LimitsConfig(LimitAmounts):
     """Limits of its calls to a model, by the name that clients send; all others hold, too."""
     tags: dict[CallTag, LimitAmounts] = Field(default={}, max_length=100)
     """Limits of its calls with a tag, such as `project=search`, of the keys in `tags.keys`; all others hold, too."""
-    per_user: WindowAmounts = WindowAmounts()
+    per_user: UserLimits = UserLimits()
     """Limits of each of its end users, as requests name them: `x-gateway-user`, `safety_identifier` or `user`. Calls
     that name none share one budget. All others hold, too."""
     soft: SoftLimits = SoftLimits()
@@ -195,8 +223,9 @@ class Budgets(Section):
     """Behaviour of limits of money and tokens."""
 
     unknown_price: UnknownPrice = "refuse"
-    """Rule for a call to a model without a known price, by a key with a limit in dollars: `refuse` it; `count_tokens`:
-    let only its limits of tokens and requests count; or `free`: let it pass at no cost."""
+    """Rule for a call to a model without a known price, by a key with a limit in dollars (or in GPU-seconds, of your
+    own engine): `refuse` it; `count_tokens`: let only its limits of tokens and requests count; or `free`: let it pass
+    at no cost."""
     status: Literal[402, 429] = 429
     """HTTP status of a refusal for a limit in dollars (`insufficient_quota`). OpenAI's API answers 429."""
     default_max_tokens: Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**7)] | None = None

@@ -43,7 +43,8 @@ def call_scopes_of(kind: ScopeKind, id: str, settings: Mapping[str, Any], base: 
     shared = {name: settings[name] for name in ("time_zone", "on_outage") if name in settings}
     models = _scopes("model", f"{kind}-{id}", settings.get("models"), shared)
     tags = _scopes("tag", f"{kind}-{id}", settings.get("tags"), shared)
-    users = limits_of({**shared, **(settings.get("per_user") or {})})
+    per_user = settings.get("per_user") or {}
+    users = limits_of({**shared, **{name: value for name, value in per_user.items() if value is not None}})
     return replace(
         base,
         models=base.models + models,

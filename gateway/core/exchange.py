@@ -157,6 +157,10 @@ class Exchange:
     guards: str | None = None
     """JSON of the decisions of the guards on the call (core/guards.py). None: no guard looked at it."""
     team: str | None = None  # of the caller, when it called; of a shadow, that of its served call. None: it had none
+    tier: str | None = None
+    """`budget`: the call went to the cheaper tier, because a budget was nearly used up. None: it did not."""
+    gpu_seconds: float | None = None
+    """GPU-seconds of the user's own engines, at their price by tokens. None: no target that was used has one."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

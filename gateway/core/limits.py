@@ -13,27 +13,30 @@ from hashlib import blake2b
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-Measure = Literal["requests", "tokens", "usd", "concurrency"]
+Measure = Literal["requests", "tokens", "usd", "concurrency", "gpu_seconds"]
 Window = Literal["minute", "hour", "day", "week", "month"]
-OnOutage = Literal["bounded", "closed"]
+OnOutage = Literal["bounded", "closed", "split"]
 ScopeKind = Literal["key", "team", "organization", "upstream", "model", "tag", "user"]
 UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 WINDOWS: tuple[Window, ...] = get_args(Window)
+_NANO = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     measure: Measure
     amount: float
-    """Requests, tokens or US dollars in one window; for `concurrency`, calls in flight in the whole fleet."""
+    """Requests, tokens, US dollars or GPU-seconds in one window; for `concurrency`, calls in flight in the whole
+    fleet."""
     window: Window | None = None
     """Window of the amount; None for `concurrency`, which has no window."""
     zone: str = "UTC"
     """IANA time zone in which days, weeks (from Monday) and months begin."""
     on_outage: OnOutage = "bounded"
-    """Rule while the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing."""
+    """Rule while the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing;
+    `split`, of end users: this worker's part of the limit where the server has promised nothing."""
     carried: float = 0.0
     """Part of the amount that was used elsewhere, before the caller came here; it counts in every window until
     `carried_until`."""
@@ -44,6 +47,17 @@ class Limit:
     def name(self) -> str:
         """Name as in gateway.yaml: `requests_per_minute`, `usd_per_month`, `concurrency`."""
         return self.measure if self.window is None else f"{self.measure}_per_{self.window}"
+
+    @property
+    def scale(self) -> int:
+        """The whole units in one of the amount, as counters have it: billionths of dollars and GPU-seconds."""
+        return _NANO if self.measure in ("usd", "gpu_seconds") else 1
+
+    def text(self, amount: float) -> str:
+        """An amount for people: `$12.50`, `3,600.0 GPU-seconds`, `1,000 tokens`."""
+        if self.measure == "usd":
+            return f"${amount:,.2f}"
+        return f"{amount:,.1f} GPU-seconds" if self.measure == "gpu_seconds" else f"{amount:,.0f} {self.measure}"
 
     @property
     def heals_with_time(self) -> bool:

@@ -50,6 +50,10 @@ class Prices:
     """The user's, by "upstream/model" or "model"."""
     listed: Mapping[str, Mapping[str, Price]] = field(default_factory=dict)
     """List prices by upstream and model, for upstreams at the provider's own URL."""
+    gpu: Mapping[str, Price] = field(default_factory=dict)
+    """GPU-seconds per million tokens of the user's own engines, by "upstream/model" or "model"."""
+    engines: frozenset[str] = frozenset()
+    """The upstreams that run on the user's own machines, whose GPU-seconds are unknown where `gpu` has no price."""
     known: dict[str, Price | None] = field(default_factory=dict, compare=False, repr=False)
     """The answers of `of` so far, by "upstream/model": for the hot path."""
 
@@ -64,6 +68,19 @@ class Prices:
             undated = Target(target.upstream, _DATED.sub("", target.model))
             self.known[name] = self._named(target) or self._named(undated)
         return self.known[name]
+
+    def gpu_of(self, target: Target) -> Price | None:
+        """The price of a target in GPU-seconds; None if it has none."""
+        return self.gpu.get(f"{target.upstream}/{target.model}") or self.gpu.get(target.model)
+
+    def gpu_seconds(self, target: Target, usage: Usage | None) -> float:
+        """GPU-seconds of the user's own engines; 0.0 of a target without such a price."""
+        price = self.gpu_of(target) if self.gpu and usage is not None else None
+        return 0.0 if price is None or usage is None else price.cost(usage)
+
+    def lacks_gpu(self, target: Target) -> bool:
+        """Whether a target uses GPU-seconds of the user's own, and nobody knows how many."""
+        return target.upstream in self.engines and self.gpu_of(target) is None
 
     def has(self, target: Target) -> bool:
         """Whether exactly this model has a price. Remembers nothing, unlike `of`."""
@@ -82,6 +99,14 @@ class Prices:
         """USD; None if the target has no price or there is no usage."""
         price = self.of(target)
         return None if price is None or usage is None else price.cost(usage)
+
+    def gpu_seconds_of_call(self, target: Target, usage: Usage | None, attempts: Iterable[Attempt]) -> float | None:
+        """GPU-seconds of a call, of all attempts that have usage; None if none of their targets has such a price."""
+        if not self.gpu:
+            return None
+        used: list[tuple[Target, Usage | None]] = [(a.target, a.usage) for a in attempts if a.usage is not None]
+        counted = [self.gpu_seconds(t, u) for t, u in used or [(target, usage)] if self.gpu_of(t) and u is not None]
+        return sum(counted) if counted else None
 
     def of_call(self, target: Target, usage: Usage | None, attempts: Iterable[Attempt]) -> float | None:
         """USD for a call, each token at the price of the model that used it.

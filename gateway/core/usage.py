@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import add
 from typing import NamedTuple
 
-NANO = 1_000_000_000  # nano-dollars in a US dollar
+NANO = 1_000_000_000  # nano-dollars in a US dollar, nanoseconds in a second
 
 
 class UsageCell(NamedTuple):
@@ -50,6 +50,9 @@ class UsageSums(NamedTuple):
     reasoning_tokens: int = 0
     """A part of the output."""
     nano_usd: int = 0
+    nano_gpu_seconds: int = 0
+    tiered_calls: int = 0
+    """Calls that went to the cheaper tier, because a budget was nearly used up."""
 
     def plus(self, other: UsageSums) -> UsageSums:
         return UsageSums(*map(add, self, other))
@@ -61,6 +64,11 @@ class UsageCount:
 
     cell: UsageCell
     sums: UsageSums
+
+
+def nano_gpu_seconds(seconds: float) -> int:
+    """Rounded as dollars are."""
+    return int(seconds * 1e9 + 0.5)
 
 
 def nano_usd(usd: float) -> int:

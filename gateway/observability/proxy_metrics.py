@@ -26,12 +26,14 @@ class ProxyMetrics:
     tokens: Counter
     cost: Counter
     unpriced: Counter
+    gpu_seconds: Counter
 
     # Usage by team: the first 200 by name, then `other`; `none` for keys without a team.
     team_requests: Counter
     team_tokens: Counter
     team_cost: Counter
     team_unpriced: Counter
+    team_gpu_seconds: Counter
 
     # Usage by tag that calls gave themselves.
     tag_requests: Counter

@@ -42,7 +42,7 @@ from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.http.client.websocket import WebSocketConnector
-from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.book import LeaseBook, SharedPlaces
 from gateway.proxy.limits.estimate import estimates_of, tier_estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.limits.upstream_limits import UpstreamLimits
@@ -372,15 +372,23 @@ def _shares_of(shares: UpstreamShares | None) -> FlowShares:
 
 def _use_vendor_limits(upstreams: Iterable[UpstreamState], parts: ProcessParts) -> None:
     """Makes the attempts at upstreams with `limits` wait for the remainder of these."""
+    shared: dict[str, SharedPlaces] = {}
     for upstream in upstreams:
+        if isinstance(upstream.limiter.allowance, UpstreamLimits):
+            shared[upstream.name] = upstream.limiter.allowance
         limits = upstream.config.limits
         if limits is None or upstream.limiter.allowance is not None:
             continue
         limiter = Limiter(parts.leases, parts.exchanges, {}, Budgets(), parts.metrics)
         amounts = limits_of(limits.model_dump())
         allowance = UpstreamLimits(upstream.name, amounts, parts.leases, parts.exchanges, limiter)
+        weights = _shares_of(upstream.config.shares).weights
+        by_owner = {f"{kind} {owner}": weight for (kind, owner), weight in weights.items()}
+        allowance.share(by_owner, upstream.limiter.demand, upstream.limiter.rescale)
+        shared[upstream.name] = allowance
         name = f"limits of {upstream.name}"
         upstream.limiter.use(allowance, lambda work, name=name: parts.tasks.start(work, name))  # type: ignore[misc]
+    parts.leases.shared = shared
 
 
 def _authorized(transport: Transport, upstream: Upstream, credentials: dict[object, CloudCredential]) -> Transport:

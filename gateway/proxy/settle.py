@@ -89,6 +89,8 @@ class Settler:
         if context.reservation is not None:
             charge = context.charge = charge_of(call, context, self.prices, context.reservation.output)
             self.limiter.settle(context.reservation, charge)
+            if charge is not None and route.tiered_down:
+                charge.tiered = True
         target_state = context.target_state
         self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
         unsent = not context.attempts and context.outcome != "blocked"
@@ -254,6 +256,8 @@ class Settler:
             fell_back=True if choice is not None and ended.target_state.name != choice.target_name else None,
             guards=context.guarded.to_json() if context.guarded is not None else None,
             team=call.caller.team,
+            tier="budget" if ended.route.tiered_down else None,
+            gpu_seconds=self.prices.gpu_seconds_of_call(ended.target_state.target, context.usage, context.attempts),
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
@@ -283,8 +287,9 @@ class Settler:
         if key not in self._series:
             price = self.prices.of(target_state.target)
             own = target_state.target.upstream in self.with_histograms
+            gpu = self.prices.gpu_of(target_state.target)
             self._series[key] = CallMetrics(
-                self.books, alias, target_state, endpoint.operation, price, own_histograms=own
+                self.books, alias, target_state, endpoint.operation, price, gpu=gpu, own_histograms=own
             )
         series = self._series[key]
         first = context.first_content
@@ -308,6 +313,8 @@ class Settler:
         for upstream, cost in costs:
             if cost is not None:
                 m.counts.of(m.cost, alias, upstream).n += cost
+        for target, usage in used if self.prices.gpu else []:
+            m.counts.of(m.gpu_seconds, alias, target.upstream).n += self.prices.gpu_seconds(target, usage)
         if not costs or any(cost is None for _, cost in costs):
             m.counts.of(m.unpriced, alias, context.attempts[-1].target.upstream).n += 1
 

@@ -331,6 +331,7 @@ tallies = _table(
 
 USAGE = ("day", "incarnation", *(name for name in UsageCell._fields if name not in ("day", "key_name")))
 USAGE_SUMS = UsageSums._fields
+_LATER_SUMS = ("nano_gpu_seconds", "tiered_calls")
 
 usage = _table(
     # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
@@ -340,7 +341,8 @@ usage = _table(
     "usage",
     *_required(Text, *USAGE),
     Column("key_name", Text, nullable=False),
-    *_required(BigInteger, *USAGE_SUMS),
+    *_required(BigInteger, *(name for name in USAGE_SUMS if name not in _LATER_SUMS)),
+    *_required(BigInteger, *_LATER_SUMS, server_default="0"),
     PrimaryKeyConstraint(*USAGE),
     sqlite_with_rowid=False,
 )

@@ -59,6 +59,11 @@ class UsageRow:
         unknown = self.sums.calls > 0 and self.sums.unpriced_calls == self.sums.calls
         return None if unknown else self.sums.nano_usd / NANO
 
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU-seconds of the user's own engines, as far as they have a price."""
+        return self.sums.nano_gpu_seconds / NANO
+
 
 def add_usage(connection: Connection, tally: Tally) -> None:
     """Stores a tally's sums where they exceed the stored ones: a late, older tally lowers nothing."""

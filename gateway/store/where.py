@@ -23,9 +23,9 @@ Value = str | float | bool | None
 
 _EXCHANGE: Mapping[Kind, str] = {
     "text": "id alias upstream model variant caller team api role pair experiment plan arm outcome finish_reason error "
-    "stratum tags run run_source run_id text reasoning refusal tool_calls upstream_id client_id unit form",
+    "stratum tags tier run run_source run_id text reasoning refusal tool_calls upstream_id client_id unit form",
     "number": "status tokens input_tokens output_tokens cached_input_tokens reasoning_tokens first_token_s total_s "
-    "cost_usd pi u mean_logprob",
+    "cost_usd gpu_seconds pi u mean_logprob",
     "truth": "stream truncated spliced empty",
     "time": "received",
     "bytes": "request",

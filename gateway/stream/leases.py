@@ -13,7 +13,9 @@ One hash holds one limit of one scope in one window; its name ends in the window
     w:ID     "spent total share" of worker ID; total is spent + held
 
 Records of end users, `…:limits}:u:DIGEST:…`, are kept short: fields that are 0 are missing, ID is its last twelve
-characters, and its value is one number where total is spent and share is 0.
+characters, and its value is "spent held share", or one number where held and share are 0. They are many, so a worker
+does not report one that holds nothing but a share; where a call needs that share, `…:limits}:called_back` names the
+limit, and every worker gives its share up.
 
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
@@ -27,7 +29,7 @@ whole. One slot suffices: workers exchange a few times a second, however many re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,6 +39,8 @@ from gateway.stream.types import text
 
 DEAD_S = 15.0
 """Seconds without an exchange after which a worker is dead: its concurrent calls and its shares are released."""
+DEMAND_S = 3.0
+"""Seconds for which counts what a worker wants of a limit."""
 AT_ONCE = 200
 """Limits in one exchange, which holds up the server."""
 
@@ -66,9 +70,9 @@ class LeaseReport(NamedTuple):
     """The worker stops, and this is its last report."""
     carried: int = 0
     """The part of `amount` that was used elsewhere: it counts as spent."""
-    resumes: bool = False
-    """Whether the worker does not know its earlier reports: these stay in force, and the grant has them. Nothing else
-    is reported."""
+    resumes: int = 0
+    """Number of a lease whose predecessor the worker has forgotten: the predecessor's spending counts in addition, once
+    for each number, and the grant has it. 0: there is none."""
 
 
 class LeaseGrant(NamedTuple):
@@ -88,28 +92,44 @@ class LeaseGrant(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """The demands of all workers on one limit."""
+
+    worker: str
+    """This one."""
+    now_s: float
+    """The server's clock, Unix seconds."""
+    wanted: Mapping[str, str]
+    """By worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExchangeReply:
     now_s: float
     """The server's clock, Unix seconds."""
     workers: int
     """Alive now, this one included."""
     known: bool
-    """Whether the server knew this worker. False: it must report everything again."""
+    """Whether the server knew this worker and its last report. False: it must report everything again."""
     grants: tuple[LeaseGrant, ...]
+    called_back: tuple[str, ...] = ()
+    """Names of limits of end users whose shares are needed elsewhere."""
 
 
 class LeaseServer:
     """One worker's view of the leases on a stream server. Every method raises StreamDown.
 
-    worker: unique to this process. shift_s: added to the server's clock, for tests of windows.
+    worker: unique to this process. shift_s: added to the server's clock, for tests of windows. dead_s: seconds without
+    an exchange after which a worker is dead.
     """
 
-    def __init__(self, client: Client, name: str, worker: str, shift_s: float = 0.0) -> None:
+    def __init__(self, client: Client, name: str, worker: str, shift_s: float = 0.0, dead_s: float = DEAD_S) -> None:
         self._client = client
         self._tag = f"{{{name}:limits}}"
         self._worker = worker
-        self._shift_ms = round(shift_s * 1000)
-        self._sequence = 0
+        self._shift_ms, self._dead_ms = round(shift_s * 1000), round(dead_s * 1000)
+        self._sequence = self._answered = 0
+        self._answered_ms = 0
 
     async def exchange(self, reports: Sequence[LeaseReport]) -> ExchangeReply | None:
         """Reports what was used and asks for more, all at once. None: the server had a newer report already.
@@ -117,18 +137,35 @@ class LeaseServer:
         reports: at most AT_ONCE; none: the worker is alive, and measures the server's clock.
         """
         self._sequence += 1
-        keys = [self._workers, self._key("sequence", self._worker), self._records(self._worker)]
-        arguments: list[Any] = [self._worker, self._sequence, *self._clock_arguments]
+        sequence = self._sequence
+        keys = [
+            self._workers,
+            self._key("sequence", self._worker),
+            self._records(self._worker),
+            self._key("called_back"),
+        ]
+        arguments: list[Any] = [self._worker, sequence, *self._clock_arguments, self._answered_ms]
         for r in reports:
             keys.append(self._key(r.name))
             arguments += (r.spent, r.total, r.share, r.want, r.need, r.amount, r.starts_ms, r.ends_ms)
-            arguments += (r.keep_ms, int(r.leaving), r.carried, int(r.resumes))
+            arguments += (r.keep_ms, int(r.leaving), r.carried, r.resumes)
         reply: Any = await ask(run_script(self._client, "exchange_leases", keys, *arguments))
         if len(reply) == 1:
             return None
-        now_ms, workers, new, *rest = map(int, reply)
-        grants = tuple(LeaseGrant(*rest[at : at + 6]) for at in range(0, len(rest), 6))
-        return ExchangeReply(now_ms / 1000, workers, not new, grants)
+        now_ms, workers, new, before, called_back, *rest = reply
+        amounts = [*map(int, rest)]
+        grants = tuple(LeaseGrant(*amounts[at : at + 6]) for at in range(0, len(amounts), 6))
+        known = not new and before >= self._answered  # less: a copy of the server that had not seen the last report
+        self._answered, self._answered_ms = sequence, now_ms
+        return ExchangeReply(now_ms / 1000, workers, known, grants, tuple(map(text, called_back)))
+
+    async def share_demand(self, name: str, wanted: str) -> Demands:
+        """Says what this worker wants of a limit ("": nothing), and returns what all want, as they have said it in the
+        last DEMAND_S."""
+        key, keep_ms = self._key("demand", name), round(DEMAND_S * 1000)
+        found: Any = await ask(run_script(self._client, "share_demand", [key], self._worker, wanted, keep_ms))
+        now_ms, *rest = map(text, found)
+        return Demands(self._worker, int(now_ms) / 1000, dict(zip(rest[::2], rest[1::2], strict=True)))
 
     async def spent(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(spent, held beyond that) of each of these limits in its window, as LeaseReport names and counts them; a
@@ -158,7 +195,8 @@ class LeaseServer:
         return sum([await self._sweep_one(text(worker)) for worker in dead])
 
     async def _sweep_one(self, worker: str) -> int:
-        records = [text(key) for key in await ask(self._client.smembers(self._records(worker)))]
+        names = [text(each) for each in await ask(self._client.smembers(self._records(worker)))]
+        records = [self._key(name) if name.startswith("u:") else name for name in names]
         keys = [self._workers, self._records(worker), *records]
         return int(await ask(run_script(self._client, "sweep_worker", keys, worker, *self._clock_arguments)))
 
@@ -172,7 +210,7 @@ class LeaseServer:
 
     @property
     def _clock_arguments(self) -> tuple[int, int]:
-        return round(DEAD_S * 1000), self._shift_ms
+        return self._dead_ms, self._shift_ms
 
     @property
     def _workers(self) -> str:

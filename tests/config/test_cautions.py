@@ -52,6 +52,25 @@ def test_a_key_that_anybody_guesses_is_named() -> None:
     assert 'keys[1] (old): its key is "test"' in text
 
 
+GPU_PRICE = "prices: {as_of: 2026-11-29, gpu_seconds: {NAME: {input: 1, output: 20}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "prices", "said"),
+    [
+        ("gpu_seconds_per_day: 10", "", "has no price of l/m: keys with a limit in GPU-seconds cannot call it"),
+        ("per_user: {gpu_seconds_per_day: 1}", "", "limits in GPU-seconds count nothing"),
+        ("models: {chat: {gpu_seconds_per_day: 1}}", GPU_PRICE.replace("NAME", "l/other"), "count nothing"),
+        ("gpu_seconds_per_day: 10", GPU_PRICE.replace("NAME", "l/m"), ""),
+        ("usd_per_day: 10", "", ""),
+    ],
+)
+def test_limits_in_gpu_seconds_need_prices(limits: str, prices: str, said: str) -> None:
+    found = cautions_of(f"redaction: {{}}\n{prices}", key=f", limits: {{{limits}}}")
+    assert said in found
+    assert said or not found
+
+
 def test_an_open_gateway_with_keys_is_cautioned() -> None:
     assert "`open: true` is set together with 1 keys" in cautions_of("redaction: {}\nopen: true")
     assert "set together with" not in cautions_of("redaction: {}")

@@ -73,6 +73,28 @@ async def test_budgets_are_those_that_gateways_count(context: Context, stream_na
     assert again.id == found.id
 
 
+@pytest.mark.parametrize(("spent", "passed"), [(49, None), (50, "50%"), (80, "80%"), (100, "100%")])
+async def test_budgets_in_gpu_seconds_are_told_at_three_steps(
+    context: Context, stream_name: str, spent: int, passed: str | None
+) -> None:
+    """Also those of a model within a team."""
+    limits = {"gpu_seconds_per_day": 100, "models": {"chat": {"gpu_seconds_per_day": 100}}}
+    of = context(a_config(teams={"search": {"limits": limits}}))
+    [limit] = limits_of(limits)
+    scopes = [LimitScope("team", "search", (limit,)), LimitScope("model", "team-search/chat", (limit,))]
+    server, units, ends_ms = (
+        LeaseServer(of.corridor.client, stream_name, "w1"),
+        spent * 10**9,
+        round(NOW * 1000) + 10**8,
+    )
+    names = [counter_name(scope, limit, NOW) for scope in scopes]
+    await server.exchange([LeaseReport(n, units, units, -1, 0, 0, 10**11, 0, ends_ms, 60_000) for n in names])
+    found = await BudgetNotices(of).look(NOW)
+    told = [f"{scope} has used {passed} of its gpu_seconds_per_day" for scope in scopes if passed]
+    assert [each.title for each in found] == told
+    assert all(each.text.startswith(f"{spent}.0 GPU-seconds of 100.0 GPU-seconds.") for each in found)
+
+
 async def test_ramps_are_told_by_their_transitions_of_the_last_hour(context: Context, store: Store) -> None:
     begun = started("swap", "p" * 16, RampChange(NOW - 10, "ada", "begins"))
     back = rolled_back(begun, RampChange(NOW - 5, "controller", "it failed"), 60.0)

@@ -201,7 +201,11 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
         "metrics": {"bind": f"127.0.0.1:{ports[0]}"},
         "evals": {"base_url": f"http://127.0.0.1:{ports[3]}/v1", "api_key": EVALS_KEY},
         "redaction": {"default": "full"},
-        "prices": {"as_of": "2026-11-01", "models": {f"{name}/m": price for name, price in prices.items()}},
+        "prices": {
+            "as_of": "2026-11-01",
+            "models": {f"{name}/m": price for name, price in prices.items()},
+            "gpu_seconds": {"m": {"input": 10, "output": 200}},
+        },
         "scorers": {
             "valid_json": {},
             "length": {},

@@ -17,6 +17,7 @@ from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
 Server = Callable[..., LeaseServer]
 NAME = "team:search:tokens_per_day:2026-11-26"
+USER = "u:0123456789abcdef01234567:tokens_per_day:2026-11-26"
 
 
 @pytest.fixture
@@ -164,11 +165,76 @@ async def test_a_dead_worker_releases_what_it_cannot_have_spent(server: Server, 
     await one(dead, "key:web:concurrency", **flight, need=6, want=6)
     assert (await one(alive, "key:web:concurrency", **flight, need=6, want=6)).granted == 2
     assert await alive.sweep() == 0, "it was seen a moment ago"
-    await client.zadd(f"{{{stream_name}:limits}}:workers", {"dead": 1})
-    assert await alive.sweep() == 1
-    assert await alive.sweep() == 0
+    later = server("later", dead_s=-1.0)
+    await client.zadd(f"{{{stream_name}:limits}}:workers", {"alive": (time.time() + 3600) * 1000})
+    assert await later.sweep() == 1
+    assert await later.sweep() == 0
     assert (await one(alive, "key:web:concurrency", **flight, total=2, need=6, want=6)).granted == 6
     assert (await one(alive, need=1000, want=1000)).granted == 900, "what it held counts as spent, its share does not"
+
+
+async def test_a_dead_worker_may_have_spent_its_share_in_an_outage(
+    server: Server, client: Any, stream_name: str
+) -> None:
+    """The server has started since it was last seen."""
+    dead, alive = server("dead"), server("alive")
+    for name in (NAME, USER):
+        await one(dead, name, need=100, want=100, share=0)
+    await client.zadd(f"{{{stream_name}:limits}}:workers", {"dead": 1})
+    assert await alive.sweep() == 1
+    for name in (NAME, USER):
+        assert (await one(alive, name, need=1000, want=1000)).granted == 450, "100 were held, and 450 promised"
+
+
+async def test_a_record_that_goes_on_counts_once(server: Server) -> None:
+    """What a forgotten lease had spent stays; what this one has spent counts in addition, also if a reply is lost."""
+    a, b = server("a"), server("b")
+    await one(a, USER, spent=5, total=5)
+    for _ in range(3):
+        found = await one(a, USER, spent=3, total=4, resumes=7)
+        assert (found.before, found.spent, found.left) == (5, 8, 991)
+    assert (await one(a, USER, spent=8, total=8)).spent == 8
+    assert (await one(a, USER, spent=1, total=1, resumes=9)).spent == 9
+    assert (await one(b, USER, spent=1, total=1, resumes=9)).spent == 10
+
+
+async def test_a_share_of_an_end_user_is_called_back_where_a_call_needs_it(server: Server) -> None:
+    a, b = server("a"), server("b")
+    assert (await one(a, USER, share=0)).share == 500
+    assert (await one(b, USER, need=900, want=900)).granted == 500
+    reply = await a.exchange([])
+    assert reply is not None
+    assert reply.called_back == (USER,)
+    await one(a, USER, share=-1)
+    assert (await one(b, USER, total=500, need=400, want=400)).granted == 400
+
+
+async def test_a_server_with_an_older_copy_of_its_data_is_told_everything(
+    server: Server, client: Any, stream_name: str
+) -> None:
+    a, sequence = server("a"), f"{{{stream_name}:limits}}:sequence:a"
+    await a.exchange([])
+    older = await client.get(sequence)
+    assert [(await a.exchange([])).known for _ in range(2)] == [True, True]
+    await client.set(sequence, older)
+    assert [(await a.exchange([])).known for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize(("promised", "most"), [(False, 210), (True, 300)])
+async def test_the_record_of_an_end_user_is_short(
+    server: Server, client: Any, stream_name: str, promised: bool, most: int
+) -> None:
+    """With the longest amounts of a monthly limit in dollars, and what the worker's set of records takes of it."""
+    a, amount = server("a"), round(999e9)
+    for i in range(200):  # so many are no longer stored as one list
+        name = f"u:{i:024x}:usd_per_month:2026-11"
+        await one(a, name, amount=amount, spent=123456789012, total=123456789012, share=0 if promised else -1)
+    key = f"{{{stream_name}:limits}}:u:{7:024x}:usd_per_month:2026-11"
+    records = f"{{{stream_name}:limits}}:records:a"
+    used = await client.memory_usage(key)
+    used += (await client.memory_usage(records, samples=0) or 0) / 200 if promised else 0
+    assert used <= most
+    assert await client.exists(records) == promised
 
 
 async def test_a_worker_that_was_only_away_counts_once(server: Server, client: Any, stream_name: str) -> None:

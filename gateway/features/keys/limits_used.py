@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from gateway.core.chunked import chunked
 from gateway.core.keys import AnyRecord, record_kind
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end
-from gateway.core.usage import NANO
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
 
@@ -61,8 +60,16 @@ async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: flo
     return sorted(found, key=lambda each: (-each.share, str(each.scope), each.limit.name))
 
 
+def amount_text(limit: Limit, amount: float) -> str:
+    """An amount of a limit in a table that names the limit."""
+    if limit.measure == "usd":
+        return f"${amount:,.2f}"
+    digits = 1 if limit.measure == "gpu_seconds" else 0
+    return f"{amount:,.{digits}f}".replace(",", "\u202f")
+
+
 def _one(scope: LimitScope, limit: Limit, spent: int, held: int, now: float) -> UsedLimit:
-    unit = NANO if limit.measure == "usd" else 1
+    unit = limit.scale
     if limit.window is None:  # calls in flight are held until they end
         return UsedLimit(scope, limit, float(held), 0.0, None)
     carried = limit.carried if now < limit.carried_until else 0.0

@@ -27,7 +27,7 @@ from gateway.core.limits import LimitScope
 from gateway.core.wildcards import is_unknown
 from gateway.features.keys import directory
 from gateway.features.keys.directory import Admin, Changed
-from gateway.features.keys.limits_used import UsedLimit, scope_of, used_limits
+from gateway.features.keys.limits_used import UsedLimit, amount_text, scope_of, used_limits
 from gateway.features.keys.settings import view_of
 from gateway.features.usage import summary as usage
 from gateway.features.usage.summary import UsageReport
@@ -46,6 +46,8 @@ MEASURED = (
     *(f"{measure}_per_{window}" for measure in ("requests", "tokens") for window in ("minute", "day", "month")),
     "usd_per_day",
     "usd_per_month",
+    "gpu_seconds_per_day",
+    "gpu_seconds_per_month",
     "concurrency",
 )
 """The limits that the form has; the others are kept as they are."""
@@ -192,16 +194,12 @@ def _limit(used: UsedLimit, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "scope": f"{used.scope.kind} {name}",
         "limit": used.limit.name,
-        "amount": _amount(used, used.limit.amount),
-        "spent": _amount(used, used.spent),
+        "amount": amount_text(used.limit, used.limit.amount),
+        "spent": amount_text(used.limit, used.spent),
         "share": used.share,
         "near": used.near,
         "resets_at": used.resets_at,
     }
-
-
-def _amount(used: UsedLimit, amount: float) -> str:
-    return f"${amount:,.2f}" if used.limit.measure == "usd" else f"{amount:,.0f}".replace(",", "\u202f")
 
 
 def _names(records: Iterable[AnyRecord]) -> dict[str, str]:
@@ -347,7 +345,7 @@ def _limit_patch(form: Form) -> dict[str, Any]:
             value = float(text) if text else None
         except ValueError:
             raise InvalidBody(f"{name}: expected a number, got {text[:40]!r}") from None
-        whole = value is not None and value.is_integer() and not name.startswith("usd")
+        whole = value is not None and value.is_integer() and not name.startswith(("usd", "gpu_seconds"))
         found[name] = int(value) if whole and value is not None else value
     return found
 

@@ -23,7 +23,7 @@ from gateway.console.frame import (
     services_of,
     set_key_session,
 )
-from gateway.features.keys.limits_used import UsedLimit
+from gateway.features.keys.limits_used import amount_text
 from gateway.features.own_key.holder import (
     KeyHolder,
     digest_of,
@@ -95,15 +95,14 @@ async def _page(
         own=own,
         view=own.to_dict(),
         csrf=key_session_of(request).csrf,
-        limits=[(each, _amount(each, each.limit.amount), _amount(each, each.left)) for each in own.limits],
+        limits=[
+            (each, amount_text(each.limit, each.limit.amount), amount_text(each.limit, each.left))
+            for each in own.limits
+        ],
         not_rotated=why_not_rotated(services.admin, holder, holder.key),
         grace_h=self_service(services.admin).grace_h,
         error=error,
     )
-
-
-def _amount(used: UsedLimit, amount: float) -> str:
-    return f"${amount:,.2f}" if used.limit.measure == "usd" else f"{amount:,.0f}".replace(",", "\u202f")
 
 
 async def rotate(request: Request) -> Response:

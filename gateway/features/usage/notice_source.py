@@ -11,9 +11,8 @@ from gateway.config.derive import directory_of
 from gateway.core.chunked import chunked
 from gateway.core.limits import Limit, LimitScope, counter_name, window_end
 from gateway.core.notice import Notice, Severity
-from gateway.core.usage import NANO
 from gateway.features.task import TaskContext
-from gateway.features.usage.rows import limited_scopes, soft_scopes, spent_floors
+from gateway.features.usage.rows import limited_call_scopes, limited_scopes, soft_scopes, spent_floors
 from gateway.store.query import Reading
 from gateway.stream.leases import LeaseServer
 
@@ -33,7 +32,7 @@ class BudgetNotices:
 
     async def look(self, now: float) -> Sequence[Notice]:
         """Raises StreamDown."""
-        scopes = await self._store.look(lambda connection: limited_scopes(connection, self._static, now))
+        scopes = await self._store.look(lambda connection: self._limited(connection, now))
         found: list[Notice] = []
         for some in chunked([(scope, limit) for scope in scopes for limit in scope.limits], _AT_ONCE):
             names = [counter_name(scope, limit, now) for scope, limit in some]
@@ -41,6 +40,10 @@ class BudgetNotices:
             used = [spent[name][0] for name in names]
             found += notices_of(zip(some, names, used, strict=True), now)
         return found + await self._store.look(lambda connection: self._soft(connection, now))
+
+    def _limited(self, connection: Reading, now: float) -> list[LimitScope]:
+        whole = limited_scopes(connection, self._static, now)
+        return whole + limited_call_scopes(connection, self._static, now)
 
     def _soft(self, connection: Reading, now: float) -> list[Notice]:
         """Notices of soft limits, which no gateway counts: from the usage in the store."""
@@ -56,7 +59,7 @@ def notices_of(
 ) -> Iterator[Notice]:
     """used: limits with the names of their counters, and what is spent of them."""
     for (scope, limit), name, units in used:
-        spent = units / NANO if limit.measure == "usd" else float(units)
+        spent = units / limit.scale
         spent += limit.carried if now < limit.carried_until else 0.0
         passed = next((t for t in THRESHOLDS if spent >= t * limit.amount), None)
         if passed is not None:
@@ -69,7 +72,7 @@ def _notice(scope: LimitScope, limit: Limit, name: str, used: tuple[float, float
     soft = name.startswith("soft ")
     title = f"{scope} has used {passed:.0%} of its {'soft ' if soft else ''}{limit.name}"
     until = window_end(limit.window or "day", limit.zone, now)
-    text = f"{_amount(limit, spent)} of {_amount(limit, limit.amount)}."
+    text = f"{limit.text(spent)} of {limit.text(limit.amount)}."
     text += " Further calls are refused until the window ends." if passed >= 1 and not soft else ""
     data = {
         "scope": str(scope), "limit": limit.name, "amount": limit.amount, "spent": spent, "threshold": passed,
@@ -77,7 +80,3 @@ def _notice(scope: LimitScope, limit: Limit, name: str, used: tuple[float, float
     }  # fmt: skip
     id = f"budget:{name}:{passed:.0%}"
     return Notice(id, "budget", title, text, now, "/console/keys", _SEVERITIES[passed], data)
-
-
-def _amount(limit: Limit, amount: float) -> str:
-    return f"${amount:,.2f}" if limit.measure == "usd" else f"{amount:,.0f} {limit.measure}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.console.api import (
     AdminAnswer,
@@ -46,7 +47,8 @@ async def _usage(call: AdminCall) -> AdminAnswer:
 
 def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
     day: Schema = {"type": "string", "format": "date"}
-    figures = {name: {"type": ["number", "null"] if name == "usd" else "integer"} for name in NUMBERS}
+    types: dict[str, Any] = {"usd": ["number", "null"], "gpu_seconds": "number"}
+    figures = {name: {"type": types.get(name, "integer")} for name in NUMBERS}
     dimensions = {name: {"type": "string"} for name in (*DIMENSIONS, "key_name")}
     row = {**object_schema(figures), "properties": figures | dimensions}
     report = {

@@ -7,12 +7,13 @@ partly in the window are left out: a floor is never too high for that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway.core.call_scopes import CallScopes, call_scopes_of
 from gateway.core.keys import AnyRecord, Directory, KeyRecord, record_kind, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
 from gateway.core.usage import UsageSums
@@ -33,7 +34,7 @@ class SpentFloor:
     name: str
     """The name that core.limits.counter_name gives."""
     amount: int
-    """Calls, tokens or nano-dollars."""
+    """Calls, tokens, nano-dollars or billionths of a GPU-second."""
     expires_ms: int
     """Unix milliseconds; some time after the window ends."""
 
@@ -41,6 +42,16 @@ class SpentFloor:
 def limited_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
     """The keys, teams and organizations with limits, of gateway.yaml (static) and of the store."""
     found = (_scope(record, record.limits) for record in records_with_defaults(connection, static, now))
+    return [scope for scope in found if scope.limits]
+
+
+def limited_call_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
+    """Their calls to a model or with a tag, where these have limits. End users are too many."""
+    found = []
+    for record in records_with_defaults(connection, static, now):
+        of = call_scopes_of(_kind(record), record.id, record.limits, CallScopes(()))
+        scopes = (scope for _, scope in (*of.models, *of.tags))
+        found += [replace(scope, limits=tuple(_in_windows(scope.limits))) for scope in scopes]
     return [scope for scope in found if scope.limits]
 
 
@@ -59,9 +70,16 @@ def records_with_defaults(connection: Connection, static: Directory, now: float)
 
 
 def _scope(record: AnyRecord, settings: Mapping[str, Any]) -> LimitScope:
+    return LimitScope(_kind(record), record.id, tuple(_in_windows(limits_of(settings))))
+
+
+def _kind(record: AnyRecord) -> ScopeKind:
     kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
-    limits = (limit for limit in limits_of(settings) if limit.window in WINDOWS)
-    return LimitScope(kind, record.id, tuple(limits))
+    return kind
+
+
+def _in_windows(limits: Iterable[Limit]) -> Iterator[Limit]:
+    return (limit for limit in limits if limit.window in WINDOWS)
 
 
 def spent_floors(connection: Connection, scopes: Iterable[LimitScope], now: float) -> list[SpentFloor]:
@@ -86,6 +104,8 @@ def _floors(scope: LimitScope, daily: Daily, now: float) -> Iterator[SpentFloor]
 def _measured(limit: Limit, sums: UsageSums) -> int:
     if limit.measure == "requests":
         return sums.calls
+    if limit.measure == "gpu_seconds":
+        return sums.nano_gpu_seconds
     return sums.nano_usd if limit.measure == "usd" else sums.input_tokens + sums.output_tokens
 
 

@@ -19,10 +19,13 @@ from gateway.features.calls.samples import InvalidDuration, seconds_of
 from gateway.store.query import Reading
 from gateway.store.usage import UsageRow, read_usage
 
-NUMBERS = (*(name for name in UsageSums._fields if name != "nano_usd"), "usd")
+_IN_NANO = frozenset({"nano_usd", "nano_gpu_seconds"})
+_LAST = ("usd", "gpu_seconds", "tiered_calls")
+NUMBERS = (*(name for name in UsageSums._fields if name not in {*_IN_NANO, *_LAST}), *_LAST)
 """The columns after the dimensions, in CSV and JSON. usd: None where no call's cost is known."""
 
 _HEADS = ("calls", "input", "cached", "output", "reasoning", "USD")
+_IN_GPU = "GPU s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,8 @@ def as_csv(report: UsageReport) -> str:
 
 def numbers(row: UsageRow) -> dict[str, int | float | None]:
     """The members of NUMBERS."""
-    figures = row.sums._asdict()
-    del figures["nano_usd"]
-    return {**figures, "usd": row.usd}
+    figures = {name: n for name, n in row.sums._asdict().items() if name not in _IN_NANO}
+    return {**figures, "usd": row.usd, "gpu_seconds": row.gpu_seconds}
 
 
 def table(report: UsageReport) -> RenderableType:
@@ -100,10 +102,12 @@ def table(report: UsageReport) -> RenderableType:
     drawn = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(report.by))
     for i, name in enumerate(report.by):
         drawn.add_column(name, footer="total" if i == 0 else "")
-    for head, total in zip(_HEADS, _figures(report.total), strict=True):
+    in_gpu = report.total.sums.nano_gpu_seconds > 0
+    heads = (*_HEADS, _IN_GPU) if in_gpu else _HEADS
+    for head, total in zip(heads, _figures(report.total, in_gpu), strict=True):
         drawn.add_column(head, footer=total if report.by else "", justify="right", no_wrap=True)
     for row in report.rows if report.by else [report.total]:
-        drawn.add_row(*(_shown(name, row.by) for name in report.by), *_figures(row))
+        drawn.add_row(*(_shown(name, row.by) for name in report.by), *_figures(row, in_gpu))
     return Group(Text(f"{report.since} to {report.until} (UTC)"), drawn, *_notes(report))
 
 
@@ -114,10 +118,11 @@ def _shown(dimension: str, by: Mapping[str, str]) -> Text:
     return Text(plain(value) or "–")
 
 
-def _figures(row: UsageRow) -> list[str]:
+def _figures(row: UsageRow, in_gpu: bool) -> list[str]:
     s = row.sums
     tokens = (s.calls, s.input_tokens, s.cached_input_tokens, s.output_tokens, s.reasoning_tokens)
-    return [*(f"{n:,}".replace(",", " ") for n in tokens), _usd(row)]
+    counted = [*(f"{n:,}".replace(",", " ") for n in tokens), _usd(row)]
+    return [*counted, f"{row.gpu_seconds:,.1f}".replace(",", " ")] if in_gpu else counted
 
 
 def _usd(row: UsageRow) -> str:
@@ -137,6 +142,8 @@ def _notes(report: UsageReport) -> list[Text]:
     if sums.estimated_calls:
         n = sums.estimated_calls
         found.append(f"The tokens of {n} calls are partly estimated (client gone, or no usage reported).")
+    if sums.tiered_calls:
+        found.append(f"{sums.tiered_calls} calls went to a cheaper target, because a budget was nearly used up.")
     if "tag" in report.by:
         found.append("A call of several tags counts under each of them; the total counts it once.")
     return [Text(line) for line in found]

@@ -101,7 +101,8 @@ async def counted(gateway: Gateway, caller: Caller, upstream: str, priced: str |
     async with AsyncExitStack() as stack:
         if caller.limit is not None:
             stack.enter_context(caller.limit)
-        await stack.enter_async_context(gateway.limiter.passing(caller, priced))
+        on_engine = upstream in gateway.settler.prices.engines
+        await stack.enter_async_context(gateway.limiter.passing(caller, priced, on_engine=on_engine))
         stack.enter_context(gateway.settler.books.passing(caller, upstream, costs=priced is not None))
         yield
 

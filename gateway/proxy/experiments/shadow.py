@@ -334,7 +334,8 @@ class ShadowSender:
         m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
         cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
-        charge = Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, context.usage is None)
+        seconds = self.prices.gpu_seconds(target, usage)
+        charge = Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, context.usage is None, seconds)
         self.books.add_shadow(asked.call.alias, target, name, arm, charge)
 
     def _record(self, asked: AskedArm, total_s: float, read: PromptLikelihood | None) -> None:
@@ -380,6 +381,7 @@ class ShadowSender:
             seq=self.recorder.seq,
             request_digest=digest,
             likelihood=None if read is None else read.likelihood.to_json(),
+            gpu_seconds=self.prices.gpu_seconds_of_call(asked.target_state.target, context.usage, context.attempts),
             route=None if choice is None else choice.label,
         )
         self.recorder.saw((exchange.stratum, call.alias, asked.target_state.name, arm, ""), None)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from typing import Protocol
 
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
 from gateway.proxy.limits.lease import Lease, units
+from gateway.stream.leases import Demands
 
 NEXT_WINDOW_S = 3.0
 """Time before the end of its window at which a lease in use is renewed."""
@@ -36,6 +38,16 @@ _QUICK_S = 0.1  # a slower exchange does not tell the time well
 LeasePairs = tuple[tuple[Lease, int], ...]
 
 
+class SharedPlaces(Protocol):
+    """An upstream whose places are shared by what each worker wants of them."""
+
+    def wanted(self) -> str:
+        """What this worker wants, for the others; "": nothing."""
+
+    def heard(self, demands: Demands | None) -> None:
+        """Takes what the workers want. None: that is unknown."""
+
+
 class Account:
     """The leases that the calls of one caller draw on, in the windows that are open."""
 
@@ -45,9 +57,13 @@ class Account:
         self.closed = any(limit.on_outage == "closed" for limit in limits)
         self.in_tokens = any(limit.measure == "tokens" for limit in limits)
         self.in_usd = any(limit.measure == "usd" for limit in limits)
+        self.in_gpu = any(limit.measure == "gpu_seconds" for limit in limits)
         self.most_tokens = min((units(limit) for limit in limits if limit.measure == "tokens"), default=_UNLIMITED)
         """The smallest limit of tokens, in whatever window."""
         self.most_nano_usd = min((units(limit) for limit in limits if limit.measure == "usd"), default=_UNLIMITED)
+        self.most_nano_gpu = min(
+            (units(limit) for limit in limits if limit.measure == "gpu_seconds"), default=_UNLIMITED
+        )
         self.leases: list[Lease] = []
         self.pairs: LeasePairs = ()
         """The leases with their measures, for the hot path."""
@@ -90,12 +106,15 @@ class LeaseBook:
         self.urgent: set[Lease] = set()
         """Leases that need more before the next regular exchange."""
         self.on_urgent: Callable[[], None] = lambda: None
+        self.shared: Mapping[str, SharedPlaces] = {}
+        """The upstreams whose places all gateways share."""
         self.accounts: dict[str, Account] = {}
         self.call_accounts: dict[tuple[str, ...], Account] = {}
         """Accounts of calls whose limits depend on the call, by key, model, end user and tags."""
         self._users: set[int] = set()  # told apart in this hour
         self._users_hour = 0
         self._user_leases: deque[str] = deque()  # in the order in which they are looked at
+        self._user_leases_made = 0
         self._purged_at = self._refreshed_at = float("-inf")
         self._measured = False
         self._windows: dict[tuple[Window, str], tuple[str, float, float]] = {}
@@ -168,12 +187,26 @@ class LeaseBook:
         name = counter_name(scope, limit, at, window)
         lease = self.leases.get(name)
         if lease is None:
-            lease = self.leases[name] = Lease(scope, limit, name, starts, ends)
+            lease = self.leases[name] = Lease(scope, limit, name, starts, ends, self._resumes(scope))
             if lease.of_user:
                 self._user_leases.append(name)
         elif lease.limit != limit:
             lease.change(limit)
         return lease
+
+    def _resumes(self, scope: LimitScope) -> int:
+        """The number of a lease that may not be the first of its name: those of end users are forgotten."""
+        if scope.kind != "user":
+            return 0
+        self._user_leases_made += 1
+        return self._user_leases_made
+
+    def call_back(self, names: Iterable[str]) -> None:
+        """Gives up the shares of these limits of end users: calls elsewhere need what they hold back."""
+        for name in names:
+            lease = self.leases.get(name)
+            if lease is not None and lease.call_back():
+                self.unreported(lease)
 
     def _window(self, limit: Limit, at: float) -> tuple[str | None, float, float]:
         """Name, beginning and end of the window that holds `at`: the calendar is asked once for each."""
@@ -217,6 +250,8 @@ class LeaseBook:
                 continue
             if lease in self.active or not lease.forgettable(now, USER_IDLE_S):
                 self._user_leases.append(name)
+                if lease.share_is_due(now):
+                    self.active.add(lease)
                 continue
             del self.leases[name]
             for account in lease.accounts:
@@ -249,7 +284,7 @@ class LeaseBook:
 
     def reported(self, lease: Lease) -> None:
         """Notes that its report was accepted: it is left alone until it is used again, if it holds nothing."""
-        if not (lease.busy or lease.need or lease.free or lease.held or lease.share):
+        if lease.rests:
             self.active.discard(lease)
 
     def _purge(self, now: float) -> None:
@@ -258,7 +293,7 @@ class LeaseBook:
             return
         self._purged_at = now
         for lease in [each for each in self.leases.values() if now >= each.ends and each not in self.active]:
-            if lease.held == 0:
+            if lease.held == 0 and not lease.share:
                 del self.leases[lease.name]
 
     def report_all(self) -> None:

@@ -29,7 +29,7 @@ FREE_APIS = frozenset(
 )  # they run no model
 
 
-@dataclass(slots=True)  # one for each call; never assigned to once it is returned
+@dataclass(slots=True)  # one for each call
 class Charge:
     input_tokens: int
     cached_input_tokens: int
@@ -41,6 +41,10 @@ class Charge:
     """The cost in USD; None: a target that used tokens has no price."""
     estimated: bool
     """Whether some of the tokens are an estimate."""
+    gpu_seconds: float = 0.0
+    """Of the user's own engines, at their price by tokens."""
+    tiered: bool = False
+    """Whether the call went to the cheaper tier, because a budget was nearly used up."""
 
 
 class EndedAnswer(Protocol):
@@ -70,6 +74,7 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int
             usage.reasoning_tokens or 0,
             None if price is None else price.cost(usage),
             False,
+            prices.gpu_seconds(attempts[0].target, usage) if prices.gpu else 0.0,
         )
     if not context.sent:
         return None
@@ -133,4 +138,5 @@ def _sum(parts: Sequence[tuple[Target, Usage]], prices: Prices, *, estimated: bo
         total.reasoning_tokens += usage.reasoning_tokens or 0
         cost = prices.cost(target, usage)
         total.usd = None if cost is None or total.usd is None else total.usd + cost
+        total.gpu_seconds += prices.gpu_seconds(target, usage)
     return total

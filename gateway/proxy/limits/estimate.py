@@ -2,8 +2,8 @@
 
 Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names) for each answer; without it,
 the 90 % quantile of the output of this model's calls so far, or, with `budgets.estimate: request`, of calls of this
-kind. Dollars: at the highest price of its targets. Excess reservations are returned when the call ends; the shortfall
-is the estimation error. The consumer learns the quantiles by kind.
+kind. Dollars and GPU-seconds: at the highest price of its targets. Excess reservations are returned when the call ends;
+the shortfall is the estimation error. The consumer learns the quantiles by kind.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class ModelEstimate:
     output_nano: float
     unpriced: str | None
     """A target without a known price; None: all have one."""
+    gpu_input_nano: float = 0.0
+    """1e-9 GPU-seconds per input token, at the target that takes the most."""
+    gpu_output_nano: float = 0.0
+    lacks_gpu: str | None = None
+    """An engine without a known price in GPU-seconds; None: all have one."""
     set_output: int = 0
     """The largest limit of an answer that one of its targets sets in place of the client's; 0: none does."""
     output: float = FIRST_OUTPUT
@@ -134,10 +139,14 @@ def _estimate(targets: Iterable[Target], prices: Prices) -> ModelEstimate:
     by_target = {target: prices.of(target) for target in targets}
     unpriced = next((str(target) for target, price in by_target.items() if price is None), None)
     known = [price for price in by_target.values() if price is not None]
+    in_gpu = [price for price in map(prices.gpu_of, by_target) if price is not None]
     return ModelEstimate(
         NANO_PER_MTOK * max((price.input for price in known), default=0.0),
         NANO_PER_MTOK * max((_output(price) for price in known), default=0.0),
         unpriced,
+        NANO_PER_MTOK * max((price.input for price in in_gpu), default=0.0),
+        NANO_PER_MTOK * max((price.output for price in in_gpu), default=0.0),
+        next((str(target) for target in by_target if prices.lacks_gpu(target)), None),
     )
 
 

@@ -45,6 +45,7 @@ class LeaseExchange:
         self._told = False  # the log knows that the server is unreachable
         self._contact_since: float | None = None
         self._swept_at = float("-inf")
+        self._wanted: set[str] = set()  # upstreams of which the others know that this worker wants places
         book.on_urgent = self._wake.set
 
     async def run(self) -> None:
@@ -87,7 +88,19 @@ class LeaseExchange:
             if not await self._exchange(due[at : at + AT_ONCE]):
                 return
             await self._urgent()
+        await self._share_places()
         await self._sweep()
+
+    async def _share_places(self) -> None:
+        for name, places in self._book.shared.items():
+            wanted = places.wanted()
+            if not wanted and name not in self._wanted:
+                continue
+            try:
+                places.heard(await self._store.share_demand(name, wanted))
+            except StreamDown:
+                places.heard(None)
+            (self._wanted.add if wanted else self._wanted.discard)(name)
 
     async def _urgent(self) -> None:
         while self._book.urgent:
@@ -127,6 +140,7 @@ class LeaseExchange:
             log.warning("the stream server is reachable again; limits hold for all gateways together")
         if self._failures or not reply.known:
             book.report_all()
+        book.call_back(reply.called_back)
         if self._contact_since is None:
             self._contact_since = book.clock()
         self._failures, self._told, self.trouble, book.down, book.late = 0, False, "", False, False
@@ -137,6 +151,8 @@ class LeaseExchange:
         if self._book.leases and not self._told:
             log.warning("%s; limits hold for each worker by itself until it is reachable again", error)
             self._told = True
+        for places in self._book.shared.values():
+            places.heard(None)
         self._failures += 1
         self.trouble = str(error)
         self._contact_since = None

@@ -9,12 +9,12 @@ before any of it is used. Only a call that cost more than it reserved makes `fre
 to the total. That is the estimation error.
 
 In an outage a worker may also use its `share`: a part of the remainder that the server has promised to no other worker.
+Of the budgets of end users it may use nothing else then (`promised_only`).
 """
 
 from __future__ import annotations
 
 from gateway.core.limits import MEASURES, Limit, LimitScope
-from gateway.core.usage import NANO
 from gateway.stream.leases import LeaseGrant, LeaseReport
 
 AHEAD_S = 1.0
@@ -30,25 +30,30 @@ _KEEP_USER_MS = 60_000  # users are many
 
 
 def units(limit: Limit) -> int:
-    """The amount of a limit in whole numbers: calls, tokens, or 1e-9 USD, which is exact for list prices."""
+    """The amount of a limit in whole numbers: calls, tokens, 1e-9 GPU-seconds, or 1e-9 USD, which is exact for list
+    prices."""
     return _whole(limit, limit.amount)
 
 
 def _whole(limit: Limit, amount: float) -> int:
-    return round(amount * NANO) if limit.measure == "usd" else round(amount)
+    return round(amount * limit.scale)
 
 
 class Lease:
     """The part of one limit that one worker holds in one window. All times are seconds on the stream server's clock."""
 
-    def __init__(self, scope: LimitScope, limit: Limit, name: str, starts: float, ends: float) -> None:
+    def __init__(
+        self, scope: LimitScope, limit: Limit, name: str, starts: float, ends: float, resumes: int = 0
+    ) -> None:
+        """resumes: not 0 where an earlier lease of this worker may have been forgotten: the server knows what it had
+        spent. Each such lease of a worker has a number of its own."""
         self.scope, self.limit, self.name = scope, limit, name
         self.measure = MEASURES.index(limit.measure)
         self.amount = units(limit)
         self.starts, self.ends = starts, ends
         self._carried = _whole(limit, limit.carried)
         self.of_user = scope.kind == "user"
-        self._resumes = self.of_user  # an earlier lease of this worker may have been forgotten: the server knows it
+        self._resumes = resumes
         self.accounts: list[tuple[str, ...]] = []
         """Names of the accounts of an end user that draw on it."""
         self.free = self.held = self.spent = 0
@@ -66,6 +71,8 @@ class Lease:
         """The amount that calls wait for."""
         self.step = 1
         """The amount that one call takes."""
+        self.most: int | None = None
+        """The amount beyond which this worker leaves it to others; None: as much as it gets."""
         self.low = 0
         """The amount below which the worker asks for more."""
         self.asked = False
@@ -77,6 +84,7 @@ class Lease:
         self._share_sent = 0
         self._share_asked = False  # by the last report
         self._promised = False  # the server has answered a report that asked for one: `share` is what it promised
+        self._called_back = False
         self._spent_sent = self._spent_known = 0  # of `spent`: in the last report, and in the last that was answered
         self._added = 0  # borrowed since the last report
         self._wanted = self._needed = 0
@@ -92,9 +100,14 @@ class Lease:
 
     @property
     def keeps_share(self) -> bool:
-        """Whether the lease keeps a share: limits of a minute, or of calls in flight, change too fast for one, and
-        there are too many end users."""
-        return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute") and not self.of_user
+        """Whether the lease keeps a share: limits of a minute, or of calls in flight, change too fast for one."""
+        return self.limit.on_outage != "closed" and self.limit.window not in (None, "minute")
+
+    @property
+    def promised_only(self) -> bool:
+        """Whether only the promised share may be used in an outage: of budgets of end users, unless they are `split`.
+        An end user may call any worker, and the parts of all workers together are more than the remainder."""
+        return self.of_user and self.keeps_share and self.limit.on_outage != "split"
 
     @property
     def spent_so_far(self) -> int:
@@ -125,6 +138,21 @@ class Lease:
         self.checked_at += seconds
         self.reported_at += seconds
 
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing to report until it is used again. End users are many: a share of theirs is reported
+        once it is given up."""
+        return not (self.busy or self.need or self.free or self.held or (self.share and not self.of_user))
+
+    def share_is_due(self, now: float) -> bool:
+        """Whether it holds a share that it no longer keeps."""
+        return self.share > 0 and (now >= self.ends or now - self.used_at >= SHARE_IDLE_S)
+
+    def call_back(self) -> bool:
+        """Whether it gives up a share with its next report, because a call elsewhere needs it."""
+        self._called_back = self._called_back or self.share > 0
+        return self._called_back
+
     def wait(self, amount: int, now: float) -> None:
         """Notes that a call of this amount waits: for more, or for another of its limits. The amount is not returned
         meanwhile."""
@@ -139,7 +167,8 @@ class Lease:
     def target(self, now: float) -> int:
         """The amount that should be free: the next seconds' spending, one call at least, and a few more calls at
         once."""
-        if (now - self.used_at >= IDLE_S and not self.busy) or now >= self.ends:
+        idle = now - self.used_at >= IDLE_S and not self.busy
+        if idle or now >= self.ends or (self.most is not None and self.held >= self.most):
             return 0
         return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
 
@@ -163,7 +192,8 @@ class Lease:
             self.free = max(wanted, awaited)
         self.step = max(1, self.step * 7 // 8)
         idle = now >= self.ends or (now - self.used_at >= SHARE_IDLE_S and not keep)
-        self._share_asked = self.keeps_share and not idle and not leaving
+        self._share_asked = self.keeps_share and not (idle or leaving or (self._called_back and not keep))
+        self._called_back = self._called_back and keep
         if not self._share_asked:
             self._promised, self.share = False, 0
         self._share_sent, self._added, self.busy = self.share, 0, False
@@ -196,7 +226,9 @@ class Lease:
         self._added = 0
         if self._resumes:
             self.spent += grant.before
-            self._spent_sent, self._resumes = grant.before, False
+            self._spent_sent += grant.before
+            self._committed += grant.before
+            self._resumes = 0
         self._promised, self._spent_known = self._share_asked, self._spent_sent
         self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent
@@ -207,11 +239,13 @@ class Lease:
         """Frees an amount in an outage, once: the promised share, or this worker's part of the last known remainder.
 
         In an unknown window that is a part of the whole limit. A share that was given up, and requested again without
-        an answer, is not promised.
+        an answer, is not promised. Budgets of end users lend the promised share or nothing.
         """
         if self.borrowed:
             return
-        extra = self.share if self._promised and self.seen else max(0, self.left) // max(1, workers)
+        promised = self.share if self._promised and self.seen else None
+        unpromised = 0 if self.promised_only else max(0, self.left) // max(1, workers)
+        extra = unpromised if promised is None else promised
         self.free += extra
         self.left -= extra
         self._added += extra

@@ -39,9 +39,9 @@ _FRESH_S = 0.25  # a reply of the server that nothing is left counts for this ti
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
 
-Needs = tuple[int, int, int, int]
-"""Requests, tokens, 1e-9 USD and calls in flight, in the order of core.limits.MEASURES. Zero amounts are not
-counted."""
+Needs = tuple[int, int, int, int, int]
+"""Requests, tokens, 1e-9 USD, calls in flight and 1e-9 GPU-seconds, in the order of core.limits.MEASURES. Zero amounts
+are not counted."""
 
 
 class Exchanges(Protocol):
@@ -159,7 +159,7 @@ class Limiter:
     def with_default(self, caller: Caller, call: Call) -> Call:
         """The call with `budgets.default_max_tokens`, if it names no limit and its key has one of tokens or dollars."""
         account = self._account(caller, call)
-        counted = account.in_usd or account.in_tokens
+        counted = account.in_usd or account.in_tokens or account.in_gpu
         if not counted or call.api not in DEFAULTED or output_of(call, NO_ESTIMATE, 0)[1]:
             return call
         return replace(call, default_output=self.default_output)
@@ -181,7 +181,7 @@ class Limiter:
     def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
         """The amounts that the call may use, its output alone, and whether the caller itself has limited it."""
         if call.api in FREE_APIS:
-            return (1, 0, 0, 1), 0, True
+            return (1, 0, 0, 1, 0), 0, True
         size = len(call.body)
         input_tokens = size // BYTES_PER_TOKEN if size <= _LARGE_BODY_BYTES else input_tokens_of(call.body)
         output, given = output_of(call, estimate, size)
@@ -189,27 +189,35 @@ class Limiter:
         if not given and tokens > account.most_tokens:
             tokens = account.most_tokens  # an estimate alone does not refuse a call for good
             output = max(0, tokens - input_tokens - 1)
+        nano_gpu = 0
+        if account.in_gpu:
+            if estimate.lacks_gpu is not None:
+                tokens = self._unpriced(_shown(estimate.lacks_gpu, call), tokens, "GPU-seconds")
+            else:
+                nano_gpu, output = _nano_gpu(account, estimate, input_tokens, output, given)
         if not account.in_usd:
-            return (1, tokens, 0, 1), output, given
+            return (1, tokens, 0, 1, nano_gpu), output, given
         if estimate.unpriced is not None:
-            shown = estimate.unpriced if call.caller.sees_upstreams else f'"{call.alias}"'
-            return self._unpriced(shown, tokens), output, given
+            tokens = self._unpriced(_shown(estimate.unpriced, call), tokens, "dollars")
+            return (1, tokens, 0, 1, nano_gpu), output, given
         nano_usd = int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1
         if not given and nano_usd > account.most_nano_usd:
             nano_usd = account.most_nano_usd
             left = nano_usd - input_tokens * estimate.input_nano
             output = max(0, int(left / estimate.output_nano)) if estimate.output_nano else output
-        return (1, tokens, nano_usd, 1), output, given
+        return (1, tokens, nano_usd, 1, nano_gpu), output, given
 
-    def _unpriced(self, target: str, tokens: int) -> Needs:
+    def _unpriced(self, target: str, tokens: int, unit: str) -> int:
+        """The tokens that count of a call whose price is unknown."""
         if self._budgets.unknown_price == "refuse":
+            section = "`prices`" if unit == "dollars" else "`prices.gpu_seconds`"
             raise NotAllowed(
-                f"the price of {target} is unknown, and this key has a limit in dollars; add the price under `prices`, "
+                f"the price of {target} is unknown, and this key has a limit in {unit}; add the price under {section}, "
                 "or set budgets.unknown_price",
                 code="unknown_price",
                 retry=False,
             )
-        return (1, tokens if self._budgets.unknown_price == "count_tokens" else 0, 0, 1)
+        return tokens if self._budgets.unknown_price == "count_tokens" else 0
 
     def take(
         self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float, output: int = 0
@@ -246,17 +254,21 @@ class Limiter:
         return await self._wait(account, needs, None if given else estimate, output)
 
     @contextlib.asynccontextmanager
-    async def passing(self, caller: Caller, target: str | None) -> AsyncIterator[None]:
+    async def passing(self, caller: Caller, target: str | None, *, on_engine: bool = False) -> AsyncIterator[None]:
         """A call outside the models: it counts as a request and as a call in flight.
 
-        target: the one that it is sent to, if that may cost money; None: it costs nothing. Raises as `reserve` and
-        `wait` do.
+        target: the one that it is sent to, if that may cost money; None: it costs nothing. on_engine: that runs on the
+        user's own machines. Raises as `reserve` and `wait` do.
         """
         if not caller.scopes:
             yield
             return
         account = self._book.account(caller.id, caller.scopes)
-        needs = self._unpriced(target, 0) if target is not None and account.in_usd else (1, 0, 0, 1)
+        if target is not None and account.in_usd:
+            self._unpriced(target, 0, "dollars")
+        if target is not None and account.in_gpu and on_engine:
+            self._unpriced(target, 0, "GPU-seconds")
+        needs = (1, 0, 0, 1, 0)
         if self._book.down and account.closed:
             raise self._closed(account)
         reserved = self.take(account, needs, None, self._book.now()) or await self._wait(account, needs, None)
@@ -374,11 +386,12 @@ class Limiter:
             return
         reservation.settled = True
         needs = reservation.needs
-        cost: Needs = (0, 0, 0, 0)
+        cost: Needs = (0, 0, 0, 0, 0)
         if charge is not None:
             tokens = charge.input_tokens + charge.output_tokens if needs[1] else 0
             usd = charge.usd if needs[2] and charge.usd is not None else 0.0
-            cost = (1, tokens, int(usd * 1e9 + 0.5), 0)  # as the usage ledger rounds it
+            gpu = int(charge.gpu_seconds * 1e9 + 0.5) if needs[4] else 0
+            cost = (1, tokens, int(usd * 1e9 + 0.5), 0, gpu)  # as the usage ledger rounds it
             estimate = reservation.estimate
             if estimate is not None and not charge.estimated:
                 estimate.learn(charge.output_tokens)
@@ -390,6 +403,23 @@ class Limiter:
             if not lease.busy:
                 lease.busy = True
                 self._book.active.add(lease)
+
+
+def _shown(target: str, call: Call) -> str:
+    """The name of a target, or of its model for callers who may not see targets."""
+    return target if call.caller.sees_upstreams else f'"{call.alias}"'
+
+
+def _nano_gpu(
+    account: Account, estimate: ModelEstimate, input_tokens: int, output: int, given: bool
+) -> tuple[int, int]:
+    """1e-9 GPU-seconds that a call may use, and its output: an estimate alone does not refuse a call for good."""
+    nano = int(input_tokens * estimate.gpu_input_nano + output * estimate.gpu_output_nano) + 1
+    if given or nano <= account.most_nano_gpu:
+        return nano, output
+    left = account.most_nano_gpu - input_tokens * estimate.gpu_input_nano
+    output = max(0, int(left / estimate.gpu_output_nano)) if estimate.gpu_output_nano else output
+    return account.most_nano_gpu, output
 
 
 MOST_SERIES = 300

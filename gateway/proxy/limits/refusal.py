@@ -6,12 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.errors import GatewayError, LimitsUnavailable, QuotaExceeded, RateLimited
-from gateway.core.usage import NANO
 from gateway.proxy.limits.book import Account
 from gateway.proxy.limits.headers import rate_headers
 from gateway.proxy.limits.lease import Lease
 
-_UNITS = {"requests": "requests", "tokens": "tokens", "usd": "USD", "concurrency": "requests in flight"}
+_UNITS = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "usd": "USD",
+    "concurrency": "requests in flight",
+    "gpu_seconds": "GPU-seconds",
+}
 _CONCURRENCY_RETRY_S = 1.0
 _LONGEST_RETRY_S = 86_400.0 * 31
 
@@ -69,7 +74,8 @@ def details(lease: Lease) -> dict[str, Any]:
 
 
 def plain(lease: Lease, amount: int) -> float | int:
-    return amount / NANO if lease.limit.measure == "usd" else amount
+    scale = lease.limit.scale
+    return amount if scale == 1 else amount / scale
 
 
 def amount_text(lease: Lease, amount: int) -> str:

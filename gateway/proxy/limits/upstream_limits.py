@@ -2,24 +2,28 @@
 needs.
 
 They are leased like the limits of callers (lease.py), under the scope `upstream NAME`, and tightened by the remainders
-in the vendor's own headers (vendor_state.py). An attempt that finds too little waits in the upstream's queue
+in the vendor's own headers (vendor_state.py). While more calls want a place than there are, each worker keeps to its
+part of the places (fleet_share.py). An attempt that finds too little waits in the upstream's queue
 (routing/concurrency_limiter.py), which asks here again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.book import Account, LeaseBook
 from gateway.proxy.limits.charge import Charge
+from gateway.proxy.limits.fleet_share import Demand, FleetShare
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.limiter import CallReservation, Exchanges, Limiter, Needs
 from gateway.proxy.limits.vendor_state import VendorState
 from gateway.proxy.types import Headers
+from gateway.stream.leases import Demands
 
 _AGAIN_S = 0.25
 """The longest time between two looks at limits for which attempts wait."""
@@ -72,7 +76,45 @@ class UpstreamLimits:
         self._book = book
         self._exchanges = exchanges
         self._sleep = sleep
+        self._places = next((int(each.amount) for each in limits if each.window is None), None)
+        self._share: FleetShare | None = None
+        self._demand: Callable[[], Demand] = dict
+        self._rescale: Callable[[Mapping[str, float]], None] = lambda _: None
         self._most_tokens = min((int(each.amount) for each in limits if each.measure == "tokens"), default=0)
+
+    def share(
+        self,
+        weights: Mapping[str, float],
+        demand: Callable[[], Demand],
+        rescale: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        """Makes all workers share the places by weight. demand: the calls that this one has in flight and waiting.
+        rescale: takes the factors of owners' weights at this worker."""
+        if self._places is not None:
+            self._share, self._demand, self._rescale = FleetShare(self._places, weights), demand, rescale
+
+    def wanted(self) -> str:
+        demand = self._demand()
+        return json.dumps([[*of, n] for of, n in demand.items()]) if demand else ""
+
+    def heard(self, demands: Demands | None) -> None:
+        if self._share is None:
+            return
+        if demands is None:
+            self._share.forget()
+        else:
+            read = {worker: _demand_of(wanted) for worker, wanted in demands.wanted.items()}
+            self._share.heard(demands.worker, read, demands.now_s)
+        for lease in self._account().leases:
+            if lease.limit.window is None:
+                lease.most = self._share.most
+        self._rescale(self._share.scale)
+
+    @property
+    def _has_its_part(self) -> bool:
+        if self._share is None or self._share.most is None:
+            return False
+        return any(lease.most is not None and lease.held >= lease.most for lease in self._account().leases)
 
     @property
     def in_tokens(self) -> bool:
@@ -80,13 +122,13 @@ class UpstreamLimits:
 
     @property
     def open(self) -> bool:
-        if self._vendor_wait_s(1):
+        if self._vendor_wait_s(1) or self._has_its_part:
             return False
         return all(lease.free > 0 or not lease.seen or lease.left > 0 for lease in self._account().leases)
 
     def take(self, tokens: int) -> UpstreamGrant | None:
         tokens = self._at_most(tokens)
-        if self._vendor_wait_s(tokens):
+        if self._vendor_wait_s(tokens) or self._has_its_part:
             return None
         account, needs = self._account(), _needs(tokens)
         taken = self.limiter.take(account, needs, None, self._book.now())
@@ -104,6 +146,9 @@ class UpstreamLimits:
         vendor_s = self._vendor_wait_s(tokens)
         if vendor_s > 0:
             await self._sleep(max(_SHORTEST_S, min(vendor_s, _AGAIN_S)))
+            return
+        if self._has_its_part:
+            await self._sleep(_AGAIN_S)
             return
         account, needs, now = self._account(), _needs(tokens), self._book.now()
         lacking = self._lacking(account, needs)
@@ -131,5 +176,9 @@ class UpstreamLimits:
         return self.vendor.wait_s((1, tokens), max(1, self._book.workers), self.clock())
 
 
+def _demand_of(wanted: str) -> Demand:
+    return {(rank, owner): n for rank, owner, n in json.loads(wanted)}
+
+
 def _needs(tokens: int) -> Needs:
-    return (1, tokens, 0, 1)
+    return (1, tokens, 0, 1, 0)

@@ -69,9 +69,11 @@ class CallMetrics:
         operation: str,
         price: Price | None,
         *,
+        gpu: Price | None = None,
         own_histograms: bool = True,
     ) -> None:
-        """own_histograms: False: the histograms are those of all upstreams without their own, `upstream="other"`."""
+        """gpu: the target's price in GPU-seconds; None: it has none. own_histograms: False: the histograms are those of
+        all upstreams without their own, `upstream="other"`."""
         m = books.metrics
         self._books, self._alias, self._target = books, alias, target_state.target
         self._ended = m.ended
@@ -90,6 +92,8 @@ class CallMetrics:
         self._unpriced = counts.of(m.unpriced, alias, upstream)
         self._price = price
         self._cost = counts.of(m.cost, alias, upstream) if price is not None else None
+        self._gpu = gpu
+        self._gpu_seconds = counts.of(m.gpu_seconds, alias, upstream) if gpu is not None else None
         counts.batches.add(self)
 
     def fold(self) -> None:
@@ -113,7 +117,7 @@ class CallMetrics:
             if charge is not None:
                 yield caller, scorer, charge
             elif single and usage is not None and outcome == "ok":
-                yield caller, scorer, plain_charge(usage, self._price)
+                yield caller, scorer, plain_charge(usage, self._price, self._gpu)
 
     def _count_streams(self, calls: list[CallFigures]) -> None:
         streams = [(call[1], call[3], call[4]) for call in calls if call[3] is not None]
@@ -141,3 +145,5 @@ class CallMetrics:
             self._unpriced.n += len(known)
         else:
             self._cost.n += sum(map(self._price.cost, known))
+        if self._gpu is not None and self._gpu_seconds is not None:
+            self._gpu_seconds.n += sum(map(self._gpu.cost, known))

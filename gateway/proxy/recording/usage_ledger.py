@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
-from gateway.core.usage import NANO, UsageCell, UsageCount, UsageSums, nano_usd, utc_day
+from gateway.core.usage import NANO, UsageCell, UsageCount, UsageSums, nano_gpu_seconds, nano_usd, utc_day
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.charge import Charge
@@ -186,10 +186,11 @@ class UsageBooks:
         counters = self._counters.get(team)
         if counters is None:
             counters = self._counters[team] = self._counters_of(team)
-        requests, cost, unpriced, input_, output, cached, reasoning = counters
+        requests, cost, unpriced, gpu, input_, output, cached, reasoning = counters
         requests.n += sums.calls
         cost.n += sums.nano_usd / NANO
         unpriced.n += sums.unpriced_calls
+        gpu.n += sums.nano_gpu_seconds / NANO
         input_.n += sums.input_tokens
         output.n += sums.output_tokens
         cached.n += sums.cached_input_tokens
@@ -199,13 +200,14 @@ class UsageBooks:
         m = self.metrics
         kinds = ("input", "output", "cached_input", "reasoning")
         tokens = (m.counts.of(m.team_tokens, team, kind) for kind in kinds)
-        plain = (m.counts.of(metric, team) for metric in (m.team_requests, m.team_cost, m.team_unpriced))
+        of_calls = (m.team_requests, m.team_cost, m.team_unpriced, m.team_gpu_seconds)
+        plain = (m.counts.of(metric, team) for metric in of_calls)
         return (*plain, *tokens)
 
 
 def sums_of(charges: Sequence[Charge]) -> UsageSums:
     """Sums the charges in one pass: on a busy gateway this runs for each call."""
-    unpriced = estimated = inputs = cached = outputs = reasoning = nano = 0
+    unpriced = estimated = inputs = cached = outputs = reasoning = nano = gpu = tiered = 0
     for charge in charges:
         if charge.usd is None:
             unpriced += 1
@@ -216,11 +218,16 @@ def sums_of(charges: Sequence[Charge]) -> UsageSums:
         cached += charge.cached_input_tokens
         outputs += charge.output_tokens
         reasoning += charge.reasoning_tokens
-    return UsageSums(len(charges), unpriced, estimated, inputs, cached, outputs, reasoning, nano)
+        if charge.gpu_seconds:
+            gpu += nano_gpu_seconds(charge.gpu_seconds)
+        tiered += charge.tiered
+    return UsageSums(len(charges), unpriced, estimated, inputs, cached, outputs, reasoning, nano, gpu, tiered)
 
 
-def plain_charge(usage: Usage, price: Price | None) -> Charge:
-    """The charge, as `charge_of` computes it, of a call that one attempt answered with this usage."""
+def plain_charge(usage: Usage, price: Price | None, gpu: Price | None = None) -> Charge:
+    """The charge, as `charge_of` computes it, of a call that one attempt answered with this usage. gpu: the target's
+    price in GPU-seconds."""
     usd = None if price is None else price.cost(usage)
     cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
-    return Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, False)
+    seconds = 0.0 if gpu is None else gpu.cost(usage)
+    return Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, False, seconds)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.core.errors import Overloaded
-from gateway.proxy.routing.fair_queue import NO_SHARES, FairQueue, Flow, FlowShares, Waiter
+from gateway.proxy.routing.fair_queue import NO_SHARES, FairQueue, Flow, FlowShares, Waiter, owner_of
 from gateway.proxy.types import Headers
 
 NOBODY = Flow()
@@ -61,6 +62,7 @@ class ConcurrencyLimiter:
     """Limits the attempts in flight at an upstream. Further ones wait in a queue that serves its keys in turn."""
 
     __slots__ = (
+        "_active",
         "_clock",
         "_limit",
         "_queue",
@@ -102,11 +104,21 @@ class ConcurrencyLimiter:
         self._turns.step = _FIRST_S
         self._start: Callable[[Coroutine[Any, Any, None]], object] | None = None
         self._refreshing = False
+        self._active: Counter[tuple[int, str]] = Counter()  # attempts in flight, where there is an allowance
 
     def use(self, allowance: Allowance, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """Makes attempts wait for an allowance, too. start: runs a coroutine in the background."""
         self.allowance, self._start = allowance, start
         self.limited = self.managed = True
+
+    def demand(self) -> Counter[tuple[int, str]]:
+        """Attempts in flight and waiting, by the rank of their class and the owner of their weight."""
+        self._active = +self._active  # without those that have none any more
+        return self._active + self._turns.waiting()
+
+    def rescale(self, factors: Mapping[str, float]) -> None:
+        """Takes the factors of owners' weights: parts of their calls that are here and not at other workers."""
+        self._turns.factors = {owner_of(name): factor for name, factor in factors.items()}
 
     @property
     def free(self) -> bool:
@@ -151,6 +163,7 @@ class ConcurrencyLimiter:
         if admission is not None and self.managed:
             if admission.grant is not None:
                 admission.grant.settle(tokens)
+                self._active[self._turns.owner(admission.flow)] -= 1
             difference = 0.0
             if self._shared:
                 held_s = self._clock() - admission.began
@@ -166,6 +179,8 @@ class ConcurrencyLimiter:
         grant: Grant | None = None
         if self.allowance is not None and (grant := self.allowance.take(tokens)) is None:
             return None
+        if grant is not None:
+            self._active[self._turns.owner(flow)] += 1
         self.in_flight += 1
         step = self._turns.began(flow, waiter) if self.managed or waiter is not None else 0.0
         return Admission(flow, tokens, self._clock(), step, grant)

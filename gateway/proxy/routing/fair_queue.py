@@ -119,15 +119,26 @@ _Line = dict[Holder, dict[Holder, deque[Waiter]]]
 """Waiting attempts of one class, by team (or key without a listed team) and key."""
 
 
+def owner_of(name: str) -> Holder:
+    """The inverse of the name that `FairQueue.owner` gives."""
+    kind, _, rest = name.partition(" ")
+    return (kind, rest)  # type: ignore[return-value]
+
+
 class FairQueue:
     """Waiting attempts of one upstream."""
 
-    __slots__ = ("_by_team", "_in_flight", "_keys", "_lines", "_places", "_shares", "_teams", "_waiting", "step")
+    __slots__ = (
+        *("_by_team", "_in_flight", "_keys", "_lines", "_places", "_shares", "_teams", "_waiting"),
+        *("factors", "step"),
+    )
 
     def __init__(self, shares: FlowShares = NO_SHARES, places: int = 1, queue: int = 1) -> None:
         """places, queue: attempts that may be in flight and may wait, of which shares are guaranteed."""
         self.step = 1.0
         """Charge of one attempt: 1 where turns are counted, seconds where time is."""
+        self.factors: Mapping[Holder, float] = {}
+        """Factors of weights: parts of the owners' calls that are here and not at other workers."""
         self._shares = shares
         self._lines: tuple[_Line, ...] = tuple({} for _ in range(BACKGROUND + 1))
         self._teams = _Tags()
@@ -207,6 +218,19 @@ class FairQueue:
             return waiter
         return None
 
+    def owner(self, flow: Flow) -> tuple[int, str]:
+        """The rank of a flow's class, and the owner of its weight."""
+        kind, name = self._names(flow)[0]
+        return flow.rank, f"{kind} {name}"
+
+    def waiting(self) -> Counter[tuple[int, str]]:
+        """Waiting attempts by rank and owner."""
+        return Counter({
+            (rank, f"{kind} {name}"): sum(map(len, keys.values()))
+            for rank, line in enumerate(self._lines)
+            for (kind, name), keys in line.items()
+        })  # fmt: skip
+
     def _count(self, flow: Flow) -> int:
         team, key = self._names(flow)
         return len(self._lines[flow.rank].get(team, {}).get(key, ()))
@@ -264,7 +288,7 @@ class FairQueue:
         return (team if flow.team and team in self._shares.weights else key), key
 
     def _weight(self, name: Holder) -> float:
-        return self._shares.weights.get(name, 1.0)
+        return self._shares.weights.get(name, 1.0) * self.factors.get(name, 1.0)
 
     def _step(self, name: Holder) -> float:
         return self.step / self._weight(name)

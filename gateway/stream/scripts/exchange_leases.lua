@@ -1,23 +1,33 @@
--- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, then the limits.
--- ARGV: id, sequence number, DEAD_S and shift in ms, then for each limit: spent, total, share (-1: none is kept), want,
--- need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0), carried (a part of amount that counts as spent),
--- resumes (1: what this worker spent before stays as it is, and it holds nothing).
+-- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, the limits whose
+-- shares are called back (by time, ms), then the limits.
+-- ARGV: id, sequence number, DEAD_S and shift in ms, the server's time at the last exchange (ms; 0: there was none), then
+-- for each limit: spent, total, share (-1: none is kept), want, need, amount, starts, ends (0: no window), keep_ms,
+-- leaving (1 or 0), carried (a part of amount that counts as spent), resumes (0: no; else a number of this lease: spent
+-- and total go on from what this worker had spent before, which the reply says).
 local SEQUENCE_MS = 3600000
 local EARLY_MS = 5000 -- a window is leased from so long before it begins
 local TIGHT_MS = 10000
+local CALLED_BACK_MS, CALLED_BACK = 60000, 1000
 local SHORT_ID = 12 -- records of end users are many: the random end of an id, one number where it suffices, and no zeros
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
 local id, sequence = ARGV[1], tonumber(ARGV[2])
-if sequence <= tonumber(redis.call('GET', KEYS[2]) or '0') then return {now} end
+local sequence_before = tonumber(redis.call('GET', KEYS[2]) or '0')
+if sequence <= sequence_before then return {now} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', SEQUENCE_MS)
 local new = redis.call('ZADD', KEYS[1], now, id)
 local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
-local reply = {now, workers, new}
+local since = tonumber(ARGV[5])
+local called_back = {}
+if since > 0 then
+    called_back = redis.call('ZRANGEBYSCORE', KEYS[4], since, '+inf', 'LIMIT', 0, CALLED_BACK)
+end
+local prefix = #KEYS[1] - #'workers'
+local reply = {now, workers, new, sequence_before, called_back}
 local function whole(n) return string.format('%.0f', n) end
-for i = 4, #KEYS do
-    local key, at = KEYS[i], 5 + (i - 4) * 12
+for i = 5, #KEYS do
+    local key, at = KEYS[i], 6 + (i - 5) * 12
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
@@ -33,9 +43,14 @@ for i = 4, #KEYS do
         local a, b, c = string.match(all[6], '(%S+) (%S+) (%S+)')
         if not a then a, b = all[6], all[6] end
         spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
+        if of_user and c then total_before = total_before + spent_before end
     end
-    local known = 0
-    if ARGV[at + 11] == '1' then known, spent, total = spent_before, spent_before, spent_before end
+    local known, resumes = 0, tonumber(ARGV[at + 11])
+    if resumes > 0 then -- (only of end users) the record says from what it went on, if the reply to such a report was lost
+        local base, token = string.match(all[6] or '', '%S+ %S+ %S+ (%S+) (%S+)')
+        known = tonumber(token) == resumes and tonumber(base) or spent_before
+        spent, total = spent + known, total + known
+    end
     if not all[6] then f = math.max(0, f - spent) end
     s = s + spent - spent_before
     o = o + (total - spent) - (total_before - spent_before)
@@ -47,7 +62,14 @@ for i = 4, #KEYS do
     if open and not leaving then
         local part = math.floor(math.max(0, amount - used - o) / (2 * workers))
         grant = math.max(0, math.min(want, part, room), math.min(need, room))
-        if need > grant then tight = now + TIGHT_MS end
+        if need > grant then
+            tight = now + TIGHT_MS
+            if of_user and h > 0 then
+                redis.call('ZADD', KEYS[4], now, string.sub(key, prefix + 1))
+                redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - CALLED_BACK_MS)
+                redis.call('PEXPIRE', KEYS[4], CALLED_BACK_MS)
+            end
+        end
         if share >= 0 and now >= tight then
             offer = math.max(0, math.min(math.floor((amount - used - o - grant) / (2 * workers)), room - grant))
         end
@@ -56,14 +78,18 @@ for i = 4, #KEYS do
     total, o, h = total + grant, o + grant, h + kept
     if leaving then
         redis.call('HDEL', key, field)
-    elseif of_user and total == spent and kept == 0 then
-        redis.call('HSET', key, field, whole(spent))
+    elseif resumes > 0 and spent > known then
+        local held = whole(total - spent)
+        redis.call('HSET', key, field, table.concat({whole(spent), held, whole(kept), whole(known), resumes}, ' '))
+    elseif of_user then
+        local more = total == spent and kept == 0 and '' or ' ' .. whole(total - spent) .. ' ' .. whole(kept)
+        redis.call('HSET', key, field, whole(spent) .. more)
     else
         redis.call('HSET', key, field, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
     end
     if of_user then
         redis.call('HSET', key, 's', whole(s))
-        for name, sum in pairs({o = o, h = h, f = f}) do
+        for name, sum in pairs({o = o, h = h, f = f, t = tight > now and tight or 0}) do
             if sum == 0 then redis.call('HDEL', key, name) else redis.call('HSET', key, name, whole(sum)) end
         end
     else
@@ -74,7 +100,8 @@ for i = 4, #KEYS do
     else
         redis.call('PEXPIRE', key, ARGV[at + 8])
     end
-    redis.call((share >= 0 or ends == 0) and not leaving and 'SADD' or 'SREM', KEYS[3], key)
+    local swept = not leaving and (kept > 0 or not of_user and (share >= 0 or ends == 0))
+    redis.call(swept and 'SADD' or 'SREM', KEYS[3], of_user and string.sub(key, prefix + 1) or key)
     local crossed = 0
     for _, percent in ipairs({80, 100}) do
         if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end

@@ -1,24 +1,32 @@
 -- KEYS: workers, the set of its records, then these. ARGV: id, DEAD_S and shift in ms. A share is unused unless the
--- worker lost the server before it died. Calls in flight died with it. What it held of a window may have been spent.
+-- worker lost the server before it died: where the server has started since it was last seen, the share may have been
+-- spent. Calls in flight died with it. What it held of a window may have been spent.
+local SHORT_ID = 12 -- as in exchange_leases.lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
 local seen = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not seen or tonumber(seen) >= now - tonumber(ARGV[2]) then return 0 end
+local up_s = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)') or '0')
+local was_away = now - tonumber(seen) > (up_s + 1) * 1000
+local function whole(n) return string.format('%.0f', n) end
 for i = 3, #KEYS do
-    local field = 'w:' .. ARGV[1]
+    local of_user = string.find(KEYS[i], ':limits}:u:', 1, true)
+    local field = 'w:' .. (of_user and string.sub(ARGV[1], -SHORT_ID) or ARGV[1])
     local record = redis.call('HGET', KEYS[i], field)
-    if record then
-        local spent, total, share = string.match(record, '(%S+) (%S+) (%S+)')
-        local function lower(sum, by)
-            local n = tonumber(redis.call('HGET', KEYS[i], sum)) - tonumber(by)
-            redis.call('HSET', KEYS[i], sum, string.format('%.0f', n))
+    local spent, total, share = string.match(record or '', '(%S+) (%S+) (%S+)')
+    if spent then
+        local function add(sum, by)
+            local n = tonumber(redis.call('HGET', KEYS[i], sum) or '0') + by
+            redis.call('HSET', KEYS[i], sum, whole(n))
         end
-        lower('h', share)
+        add('h', -tonumber(share))
         if string.sub(KEYS[i], -12) == ':concurrency' then
-            lower('o', tonumber(total) - tonumber(spent))
+            add('o', tonumber(spent) - tonumber(total))
             redis.call('HDEL', KEYS[i], field)
         else
-            redis.call('HSET', KEYS[i], field, spent .. ' ' .. total .. ' 0')
+            local used = was_away and tonumber(share) or 0
+            add('o', used)
+            redis.call('HSET', KEYS[i], field, spent .. ' ' .. whole(tonumber(total) + used) .. ' 0') -- of users: held
         end
     end
 end

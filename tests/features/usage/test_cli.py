@@ -47,8 +47,8 @@ def test_usage_is_summed_filtered_and_exported(usage: Run) -> None:
     assert [(row["team"], row["day"], row["usd"]) for row in found["rows"]] == [("search", "2026-11-26", 0.0015)]
     assert usage(*period, "--by", "key", "--csv").stdout.splitlines() == [
         "key,key_name,calls,unpriced_calls,estimated_calls,input_tokens,cached_input_tokens,output_tokens,"
-        "reasoning_tokens,usd",
-        "k1,web,4,0,0,200,80,40,10,0.003",
+        "reasoning_tokens,usd,gpu_seconds,tiered_calls",
+        "k1,web,4,0,0,200,80,40,10,0.003,0.0,0",
     ]
 
 

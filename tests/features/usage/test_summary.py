@@ -58,6 +58,15 @@ def test_a_total_alone_is_one_line() -> None:
     assert text_of(a_report(by=())).splitlines()[2].split() == ["0"] * 5 + ["0.0000"]
 
 
+def test_gpu_seconds_and_moved_calls_are_shown_where_there_are_some() -> None:
+    moved = PRICED._replace(nano_gpu_seconds=1_500_000_000_000, tiered_calls=7)
+    found = text_of(a_report(({"team": "search"}, moved)))
+    assert "GPU s" in found
+    assert found.splitlines()[3].split()[-2:] == ["1", "500.0"]
+    assert "7 calls went to a cheaper target, because a budget was nearly used up." in found
+    assert "GPU s" not in text_of(a_report(({"team": "search"}, PRICED)))
+
+
 def test_a_key_is_shown_with_its_name() -> None:
     rows = [({"key": "key_1", "key_name": "web"}, PRICED), ({"key": "batch", "key_name": "batch"}, PRICED)]
     shown = text_of(a_report(*rows, by=("key",)))
@@ -71,6 +80,7 @@ def test_json_has_rows_and_total() -> None:
     assert found["rows"][0] == {
         "team": "search", "calls": 10, "unpriced_calls": 4, "estimated_calls": 1, "input_tokens": 100,
         "cached_input_tokens": 0, "output_tokens": 20, "reasoning_tokens": 0, "usd": 0.001,
+        "gpu_seconds": 0.0, "tiered_calls": 0,
     }  # fmt: skip
     assert found["rows"][1]["usd"] is None
     assert (found["total"]["calls"], found["total"]["usd"]) == (12, 0.001)

@@ -94,7 +94,7 @@ async def test_a_returning_user_keeps_the_used_amount(stream_url: str, stream_na
             await exchange(lease)
             lease.free, lease.spent, lease.busy = lease.free - 1, lease.spent + 1, True
         lease.used_at = book.now() - 100
-        for _ in range(3):  # what is free goes back
+        for _ in range(3):  # what is free goes back, and so does the share
             lease.busy = False
             await exchange(lease)
         return lease
@@ -149,6 +149,9 @@ async def test_calls_continue_at_the_cheap_target_when_money_is_short(
     assert [answer.headers["x-gateway-upstream"] for answer in answers] == [f"u{int(each)}" for each in moved]
     assert 0 < sum(moved) < 40
     assert await gateway.metric("gateway_tier_down_total", alias="chat") == sum(moved)
+    assert [each.tier for each in await gateway.recorded(40)].count("budget") == sum(moved)
+    tally = await gateway.tally(lambda found: sum(each.sums.calls for each in found.usage) == 40)
+    assert sum(each.sums.tiered_calls for each in tally.usage) == sum(moved)
     limit = (await gateway.client.get("/key")).json()["limits"][0]
     assert limit["spent"] <= 0.1
 

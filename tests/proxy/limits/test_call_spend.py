@@ -1,7 +1,5 @@
 """Budgets of models, tags and end users while workers die and the stream server is away: none is exceeded.
 
-Those of end users may be, by what each worker may use of them in an outage (docs/limits.md).
-
 The upstream is the witness: it notes what each call that reached it has used, by its model, tag and end user.
 """
 
@@ -33,7 +31,7 @@ PRICE = {"input": NANO_IN / 1000, "output": NANO_OUT / 1000}
 
 @dataclass
 class Witness:
-    """1e-9 USD of what the upstream has answered, by scope."""
+    """1e-9 USD, or GPU-seconds, of what the upstream has answered, by scope."""
 
     rng: random.Random
     spent: Counter[str] = field(default_factory=Counter)
@@ -51,10 +49,9 @@ class Witness:
         return "word " * words
 
     def budgets_hold(self) -> None:
-        """A plain call with a limit of its own exceeds nothing, however its worker ends. End users are too many for a
-        share that the server promises: in an outage all workers together may use once more what was left."""
+        """A plain call with a limit of its own exceeds nothing, however its worker ends."""
         for scope, nano_usd in self.spent.items():
-            amount = 2 * PER_USER if scope in USERS else PER_TAG if scope in TAGS else PER_MODEL
+            amount = PER_USER if scope in USERS else PER_TAG if scope in TAGS else PER_MODEL
             assert nano_usd <= amount * 1e9, f"{scope}: {nano_usd / 1e9:g} of {amount:g} USD"
 
 
@@ -83,15 +80,19 @@ class Callers:
                 await asyncio.sleep(0.002 if status == 200 else 0.05)
 
 
-def a_config(limited: Limited, **sections: Any) -> dict[str, Any]:
+def a_config(limited: Limited, measure: str = "usd", **sections: Any) -> dict[str, Any]:
+    """measure: of the budgets, in dollars or in as many GPU-seconds."""
     config = the_config(limited, 1e3, tags={"keys": ["project"]}, **sections)
     chat = config["models"]["chat"]
     config["models"]["other"] = {**chat, "targets": [{**chat["targets"][0], "model": "model-x"}]}
     config["prices"]["models"]["model-x"] = PRICE
+    if measure == "gpu_seconds":
+        config["prices"]["gpu_seconds"] = config["prices"]["models"]
+    day = f"{measure}_per_day"
     config["teams"]["search"]["limits"] |= {
-        "models": {name: {"usd_per_day": PER_MODEL} for name in ("chat", "other")},
-        "tags": {f"project={tag}": {"usd_per_day": PER_TAG} for tag in TAGS},
-        "per_user": {"usd_per_day": PER_USER},
+        "models": {name: {day: PER_MODEL} for name in ("chat", "other")},
+        "tags": {f"project={tag}": {day: PER_TAG} for tag in TAGS},
+        "per_user": {day: PER_USER},
     }
     return config
 
@@ -102,14 +103,15 @@ async def until_refused(callers: Callers, witness: Witness, quiet_s: float) -> N
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("measure", ["usd", "gpu_seconds"])
 async def test_budgets_of_calls_hold_through_outages(
-    stream_server: Any, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream
+    stream_server: Any, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, measure: str
 ) -> None:
     """Short form: two gateways in this process, a restart and a pause of the server."""
     rng = random.Random(5)
     witness = Witness(rng)
     upstream.replies(witness)
-    config = a_config(limited, stream={"url": stream_server.url, "name": stream_name})
+    config = a_config(limited, measure, stream={"url": stream_server.url, "name": stream_name})
     gateways = [await start(config) for _ in range(2)]
     callers = Callers([each.base_url for each in gateways], rng)
     async with asyncio.TaskGroup() as group:
@@ -133,15 +135,16 @@ async def test_budgets_of_calls_hold_through_outages(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("n", "measure"), [(1, "usd"), (2, "usd"), (4, "usd"), (2, "gpu_seconds")])
 async def test_no_fault_makes_a_budget_of_calls_overspent(
     stream_server: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any,
-    capsys: pytest.CaptureFixture[str], n: int,
+    capsys: pytest.CaptureFixture[str], n: int, measure: str, seed: int,
 ) -> None:  # fmt: skip
-    rng = random.Random(n)
+    rng = random.Random(10 * n + seed)
     witness = Witness(rng)
     upstream.replies(witness)
-    config = a_config(limited, stream={"url": stream_server.url, "name": stream_name})
+    config = a_config(limited, measure, stream={"url": stream_server.url, "name": stream_name})
     async with pods(n, config, tmp_path, servers) as found, asyncio.TaskGroup() as group:
         callers = Callers([f"http://127.0.0.1:{pod.port}/v1" for pod in found], rng)
         for key in KEYS * 2:
@@ -150,7 +153,7 @@ async def test_no_fault_makes_a_budget_of_calls_overspent(
         await until_refused(callers, witness, 3)
         callers.stopped = True
     users = [witness.spent[user] / 1e9 for user in USERS]
-    row = (n, happened, f"{max(users):.6f} of {PER_USER}", witness.calls, dict(callers.statuses))
+    row = (n, measure, happened, f"{max(users):.6f} of {PER_USER}", witness.calls, dict(callers.statuses))
     with capsys.disabled():
         print("\n| " + " | ".join(map(str, row)) + " |")  # noqa: T201
     witness.budgets_hold()

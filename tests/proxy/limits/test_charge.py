@@ -127,6 +127,28 @@ def test_the_second_call_of_a_target_costs_as_much_as_the_first() -> None:
     assert charges == [Charge(10, 0, 5, 0, pytest.approx(15 * U), False)] * 2
 
 
+ON_GPU = Prices({"m": Price(1.0, 2.0)}, gpu={"near/m": Price(100.0, 2000.0), "far/m": Price(7.0, 70.0)})
+
+
+@pytest.mark.parametrize(
+    ("call", "context", "gpu_seconds"),
+    [
+        (CALL, ended(answered(usage=Usage(10, 5))), (1000 + 10_000) * U),
+        (CALL, ended(answered(FREE, Usage(10, 5))), 0.0),
+        (CALL, ended(failed(NEAR, 200, Usage(10, 0)), answered(FAR, Usage(10, 5))), (1000 + 70 + 350) * U),
+        (*left(TIMED_OUT), (100 * 100 + MOST * 2000) * U),
+        (*left(CLIENT_LEFT, STREAM, pieces=30), (100 * 100 + 30 * 2000) * U),
+    ],
+    ids=["one answer", "no engine of one's own", "two attempts", "timed out", "the client left"],
+)
+def test_a_call_is_charged_for_the_gpu_seconds_of_its_tokens(
+    call: Call, context: CallContext, gpu_seconds: float
+) -> None:
+    found = charge_of(call, context, ON_GPU, MOST)
+    assert found is not None
+    assert found.gpu_seconds == pytest.approx(gpu_seconds)
+
+
 def test_a_file_in_the_request_is_not_counted_by_its_bytes() -> None:
     picture = b'{"url":"data:image/png;base64,' + b"A" * 4_000_000 + b'"}'
     assert input_tokens_of(b"x" * 4000) == 1000

@@ -221,6 +221,62 @@ async def test_an_outage_is_named_unless_the_budget_is_used_up(
     assert small.status_code == 200, "what is left may be used"
 
 
+async def answers_of(gateway: Any, n: int, user: str) -> list[int]:
+    body = {"messages": [{"role": "user", "content": "hi"}], "model": "chat", "max_tokens": 5, "user": user}
+    return [(await gateway.client.post("/chat/completions", json=body)).status_code for _ in range(n)]
+
+
+async def test_an_outage_leaves_a_worker_what_it_was_promised_of_an_end_user(
+    stream_server: Any, start: Start, alone: Limited
+) -> None:
+    """And nothing of end users who are new to it: another worker may have promised theirs."""
+    config = alone({"per_user": {"requests_per_day": 40}})
+    gateways = [await start(config), await start(config)]
+    answers = await answers_of(gateways[0], 8, "ada")
+    assert await answers_of(gateways[1], 1, "carol") == [200]
+    stream_server.kill()
+    for gateway in gateways:
+        await in_contact(gateway, lost=True)
+    answers += await answers_of(gateways[0], 40, "ada")
+    assert set(answers) == {200, 503}
+    assert 8 < answers.count(200) < 40
+    assert await answers_of(gateways[1], 3, "ada") + await answers_of(gateways[0], 1, "bob") == [503] * 4
+    stream_server.start()
+    for gateway in gateways:
+        await in_contact(gateway)
+    async with asyncio.timeout(60):
+        while 429 not in answers:
+            answers += await answers_of(gateways[1], 1, "ada") + await answers_of(gateways[0], 1, "ada")
+    async with asyncio.timeout(60):  # what one of them holds comes back
+        while answers.count(200) < 40:
+            answers += await answers_of(gateways[0], 1, "ada")
+    assert await answers_of(gateways[0], 3, "ada") + await answers_of(gateways[1], 3, "ada") == [429] * 6
+
+
+@pytest.mark.parametrize(
+    ("limits", "answered"),
+    [
+        ({"requests_per_day": 8, "on_outage": "split"}, 8),
+        ({"requests_per_minute": 1000}, 9),
+        ({"on_outage": "closed", "requests_per_day": 8}, 0),
+    ],
+)
+async def test_new_end_users_in_an_outage_have_what_their_limits_say(
+    stream_server: Any, start: Start, alone: Limited, limits: dict[str, Any], answered: int
+) -> None:
+    stream_server.kill()
+    gateway = await start(alone({"per_user": limits}))
+    assert await answers_of(gateway, 9, "ada") == [200] * answered + [503] * (9 - answered)
+    stream_server.start()
+    await in_contact(gateway)
+    if "requests_per_day" in limits:
+        async with asyncio.timeout(60):
+            while (statuses := await answers_of(gateway, 1, "ada")) != [429]:
+                assert statuses == [200]
+                answered += 1
+        assert answered == 8, "all of it counts, once"
+
+
 class Broken:
     """A stream server whose first reply cannot be read."""
 

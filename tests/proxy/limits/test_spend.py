@@ -239,8 +239,8 @@ async def faults(rng: random.Random, found: list[Pod], server: Any, seconds: flo
     return happened
 
 
-AMOUNTS: dict[str, float] = {"usd": 0.08, "tokens": 8000, "requests": 400}
-UNITS = {"usd": 1e9, "tokens": 1, "requests": 1}
+AMOUNTS: dict[str, float] = {"usd": 0.08, "tokens": 8000, "requests": 400, "gpu_seconds": 0.08}
+UNITS = {"usd": 1e9, "tokens": 1, "requests": 1, "gpu_seconds": 1e9}
 
 
 def limited_in(limited: Limited, kind: str, amount: float, **sections: Any) -> dict[str, Any]:
@@ -251,6 +251,8 @@ def limited_in(limited: Limited, kind: str, amount: float, **sections: Any) -> d
     model = config["models"]["chat"]
     config["models"][limit_callers.CLAUDE] = {**model, "targets": [{"upstream": "a0", "model": "model-u0"}]}
     config["teams"]["search"]["limits"] = {f"{kind}_per_day": amount}
+    if kind == "gpu_seconds":
+        config["prices"] = {**config["prices"], "gpu_seconds": config["prices"]["models"]}
     return config
 
 
@@ -295,7 +297,10 @@ async def test_callers_who_leave_do_not_overspend(
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize(
     ("kind", "output"),
-    [("usd", "limited"), ("tokens", "limited"), ("requests", "limited"), ("usd", "default"), ("usd", "learned")],
+    [
+        *[(kind, "limited") for kind in AMOUNTS],
+        *[("usd", output) for output in ("default", "learned")],
+    ],
 )
 async def test_no_fault_makes_a_limit_overspent(
     stream_server: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any,

@@ -177,3 +177,52 @@ async def test_shares_and_p95_of_a_full_upstream_over_60_seconds(
     for team, part in parts.items():
         assert part == pytest.approx(weights[team] / 10, rel=0.05)
     assert p95[1] <= p95[0] + 150, "one call of 50 ms is waited for, and the machine's own delays"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("classes", [False, True], ids=["weights", "classes"])
+async def test_shares_hold_over_two_gateways_with_unbalanced_connections(
+    start: Start, configured: Configured, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str], classes: bool
+) -> None:
+    """Teams of weights 5, 3 and 2: all calls of the first reach one gateway, those of the second the other, the third's
+    both. Or: a flood of batches at one gateway, and ten users of class `interactive` at the other."""
+    upstream.remember = False
+    upstream.says(Delay(0.05), "done")
+    weights = {"search": 5, "ads": 3, "lab": 2}
+    keys = [key(team, team=team) for team in weights]
+    keys += [key("web", **{"class": "interactive"}), key("night", **{"class": "batch"})]
+    config = limited(
+        configured(upstream, keys=keys, teams={t: {} for t in weights}, sampling={"rate": 0.0}), concurrency=8
+    )
+    shares = {"teams": {team: {"weight": weight} for team, weight in weights.items()}}
+    config["upstreams"]["u0"] |= {"queue": 128, "queue_s": 50, "shares": shares}
+    gateways = [await start(config, key="web") for _ in range(2)]
+    served: dict[str, list[float]] = {name: [] for name in (*weights, "web", "night")}
+    plan = [("search", 0, 14, 0.0), ("ads", 1, 14, 0.0), ("lab", 0, 7, 0.0), ("lab", 1, 7, 0.0)]
+    plan = [("night", 0, 60, 0.0), ("web", 1, 10, 0.2)] if classes else plan
+    begins = time.monotonic() + 5
+    ends = begins + 60
+
+    async def caller(name: str, at: int, pause_s: float) -> None:
+        headers = {"x-api-key": name}
+        async with httpx2.AsyncClient(base_url=gateways[at].base_url, timeout=60, headers=headers) as client:
+            body = {"model": "chat", "messages": [{"role": "user", "content": name}]}
+            while time.monotonic() < ends:
+                began = time.monotonic()
+                assert (await client.post("/chat/completions", json=body)).status_code == 200
+                if began > begins:
+                    served[name].append(time.monotonic() - began)
+                await asyncio.sleep(pause_s)
+
+    await asyncio.gather(*(caller(name, at, pause_s) for name, at, n, pause_s in plan for _ in range(n)))
+    total = sum(map(len, served.values()))
+    parts = {team: len(served[team]) / total for team in weights}
+    web = sorted(served["web"]) or [0.0]
+    with capsys.disabled():
+        print(f"\n{total} calls in 60 s: {parts}; web p95 {1000 * web[int(0.95 * len(web))]:.0f} ms")  # noqa: T201
+    if classes:
+        assert web[int(0.95 * len(web))] < 1.0
+        return
+    for team, part in parts.items():
+        assert part == pytest.approx(weights[team] / 10, rel=0.1)
