@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,7 +20,7 @@ from gateway.config.config import Config
 from gateway.config.retirements import day_of
 from gateway.console.errors import AdminError
 from gateway.console.filters import count, hour, percent, score, seconds, shortened, usd
-from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of
+from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of, to_html
 from gateway.console.store import ConsoleStore
 from gateway.core.chunked import chunked
 from gateway.features.guards.evidence import GuardEvidence
@@ -75,6 +76,7 @@ class HourCache:
         self._series: dict[GroupKey | None, SeriesReport] = {}
         self._shown: Hours = {}
         self._shown_at = 0.0
+        self._drawn: dict[tuple[float, GroupKey | None], Markup] = {}
         self.events: Sequence[DeploymentEvent] = ()
         """Events of the last 48 hours, oldest first."""
         self.trouble = ""
@@ -104,6 +106,14 @@ class HourCache:
                 return found
             self._series[group] = found
         return self._series[group]
+
+    def drawn(self, group: GroupKey | None, draw: Callable[[], Markup]) -> Markup:
+        """The charts of all calls, or of one group: drawn once for each complete refresh."""
+        self._drawn = {key: html for key, html in self._drawn.items() if key[0] == self.complete_at}
+        key = (self.complete_at, group)
+        if key not in self._drawn:
+            self._drawn[key] = draw()
+        return self._drawn[key] if self.complete_at else self._drawn.pop(key)
 
     async def refresh(self) -> None:
         """Reads missing and outdated hours, the newest first."""
@@ -184,22 +194,37 @@ async def show(request: Request) -> Response:
         "today.html.jinja",
         report=found,
         headline=headline(found),
-        group=group,
-        series=series,
-        series_charts=series_charts(series, found.changes, cache.events, said_of_hour, group),
-        events=[(number, event) for number, event in enumerate(cache.events, 1)],
+        hours=cache.drawn(group, lambda: _hours(request, cache, series, group)),
         charts=[(change, course_chart(change, f"change-{at}", _title(change), hour)) for at, change in first],
         cache=cache,
         retiring=_retiring(services, kept.traffic),
         guards=[(each, guard_sentence(each)) for each in kept.guards],
         sentence=sentence,
         say=said,
-        say_hour=said_of_hour,
         interval=lambda figure: ends(figure.measure, figure.interval),
         alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
         totals=_totals(found),
         failed=ends("errors", found.errors),
     )
+
+
+def _hours(request: Request, cache: HourCache, series: SeriesReport, group: GroupKey | None) -> Markup:
+    """The charts of 48 hours with their table; "": there is nothing to draw."""
+    found = cache.report()
+    charts = series_charts(series, found.changes, cache.events, said_of_hour, group)
+    if not charts:
+        return Markup()
+    shown = to_html(
+        request,
+        "today_hours.html.jinja",
+        report=found,
+        group=group,
+        series=series,
+        series_charts=charts,
+        events=list(enumerate(cache.events, 1)),
+        say_hour=said_of_hour,
+    )
+    return Markup(shown)  # noqa: S704 - made by a template, which escapes
 
 
 def _chosen(request: Request, found: TodayReport) -> GroupKey | None:
