@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.cloud_auth import CloudAuth
 from gateway.core.errors import TooLarge
-from gateway.proxy.http.auth.renewal import Renewable, Renewal
+from gateway.proxy.http.auth.renewal import Renewal
 from gateway.proxy.http.auth.sigv4 import AwsKeys, Signer
 from gateway.proxy.http.auth.sources import AwsSource, EntraSource, GoogleSource, quiet_libraries
 from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
@@ -33,7 +33,7 @@ class CloudCredential(Protocol):
     """The statuses with which a server refuses a credential."""
 
     @property
-    def renewal(self) -> Renewable: ...
+    def renewal(self) -> Renewal[Any]: ...
 
     @property
     def sent(self) -> tuple[bytes, ...]:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import ConnectFailed, ConnectTimeout
@@ -35,12 +35,6 @@ class Issued(Generic[T]):
 def issued_until(value: T, expires: float, now: float, ahead_s: float = 300.0) -> Issued[T]:
     """Time until which a value is used: ahead_s before it expires, or half of a short lifetime."""
     return Issued(value, expires, max(expires - ahead_s, now + (expires - now) / 2))
-
-
-class Renewable(Protocol):
-    """The part of a Renewal that keep_fresh needs."""
-
-    def tend(self) -> None: ...
 
 
 class Renewal(Generic[T]):
@@ -160,7 +154,7 @@ class Renewal(Generic[T]):
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-async def keep_fresh(renewals: Iterable[Renewable]) -> None:
+async def keep_fresh(renewals: Iterable[Renewal[Any]]) -> None:
     """Renews each ahead of time, also without traffic, until cancelled."""
     tended = list(renewals)
     while tended:
