@@ -20,10 +20,10 @@ class Rights(Section):
     content: bool = False
     """Allow reading prompts and answers."""
     team: Name | None = None
-    """The team, of this file or of the console, to which the rights are limited: its keys, its calls, its usage.
-    Default: they are not."""
+    """Team of this file or of the console to which the rights are limited: its keys, calls and usage. Default: the
+    rights are not limited."""
     organization: Name | None = None
-    """The organization to whose teams the rights are limited. Default: they are not."""
+    """Organization to whose teams the rights are limited. Default: the rights are not limited."""
 
     @model_validator(mode="after")
     def _check_scope(self) -> Self:
@@ -50,8 +50,8 @@ class OidcRole(Rights):
     """Rights in the console of people whose identity has certain claims."""
 
     claims: Annotated[dict[NonEmpty, str | bool | int], Field(min_length=1)]
-    """Claims that the identity must have, such as `{groups: ml-team}`. Of a claim that is a list, one must be equal.
-    `realm_access.roles` names a claim within another."""
+    """Claims that the identity must have, such as `{groups: ml-team}`. If a claim is a list, one of its items must be
+    equal. `realm_access.roles` names a claim within another."""
 
 
 class OidcConfig(Section):

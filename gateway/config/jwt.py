@@ -20,9 +20,9 @@ class TokenCaller(Section):
     """Rights of callers whose token has certain claims."""
 
     claims: dict[NonEmpty, str | bool | int] = Field({})
-    """Claims that the token must have, such as `{groups: ml-team}`. Of a claim that is a list, and of the words of
-    `scope` and `scp`, one must be equal; any other text must be equal as a whole. `realm_access.roles` names a claim
-    within another. Default: every token of the issuer."""
+    """Claims that the token must have, such as `{groups: ml-team}`. If a claim is a list, one of its items must be
+    equal, and of `scope` and `scp` one of the words; any other text must be equal as a whole. `realm_access.roles`
+    names a claim within another. Default: every token of the issuer."""
     team: Name | None = None
     """The team in `teams` whose limits it shares. Default: none."""
     models: tuple[str, ...] | None = None
