@@ -21,7 +21,7 @@ from gateway.features.guards.hours import (
 )
 from gateway.features.guards.usual_range import DriftState, state_from_json, state_to_json
 from gateway.features.labels.rows import OF_GUARD, ScorerVersion, guard_of
-from gateway.features.learned.rows import load_state, save_state, saved_states
+from gateway.features.learned.rows import save_state, saved_states
 from gateway.store.engine import Transaction, insert
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges, guard_decisions, guard_hours, scores, tallies
@@ -110,12 +110,6 @@ def forget_hours(connection: Transaction, before: float) -> None:
 
 _DRIFT, _UNSAMPLED = "", "unsampled"
 """Values in place of a model name in the table of drift alarms."""
-
-
-def load_drift(connection: Reading, guard: str) -> DriftState | None:
-    """Locks the row on PostgreSQL."""
-    text = load_state(connection, OF_GUARD + guard, _DRIFT)
-    return None if text is None else state_from_json(text)
 
 
 def save_watch(

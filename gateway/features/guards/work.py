@@ -14,12 +14,12 @@ from gateway.features.guards.rows import (
     decided_hours,
     first_decision,
     forget_hours,
-    load_drift,
     read_times,
     save_watch,
     store_hour,
     stored_hours,
     unsampled_strata,
+    watched,
 )
 from gateway.features.guards.usual_range import (
     READ_S,
@@ -111,7 +111,7 @@ def _watched_at(
     connection: Reading, guard: str, now: float
 ) -> tuple[DriftState | None, DriftState | None, tuple[str, ...]]:
     """(the drift alarm as it was, as it is now, the strata of which no call was drawn)."""
-    before, version = load_drift(connection, guard), version_of(connection, OF_GUARD + guard)
+    before, version = watched(connection, guard)[0], version_of(connection, OF_GUARD + guard)
     if version is None:
         return before, before, ()
     hours = stored_hours(connection, guard, now - READ_S)
