@@ -140,7 +140,8 @@ class Plain(Section):
     """A section."""
 
     first: int = 1
-    """The first field."""
+    """The field that is
+    the first."""
     bare: int = 2
 
 
@@ -154,8 +155,12 @@ class Derived(Plain):
 
 
 def test_texts_are_inherited_and_replaced() -> None:
-    assert field_docs(Plain) == {"first": "What comes\nfirst."}
-    assert field_docs(Derived) == {"first": "What comes\nfirst.", "bare": "No longer bare.", "second": "After it."}
+    assert field_docs(Plain) == {"first": "The field that is\nthe first."}
+    assert field_docs(Derived) == {
+        "first": "The field that is\nthe first.",
+        "bare": "No longer bare.",
+        "second": "The second field.",
+    }
 
 
 def test_the_schema_has_them_and_no_titles_of_fields() -> None:
