@@ -6,12 +6,13 @@ import re
 import time
 from hashlib import sha256
 
+from gateway.core.exchange import Tally
 from gateway.core.keys import KeyRecord, TeamRecord
 from gateway.core.limits import counter_name
-from gateway.core.usage import NANO, UsageSums
+from gateway.core.usage import NANO, UsageCell, UsageCount, UsageSums, utc_day
 from gateway.features.keys.limits_used import scope_of, used_limits
 from gateway.features.keys.page import headline
-from gateway.store.usage import UsageRow
+from gateway.store.usage import UsageRow, add_usage
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
 
@@ -114,6 +115,22 @@ def test_the_page_is_a_sentence_about_the_month() -> None:
     assert headline(month(412.1), []) == "$412.10 this month; nobody has a limit"
     said = headline(month(412.1, unpriced=3), [in_flight, near])
     assert said == "At least $412.10 this month; team search has used 92.0 % of usd_per_month"
+
+
+async def test_gpu_seconds_are_shown_and_limited_by_the_form(pages):
+    client = await pages.login("operator")
+    assert "GPU-seconds" not in await pages.get(client, HOME)
+    id, _ = await made(pages, client, gpu_seconds_per_day="3600")
+    cell = UsageCell(utc_day(time.time()), id, "web", "search", "", "", "chat", "local", "llama", "", "", "")
+    sums = UsageSums(4, nano_gpu_seconds=1234 * NANO, tiered_calls=3)
+    tally = Tally("g1", time.time(), 0, usage=(UsageCount(cell, sums),))
+    await pages.store.run(lambda connection: add_usage(connection, tally))
+    page = await pages.get(client, HOME)
+    assert "gpu_seconds_per_day 3600" in page
+    assert "GPU-seconds" in page
+    assert "1234.0" in page
+    assert "3 moved to a cheaper target" in page
+    assert "1234.0" in await pages.get(client, f"{HOME}/key/{id}")
 
 
 async def test_names_are_shown_as_text(pages):
