@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.util
 import os
 import re
 import sys
@@ -30,11 +31,15 @@ from fixtures.durations import TESTS, UNKNOWN_S, read
 OPTIONS = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")  # fixtures.durations is here
 PRELOADED = (
     "tests/console/test_app.py",
+    "tests/console/test_openapi.py",
     "tests/consumer/test_consumer.py",
     "tests/features/experiments/test_cli.py",
     "tests/proxy/test_reload.py",
 )
-"""Files whose imports are those of many others."""
+"""Files whose imports are those of many others. One has tests of properties: before these, hypothesis reads the constants
+of all modules."""
+MODULES = ("openai",)
+"""What many lists import, and no file of PRELOADED."""
 ALONE = (
     "tests/features/calls/test_export.py",
     "tests/scorers/test_embedding.py",
@@ -113,6 +118,9 @@ def test_files(root: Path, table: Path) -> dict[str, float]:
 def preload(root: Path) -> None:
     """Imports what many tests import, once for all lists, which run in forks of this process."""
     status = _quietly([*OPTIONS, "--collect-only", "-qq", *(str(root / name) for name in PRELOADED)])
+    for name in MODULES:
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
     if status:
         raise RuntimeError(f"pytest cannot collect {', '.join(PRELOADED)}: exit status {status}")
 
