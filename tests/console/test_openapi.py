@@ -12,6 +12,7 @@ import jsonschema_rs
 import pytest
 import yaml
 from fixtures.consoles import a_config
+from fixtures.examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -142,7 +143,7 @@ async def test_whatever_is_asked_the_answer_is_as_described(console, data):
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(1500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_whatever_is_asked_for_long_the_answer_is_as_described(console, data):
     await ask_anything(console, data)

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def test_a_text_is_another_value_than_what_it_reads_as(one: object, other: objec
     assert variant_text({"x": one}, None, {}) != variant_text({"x": other}, None, {})
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(CHANGES, CHANGES)
 def test_different_changes_have_different_short_ascii_texts(one: tuple, other: tuple) -> None:
     first, second = variant_text(*one), variant_text(*other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fixtures.examples import examples
 from fixtures.scoring import INSTALLED, JUDGES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(COMPLETIONS, REQUESTS, st.none() | TEXT, FIELDS)
 def test_a_rule_never_raises_and_stays_in_its_bounds(
     ask, subject, built_in, name, completion, request_, reference, fields

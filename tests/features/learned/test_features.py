@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from fixtures.examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +75,7 @@ def test_names_are_unique_and_their_order_counts() -> None:
     assert FeatureExtractor.set == feature_set(NAMES)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(max_size=60), min_size=1, max_size=5),
     request=st.dictionaries(
@@ -109,7 +110,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=400) | st.samp
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=30),
     total_s=st.floats(0, 1e6),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
@@ -46,7 +47,7 @@ STUMP = Tree((1, 0, 0), (0.5, 0.0, 0.0), (True, False, False), (1, 0, 0), (2, 0,
 
 
 @given(st.lists(st.one_of(st.floats(width=32), st.just(float("nan"))), min_size=1, max_size=20))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_stump_sends_missing_values_where_it_says(values: list[float]) -> None:
     x = np.array([[9.0, value] for value in values])
     left = TreeEnsemble(10.0, (STUMP,), 2).predict(x)
@@ -105,7 +106,7 @@ json_like = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(column=st.sampled_from(["feature", "threshold", "missing_left", "left", "right", "value"]), value=json_like)
 def test_any_json_either_is_an_ensemble_that_predicts_or_is_refused(column: str, value: Any) -> None:
     try:

@@ -22,6 +22,8 @@ STABLE = {
     "20 calls a user, ICC 0.3": TodayWorld(icc=0.3),
     "days differ by sd 0.01": TodayWorld(day_sd=0.01, a_day=20_000),
 }
+HARDEST = ("20 calls a user, ICC 0.3", "days differ by sd 0.01")
+"""The worlds of `make test`, in which most figures change by chance; `make test-long` has all."""
 
 
 def figures(world: TodayWorld, looks: int, seed: int) -> Mapping[FigureKey, DailySeries]:
@@ -57,7 +59,7 @@ def print_row(name: str, before: float, now: float, months: int) -> None:
     sys.stdout.write(f'{name:<28} false "worse" a month: {before / months:6.1f} before, {now / months:.2f} now\n')
 
 
-@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("name", [n if n in HARDEST else pytest.param(n, marks=pytest.mark.long) for n in STABLE])
 def test_a_stable_world_changes_once_a_month_at_most(name):
     """110 figures, one look a day. The rate measured over many months is below 0.1, so that two by chance in this month
     have a probability below 0.005 by Poisson; the seed is fixed."""
@@ -66,7 +68,7 @@ def test_a_stable_world_changes_once_a_month_at_most(name):
     assert now <= 1
 
 
-@pytest.mark.parametrize("name", ["20 calls a user, ICC 0.3", "days differ by sd 0.01"])
+@pytest.mark.parametrize("name", HARDEST)
 def test_a_drop_of_half_a_deviation_is_found_in_a_day(name):
     assert found_drops(replace(STABLE[name], drop=0.5, groups=4), 1000) == 2
 

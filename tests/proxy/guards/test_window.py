@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ def test_no_part_of_a_secret_leaves_whatever_the_cut(secret: str) -> None:
     assert released(FORMS, list(text))[0] == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.integers(1, 12), max_size=40), st.sampled_from(SECRETS), st.integers(1, 4))
 def test_any_split_gives_what_the_whole_would(sizes: list[int], secret: str, every: int) -> None:
     text = f"First words, then {secret}, then others: EMP-123456. Write to nobody."

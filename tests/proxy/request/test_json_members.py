@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,7 +233,7 @@ def test_the_encoding_of_a_large_body_is_the_upstreams_to_judge() -> None:
         read_members(body.replace(b"x" * 100, b""))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(VALUES, max_size=4), SPACE, st.sampled_from([0, 5000, 40_000]))
 def test_the_items_of_an_array_are_found(values: list[Any], space: str, padding: int) -> None:
     values = [values, "x" * padding, *values]

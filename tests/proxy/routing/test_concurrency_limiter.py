@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,7 +145,7 @@ class Crowd:
         )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(steps=STEPS, limit=st.integers(1, 3), queue=st.integers(0, 4))
 def test_in_any_order_of_events_the_limit_holds(steps: list[tuple[str, int, bool]], limit: int, queue: int) -> None:
     async def play() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -244,7 +245,7 @@ def test_an_api_without_a_system_message_stays_as_it_is(api: str) -> None:
     assert told(b'{"prompt": "x"}', api) == b'{"prompt": "x"}'
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(TURN, max_size=5), st.sampled_from([None, 1]))
 def test_with_and_without_agree_for_any_turns(turns: list[dict[str, Any]], indent: int | None) -> None:
     body = json.dumps({"messages": turns, "x": 1}, indent=indent).encode()

@@ -10,6 +10,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def by_botocore(method: str, url: str, headers: dict[str, str], body: bytes, key
 SEGMENT = st.text(st.sampled_from("abz09-._~%3A:@+ é"), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     path=st.lists(SEGMENT, max_size=4).map("/".join),
     body=st.binary(max_size=50),

@@ -4,6 +4,7 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,13 +147,13 @@ def test_a_reply_is_the_same_however_its_bytes_are_cut(raw, body, kept):
 
 
 @given(st.sampled_from(REPLIES), st.lists(st.integers(0, 400), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_reply_is_the_same_for_any_set_of_cuts(reply, cuts):
     assert play(split(reply[0], cuts)) == play([reply[0]])
 
 
 @given(st.sampled_from(REPLIES), st.integers(0, 400), st.sampled_from([None, ConnectionResetError("reset")]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_reply_cut_short_is_never_taken_for_whole(reply, at, error):
     """Close-delimited bodies excepted, which look like a clean end; a reset does not."""
     raw, body, _ = reply
@@ -180,7 +181,7 @@ def test_a_reply_cut_short_is_never_taken_for_whole(reply, at, error):
     st.sampled_from([b"POST", b"HEAD"]),
     st.sampled_from([None, ConnectionResetError("reset")]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_bytes_end_in_a_reply_or_a_transport_error(raw, cuts, method, error):
     got, kept = play(split(raw, cuts), method=method, error=error)
     assert isinstance(got, tuple) or issubclass(got, TransportError)

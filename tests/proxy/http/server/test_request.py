@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from fixtures.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ async def test_a_body_in_one_piece_is_not_copied() -> None:
 
 
 @given(st.lists(st.integers(0, 200_000), min_size=2, max_size=6), st.integers(1, 400_000))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 async def test_a_large_body_of_known_length_is_the_same_in_any_split(cuts: list[int], more: int) -> None:
     body = random.Random(more).randbytes(ASSEMBLED_BYTES + more)
     edges = [0, *sorted(cuts), len(body)]
