@@ -36,7 +36,7 @@ PRELOADED = (
     "tests/features/experiments/test_cli.py",
     "tests/proxy/test_reload.py",
 )
-"""Files whose imports are those of many others. One has tests of properties: before these, hypothesis reads the constants
+"""Files whose imports are those of many others. One has tests of properties: for these, hypothesis reads the constants
 of all modules."""
 MODULES = ("openai",)
 """What many lists import, and no file of PRELOADED."""

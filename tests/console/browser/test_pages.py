@@ -176,7 +176,7 @@ def test_long_texts_and_names_do_not_break_the_layout(world: ConsoleWorld, brows
 
 
 OF_LOOKS = ("color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size")
-"""The rules of axe that a colour scheme or a width can break; the others read the document, which is always the same."""
+"""Rules of axe that a colour scheme or a width can break; the others read the document, which is always the same."""
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])
