@@ -1,5 +1,5 @@
-"""What tests of the structure ask of a module, read in one pass over its syntax, which is not kept: the syntax of all
-modules takes over 300 MB.
+"""Facts that tests of the structure need of a module, read in one pass over its syntax, which is not kept: the syntax
+of all modules takes over 300 MB.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class ProxyLogin(Section):
 
 
 class SelfService(Section):
-    """What the holder of a key may do with it at the console, by its secret alone."""
+    """Rights of a key's holder at the console, by its secret alone."""
 
     enabled: bool = True
     """Show a key's own use and what is left of its limits, at `/console/me` and `/me/v1/key`."""
@@ -116,4 +116,4 @@ class AdminConfig(Section):
     proxy_login: ProxyLogin | None = None
     """Trust a proxy to say who is signed in to the console's pages. Default: no."""
     self_service: SelfService = SelfService()
-    """What callers may do with their own keys at the console."""
+    """Rights of callers over their own keys at the console."""

@@ -76,7 +76,7 @@ def actor_with(name: str, rights: Rights) -> Actor:
 
 
 def scope_of_ids(team: str | None, organization: str | None) -> ActorScope | None:
-    """At most one of the two is given."""
+    """The scope of a team or an organization, at most one of which is given."""
     if team is not None:
         return ActorScope("team", team)
     return None if organization is None else ActorScope("organization", organization)

@@ -21,7 +21,7 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class ShownSecret:
-    """What a caller sent in place of an admin token, which nobody has looked at yet."""
+    """A secret that a caller sent in place of an admin token, and that has not been checked yet."""
 
     secret: str = field(repr=False)
     address: str
@@ -40,7 +40,7 @@ class AdminCall:
     body: Mapping[str, Any]
     """Empty if the request has no body."""
     shown: ShownSecret | None = None
-    """Of an operation for callers alone."""
+    """The caller's secret, of an operation for callers alone."""
 
 
 @dataclass(frozen=True, slots=True)

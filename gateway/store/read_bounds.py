@@ -122,7 +122,7 @@ def _of_run(table: Table) -> Condition:
 
 
 def _used(bounds: ReadBounds, _: str) -> ColumnElement[bool]:
-    """What was used when the team was the organization's."""
+    """The condition on usage: of the team, or of a time when the team was the organization's."""
     return (
         usage.c.team == bounds.teams[0] if bounds.organization is None else usage.c.organization == bounds.organization
     )

@@ -100,7 +100,7 @@ class Demands:
     now_s: float
     """The server's clock, Unix seconds."""
     wanted: Mapping[str, str]
-    """By worker."""
+    """Demands by worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ QUERIES = {
     "/console/runs": ("", "?worst=valid_json", f"?caller={THEIRS}-web"),
     "/console/system/audit": ("", f"?subject={THEIRS}"),
 }  # fmt: skip
-"""What a reader may ask for, by path."""
+"""Queries that a reader may send, by path."""
 FORM = {
     "name": "new-name", "id": "new-id", "team": THEIRS, "organization": OTHERS, "usd_per_month": "1", "disabled": "1",
     "overlap_h": "1", "sure": "yes", "end_streams": "1", "verdict": "good", "scorer": "valid_json", "reason": "why",
@@ -220,7 +220,7 @@ async def _write_everywhere(world: TwoOrganizations, actor: str) -> None:
 
 
 async def test_what_has_no_rule_is_refused(world: TwoOrganizations) -> None:
-    """Whoever adds a page or an operation decides here, too, what it shows of others."""
+    """An author who adds a page or an operation decides here, too, what it shows of others."""
     assert not Operation("GET", "/new", "", "viewer", None, "new").scoped  # type: ignore[arg-type]
     assert not PageRoute("/console/new", None).scoped  # type: ignore[arg-type]
     scoped = {route.path for route in ROUTES if route.scoped} | {each.path for each in OPERATIONS if each.scoped}

@@ -77,7 +77,7 @@ async def test_budgets_are_those_that_gateways_count(context: Context, stream_na
 async def test_budgets_in_gpu_seconds_are_told_at_three_steps(
     context: Context, stream_name: str, spent: int, passed: str | None
 ) -> None:
-    """Also those of a model within a team."""
+    """Budgets of a model within a team are told too."""
     limits = {"gpu_seconds_per_day": 100, "models": {"chat": {"gpu_seconds_per_day": 100}}}
     of = context(a_config(teams={"search": {"limits": limits}}))
     [limit] = limits_of(limits)

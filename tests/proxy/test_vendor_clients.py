@@ -261,7 +261,7 @@ async def test_geminis_own_api_is_answered_charged_and_recorded(
 async def test_a_pattern_passes_the_names_of_vendors_models_and_aws_gets_a_signature(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """As docs/clients.md has it. Neither vendor sees the gateway's key."""
+    """The pattern is that of docs/clients.md. Neither vendor sees the gateway's key."""
     upstream.answers(200, b'{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}')
     second.answers(200, b'{"output":{"message":{"content":[{"text":"hi"}]}},"stopReason":"end_turn"}')
     config = configured(upstream, second)

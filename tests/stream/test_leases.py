@@ -187,7 +187,8 @@ async def test_a_dead_worker_may_have_spent_its_share_in_an_outage(
 
 
 async def test_a_record_that_goes_on_counts_once(server: Server) -> None:
-    """What a forgotten lease had spent stays; what this one has spent counts in addition, also if a reply is lost."""
+    """The amount that a forgotten lease had spent stays; what this one has spent counts in addition, also if a reply is
+    lost."""
     a, b = server("a"), server("b")
     await one(a, USER, spent=5, total=5)
     for _ in range(3):
@@ -224,7 +225,8 @@ async def test_a_server_with_an_older_copy_of_its_data_is_told_everything(
 async def test_the_record_of_an_end_user_is_short(
     server: Server, client: Any, stream_name: str, promised: bool, most: int
 ) -> None:
-    """With the longest amounts of a monthly limit in dollars, and what the worker's set of records takes of it."""
+    """The record has the longest amounts of a monthly limit in dollars; what the worker's set of records takes is
+    counted too."""
     a, amount = server("a"), round(999e9)
     for i in range(200):  # so many are no longer stored as one list
         name = f"u:{i:024x}:usd_per_month:2026-11"

@@ -1,4 +1,5 @@
-"""What has been used of limits, in the windows that are open now, as the gateways count it on the stream server."""
+"""Reads what has been used of limits, in the windows that are open now, as the gateways count it on the stream
+server."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class KeyHolder:
 
     @property
     def scopes(self) -> tuple[LimitScope, ...]:
-        """What its calls share limits with: all but those of single end users."""
+        """Scopes whose limits its calls share: all but those of single end users."""
         found = scopes_of(self.directory, self.key)
         return (*found.base, *(scope for _, scope in (*found.models, *found.tags)))
 
@@ -81,7 +81,8 @@ def self_service(admin: Admin) -> SelfService:
 
 
 async def holder_by_secret(admin: Admin, secret: str, address: str) -> KeyHolder:
-    """Who holds this secret; attempts with unknown ones are bounded. Raises as `holder_of`, and TooManyFailures."""
+    """Finds the holder of this secret; attempts with unknown ones are bounded. Raises as `holder_of`, and
+    TooManyFailures."""
     self_service(admin)
     admin.failed_keys.check(address)
     try:
@@ -93,8 +94,8 @@ async def holder_by_secret(admin: Admin, secret: str, address: str) -> KeyHolder
 
 
 async def holder_of(admin: Admin, digest: str, address: str) -> KeyHolder:
-    """Who holds the secret with this SHA-256. Raises NoToken for an unknown one; NotPermitted for a key that is out of
-    force, or may not be used from this address."""
+    """Finds the holder of the secret with this SHA-256. Raises NoToken for an unknown one; NotPermitted for a key that
+    is out of force, or may not be used from this address."""
     self_service(admin)
     static = directory_of(admin.config())
     of_file = next((k for k in static.keys.values() if any(digest == known for known, _ in k.digests)), None)
@@ -154,15 +155,15 @@ def _check_address(holder: KeyHolder, config: Config, address: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """What a key sees of itself."""
+    """Facts that a key's holder sees of it."""
 
     holder: KeyHolder
     used: UsageReport
-    """Its use of this month, by day and model name."""
+    """Usage of this month, by day and model name."""
     limits: list[UsedLimit]
     """The limits that its calls must pass, the most used first."""
     trouble: str
-    """Why the limits are unknown; "": they are known."""
+    """Reason why the limits are unknown; "": they are known."""
     rotates: bool
     """The holder may replace the secret now."""
 
@@ -216,7 +217,7 @@ async def read_own_key(admin: Admin, holder: KeyHolder) -> OwnKey:
 
 
 def why_not_rotated(admin: Admin, holder: KeyHolder, key: KeyRecord) -> str:
-    """Why the holder does not get a new secret; "": they do. key: as it is now.
+    """Reason why the holder does not get a new secret; "": they do. key: as it is now.
 
     Only the newest secret replaces itself, and not while an earlier one is in its grace: whoever has found an old
     secret, or a new one, cannot lock the others out.

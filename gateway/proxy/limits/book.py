@@ -42,7 +42,7 @@ class SharedPlaces(Protocol):
     """An upstream whose places are shared by what each worker wants of them."""
 
     def wanted(self) -> str:
-        """What this worker wants, for the others; "": nothing."""
+        """Demand of this worker, for the others; "": none."""
 
     def heard(self, demands: Demands | None) -> None:
         """Takes what the workers want. None: that is unknown."""

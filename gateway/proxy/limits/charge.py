@@ -42,7 +42,7 @@ class Charge:
     estimated: bool
     """Whether some of the tokens are an estimate."""
     gpu_seconds: float = 0.0
-    """Of the user's own engines, at their price by tokens."""
+    """GPU-seconds of the user's own engines, at their price by tokens."""
     tiered: bool = False
     """Whether the call went to the cheaper tier, because a budget was nearly used up."""
 

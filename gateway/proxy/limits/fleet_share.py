@@ -79,7 +79,7 @@ class FleetShare:
         self.scale = {} if parts is None else _scale(demands.get(worker, {}), demands.values())
 
     def forget(self) -> None:
-        """Nothing is known of other workers."""
+        """Forgets what was known of other workers."""
         self.most, self.scale = None, {}
 
 

@@ -1,4 +1,4 @@
-"""What the ramp of a guard reads of its calls: those with a unit, and the bad feedback on them. On both databases."""
+"""The ramp of a guard reads its calls with a unit, and the bad feedback on them. On both databases."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ async def test_content_is_recorded_no_more_fully_than_of_others(world: TwoOrgani
 
 
 async def test_a_name_that_others_had_is_not_given_again(world: TwoOrganizations) -> None:
-    """What is stored of a caller, such as its responses, belongs to its name."""
+    """The stored data of a caller, such as its responses, belongs to its name."""
     api, everybody = await world.api("team"), await world.api("everybody")
     assert (await everybody.delete(f"/admin/v1/keys/{world.keys[THEIRS]}")).status_code == 200
     for name in (f"{THEIRS}-web", f"{SIBLING}-web", f"{THEIRS}-filed"):

@@ -92,7 +92,7 @@ async def test_a_key_sees_its_use_and_what_is_left(world: TwoOrganizations) -> N
 
 
 async def test_the_holder_rotates_the_newest_secret_alone(world: TwoOrganizations) -> None:
-    """Whoever has found a secret cannot lock the others out: the one before stays for the grace."""
+    """A person who has found a secret cannot lock the others out: the previous one stays for the grace period."""
     id, first = await new_key(world)
     found = (await (await holder(world, first)).post(f"{KEY}/rotate")).json()
     second = found["secret"]

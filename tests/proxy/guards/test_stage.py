@@ -69,7 +69,7 @@ async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, a
     ],
 )
 async def test_a_ramp_refuses_what_its_guard_cannot_read(ramp: GuardRamp | None, refused: bool) -> None:
-    """As the action in the config does; while it only flags, nobody is refused."""
+    """The action in the config does so too; while it only flags, nobody is refused."""
     config = config_of(guards={"g": {"on": "answer", "scorer": "secrets"}})
     ramps = {} if ramp is None else {"g": ramp}
     async with Tasks() as tasks:

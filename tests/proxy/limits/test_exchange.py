@@ -229,7 +229,7 @@ async def answers_of(gateway: Any, n: int, user: str) -> list[int]:
 async def test_an_outage_leaves_a_worker_what_it_was_promised_of_an_end_user(
     stream_server: Any, start: Start, alone: Limited
 ) -> None:
-    """And nothing of end users who are new to it: another worker may have promised theirs."""
+    """It leaves nothing of end users who are new to it: another worker may have promised theirs."""
     config = alone({"per_user": {"requests_per_day": 40}})
     gateways = [await start(config), await start(config)]
     answers = await answers_of(gateways[0], 8, "ada")

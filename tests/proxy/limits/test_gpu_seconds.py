@@ -83,7 +83,7 @@ async def test_calls_without_a_limit_are_counted_too(start: Any, limited: Limite
 async def test_an_engine_without_a_price_is_a_matter_of_policy(
     start: Any, limited: Limited, kind: str, policy: str, status: int
 ) -> None:
-    """What runs elsewhere uses no GPU-second of one's own."""
+    """A model that runs elsewhere uses no GPU-second of one's own."""
     config = on_engine(limited, key={"gpu_seconds_per_day": 1e-6}, priced=False, kind=kind)
     gateway = await start({**config, "budgets": {"unknown_price": policy}, "passthrough": "u0"})
     [answer] = await asked(gateway)
