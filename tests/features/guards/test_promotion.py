@@ -24,6 +24,7 @@ from gateway.features.ramp.decision import follow
 from gateway.features.ramp.webhooks import sentence_of
 
 DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
+FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)
 PACE = RampPace("auto", stale_s=3600.0)
 START = 1_000_000.0
 
@@ -154,14 +155,15 @@ def test_the_last_step_waits_for_the_proof() -> None:
 
 
 def test_unknown_prompts_are_no_proof() -> None:
-    ramp = Ramp(World(hits=0.001))
-    for _ in range(16):
+    ramp = Ramp(World(hits=0.001, per_hour=1_000), FEW)
+    for _ in range(8):
         ramp.passes(1800.0)
         ramp.calls = [replace(call, asked=None) for call in ramp.calls]
         ramp.look()
-    assert ramp.record.step == 1, "retries cannot be seen"
+    assert ramp.record.step == 0, "retries cannot be seen"
     assert ramp.decision is not None
     assert "retries is not shown" in "; ".join([ramp.decision.reason, *ramp.decision.also])
+    assert "thumbs_down is not shown" not in "; ".join([ramp.decision.reason, *ramp.decision.also])
 
 
 def counted(callers: Sequence[tuple[str, int, int]]) -> Iterator[CountedCall]:
@@ -267,7 +269,6 @@ def test_advise_waits_for_a_person_and_names_the_command() -> None:
 
 
 RUNS = 200
-FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)
 AT_MARGIN = {
     "block rate at its maximum": (World(hits=0.02, per_hour=1_000), DESIGN),
     "retries at their margin": (World(hits=0.2, retried=0.21, per_hour=400), replace(FEW, retries=0.04)),
