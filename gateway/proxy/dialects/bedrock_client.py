@@ -17,6 +17,7 @@ from gateway.proxy.dialects.converse_reader import usage_block
 from gateway.proxy.dialects.event_frames import Frame, FrameDecoder, exception_frame
 from gateway.proxy.dialects.event_reader import EventReader
 from gateway.proxy.dialects.types import Cut, Dialect, PlainReply, Reader
+from gateway.proxy.dialects.upstream_address import without_other_vendors
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
@@ -38,7 +39,7 @@ class BedrockClient:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         path = b"/model/%b/%b" % (quote(model, safe="").encode(), _VERBS[call.api, call.stream])
-        kept = [h for h in call.headers if not h[0].startswith((b"openai-", b"anthropic-"))] + _of_bedrock(call.passed)
+        kept = without_other_vendors(call.headers) + _of_bedrock(call.passed)
         return self._native.raw(UpstreamRequest(b"POST", "", path, kept, call.sent_with({}), stream=call.stream))
 
     def reader(self, call: Call, keep_text: bool) -> Reader:

@@ -13,6 +13,7 @@ from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import PassingReader, error_message
 from gateway.proxy.dialects.gemini_reader import usage_in
 from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
+from gateway.proxy.dialects.upstream_address import without_other_vendors
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
@@ -25,7 +26,7 @@ class GeminiClient:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         name = quote(model, safe="").encode()
-        kept = [h for h in call.headers if not h[0].startswith((b"openai-", b"anthropic-"))]
+        kept = without_other_vendors(call.headers)
         body = call.sent_with({"model": None})  # the one in the path is authorized
         return self._native.raw(
             UpstreamRequest(b"POST", "", b"/models/" + name + _verb(call), kept, body, stream=call.stream)

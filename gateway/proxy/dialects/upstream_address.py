@@ -13,8 +13,9 @@ from gateway.config.upstreams import Upstream
 from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
+from gateway.proxy.types import Headers
 
-_OTHERS = (b"openai-", b"anthropic-")  # headers of other vendors' APIs
+_OTHERS = (b"openai-", b"anthropic-")
 
 
 class UpstreamAddress:
@@ -26,7 +27,7 @@ class UpstreamAddress:
 
     def request(self, call: Call, model: str, path: bytes, body: bytes) -> UpstreamRequest:
         """A translated request. The record has the client's own, with the model of the target."""
-        kept = [h for h in call.headers if not h[0].startswith(_OTHERS)]
+        kept = without_other_vendors(call.headers)
         recorded = call.body_with({"model": orjson.dumps(model)})
         return self.raw(UpstreamRequest(b"POST", "", path, kept, body, stream=call.stream, recorded=recorded))
 
@@ -41,3 +42,8 @@ class UpstreamAddress:
 def bearer(key: str | None) -> tuple[bytes, bytes] | None:
     """The header that carries a key as a bearer token."""
     return (b"authorization", b"Bearer " + key.encode()) if key else None
+
+
+def without_other_vendors(headers: Headers) -> Headers:
+    """A client's headers without those that are part of OpenAI's or Anthropic's API."""
+    return [header for header in headers if not header[0].startswith(_OTHERS)]
