@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from fixtures.console_world import TOKEN, ConsoleWorld, console_world
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.dialect, pytest.mark.timeout(240)]
 
 
 def further_paths(world: ConsoleWorld) -> list[str]:

@@ -210,7 +210,8 @@ def headline(rows: Sequence[ListedExperiment]) -> str:
         return "No experiment yet"
     running = sum(row.state == "running" for row in rows)
     found = Counter(_standing(each) for row in rows for each in row.verdicts)
-    head = f"{say.counted(len(rows), 'experiment')}, {running or 'none'} running"
+    state = rows[0].state if len(rows) == 1 else f"{running or 'none'} running"
+    head = f"{say.counted(len(rows), 'experiment')}, {state}"
     words = [word if found.total() == 1 else f"{n} {word}" for word, n in found.most_common()]
     said = f"{head}: {', '.join(words)}"
     return said if found and len(said) <= MOST else head

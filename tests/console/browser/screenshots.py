@@ -22,8 +22,8 @@ from gateway.features.experiments.report.build import report_of  # noqa: E402
 from gateway.features.experiments.report.html import to_html  # noqa: E402
 from gateway.store.query import reading  # noqa: E402
 
-MOST_BYTES = 200_000
-DESK = ("today", "calls", "call", "experiments", "experiment", "label", "keys", "system", "design")
+MOST_BYTES = 210_000
+DESK = ("today", "calls", "call", "experiments", "experiment", "guards", "label", "keys", "system", "design")
 SHOWN = {f"console-{name}.png" for name in DESK}
 SHOWN |= {f"console-today{look}.png" for look in ("-dark", "-phone", "-phone-dark")}
 """The pictures that a page of docs/ shows."""

@@ -160,7 +160,7 @@ async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
     for part in ("Gates", "Metrics", "How this was decided", "error_rate", plan.hash):
         assert part in page, part
     listed = await pages.get(client, "/console/experiments")
-    assert '<h1 class="sentence">1 experiment, none running: hold</h1>' in listed
+    assert '<h1 class="sentence">1 experiment, not started: hold</h1>' in listed
     assert "Hold" in listed
     assert "local/large" in listed
 
