@@ -98,6 +98,15 @@ def _of_team(bounds: ReadBounds, column: ColumnElement[Any]) -> ColumnElement[bo
     return or_(column.in_(bounds.teams), column.in_(stored))
 
 
+def _called(bounds: ReadBounds, _: str) -> ColumnElement[bool]:
+    """Calls of the teams. Of several, in the order of the index `exchanges_of_teams`: with a plain column, SQLite reads
+    each team's calls and sorts all of them before it takes the newest."""
+    team = exchanges.c.team
+    if bounds.organization is None:
+        return _of_team(bounds, team)
+    return and_(team.is_not(None), _of_team(bounds, team.concat("")))
+
+
 def _team_column(table: Table, name: str = "team") -> Condition:
     return lambda bounds, _: _of_team(bounds, table.c[name])
 
@@ -153,7 +162,7 @@ def _member(column: ColumnElement[Any], name: str, dialect: str) -> ColumnElemen
 
 
 _CONDITIONS: Mapping[Table, Condition] = {
-    exchanges: _team_column(exchanges),
+    exchanges: _called,
     usage: _used,
     keys: _team_column(keys),
     teams: _team_column(teams, "id"),

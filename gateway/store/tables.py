@@ -110,6 +110,7 @@ exchanges = _table(
     _partial_index("exchanges_experiment", "experiment", "plan", where="experiment IS NOT NULL"),
     _partial_index("exchanges_run", "run", where="run IS NOT NULL"),
     _partial_index("exchanges_team", "team", "received", "id", where="team IS NOT NULL"),
+    _partial_index("exchanges_of_teams", "received", "id", "team", where="team IS NOT NULL"),
     # Everything that runs are listed with, so that the rows of their calls, with all texts, need not be read.
     _partial_index(
         "exchanges_of_run",

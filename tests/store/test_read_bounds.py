@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Select, Table, delete, exists, func, select, text, update
+from sqlalchemy.dialects import sqlite
 
-from gateway.store.read_bounds import OutOfBounds, ReadBounds, bounded
+from gateway.store.directory import AuditRow, Kind, add_audit, list_audit
+from gateway.store.read_bounds import OutOfBounds, ReadBounds, bounded, within_bounds
 from gateway.store.tables import events, exchanges, keys, metadata, organizations, score_cells, scores, teams, usage
 
 MINE = ReadBounds(("mine",))
@@ -119,3 +121,34 @@ def test_every_table_has_a_rule_or_is_refused(read: Callable[..., list[Any]]) ->
         "exchanges", "scores", "pair_scores", "predictions", "labels", "feedback", "guard_decisions", "runs",
         "run_chunks", "usage", "keys", "teams", "organizations", "audit", "score_cells",
     }  # fmt: skip
+
+
+def test_the_newest_calls_are_read_in_the_order_of_an_index(file_store: Any) -> None:
+    """With a sort, the page of an organization with many calls would read all of them."""
+    newest = select(E.alias, E.team).order_by(E.received.desc(), E.id.desc()).limit(10)
+    for bounds, index in ((MINE, "exchanges_team"), (OF_ACME, "exchanges_of_teams")):
+        query = within_bounds(newest, bounds, "sqlite")
+        sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+        plan = str(file_store.run(lambda c, sql=sql: c.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}").all()))
+        assert f"INDEX {index}" in plan
+        assert "ORDER BY" not in plan
+
+
+def test_changes_of_what_came_from_elsewhere_are_left_out(store: Any) -> None:
+    """A key that was moved shows nothing of its past, to its new team and to the old one."""
+    changes: list[tuple[Kind, str | None, str | None]] = [
+        ("key", None, "mine"), ("key", "mine", "mine"), ("key", "theirs", "mine"), ("key", "mine", "theirs"),
+        ("team", None, "acme"), ("team", "rival", "acme"), ("team", "acme", "acme"),
+    ]  # fmt: skip
+    for at, (kind, *sides) in enumerate(changes):
+        member = "team" if kind == "key" else "organization"
+        before, after = (None if side is None else {member: side} for side in sides)
+        subject = "mine" if kind == "team" else "k"
+        row = AuditRow(float(at), "ada", "owner", "change", kind, subject, before, after)
+        store.run(lambda c, row=row: add_audit(c, row))
+
+    def seen(bounds: ReadBounds) -> list[float]:
+        return sorted(row.at for row in store.run(lambda c: list_audit(bounded(c, bounds), None, 100)))
+
+    assert seen(MINE) == [0.0, 1.0, 4.0, 5.0, 6.0]
+    assert seen(ReadBounds(("mine",), "acme")) == [0.0, 1.0, 4.0, 6.0]
