@@ -44,7 +44,6 @@ ALONE = (
     "tests/features/calls/test_export.py",
     "tests/scorers/test_embedding.py",
     "tests/scorers/test_meteor.py",
-    "tests/test_architecture.py",
 )
 """Files that need much memory: a list each."""
 NO_TESTS = 5  # pytest's exit status
