@@ -52,7 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (folder / "gateway.yaml").write_text(
         yaml.safe_dump({**section, "sampling": {"rate": 1.0}, "scorers": {"length": {}}})
     )
-    command = [sys.executable, "-m", "gateway", "up", "--port", str(own)]
+    command = gateway_command("up", "--port", str(own))
     up = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert up.stdout is not None
     printed = ""

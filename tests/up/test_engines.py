@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from openai import APIStatusError, OpenAI
 from pydantic import ValidationError
 
@@ -191,7 +192,7 @@ class Up:
         environ = {"PATH": os.environ["PATH"], "HOME": str(cwd), "OPENAI_API_KEY": "sk-secret"}
         self.notes = (cwd / "notes").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "up"], cwd=cwd, env=environ,
+            gateway_command("up"), cwd=cwd, env=environ,
             stdout=subprocess.PIPE, stderr=self.notes, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.program_command import gateway_command
 from openai import OpenAI
 
 from gateway.config.loading import load
@@ -303,7 +304,7 @@ def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) 
     client.close()
 
     shown = subprocess.run(
-        [sys.executable, "-m", "gateway", "samples", "--id", plain.headers["x-request-id"], "--wait", "60"],
+        gateway_command("samples", "--id", plain.headers["x-request-id"], "--wait", "60"),
         cwd=running.cwd,
         capture_output=True,
         text=True,
@@ -337,7 +338,7 @@ def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) 
 
 def refuses_a_second(running: Running) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "gateway", "up"],
+        gateway_command("up"),
         cwd=running.cwd,
         capture_output=True,
         text=True,
