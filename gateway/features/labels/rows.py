@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
 )
 
+from gateway.core.chunked import chunked
 from gateway.core.exchange import IMPORTED
 from gateway.core.plan import REPEAT
 from gateway.store.engine import insert
@@ -42,6 +43,7 @@ from gateway.store.tables import (
 Subject = Literal["exchange", "pair"]
 OF_GUARD = "guard "
 """Begins the name under which a guard's decisions are labelled; no scorer's name has a blank."""
+_AT_ONCE = 500  # ids of one query
 ON_REQUESTS = "request"
 """The version of a guard that judges requests; that of one on answers is `answer`."""
 
@@ -185,17 +187,24 @@ def labels_of_guard(connection: Connection, of: ScorerVersion, since: float) -> 
     """Labels of a guard's decisions on calls since then: the columns of `labels`, and judged, created, experiment,
     plan, arm, alias, model, stratum (the decision's result), unit, caller, received, and weight (1 / π of the record).
     since: Unix seconds."""
+    subjects = connection.execute(select(labels.c.subject_id).where(*_these(labels, of)).distinct()).scalars().all()
+    found: list[dict[str, Any]] = []
+    for some in chunked(sorted(subjects), _AT_ONCE):  # by id: decisions of a guard may be a million
+        found += _rows(connection, _labels_of_guard(of, since).where(guard_decisions.c.exchange_id.in_(some)))
+    return found
+
+
+def _labels_of_guard(of: ScorerVersion, since: float) -> Select[Any]:
     d, e = guard_decisions.c, exchanges.c
     in_plan = (func.coalesce(e.experiment, "").label("experiment"), e.plan, func.coalesce(e.arm, "").label("arm"))
     of_call = (e.alias, TARGET.label("model"), d.result.label("stratum"), e.unit, e.caller, d.received)
     same_guard = (d.guard == guard_of(of.scorer), d.config_hash == of.config_hash, d.on_side == of.version)
-    query: Select[Any] = (
+    return (
         select(labels, _judged_by_guard(), e.stored.label("created"), *in_plan, *of_call, (1.0 / d.pi).label("weight"))
         .join(guard_decisions, d.exchange_id == labels.c.subject_id)
         .join(exchanges, e.id == d.exchange_id)
         .where(*_these(labels, of), *same_guard, d.result != "failed", d.received >= since)
     )
-    return _rows(connection, query)
 
 
 def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from gateway.features.guards.hours import (
     seconds_at,
     summed,
 )
+from gateway.features.guards.metrics import summed_evidence
 from gateway.features.guards.rows import SETTLED_S, decided_hours, hours_since, recent_hits, store_hour
 from gateway.store.query import reading
 
@@ -114,3 +115,32 @@ def test_recent_hits_are_the_newest_without_those_that_passed(guarded: Any) -> N
     with reading(guarded.url) as connection:
         found = recent_hits(connection, "g", 2)
     assert [(hit.result, hit.received) for hit in found] == [("hit", 2 * HOUR_S + 2001), ("hit", HOUR_S + 1001)]
+
+
+MANY = """
+INSERT INTO guard_decisions
+WITH RECURSIVE s(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM s WHERE k < 30000)
+SELECT 'copy ' || s.k, guard, on_side, action, 'pass', acted, score, failure, found, matches, seconds, config_hash, pi,
+  stratum, received + s.k, unit, asked
+FROM s, (SELECT * FROM guard_decisions LIMIT 1)
+"""
+
+
+def test_pages_read_few_rows_however_many_decisions_there_are(file_store: Any, exchange: Callable[..., Any]) -> None:
+    """In steps of SQLite's machine, of which a row takes ten or more."""
+    file_store.scorers.clear()
+    file_store.write(*(exchange("x", **decided("hit", received=1.0 + i)) for i in range(20)))
+    with file_store.engine.begin() as connection:
+        hour = decided_hours(connection, "g", 0.0)[0.0]
+        store_hour(connection, "g", 0.0, hour, 3 * HOUR_S)
+        connection.exec_driver_sql(MANY)
+    with file_store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    with reading(file_store.url) as connection:
+        taken, raw = [0], connection.connection.driver_connection
+        raw.set_progress_handler(lambda: taken.__setitem__(0, taken[0] + 100) or 0, 100)
+        found = summed_evidence(connection, "g", 0.0)
+        assert len(recent_hits(connection, "g", 50)) == 20
+        raw.set_progress_handler(None, 0)
+    assert found is not None
+    assert taken[0] < 30_000
