@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.errors import AdminError, NoToken, NotPermitted, NotThere, TooManyFailures
+from gateway.console.filters import count, usd
 from gateway.console.forms import check_key_form, check_origin, read_form
 from gateway.console.frame import (
     KEY_COOKIE,
@@ -26,6 +27,7 @@ from gateway.console.frame import (
 from gateway.features.keys.limits_used import amount_text
 from gateway.features.own_key.holder import (
     KeyHolder,
+    OwnKey,
     digest_of,
     holder_by_secret,
     holder_of,
@@ -93,6 +95,7 @@ async def _page(
         "own_key.html.jinja",
         200 if error is None else error.status,
         own=own,
+        headline=headline(own),
         view=own.to_dict(),
         csrf=key_session_of(request).csrf,
         limits=[
@@ -103,6 +106,20 @@ async def _page(
         grace_h=self_service(services.admin).grace_h,
         error=error,
     )
+
+
+def headline(own: OwnKey) -> str:
+    """The page in a sentence: the use of this month, and what is left of the limit of which the most is used."""
+    total = own.used.total
+    calls = total.sums.calls
+    head = f"{count(calls)} call{'s' * (calls != 1)} this month" if calls else "No call this month"
+    if calls and total.usd is not None:
+        head += f", {'at least ' if total.sums.unpriced_calls else ''}{usd(total.usd)}"
+    first = next((each for each in own.limits if each.resets_at is not None), None)
+    if first is None:
+        return head
+    whose = "" if first.scope.kind == "key" else f", {first.scope}"
+    return f"{head}; {amount_text(first.limit, first.left)} left of {first.limit.name.replace('_', ' ')}{whose}"
 
 
 async def rotate(request: Request) -> Response:

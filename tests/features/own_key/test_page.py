@@ -85,6 +85,7 @@ async def test_a_key_sees_its_use_and_what_is_left(world: TwoOrganizations) -> N
     [row] = found["usage"]["rows"]
     assert (row["alias"], row["calls"], row["usd"]) == ("chat", 3, 2.5)
     page = (await (await signed_in(world, secret)).get(PAGE)).text
+    assert '<h1 class="sentence" dir="auto">3 calls this month, $2.50; $7.50 left of usd per month</h1>' in page
     for said in ("$7.50", "$10.00", "25.0 %", "3 calls, 1\u202f500 tokens", "New secret", "<td>usd per month</td>"):
         assert said in page, said
     for hidden in (SIBLING, THEIRS, OTHERS, "local", secret, digest_of(secret)):
