@@ -124,7 +124,7 @@ def test_every_table_has_a_rule_or_is_refused(read: Callable[..., list[Any]]) ->
 
 
 def test_the_newest_calls_are_read_in_the_order_of_an_index(file_store: Any) -> None:
-    """With a sort, the page of an organization with many calls would read all of them."""
+    """A sort would read all calls of an organization for its page."""
     newest = select(E.alias, E.team).order_by(E.received.desc(), E.id.desc()).limit(10)
     for bounds, index in ((MINE, "exchanges_team"), (OF_ACME, "exchanges_of_teams")):
         query = within_bounds(newest, bounds, "sqlite")

@@ -127,7 +127,7 @@ FROM s, (SELECT * FROM guard_decisions LIMIT 1)
 
 
 def test_pages_read_few_rows_however_many_decisions_there_are(file_store: Any, exchange: Callable[..., Any]) -> None:
-    """In steps of SQLite's machine, of which a row takes ten or more."""
+    """The work is counted in steps of SQLite's machine, of which a row takes ten or more."""
     file_store.scorers.clear()
     file_store.write(*(exchange("x", **decided("hit", received=1.0 + i)) for i in range(20)))
     with file_store.engine.begin() as connection:
