@@ -248,7 +248,7 @@ class Worker:
     promised to it. (Without one it borrows a part of what was left when it last knew: that can be more than is left.)
     """
     borrowed: bool = False
-    """It has borrowed since its last report, so the server does not know what it may have spent."""
+    """It has borrowed since its last report that arrived: the server does not know what it may have spent."""
     forgotten: int = 0
     """The amount that a lease had spent which is forgotten, until the server says it."""
 
@@ -297,13 +297,14 @@ class Fleet(RuleBasedStateMachine):
         return Worker(LeaseServer(self.client, self.name, worker_id), worker_id, lease, LimitCalls(lease))
 
     def send(self, worker: Worker, **how: Any) -> Any:
-        return self.loop.run_until_complete(worker.server.exchange([self.report(worker, **how)]))
+        reply = self.loop.run_until_complete(worker.server.exchange([self.report(worker, **how)]))
+        worker.borrowed = False
+        return reply
 
     def report(self, worker: Worker, **how: Any) -> LeaseReport:
         report = worker.lease.report(self.now, keep=worker.cut_off and not how, **how)
         worker.asked = report.share >= 0
         worker.promised = worker.promised and worker.asked
-        worker.borrowed = False
         return report
 
     def accept(self, worker: Worker, reply: Any) -> None:
@@ -385,7 +386,7 @@ class Fleet(RuleBasedStateMachine):
             # for longer than DEAD_S may be used twice (docs/limits.md).
             seen = {alive.id: (time.time() + 3600) * 1000 for alive in self.workers}
             workers = f"{{{self.name}:limits}}:workers"
-            last = (time.time() - 60) * 1000 if how == "swept" else 1
+            last = (time.time() - 16) * 1000 if how == "swept" else 1
             self.loop.run_until_complete(self.client.zadd(workers, {**seen, worker.id: last}, xx=True))
             self.loop.run_until_complete(self.workers[i - 1].server.sweep())
 
