@@ -154,6 +154,18 @@ def test_the_last_step_waits_for_the_proof() -> None:
     assert "not shown to be harmless on served answers yet" in said
 
 
+def test_stragglers_do_not_hold_the_last_step() -> None:
+    """A worker that read the step late has given some units the earlier action."""
+    ramp = Ramp(World())
+    while ramp.record.step < 2:
+        ramp.passes(1800.0)
+        ramp.look()
+    ramp.passes(3600.0)
+    late = [replace(c, id=f"late-{c.id}", action="flag", received=ramp.record.since + 60.0) for c in ramp.calls[-3:]]
+    ramp.calls = sorted([*ramp.calls, *late], key=lambda call: call.received)
+    assert ramp.look().state == "promoted", ramp.decision
+
+
 def test_unknown_prompts_are_no_proof() -> None:
     ramp = Ramp(World(hits=0.001, per_hour=1_000), FEW)
     for _ in range(8):
