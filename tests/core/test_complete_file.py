@@ -30,7 +30,9 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(CannotRun, match=r"calls.jsonl cannot be written: File too large; what was there before"):
+        with pytest.raises(
+            CannotRun, match=r"calls.jsonl cannot be written: File too large; the previous content is unchanged"
+        ):
             write_private(path, "x" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

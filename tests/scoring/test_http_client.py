@@ -106,7 +106,7 @@ async def test_a_message_holds_neither_password_nor_query(upstream):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("body", "message"), [(b"<html>", "not JSON"), (b"[1]", "no JSON object")])
+@pytest.mark.parametrize(("body", "message"), [(b"<html>", "not JSON"), (b"[1]", "not a JSON object")])
 async def test_anything_but_json_object_says_how_it_begins(upstream, body, message):
     upstream.answers(200, body)
     async with GatewayClient(upstream.base_url) as client:
