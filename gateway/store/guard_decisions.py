@@ -16,8 +16,9 @@ from gateway.store.tables import guard_decisions
 
 
 def add(connection: Connection, exchanges: Iterable[Exchange]) -> None:
-    """Stores the decisions on exchanges that are new."""
-    rows = [row for exchange in exchanges if exchange.guards is not None for row in _rows(exchange)]
+    """Stores the decisions on exchanges that are new. Shadows have those of their served call, which count once."""
+    judged = (each for each in exchanges if each.guards is not None and each.role == "served")
+    rows = [row for exchange in judged for row in _rows(exchange)]
     if rows:
         insert_new(connection, guard_decisions, rows)
 

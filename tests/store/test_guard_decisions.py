@@ -67,6 +67,14 @@ def test_each_decision_is_a_row_with_its_probability(store: Any, exchange: Make)
     )
 
 
+def test_the_copies_of_a_call_do_not_repeat_its_decisions(store: Any, exchange: Make) -> None:
+    """The record of a shadow has the decisions of its served call, by which it is redacted."""
+    one = exchange("1", guards=to_json([HIT]))
+    shadow = exchange("0", guards=one.guards, role="shadow", arm="candidate", pair=one.id)
+    store.write(one, shadow)
+    assert store.sql("SELECT exchange_id FROM guard_decisions") == [(one.id,)]
+
+
 def test_decisions_go_with_their_exchange(store: Any, exchange: Make) -> None:
     guards = to_json([HIT])
     old, new = exchange("1", received=1.0, guards=guards), exchange("0", guards=guards)
