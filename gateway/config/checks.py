@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.config import Config, Timeouts
 from gateway.config.derive import asked_refs, prices_of, target_of
 from gateway.config.experiments import Experiment
+from gateway.config.guard_candidates import guard_candidate_mistakes, guard_target_mistakes
 from gateway.config.guard_mistakes import guard_mistakes
 from gateway.config.limit_names import limit_mistakes
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
@@ -88,6 +89,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *limit_mistakes(raw),
         *_predictor_mistakes(raw),
         *guard_mistakes(raw),
+        *guard_target_mistakes(raw),
     ]
 
 
@@ -420,6 +422,7 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
     if isinstance(alias, str) and alias not in models:
         yield f'{at}.model: no model "{alias}"{did_you_mean(alias, models)}'
     yield from _arm_mistakes(at, experiment, raw)
+    yield from guard_candidate_mistakes(at, experiment, raw)
     yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
     names = [str(key.get("name")) for _, key in _keys(raw)]
     for i, key in enumerate(_allowed_keys(experiment) or ()):
@@ -578,7 +581,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     yield from _deadline_mistakes(at, experiment, model)
     yield from _likelihood_mistakes(at, experiment) if experiment.likelihood else _method_mistakes(at, experiment)
     at_once = len(experiment.arms) + (experiment.repeat_share > 0) + (experiment.scored_twice_share > 0)
-    if shadows and experiment.budget.concurrency < at_once:
+    if shadows and not experiment.guarded and experiment.budget.concurrency < at_once:
         yield (
             f"{at}.budget.concurrency: {experiment.budget.concurrency} is below the {at_once} requests of one shadow "
             "(each candidate, and the control again), so none could be sent"
@@ -744,7 +747,7 @@ def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
         return
     if experiment.compare == "repeat" and share != 1:
         yield f"{at}.repeat_control: {share:g}, but `compare: repeat` needs every pair's repeat; remove it"
-    elif experiment.aa == "alarm" and not share:
+    elif experiment.aa == "alarm" and not share and not experiment.guarded:
         yield (
             f"{at}.repeat_control: 0, so the A/A alarm never sees the control twice and cannot go off; give a share "
             "above 0 (default 0.25), or `compare: repeat`"

@@ -19,6 +19,7 @@ from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import scores_runs
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
+from gateway.core.guards import GUARD
 from gateway.core.horizon import FEWEST_REPEATS, likelihood_scale, planned_pairs
 from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.learned_route import ROUTE
@@ -41,14 +42,14 @@ FAILURE_VARIANCE = 0.03  # assumed of a difference of failures
 
 
 def target_of(ref: TargetRef) -> Target:
-    """The target of a reference; of a learned route, the one that stands for it."""
+    """The target of a reference; of a learned route or a guard, the one that stands for it."""
     return Target(ref.upstream, ref.model, ref.digest or variant_text(ref.set, ref.system, ref.headers))
 
 
 def asked_refs(config: Config, refs: Iterable[TargetRef]) -> list[TargetRef]:
-    """Replaces a learned route among these references by its two targets."""
+    """Replaces a learned route among these references by its two targets, and leaves guards out."""
     found: list[TargetRef] = []
-    for ref in refs:
+    for ref in (ref for ref in refs if ref.guard is None):
         route = None if ref.route is None else config.routes.get(ref.route)
         found += [ref] if ref.route is None else [] if route is None else [route.control, route.moved]
     return found
@@ -60,9 +61,10 @@ def refs_of_model(config: Config, model: Model) -> list[TargetRef]:
 
 
 def asked_targets(config: Config, target: Target) -> tuple[Target, ...]:
-    """The targets behind a target of a plan: itself, or the control and the moved target of a learned route."""
+    """The targets behind a target of a plan: itself, or the control and the moved target of a learned route; none
+    behind a guard."""
     if target.upstream != ROUTE:
-        return (target,)
+        return () if target.upstream == GUARD else (target,)
     route = config.routes.get(target.model)
     return () if route is None else (route.route.control.target, route.route.moved.target)
 

@@ -220,7 +220,7 @@ class Experiment(Section):
     control: TargetRef
     """A target of that model, with which candidates are compared."""
     candidate: TargetRef | None = None
-    """The target that might replace the control."""
+    """The target that might replace the control, or a guard that might be enforced."""
     candidates: dict[Name, TargetRef] = Field({})
     """Candidates by the name of their arm, where there are several; used instead of `candidate`."""
     mode: Mode = "shadow"
@@ -228,7 +228,8 @@ class Experiment(Section):
     of the calls. `both`: both. `likelihood`: the candidate writes nothing; it is asked for the log-probabilities of the
     served answer's tokens (vLLM's `prompt_logprobs`), one prefill a call."""
     shadow: Share | None = None
-    """Share of the model's eligible requests that are also sent to the candidates. Default: 0.1."""
+    """Share of the model's eligible requests that are also sent to the candidates. Default: 0.1; 1 with a guard as the
+    candidate, for which nothing is sent."""
     split: Share | None = None
     """Share of the units that candidates serve, in equal parts. Default: 0.5."""
     repeat_control: Share | None = None
@@ -351,12 +352,20 @@ class Experiment(Section):
         return self.chosen_mode == "likelihood"
 
     @property
+    def guarded(self) -> bool:
+        """Whether its candidates are guards."""
+        return bool(self.arms) and all(ref.guard is not None for ref in self.arms.values())
+
+    @property
     def only_shadows(self) -> bool:
         return not self.splits
 
     @property
     def shadow_share(self) -> float:
-        return 0.0 if not self.shadows else _SHADOW if self.shadow is None else self.shadow
+        if not self.shadows:
+            return 0.0
+        default = 1.0 if self.guarded else _SHADOW
+        return default if self.shadow is None else self.shadow
 
     @property
     def split_share(self) -> float:
@@ -367,7 +376,7 @@ class Experiment(Section):
 
     @property
     def repeat_share(self) -> float:
-        if not self.shadows:
+        if not self.shadows or self.guarded:
             return 0.0
         if self.likelihood:
             return 1.0

@@ -151,6 +151,14 @@ class GuardConfig(Section):
     def near_from(self) -> float:
         return self.threshold / 2 if self.near is None else self.near
 
+    def judges(self, key: str, team: str | None, model: str) -> bool:
+        """Whether it judges the calls of a key of this team to this model name."""
+        return (
+            (self.keys is None or key in self.keys)
+            and (self.teams is None or team in self.teams)
+            and (self.models is None or model in self.models)
+        )
+
     def config_hash(self, sections: Mapping[str, ScorerConfig]) -> str:
         """12 hex digits of what decides the score, and which scores are hits or nearly so. sections: `scorers`."""
         options: dict[str, Any] = {name: getattr(self, name) for name in sorted(_OPTIONS.get(self.scorer, ()))}
@@ -166,6 +174,11 @@ class GuardConfig(Section):
         sections: `scorers`."""
         named = [self.config_hash(sections), self.if_late, self.keys, self.teams, self.models]
         return hashlib.sha256(orjson.dumps(named)).hexdigest()[:12]
+
+    def refusal_digest(self, sections: Mapping[str, ScorerConfig]) -> str:
+        """16 hex digits of what decides which calls it would refuse, and with which text. sections: `scorers`."""
+        named = [self.judged_hash(sections), self.deadline_ms, self.text]
+        return hashlib.sha256(orjson.dumps(named)).hexdigest()[:16]
 
     def ramp_design(
         self,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
 from gateway.config.config import ApiKey, Config
 from gateway.config.environment import add_from_up
+from gateway.config.guard_candidates import with_guard_digests
 from gateway.config.made_experiments import MadeExperiments, read_made
 from gateway.config.routes import NamedRoutes, RouteFiles, read_routes
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
@@ -72,7 +73,7 @@ def parse(
     named = NamedRoutes(routes or RouteFiles(Path(name)))
     raw = named.filled(raw)
     try:
-        config = _validated(raw)
+        config = with_guard_digests(_validated(raw))
     except ValidationError as error:
         mistakes = validation_mistakes(error, Config, mistakes)
     mistakes += [*cross_section_mistakes(raw), *named.mistakes, *named.unknown_upstreams(raw)]

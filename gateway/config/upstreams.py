@@ -26,6 +26,7 @@ from gateway.config.types import (
     Url,
     Weight,
 )
+from gateway.core.guards import GUARD
 from gateway.core.learned_route import ROUTE
 from gateway.core.providers import CHATS, PROVIDERS, Load, Provider, ResponsesApi
 from gateway.core.traffic_class import TrafficClass
@@ -369,9 +370,9 @@ class Upstream(Section):
 
 
 def _model_or_route(schema: dict[str, Any]) -> None:
-    """Says in the schema of a target that it names a model or a route."""
+    """Says in the schema of a target that it names a model, a route or a guard."""
     required = schema.pop("required", [])
-    schema["anyOf"] = [{"required": required}, {"required": ["route"]}]
+    schema["anyOf"] = [{"required": required}, {"required": ["route"]}, {"required": ["guard"]}]
 
 
 class TargetRef(Section):
@@ -402,13 +403,17 @@ class TargetRef(Section):
     watch: Share | None = None
     """Share of the moved calls, for a target of a model, that are also sent to the route's control, in the experiment
     ROUTE-watch, so that a group of requests that loses too much is taken back. Default: 0.02. 0: none."""
+    guard: Annotated[str, Field(min_length=1)] | None = None
+    """The name of a section of `guards`, instead of `upstream` and `model`, as the candidate of an experiment: its
+    answers are those that callers would have got if the guard had blocked."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_route(cls, value: Any) -> Any:
-        """A route has a target's name, so that plans and reports treat it like any other."""
-        if isinstance(value, dict) and isinstance(value.get("route"), str):
-            return {"upstream": ROUTE, "model": value["route"], **value}
+        """A route or a guard has a target's name, so that plans and reports treat it like any other."""
+        for upstream in (ROUTE, GUARD):
+            if isinstance(value, dict) and isinstance(value.get(upstream), str):
+                return {"upstream": upstream, "model": value[upstream], **value}
         return value
 
     @field_validator("set")

@@ -23,6 +23,9 @@ GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breake
 ended; it had no free slot; its breaker is open."""
 GuardResult = Literal["pass", "near", "hit", "failed"]
 """`near`: below the threshold, and not far below it (`guards.NAME.near`)."""
+GUARD = "guard"
+"""Upstream of the Target that stands for a guard, the candidate of an experiment: its model is the guard's name, its
+variant the digest of what decides which calls it refuses, and with which text."""
 ENFORCED: frozenset[GuardAction] = frozenset({"flag", "redact", "block"})
 """The actions for which an answer waits."""
 
@@ -53,6 +56,12 @@ class GuardDecision:
     averaged together."""
     unit: str = ""
     """Keyed digest of the unit that the guard's ramp draws for, while it takes its steps; "": it takes none."""
+
+
+def guard_in(target: str) -> str | None:
+    """The guard that a target's text, such as "guard/secrets[1f0c…]", stands for; None: it is a model."""
+    upstream, slash, model = target.partition("/")
+    return model.partition("[")[0] if slash and upstream == GUARD else None
 
 
 def to_json(decisions: Iterable[GuardDecision]) -> str:

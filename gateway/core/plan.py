@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from gateway.core.exchange import Target
+from gateway.core.guards import GUARD
 from gateway.core.horizon import BURN_IN
 from gateway.core.ramp import VERDICT_PART, RampDesign
 from gateway.core.segments import SegmentDesign
@@ -195,6 +196,11 @@ class Plan:
         return self.mode == "likelihood"
 
     @property
+    def guarded(self) -> bool:
+        """Candidates are guards: no request is sent for them. Their answers are the served ones, or refusals."""
+        return all(guard_of(target) is not None for _, target in self.candidates)
+
+    @property
     def finds_best(self) -> bool:
         """Candidates are compared with each other, and dropped once they cannot be the best."""
         return self.family == "best"
@@ -233,6 +239,11 @@ class Plan:
 
     def to_json(self) -> bytes:
         return orjson.dumps(self.fields())
+
+
+def guard_of(target: Target) -> str | None:
+    """The name of the guard that a candidate is; None: it is a target."""
+    return target.model if target.upstream == GUARD else None
 
 
 _NEVER = object()

@@ -1,0 +1,142 @@
+"""Guards as candidates: the target that stands for one, the defaults of its experiment, and what does not fit it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config.derive import plans_of
+from gateway.config.guard_candidates import guard_candidate
+from gateway.config.loading import parse
+from gateway.core.errors import ConfigError
+from gateway.core.plan import plan_from_json
+
+BASE: dict[str, Any] = {
+    "open": True,
+    "upstreams": {"u": {"kind": "openai", "api_key": "sk"}},
+    "models": {
+        "chat": {"targets": [{"upstream": "u", "model": "m"}]},
+        "other": {"targets": [{"upstream": "u", "model": "n"}]},
+    },
+    "scorers": {"helpful": {"use": "refusal"}},
+    "guards": {"own": {"on": "answer", "scorer": "secrets"}, "asked": {"on": "request", "scorer": "prompt_injection"}},
+}
+EXPERIMENT: dict[str, Any] = {
+    "model": "chat",
+    "control": {"upstream": "u", "model": "m"},
+    "candidate": {"guard": "own"},
+    "primary": "helpful",
+    "margin": 0.01,
+}
+
+
+def config_of(guards: dict[str, Any] | None = None, **changes: Any) -> Any:
+    experiment = {name: value for name, value in {**EXPERIMENT, **changes}.items() if value is not None}
+    merged = {name: {**guard, **(guards or {}).get(name, {})} for name, guard in BASE["guards"].items()}
+    return parse(yaml.safe_dump({**BASE, "guards": merged, "experiments": {"e": experiment}}), "f.yaml", {})
+
+
+def mistakes_of(guards: dict[str, Any] | None = None, **changes: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        config_of(guards, **changes)
+    return "\n".join(error.value.mistakes)
+
+
+def test_a_guard_is_a_candidate_for_which_nothing_is_sent() -> None:
+    config = config_of()
+    plan = plans_of(config)["e"]
+    target = plan.target("candidate")
+    assert plan.guarded
+    assert str(target).startswith("guard/own[")
+    assert (plan.mode, plan.shadow, plan.repeat_control, plan.compare) == ("shadow", 1.0, 0.0, "served")
+    assert plans_of(config_of(shadow=0.3))["e"].shadow == 0.3
+    assert plan_from_json(plan.to_json()) == plan
+    found = guard_candidate(config, target)
+    assert found is not None
+    assert (found.name, found.config_hash) == ("own", config.guards["own"].config_hash({}))
+
+
+def test_several_guards_are_compared_with_the_answer_that_went_out() -> None:
+    plan = plans_of(config_of(candidate=None, candidates={"a": {"guard": "own"}, "b": {"guard": "asked"}}))["e"]
+    assert [str(target).partition("[")[0] for _, target in plan.candidates] == ["guard/own", "guard/asked"]
+    assert all(target.variant for _, target in plan.candidates)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scorer": "personal_data"},
+        {"threshold": 0.9},
+        {"if_late": "block"},
+        {"deadline_ms": 5},
+        {"text": "No."},
+        {"models": ["chat"]},
+    ],
+)
+def test_a_guard_that_refuses_otherwise_is_another_candidate(change: dict[str, Any]) -> None:
+    before, after = (config_of({"own": of}) for of in ({}, change))
+    plans = [plans_of(config)["e"] for config in (before, after)]
+    assert plans[0].hash != plans[1].hash
+    assert guard_candidate(after, plans[0].target("candidate")) is None
+
+
+def test_what_changes_no_refusal_keeps_the_plan() -> None:
+    before, after = (config_of({"own": of}) for of in ({}, {"record": 0.5, "action": "flag", "concurrency": 2}))
+    assert plans_of(before)["e"].hash == plans_of(after)["e"].hash
+
+
+@pytest.mark.parametrize(
+    ("guards", "changes", "says"),
+    [
+        ({}, {"candidate": {"guard": "won"}}, 'e.candidate.guard: no guard "won"; did you mean "own"?'),
+        ({}, {"candidate": {"guard": "own", "set": {"temperature": 0}}}, "e.candidate.set: a guard sends no request"),
+        ({}, {"control": {"guard": "own"}}, "e.control.guard: the control is the answer as it goes out"),
+        ({"own": {"action": "block"}}, {}, "guards.own.action is block, so the control would be guarded already"),
+        ({"own": {"ramp": {"to": "redact"}}}, {}, "records hold marks in place of what a rule matches"),
+        (
+            {"asked": {"ramp": {"to": "redact"}}},
+            {"candidate": {"guard": "asked"}},
+            "the answer to a redacted request is unknown, since no such request is sent",
+        ),
+        ({"own": {"models": ["other"]}}, {}, 'own judges only calls of other, not "chat"'),
+        (
+            {},
+            {"candidate": None, "candidates": {"a": {"guard": "own"}, "b": {"upstream": "u", "model": "z"}}},
+            "e.candidates.b: a target, beside candidates.a, which is a guard",
+        ),
+        ({}, {"mode": "split"}, "e.mode: split needs a candidate that answers"),
+        ({}, {"mode": "likelihood", "primary": None}, "e.mode: likelihood needs a candidate that answers"),
+        ({}, {"ramp": {}}, "e.ramp: a guard is taken to more units by `gateway guard promote`"),
+        ({}, {"segments": {"by": ["tools"]}}, "e.segments: a guard is limited to keys, teams and models alone"),
+        ({}, {"repeat_control": 0.2}, "e.repeat_control: has no effect with a guard as the candidate"),
+        ({}, {"compare": "repeat"}, "e.compare: has no effect with a guard as the candidate"),
+        ({}, {"budget": {"concurrency": 2}}, "e.budget: has no effect with a guard as the candidate"),
+        ({}, {"primary": "total_s"}, "e.primary: total_s is of requests; a guard's refusal is no failure"),
+        ({}, {"guardrails": {"error_rate": 0.1}}, "e.guardrails.error_rate: error_rate is of requests"),
+        (
+            {},
+            {"candidate": None, "candidates": {"a": {"guard": "own"}, "b": {"guard": "asked"}}, "family": "best"},
+            "e.family: best saves requests to candidates, and guards get none",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_guard_is_said(guards: dict[str, Any], changes: dict[str, Any], says: str) -> None:
+    assert says in mistakes_of(guards, **changes)
+
+
+def test_a_guard_answers_no_calls() -> None:
+    raw = {**BASE, "models": {"chat": {"targets": [{"guard": "own"}]}}}
+    with pytest.raises(ConfigError, match=r"models.chat.targets\[0\].guard: a guard answers no calls"):
+        parse(yaml.safe_dump(raw), "f.yaml", {})
+
+
+def test_an_upstream_cannot_have_the_name_of_guards() -> None:
+    raw = {
+        **BASE,
+        "upstreams": {**BASE["upstreams"], "guard": BASE["upstreams"]["u"]},
+        "experiments": {"e": EXPERIMENT},
+    }
+    with pytest.raises(ConfigError, match="names guards in plans and reports"):
+        parse(yaml.safe_dump(raw), "f.yaml", {})
