@@ -19,12 +19,13 @@ from functools import partial
 from gateway.config.config import Retries
 from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import DECLINED, Attempt, Exchange, Target, new_id
+from gateway.core.exchange import DECLINED, Attempt, Exchange, Target
 from gateway.core.likelihood import AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations, ShadowSpending, usage_or_guess
+from gateway.proxy.experiments.guard_copies import refusal_copy, tied_copy, why_no_copy
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
 from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood
@@ -147,12 +148,13 @@ class ShadowSender:
         running = self.router.experiments.still(assignment.running) or assignment.running
         arms = arms_asked(running, call.id)
         scored = _scorable(call, context) if running.plan.likelihood else None
-        reason = (scored.why_not if scored else None) or self._why_not(call, running, arms)
+        reason = (scored.why_not if scored else None) or self._why_not(call, running, arms, context)
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
             return ShadowOffer((), reason)
-        self.shadow_state.running[running.plan.name] += len(arms)
-        self._running += len(arms)
+        if not running.guards:
+            self.shadow_state.running[running.plan.name] += len(arms)
+            self._running += len(arms)
         return ShadowOffer(tuple(self.rng.sample(arms, len(arms))), answer=scored.answer if scored else None)
 
     def complete(self, call: Call, assignment: Assignment) -> bool:
@@ -166,10 +168,14 @@ class ShadowSender:
         """Counts a drawn shadow that is not sent, since the conversation is complete. There is no pair."""
         self._count(assignment.running, "", "not_offered_conversation_complete")
 
-    def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
-        name, settings = running.plan.name, running.settings
+    def _why_not(
+        self, call: Call, running: RunningExperiment, arms: tuple[str, ...], context: CallContext
+    ) -> str | None:
         if self._given_up or self.idle_queue.full:
             return "busy"
+        if running.guards:
+            return self._why_no_copies(call, running, arms, context)
+        name, settings = running.plan.name, running.settings
         target_states = [self.router.target_state(target) for arm in arms for target in _targets(running, arm)]
         if self.router.experiments.still(running) is None:
             return "kill"
@@ -189,6 +195,17 @@ class ShadowSender:
         full = self.shadow_state.running[name] + len(arms) > settings.budget.concurrency
         return "busy" if full or not _admitted(target_states) else None
 
+    def _why_no_copies(
+        self, call: Call, running: RunningExperiment, arms: tuple[str, ...], context: CallContext
+    ) -> str | None:
+        """Why a call of a plan whose candidates are guards makes no pair. Nothing is sent, so no capacity is needed."""
+        if self.router.experiments.still(running) is None:
+            return "kill"
+        if not running.allows(call):
+            return "not_allowed"
+        decisions = "" if context.guarded is None else context.guarded.to_json()
+        return next((why for arm in arms if (why := why_no_copy(running.guards[arm], call, decisions))), None)
+
     def _unpriced(self, running: RunningExperiment, target_states: list[TargetState]) -> bool:
         """A budget in USD cannot limit a target without a price."""
         limited = running.settings.budget.usd_per_day is not None
@@ -196,7 +213,7 @@ class ShadowSender:
 
     def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
         """The served exchange was not recorded, so there can be no pair."""
-        for _ in offer.arms:
+        for _ in () if assignment.running.guards else offer.arms:
             self._ended(assignment.running.plan.name)
         if offer.arms:
             self._count(assignment.running, "", "not_offered_not_recorded")
@@ -212,6 +229,9 @@ class ShadowSender:
         if offer.arms and name is not None:
             self.shadow_state.conversations[running.plan.name].add(running.hash, name, call.received)
         for arm in offer.arms:
+            if arm in running.guards:
+                self.idle_queue.do(partial(self._record_guarded, call, running, arm, served))
+                continue
             choice = running.routes[arm].choose(call) if arm in running.routes else None
             if choice is not None and choice.target == running.plan.control:
                 self.idle_queue.do(partial(self._record_tie, call, running, arm, served, choice))
@@ -223,11 +243,17 @@ class ShadowSender:
     ) -> None:
         """Records the served answer as the arm's: its route keeps the control, so a request would be the same."""
         self._ended(running.plan.name)
-        self._put_tie(call, running, _tie_of(served, running, arm, choice))
+        self._put_copy(call, replace(tied_copy(served, running, arm), route=choice.label))
         self._count(running, arm, "tied")
 
-    def _put_tie(self, call: Call, running: RunningExperiment, tie: Exchange) -> None:
-        exchange = replace(tie, seq=self.recorder.seq)
+    def _record_guarded(self, call: Call, running: RunningExperiment, arm: str, served: Exchange) -> None:
+        """Records what the caller would have got if the guard had blocked: the served answer, or its refusal."""
+        refusal = refusal_copy(served, running, arm)
+        self._put_copy(call, refusal or tied_copy(served, running, arm))
+        self._count(running, arm, "tied" if refusal is None else "refused")
+
+    def _put_copy(self, call: Call, copy: Exchange) -> None:
+        exchange = replace(copy, seq=self.recorder.seq)
         self.recorder.saw((exchange.stratum, call.alias, str(exchange.target), str(exchange.arm), ""), None)
         self.recorder.put(exchange)
 
@@ -238,11 +264,10 @@ class ShadowSender:
         served, context, target = asked.served, asked.context, asked.target_state.target
         usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
         first = Attempt(target, context.status, DECLINED, total_s, usage)
-        tie = _tie_of(served, asked.running, asked.arm, choice)
+        tie = replace(tied_copy(served, asked.running, asked.arm), route=choice.label)
         waited = served.first_token_s if served.first_token_s is None else total_s + served.first_token_s
-        self._put_tie(
+        self._put_copy(
             asked.call,
-            asked.running,
             replace(tie, attempts=(first, *served.attempts), total_s=total_s + served.total_s, first_token_s=waited),
         )
         self._count(asked.running, asked.arm, "asked")
@@ -392,24 +417,6 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self.metrics.counts.of(self.metrics.shadow, running.plan.name, arm, result).n += 1
         self.shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
-
-
-def _tie_of(served: Exchange, running: RunningExperiment, arm: str, choice: RouteChoice) -> Exchange:
-    """The served answer as that of an arm whose route keeps the control."""
-    return replace(
-        served,
-        id=new_id(),
-        role="shadow",
-        arm=arm,
-        pair=served.id,
-        asked=(),
-        not_asked=None,
-        attempts=(),
-        pi=running.plan.shadow,
-        stratum=f"shadow:{running.plan.name}",
-        route=choice.label,
-        tied=True,
-    )
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:

@@ -81,12 +81,7 @@ class Guard:
 
     def judges(self, call: Call) -> bool:
         """Whether it judges the calls of this call's key to this model."""
-        config, caller = self.config, call.caller
-        return (
-            (config.keys is None or caller.name in config.keys)
-            and (config.teams is None or caller.team in config.teams)
-            and (config.models is None or call.alias in config.models)
-        )
+        return self.config.judges(call.caller.name, call.caller.team, call.alias)
 
     def action_for(self, call: Call) -> GuardAction:
         """The action in force for a call: the config's, or its ramp's, by the call's conversation, key and user."""

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from gateway.config.config import Config
 from gateway.config.derive import asked_refs, plans_of, target_of
 from gateway.config.experiments import Experiment
+from gateway.config.guard_candidates import GuardCandidate, guard_candidate
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
@@ -66,6 +67,8 @@ class RunningExperiment:
     """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
     routes: Mapping[str, ServedRoute] = field(default_factory=dict)
     """The learned routes among its arms."""
+    guards: Mapping[str, GuardCandidate] = field(default_factory=dict)
+    """The guards among its arms, for which nothing is sent."""
     dropped: tuple[str, ...] = ()
     """Candidates that get no more shadows, since they cannot be the best."""
     shadow_arms: tuple[str, ...] = ()
@@ -227,10 +230,12 @@ class ExperimentAssignments:
     def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
         found = {arm: self.learned.of(target) for arm, target in plan.candidates}
         routes = {arm: route for arm, route in found.items() if route is not None}
+        guards = {arm: guard_candidate(self._config, target) for arm, target in plan.candidates}
+        guarded = {arm: guard for arm, guard in guards.items() if guard is not None}
         asked = [route.moved for route in routes.values()]
         asked += [plan.target(arm) for arm in plan.arms if arm not in routes]
         varied = varied_parts(map(self.variants.get, asked))
-        return replace(running(plan, settings, varied, self._secret), routes=routes)
+        return replace(running(plan, settings, varied, self._secret), routes=routes, guards=guarded)
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -246,6 +251,7 @@ class ExperimentAssignments:
             return False
         return all(
             self.learned.of(target) is not None
+            or guard_candidate(self._config, target) is not None
             or (target.upstream in self._config.upstreams and (not target.variant or target in self.variants))
             for _, target in plan.candidates
         )
