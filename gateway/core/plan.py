@@ -164,8 +164,9 @@ class Plan:
 
     @property
     def has_pace(self) -> bool:
-        """A lower share of shadows can spread its pairs over min_hours."""
-        return self.rules >= 2 and bool(self.min_hours and self.max_pairs and self.shadow)
+        """A lower share of shadows can spread its pairs over min_hours. Pairs of guards cost nothing, and hits come in
+        bursts, which more pairs show."""
+        return self.rules >= 2 and not self.guarded and bool(self.min_hours and self.max_pairs and self.shadow)
 
     @property
     def reads_traffic(self) -> bool:

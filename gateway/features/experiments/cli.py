@@ -100,7 +100,8 @@ def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
     yield from _segment_notes(plan)
     if plan.after_verdict == "stop":
         ends = "one candidate is the best, or none is left" if plan.finds_best else "every candidate has a verdict"
-        yield f"it stops once {ends}, so that no more shadow requests are paid for"
+        saved = "calls are copied" if plan.guarded else "shadow requests are paid for"
+        yield f"it stops once {ends}, so that no more {saved}"
     if plan.mode == "split":
         yield f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {plan.name} ends it"
     if plan.ramp is not None:
@@ -408,7 +409,7 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
     if not state.running:
         decided = bool(reports) and all_decided(plan, [each.verdict for each in reports])
         how = "has its verdict" if decided else "is stopped"
-        return f"it {how}: no more shadow requests are paid for"
+        return f"it {how}: no more {'calls are copied' if plan.guarded else 'shadow requests are paid for'}"
     verdict = "with the best candidate, or when none is left" if plan.finds_best else "with its verdict"
     ways = [verdict] if plan.after_verdict == "stop" else []
     about = "about " if plan.method == "anytime" and plan.auto_horizon else ""

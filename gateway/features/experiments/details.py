@@ -64,7 +64,7 @@ def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
     Only arms that took the candidate's path are comparable with it: in shadow mode all but the control, whose answers
     were served; otherwise all but its repeat, which was not served.
     """
-    if plan.plan.likelihood:
+    if plan.plan.likelihood or plan.plan.guarded:
         return ()  # a prefill produces no answer
     shadow = plan.plan.mode == "shadow"
     unlike = CONTROL if shadow else REPEAT

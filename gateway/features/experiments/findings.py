@@ -213,6 +213,8 @@ class SequenceStates:
 
     def calls_by_arm(self) -> dict[str, int]:
         """Paid requests by arm: those that are recorded, also after the verdict, and those whose record was lost."""
+        if self.plan.guarded:
+            return {}
         recorded = Counter(paid_calls(self.connection, self._hash))
         recorded.update({arm: lost for arm, (_, lost) in self.lost_by_arm().items()})
         return dict(recorded)
@@ -518,9 +520,11 @@ def _gates(
     gates: list[GateResult] = []
     delta = delta_of(plan.plan, primary)
     if plan.plan.mode != "split" and primary is not None:
-        gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
+        sent = not plan.plan.guarded
+        gates = [_aa(looked, candidate, primary, delta)] if sent else []
+        gates += _losses(looked, plan, candidate, delta)
         varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
-        gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
+        gates += [path_gate(checks, varied, sent)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
         gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
         sequence, served = looked.sequences.get((candidate, primary.metric)), _by_split(plan.plan, primary, split)
         found = (None if served else hours_gate(plan.plan, sequence), calls_gate(plan.plan, sequence))

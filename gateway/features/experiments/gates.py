@@ -60,10 +60,11 @@ class PathChecks:
     """Id of such an exchange."""
 
 
-def path_gate(checks: PathChecks, varied: bool = False) -> GateResult:
+def path_gate(checks: PathChecks, varied: bool = False, sent: bool = True) -> GateResult:
     """Gate: was every arm asked the same and scored alike? Red from the first pair that was not.
 
-    varied: the arms' variants change parts of the requests, which are not compared.
+    varied: the arms' variants change parts of the requests, which are not compared. sent: requests were sent for the
+    candidates; none is for a guard.
     """
     asked = checks.same + checks.different
     if checks.different:
@@ -78,6 +79,8 @@ def path_gate(checks: PathChecks, varied: bool = False) -> GateResult:
     says = f"all {asked} requests to shadow arms equal the served ones" if asked else "no request could be compared"
     if varied and asked:
         says += ", apart from what the variants change"
+    if not sent:
+        says = "a guard's arm is a copy of the served answer, or the guard's refusal; no request is sent for it"
     if checks.translated:
         says += f"; {checks.translated} were sent in another API's format"
     if checks.rescored:

@@ -209,7 +209,8 @@ def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     scored: Against = "repeat" if plan.compare == "repeat" else "control"
     found = [Metric("error_rate", "failed", against=again), Metric("completion", "completed", against=again)]
     found += [Metric(ALONE, "failed")] if counts_alone(plan) else []
-    found += [Metric("cost_per_1k", "measure", against=scored), Metric("output_tokens", "measure", against=scored)]
+    if not plan.guarded:
+        found += [Metric("cost_per_1k", "measure", against=scored), Metric("output_tokens", "measure", against=scored)]
     if plan.repeat_control:
         found += [Metric("total_s", "measure", against="repeat"), Metric("first_token_s", "measure", against="repeat")]
     found += [Metric(LOST, "lost", against=again)]

@@ -281,7 +281,8 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         a_day = requests_a_day * per_request
     made = PowerForecast(powers, a_day, counts.joined)
     best = None if duel is None else _best(known, duel, powers)
-    paid = (len(design.candidates) + design.paid_repeats) * (1.0 + added_share(design, shares))
+    asked = 0.0 if design.guarded else len(design.candidates) + design.paid_repeats
+    paid = asked * (1.0 + added_share(design, shares))
     prices = (
         _price(design, each, (made.needed_at(i), made.reject_at(i)), Rates(per_request, a_day, paid, best))
         for i, each in enumerate(EFFECTS)
@@ -568,11 +569,11 @@ def _ratio_gate(known: _Known, arm: str) -> Power:
 def _gate(known: _Known, arm: str) -> Power | None:
     """The A/A gate: an alarm needs a few repeats of the control, a proof that it differs from itself by little.
 
-    None: both arms are on one path anyway.
+    None: both arms are on one path anyway, or a guard's arm takes none.
     """
     plan, metric = known.plan, known.plan.primary
     sequence = known.sequence(arm, metric) if metric else None
-    if metric is None or needs_repeat(plan, metric, sequence):
+    if metric is None or plan.guarded or needs_repeat(plan, metric, sequence):
         return None
     noise = known.sequence(REPEAT, metric)
     bounded = metric not in (*MEASURES, P95)

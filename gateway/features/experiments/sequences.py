@@ -121,7 +121,7 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     rule = replace(rule, of_conversations=arm != REPEAT and metric.source in OF_CONVERSATIONS)
     if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source == "worst"):
         return rule
-    return replace(rule, by_units=True, by_blocks=metric.source in ("failed", "completed"))
+    return replace(rule, by_units=True, by_blocks=plan.guarded or metric.source in ("failed", "completed"))
 
 
 def segment_power(plan: Plan) -> float:

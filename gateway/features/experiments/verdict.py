@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from gateway.core.guards import guard_in
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import Plan
 from gateway.features.experiments.gates import worst
@@ -180,7 +181,9 @@ def decide(
     early_reject: `reject` does not wait for open gates.
     claims: added to the sentence ("71 % cheaper"); only from a fair comparison. None as primary: nothing is decided.
     """
+    guard = guard_in(swap.candidate)
     head = f"Switching {swap.model} from {swap.control} to {swap.candidate}: "
+    head = head if guard is None else f"Enforcing the guard {guard} on {swap.model} with {swap.control}: "
     if primary is None:
         why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))

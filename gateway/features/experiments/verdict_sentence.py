@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.core.guards import guard_in
 from gateway.core.plan import FAILURE_METRICS
 from gateway.features.experiments.short_names import short_names, shortened
 from gateway.features.experiments.verdict import FUTILE, HARMLESS, rejects
@@ -87,6 +88,8 @@ def best_about(best: BestOfK | None, candidate: str) -> BestOfK | None:
 def verdict_sentence(of: Outcome) -> VerdictSentence:
     badge, state = badge_of(of)
     control, candidate = short_names((of.control, of.candidate))
+    if (guard := guard_in(of.candidate)) is not None:
+        candidate = f"With guard {shortened(guard, 24)}"
     text, action = _said(of, control, candidate)
     return VerdictSentence(text, shortened(action, MOST), _settings(of), badge, state)
 
@@ -201,6 +204,9 @@ def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:
 
 
 def _action(of: Outcome, control: str, candidate: str) -> str:
+    guard = guard_in(of.candidate)
+    if guard is not None and of.verdict != "hold":
+        return f"Enforce it: gateway guard promote {guard}." if of.verdict == "ship" else f"Let {guard} observe only."
     if of.verdict == "ship":
         return "The ramp may take its first step." if of.ramp else f"Switch to {candidate}."
     if of.verdict == "ship_except":
@@ -217,7 +223,8 @@ def _hold_action(of: Outcome) -> str:
     if c.closed and c.margin_found not in HARMLESS:
         return "Keep the control: its pairs are taken, and the margin is still undecided."
     if c.chance is not None and c.chance < FUTILE:
-        return f"Stop paying: the pairs left decide it with a probability of {c.chance:.0%}."
+        stop = "Stop" if guard_in(of.candidate) else "Stop paying"
+        return f"{stop}: the pairs left decide it with a probability of {c.chance:.0%}."
     return _waiting(of)
 
 

@@ -64,6 +64,13 @@ _SHADOW = (
 )
 
 
+_GUARDED = (
+    "A guard's refusal is compared with the answer that the caller got; how the caller would have gone on after it is "
+    "unknown.",
+    "The guard judged whole answers, while it observed. Where one of its rules matched, the control is scored with "
+    "marks in place of what matched, since records hold nothing else. Time and cost are not compared: `gateway guards` "
+    "has them.",
+)
 _DROPPED = (
     "A candidate that is dropped was compared on the traffic until then; what it would have done on later traffic is "
     "unknown. Costs on the chart are those of the requests that each candidate got."
@@ -89,7 +96,9 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         ("error", f"{p.alpha:g}{_shared(p)}"),
         ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in p.guardrails) or "none"),
     ]
-    if p.mode != "split":
+    if p.guarded:
+        rows.append(("copied", f"{p.shadow:.3g} of eligible requests; none is sent again"))
+    elif p.mode != "split":
         rows += [
             ("shadow", f"{p.shadow:.3g} of eligible requests"),
             ("control asked again", f"{p.repeat_control:.3g} of those"),
@@ -148,11 +157,11 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     plan = found.stored_plan.plan
     if plan.likelihood:
         return (*_LIKELIHOOD, *_pair_limits(found))
-    sentences = list(_SHADOW if plan.mode != "split" else ())
+    sentences = list(_GUARDED if plan.guarded else _SHADOW if plan.mode != "split" else ())
     sentences.append("A difference is the average over the pairs so far; it says nothing about other kinds of traffic.")
     sentences += _pair_limits(found)
     sentences += traffic_sentences(found.traffic) if found.traffic else ()
-    if plan.mode == "shadow" and not plan.repeat_control:
+    if plan.mode == "shadow" and not plan.repeat_control and not plan.guarded:
         sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
     if not plan.only_shadows:
         sentences.append("A split's means leave out answers whose client left before the end.")

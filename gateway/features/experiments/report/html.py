@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.guards import guard_in
 from gateway.features.experiments.details import IN_SEGMENT
 from gateway.features.experiments.report.likelihood import likelihood_page
 from gateway.features.experiments.report.presentation import (
@@ -126,7 +127,7 @@ def _pairs_tile(report: Report) -> Tile:
 
 def _price_tile(report: Report) -> Tile | None:
     """Calls that were paid for the evidence alone: those of the arms that served no client."""
-    paid = [arm for arm in report.arms if arm.asked > arm.served]
+    paid = [arm for arm in report.arms if arm.asked > arm.served and guard_in(arm.target) is None]
     calls = sum(arm.asked - arm.served for arm in paid)
     costs = [
         (arm.asked - arm.served) * arm.cost_per_1k.value / 1000
@@ -139,7 +140,8 @@ def _price_tile(report: Report) -> Tile | None:
 
 
 def _cost_tile(report: Report) -> Tile | None:
-    if (both := arms_compared(report)) is None or report.likelihood is not None:
+    both = arms_compared(report)
+    if both is None or report.likelihood is not None or guard_in(both[1].target):
         return None
     before, after = (arm.cost_per_1k for arm in both)
     if not before or not after or not before.value or after.value is None:
