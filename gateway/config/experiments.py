@@ -266,7 +266,8 @@ class Experiment(Section):
     """`hybrid`: any look before `max_pairs` is valid, and the last one is a textbook interval. `anytime`: valid at any
     look, without an end. Both are asymptotic. `guaranteed`: for every distribution and any drift, at 2 to 3 times the
     pairs. `stationary`: exact if traffic does not drift. Default: `hybrid`; with `family: best` `anytime`, which is
-    cheaper there, since most comparisons end early."""
+    cheaper there, since most comparisons end early; with a guard as the candidate `guaranteed`, since few of its pairs
+    differ and none costs anything."""
     max_pairs: Literal["auto"] | Annotated[int, Field(ge=BURN_IN)] = "auto"
     """Pairs with a value of the primary at which a `hybrid` experiment closes and stops. `auto`: as many as decide the
     margin, for a candidate that is as good as the control, with a probability of 0.8. With `family: best` and
@@ -396,7 +397,9 @@ class Experiment(Section):
 
     @property
     def chosen_method(self) -> Method:
-        return self.method or ("stationary" if self.stationary else "anytime" if self.family == "best" else "hybrid")
+        if self.method or self.stationary:
+            return self.method or "stationary"
+        return "guaranteed" if self.guarded else "anytime" if self.family == "best" else "hybrid"
 
     def summary(self) -> str:
         """A few words for people: "shadow on 20%, split 50%", or "off"."""

@@ -129,6 +129,11 @@ def _setting_mistakes(at: str, experiment: Mapping[str, Any]) -> Iterator[str]:
         yield f"{at}.ramp: a guard is taken to more units by `gateway guard promote`; remove it"
     elif (mode := experiment.get("mode", "shadow")) != "shadow":
         yield f"{at}.mode: {mode} needs a candidate that answers; with a guard the mode is shadow"
+    if (method := experiment.get("method")) in ("hybrid", "anytime"):
+        yield (
+            f"{at}.method: {method} is asymptotic, and a guard changes few answers: with so few differences it would "
+            "ship a worse guard too often; leave it out (guaranteed)"
+        )
     if experiment.get("family") == "best":
         yield f"{at}.family: best saves requests to candidates, and guards get none; remove it"
     if experiment.get("segments") is not None:

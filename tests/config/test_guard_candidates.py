@@ -50,8 +50,9 @@ def test_a_guard_is_a_candidate_for_which_nothing_is_sent() -> None:
     target = plan.target("candidate")
     assert plan.guarded
     assert str(target).startswith("guard/own[")
-    assert (plan.mode, plan.shadow, plan.repeat_control, plan.compare) == ("shadow", 1.0, 0.0, "served")
+    assert (plan.mode, plan.shadow, plan.repeat_control, plan.method) == ("shadow", 1.0, 0.0, "guaranteed")
     assert plans_of(config_of(shadow=0.3))["e"].shadow == 0.3
+    assert not plan.has_pace, "its pairs cost nothing"
     assert plan_from_json(plan.to_json()) == plan
     found = guard_candidate(config, target)
     assert found is not None
@@ -108,6 +109,7 @@ def test_what_changes_no_refusal_keeps_the_plan() -> None:
         ),
         ({}, {"mode": "split"}, "e.mode: split needs a candidate that answers"),
         ({}, {"mode": "likelihood", "primary": None}, "e.mode: likelihood needs a candidate that answers"),
+        ({}, {"method": "hybrid"}, "e.method: hybrid is asymptotic, and a guard changes few answers"),
         ({}, {"ramp": {}}, "e.ramp: a guard is taken to more units by `gateway guard promote`"),
         ({}, {"segments": {"by": ["tools"]}}, "e.segments: a guard is limited to keys, teams and models alone"),
         ({}, {"repeat_control": 0.2}, "e.repeat_control: has no effect with a guard as the candidate"),

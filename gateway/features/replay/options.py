@@ -215,7 +215,7 @@ class GateTerms:
 
 
 def gate_terms(config: Config, name: str) -> GateTerms:
-    """Raises CannotRun for an experiment that is unknown, or whose arms change headers."""
+    """Raises CannotRun for an experiment that is unknown, whose arms change headers, or whose candidate is a guard."""
     experiment = config.experiments.get(name)
     if experiment is None:
         known = ", ".join(sorted(config.experiments)) or "none"
@@ -237,6 +237,8 @@ def gate_terms(config: Config, name: str) -> GateTerms:
 
 
 def _word(ref: TargetRef) -> str:
+    if ref.guard is not None:
+        raise CannotRun(f"--gate: the candidate is the guard {ref.guard}, and a replay asks targets; name another one")
     if ref.headers:
         raise CannotRun(f"--gate: {ref.upstream}/{ref.model} changes headers, which a replay cannot")
     settings = [f"{name}={orjson.dumps(value).decode()}" for name, value in ref.set.items()]

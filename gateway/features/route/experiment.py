@@ -58,6 +58,8 @@ def _check_plan(stored: StoredPlan, candidate: str) -> None:
         raise NotLearnable(f"{name} compares likelihoods, and a route needs answers: use `mode: shadow`")
     if plan.primary is None or plan.primary in UNBOUNDED_METRICS or not plan.margin:
         raise NotLearnable(f"{name} needs a primary metric in [0, 1] with a margin; it has {plan.primary or 'none'}")
+    if plan.guarded:
+        raise NotLearnable(f"{name}: its candidate is a guard, and a route chooses between two targets")
     if is_route(plan.target(candidate)):
         raise NotLearnable(f"{name}: its candidate is a route already; learn from an experiment of the two targets")
     if plan.control.variant:

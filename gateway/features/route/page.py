@@ -116,7 +116,7 @@ def _learnable(config: Config) -> list[str]:
         name
         for name, plan in found.items()
         if plan.primary and plan.primary not in UNBOUNDED_METRICS and plan.shadow and not plan.likelihood
-        and not any(is_route(target) for _, target in plan.candidates)
+        and not plan.guarded and not any(is_route(target) for _, target in plan.candidates)
     ]  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class Deployment:
 
 @pytest.fixture
 async def deployment(room: Any, tmp_path: Path) -> AsyncIterator[Deployment]:
+    """A gateway with two guards as candidates, and its consumer at work."""
     path = tmp_path / "gateway.yaml"
     async with FakeUpstream() as upstream, contextlib.AsyncExitStack() as stack:
         upstream.replies(answer)

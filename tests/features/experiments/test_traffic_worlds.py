@@ -24,8 +24,6 @@ from fixtures.simulated import a_plan
 from numpy.typing import NDArray
 
 from gateway.config.derive import horizon_of
-from gateway.core.exchange import Target
-from gateway.core.guards import GUARD
 from gateway.core.horizon import AT_MOST, BURN_IN, EARLY
 from gateway.core.plan import Guardrail, Plan
 from gateway.features.experiments.metrics import Metric, PairOrigin, PairValue
@@ -89,8 +87,6 @@ class TrafficWorld:
     """The deviation of one value in units of that of a call."""
     before: Draw | None = None
     """The law that the first rules see; None: the same."""
-    guarded: bool = False
-    """Whether the candidate is a guard."""
     short: int = 200
     """Runs of the short form; 0: the long form alone plays it."""
     long: int = 2_000
@@ -186,8 +182,6 @@ def plan_of(world: TrafficWorld, rules: int) -> Plan:
         method="hybrid", aa="alarm", margin=MARGIN, repeat_control=1.0, auto_horizon=True, rules=rules,
         guardrails=rails, min_hours=world.min_hours if rules >= 2 else 0.0,
     )  # fmt: skip
-    if world.guarded:
-        plan = replace(plan, candidates=(("candidate", Target(GUARD, "own", "digest")),), repeat_control=0.0)
     variance = None if world.deviation is None else world.deviation**2
     return replace(plan, max_pairs=horizon_of(replace(plan, guardrails=()), variance))
 

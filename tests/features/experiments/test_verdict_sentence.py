@@ -47,6 +47,18 @@ def test_a_share_is_said_as_an_engineer_would() -> None:
     assert (said.badge, said.state) == ("✕ Reject", -1)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "action"),
+    [("ship", "Enforce it: gateway guard promote leaks."), ("reject", "Let leaks observe only.")],
+)
+def test_a_guard_is_named_with_what_it_would_do(verdict: Any, action: str) -> None:
+    said = verdict_sentence(outcome(candidate="guard/leaks[0123456789abcdef]", verdict=verdict))
+    assert said.text.startswith(f"With guard leaks: right in 30{NBSP}% instead of 60{NBSP}%; worse by 0.190 to 0.410.")
+    assert said.action == action
+    longest = verdict_sentence(outcome(candidate=f"guard/{'g' * 64}[0123456789abcdef]", verdict=verdict))
+    assert max(len(longest.text), len(longest.action)) <= MOST
+
+
 SAME = compared(
     metric="helpfulness", a=Estimate(0.731), b=Estimate(0.735), difference=Estimate(0.004, -0.011, 0.019), binary=False,
     margin=0.02, margin_found="equivalent", direction_found="unclear",
