@@ -23,8 +23,11 @@ ACTS = ("redact", "block")
 def why_no_copy(candidate: GuardCandidate, call: Call, decisions: str | None) -> str | None:
     """Reason why the call makes no pair; None: it makes one. decisions: as Exchange.guards has them.
 
-    The action depends on the call's unit and never on a hit, so leaving these calls out favours no arm.
+    The action depends on the call's unit and never on a hit, so leaving these calls out favours no arm. Without content
+    a refusal could not be told from the answer.
     """
+    if call.caller.content == "metadata":
+        return "no_content"
     decision = _decision(candidate, decisions)
     if decision is not None:
         return "guard_enforced" if decision.action in ACTS else None
@@ -67,7 +70,7 @@ def refusal_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exch
         tied_copy(served, running, arm),
         tied=None,
         form="assembled",
-        response=Completion(text, finish_reason=CODE).to_json() if served.response else b"",
+        response=Completion(text, finish_reason=CODE).to_json(),
         truncated=False,
         usage=None if unsent else served.usage,
         gpu_seconds=None if unsent else served.gpu_seconds,

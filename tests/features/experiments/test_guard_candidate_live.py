@@ -126,6 +126,10 @@ async def test_each_guard_gets_the_verdict_it_deserves(deployment: Deployment, r
     assert "Enforce it: gateway guard promote leaks." in report
     assert "a guard's arm is a copy of the served answer, or the guard's refusal; no request is sent for it" in report
     assert "with marks in place of what matched" in report
+    page = made.path.parent / "report.html"
+    await made.command("report", "guarded", "--html", str(page))
+    assert "With guard leaks" in page.read_text()
+    assert "Price so far" not in page.read_text(), "nothing is paid"
     assert "The candidate is asked after the served answer has ended" not in report
 
 

@@ -212,13 +212,11 @@ def test_a_decision_of_another_config_makes_no_pair() -> None:
     assert why_no_copy(running.guards["candidate"], call, None) == "guard_undecided"
 
 
-def test_no_content_is_put_into_records_of_metadata(exchange: Any) -> None:
-    running = running_with({})
-    judged = decided(config_hash=running.guards["candidate"].config_hash, result="hit", score=1.0)
-    served = replace(exchange("hello"), request=b"{}", response=b"", guards=judged)
-    copy = refusal_copy(served, running, "candidate")
-    assert copy is not None
-    assert (copy.request, copy.response) == (b"{}", b"")
+def test_calls_without_recorded_content_make_no_pair() -> None:
+    """No scorer could tell the refusal from the answer."""
+    of = running_with({}).guards["candidate"]
+    call = Call("1", 0.0, 0.0, Caller("web", content="metadata"), "chat", b"POST", b"/x", "chat", False, b"{}")
+    assert why_no_copy(of, call, decided(config_hash=of.config_hash, result="hit", score=1.0)) == "no_content"
 
 
 def running_with(guard: dict[str, Any]) -> RunningExperiment:

@@ -462,6 +462,7 @@ _WHY_NOT_OFFERED = {
     "prefill": "the client continued a message of its own",
     "no_text": "the answer is empty",
     "truncated": "the answer is larger than the record's cap",
+    "no_content": "of the key's calls only metadata is recorded, so no scorer can tell a refusal from an answer",
     "guard_enforced": "the guard acts on the call's unit already; it must observe while it is a candidate",
     "guard_undecided": "the guard, as it is configured now, left no decision on the call",
     "not_chat": "the request is not a chat, or too large to be read between calls",
