@@ -328,3 +328,27 @@ async def test_a_missing_store_is_unreachable_and_tried_again(tmp_path: Path, ur
                 await reader.get("k", f"sqlite:///{tmp_path / 'none.db'}", lambda c: 1, 30)
         found = await reader.get("k", url, lambda c: 1, 30)
         assert found is not None
+
+
+async def test_a_guard_is_a_candidate_without_a_price(pages):
+    """The list and the page speak of the guard, of no repeat of the control, and of nothing paid."""
+    target = Target("guard", "leaks", "0123456789abcdef")
+    plan = replace(a_plan(primary="quality"), candidates=(("candidate", target),), guardrails=(), method="guaranteed")
+    await begun(pages, plan)
+
+    def fill(connection) -> None:
+        progress = PlanProgress(plan, plan.hash, {})
+        for i in range(80):
+            served = seen(0.9)
+            copy = seen(0.0) if i % 2 else replace(served, tied=True)
+            progress.take(i + 1, a_pair(i, served, candidate=copy))
+        save(connection, progress.changes(), 1.0)
+
+    await pages.store.run(fill)
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments/of/swap")
+    for part in ("Enforcing the guard leaks on chat with local/small: worse by more than", "none is sent again"):
+        assert part in page, part
+    for part in ("Price so far", "control asked again", "the control is never repeated", "Latency is not compared"):
+        assert part not in page, part
+    assert "guard/leaks[0123456789abcdef]" in await pages.get(client, "/console/experiments")
