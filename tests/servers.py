@@ -32,6 +32,17 @@ _held = contextlib.ExitStack()  # sockets, until this process ends
 atexit.register(_held.close)
 
 
+def bound_socket() -> socket.socket:
+    """A socket of a free port, for a server of uvicorn's to listen with.
+
+    asyncio (not uvloop) leaves Nagle's algorithm on for sockets that do not name their protocol, as uvicorn's own: the
+    second part of an answer would wait 40 ms for an acknowledgement.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
 def free_ports(n: int) -> list[int]:
     """n ports that are free, each with the port of a cluster's bus (10 000 above) free too.
 
