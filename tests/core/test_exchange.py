@@ -49,7 +49,8 @@ exchanges = st.builds(
 )  # fmt: skip
 counts = st.lists(st.builds(Count, words, words, words, words, tokens, words), max_size=3).map(tuple)
 cells = st.builds(UsageCell, *[words] * len(UsageCell._fields))
-usage = st.lists(st.builds(UsageCount, cells, st.builds(UsageSums, *[tokens] * 8)), max_size=3).map(tuple)
+sums = st.builds(UsageSums, *[tokens] * len(UsageSums._fields))
+usage = st.lists(st.builds(UsageCount, cells, sums), max_size=3).map(tuple)
 tallies = st.builds(
     Tally, words, numbers, tokens, counts, counts, counts, counts, counts, st.booleans(), st.just(VERSION), usage
 )

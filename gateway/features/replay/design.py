@@ -245,7 +245,7 @@ def _text_of(model: Model) -> str:
     found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
     for ref in (*found["targets"], *found["fallback"]):
         ref.pop("retires", None)
-        for name in ("set", "system", "headers", "route", "digest", "watch"):
+        for name in ("set", "system", "headers", "route", "digest", "watch", "guard"):
             if not ref[name]:
                 del ref[name]
     return orjson.dumps(found).decode()
