@@ -70,7 +70,7 @@ def guard_target_mistakes(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def guard_candidate_mistakes(at: str, experiment: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterator[str]:
-    """What does not fit an experiment with a guard. at: its path. raw: the file as it was read."""
+    """Yields the settings that do not fit an experiment with a guard. at: its path. raw: the file as it was read."""
     if _guard_in(experiment.get("control")) is not None:
         yield f"{at}.control.guard: the control is the answer as it goes out; name a target of the model"
     arms = {"candidate": experiment["candidate"]} if "candidate" in experiment else {}

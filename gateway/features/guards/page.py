@@ -66,16 +66,16 @@ class GuardView:
 
     name: str
     config: GuardConfig | None
-    """None: it is not in the config any more."""
+    """Section of the config; None if it was removed."""
     evidence: GuardEvidence | None
-    """None: it has judged no recorded call within the time."""
+    """Its counts; None if it has judged no recorded call within the time."""
     points: Sequence[RatePoint]
     chart: Chart | None
     drift: GuardDrift | None
-    """None: its usual range is not known yet."""
+    """Drift; None while its usual range is unknown."""
     live: LiveGuard
     ramp: ShownRamp | None = None
-    """None: none has begun, or the stream server does not answer."""
+    """Ramp; None if none has begun, or the stream server does not answer."""
 
     @property
     def url(self) -> str:
