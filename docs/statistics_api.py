@@ -2,7 +2,7 @@
 
     python docs/statistics_api.py
 
-What stands above MARK is written by hand. A test runs its examples, and fails when the rest is not what this makes.
+The text above MARK is written by hand. A test runs its examples, and fails when the rest is not what this makes.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class PublicName:
 
     name: str
     signature: str
-    """With the annotations and defaults; of a class, of its constructor."""
+    """Signature with annotations and defaults; for a class, that of its constructor."""
     docstring: str
     fields: tuple[tuple[str, str], ...] = ()
-    """The fields of a class that are part of its signature, with what is said of each."""
+    """The fields of a class that are part of its signature, with the description of each."""
     members: tuple[tuple[str, str], ...] = ()
     """The signatures of the public methods and properties of a class, with the docstring of each."""
 
