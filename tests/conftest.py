@@ -72,7 +72,7 @@ yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # type: ignore[
 
 
 class _Hurried:
-    """asyncio, as uvicorn.server sees it: its waits of 0.1 s at every start and stop are 5 ms in this process."""
+    """Module asyncio as uvicorn.server sees it: its waits of 0.1 s at every start and stop are 5 ms in this process."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
@@ -139,7 +139,7 @@ class StreamServer:
             self.socket.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing until resume()."""
+        """Keeps its connections and answers nothing until resume()."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

@@ -180,7 +180,7 @@ class ImportGraph:
     def _importers(self) -> dict[Path, set[Path]]:
         found: dict[Path, set[Path]] = {}
         for path in self.files:
-            # What a package imports in a function (gateway.read) is no import of its modules.
+            # What a package imports in a function (gateway.read) does not import its modules.
             for each in self._used(path, outside_functions(path) if path.name == "__init__.py" else nodes(path)):
                 found.setdefault(each, set()).add(path)
         return found
@@ -245,7 +245,7 @@ class ImportGraph:
         return beside if beside in self.files else None
 
     def _run_or_read(self, path: Path, among: Nodes, texts: set[str]) -> set[Path | None]:
-        """What tests start as programs, the package among them, load by a name, and read as a folder."""
+        """Names that tests start as programs (the package among them), load by name, or read as a folder."""
         found = {self._beside(path, text) for text in texts if text.isidentifier()}
         if self._package.name in texts and starts_programs(among):
             found.add(self._package / "__main__.py")

@@ -40,7 +40,7 @@ PRELOADED = (
 """Files whose imports are those of many others. One has tests of properties: for these, hypothesis reads the constants
 of all modules."""
 MODULES = ("openai",)
-"""What many lists import, and no file of PRELOADED."""
+"""Modules that many lists import, and no file of PRELOADED."""
 ALONE = (
     "tests/features/calls/test_export.py",
     "tests/scorers/test_embedding.py",
@@ -54,7 +54,7 @@ COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|desele
 
 @dataclass(frozen=True)
 class Result:
-    """What one process said. counts: by word of pytest's last line."""
+    """Output of one process. counts: by word of pytest's last line."""
 
     status: int
     output: str

@@ -46,9 +46,9 @@ def bound_socket() -> socket.socket:
 def free_ports(n: int) -> list[int]:
     """n ports that are free, each with the port of a cluster's bus (10 000 above) free too.
 
-    They stay ours: a socket that is bound and never listens keeps the kernel from giving them to whoever asks for any
-    port, and leaves them to a server that asks for this one (with SO_REUSEADDR, as all here do). So no other program
-    answers, while a server is killed and not yet back, to those who ask for it.
+    They stay ours: a socket that is bound and never listens keeps the kernel from giving them to a program that asks
+    for any port, and leaves them to a server that asks for this one (with SO_REUSEADDR, as all here do). So no other
+    program answers, while a server is killed and not yet back, to those who ask for it.
     """
     ports: list[int] = []
     while len(ports) < n:
@@ -126,7 +126,7 @@ class Node:
             self._process = None
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing until resume()."""
+        """Keeps its connections and answers nothing until resume()."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

@@ -273,7 +273,7 @@ def test_shells_know_features_by_their_manifests_alone() -> None:
 
 
 def test_every_entry_of_a_manifest_names_a_module() -> None:
-    """That it has the object, too, is tested in tests/features/test_manifest.py."""
+    """The object itself is looked up in tests/features/test_manifest.py."""
     paths = [path for name, path in named().items() if MANIFESTS.match(name) or name == "cli/__init__"]
     entries = {entry for path in paths for entry in facts(path).manifest_entries}
     files = {entry: entry.partition(":")[0].removeprefix("gateway.").replace(".", "/") for entry in entries}
@@ -368,7 +368,7 @@ def imported_by_tests_in(folder: str) -> frozenset[str]:
 
 
 def test_every_module_is_tested() -> None:
-    """It is by a test file of its own name, or by one of its folder or of a folder above that imports it."""
+    """A module is tested by a file of its own name, or by one of its folder or of a folder above that imports it."""
     missing = []
     for name in (name for name, path in named().items() if needs_a_test(path)):
         folder, _, stem = name.rpartition("/")

@@ -80,7 +80,7 @@ def test_each_verb_has_an_example(verb: str, run_verb: RunVerb) -> None:
         ["no-such-verb"],
     ],
 )
-def test_who_asks_wrong_is_told_on_stderr_with_exit_code_2(arguments: list[str], run_verb: RunVerb) -> None:
+def test_wrong_usage_is_explained_on_stderr_with_exit_code_2(arguments: list[str], run_verb: RunVerb) -> None:
     finished = run_verb(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""

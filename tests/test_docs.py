@@ -64,7 +64,7 @@ _MADE_BY_A_READER = {"polite.py", "deploy/.env"}
     ids=lambda p: p.stem,
 )
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
-    """A path is below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the
+    """A path is below the repository, below gateway/ or next to the page; a name without a folder, anywhere in the
     repository."""
     for named in set(_PATH.findall(BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:
         found = [next(top.glob(named.rstrip("/")), None) for top in (ROOT, ROOT / "gateway", page.parent)]
@@ -215,7 +215,7 @@ def test_every_fixture_has_a_docstring() -> None:
     assert lacking == []
 
 
-def test_every_promise_of_the_security_page_names_tests_that_there_are() -> None:
+def test_every_promise_of_the_security_page_names_existing_tests() -> None:
     page = (DOCS / "security.md").read_text()
     named = set(re.findall(r"`(tests/[\w/.]+)`", page))
     assert len(named) > 30
@@ -226,7 +226,7 @@ def test_every_promise_of_the_security_page_names_tests_that_there_are() -> None
     assert all(f"LLM{n:02d} " in page for n in range(1, 11))
 
 
-def test_an_audit_that_could_look_nothing_up_does_not_say_that_all_is_well(tmp_path: Path) -> None:
+def test_an_audit_without_data_does_not_report_success(tmp_path: Path) -> None:
     def report(*dependencies: dict[str, Any]) -> tuple[int, str]:
         (tmp_path / "v.json").write_text(json.dumps({"dependencies": dependencies}))
         command = [sys.executable, str(ROOT / ".ci" / "audit_report.py"), str(tmp_path / "v.json")]

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 @dataclass(frozen=True)
 class Tools:
-    """uv and twine, in a folder of their own, with a cache of their own that is empty at first."""
+    """Installs uv and twine in a folder of their own, with a cache of their own that is empty at first."""
 
     folder: Path
     cache: Path
@@ -53,7 +53,7 @@ class Tools:
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
-    """uv and twine in a folder of their own; skipped where they cannot be installed."""
+    """Provides uv and twine in a folder of their own; skips where they cannot be installed."""
     folder = tmp_path_factory.mktemp("tools")
     (folder / "home").mkdir()
     pip = [sys.executable, "-m", "pip"]
@@ -229,7 +229,7 @@ def answer(base_url: str, key: str) -> str:
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_from_the_wheel_alone_to_a_recorded_answer(
+def test_the_wheel_alone_leads_to_a_recorded_answer(
     tools: Tools, wheel: Path, version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     python = interpreter(version)

@@ -99,8 +99,8 @@ def typed(stack: Stack, text: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(400)  # each block has 50 s
 @pytest.mark.parametrize("page", sorted({b.page for b in runnable("sh")}))
-def test_what_a_page_tells_the_reader_to_type_runs(page: str, stack: Stack) -> None:
-    """Blocks run in the page's order, as a reader types them: one may use the files of the one before. Pages need no
+def test_commands_of_a_page_run(page: str, stack: Stack) -> None:
+    """Blocks run in the page's order, as a reader types them: one may use the files of the previous one. Pages need no
     other."""
     for block in (b for b in runnable("sh") if b.page == page):
         finished = typed(stack, block.text)
@@ -133,7 +133,7 @@ def printed(stack: Stack) -> dict[Block, tuple[str, str | None]]:
     return {b: tuple(json.loads(line)) for b, line in zip(pages, finished.stdout.splitlines(), strict=True)}
 
 
-def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | None]]) -> None:
+def test_python_code_of_a_page_runs(printed: dict[Block, tuple[str, str | None]]) -> None:
     assert {b.page for b in printed} >= {"README", "clients"}
     for block, (output, error) in printed.items():
         assert error is None, f"{block.page}: {error}"

@@ -111,7 +111,7 @@ def filled(path: Path) -> None:
         out.writerows(rows)
 
 
-async def test_the_page_leads_from_a_dataset_to_a_verdict_and_a_corrected_judge(folder: dict[str, Any]) -> None:
+async def test_the_page_leads_from_a_dataset_to_a_corrected_verdict(folder: dict[str, Any]) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed (extra pandas)")
     shown: list[str] = []
     up = None

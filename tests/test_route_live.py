@@ -277,7 +277,9 @@ async def is_ramped_up(road: Road) -> None:
 
 
 async def serves(road: Road) -> None:
-    """5: as the target of the model; each moved call is watched, so that the test need not wait for one in fifty."""
+    """Step 5: as the target of the model; each moved call is watched, so that the test need not wait for one in
+    fifty.
+    """
     await road.verb("ab", "stop", ROUTE)
     road.configure(experiments=None, models={"chat": {"targets": [{"route": ROUTE, "watch": 1.0}]}})
     await road.until(lambda: running(road, WATCH), "the watch does not begin")
@@ -286,7 +288,7 @@ async def serves(road: Road) -> None:
 
 
 async def breaks(road: Road, receiver: Any) -> None:
-    """6: the small model breaks, and what it had goes back to the control."""
+    """Step 6: the small model breaks, and what it had goes back to the control."""
     road.broken = True
 
     async def taken_back() -> bool:

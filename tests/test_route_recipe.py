@@ -250,7 +250,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         await of.stop()
 
 
-async def test_the_recipe_leads_to_a_route_that_is_ramped_to_all_traffic_and_taken_back_when_it_breaks(
+async def test_the_recipe_leads_to_a_route_that_is_ramped_and_taken_back(
     reader: Reader, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
@@ -329,7 +329,9 @@ async def is_ramped_up(reader: Reader) -> str:
 
 
 async def serves(reader: Reader) -> None:
-    """5: as the recipe's last block says; each moved call is watched, so that none has to wait for one in fifty."""
+    """Step 5: as the recipe's last block says; each moved call is watched, so that none has to wait for one in
+    fifty.
+    """
     await reader.verb("ab", "stop", ROUTE)
     models = yaml.safe_load(block("yaml", 1))["models"]
     models["chat"]["targets"][0]["watch"] = 1.0
@@ -342,7 +344,7 @@ async def serves(reader: Reader) -> None:
 
 
 async def breaks(reader: Reader) -> None:
-    """6: the classifier is trained with wrong labels, and what it had goes back to SmolLM2."""
+    """Step 6: the classifier is trained with wrong labels, and what it had goes back to SmolLM2."""
     reader.running[0].terminate()
     await reader.running[0].wait()
     reader.label(wrong=True)
@@ -355,7 +357,7 @@ async def breaks(reader: Reader) -> None:
 
 
 def test_the_service_is_ten_lines(tmp_path: Path) -> None:
-    """It has ten lines of Starlette, without imports and blank lines."""
+    """The service has ten lines of Starlette, without imports and blank lines."""
     lines = [x for x in block("python").splitlines() if x.strip() and not re.match(r"#|import|from", x)]
     assert len(lines) <= 10, lines
     assert isinstance(yaml.safe_load(block("yaml")), dict)

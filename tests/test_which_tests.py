@@ -95,7 +95,7 @@ def test_a_deleted_module_runs_those_that_still_import_it(repository: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["tests/conftest.py", "pyproject.toml", "gateway/page.jinja", "tests/servers.py"])
-def test_what_no_import_shows_runs_everything(repository: Path, name: str) -> None:
+def test_a_change_that_no_import_shows_runs_everything(repository: Path, name: str) -> None:
     path = repository / name
     assert Selection(repository, files(repository), [path]).undecided() == path
 

@@ -23,7 +23,7 @@ def git(root: Path, *words: str) -> list[str]:
 
 
 def base_of(root: Path) -> str:
-    """Where HEAD left main; HEAD itself where there is no main."""
+    """Commit at which HEAD left main; HEAD itself if there is no main."""
     for branch in ("origin/main", "main"):
         try:
             return git(root, "merge-base", "HEAD", branch)[0]
@@ -33,7 +33,7 @@ def base_of(root: Path) -> str:
 
 
 def files(root: Path) -> list[Path]:
-    """What git knows of and has not ignored, in the working tree."""
+    """Files of the working tree that git knows of and does not ignore."""
     return [root / name for name in git(root, "ls-files", "--cached", "--others", "--exclude-standard")]
 
 

@@ -254,7 +254,7 @@ class Model(Section):
 
     @property
     def cut_policy(self) -> OnCut:
-        """`on_cut`, or its default."""
+        """Value of `on_cut`, or its default."""
         return self.on_cut or ("continue" if self.fallback else "error")
 
 

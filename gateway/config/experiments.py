@@ -135,7 +135,8 @@ class SegmentsConfig(Section):
     margin: Annotated[float, BeforeValidator(number), Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
     """The largest acceptable loss in the primary metric within one segment. Default: twice the experiment's margin."""
     least_share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """Share of the traffic below which a value is no segment of its own, and a segment is not waited for."""
+    """Share of the traffic below which a value does not become a segment of its own, and a segment is not waited for.
+    """
     values: dict[str, tuple[str, ...]] = Field({})
     """Values of a property that are segments; the others are one segment together. Default: those of the last day's
     traffic when the experiment starts."""

@@ -30,7 +30,7 @@ class GuardCandidate:
     name: str
     guard: GuardConfig
     config_hash: str
-    """That of the guard's decisions."""
+    """Hash of the config that the guard's decisions name."""
 
 
 def guard_candidate(config: Config, target: Target) -> GuardCandidate | None:
@@ -84,7 +84,7 @@ def guard_candidate_mistakes(at: str, experiment: Mapping[str, Any], raw: Mappin
         yield from _arm_mistakes(f"{at}.{path}", name, as_object(arms[path]), experiment, raw)
     if others := [path for path in arms if path not in guarded]:
         yield (
-            f"{at}.{others[0]}: a target, beside {next(iter(guarded))}, which is a guard; compare targets and "
+            f"{at}.{others[0]}: a target, next to {next(iter(guarded))}, which is a guard; compare targets and "
             "guards in experiments of their own"
         )
     yield from _setting_mistakes(at, experiment)
@@ -146,6 +146,6 @@ def _setting_mistakes(at: str, experiment: Mapping[str, Any]) -> Iterator[str]:
     for path, metric in metrics.items():
         if metric in BUILT_IN_METRICS:
             yield (
-                f"{at}.{path}: {metric} is of requests; a guard's refusal is no failure, and needs no request of its "
-                "own; name a scorer of answers"
+                f"{at}.{path}: {metric} is of requests; a guard's refusal is not a failure, and needs no request of "
+                "its own; name a scorer of answers"
             )

@@ -46,7 +46,7 @@ def parse_yaml(
 
 
 def yaml_sections(text: str, name: str) -> dict[str, Any]:
-    """The sections as they are written, with ${NAME} as it stands. Raises as parse_yaml does."""
+    """The sections as they are written, with ${NAME} unexpanded. Raises as parse_yaml does."""
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
     except yaml.YAMLError as error:
@@ -72,7 +72,7 @@ def _written_out(value: Any, sizes: dict[int, int], within: set[int], name: str)
     if not isinstance(value, dict | list):
         return 1
     if id(value) in within:
-        raise ConfigError([f"{name}: an alias (*name) stands within its own anchor (&name)"])
+        raise ConfigError([f"{name}: an alias (*name) is within its own anchor (&name)"])
     if id(value) not in sizes:
         within.add(id(value))
         inner = value.values() if isinstance(value, dict) else value

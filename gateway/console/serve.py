@@ -69,7 +69,7 @@ class LiveConfig:
         self.refused = ""
         """The reason why the newest file is not in force; "" if it is."""
         self.changed: Callable[[str], Awaitable[None]] | None = None
-        """Called with the digest of a config that has another content than the one before."""
+        """Called with the digest of a config that has another content than the previous one."""
 
     def __call__(self) -> Config:
         return self._config

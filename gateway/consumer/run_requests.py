@@ -164,7 +164,7 @@ def _read(entry: StreamEntry) -> _Delta:
         return _Delta(entry, None)
     try:
         return _Delta(entry, BaseReference.read(entry.fields))
-    except ValueError:  # whoever reads the record will say so
+    except ValueError:  # the reader of the record reports it
         return _Delta(entry, None)
 
 

@@ -319,7 +319,7 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
 
 
 def _start_tasks(tasks: Tasks, of: TaskContext) -> None:
-    """Starts the features' work that runs beside the consumer."""
+    """Starts the features' work that runs alongside the consumer."""
     for task in (task for feature in FEATURES for task in feature.tasks):
         work = load(task.entry)(of)
         if work is not None:

@@ -19,7 +19,7 @@ import orjson
 from gateway.core.usage import UsageCount, usage_count
 
 VERSION = 1
-"""The version of the records of traffic. A consumer reads this one, the one before, and IMPORTED_VERSION."""
+"""The version of the records of traffic. A consumer reads this one, the previous one, and IMPORTED_VERSION."""
 IMPORTED_VERSION = VERSION + 1
 """The version of the records of imported calls: an older consumer leaves them in the dead letters, and says why."""
 
@@ -39,7 +39,7 @@ DELTA = b"delta"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request can go. As text it is "upstream/model", or "upstream/model[variant]": in headers, metrics,
+    """Destination of a request. As text it is "upstream/model", or "upstream/model[variant]": in headers, metrics,
     Tallies and messages."""
 
     upstream: str  # its key under `upstreams` in gateway.yaml
@@ -280,7 +280,7 @@ class Feedback:
 _VERSIONS = (VERSION - 1, VERSION, IMPORTED_VERSION)
 Record = Exchange | Tally | Feedback
 OF_RUN = "run:"
-"""Stands before the client's id of a run, where feedback names one."""
+"""Prefix of the client's id of a run, where feedback names one."""
 
 
 def user_digest(user: str) -> str:

@@ -1,8 +1,8 @@
 """A learned route: which requests of a model name go to the cheaper target, as trees over features of the request.
 
-Learned and checked by features/route, stored as JSON beside gateway.yaml, and evaluated here, by Python alone, for each
-call. A cascade is a route that decides later: the cheaper target is asked first, and its tree reads the answer as well.
-Nothing in a file is executed. A digest over all of it names the route in plans, so that a route of an experiment
+Learned and checked by features/route, stored as JSON next to gateway.yaml, and evaluated here, by Python alone, for
+each call. A cascade is a route that decides later: the cheaper target is asked first, and its tree reads the answer as
+well. Nothing in a file is executed. A digest over all of it names the route in plans, so that a route of an experiment
 cannot change, and a file that was edited does not load.
 """
 

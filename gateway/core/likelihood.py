@@ -80,7 +80,7 @@ class AnswerToken:
     text: str
     logprob: float
     rank: int
-    """1: the engine's most likely token at this place."""
+    """Rank among the engine's tokens at this position; 1 is the most likely one."""
     best: str
     """The text of the most likely token."""
     best_logprob: float | None
@@ -93,7 +93,7 @@ def tokens_to_json(tokens: Sequence[AnswerToken], usage: Any, model: Any) -> byt
 
 
 def tokens_from_json(response: bytes) -> tuple[AnswerToken, ...]:
-    """(): the record holds no tokens."""
+    """Tokens of a recorded response; () if the record holds none."""
     try:
         raw = orjson.loads(response)
         return tuple(AnswerToken(*row) for row in raw["tokens"])

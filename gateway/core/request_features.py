@@ -153,7 +153,7 @@ def last_message(tail: bytes) -> tuple[bytes, int, re.Match[bytes] | None]:
     """(beginning of the text of the last message, bytes from there to the end, match of its role if it is a tool's).
 
     tail: the end of a JSON array of messages, or a JSON string. Within a JSON text, quotes are escaped, so `"role"`
-    is a member wherever it stands. The text is b"" where the message begins before the tail, or has none; its length
+    is a member at any position. The text is b"" where the message begins before the tail, or has none; its length
     is then that of the tail.
     """
     if tail[:1] == b'"':
@@ -172,7 +172,7 @@ def last_message(tail: bytes) -> tuple[bytes, int, re.Match[bytes] | None]:
 
 
 def _before(tail: bytes, at: int) -> re.Match[bytes] | None:
-    """The text of a message that stands before its role; None: the text before is that of another message."""
+    """The text of a message that comes before its role; None: the text before is that of another message."""
     found = _CONTENT.match(tail, max(0, tail.rfind(b'"content"', 0, at)))
     text = None if found is None else _STRING.match(tail, found.end())
     return None if text is None or b"}" in tail[text.end() : at] else found

@@ -270,7 +270,7 @@ class CallSegments:
 
 
 def segments_from_json(text: str | None) -> CallSegments | None:
-    """None: the record has none, or holds something else."""
+    """Segments of a record; None if it has none, or holds something else."""
     if not text:
         return None
     try:

@@ -290,7 +290,7 @@ class Process:
         """The limits that the server asks for each new connection."""
         self.bodies: BodyMemory | None = None
         """The count of the request bodies that the server holds."""
-        self._pages: Any = None  # the ASGI application of all other paths, likewise
+        self._pages: Any = None  # the ASGI application of all other paths, built at the same time
 
     def _load(self, path: Path) -> tuple[Config, str]:
         """(config, refused). refused: the reason why the config of the other workers is used, and not the file's; "" if

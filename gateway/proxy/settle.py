@@ -369,6 +369,6 @@ def digest_of_user(call: Call) -> str | None:
 
 
 def cluster_of(call: Call, assignment: Assignment) -> str | None:
-    """A digest of what makes calls depend on each other; None: nothing does."""
+    """A digest of what makes calls depend on each other; None if nothing does."""
     name = cluster_name(call, assignment)
     return None if name is None else cluster_digest(name)

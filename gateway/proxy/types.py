@@ -152,7 +152,7 @@ class GuardedExchange(Protocol):
         ...
 
     def record_rate(self) -> tuple[float, str]:
-        """The probability with which the call is recorded, at least, and the guard that says so; 0: none does."""
+        """The probability with which the call is recorded, at least, and the guard that says so; 0 if no guard does."""
         ...
 
     def to_json(self) -> str | None:

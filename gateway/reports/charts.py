@@ -94,7 +94,9 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """About as many round numbers (1, 2 or 5 times a power of ten) within [low, high]. Requires low < high."""
+    """Round numbers (1, 2 or 5 times a power of ten) within [low, high], `about` as many as asked for. Requires low <
+    high.
+    """
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next((m for m in (1, 2, 5) if m * power >= rough * 0.9), 10)

@@ -410,7 +410,7 @@ class Progress:
     """Work left until a verdict, if nothing changes."""
 
     sentence: str
-    standing: str  # how the primary stands: "worse by 0.055 so far, likely"
+    standing: str  # state of the primary: "worse by 0.055 so far, likely"
     open: tuple[OpenCondition, ...]
     waits_for: str | None  # the name of the open condition that takes longest
     pairs: int | None  # settled pairs until the verdict, from now; None: unknown

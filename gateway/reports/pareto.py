@@ -127,7 +127,7 @@ def _mark(each: PricedModel, x: Scale, y: Scale) -> Iterator[Shape]:
 
 
 def _names(of: CostChart, x: Scale, y: Scale) -> Iterator[Shape]:
-    """Places each name next to its mark, where no other name stands."""
+    """Places each name next to its mark, where there is no other name."""
     taken: list[tuple[float, float]] = []
     for each in sorted(of.models, key=lambda one: -(one.quality.value or 0.0)):
         at, row = x(each.cost.value or 0.0), y(each.quality.value or 0.0) - 9

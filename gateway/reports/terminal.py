@@ -18,7 +18,7 @@ from gateway.reports.pareto import in_characters
 from gateway.reports.section import Cell, Column, ReportSection, Table
 
 TONES = {"good": "green", "open": "yellow", "bad": "red"}
-WIDE = 6  # columns from which on notes stand below their texts, and not behind them
+WIDE = 6  # columns from which on notes are below their texts, and not behind them
 _COLUMNS, _ROWS = 60, 9  # of the drawing; with an odd number, one row is at zero
 _SETTLED = 0.1  # an interval from before this share of the pairs may leave the drawing
 

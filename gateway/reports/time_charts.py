@@ -178,7 +178,7 @@ def _runs(points: Sequence[TimePoint | None]) -> Iterator[list[TimePoint]]:
 
 
 def _marks(marks: Sequence[TimeMark], x: Scale, y: Scale) -> Iterator[Shape]:
-    """Vertical lines with a numbered flag; flags that would cover each other stand below each other."""
+    """Vertical lines with a numbered flag; flags that would cover each other are placed below each other."""
     ends = [-math.inf] * _FLAG_ROWS
     for mark in marks:
         at = x(mark.at)
@@ -195,7 +195,7 @@ class DayBars:
     id: str
     title: str
     days: Sequence[tuple[str, float]]
-    """(day as YYYY-MM-DD, amount)"""
+    """Pairs of a day as YYYY-MM-DD and its amount."""
     say: Say
 
 

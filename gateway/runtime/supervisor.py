@@ -42,7 +42,7 @@ class RestartDelay:
 
 
 class Supervisor:
-    """Starts children one after the other, each when the one before is ready; restarts and stops them."""
+    """Starts children one after the other, each when the previous one is ready; restarts and stops them."""
 
     def __init__(self) -> None:
         self._leash: Leash | None = None

@@ -18,7 +18,8 @@ _SAYS = re.compile(r"(?i)\b(?:answer|choice|option|verdict|label)\b(?:\s+(?:is|w
 
 @dataclass(frozen=True, slots=True)
 class Choice(ReferenceScorer):
-    """1: the answer chooses what the reference names; 0: it chooses another, several or none. The label is its choice.
+    """Scores 1 if the answer chooses what the reference names, 0 if it chooses another, several or none. The label is
+    its choice.
 
     An answer's choice is the whole answer, else the text after its last "answer is", "answer:" (or choice, option,
     verdict, label), else the only choice that it mentions. A choice of one letter counts in capitals or in brackets

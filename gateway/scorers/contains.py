@@ -19,7 +19,9 @@ NO_WORDS = Skipped("a reference with words in it")
 
 @dataclass(frozen=True, slots=True)
 class Contains(Rule):
-    """1: the answer contains the text, as a run of whole words, ignoring case, punctuation and articles; else 0."""
+    """Scores 1 if the answer contains the text, as a run of whole words, ignoring case, punctuation and articles, else
+    0.
+    """
 
     heavy: ClassVar[bool] = True
 

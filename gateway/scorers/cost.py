@@ -17,7 +17,7 @@ UNKNOWN = Skipped("a cost: usage from the upstream, and a price for its model (`
 
 @dataclass(frozen=True, slots=True)
 class Cost(Rule):
-    """1: the exchange cost at most max_usd; 0: it cost more. detail: cost_usd."""
+    """Scores 1 if the exchange cost at most max_usd, else 0. detail: cost_usd."""
 
     max_usd: Usd
     """USD for all attempts of the exchange together."""

@@ -96,7 +96,7 @@ class _Embedding:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSimilarity(_Embedding):
-    """1: the same in meaning; 0: unrelated or opposite."""
+    """Scores 1 for the same meaning, 0 for an unrelated or opposite one."""
 
     direction: ClassVar[Direction] = "maximise"
 

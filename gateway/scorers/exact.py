@@ -12,7 +12,9 @@ from gateway.scoring.types import Golden
 
 @dataclass(frozen=True, slots=True)
 class Exact(ReferenceScorer):
-    """1: the words of the reference, ignoring case, punctuation and the articles a, an, the, as SQuAD does; else 0."""
+    """Scores 1 for the words of the reference, ignoring case, punctuation and the articles a, an, the, as SQuAD does,
+    else 0.
+    """
 
     heavy: ClassVar[bool] = False
 

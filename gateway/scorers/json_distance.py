@@ -28,7 +28,7 @@ class JsonDistance(DistanceScorer):
     async def compare(self, pair: Pair) -> Score | Skipped:
         a, b = (json_leaves(each.completion.text) for each in (pair.a, pair.b))
         if a is None or b is None:
-            return NO_JSON if a is None and b is None else Score(1.0, "one is no JSON")
+            return NO_JSON if a is None and b is None else Score(1.0, "one is not JSON")
         return Score(leaf_distance(a, b), detail={"fields": float(len(a.keys() | b.keys()))})
 
     def golden(self) -> tuple[GoldenPair, ...]:

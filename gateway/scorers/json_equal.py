@@ -15,7 +15,8 @@ NO_JSON = Skipped("a reference that is a JSON object or array")
 
 @dataclass(frozen=True, slots=True)
 class JsonEqual(ReferenceScorer):
-    """1: the answer has the JSON values of the reference, in any order of keys; else 0, also where it is not JSON.
+    """Scores 1 if the answer has the JSON values of the reference, in any order of keys, else 0, also if it is not
+    JSON.
 
     Numbers are compared as numbers. A Markdown fence around the answer's JSON is ignored. `detail.fields` is the share
     of fields, by path and over both, that are equal.

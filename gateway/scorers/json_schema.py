@@ -21,7 +21,7 @@ VALID = Score(1.0, "valid")
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema(Rule):
-    """1: the answer is JSON and valid against the request's schema, formats included; otherwise 0.
+    """Scores 1 if the answer is JSON and valid against the request's schema, formats included, else 0.
 
     Remote and file references are never followed. A schema beyond the bounds on size, depth, patterns and work is
     skipped.

@@ -31,7 +31,7 @@ def identifier() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Language(Rule):
-    """1: the answer is in the expected language; 0: it is in another. label: the answer's language (ISO 639-1).
+    """Scores 1 if the answer is in the expected language, else 0. label: the answer's language (ISO 639-1).
 
     Only the first 4,000 characters are read. A request for another language ("translate into French") scores 0 unless
     `expected` is set.

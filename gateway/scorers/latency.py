@@ -20,7 +20,7 @@ NO_TIME = Skipped("a time for one of the objectives (first_token_s: a streamed a
 
 @dataclass(frozen=True, slots=True)
 class Latency(ImmediateRule):
-    """1: every objective that can be measured is met; 0: one is missed, or the upstream timed out.
+    """Scores 1 if every objective that can be measured is met, 0 if one is missed or the upstream timed out.
 
     An objective of None is not checked. detail: the measured times, by the names of the objectives.
     """

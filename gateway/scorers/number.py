@@ -20,7 +20,7 @@ _MAX_DIGITS = 400  # longer runs are not numbers that a double can hold
 
 @dataclass(frozen=True, slots=True)
 class Number(ReferenceScorer):
-    """1: the answer's number is that of the reference, within the tolerance; else 0, also where it gives none.
+    """Scores 1 if the answer's number is that of the reference, within the tolerance, else 0, also if it gives none.
 
     Reads -3, +4.5, 1,234.5 and 6.02e23; units, currencies and percent signs around a number are ignored. Of the
     reference, the last number counts.

@@ -16,7 +16,7 @@ ANSWERED = Score(0.0, "answered")
 
 @dataclass(frozen=True, slots=True)
 class Refusal(ImmediateRule):
-    """1: the answer is a refusal; 0: it is not. Less is better.
+    """Scores 1 if the answer is a refusal, else 0. Less is better.
 
     Recognised by the API's `refusal` field, a content filter's finish_reason, or the opening of the text in English,
     French, German, Spanish and Italian. A refusal later in the text, or in another language, is not recognised; an

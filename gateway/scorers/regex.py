@@ -17,7 +17,9 @@ from gateway.scoring.types import Golden, Rule, Subject
 
 @dataclass(frozen=True, slots=True)
 class Regex(Rule):
-    """1: the pattern is found in the answer; else 0. RE2's syntax: linear time, no backreferences, no look-around."""
+    """Scores 1 if the pattern is found in the answer, else 0. RE2's syntax: linear time, no backreferences, no
+    look-around.
+    """
 
     heavy: ClassVar[bool] = True
 

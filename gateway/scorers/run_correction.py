@@ -14,7 +14,7 @@ NO_REACTION = Skipped("a message of the user after an answer")
 
 @dataclass(frozen=True, slots=True)
 class RunCorrection(RunRule):
-    """0: the user's last message says that the answer before it is wrong, or asks the same again; 1: it does not.
+    """Scores 0 if the user's last message says that the previous answer is wrong, or asks the same again, else 1.
 
     A run without a message of the user after the first answer has no score: silence is not evidence.
     """

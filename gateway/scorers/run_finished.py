@@ -15,8 +15,9 @@ _NO_CONTENT = Skipped("a run whose answers are recorded")
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(RunRule):
-    """1: the last answer is complete and calls no tool; 0: the run ends with a failure, an answer that was cut off, a
-    tool call whose result was never sent back, or a client that left."""
+    """Scores 1 if the last answer is complete and calls no tool, 0 if the run ends with a failure, an answer that was
+    cut off, a tool call whose result was never sent back, or a client that left.
+    """
 
     async def score_run(self, run: RunSubject) -> Score | Skipped:
         last = run.calls[-1]

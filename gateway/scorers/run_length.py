@@ -16,7 +16,9 @@ NO_TOKENS = Skipped("a run whose tokens are known")
 
 @dataclass(frozen=True, slots=True)
 class RunCalls(RunRule):
-    """1: the run takes `most` calls or fewer; else the share of its calls that `most` is, so 0.5 for twice as many."""
+    """Scores 1 if the run takes `most` calls or fewer, else the share of its calls that `most` is, so 0.5 for twice as
+    many.
+    """
 
     most: Most = 50
 
@@ -35,7 +37,9 @@ class RunCalls(RunRule):
 
 @dataclass(frozen=True, slots=True)
 class RunTokens(RunRule):
-    """1: the run takes `most` tokens or fewer, input and output of all calls; else the share of them that `most` is."""
+    """Scores 1 if the run takes `most` tokens or fewer, input and output of all calls, else the share of them that
+    `most` is.
+    """
 
     most: Most = 1_000_000
 

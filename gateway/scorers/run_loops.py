@@ -20,7 +20,7 @@ NO_RESULTS = Skipped("a run whose requests are recorded to their end")
 
 @dataclass(frozen=True, slots=True)
 class RunLoops(RunRule):
-    """0: the run makes the same tool call, with equal arguments, `times` times or more; 1: it does not.
+    """Scores 0 if the run makes the same tool call, with equal arguments, `times` times or more, else 1.
 
     detail: how often it makes its most frequent call.
     """

@@ -17,7 +17,7 @@ COMPLETE = Score(0.0, "whole")
 
 @dataclass(frozen=True, slots=True)
 class Truncation(ImmediateRule):
-    """1: the answer was cut off; 0: it is complete. Less is better.
+    """Scores 1 if the answer was cut off, 0 if it is complete. Less is better.
 
     Signs of a cut: a token limit's finish_reason or none at all, an unclosed code fence, and required JSON or a tool
     call's arguments that end inside a bracket or string.

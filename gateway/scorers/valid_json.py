@@ -19,7 +19,8 @@ VALID = Score(1.0, "valid")
 
 @dataclass(frozen=True, slots=True)
 class ValidJson(ImmediateRule):
-    """1: the complete answer is one JSON text (RFC 8259), an object if the request requires json_object; otherwise 0.
+    """Scores 1 if the complete answer is one JSON text (RFC 8259), an object if the request requires json_object, else
+    0.
 
     JSON inside a Markdown fence scores 0, since a program cannot parse it, and so do numbers beyond a double's range.
     """

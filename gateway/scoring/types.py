@@ -81,7 +81,7 @@ class RunStep:
     """One step of a run's trajectory."""
 
     role: str
-    """system, user, assistant or tool."""
+    """Role: system, user, assistant or tool."""
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""

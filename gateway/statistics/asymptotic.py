@@ -30,7 +30,7 @@ class Tuning:
 
 
 def best_rho(alpha: float, n_star: float) -> float:
-    """rho = sqrt((-2 ln alpha + ln(1 - 2 ln alpha)) / n_star), which minimises the width at n_star.
+    """Computes rho = sqrt((-2 ln alpha + ln(1 - 2 ln alpha)) / n_star), which minimises the width at n_star.
 
     alpha: in (0, 1). n_star: > 0. Raises ValueError outside these domains.
     Source: arXiv:2103.06476, section 3.5 (the closed-form approximation).

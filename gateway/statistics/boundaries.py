@@ -15,7 +15,8 @@ from gateway.statistics.special import find_root, gamma_p
 
 
 def best_rho(v_opt: float, alpha: float, two_sided: bool = True) -> float:
-    """rho = v_opt / (2 ln(1/a) + ln(1 + 2 ln(1/a))), for which the normal mixture's bound is tightest at v_opt.
+    """Computes rho = v_opt / (2 ln(1/a) + ln(1 + 2 ln(1/a))), for which the normal mixture's bound is tightest at
+    v_opt.
 
     a = alpha for two sides, 2 alpha for one. v_opt: > 0. alpha: in (0, 1), below 1/2 for one side. Raises ValueError
     outside these domains.

@@ -1,7 +1,7 @@
 """The mean of a judge's (or people's) verdicts with a model's predictions as control variates.
 
 A model predicts every recorded exchange; a judge sees each with a known probability; people may see a part of what was
-judged. Every later stage corrects the one before it: mean(g on all) + mean(xi/pi (h - g)), weighted by the value of the
+judged. Every later stage corrects the previous one: mean(g on all) + mean(xi/pi (h - g)), weighted by the value of the
 prediction. The correction has expectation 0 whatever the model predicts, because the probability and the prediction are
 fixed before the draw: a bad model costs precision, never validity. Everything is computed from sums by stratum, see
 StageSums. The training, the choice of pi and the tables are elsewhere.
@@ -88,7 +88,7 @@ class ControlledEstimate:
 def controlled_mean(
     strata: Iterable[StageSums], tuning: Tuning | None = None, *, controlled: bool = True
 ) -> ControlledEstimate:
-    """mu = sum_h W_h (B + sum_k lambda_k (E2_k - c_k E1_k)) / sum_h W_h D, with two intervals.
+    """Estimates mu = sum_h W_h (B + sum_k lambda_k (E2_k - c_k E1_k)) / sum_h W_h D, with two intervals.
 
     c_1: the mean prediction, from the regression of E2 on E1, so that a constant bias of the predictions costs nothing.
     c_k of later stages: mu_0, since people's labels are few, and a c that is fitted to few biases the mean. lambda_k:

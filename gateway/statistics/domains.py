@@ -12,45 +12,45 @@ Number = TypeVar("Number", int, float)
 
 
 def inside(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
-    """value, if low < value < high; else ValueError with the value in it."""
+    """Returns value if low < value < high; raises ValueError with the value otherwise."""
     if not low < value < high:
         raise ValueError(f"{name}: {value!r} is outside ({low:g}, {high:g})")
     return value
 
 
 def between(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
-    """value, if low <= value <= high; else ValueError with the value in it. NaN is in no domain."""
+    """Returns value if low <= value <= high; raises ValueError with the value otherwise. NaN is in no domain."""
     if not low <= value <= high:
         raise ValueError(f"{name}: {value!r} is outside [{low:g}, {high:g}]")
     return value
 
 
 def finite(name: str, value: float) -> float:
-    """value, if it is a finite number; else ValueError."""
+    """Returns value if it is a finite number; raises ValueError otherwise."""
     if not math.isfinite(value):
         raise ValueError(f"{name}: {value!r} is not a finite number")
     return value
 
 
 def positive(name: str, value: float) -> float:
-    """value, if 0 < value < infinity; else ValueError."""
+    """Returns value if 0 < value < infinity; raises ValueError otherwise."""
     return inside(name, value, 0.0, math.inf)
 
 
 def not_negative(name: str, value: float) -> float:
-    """value, if 0 <= value < infinity; else ValueError."""
+    """Returns value if 0 <= value < infinity; raises ValueError otherwise."""
     return value if value == 0 else positive(name, value)
 
 
 def at_least(name: str, value: Number, least: int) -> Number:
-    """value, if value >= least; else ValueError."""
+    """Returns value if value >= least; raises ValueError otherwise."""
     if not value >= least:
         raise ValueError(f"{name}: {value!r}, expected {least} or more")
     return value
 
 
 def one_of(name: str, value: str, known: Iterable[str]) -> str:
-    """value, if it is one of known; else ValueError that lists them."""
+    """Returns value if it is one of known; raises ValueError that lists them otherwise."""
     names = sorted(known)
     if value not in names:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(names)}")
@@ -58,7 +58,9 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
 
 
 def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
-    """values as a float array of shape (n,), n >= least, all finite; else ValueError with the first wrong value."""
+    """Returns values as a float array of shape (n,), n >= least, all finite; raises ValueError with the first wrong
+    value.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name}: shape {array.shape}, expected (n,)")
@@ -71,7 +73,9 @@ def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
 
 
 def counts(name: str, table: ArrayLike) -> Floats:
-    """table as a float array of two dimensions, all finite and >= 0, not all zero; else ValueError."""
+    """Returns table as a float array of two dimensions, all finite and >= 0, not all zero; raises ValueError
+    otherwise.
+    """
     array = np.asarray(table, dtype=np.float64)
     if array.ndim != 2:
         raise ValueError(f"{name}: shape {array.shape}, expected two dimensions")

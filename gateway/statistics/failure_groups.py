@@ -146,7 +146,7 @@ def onset(at: Floats, failed: Truths, alpha: float = 0.05) -> float | None:
 
 
 def _fit(hits: Floats, n: NDArray[np.int_]) -> Floats:
-    """The largest log-likelihood of n calls with so many hits."""
+    """The largest log-likelihood of n calls with this number of hits."""
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.nan_to_num(hits * np.log(hits / n)) + np.nan_to_num((n - hits) * np.log1p(-hits / n))
     found: Floats = terms

@@ -12,7 +12,7 @@ _set = object.__setattr__
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """n values with this mean and sum of squared deviations from it.
+    """Moments of n values with this mean and sum of squared deviations from it.
 
     Raises ValueError for a negative n or m2, and for a mean that is not finite. Source: Welford 1962 (no cancellation).
     """

@@ -26,7 +26,7 @@ class MeanWithError:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """b - a over pairs, with a fixed-n interval."""
+    """Difference b - a over pairs, with a fixed-n interval."""
 
     difference: float
     se: float

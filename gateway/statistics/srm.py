@@ -9,7 +9,7 @@ from gateway.statistics.stored_state import Stored
 
 
 def normalised(shares: Sequence[float]) -> list[float]:
-    """shares / sum(shares). shares: at least two, each > 0; else ValueError."""
+    """Returns shares / sum(shares). shares: at least two, each > 0; else ValueError."""
     at_least("number of shares", len(shares), 2)
     total = sum(positive("share", share) for share in shares)
     return [share / total for share in shares]

@@ -34,7 +34,7 @@ def _rows(exchange: Exchange) -> Iterator[Row]:
 
 
 def _asked(exchange: Exchange) -> str | None:
-    """A digest of key, end user and prompt; None: the last message is no user's, or no content is recorded."""
+    """A digest of key, end user and prompt; None if the last message is not a user's, or no content is recorded."""
     role, text = turns(exchange.request)[-1]
     if role != "user" or not text.strip():
         return None

@@ -312,7 +312,7 @@ prediction_sums = _table(
 )
 
 drift_states = _table(
-    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see
+    # State of the alarms of one model name. scorer: the predictor's target. state: JSON, see
     # features/learned/drift.py. Of a guard, scorer is `guard NAME`, and the state is of features/guards/usual_range.py.
     "drift_states",
     *_required(Text, "scorer", "alias", "state"),

@@ -30,7 +30,7 @@ from gateway.store.tables import scores, turns
 
 PREFIX = "implicit:"
 REACTION = f"{PREFIX}reaction"
-"""1: the user went on without a sign that the answer was bad; 0: with one."""
+"""Score of an answer: 1 if the user went on without a sign that it was bad, else 0."""
 WINDOW_S = 86_400.0
 """Seconds after an answer in which a message counts as a reaction to it."""
 _GOOD: frozenset[Sign] = frozenset({"thanks"})

@@ -5,7 +5,7 @@
     caller=web text~"refund" received>=2026-11-01
 
 Compares with = != < <= > >=, and ~ !~ for "contains". null stands for "not there". Conditions on scores that are
-joined by `and` hold when some one score of the exchange meets them all; `not` alone, when none does.
+joined by `and` hold when some one score of the exchange meets them all; `not` alone, when no score does.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class _Reader:
 
     def _any(self, depth: int) -> Node:
         if depth > _DEEPEST:
-            raise QueryError(f"{self._here()}: brackets stand more than {_DEEPEST} deep")
+            raise QueryError(f"{self._here()}: brackets are nested more than {_DEEPEST} deep")
         parts = [self._all(depth)]
         while self._is("word", "or"):
             self._next()

@@ -19,7 +19,7 @@ from gateway.stream.scripts import run_script
 from gateway.stream.types import text
 
 RecordName = str
-"""`key:ID`, `team:ID` or `organization:ID`."""
+"""Name of a record: `key:ID`, `team:ID` or `organization:ID`."""
 MAX_CHANGES = 2_000
 """Changes that the server keeps; a gateway that is further behind reads everything."""
 _CHUNK = 100

@@ -96,7 +96,7 @@ class Demands:
     """The demands of all workers on one limit."""
 
     worker: str
-    """This one."""
+    """Name of this worker."""
     now_s: float
     """The server's clock, Unix seconds."""
     wanted: Mapping[str, str]

@@ -1,6 +1,6 @@
 """Ramps on the stream server: the records in force, the events that wait for the audit, the newest evidence.
 
-A record and its event are written by one script, so that no change is in force without its event, whoever makes it.
+A record and its event are written by one script, so that no change is in force without its event, with any author.
 """
 
 from __future__ import annotations

@@ -120,11 +120,11 @@ def agent_beside(bench: Bench, stage: Stage) -> list[Row]:
     rows = []
     for percent in (50, 99):
         for when, of in (("alone", lambda f: f.alone), ("beside", lambda f: f.beside)):
-            label = f"1 KB request {'alone' if when == 'alone' else 'beside the mix'}, p{percent}"
+            label = f"1 KB request {'alone' if when == 'alone' else 'alongside the mix'}, p{percent}"
             values = each_value(found, lambda f, of=of, percent=percent: of(f)[percent])  # type: ignore[misc]
             rows.append(Row(f"agent_{when}_p{percent}", label, "ms", values))
     ratio = each_value(found, lambda f: f.beside[99] / f.alone[99])
-    return [*rows, Row("agent_beside_ratio", "1 KB request beside the mix, p99 over that alone", "×", ratio)]
+    return [*rows, Row("agent_beside_ratio", "1 KB request alongside the mix, p99 over that alone", "×", ratio)]
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[int, float]:

@@ -120,7 +120,7 @@ async def _cpu(running: hot.Hot, pieces: list[bytes], answer: bytes, cpu_s: floa
 
 
 def stalls(body: bytes, count: int) -> Iterator[str]:
-    """The longest callback while large bodies arrive, beside the parser's pass over the same bytes in the same run."""
+    """The longest callback while large bodies arrive, next to the parser's pass over the same bytes in the same run."""
     pieces, answer = reads(body), hot.plain()[1][0]
 
     async def drive(running: hot.Hot) -> list[tuple[float, float]]:

@@ -35,7 +35,9 @@ def counted(kind: str, rate: float, n: int, limits: bool = False) -> float:
 
 
 def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
-    """Calls for one request of about so many bytes, to a model with this route, or with weighted targets."""
+    """Calls for one request of about the given number of bytes, to a model with this route, or with weighted
+    targets.
+    """
     counter = _Calls()
 
     async def drive(driven: hot.Hot) -> None:
@@ -52,7 +54,7 @@ def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
 
 
 def guarded(guards: dict[str, Any] | None, chars: int, n: int = 20) -> float:
-    """Calls for one request whose plain answer has so many characters of text, with these guards."""
+    """Calls for one request whose plain answer has a text of the given length, with these guards."""
     counter = _Calls()
 
     async def drive(driven: hot.Hot) -> None:
@@ -68,7 +70,7 @@ def guarded(guards: dict[str, Any] | None, chars: int, n: int = 20) -> float:
 
 
 def of_streams(kind: long_answers.AnswerKind, *events: int) -> list[int]:
-    """Calls for a stream of so many events each, after one that is not counted."""
+    """Calls for a stream of the given number of events each, after one that is not counted."""
     request, found = long_answers.request_of(kind, stream=True), list[int]()
 
     async def drive(driven: hot.Hot) -> None:

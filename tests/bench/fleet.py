@@ -7,7 +7,7 @@ measured apart. Three minutes a round; Linux; needs nginx, wrk and PostgreSQL's 
     python tests/bench/fleet.py                                      three rounds; prints the tables
     python tests/bench/fleet.py --json FILE --markdown FILE          and writes them, with the costs that plan.py reads
     python tests/bench/fleet.py --again FILE --rounds 1 --json FILE  a round more than FILE has
-    python tests/bench/fleet.py --again FILE --rounds 0              predicts anew from what FILE has
+    python tests/bench/fleet.py --again FILE --rounds 0              predicts again from what FILE has
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _cpu_s(*pids: int) -> float:
 
 
 def _upstream() -> System:
-    """nginx with sixteen answers of 1 KB of prose: a rule takes longer for prose than for one word."""
+    """The server nginx with sixteen answers of 1 KB of prose: a rule takes longer for prose than for one word."""
     chance = random.Random(1)
     return systems.answering(
         [_completion(" ".join(chance.choices(scored.PROSE.split(), k=210))[:800] + ".") for _ in range(16)]
@@ -319,8 +319,9 @@ def slice_s() -> float:
 
 
 def disk_s(size: int = 4 << 20) -> float:
-    """Seconds that the disk takes to store what was written: the median of ten times so many bytes, about a batch's
-    log."""
+    """Seconds that the disk takes to store what was written: the median of ten writes of these bytes, about a batch's
+    log.
+    """
     found, block = [], os.urandom(size)
     with tempfile.TemporaryFile() as file:
         for _ in range(10):

@@ -85,7 +85,7 @@ Rounds = dict[str, list[Measured]]
 
 
 def at_speed(window: Window, factor: float) -> Window:
-    """The same with so many times the CPU time."""
+    """The same with a multiple of the CPU time."""
     cpu_s = {part: factor * value for part, value in window.cpu_s.items()}
     return replace(window, cpu_s=cpu_s, backends_s=factor * window.backends_s)
 

@@ -74,13 +74,15 @@ class Costs:
     wait_s: float
     """Seconds that a consumer waits for a batch without any CPU being used: until the disk has it."""
     writing: float = 0.5
-    """The share of the consumer's CPU time in which it writes: it alternates with the store's connection,"""
+    """Share of the consumer's CPU time in which it writes. It alternates with the store's connection `turns` times a
+    batch.
+    """
     turns: int = 1
-    """so many times a batch."""
+    """Number of times in a batch that the consumer and the store's connection alternate."""
     slice_s: float = SLICE_S
     """Seconds, as in Machine."""
     consumer_tick_s: float = 0.0
-    """Work of a consumer once a second, between two rounds; likewise of the stream server and the store for it."""
+    """Work of a consumer once a second, between two rounds, and of the stream server and the store for it."""
     stream_tick_s: float = 0.0
     store_tick_s: float = 0.0
 

@@ -211,7 +211,7 @@ def plain() -> tuple[bytes, list[bytes]]:
 
 
 def long_answer(chars: int) -> tuple[bytes, list[bytes]]:
-    """A plain answer with a text of so many characters."""
+    """A plain answer with a text of the given length."""
     body = json.loads(systems.answer())
     body["choices"][0]["message"]["content"] = ("A word of the answer, and another. " * (chars // 35 + 1))[:chars]
     answer = json.dumps(body).encode()
@@ -220,7 +220,7 @@ def long_answer(chars: int) -> tuple[bytes, list[bytes]]:
 
 
 def conversation(size: int) -> tuple[bytes, list[bytes]]:
-    """A request of about so many bytes, in turns of a kilobyte."""
+    """A request of about the given number of bytes, in turns of a kilobyte."""
     turns = [{"role": "user", "content": "y" * 960}] * max(0, size // 1000 - 1)
     turns = [*turns, {"role": "user", "content": "What should I cook tonight?"}]
     body = json.dumps({"model": systems.MODEL, "messages": turns, "temperature": 0.7}).encode()

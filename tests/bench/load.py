@@ -250,7 +250,7 @@ class _Open:
         self.sock.sendall(request)
 
     def took(self, data: bytes) -> bool:
-        """True: the stream has ended well. Raises Wrong when it has ended, or begun, otherwise."""
+        """Whether the stream has ended well. Raises Wrong when it has ended, or begun, otherwise."""
         self.tail = (self.tail + data)[-64:]
         if len(self.head) < 12:
             self.head = (self.head + data)[:12]
@@ -274,7 +274,7 @@ class Streams:
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self, connections: int, seconds: float) -> int:
-        """Asks anew on each connection until the time is over, and lets all end: no stream is counted by halves."""
+        """Asks again on each connection until the time is over, and lets all end: no stream is counted by halves."""
         deadline = time.monotonic() + seconds
         with ExitStack() as stack:
             self._open(connections, stack)

@@ -105,8 +105,9 @@ def _cost(kind: AnswerKind, pieces: list[bytes], stream: bool, n: int, rate: flo
 
 
 def held_bytes(kind: AnswerKind, *events: int) -> list[int]:
-    """Bytes that are allocated after so many events of a stream that continues, above those before it. No call is
-    recorded."""
+    """Bytes that are allocated after the given number of events of a stream that continues, above those before it. No
+    call is recorded.
+    """
     request = request_of(kind, stream=True)
 
     async def drive(driven: hot.Hot) -> list[int]:

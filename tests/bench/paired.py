@@ -202,7 +202,7 @@ WARM = Load(256, 256, 128)
 
 
 def measured(rules: Sequence[int], load: Load, seconds: int, warm: int = 10, seed: int = 0) -> dict[int, PairedCost]:
-    """Costs by rules, measured in turns, over so many seconds of the same traffic each.
+    """Costs by rules, measured in turns, over the given seconds of the same traffic each.
 
     seconds: a multiple of TURN. warm: WARMs before, which are not counted.
     """

@@ -201,7 +201,7 @@ class PlannedFleet:
         self._background.ask(self.costs.background.of(n), lambda: None)
 
     def acknowledged(self, n: int) -> None:
-        """Its consumer counts them."""
+        """The consumer of the records counts them."""
 
     def commit(self, n: int, then: Then) -> None:
         """Commits in order of arrival: there is one log."""

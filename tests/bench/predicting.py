@@ -46,7 +46,7 @@ SHARE = 0.2
 TRAINED_ON = 2_000
 _NAME = "helpfulness"
 _SCORERS = {_NAME: RegisteredScorer(Truncation(_NAME), SHARE, 10.0, "bench")}
-"""Its results are made here: what the judge costs is not the predictor's."""
+"""Results are made here, since the judge's cost is not the predictor's."""
 
 
 @dataclass(frozen=True, slots=True)

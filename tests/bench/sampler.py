@@ -19,7 +19,7 @@ from types import FrameType
 
 EVERY_S = 0.005
 _WAITS = ("selectors.py", "asyncio/base_events.py", "threading.py", "asyncio/runners.py")
-# The innermost frame of the package decides; the first part of its path that stands here.
+# The innermost frame of the package decides; the first part of its path that is listed here.
 CONSUMER: Mapping[str, Sequence[str]] = {
     "write": ("store/",),
     "read": ("stream/", "core/exchange", "core/completion"),

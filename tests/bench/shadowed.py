@@ -1,7 +1,7 @@
 """One gateway with an alias for each state that the target of shadows can be in, asked in short slices, in turn.
 
 The same process serves all states, so that no two differ by where their memory lies; a slice of one begins with load
-that is not counted, until nothing of the one before is under way. Two aliases have no shadows: their ratio is noise.
+that is not counted, until nothing of the previous one is under way. Two aliases have no shadows: their ratio is noise.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def labels(state: str, result: str) -> tuple[str, str]:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """A percentile, in ms. ms: of all slices of a state together. than: the same of the slices without shadows just
-    before and just after those. low, high: between which ratios nine of ten lie, when rounds are drawn anew."""
+    before and just after those. low, high: between which ratios nine of ten lie, when rounds are drawn again."""
 
     ms: float
     than: float
@@ -143,7 +143,7 @@ class Found:
         return _percentile([ms for threes in self.threes.values() for b, _, a in threes for ms in b.ms + a.ms], percent)
 
     def compared(self, state: str, percent: int) -> Compared | None:
-        """None: never undisturbed."""
+        """None if it was never undisturbed."""
         threes = self.threes[state]
         if not threes:
             return None

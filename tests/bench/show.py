@@ -153,7 +153,7 @@ def names(rows: Sequence[Row]) -> list[str]:
 
 
 def tables(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of the same systems stand together: those of the first row's table, then those that share none with it."""
+    """Rows of the same systems are grouped: those of the first row's table, then those that share none with it."""
     parts: list[list[Row]] = []
     for row in rows:
         part = next((p for p in parts if not row.values or set(names(p)) & set(row.values)), None)

@@ -56,7 +56,7 @@ class Session:
         self.mean_s = 0.0
         """`ran_s` of its processes that have something to do, on average; while there are none, the last one."""
         self.ready: set[Process] = set()
-        """Its processes that run, or wait for a core."""
+        """Processes of the machine that run, or wait for a core."""
 
     def look(self) -> None:
         if self.ready:
@@ -108,7 +108,7 @@ class Machine:
             self._mean_s = sum(each.ran_s for each in self._sessions) / len(self._sessions)
 
     def _sleep(self, process: Process) -> None:
-        """It has nothing to do any more, and keeps what it lacks."""
+        """Suspends a process that has nothing to do, with the work that it still lacks."""
         session = process.session
         self._look()
         process.credit_s = min(self._slice_s, max(0.0, session.mean_s - process.ran_s))
@@ -197,7 +197,7 @@ class Process:
         self.left_s = 0.0
         """Seconds left of the present job; 0: there is none."""
         self.running = False
-        """It has a core."""
+        """Whether the process has a core."""
         self.ran_s = self.credit_s = 0.0
         """The time it has had, as the machine counts it, and what it lacked of the mean when it went to sleep."""
         self.used_s = 0.0

@@ -180,7 +180,7 @@ class Stage:
             raise Failed(f"{name}: it ended with code {program.returncode}: {self._said(port)}")
 
     def _said(self, log_name: str | int) -> str:
-        """Its last words, in one line without colours and directories."""
+        """Last output of a program, in one line without colours and directories."""
         output = (self.directory / f"{log_name}.log").read_text(errors="replace")
         return _DIRECTORY.sub("", " ".join(_COLOUR.sub("", output).split()))[-400:] or "(no output)"
 

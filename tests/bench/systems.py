@@ -180,7 +180,7 @@ def nginx(*, unbuffered: bool = False) -> System:
 
 
 def installed(name: str) -> str | None:
-    """Its path. Debian keeps nginx where only root's PATH looks."""
+    """Path of the program. Debian keeps nginx in a directory that only root's PATH has."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -219,9 +219,10 @@ def agent_upstream(*, stream: bool) -> System:
 
 
 def upstream(kind: str) -> System:
-    """plain: nginx with a fixed answer; failing: with status 500. body: as plain, once it has read the request.
-    stream: 103 events. short: fewer, to be read by one client. model: answers after 5 ms, as a fast model. long: silent
-    for so long that a thousand streams stay open. slow: an event every five seconds."""
+    """Upstreams of a measurement. plain: nginx with a fixed answer; failing: with status 500. body: as plain, once it
+    has read the request. stream: 103 events. short: fewer, to be read by one client. model: answers after 5 ms, as a
+    fast model. long: silent for so long that a thousand streams stay open. slow: an event every five seconds.
+    """
     argv = {
         "plain": partial(_nginx, _FIXED),
         "failing": partial(_nginx, _FAILING),
@@ -236,7 +237,7 @@ def upstream(kind: str) -> System:
 
 
 def answering(texts: Sequence[str]) -> System:
-    """nginx, which answers each request with one of these texts, drawn by the request's id."""
+    """The server nginx, which answers each request with one of these texts, drawn by the request's id."""
     share = 100 / len(texts)
     shares = "".join(f"    {share:.2f}% '{each}';\n" for each in texts[:-1]) + f"    * '{texts[-1]}';\n"
     fixed = _FIXED.replace("'$ANSWER'", "$drawn")
@@ -302,7 +303,7 @@ def _litellm(path: str) -> System:
 
 
 def _portkey(path: str) -> System:
-    """Its config travels with each request. A private host must be trusted."""
+    """The config of Portkey is sent with each request. A private host must be trusted."""
     package = Path(path).resolve().parents[1]
 
     def argv(spot: Spot) -> list[str]:

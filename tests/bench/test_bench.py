@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).with_name("bench.py")
-PLACES = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin"  # no peer stands there
+PLACES = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin"  # no peer is there
 LACKS = [name for name in ("wrk", "nginx") if not shutil.which(name, path=PLACES)]
 
 pytestmark = [

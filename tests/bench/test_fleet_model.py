@@ -79,7 +79,7 @@ def test_a_consumer_drains_at_its_capacity() -> None:
 
 
 @pytest.mark.parametrize("gateways", [10, 1000])
-def test_what_is_planned_keeps_up_with_bursts(gateways: int) -> None:
+def test_the_planned_fleet_keeps_up_with_bursts(gateways: int) -> None:
     traffic = Traffic(gateways, 200, 0.1)
     planned = plan.plan(COSTS, BYTES, traffic, Hardware())
     assert max(planned.load[p] for p in ("gateways", "stream server", "consumers", "store's cores")) <= plan.BUSY
@@ -87,7 +87,7 @@ def test_what_is_planned_keeps_up_with_bursts(gateways: int) -> None:
     assert seen.left < traffic.recorded, "a second's worth"
 
 
-def test_what_the_simulator_uses_is_what_the_plan_says() -> None:
+def test_the_simulator_uses_what_the_plan_says() -> None:
     """Simulates without bursts, and without the consumers' work between rounds."""
     traffic, costs = Traffic(100, 200, 0.1, burst=1.0), replace(COSTS, consumer_tick_s=0.0, stream_tick_s=0.0)
     planned = plan.plan(costs, BYTES, traffic, Hardware())
@@ -120,7 +120,7 @@ def test_costs_are_recovered_from_what_they_add_up_to() -> None:
 
 
 def _measured(n: int, acks: int, factor: float, vacuum_s: float) -> Measured:
-    """A drain at so many times the usual costs, and what autovacuum took meanwhile."""
+    """A drain at a multiple of the usual costs, and what autovacuum took meanwhile."""
     window = Window(1.0, dict.fromkeys(PARTS, 0.0), scored=n, acks=acks)
     window.backends_s = factor * COSTS.store.of(n) + factor * COSTS.store.batch_s * (acks - 1) + COSTS.store_tick_s
     own_s = factor * (COSTS.consumer.each_s * n + COSTS.consumer.batch_s * acks) + COSTS.consumer_tick_s

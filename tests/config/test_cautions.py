@@ -38,7 +38,7 @@ def test_prompts_in_clear_are_a_loud_caution(sections: str) -> None:
         ("", ", content: redacted"),
     ],
 )
-def test_what_is_not_stored_in_clear_needs_no_caution(sections: str, key: str) -> None:
+def test_content_that_is_not_stored_in_clear_needs_no_caution(sections: str, key: str) -> None:
     assert cautions_of(sections, key=key) == ""
 
 
@@ -133,8 +133,9 @@ def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
 
 
 def test_check_says_once_a_day_that_prompts_are_in_clear(tmp_path: Path) -> None:
-    """It is printed once a day where there is a data directory to remember it in; other cautions are printed each
-    time."""
+    """This caution is printed once a day where there is a data directory to remember it in; other cautions are printed
+    each time.
+    """
     path, data = tmp_path / "gateway.yaml", tmp_path / "data"
     path.write_text(f"{PLAIN}{MODELS}open: true\nkeys: [{{name: web, sha256: {LONG}}}]\n")
 
@@ -169,7 +170,7 @@ def test_without_a_data_directory_it_is_always_due_and_none_is_made(tmp_path: Pa
     assert not (tmp_path / "none").exists()
 
 
-def test_what_cannot_be_written_is_always_due(tmp_path: Path) -> None:
+def test_a_caution_that_cannot_be_noted_is_always_due(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     for _ in range(2):
         assert is_due("stored in clear", tmp_path, now=1000.0)

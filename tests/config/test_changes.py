@@ -26,7 +26,7 @@ def test_equal_configs_differ_in_nothing() -> None:
     assert changes(config(), config()) == "nothing"  # type: ignore[arg-type]
 
 
-def test_what_came_went_and_changed_is_named() -> None:
+def test_additions_removals_and_changes_are_named() -> None:
     old = config(keys=key("old", "b"), models=", gone: {targets: [{upstream: l, model: x}]}")
     new = config(keys=key("new", "c"), models=", fresh: {targets: [{upstream: l, model: x}]}", rate=0.5)
     assert changes(old, new) == (  # type: ignore[arg-type]

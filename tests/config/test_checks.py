@@ -260,7 +260,7 @@ def test_an_experiments_mistake_says_what_to_do(changes: dict[str, Any], expecte
         ("{kind: mistral, api_key: k}", True),
     ],
 )
-def test_an_engine_without_prompt_likelihoods_is_refused_before_it_is_paid(kind: str, refused: bool) -> None:
+def test_an_engine_without_prompt_likelihoods_is_refused_at_no_cost(kind: str, refused: bool) -> None:
     text = f"""
 open: true
 upstreams: {{a: {{kind: vllm, base_url: 'http://a/v1'}}, b: {kind}}}

@@ -1,4 +1,4 @@
-"""The section `auth` of an upstream: what belongs to which kind, and what must not stand beside it."""
+"""The section `auth` of an upstream: what belongs to which kind, and what must not be used together with it."""
 
 from __future__ import annotations
 

@@ -97,14 +97,14 @@ def test_the_mode_decides_which_shares_a_plan_has() -> None:
 @pytest.mark.parametrize(
     "changes", [{"budget": {"tokens_per_day": 5}}, {"enabled": False}, {"start": "manual"}, {"gate": {"load": None}}]
 )
-def test_what_only_paces_an_experiment_is_not_in_its_plan(changes: dict[str, Any]) -> None:
+def test_settings_of_pace_are_not_in_the_plan(changes: dict[str, Any]) -> None:
     assert plan(**changes).hash == plan().hash
 
 
 @pytest.mark.parametrize(
     "changes", [{"margin": 0.03}, {"alpha": 0.01}, {"shadow": 0.3}, {"guardrails": {"refusal": 0.1}}]
 )
-def test_what_decides_the_result_is_in_the_plan(changes: dict[str, Any]) -> None:
+def test_settings_that_decide_the_result_are_in_the_plan(changes: dict[str, Any]) -> None:
     assert plan(**changes).hash != plan().hash
 
 

@@ -103,7 +103,7 @@ MORE = [".corp.example", "api.partner.example", "203.0.113.0/24", "2001:db8::/32
 
 
 @pytest.mark.parametrize("host", INSIDE)
-def test_what_is_inside_is_reached_without_the_proxy(host: str) -> None:
+def test_internal_hosts_are_reached_without_the_proxy(host: str) -> None:
     assert is_direct(host)
 
 

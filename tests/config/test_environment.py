@@ -183,9 +183,7 @@ def test_a_restart_of_up_signs_nobody_out_for_half_a_day(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600
 
 
-def test_up_adds_an_admin_token_of_its_own_which_the_command_line_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_adds_an_admin_token_that_the_command_line_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = write_admin_access(tmp_path, "http://127.0.0.1:9102")
     url, token = second.split()
     assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600

@@ -159,7 +159,7 @@ def test_a_freeze_window_that_cannot_be_read_is_refused(text: str) -> None:
         ),
     ],
 )
-def test_what_a_ramp_contradicts_is_a_mistake(changes: dict[str, Any], mistake: str) -> None:
+def test_a_setting_that_contradicts_a_ramp_is_a_mistake(changes: dict[str, Any], mistake: str) -> None:
     found = raw(ramp={}, **changes)
     section = {name: value for name, value in found["experiments"]["swap"].items() if value is not None}
     found["experiments"]["swap"] = section

@@ -83,7 +83,7 @@ def test_a_guard_that_refuses_otherwise_is_another_candidate(change: dict[str, A
     assert guard_candidate(after, plans[0].target("candidate")) is None
 
 
-def test_what_changes_no_refusal_keeps_the_plan() -> None:
+def test_settings_that_change_no_refusal_keep_the_plan() -> None:
     before, after = (config_of({"own": of}) for of in ({}, {"record": 0.5, "action": "flag", "concurrency": 2}))
     assert plans_of(before)["e"].hash == plans_of(after)["e"].hash
 
@@ -105,7 +105,7 @@ def test_what_changes_no_refusal_keeps_the_plan() -> None:
         (
             {},
             {"candidate": None, "candidates": {"a": {"guard": "own"}, "b": {"upstream": "u", "model": "z"}}},
-            "e.candidates.b: a target, beside candidates.a, which is a guard",
+            "e.candidates.b: a target, next to candidates.a, which is a guard",
         ),
         ({}, {"mode": "split"}, "e.mode: split needs a candidate that answers"),
         ({}, {"mode": "likelihood", "primary": None}, "e.mode: likelihood needs a candidate that answers"),
@@ -115,7 +115,11 @@ def test_what_changes_no_refusal_keeps_the_plan() -> None:
         ({}, {"repeat_control": 0.2}, "e.repeat_control: has no effect with a guard as the candidate"),
         ({}, {"compare": "repeat"}, "e.compare: has no effect with a guard as the candidate"),
         ({}, {"budget": {"concurrency": 2}}, "e.budget: has no effect with a guard as the candidate"),
-        ({}, {"primary": "total_s"}, "e.primary: total_s is of requests; a guard's refusal is no failure"),
+        (
+            {},
+            {"primary": "total_s"},
+            "e.primary: total_s is of requests; a guard's refusal is not a failure",
+        ),
         ({}, {"guardrails": {"error_rate": 0.1}}, "e.guardrails.error_rate: error_rate is of requests"),
         (
             {},
@@ -124,7 +128,7 @@ def test_what_changes_no_refusal_keeps_the_plan() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_a_guard_is_said(guards: dict[str, Any], changes: dict[str, Any], says: str) -> None:
+def test_settings_that_do_not_fit_a_guard_are_named(guards: dict[str, Any], changes: dict[str, Any], says: str) -> None:
     assert says in mistakes_of(guards, **changes)
 
 

@@ -76,7 +76,7 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("change", "ends"), CHANGES)
-def test_what_decides_the_hits_ends_a_ramp(change: dict[str, Any], ends: bool) -> None:
+def test_a_change_of_what_is_a_hit_ends_a_ramp(change: dict[str, Any], ends: bool) -> None:
     plain: dict[str, Any] = {"scorer": "length", "max_chars": 9}
     if "scorers" in change:
         plain = {"scorer": "own_scorer", "scorers": {"own_scorer": {"use": "contains", "words": ["a"]}}}

@@ -52,7 +52,7 @@ def test_a_guard_observes_unless_configured_otherwise() -> None:
         ({"on": "request", "scorer": "secrets", "action": "block", "before": False}, False),
     ],
 )
-def test_what_must_not_be_sent_is_decided_before(guard: dict[str, Any], before: bool) -> None:
+def test_some_guards_decide_before_the_request_is_sent(guard: dict[str, Any], before: bool) -> None:
     assert config_of(guard).guards["g"].decides_before is before
 
 

@@ -55,7 +55,7 @@ def test_deployments_of_one_name_become_targets_with_their_weights() -> None:
     assert (eu.kind, eu.base_url, eu.api_version) == ("azure", "https://res-eu.openai.azure.com", "2024-10-21")
 
 
-def test_a_name_without_a_prefix_is_the_providers_that_litellm_assumes() -> None:
+def test_a_name_without_a_prefix_is_of_litellms_default_provider() -> None:
     done = imported(CLOUD)
     assert done.sections["upstreams"]["openai"] == {
         "kind": "openai",
@@ -95,7 +95,7 @@ def test_parameters_of_a_deployment_become_the_variant_of_its_target() -> None:
     assert [f.set for f in config.models["small"].fallback if f.model == "claude-x"] == [{"temperature": 0.2}]
 
 
-def test_what_has_no_equal_is_noted_with_its_path() -> None:
+def test_settings_without_an_equivalent_are_noted_with_their_path() -> None:
     notes = noted(imported(CLOUD))
     assert notes["model_list[0].litellm_params.rpm"].startswith("changed: ")
     assert notes["model_list[4].litellm_params.temperature"].startswith("changed: became `set`")
@@ -111,7 +111,7 @@ def test_the_master_key_becomes_a_key_for_callers() -> None:
     assert "sk-1" not in to_yaml(done, "config.yaml")
 
 
-def test_a_higher_order_is_a_fallback_and_defaults_hold_for_every_model() -> None:
+def test_a_higher_order_is_a_fallback_and_defaults_hold_for_all() -> None:
     config = config_of(imported(TIERS))
     mid = config.models["mid"]
     assert [t.model for t in mid.targets] == ["org/mid"]
@@ -185,7 +185,7 @@ def test_the_share_that_is_translated(name: str, text: str, share: float, capsys
     assert remaining_mistakes(to_yaml(done, "config.yaml")) == ()
 
 
-def test_two_providers_of_one_kind_are_two_upstreams_and_one_setting_is_one() -> None:
+def test_equal_settings_are_one_upstream_and_two_providers_are_two() -> None:
     entries = [
         {
             "model_name": f"m{i}",

@@ -121,7 +121,7 @@ def test_mistakes_of_a_list_are_in_its_order() -> None:
         ),
     ],
 )
-def test_what_litellm_users_type_gets_a_hint(text: str, hint: str) -> None:
+def test_keys_of_litellm_get_a_hint(text: str, hint: str) -> None:
     assert hint in "\n".join(mistakes(text, {}))
 
 

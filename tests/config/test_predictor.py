@@ -58,7 +58,7 @@ def test_without_the_section_nothing_is_predicted() -> None:
         ({"retrain": 5}, "unknown key; did you mean"),
     ],
 )
-def test_what_cannot_hold_together_is_refused(predictor: dict[str, Any], message: str) -> None:
+def test_contradictory_settings_are_refused(predictor: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read(**predictor)
     assert message in str(refused.value)

@@ -14,7 +14,7 @@ def test_defaults_come_from_the_kind() -> None:
     assert (openai.requests_usage, Upstream(kind="mistral").requests_usage) == (True, False)
 
 
-def test_what_is_given_overrides_the_kind() -> None:
+def test_explicit_settings_override_the_kind() -> None:
     changed = Upstream(kind="vllm", base_url="http://gpu:1/v1", prefill=False, stream_usage="never")
     assert (changed.url, changed.continues_prefill, changed.requests_usage) == ("http://gpu:1/v1", False, False)
 

@@ -78,8 +78,8 @@ def test_a_secret_that_cannot_be_read_is_a_mistake(named: str, mistake: str) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: &a [*a]\n", "stands within its own anchor"),
-        ("a: &a {b: {c: *a}}\n", "stands within its own anchor"),
+        ("a: &a [*a]\n", "is within its own anchor"),
+        ("a: &a {b: {c: *a}}\n", "is within its own anchor"),
         (
             "l0: &l0 [1,1,1,1,1,1,1,1,1]\n"
             + "".join(f"l{n}: &l{n} [{','.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 9)),

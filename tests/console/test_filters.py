@@ -61,5 +61,5 @@ def test_a_long_text_keeps_its_beginning():
         ("\0", "␀"),
     ],
 )
-def test_what_has_no_shape_is_written_out(given, shown):
+def test_values_without_a_shape_are_written_out(given, shown):
     assert visible(given) == shown

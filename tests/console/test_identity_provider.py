@@ -344,7 +344,7 @@ async def test_a_proxy_names_who_is_signed_in(pages, csrf_of):
 
 
 async def test_a_program_behind_the_proxy_begins_one_session(pages):
-    """It keeps no cookies, and would fill the store with a session for each request."""
+    """Programs keep no cookies, and would fill the store with a session for each request."""
     configured(pages, proxy_login=ProxyLogin.model_validate(PROXY))
     cookies = set()
     for _ in range(20):

@@ -165,7 +165,7 @@ def word_of(query: str) -> str:
 
 
 @pytest.mark.timeout(120)
-async def test_what_others_have_looks_as_if_it_did_not_exist(world: TwoOrganizations) -> None:
+async def test_objects_of_others_look_as_if_they_did_not_exist(world: TwoOrganizations) -> None:
     for actor in LIMITED:
         await _compare_with_nothing(world, actor)
 
@@ -219,7 +219,7 @@ async def _write_everywhere(world: TwoOrganizations, actor: str) -> None:
     assert tried >= 25
 
 
-async def test_what_has_no_rule_is_refused(world: TwoOrganizations) -> None:
+async def test_a_table_without_a_rule_is_refused(world: TwoOrganizations) -> None:
     """An author who adds a page or an operation decides here, too, what it shows of others."""
     assert not Operation("GET", "/new", "", "viewer", None, "new").scoped  # type: ignore[arg-type]
     assert not PageRoute("/console/new", None).scoped  # type: ignore[arg-type]

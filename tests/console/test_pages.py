@@ -46,13 +46,13 @@ async def test_a_form_without_a_csrf_token_changes_nothing(pages):
             assert "not of this session" in answer.text, path
 
 
-async def test_each_page_keeps_its_frame_and_says_why_when_the_store_is_away(pages, make_exchange):
+async def test_each_page_keeps_its_frame_while_the_store_is_away(pages, make_exchange):
     """The file of the store is overwritten. Pages that need no store, or say it in their figures, are shown."""
     await pages.add(make_exchange())
     client = await pages.login()
     await pages.get(client, "/console/keys")
     for left in pages.data.glob("gateway.db*"):
-        left.write_bytes(b"this is no database " * 5_000)
+        left.write_bytes(b"this is not a database  " * 5_000)
     shown = set()
     for page in collected_pages():
         if any(route.path == page.path and route.audience == "key" for route in page.routes):

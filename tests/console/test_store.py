@@ -1,4 +1,4 @@
-"""The console's store: away, slow, locked or read-only, it is said so within its deadline."""
+"""The console's store: away, slow, locked or read-only, pages say so within its deadline."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_read_only_store_is_unreachable_for_changes_and_can_be_read(open
     assert (await store.run(directory_state_of)).version == 0
 
 
-async def test_what_is_refused_inside_a_transaction_leaves_nothing_behind(opened):
+async def test_a_refusal_inside_a_transaction_leaves_nothing_behind(opened):
     store = await opened()
 
     def refused(connection: Any) -> None:

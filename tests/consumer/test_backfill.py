@@ -62,7 +62,7 @@ def traffic(exchange, n=120, seed=1):
 
 
 async def test_scored_later_gives_the_same_sums_as_scored_online(room, exchange, tally, stated_scorer):
-    """It holds also for a scorer with a share, and in strata with other sampling rates."""
+    """The sums are equal for a scorer with a share, and in strata with other sampling rates."""
     sent = traffic(exchange)
     late = {"late": stated_scorer(name="late"), "half": stated_scorer(name="half", config_hash="c2", share=0.5)}
     room.scorers = {"stated": stated_scorer(), **late}
@@ -203,7 +203,7 @@ async def test_stopped_it_stores_what_is_in_progress_and_continues(room, exchang
 
 
 async def test_a_queue_does_not_count_towards_the_deadline(room, exchange, tally, stated_scorer):
-    """Their turn comes long after the deadline of one answer."""
+    """The turn of these judgements comes long after the deadline of one answer."""
     await kept(room, exchange, tally)
     registered, scorer = judge(stated_scorer)
     short = replace(registered, deadline_s=0.02)
@@ -290,7 +290,7 @@ async def test_two_at_once_give_the_sums_of_one(store, exchange, tally, stated_s
     assert store.sql("SELECT count(*) FROM scores WHERE scorer = 'late'") == [(len(sent),)]
 
 
-async def test_what_a_predictor_has_drawn_is_not_scored_later(room, exchange, tally, stated_scorer):
+async def test_exchanges_that_a_predictor_drew_are_not_scored_later(room, exchange, tally, stated_scorer):
     """An answer that was not drawn then has no probability with which it would be judged now."""
     room.scorers["stated"] = stated_scorer(share=0.5)
     room.predictor = PredictorConfig(target="stated", share=0.3)

@@ -25,7 +25,7 @@ scorers: {size: {use: length}}
         (["--scorers", "size"], 1, "no store at"),
     ],
 )
-def test_what_cannot_be_scored_is_said(
+def test_scorers_that_cannot_run_are_named(
     gateway: Run, tmp_path: Path, options: list[str], code: int, expected: str
 ) -> None:
     (tmp_path / "gateway.yaml").write_text(CONFIG)

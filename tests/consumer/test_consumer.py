@@ -22,7 +22,7 @@ from gateway.stream import Corridor, StreamEntry
 from gateway.stream.types import GROUP, order
 
 
-async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
+async def test_records_are_stored_scored_and_acknowledged(room, exchange, tally):
     sent = [exchange("1"), exchange("0"), exchange("n/a"), exchange("boom")]
     async with room.consuming():
         await room.send(*sent, tally(sent))
@@ -52,7 +52,7 @@ async def test_the_consumer_may_see_an_exchange_twice(room, exchange):
 
 
 async def test_a_clock_that_is_set_back_stops_nothing(room, exchange):
-    """Neither the rounds nor the figures, which tell that the consumer works."""
+    """Rounds go on, and so do the figures that show that the consumer works."""
     now = [time.time()]
     async with room.opened() as (_, context), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         consumer = Consumer(context, "c1", ConsumerTiming(tick_s=0.01, block_ms=10), clock=lambda: now[0])
@@ -147,7 +147,7 @@ async def test_batches_are_acknowledged_in_the_order_they_were_read(room, exchan
     assert acknowledged == sorted(acknowledged, key=order)
 
 
-async def test_what_a_dead_consumer_was_handed_is_claimed(room, exchange):
+async def test_entries_of_a_dead_consumer_are_claimed(room, exchange):
     await room.corridor.join()
     await room.send(exchange("1"), exchange("0"))
     assert len(await room.corridor.read("dead", 10, 20)) == 2
@@ -158,7 +158,7 @@ async def test_what_a_dead_consumer_was_handed_is_claimed(room, exchange):
 
 
 async def test_a_living_consumers_entries_are_kept_from_others(room, exchange):
-    """Its heartbeat resets the idle time of the entries that it is scoring, however long a judge takes."""
+    """The heartbeat resets the idle time of the entries that it is scoring, however long a judge takes."""
     await room.send(exchange("1"))
     async with room.opened("slow") as (consumer, context):
         started, finish = asyncio.Event(), asyncio.Event()
@@ -220,8 +220,8 @@ async def test_too_many_deliveries_make_a_dead_letter(room, exchange, tally):
     assert room.snapshot().unaccounted == 0
 
 
-async def test_what_the_database_refuses_is_buried_alone(room, exchange, tally):
-    """A number that no column holds must not block its batch for ever."""
+async def test_a_record_that_the_database_refuses_is_a_dead_letter(room, exchange, tally):
+    """A number that no column holds must not block its batch forever."""
     strange = exchange("1", status=9223372036854775808)
     await room.send(exchange("1"), strange, exchange("0"))
     async with room.consuming():
@@ -360,7 +360,7 @@ def idle(idle_ms: int, **more: int) -> ConsumerTiming:
     return replace(quick, claim_idle_ms=idle_ms, **more)
 
 
-async def test_what_became_of_feedback_is_told_to_the_gateways(room, exchange):
+async def test_gateways_learn_what_became_of_feedback(room, exchange):
     mine, theirs = exchange(), exchange(caller="app")
     words = [Feedback(e.id, f"f{n}", "web", 1.5, "thumb", 1.0) for n, e in enumerate((mine, theirs))]
     async with room.consuming():
@@ -452,7 +452,7 @@ async def test_the_first_read_and_one_after_idling_are_small(room, exchange):
     assert batches[0] == 8
 
 
-async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):
+async def test_old_exchanges_are_deleted_while_the_consumer_works(room, exchange, caplog):
     caplog.set_level(logging.INFO)
     old, new = exchange(received=time.time() - 3 * 86_400), exchange()
     async with (

@@ -167,7 +167,7 @@ async def test_scores_do_not_depend_on_the_size_of_the_request(judge, exchange):
     assert seen == [dict, dict]
 
 
-async def test_a_call_kept_for_its_run_is_scored_at_the_rate_of_its_own_rule(judge, stated_scorer, exchange):
+async def test_a_call_kept_for_its_run_is_scored_at_its_own_rules_rate(judge, stated_scorer, exchange):
     sent = [exchange(u=u, pi=0.5, score_rate=rate) for u, rate in ((0.05, 0.1), (0.1, 0.1), (0.4, 0.5), (0.4, None))]
     entries = [StreamEntry(f"{i}-0", each.to_fields()) for i, each in enumerate(sent)]
     found = await judge(half=stated_scorer(name="half", share=1.0)).read(entries)

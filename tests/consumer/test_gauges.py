@@ -130,7 +130,7 @@ def test_the_nearer_of_two_budget_limits_is_shown(room):
     assert gauges.budgets(spent) == {"both": 0.5, "one": 0.0}
 
 
-def test_a_guided_mean_takes_the_predictions_into_account_unless_they_are_off(room):
+def test_a_guided_mean_uses_the_predictions_unless_they_are_off(room):
     """A fifth of 400 exchanges was judged, and g is right: the interval is much narrower, until the card says off."""
     rng = np.random.default_rng(3)
     h, drawn = rng.random(400), rng.random(400) < 0.2

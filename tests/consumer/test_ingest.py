@@ -23,7 +23,7 @@ def calls(n: int) -> list[Exchange]:
     return [exchange_of(each.call) for each in records_of(traces.chats(n), "f") if each.call is not None]
 
 
-async def test_a_signal_ends_it_after_the_batch_and_the_same_again_completes_it(tmp_path: Path) -> None:
+async def test_a_signal_ends_it_after_the_batch_and_a_rerun_completes_it(tmp_path: Path) -> None:
     target = IngestTarget(
         f"sqlite:///{tmp_path / 'gateway.db'}", {"length": ScorerConfig(), "valid_json": ScorerConfig()}
     )

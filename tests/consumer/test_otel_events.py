@@ -26,7 +26,7 @@ from gateway.observability.tracing import run_ids
 
 
 async def scored(room: Any, url: str, *sent: Any) -> None:
-    """These are scored by a consumer that tells this collector."""
+    """Exchanges are scored by a consumer that tells this collector."""
     await room.send(*sent)
     events = ScoreEvents(OtelConfig(endpoint=url))
     async with room.opened() as (_, context):
@@ -68,9 +68,7 @@ async def test_a_call_of_a_run_is_in_the_trace_of_the_run(room: Any, exchange: A
     assert {e.span_id.hex() for e in collector.events} == {e.id.replace("-", "")[16:] for e in (first, second, shadow)}
 
 
-async def test_what_was_not_scored_says_why_and_has_no_value(
-    room: Any, exchange: Any, collector: Any, otlp: Any
-) -> None:
+async def test_a_missing_score_has_a_reason_and_no_value(room: Any, exchange: Any, collector: Any, otlp: Any) -> None:
     await scored(room, collector.url, exchange("n/a"), exchange("no number"))
     attributes = {otlp.attributes(e)["gateway.evaluation.status"]: otlp.attributes(e) for e in collector.events}
     assert set(attributes) == {"not_applicable", "error"}
@@ -122,7 +120,7 @@ def read(found: dict[str, Any], name: str) -> Any:
     return json.loads(found[f"gen_ai.{name}"])
 
 
-async def test_an_exchange_is_a_span_with_its_messages_below_the_span_of_its_call(
+async def test_an_exchange_is_a_span_with_messages_below_its_call(
     room: Any, exchange: Any, collector: Any, otlp: Any
 ) -> None:
     sent = exchange("0.25", experiment="swap", plan="p", arm="candidate")

@@ -48,7 +48,7 @@ def whole(calls: Sequence[Exchange]) -> dict[str, tuple[bytes, bool]]:
     return {call.id: (call.request, False) for call in calls}
 
 
-async def test_what_was_appended_as_deltas_is_stored_whole(room: Any, calls: list[Exchange]) -> None:
+async def test_deltas_are_stored_whole(room: Any, calls: list[Exchange]) -> None:
     async with room.consuming():
         await room.corridor.append(entries_of(calls))
         await room.until_read()
@@ -80,7 +80,7 @@ async def test_several_consumers_share_a_run(room: Any, calls: list[Exchange]) -
 
 
 async def test_a_delta_waits_for_a_consumer_that_has_its_base(room: Any, calls: list[Exchange]) -> None:
-    """It is read before its base is stored, and acknowledged after."""
+    """The delta is read before its base is stored, and acknowledged afterwards."""
     entries, held = entries_of(calls[:3]), asyncio.Event()
     one = replace(QUICK, first_count=1, count=1, most_count=1)
     async with room.opened("slow", one) as (consumer, context), asyncio.TaskGroup() as tasks:

@@ -254,9 +254,7 @@ async def test_a_full_disk_is_one_line_and_scoring_continues_later(room, exchang
     assert b"Traceback" not in text
 
 
-async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_stored(
-    on_postgres, start, port, room, exchange
-):
+async def test_a_consumer_that_stops_in_an_outage_claims_nothing(on_postgres, start, port, room, exchange):
     """One line and /health say why it is paused, and the last line that the entries stay in the stream; there is no
     traceback."""
     other = engine.connect_writer(on_postgres)
@@ -309,7 +307,7 @@ async def test_a_port_that_is_taken_is_said(start, port):
 class TestWithoutTheUpstreamsSecrets:
     @pytest.fixture
     def upstream_settings(self, tmp_path: Path) -> dict[str, object]:
-        """Secrets in variables and files that are not there, and in a pipe: whoever reads it waits for ever."""
+        """Secrets in variables and files that are not there, and in a pipe: a program that reads it waits forever."""
         pipe = tmp_path / "secret"
         os.mkfifo(pipe)
         headers = {"x-team": "${file:/nowhere/else}", "x-plain": "plain"}
@@ -426,7 +424,7 @@ async def test_a_refused_file_is_named_until_it_is_mended(path, caplog):
     assert "the previous one stays in force" in caplog.text
 
 
-async def test_a_signal_reads_the_file_at_once_and_the_same_text_is_no_change(path):
+async def test_a_signal_rereads_the_file_and_equal_text_changes_nothing(path):
     watching = watch(path, check_s=3600)
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
         changed = tasks.create_task(watching.changed())

@@ -89,7 +89,7 @@ async def until(port: int, name: str, value: float) -> dict[str, float]:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Their process ids: what runs `gateway evaluate` below the parent."""
+    """Process ids of what runs `gateway evaluate` below the parent."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A record crosses the stream and comes out the same; what is no record says why."""
+"""A record crosses the stream and comes out the same; a malformed record is refused with the reason."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_version_before_and_unknown_keys_are_read(exchange):
     assert old.v == VERSION - 1
 
 
-def test_only_an_import_may_have_no_probability_and_says_so_by_its_version():
+def test_only_an_import_may_lack_a_probability_by_its_version():
     """Records of traffic keep their version: a consumer that knows no imports reads them, and leaves imports alone."""
     served = exchanges_one()
     assert served.v == VERSION == IMPORTED_VERSION - 1

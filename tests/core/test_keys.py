@@ -88,7 +88,7 @@ def test_a_directory_is_empty_at_first() -> None:
     assert Directory() == Directory(0, {}, {}, {})
 
 
-def test_the_limits_of_a_call_are_those_of_its_key_team_and_organization() -> None:
+def test_a_call_has_the_limits_of_its_key_team_and_organization() -> None:
     team, organization = RECORDS[1], RECORDS[2]
     whole = Directory(1, {"acme": organization}, {"search": team}, {"key_1": KEY})  # type: ignore[dict-item]
     assert scopes_of(whole, KEY).base == (

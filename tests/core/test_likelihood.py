@@ -35,7 +35,7 @@ def test_agreement_is_by_place() -> None:
 
 def test_tokens_survive_their_record() -> None:
     tokens = (AnswerToken("Hi", -0.5, 1, "Hi", -0.5), AnswerToken(" \ud83d", -2.0, 3, " you", None))
-    with pytest.raises(TypeError):  # a lone surrogate is no JSON
+    with pytest.raises(TypeError):  # a lone surrogate is not JSON
         tokens_to_json(tokens, None, "m")
     assert tokens_from_json(tokens_to_json(tokens[:1], {"prompt_tokens": 3}, "m")) == tokens[:1]
     assert tokens_from_json(b"") == tokens_from_json(b'{"choices":[]}') == ()

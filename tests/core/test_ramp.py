@@ -159,7 +159,7 @@ def test_an_event_says_what_happened_in_one_word() -> None:
 HELD = RampDesign((0.25, 1.0), 0.0, 1, holdout=0.02, holdout_days=28.0)
 
 
-def test_the_last_step_leaves_the_holdout_to_the_control_until_it_ends() -> None:
+def test_the_last_step_leaves_the_holdout_to_the_control() -> None:
     begun = started("swap", "p", RampChange(0.0, "t", "t"))
     first = advanced(begun, HELD, RampChange(1.0, "t", "t"))
     last = advanced(first, HELD, RampChange(2.0, "t", "t"))

@@ -23,7 +23,7 @@ def test_a_draw_is_in_the_unit_interval_and_reproducible(domain, unit, version):
 
 
 def test_a_draw_is_the_first_56_bits_of_the_hash():
-    """Written out once more, so that no change deals every unit anew unnoticed."""
+    """Written out once more, so that no change deals every unit again unnoticed."""
     digest = sha256(b"sample\x001\x00unit").hexdigest()
     assert draw("sample", "unit") == int(digest[:14], 16) / 2**56
 

@@ -97,7 +97,7 @@ def test_a_refusal_is_seen_in_its_language(language, text):
 
 
 @pytest.mark.parametrize("text", ANSWERED)
-def test_what_only_sounds_like_one_is_none(text):
+def test_texts_that_only_sound_like_a_refusal_are_answers(text):
     assert refusal_language(text) is None
 
 

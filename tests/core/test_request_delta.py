@@ -45,14 +45,14 @@ def test_a_delta_has_the_new_bytes_and_little_else() -> None:
     assert appended < 0.05 * sum(map(len, requests))
 
 
-def test_what_moved_is_found() -> None:
+def test_moved_items_are_found() -> None:
     messages = [message("user", 4_000, n) for n in range(30)]
     fields = delta(body(messages), body([messages[0], *messages[20:], messages[3], message("user", 50, 99)]))
     assert fields[b"kind"] == DELTA
     assert len(fields[b"req"]) < 1_500
 
 
-def test_what_has_nothing_in_common_is_sent_whole() -> None:
+def test_a_request_with_nothing_in_common_is_sent_whole() -> None:
     after = b'{"model":"chat","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 9_000)
     assert delta(body([message("user", 9_000, 1)]), after) == call(2, after).to_fields()
 

@@ -125,7 +125,7 @@ def test_a_prompt_of_completions_is_read_too() -> None:
 
 @given(st.text(max_size=600), st.booleans())
 def test_spelling_of_the_json_changes_nothing(text: str, ascii_only: bool) -> None:
-    """Clients escape what they like; the record of a request may be written anew."""
+    """Clients escape what they like; the record of a request may be written again."""
     if any(0xD800 <= ord(char) < 0xE000 for char in text):
         return
     turns = [{"role": "user", "content": "a"}, {"role": "user", "content": text}]
@@ -143,7 +143,7 @@ def test_no_bytes_raise(turns: bytes, size: int) -> None:
     assert 0 <= script < len(SCRIPTS)
 
 
-def test_of_a_large_body_only_the_end_is_read() -> None:
+def test_only_the_end_of_a_large_body_is_read() -> None:
     history = [{"role": "user", "content": "z" * 1000}] * 570
     turns = orjson.dumps([*history, {"role": "user", "content": "Translate: good morning"}])
     values, _ = request_features(len(turns), False, {}, turns)

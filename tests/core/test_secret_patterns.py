@@ -37,7 +37,7 @@ def test_each_form_is_found_under_its_kind(kind, secret, around):
 
 
 @pytest.mark.parametrize("text", CLEAN)
-def test_what_only_looks_like_one_is_not(text):
+def test_lookalikes_of_secrets_are_not_found(text):
     assert found(text) == set()
 
 

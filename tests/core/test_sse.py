@@ -50,7 +50,7 @@ def test_a_piece_of_an_event_counts_as_one():
 
 
 @given(streams())
-def test_what_a_block_ends_with_is_a_whole_event(stream):
+def test_a_block_ends_with_a_whole_event(stream):
     splitter = Splitter()
     for at in range(len(stream)):
         block = splitter.feed(stream[at : at + 1])

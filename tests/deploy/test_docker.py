@@ -119,7 +119,7 @@ def test_only_gateway_console_and_grafana_are_published_and_only_here(compose: A
     }  # fmt: skip
 
 
-def test_only_our_programs_reach_the_stream_server_and_only_the_gateway_vllm(compose: Any) -> None:
+def test_the_stream_server_and_vllm_are_reached_by_our_programs_only(compose: Any) -> None:
     members: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
         for network in service.get("networks", ["default"]):

@@ -49,7 +49,7 @@ def run(*words: str | Path, check: bool = True, **more: Any) -> subprocess.Compl
 
 @dataclass(frozen=True)
 class Containers:
-    """buildah and podman with a storage of their own."""
+    """Runs buildah and podman with a storage of their own."""
 
     folder: Path
 
@@ -254,7 +254,7 @@ print(json.dumps({"uid": os.getuid(), "caps": int(status["CapEff"], 16), "root":
 
 
 @pytest.mark.parametrize("program", ["modules", "extras"])
-def test_what_was_trimmed_away_is_needed_by_nothing(program: str, containers: Containers, image: str) -> None:
+def test_nothing_needs_the_trimmed_files(program: str, containers: Containers, image: str) -> None:
     """Each module of the package is imported in the image, and each extra that it has does its work there."""
     text = (Path(__file__).parent / "in_image" / f"{program}.py").read_text()
     done = containers.podman("run", "--rm", "--entrypoint", "python", *HARDENED, image, "-c", text, check=False)

@@ -149,7 +149,7 @@ def test_a_network_policy_lets_in_only_ports_that_are_there(manifests: list[dict
         assert {p["port"] for rule in policy["spec"]["ingress"] for p in rule["ports"]} == ports[name]
 
 
-def test_what_is_scraped_is_there(deploy: Path) -> None:
+def test_every_scraped_port_exists(deploy: Path) -> None:
     manifests = rendered(deploy, "fleet")
     [service] = [
         s for s in of(manifests, "Service").values()
@@ -196,10 +196,10 @@ def test_all_programs_read_the_same_file_by_our_command_line(
             assert {m["mountPath"] for m in container["volumeMounts"]} == {"/etc/gateway", "/data", "/tmp"}  # noqa: S108
 
 
-def test_keys_are_made_through_the_console_which_no_pod_is_restarted_for(
+def test_keys_are_made_through_the_console_without_a_restart(
     manifests: list[dict[str, Any]], environ: dict[str, str], parsed: Callable[[Any], dict[str, Any]]
 ) -> None:
-    """It changes the store and the stream server, which all gateways read, and nothing of the cluster."""
+    """The console changes the store and the stream server, which all gateways read, and nothing of the cluster."""
     [config_map] = of(manifests, "ConfigMap").values()
     read = loading.parse(config_map["data"]["gateway.yaml"], environ=environ)
     assert read.admin is not None, "gateways expect keys from there"

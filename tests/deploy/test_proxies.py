@@ -44,7 +44,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def nginx(
     deploy: Path, certificate: Path, tmp_path: Path, upstream: FakeUpstream, free_port: Callable[[], int]
 ) -> AsyncIterator[str]:
-    """nginx with the shipped server block, in front of a server that stands in for the gateway: its base URL."""
+    """Starts nginx with the shipped server block, in front of a server that stands in for the gateway: its base URL."""
     nginx, port = program("nginx"), free_port()
     block = (deploy / "proxies" / "nginx.conf").read_text()
     for written, here in (

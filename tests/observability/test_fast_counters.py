@@ -56,7 +56,7 @@ def test_the_same_labels_of_the_same_metric_are_one_number() -> None:
     assert counts.spread(h) is counts.spread(h)
 
 
-def test_what_was_never_raised_shows_as_nothing_or_zero() -> None:
+def test_a_counter_that_was_never_raised_shows_nothing_or_zero() -> None:
     registry, counts = CollectorRegistry(), FastCounters()
     counts.of(Counter("c", "c", ["a"], registry=registry), "x")
     counts.spread(Histogram("h", "h", registry=registry, buckets=BUCKETS))
@@ -79,7 +79,7 @@ def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) 
         assert got == pytest.approx(wanted)
 
 
-def test_what_is_added_in_batches_is_whole_at_each_flush() -> None:
+def test_batched_counts_are_complete_at_each_flush() -> None:
     registry, counts = CollectorRegistry(), FastCounters()
     count = counts.of(Counter("c", "c", registry=registry))
 

@@ -72,7 +72,7 @@ def test_a_lone_surrogate_is_logged() -> None:
     assert json.loads(JsonFormatter().format(record))["message"] == "a?b"
 
 
-def test_what_cannot_be_json_is_said_as_text() -> None:
+def test_values_that_json_cannot_hold_are_logged_as_text() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (object,), None)
     assert json.loads(JsonFormatter().format(record))["message"] == "<class 'object'>"
     assert timestamp(0.5) == "1970-01-01T00:00:00.500Z"

@@ -90,7 +90,7 @@ def test_everything_of_our_own_is_named_so_and_explained(metrics: ProxyMetrics) 
 
 
 def test_every_metric_is_raised_somewhere(metrics: ProxyMetrics) -> None:
-    """One that nobody raises reads as zero for ever, which is a lie."""
+    """A metric that nothing raises reads as zero forever, which is wrong."""
     used = set()
     for path in (PACKAGE / "proxy").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

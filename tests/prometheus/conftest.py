@@ -434,8 +434,9 @@ class Whole:
         return found
 
     async def history(self, promql: str, since: float) -> list[Json]:
-        """Its values second by second, from a moment (Unix seconds) until now: what was a rate of one minute may be
-        over by now."""
+        """Values of a metric second by second, from a moment (Unix seconds) until now: a rate of one minute may be over
+        by now.
+        """
         span = {"query": promql, "start": since, "end": time.time(), "step": 1}
         reply = (await self.client.get("/api/v1/query_range", params=span)).json()
         assert reply["status"] == "success", f"{reply.get('error')}: {promql}"

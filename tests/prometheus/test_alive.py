@@ -93,7 +93,7 @@ class Rung:
 
 
 async def an_experiment_begins(whole: Any) -> None:
-    """It has too few calls for a verdict, so that a scrape sees it change later."""
+    """The experiment has too few calls for a verdict, so that a scrape sees it change later."""
     whole.doubles["good"].says('{"ok": ', "true}")
     whole.doubles["worse"].says("no JSON at all")
     await whole.load(4, response_format={"type": "json_object"})
@@ -357,7 +357,7 @@ async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:
 
 
 async def the_split_is_not_the_planned_one(whole: Any) -> None:
-    """Only users who fall into one arm come: as if a balancer sent the others elsewhere."""
+    """Only users who fall into one arm come, as if a balancer sent the others elsewhere."""
     mine = whole.of_arm("candidate", (f"late-{i}" for i in range(240)))
     await whole.spread([whole.call("split", user=user) for user in mine])
 

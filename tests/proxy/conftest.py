@@ -73,7 +73,7 @@ class Running:
         return self.exchanges
 
     async def tally(self, holds: Callable[[Tally], bool]) -> Tally:
-        """The first state of the tallies for which `holds`; each has the cells that changed since the one before."""
+        """The first state of the tallies for which `holds`; each has the cells that changed since the previous one."""
         async with asyncio.timeout(55):
             while True:
                 whole: Tally | None = None
@@ -152,7 +152,7 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
             **limits: float,
         ) -> Running:
             """limits_wait_s: calls wait for a slow stream server, unless the test is about those that do not.
-            stack: of a gateway that stops before the others. routes: whose files stand next to the config."""
+            stack: of a gateway that stops before the others. routes: whose files are next to the config."""
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
             for route in routes:

@@ -176,10 +176,8 @@ async def test_the_clients_credentials_never_go_upstream(gateway: Any, upstream:
     assert exchange.id != "mine-1"
 
 
-async def test_every_call_that_reached_an_upstream_leaves_exactly_one_served_exchange(
-    gateway: Any, upstream: FakeUpstream
-) -> None:
-    """It does also when the client leaves or the upstream breaks; a call that was refused before leaves none."""
+async def test_every_call_at_an_upstream_leaves_one_served_exchange(gateway: Any, upstream: FakeUpstream) -> None:
+    """A client that leaves and an upstream that breaks change nothing; a call that was refused before leaves none."""
     await gateway.chat()
     upstream.then(Fault.status(400))
     await gateway.chat()
@@ -204,7 +202,7 @@ async def test_every_call_that_reached_an_upstream_leaves_exactly_one_served_exc
 
 
 async def test_a_client_that_leaves_still_leaves_one_exchange(gateway: Any, upstream: FakeUpstream) -> None:
-    """Disconnecting mid-stream records what was said so far as `client_gone`, and stops the upstream."""
+    """Disconnecting mid-stream records the answer so far as `client_gone`, and stops the upstream."""
     upstream.says("one ", HOLD, "two ")
     async with gateway.stream() as reply:
         async for line in reply.aiter_lines():
@@ -231,7 +229,7 @@ async def test_a_client_that_leaves_early_cancels_the_upstream(
     await gateway.until(lambda: not any(p.in_flight for p in gateway.gateway.router.target_states))
 
 
-async def test_of_200_streams_half_leave_and_all_are_recorded(
+async def test_half_of_200_streams_leave_and_all_are_recorded(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> None:
     """No machine is too slow for the deadlines: every stream waits until all have begun."""

@@ -27,7 +27,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
+    """Fails a test whose log names an error: errors in the background are reported nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -61,7 +61,7 @@ async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Proce
 
 
 async def test_a_new_config_keeps_experiments_in_force_at_once(parts: ProcessParts) -> None:
-    """They would otherwise wait for the next look at the stream server for the secret of draws, and serve the
+    """Experiments would otherwise wait for the next look at the stream server for the secret of draws, and serve the
     control."""
     split = {"model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "b", "model": "m"}}
     config = Config.model_validate({
@@ -88,7 +88,7 @@ async def test_limits_hold_for_each_upstream(parts: ProcessParts) -> None:
         ({"ca_file": __file__}, f"upstreams.a.ca_file: {__file__}: "),
         ({"proxy": "nonsense"}, "upstreams.a: Unknown scheme for proxy URL"),
     ],
-    ids=["no CA file", "what is no CA file", "no proxy"],
+    ids=["no CA file", "a CA file without a certificate", "no proxy"],
 )
 async def test_a_config_that_cannot_be_built_names_its_mistake(
     parts: ProcessParts, row: dict[str, Any], output: str

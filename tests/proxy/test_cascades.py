@@ -105,7 +105,7 @@ async def test_a_stream_goes_to_the_control_at_once(make: Make, upstream: FakeUp
     ],
     ids=["several answers", "another API"],
 )
-async def test_what_it_cannot_check_goes_to_the_control(
+async def test_calls_that_it_cannot_check_go_to_the_control(
     make: Make, second: FakeUpstream, path: str, body: dict[str, Any]
 ) -> None:
     gateway = await make()
@@ -235,7 +235,7 @@ async def test_accepted_answers_are_watched_against_the_control(
 
 
 async def test_a_call_is_charged_for_both_answers(make: Make, second: FakeUpstream) -> None:
-    """It is charged in the usage of its key, and so in its limits."""
+    """Both answers are charged in the usage of the call's key, and so in its limits."""
     gateway = await make()
     second.says(UNSURE)
     await gateway.chat()

@@ -198,7 +198,7 @@ async def test_a_form_without_a_model_gets_the_default_of_images(
     assert parts[1] == b'\r\nContent-Disposition: form-data; name="model"\r\n\r\nmodel-u0\r\n'
     assert [b'name="prompt"' in parts[2], b"PNG" in parts[3]] == [True, True]
     named = form | {"data": {"prompt": "x", "model": ""}}
-    assert (await gateway.client.post("/images/edits", **named)).status_code == 400, "an empty name is no name"
+    assert (await gateway.client.post("/images/edits", **named)).status_code == 400, "an empty name is refused"
 
 
 async def test_a_response_and_its_tokens_have_one_default(
@@ -339,7 +339,7 @@ async def test_the_only_model_of_a_key_is_taken(start: Any, configured: Configur
 async def test_timings_of_llama_cpp_come_with_the_last_chunk(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
-    """It sends them with the usage, which the client has not asked for."""
+    """Timings come with the usage, which the client has not asked for."""
     config = configured(upstream)
     config["upstreams"]["u0"]["kind"] = "llamacpp"
     chunks = [

@@ -200,7 +200,7 @@ async def test_openai_responses(client: openai.AsyncOpenAI, upstream: FakeUpstre
 async def test_openai_a_response_is_found_where_it_was_made(
     shared: Any, upstream: FakeUpstream, second: FakeUpstream, streamed: bool
 ) -> None:
-    """It is found by its id, by what continues it, and by its conversation; also through another gateway."""
+    """The response is found by its id, by what continues it, and by its conversation, also through another gateway."""
     first, other = shared
     if streamed:
         async with first.responses.stream(model="chat", input="hi", conversation="conv_1") as stream:
@@ -468,7 +468,9 @@ async def test_anthropic_count_tokens(claude: anthropic.AsyncAnthropic, upstream
 async def test_anthropic_tool_runner_continues_without_a_thread(
     claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
 ) -> None:
-    """It asks for a thread first. Where the upstream has none, the refusal's code makes it send the conversation."""
+    """The runner asks for a thread first. Where the upstream has none, the refusal's code makes it send the
+    conversation.
+    """
     import anthropic
 
     @anthropic.beta_async_tool

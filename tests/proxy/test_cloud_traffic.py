@@ -96,7 +96,7 @@ async def test_a_wrong_clock_is_named(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, issuer: Issuer, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """It is the gateway's fault and no request's, so a fallback answers."""
+    """The fault is the gateway's and not the request's, so a fallback answers."""
     config = configured(upstream, second)
     config["upstreams"]["u0"]["auth"] = auth_of("sigv4", issuer, tmp_path, monkeypatch.setenv)
     gateway = await start(config)

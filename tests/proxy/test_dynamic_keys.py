@@ -191,9 +191,7 @@ async def test_a_key_and_its_team_narrow_where_it_may_be_used(start, configured,
     await until(gateway, 200)
 
 
-async def test_a_new_pod_has_its_keys_from_the_store_while_the_stream_server_is_away(
-    start, configured, upstream, opened, tmp_path, servers
-):
+async def test_a_new_pod_gets_keys_from_the_store_in_an_outage(start, configured, upstream, opened, tmp_path, servers):
     """The init container of the Kubernetes manifests does it: `gateway keys snapshot`."""
     store = await opened()
     version = await store.run(begin_change)

@@ -451,7 +451,7 @@ async def test_a_browser_of_a_named_origin_may_ask_first(for_browsers: Any, upst
 async def test_a_browser_of_a_named_origin_may_read_every_answer(
     for_browsers: Any, upstream: FakeUpstream, stream: bool
 ) -> None:
-    """It may read a refusal too: without the header the page learns only that something failed."""
+    """A browser may read a refusal, too: without the header the page learns only that something failed."""
     body = {"model": "chat", "messages": MESSAGES, "stream": stream}
     named = {"origin": ORIGIN}
     replies = [

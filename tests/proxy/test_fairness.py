@@ -162,7 +162,7 @@ async def test_a_caller_does_not_go_before_others_by_priority(
     gateway = await start(config)
     body = f'{{"model":"chat","messages":[{{"role":"user","content":"hi"}}],"priority":{sent},"top_p":1}}'.encode()
     await gateway.client.post("/chat/completions", content=body)
-    assert upstream.received[-1].json["priority"] == json.loads(sent), "an upstream without it is sent what was said"
+    assert upstream.received[-1].json["priority"] == json.loads(sent), "an upstream without it gets the client's value"
     config["upstreams"]["u0"] |= {"kind": "vllm", "priority": True}
     gateway = await start(config)
     assert (await gateway.client.post("/chat/completions", content=body)).status_code == 200

@@ -364,7 +364,7 @@ async def test_a_clients_own_limit_shortens_the_call(gateway: Any, upstream: Fak
 async def test_a_callers_own_timeouts_do_not_open_the_breaker(
     gateway: Any, upstream: FakeUpstream, stream: bool
 ) -> None:
-    """Otherwise any key could take a healthy but slower target away from everybody."""
+    """Any key could otherwise take a healthy but slower target away from everybody."""
     upstream.always(Fault.slow_head(0.3))
     body = {"model": "chat", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     hurried = [
@@ -431,7 +431,7 @@ async def test_a_response_with_an_error_is_an_answer(
 
 @pytest.mark.parametrize("code", [400, "400", "invalid_prompt", "context_length_exceeded"])
 async def test_an_error_event_about_the_request_passes(gateway: Any, upstream: FakeUpstream, code: Any) -> None:
-    event = {"error": {"message": "your image is no image", "type": "BadRequestError", "code": code}}
+    event = {"error": {"message": "your image is not an image", "type": "BadRequestError", "code": code}}
     upstream.always(in_stream(event))
     for _ in range(6):
         reply = await gateway.chat(stream=True)

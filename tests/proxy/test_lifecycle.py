@@ -28,7 +28,7 @@ MB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
+    """Fails a test whose log names an error: errors in the background are reported nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -450,7 +450,7 @@ async def test_a_slow_reader_of_audio_is_not_a_slow_upstream(
 async def test_a_gateway_that_fails_closes_its_connections(
     tmp_path: Path, configured: Configured, upstream: FakeUpstream, stream_server: Any
 ) -> None:
-    """It closes those to the stream server, which it opens before anything else."""
+    """Connections to the stream server, which it opens before anything else, are among them."""
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(configured(upstream, stream={"url": stream_server.url})))
     process = Process(WorkerEnvironment(path, tmp_path / "data", loopback=True))

@@ -149,7 +149,7 @@ async def test_a_chain_is_found_by_another_worker_and_by_its_caller_alone(gatewa
 async def test_fifty_calls_that_end_at_a_megabyte_are_kept_once(
     start: Any, configured: Any, upstream: FakeUpstream, room: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Through the gateway, the stream and a consumer: what the store has is what was sent."""
+    """The store has what was sent through the gateway, the stream and a consumer."""
     gateway = await start(configured(upstream))
     requests = growing(50, 1_000_000)
     for body in requests:

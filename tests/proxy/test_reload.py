@@ -23,7 +23,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
+    """Fails a test whose log names an error: errors in the background are reported nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -95,7 +95,7 @@ async def test_a_stream_in_flight_ends_on_the_config_it_began_with(
 async def test_a_reload_keeps_a_call_that_waits_for_its_retry(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """It is at no upstream in that moment, and will open a connection of the old config later."""
+    """The call is at no upstream in that moment, and will open a connection of the old config later."""
     upstream.then(Fault.rate_limited(retry_after=1.5))
     kept = FakeAnswer(b"{}", headers=(("keep-alive", "timeout=600"),))
     upstream.replies(lambda _: kept)  # the old pool would keep it
@@ -170,7 +170,9 @@ async def test_a_file_without_keys_is_refused_as_it_is_at_the_start(
 async def test_an_open_breaker_is_not_carried_into_the_next_config(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """Neither its state, for the config may be what mends it, nor its metric; a target that is gone shows 0."""
+    """The state is not carried over, since the new config may be the repair, nor is the metric; a removed target shows
+    0.
+    """
     upstream.always(Fault.status(500))
     once = {"retries": {"attempts": 1}}
     gateway = await start(configured(upstream, chat=once))
@@ -342,7 +344,7 @@ async def test_a_model_that_retires_is_announced_and_measured(
     del target["retires"]
     await put_in_force(gateway, config)
     assert await gateway.metric(gauge, **labels) == 0
-    assert "retires in" not in caplog.text, "more than 60 days are no news"
+    assert "retires in" not in caplog.text, "a date more than 60 days away is not logged"
 
 
 async def metrics_text(gateway: Any) -> str:

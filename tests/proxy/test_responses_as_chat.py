@@ -198,7 +198,7 @@ async def test_a_cut_stream_ends_with_an_error_event(
 
 
 @KINDS
-async def test_an_error_of_the_upstream_within_the_stream_fails_the_response(
+async def test_an_upstreams_error_within_the_stream_fails_the_response(
     translating: Any, upstream: FakeUpstream, kind: str, events: Callable[[bytes], list[Any]]
 ) -> None:
     gateway = await translating(kind, upstream)

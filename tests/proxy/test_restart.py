@@ -247,7 +247,9 @@ def _config(fakes: list[int], stream_url: str, stream_name: str) -> dict[str, An
 
 @pytest.mark.parametrize("fleet", [1], indirect=True)
 async def test_a_restart_loses_no_call(fleet: Fleet) -> None:
-    """Nor a response over WebSocket: connections are closed between two responses, and their clients come again."""
+    """A restart loses no response over WebSocket either: connections are closed between two responses, and their
+    clients come again.
+    """
     load, agents = Load(fleet.url), Agents(fleet.url)
     await load.during(lambda: agents.during(fleet.gateways[0].restart), 100)
     assert load.lost == 0, load.outcomes

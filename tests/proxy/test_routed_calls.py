@@ -160,7 +160,7 @@ async def test_a_changed_route_file_is_refused_and_the_previous_one_serves(make:
     assert (await gateway.chat(CODE)).headers["x-gateway-model"] == "model-u0"
 
 
-async def test_what_the_route_keeps_is_an_exact_tie_and_costs_no_call(
+async def test_a_kept_call_is_an_exact_tie_and_costs_no_call(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     gateway = await make(experiment={})
@@ -176,7 +176,7 @@ async def test_what_the_route_keeps_is_an_exact_tie_and_costs_no_call(
     assert await gateway.metric("gateway_shadow_tokens_total", experiment="swap") == 0
 
 
-async def test_what_the_route_moves_is_asked_as_any_candidate(make: Make, second: FakeUpstream) -> None:
+async def test_a_moved_call_is_sent_as_for_any_candidate(make: Make, second: FakeUpstream) -> None:
     gateway = await make(experiment={})
     await gateway.chat(PLAIN)
     roles = {e.role: e for e in await gateway.recorded(2)}

@@ -295,8 +295,9 @@ async def test_metrics_may_have_a_listener_of_their_own(
 async def test_a_gateway_says_that_it_runs_once_it_answers(
     serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
 ) -> None:
-    """Each line of its life is one JSON object, the server's included, and is there once. A model that retires is said
-    once, not by each worker; and every worker's gauge of it is one series."""
+    """Each line of its life is one JSON object, the server's included, and is there once. A model that retires is
+    logged once, not by each worker; and every worker's gauge of it is one series.
+    """
     url, day = f"127.0.0.1:{free_port()}", datetime.now(UTC).date() - timedelta(days=3)
     config = configured(upstream, metrics={"bind": url})
     config["models"]["chat"]["targets"][0]["retires"] = day
@@ -587,7 +588,7 @@ async def test_a_second_interrupt_does_not_wait(serve: Serve, configured: Config
 async def test_a_shadow_in_progress_does_not_hold_up_the_stop(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """It is given up: neither an answer of the candidate nor a failure of it."""
+    """The shadow is given up, and counts neither as an answer of the candidate nor as its failure."""
     experiment = {
         "model": "chat",
         "control": {"upstream": "u0", "model": "model-u0"},
@@ -613,7 +614,7 @@ async def test_a_shadow_in_progress_does_not_hold_up_the_stop(
 async def test_a_stream_server_that_is_gone_does_not_hold_up_the_stop(
     start: Any, configured: Configured, stream_server: Any, upstream: FakeUpstream
 ) -> None:
-    """It is tried for a while; what could not be handed over is counted as lost."""
+    """Appending is tried for a while; records that could not be appended count as lost."""
     gateway = await start(configured(upstream, stream={"url": stream_server.url, "name": "gone"}), flush_s=0.1)
     recorder = gateway.gateway.recorder
     stream_server.kill()

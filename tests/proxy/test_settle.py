@@ -293,7 +293,7 @@ def test_another_targets_answer_is_not_compared(room: Room) -> None:
 
 
 def test_in_a_ramp_a_fallback_counts_for_the_arm_that_was_asked_for(room: Room) -> None:
-    """Else a candidate that always fails, and is always saved by a fallback, would raise no alarm."""
+    """A candidate that always fails, and is always saved by a fallback, would otherwise raise no alarm."""
     ramped = an_experiment(primary="error_rate", ramp={}).at(1.0)
     asked = assign(ramped, a_call(), True)
     assert asked is not None
@@ -304,7 +304,7 @@ def test_in_a_ramp_a_fallback_counts_for_the_arm_that_was_asked_for(room: Room) 
 
 @pytest.mark.parametrize("outcome", ["client_gone", "client_deadline"])
 def test_a_call_whose_client_left_counts_for_the_arm_that_was_slow(room: Room, outcome: str) -> None:
-    """Whichever target was asked last. By the first rules of plans it counts for none."""
+    """The target that was asked last does not matter. By the first rules of plans the call counts for no arm."""
     split = assign(an_experiment(mode="split", split=0.5), a_call(), True)
     assert split is not None
     left = room.ended(outcome, attempts=[Attempt(Target("w", "m"), 0, "x", 0.1)])
@@ -329,7 +329,7 @@ def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
 
 
 async def test_a_fallbacks_answer_counts_for_the_ramps_arm() -> None:
-    """Otherwise a candidate whose failures a fallback covers would look as good as those that it answered."""
+    """A candidate whose failures a fallback covers would otherwise look as good as one that answered."""
     ramp = an_experiment(ramp={}, primary="error_rate").at(1.0)
     room = a_room(experiment=ramp)
     elsewhere = [Attempt(Target("v", "m"), 500, "x", 0.1), Attempt(Target("u", "m"), 200, None, 0.1)]

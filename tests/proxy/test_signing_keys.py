@@ -111,7 +111,7 @@ async def test_a_key_that_the_issuer_withdraws_verifies_nothing_more(
     assert (await ask(gateway, old)).status_code == 200
     provider.keys = [public(signing_key("ES256", "next"), "k2")]
     issuer = {"issuer": provider.issuer, "audience": [AUDIENCE], "callers": [{}], "refresh_s": 10}
-    gateway.write(configured(upstream, jwt={"sso": issuer}))  # a changed issuer is read anew
+    gateway.write(configured(upstream, jwt={"sso": issuer}))  # a changed issuer is read again
     async with asyncio.timeout(30):
         while (await ask(gateway, old)).status_code == 200:
             await asyncio.sleep(0.02)

@@ -304,7 +304,7 @@ async def test_memory_and_open_files_stay_level(
             await seen.look()
             await asyncio.wait({loading}, timeout=0.2)
 
-    looking = asyncio.get_running_loop().create_task(look())  # it may take seconds: memory is read beside it
+    looking = asyncio.get_running_loop().create_task(look())  # it may take seconds: memory is read next to it
     while not loading.done():
         points.append(((time.monotonic() - begun) / 60, rss_mb(pid)))
         await asyncio.wait({loading}, timeout=0.2)

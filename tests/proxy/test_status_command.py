@@ -125,7 +125,7 @@ async def test_a_stream_server_that_is_unreachable_cannot_tell(tmp_path: Path) -
 async def test_a_heartbeat_stays_small_with_many_upstreams(
     start: Start, configured: Configured, upstream: FakeUpstream
 ) -> None:
-    """It is written every two seconds by every worker, so it must not list what has nothing to say."""
+    """The heartbeat is written every two seconds by every worker, so it must not list what has nothing to say."""
     config = configured(upstream)
     config["upstreams"] |= {f"other-{i}": config["upstreams"]["u0"] for i in range(200)}
     gateway = await start(config)

@@ -46,7 +46,7 @@ def priced(configured: Configured) -> Configured:
 
 
 async def usage_of(gateway: Any, calls: int) -> dict[UsageCell, UsageSums]:
-    """The counts of the process, once it has so many calls; the next tally reports them."""
+    """The counts of the process, once it has this number of calls; the next tally reports them."""
 
     def counts() -> tuple[UsageCount, ...]:
         gateway.gateway.metrics.counts.fold()
@@ -154,7 +154,7 @@ async def test_shadow_requests_are_their_experiments(
 
 
 async def test_scorers_calls_are_their_own(start: Any, priced: Configured, upstream: FakeUpstream) -> None:
-    """Their key says which scorer calls; other keys may not."""
+    """The key of a scorer's call says which scorer it is; other keys may not."""
     gateway = await start(priced(upstream), key="judges")
     body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
     named = {"x-gateway-scorer": "is%20it%20helpful"}
@@ -201,7 +201,7 @@ async def test_every_answer_is_in_the_final_tally(start: Any, priced: Configured
 async def test_limits_and_usage_count_the_same(
     start: Any, priced: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """They agree to the token and the nano-dollar, however calls end."""
+    """Both agree to the token and the nano-dollar, however calls end."""
     limits = {"requests_per_day": 100, "tokens_per_day": 10**6, "usd_per_day": 10}
     config = priced(upstream, second, keys=[key("web", team="search", limits=limits)], passthrough="u0")
     config["keys"][0]["allow"] = ["passthrough"]

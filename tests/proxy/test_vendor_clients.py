@@ -173,7 +173,7 @@ async def test_frames_pass_as_they_came(start: Any, configured: Configured, upst
     assert streamed.content == b"".join(converse(upstream.calls[0]).events)  # type: ignore[arg-type]
 
 
-async def test_anthropics_client_for_bedrock_is_answered_charged_and_recorded(
+async def test_anthropics_bedrock_client_is_answered_charged_and_recorded(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     upstream.replies(invoke)
@@ -258,7 +258,7 @@ async def test_geminis_own_api_is_answered_charged_and_recorded(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u0") == pytest.approx(2 * COST)
 
 
-async def test_a_pattern_passes_the_names_of_vendors_models_and_aws_gets_a_signature(
+async def test_a_pattern_passes_vendors_models_and_aws_gets_a_signature(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     """The pattern is that of docs/clients.md. Neither vendor sees the gateway's key."""
@@ -365,7 +365,7 @@ async def test_a_target_of_another_kind_says_what_is_needed(
     assert "upstreams of kind gemini_native have" in reply.json()["error"]["message"]
 
 
-async def test_a_throttled_call_goes_to_the_fallback_and_a_refusal_comes_back(
+async def test_a_throttled_call_falls_back_and_a_refusal_comes_back(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, bedrock: Any
 ) -> None:
     """Any failure before the first content moves the call; the client's own mistakes are returned to it."""
@@ -385,7 +385,7 @@ async def test_a_throttled_call_goes_to_the_fallback_and_a_refusal_comes_back(
     assert await gateway.metric("gateway_cost_usd_total", upstream="u1") == pytest.approx(COST)
 
 
-async def test_a_cut_stream_ends_with_an_exception_and_is_charged_by_what_came(
+async def test_a_cut_stream_ends_with_an_exception_and_partial_charges(
     start: Any, configured: Configured, upstream: FakeUpstream, bedrock: Any
 ) -> None:
     upstream.replies(lambda received: converse(received, cut_after=2))
@@ -480,7 +480,7 @@ async def test_other_paths_go_to_the_vendor_for_keys_that_name_them(
 async def test_no_spelling_of_a_routed_path_is_forwarded(
     passing: Any, upstream: FakeUpstream, second: FakeUpstream, path: str
 ) -> None:
-    """Otherwise it would go past the key's models, its limits and the records."""
+    """A forwarded request would go past the key's models, its limits and the records."""
     host, port = root(passing).removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = (

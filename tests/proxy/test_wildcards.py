@@ -45,7 +45,7 @@ async def test_metrics_have_the_pattern_and_records_the_model(
     assert await gateway.metric("gateway_requests_total", alias="one/big") == 0
     text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
     labels = {line.split('model="')[1].split('"')[0] for line in text.splitlines() if "gateway_breaker_open{" in line}
-    assert len(labels) <= 104, "names that clients make up do not become labels for ever"
+    assert len(labels) <= 104, "names that clients make up do not become labels forever"
     exchanges = await gateway.recorded(131)
     assert (exchanges[0].alias, exchanges[0].target.model) == ("one/*", "big")
     assert exchanges[-1].target.model == "*", "the last ones share a label"

@@ -22,7 +22,7 @@ def ask(page: Page, url: str, question: str) -> str:
     box.click()
     page.keyboard.type(question)
     page.keyboard.press("Enter")
-    # The button that rates an answer stands below one that has ended.
+    # The button that rates an answer is below one that has ended.
     page.locator(".chat-assistant").first.wait_for(timeout=120_000)
     page.locator('button[aria-label="Good Response"]').first.wait_for(timeout=120_000)
     return page.locator(".chat-assistant").first.inner_text()

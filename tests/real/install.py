@@ -3,7 +3,7 @@
     python tests/real/install.py [NAME …]
 
 What cannot be installed leaves its reason in .real/NAME/failed, and is skipped with it; the others go on. torch is
-installed by pip before the rest, so that whoever wants its CPU build names a place that has one to pip
+installed by pip before the rest, so that a user who wants its CPU build can name an index that has one to pip
 (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL); left alone, pip takes the usual build.
 """
 

@@ -1,7 +1,7 @@
 """A mock of OpenAI's API for its own libraries' tests, and the pytest plugin that tells it what to answer.
 
 OpenAI's OpenAPI document is in no package, so the answers come from the types of the Python library itself: the plugin
-looks at the type that a test expects, makes the smallest value of it, and hands that to the mock beside the request,
+looks at the type that a test expects, makes the smallest value of it, and hands that to the mock next to the request,
 which stays as the test made it. The mock remembers every request, so that two runs can be compared.
 
     python tests/real/openai_mock.py PORT        serves

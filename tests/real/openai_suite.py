@@ -6,7 +6,7 @@
 The tests are those of the source distribution on PyPI, unchanged. They run in an environment of their own, twice: with
 TEST_API_BASE_URL at the mock (openai_mock.py), and at a `gateway serve` in front of it, whose one alias `*` serves
 every model and whose `passthrough` serves the paths that name none. One difference is meant: an id of a stored response
-that the gateway has not sealed does not exist, whoever asks; `--unsealed` sets `responses: {seal: false}`, and then it
+that the gateway has not sealed does not exist for any caller; `--unsealed` sets `responses: {seal: false}`, and then it
 does. openai-node's package on npm has no tests.
 """
 

@@ -77,7 +77,7 @@ class Agent:
     version: tuple[str, ...] = ("--version",)
     model: str = "coder"
     configured: bool = False
-    """Its config file names the gateway; otherwise it starts as `gateway up` says."""
+    """Whether the agent's config file names the gateway; otherwise it starts as `gateway up` says."""
     sends: bytes = b""
     """Bytes that its requests must have, in lower case."""
     never: bytes = b"-"
@@ -231,7 +231,7 @@ def play(agent: Agent, place: Workplace, received: Received) -> FakeToolCall | s
 
 
 async def run(argv: list[str], place: Workplace, environ: dict[str, str]) -> tuple[int | None, str]:
-    """Its exit status, and all that it wrote."""
+    """Exit status of the agent, and all that it wrote."""
     nowhere = "http://127.0.0.1:9"
     own = {"PATH": os.environ["PATH"], "HOME": str(place.home), "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"}
     process = await asyncio.create_subprocess_exec(

@@ -162,7 +162,7 @@ def gateway(stages: Any, tmp_path: Path) -> Iterator[Gateway]:
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_what_changed_is_found(
+def test_a_changed_model_is_found(
     stages: Any, model: Path, control: int, gateway: Gateway, journal: Any, tmp_path: Path, name: str
 ) -> None:
     change, sets, right = CANDIDATES[name]

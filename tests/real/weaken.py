@@ -1,6 +1,6 @@
 """A model's weights, changed. Run by the Python of .real/vllm.
 
-python weaken.py FROM TO BITS     each row of each linear layer rounded to so many bits
+python weaken.py FROM TO BITS     each row of each linear layer rounded to BITS bits
 python weaken.py FROM TO -LAYERS  the last layers left out
 """
 

@@ -181,7 +181,9 @@ def test_a_trail_shows_its_last_values_as_numbers():
 
 
 def test_a_trail_ends_with_the_interval_that_decides():
-    """That of the last look, or of one look at the end, is narrower than the band, which holds at every look."""
+    """The interval of the last look, or of one look at the end, is narrower than the band, which holds at every
+    look.
+    """
     points = ((1, 0.01, -0.4, 0.4), (300, 0.004, -0.011, 0.019))
     final = Estimate(0.004, -0.006, 0.014)
     chart = trail_chart(Trail("t", IntervalTrail("m", points), "m", 0.02, final=final))

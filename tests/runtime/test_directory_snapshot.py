@@ -1,4 +1,4 @@
-"""The snapshot of the keys: what was saved is loaded, by its owner only, and a damaged file is no reason to fail."""
+"""The snapshot of the keys: what was saved is loaded, by its owner only, and a damaged file stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One real Valkey for each data directory, whoever started it; its data outlives every end."""
+"""One real Valkey for each data directory, started by any program; its data outlives every end."""
 
 from __future__ import annotations
 

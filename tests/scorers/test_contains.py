@@ -52,5 +52,5 @@ def test_without_words_to_look_for_nothing_is_scored(ask, subject):
 
 
 @given(WORDS, WORDS, WORDS)
-def test_what_stands_in_an_answer_is_found(ask, subject, before, reference, after):
+def test_a_text_in_an_answer_is_found(ask, subject, before, reference, after):
     assert ask(Contains("c"), subject(f"{before}, {reference}. {after}", None, reference)).value == 1

@@ -27,7 +27,7 @@ def test_two_silent_answers_are_not_compared(ask_pair, pair):
     assert isinstance(ask_pair(EditDistance("e"), pair("", " \n")), Skipped)
 
 
-def test_of_long_answers_the_beginning_is_compared(ask_pair, pair, steps):
+def test_only_the_beginning_of_a_long_answer_is_compared(ask_pair, pair, steps):
     a, b = "ab" * MAX_CHARACTERS, "ba" * MAX_CHARACTERS
     with steps() as counted:
         assert 0 < ask_pair(EditDistance("e"), pair(a, b)).value < 0.01

@@ -40,7 +40,7 @@ async def test_the_four_are_distinguished_and_have_the_options_of_a_judge(model,
         ({}, "model: missing"),
     ],
 )
-def test_what_does_not_fit_is_refused(model, options, line):
+def test_a_mismatch_is_refused(model, options, line):
     section = {"model": "referee", **options} if options else {}
     with pytest.raises(ConfigError, match=line):
         model.build(use="geval_fluency", **section)

@@ -169,7 +169,7 @@ def test_a_value_that_looks_like_a_variable_is_text(subject):
 
 
 @pytest.mark.parametrize("name", ["item.nothing", "sample.output_json.b", "sample.output_tools[5]", "item.list[9].a"])
-def test_what_has_no_value_is_lacking(values, name):
+def test_an_item_without_a_value_is_lacking(values, name):
     with pytest.raises(MissingVariable) as caught:
         fill(f"{{{{{name}}}}}", values)
     assert caught.value.name == name

@@ -135,7 +135,7 @@ async def test_invalid_golden_cases_of_a_service_are_reported(model, service, fa
     assert "/golden did not return golden cases" in (await model.result(far(), subject("good"))).explanation
 
 
-async def test_what_it_costs_is_counted_and_keeps_the_budget(model, service, far, subject):
+async def test_its_cost_is_counted_and_keeps_the_budget(model, service, far, subject):
     service.opinion = lambda _: {"value": 1.0, "cost_usd": 0.4, "tokens": 7, "judge_model": "theirs"}
     registered = far(budget_usd=1.0)
     first = await model.result(registered, subject("x"))

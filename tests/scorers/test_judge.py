@@ -110,7 +110,7 @@ async def test_a_context_may_stand_anywhere_in_the_request(model, subject):
     assert "All is red." in model.prompts()[0]
 
 
-async def test_what_has_no_answer_is_not_judged(model, subject):
+async def test_an_exchange_without_an_answer_is_not_judged(model, subject):
     judge = model.build(use="judge", model="referee")
     result = await model.result(judge, subject(Completion(error="no"), status=503))
     assert (result.status, model.bodies) == ("not_applicable", [])
@@ -193,7 +193,7 @@ async def test_a_judge_without_json_is_an_error_with_its_cost(model, subject):
 
 
 def prefers(good: str):
-    """A judge that finds the answer with this word, wherever it stands."""
+    """A judge that finds the answer with this word, in either position."""
 
     def think(body):
         prompt = body["messages"][-1]["content"]

@@ -226,7 +226,7 @@ def first_of_each_kind() -> list[Attack]:
 @pytest.mark.model
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages()))
-async def test_how_often_a_real_model_is_swayed(
+async def test_a_real_model_is_swayed_as_often_as_documented(
     real: ExternalServices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Printed, not bounded: no fence makes a small model a good judge, and some attacks leave it without a verdict."""

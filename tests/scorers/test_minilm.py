@@ -47,7 +47,7 @@ def test_a_vector_has_384_numbers_and_length_1(minilm):
 
 
 def test_the_first_numbers_are_the_published_ones(minilm):
-    """They compare "That is a happy person" with three others, from the model's own page."""
+    """The numbers compare "That is a happy person" with three others, from the model's own page."""
     texts = ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
     happy = minilm.vector("That is a happy person")
     near = [float(happy @ minilm.vector(text)) for text in texts]
@@ -59,7 +59,7 @@ def test_any_text_has_one(minilm, text):
     assert np.isfinite(minilm.vector(text)).all()
 
 
-def test_what_follows_the_last_token_is_not_seen(minilm):
+def test_text_after_the_last_token_is_not_seen(minilm):
     one = "word " * MAX_TOKENS
     assert np.array_equal(minilm.vector(one + "cat"), minilm.vector(one + "dog"))
 

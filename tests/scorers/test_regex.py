@@ -35,7 +35,7 @@ def test_the_explanation_names_the_findings(ask, subject):
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(a)\1", "(?=a)"])
-def test_what_re2_cannot_do_is_a_mistake_of_the_config(pattern):
+def test_a_pattern_beyond_re2_is_a_mistake_of_the_config(pattern):
     with pytest.raises(ConfigError, match="not valid in RE2"):
         build({"r": ScorerConfig(use="regex", pattern=pattern)})
 

@@ -96,7 +96,7 @@ def test_each_form_is_found_alone_and_in_a_sentence(kind, text):
 
 
 @pytest.mark.parametrize("text", CLEAN)
-def test_what_only_looks_alike_is_not_found(text):
+def test_lookalikes_are_not_found(text):
     assert list(find_kinds(text, ALL)) == []
 
 

@@ -27,7 +27,7 @@ def ask(model):
     return make
 
 
-async def test_what_it_took_is_told_with_the_answer(model, ask):
+async def test_the_answer_comes_with_its_cost(model, ask):
     reply, spent = await ask().ask("/chat/completions", BODY)
     assert reply["object"] == "chat.completion"
     assert (spent.judge_model, spent.tokens) == ("up/judge-1", 110)
@@ -77,7 +77,7 @@ async def test_a_budget_in_usd_needs_a_price(model, ask):
         await ask(budget, Prices()).ask("/chat/completions", BODY)
 
 
-async def test_what_failed_costs_nothing_of_the_budget(model, ask):
+async def test_a_failed_call_costs_nothing_of_the_budget(model, ask):
     ledger = InMemoryLedger()
     budget = ScorerBudget("j", 1.0, 1000, ledger)
     await ask(budget).ask("/chat/completions", BODY)

@@ -17,7 +17,7 @@ async def spend(budget, usd, tokens=0):
     await budget.correct(await budget.reserve(), usd, tokens)
 
 
-async def test_what_is_spent_is_spent():
+async def test_a_spent_budget_refuses_the_next_call():
     budget = ScorerBudget("j", 1.0, None, InMemoryLedger(), lambda: DAY)
     for _ in range(4):
         await spend(budget, 0.25)

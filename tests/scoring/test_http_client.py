@@ -158,7 +158,7 @@ async def test_a_reply_that_arrives_is_bounded_in_time_and_size(upstream):
         await read_all(upstream, deadline_s=30, most_bytes=1000)
 
 
-async def test_servers_outside_are_reached_by_the_proxy_and_those_inside_without(upstream, proxy_double):
+async def test_external_servers_are_reached_by_the_proxy_internal_ones_not(upstream, proxy_double):
     """Services that score, webhooks and the console's identity provider use these connections."""
     egress = Egress(proxy=proxy_double.url, direct=("hooks.partner.example",))
     upstream.answers(200, b"{}")

@@ -121,7 +121,7 @@ async def test_the_process_is_kept_and_one_that_ended_is_started_again(model, od
         ("huge", "bytes, more than 1048576"),
     ],
 )
-async def test_what_goes_wrong_there_is_its_own_error(model, odd, subject, text, why):
+async def test_a_failure_of_the_child_is_its_own_error(model, odd, subject, text, why):
     registered = odd(memory_mb=128)
     result = await model.result(registered, subject(text))
     assert result.status == "error"
@@ -317,7 +317,7 @@ def closed_to_nobody() -> Path | None:
 
 
 def test_a_scorer_of_root_as_nobody_is_confined(shared_folder: Path) -> None:
-    """It is, from end to end; the network stays open to it, as the page on scorers says."""
+    """The scorer is confined from end to end; the network stays open to it, as the page on scorers says."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-m", "true"], check=False).returncode != 0:
         pytest.skip("this machine lets nobody make a mount namespace (unshare -m), in which nobody can read Python")
@@ -329,7 +329,7 @@ def test_a_scorer_of_root_as_nobody_is_confined(shared_folder: Path) -> None:
 
 
 def test_a_scorer_that_stays_root_is_confined(shared_folder: Path) -> None:
-    """It stays root where nobody cannot read a package: it has root's files, without root's capabilities."""
+    """The scorer stays root where nobody cannot read a package: it has root's files, without root's capabilities."""
     closed = shared_folder / "closed"
     closed.mkdir(mode=0o700)
     found, said = as_root(closed, "env", f"PYTHONPATH={closed}")

@@ -53,7 +53,7 @@ def test_without_a_spec_it_ends():
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux ends a child with its parent")
 def test_it_ends_with_its_parent():
-    """The parent is killed and can tell it nothing; the child reads, and would wait for ever."""
+    """The parent is killed and can tell it nothing; the child reads, and would wait forever."""
     program = (
         "import subprocess, sys\n"
         "from gateway.scoring.isolate import ARGV\n"

@@ -65,13 +65,13 @@ def test_only_members_that_are_read_are_decoded() -> None:
     assert read["tools"] is read["tools"], "decoded once"
 
 
-def test_of_equal_names_the_last_counts() -> None:
+def test_the_last_of_equal_names_counts() -> None:
     body = b'{"a": 1, "b": "' + PADDING.encode() + b'", "a": 2}'
     assert request_of(body)["a"] == 2
 
 
 def test_a_plug_in_gets_a_dict() -> None:
-    """Its code may ask for what only a dict has."""
+    """The plug-in's code may use what only a dict has."""
     body = b'{"model": "m", "messages": "' + PADDING.encode() + b'"}'
     ours, plug_in = reader_for([RULE]), reader_for([RULE, object()])
     assert not isinstance(ours(body), dict)

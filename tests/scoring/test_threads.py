@@ -31,7 +31,7 @@ async def test_a_scoring_runs_on_another_thread_the_same_each_time(threads):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), TimeoutError("its own"), KeyError("x")])
-async def test_what_it_raises_is_raised(threads, error):
+async def test_its_exceptions_are_raised(threads, error):
     async def fail():
         raise error
 
@@ -40,7 +40,7 @@ async def test_what_it_raises_is_raised(threads, error):
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
-async def test_what_would_end_a_program_ends_only_the_scoring(threads, error):
+async def test_an_exception_that_ends_programs_ends_only_the_scoring(threads, error):
     async def fail():
         raise error
 

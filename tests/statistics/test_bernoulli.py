@@ -45,7 +45,7 @@ SHARES = st.floats(0, 1).map(lambda share: round(share, 9))  # a smaller one has
 
 @given(n=st.integers(1, 10**6), share=SHARES, alpha=st.floats(1e-6, 0.5), n_opt=st.floats(10, 10**4))
 def test_the_interval_is_bit_for_bit_that_of_the_mixture(n: int, share: float, alpha: float, n_opt: float) -> None:
-    """It is also where weights make the sums no whole numbers."""
+    """The intervals agree, too, if weights make the sums fractional."""
     mean = share * n / n
 
     def excess(p: float) -> float:

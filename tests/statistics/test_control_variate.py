@@ -145,7 +145,7 @@ SCALES = [pytest.param(24, 1000, id="quick"), pytest.param(3000, 4000, marks=LON
 
 
 def misses(share: float, runs: int) -> float:
-    """share, and 3 standard errors of it over these runs."""
+    """Adds 3 standard errors over these runs to a share."""
     return share + 3.0 * math.sqrt(share * (1.0 - share) / runs)
 
 

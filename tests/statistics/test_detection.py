@@ -63,7 +63,7 @@ def test_recall_is_inside_its_interval(hits: PartSums, others: list[PartSums]) -
         assert 0 <= found.low <= found.share <= found.high <= 1
 
 
-def test_recall_of_a_detector_that_misses_nothing_has_an_upper_end_of_one() -> None:
+def test_recall_without_a_miss_has_an_upper_end_of_one() -> None:
     right = ShareEstimate(0.8, *wilson(32, 40, 0.05))
     nothing = ShareEstimate(0.0, *wilson(0, 300, 0.05))
     found = recall(PartSums(WeightSums(1000, 1000), right), [PartSums(WeightSums(9000, 9000), nothing)])

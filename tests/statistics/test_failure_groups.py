@@ -1,4 +1,4 @@
-"""Rates of dependent calls, which groups stand, and since when: known values, properties, and simulations."""
+"""Rates of dependent calls, which groups hold, and since when: known values, properties, and simulations."""
 
 from __future__ import annotations
 

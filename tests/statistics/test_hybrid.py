@@ -154,7 +154,7 @@ def test_a_restored_sequence_continues_with_the_same_bits(values: list[float], c
 
 
 def test_a_sequence_without_a_horizon_has_the_floor_too() -> None:
-    """It is the asymptotic sequence for common values, and claims little from equal ones."""
+    """The sequence is the asymptotic one for common values, and claims little from equal ones."""
     rng, guarded_, plain = np.random.default_rng(4), GuardedMean(0.05, 200.0), AsymptoticMean(0.05, 200.0)
     for value in rng.normal(0.1, 0.3, 500):
         guarded_.add(float(value))

@@ -24,7 +24,7 @@ Z = NormalDist().inv_cdf
 
 
 def drawn(world: str, rng: np.random.Generator, mean: float, shape: tuple[int, int]) -> tuple[Values, Values, Values]:
-    """(differences, covariate of the pairs, of the requests beside them)."""
+    """(differences, covariate of the pairs, of the requests next to them)."""
     others = (*shape, BESIDE)
     if world.startswith("correlation"):
         r = float(world.split()[1])
@@ -152,7 +152,7 @@ def test_fewer_pairs_and_no_more_errors_in_many_runs(capsys: pytest.CaptureFixtu
     check(4_000, capsys)
 
 
-def test_what_predicts_nothing_changes_nothing() -> None:
+def test_a_useless_covariate_changes_nothing() -> None:
     """The weight is exactly 0 in nearly all runs, and what is left is noise of a thousandth of the variance."""
     y, x, others = drawn("correlation 0", np.random.default_rng(2), 0.1, (400, 300))
     made = adjusted(y, x, others)

@@ -83,7 +83,7 @@ def test_a_score_difference_turns_and_scales(scores: list[tuple[float, float]], 
 
 @quick
 @given(n=st.integers(2, 200), differ=st.floats(0, 1), alpha=ALPHA)
-def test_few_differences_are_symmetric_inside_the_scale_and_never_a_point(n: int, differ: float, alpha: float) -> None:
+def test_few_differences_give_a_symmetric_interval_inside_the_scale(n: int, differ: float, alpha: float) -> None:
     d = np.zeros(n)
     d[: int(differ * n)] = 1.0
     low, high = few_differences(d, 1.0, alpha)

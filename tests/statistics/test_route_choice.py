@@ -31,7 +31,7 @@ def test_a_split_is_where_the_means_differ() -> None:
     assert sorted(np.bincount(leaves_of(tree, x))) == [80, 120]
 
 
-def test_of_two_features_that_say_the_same_the_last_is_taken() -> None:
+def test_the_last_of_two_equal_features_is_taken() -> None:
     """The features of a request end with its subject; its size only correlates with that."""
     about = (np.arange(200) >= 120).astype(float)
     tree = grow_tree(np.column_stack([about * 300, about]), -about, np.ones(200))

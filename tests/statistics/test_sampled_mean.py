@@ -157,7 +157,7 @@ def sampled(seed: int, n: int = 20000) -> tuple[dict[str, float], dict[str, list
 
 
 def test_realised_rates_are_unbiased_despite_drops() -> None:
-    """They are within 3 standard errors of the truth over 600 seeded runs; naive means and nominal rates are not."""
+    """Means are within 3 standard errors of the truth over 600 seeded runs; naive means and nominal rates are not."""
     ours, naive, nominal = [], [], []
     for population, scores in map(sampled, range(600)):
         ours.append(weighted_mean([stratum(h, scores[h], population[h]) for h in scores], UNIT).mean or 0.0)

@@ -60,7 +60,7 @@ def test_inserting_a_stored_score_conflicts(store, exchange, stated_scorer):
     assert store.sql("SELECT scorer FROM scores") == [("stated",)], "and its transaction leaves nothing"
 
 
-def test_what_an_exchange_lacks_is_null(store, exchange):
+def test_missing_values_of_an_exchange_are_null(store, exchange):
     row = exchange_row(store.judged(exchange(usage=None, client_id=None)), 0.0)
     store.run(lambda c: insert_new(c, exchanges, [row]))
     missing = [c.name for c, value in zip(exchanges.columns, row, strict=True) if value is None]
@@ -80,7 +80,7 @@ def test_inserting_a_stored_exchange_conflicts(store, exchange):
 
 @pytest.mark.parametrize("given", [{"truncated": True}, {"request": b"\0\xff\t\\\n", "unit": "\t\\N\n"}])
 def test_an_exchange_is_stored_as_it_is(store, exchange, given):
-    """It is, whatever bytes and characters are in it."""
+    """Bytes and characters of any kind come back."""
     row = exchange_row(store.judged(exchange(**given)), 0.0)
     store.run(lambda c: insert_new(c, exchanges, [row]))
     (found,) = store.sql(f"SELECT {', '.join(exchanges.columns.keys())} FROM exchanges")  # noqa: S608
@@ -144,7 +144,7 @@ def test_a_value_of_another_type_is_refused(column: int, value: object, error: t
         RowEncoder([COLUMNS[column]]).values((value,))
 
 
-def test_what_scores_share_is_encoded_once_and_the_same(store, exchange, stated_scorer) -> None:
+def test_shared_parts_of_scores_are_encoded_once(store, exchange, stated_scorer) -> None:
     store.scorers = {name: stated_scorer(name=name) for name in ("stated", "other")}
     several = [store.judged(exchange(text)) for text in ("0.5", "n/a", "0.5", "1")]
     together = BinaryScores(store.scorers)

@@ -170,7 +170,7 @@ batches = st.lists(st.lists(st.integers(0, N - 1), min_size=1, max_size=5), max_
 )  # fmt: skip
 @given(batches=batches, rest=st.permutations(range(N)), at_once=st.integers(1, N), ticks=st.integers(1, 4))
 def test_any_order_of_deliveries_gives_the_same_store(reader, stream, expected, batches, rest, at_once, ticks):
-    """batches: what comes first, some of it again; rest: all of it, in any order, so many at once."""
+    """batches: what comes first, some of it again; rest: all of it, in any order, this number at once."""
     reader.empty()
     reader.came = set()
     order_of = [*batches, *(rest[i : i + at_once] for i in range(0, N, at_once))]

@@ -85,7 +85,7 @@ def test_a_change_that_is_refused_takes_no_version(store):
     assert store.run(directory_state_of).version == 1
 
 
-def test_what_changed_since_a_version_is_found_in_order(store):
+def test_changes_since_a_version_are_found_in_order(store):
     for record in (ACME, TEAM, KEY):
         save(store, record)
     save(store, replace(ACME, disabled=False))
@@ -95,7 +95,7 @@ def test_what_changed_since_a_version_is_found_in_order(store):
     assert [row.record.id for row in first] == ["search", "key_1"]
 
 
-def test_what_is_deleted_stays_and_is_published_as_disabled(store):
+def test_a_deleted_key_stays_and_is_published_as_disabled(store):
     row = save(store, replace(KEY, disabled=False), deleted=5.0)
     assert store.run(lambda c: find_row(c, "key", "key_1")) == row
     assert row.published == KEY

@@ -87,7 +87,7 @@ def test_prompts_are_for_their_owner_only(file_store):
     assert modes == {0o600}
 
 
-def test_what_is_acknowledged_outlives_a_power_cut(file_store):
+def test_acknowledged_writes_outlive_a_power_cut(file_store):
     """WAL lets others read meanwhile; synchronous = 2 (FULL) makes each commit durable."""
     assert file_store.sql("PRAGMA journal_mode") == [("wal",)]
     assert file_store.sql("PRAGMA synchronous") == [(2,)]
@@ -156,7 +156,7 @@ def test_a_server_that_is_unreachable_is_named_without_its_password(opened):
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up():
-    """libpq would wait for ever. The URL may say otherwise."""
+    """The client library, libpq, would wait forever. The URL may say otherwise."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(engine.StoreUnavailable, match="timeout expired"):

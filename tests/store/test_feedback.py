@@ -32,7 +32,7 @@ def test_a_word_on_an_exchange_is_a_score_of_it(store, exchange):
     ]
 
 
-def test_by_the_id_that_the_answer_itself_has(store, exchange):
+def test_feedback_by_the_answers_own_id_is_joined(store, exchange):
     older, newer = (exchange(upstream_id="chatcmpl-1", received=at) for at in (10.0, 20.0))
     store.write(older, newer, word("chatcmpl-1"))
     assert [row[0] for row in store.sql(SCORES)] == [newer.id], "of answers with the same id, the newest"
@@ -59,7 +59,7 @@ def test_whatever_comes_first_the_newest_word_counts(file_store, exchange, order
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_by_whichever_id_it_is_the_same_word(file_store, exchange, order):
+def test_feedback_by_either_id_is_one_statement(file_store, exchange, order):
     """Ours, and the answer's own: the newest counts, whatever comes first, and as often as it comes."""
     one = exchange(upstream_id="chatcmpl-1")
     ours = word(one.id, 0.0, 2.0, feedback_id=only_word_id("web", one.id, "thumb"))
@@ -97,7 +97,7 @@ def test_somebody_elses_exchange_is_told_and_nothing_is_kept(store, exchange):
     assert store.sql(SCORES) == []
 
 
-def test_what_a_shadow_said_has_no_owner(store, exchange):
+def test_a_shadows_answer_has_no_owner(store, exchange):
     shadow = exchange(role="shadow", pair="x")
     assert store.write(shadow, word(shadow.id)).met == (JoinedFeedback("f", 1.0, None, False),)
 
@@ -115,7 +115,7 @@ def test_a_comment_alone_is_kept_and_is_not_a_score(store, exchange):
     assert store.sql(SCORES) == []
 
 
-def test_who_takes_his_value_back_has_no_score_any_more(store, exchange):
+def test_a_withdrawn_value_leaves_no_score(store, exchange):
     one = exchange()
     store.write(one, word(one.id, 1.0, 1.0), word(one.id, None, 2.0, comment="never mind"))
     assert store.sql(SCORES) == []

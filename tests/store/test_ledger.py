@@ -43,7 +43,7 @@ def test_a_dead_letter_is_accounted_for(store, exchange, tally):
     assert store.close() == 0
 
 
-def test_what_was_taken_for_lost_and_comes_after_all_is_found(store, exchange, tally):
+def test_a_record_that_counted_as_lost_is_found_when_it_comes(store, exchange, tally):
     sent = [exchange() for _ in range(3)]
     store.write(*sent[:2], tally(sent))
     assert store.close() == 1
@@ -53,7 +53,7 @@ def test_what_was_taken_for_lost_and_comes_after_all_is_found(store, exchange, t
     assert store.close() == 0
 
 
-def test_what_came_since_the_last_tally_does_not_hide_a_loss(store, exchange, tally):
+def test_records_since_the_last_tally_do_not_hide_a_loss(store, exchange, tally):
     first = [exchange() for _ in range(4)]
     store.write(*first[1:], tally(first))
     store.write(*[exchange() for _ in range(10)])

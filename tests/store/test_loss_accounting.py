@@ -87,7 +87,7 @@ def test_a_loss_is_never_explained_by_another_shard(shore, exchange, tally):
     assert shore.tick(look(90_000, run_id="b")) == 2
 
 
-def test_what_a_killed_gateway_never_appended_is_gateway_lost(shore, exchange, tally):
+def test_records_that_a_killed_gateway_kept_are_gateway_lost(shore, exchange, tally):
     sent = [exchange() for _ in range(8)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
     assert shore.tick(look(30_000)) == 0
@@ -97,7 +97,7 @@ def test_what_a_killed_gateway_never_appended_is_gateway_lost(shore, exchange, t
 
 
 @pytest.mark.parametrize("found_ms", [2_000, 100_000], ids=["at once", "after it was declared dead"])
-def test_what_it_took_after_its_last_tally_is_named_once_it_is_found(shore, exchange, tally, found_ms):
+def test_records_after_the_last_tally_are_named_once_found(shore, exchange, tally, found_ms):
     """The process that follows it on the same data directory reports how many records there were."""
     sent = [exchange() for _ in range(9)]
     shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent[:4]).sampled), *sent[3:5])
@@ -146,7 +146,7 @@ def test_one_that_stopped_in_order_is_never_taken_for_dead(shore, exchange, tall
     assert shore.lost() == {}
 
 
-def test_what_had_been_taken_for_lost_and_comes_is_lost_no_more(shore, exchange, tally):
+def test_a_record_that_comes_late_is_not_lost_any_more(shore, exchange, tally):
     sent = [exchange() for _ in range(5)]
     shore.write(100, sent[0], tally(sent[:1]))
     shore.tick(look(1_000))
@@ -193,7 +193,7 @@ def test_every_line_adds_up(store, exchange, tally):
     assert d.scores == {"stated": {"scored": 3}}
 
 
-def test_what_is_not_closed_yet_is_in_flight(store, exchange, tally):
+def test_entries_of_an_open_ledger_are_in_flight(store, exchange, tally):
     sent = [exchange("1") for _ in range(4)]
     store.write(*sent[:2], tally(sent))
     assert store.run(delivery).in_flight == 4

@@ -74,7 +74,7 @@ def reflected(opened: Engine) -> dict[str, Table]:
 
 
 def read(opened: Engine, table: Table, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:
-    """Its rows, in any order."""
+    """Rows of a table, in any order."""
     with opened.connect() as connection:
         return Counter(map(tuple, connection.execute(select(*(table.c[name] for name in columns)))))
 
@@ -89,7 +89,7 @@ def fill(opened: Engine, there: dict[str, Table], version: int) -> list[dict[str
     return given
 
 
-def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(opened):
+def test_rows_of_a_store_of_any_version_are_in_this_one(opened):
     """Step by step: what a version left, and all versions before it, is there in the next. One opinion still is one
     row, and one that is there is not inserted again."""
     kept: dict[str, tuple[list[str], Counter[tuple[Any, ...]]]] = {}

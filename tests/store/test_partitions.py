@@ -144,7 +144,7 @@ def test_a_dropped_day_leaves_the_chunks_of_later_calls(book, exchange):
     assert book.sql("SELECT run_id FROM run_chunks UNION ALL SELECT run_id FROM runs") == []
 
 
-def test_the_tables_of_a_partitioned_store_are_those_of_the_migrations(book):
+def test_tables_of_a_partitioned_store_are_those_of_migrations(book):
     def shape() -> list[tuple]:
         columns = book.sql("SELECT table_name, column_name, data_type, is_nullable, column_default FROM "
                            "information_schema.columns WHERE table_name IN ('exchanges', 'scores', 'answers', "

@@ -58,7 +58,7 @@ def test_a_lease_is_one_holders_until_it_ends_or_is_given_back(store: Any) -> No
     assert asks("one", 21.0)
 
 
-def test_what_changes_no_result_of_a_plan_is_kept_as_it_is_now(store: Any, plan: Any) -> None:
+def test_settings_that_change_no_result_are_kept_as_they_are_now(store: Any, plan: Any) -> None:
     for wanted in ("stop", "continue"):
         state = PlanState(replace(plan, after_verdict=wanted), "running", 5.0)
         store.run(lambda c, state=state: save_plans(c, [state], 5.0))

@@ -38,7 +38,7 @@ def test_a_prediction_is_stored_also_where_the_judge_was_not_drawn(store: Any, e
     assert store.run(lambda c: predicted(c, "other", [seen.id])) == set()
 
 
-def test_what_was_decided_first_stays_when_an_exchange_comes_again(store: Any, exchange: Make) -> None:
+def test_the_first_decision_stays_when_an_exchange_comes_again(store: Any, exchange: Make) -> None:
     """A newer model may have drawn the judge since: that score has another probability, and does not count."""
     one = exchange("1")
     store.predictions[one.id] = prediction(0.1, judged=False)

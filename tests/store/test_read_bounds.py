@@ -92,7 +92,7 @@ def test_an_organization_has_its_teams_of_file_and_store(read: Callable[..., lis
     ],
     ids=str,
 )
-def test_what_has_no_rule_is_refused(read: Callable[..., list[Any]], refused: Any) -> None:
+def test_a_table_without_a_rule_is_refused(read: Callable[..., list[Any]], refused: Any) -> None:
     with pytest.raises(OutOfBounds):
         read(refused)
 

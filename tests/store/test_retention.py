@@ -58,7 +58,7 @@ def test_without_bounds_nothing_goes(store, exchange, swept):
     assert len(ids(store)) == 1
 
 
-def test_feedback_that_never_met_its_exchange_goes_after_a_week_even_without_bounds(store, exchange, swept, now):
+def test_unmatched_feedback_is_deleted_after_a_week_without_bounds(store, exchange, swept, now):
     kept = exchange("1", received=now - 900 * DAY)
     store.write(kept, Feedback(kept.id, "met", "web", kept.received, "thumb", 1.0))
     store.write(Feedback("invented", "old", "web", now - 8 * DAY, "thumb", 1.0, comment="x" * 9000))
@@ -68,7 +68,7 @@ def test_feedback_that_never_met_its_exchange_goes_after_a_week_even_without_bou
     assert ids(store) == {kept.id}
 
 
-def test_of_what_is_too_much_the_oldest_goes(store, exchange, swept, now):
+def test_the_oldest_exchanges_beyond_the_bound_are_deleted(store, exchange, swept, now):
     sent = [exchange(received=now - age * DAY, request=b"x" * 10_000) for age in (9, 3, 7, 5)]
     store.write(*sent)
     each = store.run(size) / 4
@@ -80,13 +80,15 @@ def test_of_what_is_too_much_the_oldest_goes(store, exchange, swept, now):
 
 
 def test_nothing_stored_within_the_hour_is_deleted(store, exchange, swept, now):
-    """It may be delivered again, and its ledger may not be closed: a consumer that was behind stores what is old."""
+    """Such a record may be delivered again, and its ledger may be open: a consumer that was behind stores old
+    records.
+    """
     store.write(exchange(received=now - 40 * DAY))
     assert swept(RetentionLimits(30 * DAY, 1), at=now - 500) == RetentionResult()
     assert swept(RetentionLimits(30 * DAY, 1)) == RetentionResult(1, 0)
 
 
-def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, swept, now):
+def test_only_the_texts_behind_verdicts_and_labels_are_deleted(store, exchange, swept, now):
     tried = exchange("0.5", received=now - 31 * DAY, experiment="swap", plan="p", arm="control", client_id="zoe's")
     labelled, plain = (exchange("0.25", received=now - 31 * DAY) for _ in range(2))
     feedback = Feedback(tried.id, "f", "web", now, "thumb", 1.0, "zoe", comment="zoe", correction="zoe")

@@ -62,8 +62,7 @@ def assert_no_chunk_is_unused(store: Any) -> None:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), requests=st.lists(histories(), min_size=1, max_size=2))
 def test_any_history_reads_back_and_leaves_nothing(store: Any, exchange: Any, data: st.DataObject, requests) -> None:
-    """It does whatever the calls of two runs repeat of each other, and in whatever order they are stored and
-    deleted."""
+    """Calls of two runs may repeat each other, and are stored and deleted in any order."""
     left = [row[0] for row in store.sql("SELECT id FROM exchanges")]  # of an example that failed
     store.run(lambda c: erase.erase(c, left, LATER))
     calls = [call for n, of in enumerate(requests) for call in calls_of(exchange, of, run=f"r{n}")]
@@ -198,7 +197,7 @@ OWNERS = {"store/run_chunks.py", "store/rows.py"}  # the second has an Exchange 
 
 
 def test_no_query_reads_the_column_of_requests_itself() -> None:
-    """It holds what follows the chunks; `whole_request` has all."""
+    """The column holds what follows the chunks; `whole_request` has all."""
     package = Path(run_chunks.__file__).parents[1]
     queries = [path for path in package.rglob("*.py") if "sqlalchemy" in path.read_text("utf-8")]
     found = {str(path.relative_to(package)) for path in queries if COLUMN.search(path.read_text("utf-8"))}

@@ -46,7 +46,7 @@ def test_the_population_grows_by_what_each_tally_adds(store, exchange, tally):
     assert store.cell().population == 25
 
 
-def test_who_opted_out_is_not_in_the_population(store, exchange, tally):
+def test_callers_that_opted_out_are_not_in_the_population(store, exchange, tally):
     sent = [exchange()]
     cell = ("default", "chat", "local/small", "")
     out = (Count(*cell, 3, "opted_out"), Count(*cell, 1, "forbidden"), Count(*cell, 5, "not_drawn"))
@@ -86,7 +86,7 @@ def test_closed_weights_give_each_call_to_the_scores_of_its_time(store, exchange
     assert cell.bucket_weights[10] == 110.0  # the bucket of 1.0
 
 
-def test_what_no_score_represents_yet_waits_for_the_next_closing(store, exchange, tally):
+def test_counts_without_a_score_wait_for_the_next_closing(store, exchange, tally):
     failed = [exchange("error")]
     store.write(*failed, tally(failed, {"default": 10}))
     store.close()

@@ -110,8 +110,8 @@ async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange,
         assert await opened.write(batch(store.scorers, store.judged(exchange()))) == WriteResult(1, 0)
 
 
-async def test_a_store_that_cannot_be_connected_to_for_reading_is_down_and_later_up(url):
-    """Reads connect anew: a consumer whose read finds no database must pause, and not end."""
+async def test_a_store_that_refuses_reads_is_down_and_later_up(url):
+    """Reads connect again: a consumer whose read finds no database must pause, and not end."""
     file = url.removeprefix("sqlite:///")
     for keep_reader in (False, True):
         async with Store(url, keep_reader=keep_reader) as opened:

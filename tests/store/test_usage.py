@@ -108,7 +108,7 @@ def test_an_unknown_cost_is_not_a_cost_of_zero(store: Any, read: Read) -> None:
     unknown = ONE._replace(unpriced_calls=1, nano_usd=0)
     store.write(tally((WEB, ONE), (WEB._replace(model="own"), unknown)))
     assert {row.by["model"]: row.usd for row in read("model")} == {"gpt-x": 1_500_000 / NANO, "own": None}
-    assert read()[0].usd == 1_500_000 / NANO, "with one unpriced call beside it"
+    assert read()[0].usd == 1_500_000 / NANO, "with one unpriced call next to it"
 
 
 def test_an_unknown_dimension_is_named_with_a_hint(read: Read) -> None:
@@ -177,7 +177,7 @@ def test_processes_that_ended_become_one(store: Any, read: Read) -> None:
     assert merge(store) == 0
 
 
-def test_what_is_merged_later_is_added(store: Any, read: Read) -> None:
+def test_usage_that_is_merged_later_is_added(store: Any, read: Read) -> None:
     other = WEB._replace(model="mini")
     for hours, name in ((9, "g1"), (5, "g2")):
         at(store, NOW_MS - hours * HOUR_MS, stopped((WEB, ONE), (other, times(2)), incarnation=name))

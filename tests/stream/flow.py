@@ -30,7 +30,7 @@ from gateway.stream import Corridor
 
 HURRIED = ConsumerTiming(block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0, silent_ms=1_500)
 
-__all__ = ["StreamDown", "from_fields"]  # with all that stands here
+__all__ = ["StreamDown", "from_fields"]  # with everything that is defined here
 CLIENTS = 16
 NAME = "flow"
 
@@ -83,7 +83,7 @@ class Flow:
     gateway_deaths: list[float] = field(default_factory=list)
 
     async def run(self, moments: dict[int, str]) -> None:
-        """moments: what is killed once so many exchanges are answered. It is started again at once."""
+        """moments: what is killed, by the number of exchanges that are answered before. It is started again at once."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(CLIENTS):
                 tasks.create_task(self._client())
@@ -225,7 +225,7 @@ def all_stopped(store: str) -> bool:
 
 
 def is_closed(store: str, count: int) -> bool:
-    """The same, with so many stored."""
+    """The same, with this number stored."""
     if not Path(store.removeprefix("sqlite:///")).exists() or rows(store, "SELECT count(*) FROM exchanges") != [
         (count,)
     ]:

@@ -203,14 +203,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def speaks_tls(program: str) -> bool:
-    """It ends at once either way: without certificates, or without TLS."""
+    """The connection ends at once either way: without certificates, or without TLS."""
     finished = subprocess.run([program, "--port", "0", "--tls-port", "1"], capture_output=True, timeout=10, check=False)
     return b"connection type tls" not in finished.stdout
 
 
 @pytest.fixture
 def tls_node(program: str, place: Path, servers: Any, certificates: Path) -> Iterator[Any]:
-    """It also wants to see a certificate of its clients."""
+    """Node that also requires a certificate of its clients."""
     if not speaks_tls(program):
         pytest.skip(f"{Path(program).name} is built without TLS")
     port, tls_port = servers.free_ports(2)
@@ -260,7 +260,9 @@ async def test_a_server_that_hangs_is_down_until_it_answers(program, place, serv
 
 @contextlib.asynccontextmanager
 async def halting(url: str, at: int, meanwhile: Callable[[int], Awaitable[None]]) -> AsyncIterator[str]:
-    """A way to a server on which what a client sends after so many bytes waits until meanwhile(its port) is done."""
+    """A way to a server on which what a client sends after the given number of bytes waits until meanwhile(its port) is
+    done.
+    """
     running: list[asyncio.Task[Any]] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -431,7 +433,7 @@ async def scripted(kind: str, directory: Path) -> AsyncIterator[tuple[ScriptedSe
 @pytest.mark.parametrize("held", [False, True], ids=["answering", "silent"])
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 async def test_a_closed_client_leaves_no_connection_open(place: Path, kind: str, held: bool, cancelled: bool) -> None:
-    """A command is in progress and has come so many turns of the loop far: connecting, greeting, sending, reading."""
+    """A command is in progress since the given number of turns of the loop: connecting, greeting, sending, reading."""
     opened = 0
     for turns in range(40):
         async with scripted(kind, place) as (server, url):

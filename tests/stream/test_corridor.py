@@ -1,4 +1,6 @@
-"""The corridor over a real server: in order, acknowledged, claimed, buried, trimmed, and down when it is down."""
+"""The corridor over a real server: in order, acknowledged, claimed, dead-lettered, trimmed, and down when it is
+down.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ async def test_mixed_entries_keep_their_order_and_fields(corridor):
 
 
 async def test_the_servers_refusal_is_reported_in_its_own_words(corridor):
-    """They name neither the script that appends, nor what was appended."""
+    """The message names neither the script that appends nor the appended record."""
     await corridor.client.set(corridor.key, "no stream")
     with pytest.raises(StreamDown) as error:
         await corridor.append(entries(2))

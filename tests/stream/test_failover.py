@@ -22,7 +22,7 @@ from gateway.store.loss_accounting import Delivery, delivery
 from gateway.stream import Corridor
 
 WAITS_NEVER_S = (
-    0.5  # a socket to the stream server is given up after a second: whoever waits for it is slower than this
+    0.5  # a socket to the stream server is given up after a second: a call that waits for it is slower than this
 )
 
 
@@ -171,7 +171,9 @@ async def test_each_program_fails_over(program, servers, flows, place, capsys, h
 
 @pytest.mark.timeout(150)
 async def test_a_stream_server_that_hangs_leaves_every_call_alone(servers, flows, place):
-    """It takes connections and answers nothing, for longer than a socket waits; then all that was sampled is there."""
+    """The server takes connections and answers nothing, for longer than a socket waits; then every sampled record is
+    there.
+    """
     *ports, stream = servers.free_ports(3)
     node = servers.Node(servers.programs()["valkey"], stream, place / "stream").start()
     try:

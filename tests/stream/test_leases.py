@@ -228,7 +228,7 @@ async def test_the_record_of_an_end_user_is_short(
     """The record has the longest amounts of a monthly limit in dollars; what the worker's set of records takes is
     counted too."""
     a, amount = server("a"), round(999e9)
-    for i in range(200):  # so many are no longer stored as one list
+    for i in range(200):  # this number is no longer stored as one list
         name = f"u:{i:024x}:usd_per_month:2026-11"
         await one(a, name, amount=amount, spent=123456789012, total=123456789012, share=0 if promised else -1)
     key = f"{{{stream_name}:limits}}:u:{7:024x}:usd_per_month:2026-11"
@@ -263,7 +263,7 @@ async def test_a_worker_that_leaves_gives_everything_back(server: Server, client
 
 
 async def test_the_ledger_makes_up_for_lost_data(server: Server) -> None:
-    """It does in any order with the reports of the workers that live on, and as often as it likes."""
+    """The ledger does so in any order with the reports of the workers that live on, and as often as it likes."""
     a = server("a")
     expires_ms = int(time.time() + 60) * 1000
     await a.raise_spent(NAME, 600, expires_ms)
@@ -309,7 +309,7 @@ async def test_many_workers_at_once_never_get_more_than_there_is(server: Server)
 async def test_on_a_cluster_all_scopes_are_exchanged_at_once(
     program: str, servers: Any, tmp_path: Any, stream_name: str
 ) -> None:
-    """They are in one slot; and a fail-over forgets nothing that a worker still knows."""
+    """All scopes are in one slot, and a fail-over forgets nothing that a worker still knows."""
     with servers.directory() as directory:
         cluster = await asyncio.to_thread(lambda: servers.Cluster(program, directory / "cluster").start())
         client = connect(cluster.url.replace("redis://", "redis+cluster://"), StreamConfig())

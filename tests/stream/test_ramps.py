@@ -27,7 +27,7 @@ async def test_a_record_and_its_event_are_written_together(corridor):
     assert [event.kind for event in (await corridor.ramps.waiting()).events] == ["advanced"]
 
 
-async def test_of_two_writers_of_a_ramp_the_second_is_refused(corridor):
+async def test_the_second_of_two_writers_of_a_ramp_is_refused(corridor):
     await corridor.ramps.change(None, FIRST, b"{}")
     known = (await corridor.ramps.records())["swap"]
     changes = (advanced(known, DESIGN, AT), rolled_back(known, AT, 1.0))

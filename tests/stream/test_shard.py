@@ -79,7 +79,7 @@ async def test_old_entries_are_trimmed_and_counted_if_unread(stream_url, stream_
 
 
 async def test_a_trimmed_pending_entry_is_recorded(corridor):
-    """The group has read it, and it may yet be stored: it is no unread one, but it can explain a gap."""
+    """The group has read it, and it may yet be stored: it does not count as unread, but it can explain a gap."""
     await corridor.join()
     await corridor.append(entries(300))
     await corridor.read("a", 300, 50)
@@ -130,7 +130,7 @@ async def test_an_idle_stream_is_settled_up_to_the_servers_time(corridor):
 
 
 async def test_entries_appended_during_a_snapshot_are_not_settled(corridor):
-    """However appending, reading and looking interleave: every id below `settled` was acknowledged before."""
+    """Every id below `settled` was acknowledged before, however appending, reading and looking interleave."""
     await corridor.join()
     acked: set[tuple[int, int]] = set()
     all_ids: list[tuple[int, int]] = []

@@ -33,7 +33,7 @@ async def test_sums_are_those_of_all_who_add(corridor):
     assert await corridor.state.sums("nothing") == {}
 
 
-async def test_of_two_writers_of_a_plan_the_second_is_refused(corridor):
+async def test_the_second_of_two_writers_of_a_plan_is_refused(corridor):
     ours, theirs = a_state(0.02), a_state(0.05)
     done = await asyncio.gather(corridor.state.set_plan(ours), corridor.state.set_plan(theirs))
     assert sorted(done) == [False, True]

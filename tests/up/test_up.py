@@ -118,7 +118,7 @@ def test_all_ports_follow_the_gateways(tmp_path: Path) -> None:
 
 
 def test_a_restart_prints_the_same_login_link(tmp_path: Path) -> None:
-    """Its end stays, so the minutes that are printed become fewer."""
+    """The link's end stays, so the printed minutes become fewer."""
     first, again = setup(tmp_path, OPEN)[0], setup(tmp_path, OPEN)[0]
     assert again.login == first.login
     assert again.login_expires == first.login_expires
@@ -173,7 +173,7 @@ def test_children_get_the_engines_url_and_the_keys_digest(tmp_path: Path) -> Non
 
 
 async def test_a_gateway_that_hangs_is_killed_and_answers_again(tmp_path: Path) -> None:
-    """It is stopped (SIGSTOP): its socket takes connections, and nobody answers /health."""
+    """The gateway is stopped (SIGSTOP): its socket takes connections, and nobody answers /health."""
     prepared, _ = setup(tmp_path, OPEN)
     gateway = next(child for child in up.children_of(prepared) if child.name == "serve")
     assert gateway.hung_s == 60.0

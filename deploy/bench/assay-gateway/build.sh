@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the gateway into a virtual environment beside this file, once, before the first launch.
+# Installs the gateway into a virtual environment next to this file, once, before the first launch.
 # ASSAY_GATEWAY: what pip installs; a release, or the path of a working tree.
 set -euo pipefail
 

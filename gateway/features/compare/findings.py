@@ -72,7 +72,9 @@ class PairFinding:
 
     @property
     def items_needed(self) -> int | None:
-        """About how many more items decide the margin if the difference stays. None: it is decided, or unknown."""
+        """Estimates how many more items decide the margin if the difference stays; None if it is decided, or
+        unknown.
+        """
         return self.comparison.pairs_needed
 
 
@@ -84,7 +86,7 @@ class ModelFinding:
     mean: Estimate
     runs: int
     variance: VarianceSplit | None
-    """None: no item has several runs."""
+    """None if no item has several runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ class ScoreComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """ship: every other model ships against the first; reject: one of them is rejected; hold: neither."""
+        """Verdict on all models: ship if every other one ships against the first, reject if one of them is rejected,
+        else hold.
+        """
         verdicts = {pair.verdict for pair in self.deciding}
         return "reject" if "reject" in verdicts else "ship" if verdicts == {"ship"} else "hold"
 

@@ -14,7 +14,7 @@ from gateway.features.replay.compare import Floats
 from gateway.reports.number_format import counted
 
 _FOLDERS = 4  # above a file, by which files of one name are told apart; lm-eval's are in OUT/MODEL/
-FEW_COMMON = 0.9  # with a smaller share of a file's items in all files, a caution stands above the result
+FEW_COMMON = 0.9  # with a smaller share of a file's items in all files, a caution is shown above the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,7 @@ def _repeats(models: Sequence[ModelScores]) -> Iterator[str]:
     for model in models:
         repeated = model.repeated
         if repeated:
-            single = (
-                " One run stands against them in the other file." if len(models) == 2 and _single(models, model) else ""
-            )
+            single = " The other file has one run." if len(models) == 2 and _single(models, model) else ""
             yield (
                 f"{model.file.path}: {counted(len(repeated), 'item')} with several rows (first: "
                 f"{examples(repeated)}): they "

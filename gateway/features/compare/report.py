@@ -189,7 +189,7 @@ def exit_sentences(found: ScoreComparison) -> list[str]:
 class IntervalOutput(TypedDict):
     value: float | None
     low: float | None
-    """None: there is no interval."""
+    """None if there is no interval."""
     high: float | None
 
 
@@ -209,7 +209,7 @@ class ComparedModelOutput(TypedDict):
     rows: int
     mean: IntervalOutput
     variance: RunVarianceOutput | None
-    """None: no item has several runs."""
+    """None if no item has several runs."""
 
 
 class ScorePairOutput(TypedDict):
@@ -233,7 +233,7 @@ class ScorePairOutput(TypedDict):
     alike: int
     worse: int
     items_needed: int | None
-    """About how many more items decide the margin. None: it is decided, or unknown."""
+    """Estimated number of further items that decide the margin; None if it is decided, or unknown."""
     margin_shown: float | None
     """The smallest margin that holds."""
     margin_decided: float | None

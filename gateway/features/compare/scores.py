@@ -45,7 +45,7 @@ class ScoreOptions:
     """The column of ids. None: it is guessed."""
     score: str | None = None
     cluster: str | None = None
-    """None: items are independent."""
+    """None if items are independent."""
     bounds: tuple[float, float] | None = None
     """The lowest and the highest possible score. None: [0, 1] if all scores are in it, else unknown."""
     missing: float | str = "fail"

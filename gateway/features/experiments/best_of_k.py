@@ -47,7 +47,7 @@ class Lead:
     hours_share: float = 1.0
     """Share of an hour, as in Comparison."""
     needed: int | None = None
-    """About how many more pairs until it is above −margin; None: it is, or unknown."""
+    """Estimated number of further pairs until it is above −margin; None if it is, or if that is unknown."""
     closed: bool = False
     """Whether it takes no further pair."""
 
@@ -73,7 +73,7 @@ class CandidateLook:
 
     @property
     def red(self) -> str | None:
-        """The gate that withholds every verdict; None: none does."""
+        """The gate that withholds every verdict; None if no gate does."""
         return next((gate.name for gate in self.gates if gate.state < 0), None) if worst(self.gates) < 0 else None
 
 

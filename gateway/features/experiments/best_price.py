@@ -38,7 +38,7 @@ class BestPrice:
     """The price of the best of several candidates."""
 
     arms: int
-    """k: the candidates and the control."""
+    """Number of arms, k: the candidates and the control."""
     alpha: float
     """One-sided error of each comparison."""
     separate_paid_calls: int

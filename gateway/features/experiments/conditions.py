@@ -55,7 +55,7 @@ class Pace:
     pairs_per_request: float
     """Settled pairs per eligible request; 0: none is shadowed."""
     pairs_a_day: float | None = None
-    """None: too few pairs to tell."""
+    """None if there are too few pairs to tell."""
 
     def requests(self, pairs: float | None) -> int | None:
         if pairs is None or not self.pairs_per_request:
@@ -128,22 +128,20 @@ def standing(c: Comparison | None, variance: float) -> str:
 
 
 def progress(
-    plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pace, decided: bool, until_end: int | None = None
+    plan: Plan, so_far: str, conditions: Sequence[Condition], pace: Pace, decided: bool, until_end: int | None = None
 ) -> Progress:
-    """The progress of one candidate.
-
-    stands: from standing. decided: there is a verdict other than hold. until_end: expected settled pairs until the plan
-    stops by itself; None: it does not, or the number is unknown.
+    """The progress of one candidate. so_far: from standing. decided: there is a verdict other than hold.
+    until_end: expected settled pairs until the plan stops by itself; None: it does not, or the number is unknown.
     """
     if decided:
-        return Progress("decided", stands, (), None, 0, 0, 0.0, ())
+        return Progress("decided", so_far, (), None, 0, 0, 0.0, ())
     found = tuple(_open(each, pace) for each in conditions if each.more_values != 0)
     last = _last(conditions)
     pairs = None if last is None else last.more_pairs
     name = None if last is None else last.name
     steps = tuple(_steps(plan, conditions, last, pace))
     until: Literal["ship", "reject"] = "reject" if last is not None and last.leads_to_reject else "ship"
-    made = Progress("", stands, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
+    made = Progress("", so_far, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
     return replace(made, sentence=_sentence(made) + _too_late(plan, last, pace, until_end))
 
 

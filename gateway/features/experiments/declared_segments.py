@@ -99,7 +99,7 @@ class SegmentsFound:
     """The declared segments of one candidate, worst first, and the traffic without those that are worse."""
 
     segments: tuple[DeclaredSegment, ...]
-    kept: KeptTraffic | None = None  # None: every segment holds, or none does
+    kept: KeptTraffic | None = None  # None if every segment holds, or no segment does
     hopeless: bool = False  # excepting segments cannot help any more
     done: frozenset[str] = frozenset()  # names of segments that are not waited for any longer
     cells_closed: bool = False  # the sums by cell take no further pair

@@ -162,7 +162,7 @@ class SequenceStates:
         self.dropped = dropped_in(texts, plan.hash) if plan.plan.finds_best else {}
         """The candidates that get no more requests, by arm."""
         self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan.hash), "{}"))
-        """n, disagreed and an example: of the control's answers that were scored again."""
+        """Counts (n, disagreed) and an example of the control's answers that were scored again."""
 
     def metrics(self, candidate: str) -> list[str]:
         return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
@@ -462,7 +462,7 @@ def _finding(
 
 def guardrails_of(plan: Plan) -> tuple[str, ...]:
     """The guardrails that the verdict waits for. A ramp tests those on feedback and on runs itself, step by step. In a
-    split, refused requests are no failures, so a guardrail on failures has one on refusals next to it."""
+    split, refused requests do not count as failures, so a guardrail on failures has one on refusals next to it."""
     served_later = plan.ramp is not None
     found = [g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK))]
     found = [metric for metric in found if metric not in plan.of_runs]

@@ -116,8 +116,8 @@ def _against_itself(metric: str, noise: Estimate, pairs: int) -> str:
 def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> GateResult:
     """A/A as an alarm: red once the control differs from its repeat, green after FEWEST_REPEATS without that.
 
-    Green is no proof; the sentence states which bias is excluded so far. noise, pairs, repeats: as in aa_gate; the
-    interval has the error AA_ALPHA.
+    Green does not prove anything; the sentence states which bias is excluded so far. noise, pairs, repeats: as in
+    aa_gate; the interval has the error AA_ALPHA.
     """
     if not repeats:
         return _NEVER_REPEATED
@@ -258,7 +258,7 @@ def _near_plan(counts: Sequence[int], shares: Sequence[float]) -> bool:
 
 
 def units_for_srm(shares: Sequence[float]) -> int:
-    """About how many units make the gate srm green, if each arm gets exactly its share; a multiple of 50."""
+    """Estimates how many units make the gate srm green, if each arm gets exactly its share; a multiple of 50."""
     total = sum(shares)
 
     def enough(fifties: int) -> bool:

@@ -185,7 +185,7 @@ class ComparedScorer:
 
 def as_people_judge(connection: Reading, of: ComparedScorer) -> AsPeopleJudge | None:
     """Corrects by the pairs' labels; with too few, by the judge's error rates on other answers. For arms that
-    answer different requests: from each arm's labels. None: the metric is no score, or has too few labels."""
+    answer different requests: from each arm's labels. None if the metric is not a score, or has too few labels."""
     version = version_of(connection, of.scorer)
     if version is None:
         return None

@@ -140,7 +140,7 @@ class UnpairedRequest:
     """A request that could have become a pair and was not drawn, with its served answer."""
 
     control: ArmObservation
-    rate: float  # the probability with which it was recorded although it is no pair
+    rate: float  # the probability with which it was recorded although it makes no pair
     u: float  # uniform on [0, 1), drawn for it
 
 
@@ -507,7 +507,7 @@ def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, fl
 
     The last is the predictor's expectation, 0.5 without one; sequences that began before it was known ignore it.
 
-    scorer: whose score of the served answer is one of them; None: the primary is no score of one answer. None as a
+    scorer: whose score of the served answer is one of them; None if the primary is not a score of one answer. None as a
     result: that score is missing.
     """
     opinion = control.scores.get(scorer) if scorer is not None else None

@@ -160,7 +160,7 @@ class ListedVerdict:
 class ListedExperiment:
     name: str
     state: str
-    """running, stopped, not started, or disabled."""
+    """State: running, stopped, not started, or disabled."""
     since: float | None
     mode: str
     control: str
@@ -205,7 +205,7 @@ async def list_page(request: Request) -> Response:
 
 
 def headline(rows: Sequence[ListedExperiment]) -> str:
-    """The list in a sentence: how many experiments run, and where their candidates stand."""
+    """The list in a sentence: how many experiments run, and how far their candidates are."""
     if not rows:
         return "No experiment yet"
     running = sum(row.state == "running" for row in rows)
@@ -386,7 +386,7 @@ def _horizon(report: Report, state: PlanState | None) -> dict[str, Any]:
 
 
 def _trail_rows(trail: IntervalTrail) -> Iterator[tuple[str, str, str, str]]:
-    """(pairs, difference, low, high)"""
+    """Points (pairs, difference, low, high)."""
     for n, value, low, high in say.thinned(trail.points, TRAIL_ROWS):
         places = say.digits((high - low) / 2)
         difference, lowest, highest = (say.number(v, places, signed=True) for v in (value, low, high))
@@ -425,7 +425,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
 async def _of_judges(services: PageServices, config: Config, margin: object) -> tuple[str, ...]:
     """Cautions from labels about each judge that may be chosen as the primary, and about this margin of its scores.
 
-    margin: as it was filled in; the form's own where it is no number. (): it is still being read.
+    margin: as it was filled in; the form's own where it is not a number. (): it is still being read.
     """
     try:
         wanted = float(str(margin))
@@ -512,7 +512,7 @@ def experiment_admin(services: PageServices) -> ExperimentAdmin:
 
 
 async def states_of(services: PageServices) -> tuple[dict[str, PlanState], str]:
-    """(states, why they are unknown)"""
+    """States of all plans, and the reason why they are unknown ("" if they are known)."""
     if services.corridor is None:
         return {}, "this console has no stream server"
     try:

@@ -179,7 +179,7 @@ class Power:
     """Pairs with a value in total, at the planned effect. None: too many to predict, or the variance is unknown."""
     candidate: str = ""
     role: Role | str = "primary"
-    """primary, guardrail, gate, or duel: between candidates."""
+    """Role of the condition: primary, guardrail, gate, or duel (between candidates)."""
     per_pair: float = 1.0
     """Values per settled pair: below 1 for a repeated control and for a scorer that sees a share."""
     pairs: tuple[int | None, ...] = ()

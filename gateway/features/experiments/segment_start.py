@@ -32,7 +32,7 @@ from gateway.features.experiments.sequences import segment_pairs
 from gateway.store.query import Reading
 
 DAY_S = 86_400.0
-FEWEST = 50  # recorded calls from which something is said
+FEWEST = 50  # recorded calls from which a caution is possible
 _WORTH = 1.1  # a smaller factor is not worth a rate of its own
 _MOST = 20.0
 Shares = Mapping[str, Mapping[str, float]]

@@ -207,7 +207,7 @@ def _likelihood_rule(plan: Plan, alpha: float, horizon: int) -> SequenceRule:
 
 
 def _compared(plan: Plan) -> int:
-    """About as many requests have no pair as this, for each that has one."""
+    """Estimates how many requests have no pair, for each that has one."""
     if not plan.adjust or not 0 < plan.shadow < 1:
         return 0
     return min(max(1, round((1 - plan.shadow) / plan.shadow)), _MOST_COMPARED)

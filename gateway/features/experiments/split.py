@@ -83,7 +83,7 @@ class ArmOutcomes:
     sign: float  # 1: more is better; -1: less is better
     bounded: bool  # values are in [0, 1]
     responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
-    unscored: Sequence[bool] | None = None  # records whose scoring failed; None: it is no score
+    unscored: Sequence[bool] | None = None  # records whose scoring failed; None if it is not a score
     of_runs: bool = False  # a value is of a whole run, on the record that stands for it
 
 

@@ -27,7 +27,7 @@ from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading
 
 DAY_S = 86_400.0
-FEWEST = 50  # recorded calls from which something is said
+FEWEST = 50  # recorded calls from which a caution is possible
 
 _HOW = {
     "conversation": "send `x-gateway-conversation` or `metadata.conversation_id`",
@@ -39,7 +39,8 @@ _HOW = {
 def unit_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
     """Cautions if the last day's recorded calls of the plan's model name no unit. now: Unix seconds.
 
-    A conversation that only a header names is recorded within experiments alone, so this is no proof that none is sent.
+    A conversation that only a header names is recorded within experiments alone, so this does not prove that none is
+    sent.
     """
     if plan.unit not in _HOW:
         return

@@ -77,7 +77,9 @@ def too_early(c: Comparison) -> bool:
 
 
 def pairs_until_reject(c: Comparison) -> int | None:
-    """About how many more pairs reject, if the interval stays and they come at the same pace. None: it is not known."""
+    """Estimates how many more pairs reject, if the interval stays and they come at the same pace; None if that is
+    unknown.
+    """
     if not too_early(c) or not c.hours_share or c.difference.high is None or c.margin is None:
         return None
     return max(1, math.ceil(c.pairs * (-c.margin / c.difference.high / c.hours_share - 1.0)))
@@ -116,7 +118,7 @@ class SwapDescription:
 
 
 def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule) -> int | None:
-    """About how many more pairs decide the margin, if the mean and the variance stay the same.
+    """Estimates how many more pairs decide the margin, if the mean and the variance stay the same.
 
     That is the smallest n at which the interval around the same mean lies on one side of -margin, less the n so far.
     n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than

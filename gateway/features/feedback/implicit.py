@@ -111,7 +111,7 @@ def _compiled(language: Mapping[str, Any]) -> _Rules:
 
 
 def _statements(text: str) -> list[str]:
-    """Sentences of the message without the questions: "is that wrong?" is no judgement of an answer."""
+    """Sentences of the message without the questions: "is that wrong?" does not judge an answer."""
     return [part for part in re.findall(r"[^.!?]+[.!?]*", text) if "?" not in part]
 
 

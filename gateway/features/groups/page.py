@@ -44,8 +44,9 @@ class FailureSearch:
 
 
 async def _found(services: PageServices, search: FailureSearch) -> list[GroupsFound] | None:
-    """None: it is being read in the background, since a search reads thousands of requests. Raises InvalidDuration,
-    StoreAway."""
+    """Groups that the search found; None while it runs in the background, since it reads thousands of requests. Raises
+    InvalidDuration, StoreAway.
+    """
     since = services.admin.clock() - seconds_of(search.since)
     imported = search.calls == "imported"
 

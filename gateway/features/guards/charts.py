@@ -125,7 +125,7 @@ def _drawn(of: RateChart) -> Callable[[int], Iterator[Shape]]:
 
 
 def _times(x: Scale, most: int) -> Iterator[tuple[float, str]]:
-    """Round times on the axis, at most so many: days, or hours of one."""
+    """Round times on the axis, at most that number: days, or hours of one."""
     step = next(s for s in _STEPS_S if (x.high - x.low) / s <= most)
     for i in range(math.ceil(x.low / step), math.floor(x.high / step) + 1):
         at = datetime.fromtimestamp(i * step, UTC)

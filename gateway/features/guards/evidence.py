@@ -260,7 +260,7 @@ class _DecisionSums:
     def share(
         self, these: Sequence[GuardResult], among: Sequence[GuardResult], caller: str | None = None
     ) -> ShareEstimate | None:
-        """None: there are no calls among which they are."""
+        """None if there are no calls to take the share of."""
         part, whole = self.total(these, caller), self.total(among, caller)
         if whole.weight <= 0:
             return None

@@ -68,7 +68,7 @@ class GuardView:
     config: GuardConfig | None
     """Section of the config; None if it was removed."""
     evidence: GuardEvidence | None
-    """Its counts; None if it has judged no recorded call within the time."""
+    """Counts of the guard; None if it has judged no recorded call within the time."""
     points: Sequence[RatePoint]
     chart: Chart | None
     drift: GuardDrift | None
@@ -167,7 +167,7 @@ async def show_one(request: Request) -> Response:
 
 
 async def _ramp(services: PageServices, name: str) -> ShownRamp | None:
-    """None: the guard is not in the config, or the stream server does not answer."""
+    """Ramp of a guard; None if the guard is not in the config, or the stream server does not answer."""
     try:
         output = await read_guard(services.admin, name)
     except AdminError:

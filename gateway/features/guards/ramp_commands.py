@@ -63,14 +63,14 @@ class ComparisonOutput(TypedDict):
     """Bad feedback or retries of the units that are acted on, less those of the others."""
 
     metric: str
-    """thumbs_down or retries."""
+    """Name of the metric: `thumbs_down` or `retries`."""
     difference: float | None
     """Difference; below 0: worse with the action."""
     low: float | None
     high: float | None
     margin: float
     found: str
-    """unclear; inferior: worse by more than the margin; non_inferior or equivalent: it is shown not to be."""
+    """Finding: unclear, inferior (worse by more than the margin), or non_inferior or equivalent (shown not to be)."""
     units: list[int]
     """[not acted on, acted on]."""
 
@@ -90,7 +90,7 @@ class GuardRampOutput(TypedDict):
     to: GuardAction | None
     """The action in the end; null: no ramp has begun."""
     state: RampState | None
-    """shadow: the first phase, in which no unit gets `to`; null: no ramp has begun."""
+    """Phase of the ramp. In the first one, shadow, no unit gets `to`; null if no ramp has begun."""
     step: int
     """The index of the step in force; -1: none."""
     steps: list[float]
@@ -142,7 +142,7 @@ class GuardRampView:
     judged_hash: str
     """Hash of what decides its hits in the config in force."""
     record: RampRecord | None
-    """None: none has begun."""
+    """None if none has begun."""
     evidence: Mapping[str, Any]
     """The controller's newest, of this run of the ramp."""
 

@@ -33,7 +33,7 @@ class ShownRamp:
     events: Sequence[RampEvent]
     """Changes, newest first."""
     chart: Chart | None
-    """None: there was no change yet."""
+    """None if there was no change yet."""
 
     @property
     def begun(self) -> bool:

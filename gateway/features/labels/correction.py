@@ -85,12 +85,12 @@ class ItemArrays:
 
 
 def position(scorer: str, subject_id: str) -> float:
-    """u of the module's docstring."""
+    """Value of u in the module's docstring."""
     return draw(f"label:{scorer}", subject_id)
 
 
 def rate(judged: float, favour: float) -> float:
-    """r of the module's docstring, in (0, 1]; 1 for the items that are drawn most."""
+    """Value of r in the module's docstring, in (0, 1]; 1 for the items that are drawn most."""
     return min(1.0, favour) if judged < CALLED_GOOD else min(1.0, 1.0 / favour)
 
 
@@ -244,7 +244,7 @@ class Corrected:
 
 
 def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corrected | None:
-    """lambda mean(f) + mean of (y - lambda f) over the labels, each representing weight / pi calls.
+    """Estimate lambda mean(f) + mean of (y - lambda f) over the labels, each representing weight / pi calls.
 
     None: there are fewer than MIN_LABELS, or all are of one conversation.
 

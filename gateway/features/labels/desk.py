@@ -265,7 +265,7 @@ class ImportedLabels(NamedTuple):
 
     labels: list[Label]
     past_gap: int
-    """Labels that correct no mean: before them in the order of the draw stands an item that nobody has labelled."""
+    """Labels that correct no mean: an item before them in the order of the draw has no label."""
 
 
 def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> ImportedLabels:

@@ -31,7 +31,7 @@ class CalibrationOutput(TypedDict):
     version: str
     config_hash: str
     subject: str
-    """exchange or pair."""
+    """Kind of what is labelled: `exchange` or `pair`."""
     experiment: str | None
     cut: float
     """The verdict from which the scorer calls an answer good."""
@@ -48,7 +48,7 @@ class CalibrationOutput(TypedDict):
     krippendorff_alpha: float | None
     """Agreement among the labellers."""
     agreement: Agreement | None
-    """None: there are too few labels."""
+    """None if there are too few labels."""
     flip_rate: RateEstimate | None
     """The share of pairs in which the winner changed with the order."""
     first_slot_rate: RateEstimate | None

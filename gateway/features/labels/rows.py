@@ -142,8 +142,8 @@ def scorers_summed(connection: Connection) -> list[str]:
 def scored_items(
     connection: Connection, of: ScorerVersion, experiment: str = "", *, imported: bool = False
 ) -> list[dict[str, Any]]:
-    """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored; of
-    imported calls alone, or of all others.
+    """Columns id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored;
+    of imported calls alone, or of all others.
 
     Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
     can be shown, so they are outside the population that labels are drawn from. Of a guard, created is when the call

@@ -49,7 +49,7 @@ class TrainingOutput(TypedDict):
     rows: int
     """Exchanges with a value."""
     version: str | None
-    """None: there are too few values, and no model."""
+    """None if there are too few values for a model."""
     cpu_s: float
 
 

@@ -149,13 +149,13 @@ class Forest:
             at += row
             goes_left = flat.take(at) <= self._threshold.take(node)
             node = self._second.take(node)
-            node -= goes_left  # the first child stands before the second
+            node -= goes_left  # the first child comes before the second
         values: Floats = self._value.take(node)
         return values
 
 
 def _paired(tree: Tree) -> list[int]:
-    """The nodes, from the root on, in an order in which the two children of a node stand next to each other."""
+    """The nodes, from the root on, in an order in which the two children of a node are neighbours."""
     order = [0]
     for node in order:  # grows meanwhile
         if tree.left[node]:

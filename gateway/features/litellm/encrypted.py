@@ -23,7 +23,7 @@ _LEAST_BOX_BYTES = 40  # a nonce of 24 bytes and a tag of 16
 
 
 class NotDecrypted(ValueError):
-    """The text is no ciphertext under this key."""
+    """Raised for a text that is not a ciphertext under this key."""
 
 
 def with_stored_models(

@@ -201,9 +201,9 @@ class _Planner:
         for name, of in budgets_of_models(row, shared).items():
             at, own = f"{path}.limits.models.{name}", limits_of_model(of, duration, self._now)
             if name not in self._models.aliases:
-                self._plan.note(at, "lost", "it is no model name of this gateway.yaml")
+                self._plan.note(at, "lost", "this gateway.yaml has no such model name")
             elif own.closed:
-                self._plan.note(at, "lost", "an amount of 0 is no limit here: leave the model out of `models`")
+                self._plan.note(at, "lost", "an amount of 0 would not be a limit here: leave the model out of `models`")
             elif not own.limits:
                 self._plan.note(at, "lost", "it has no amount that is known here")
             else:
@@ -230,7 +230,7 @@ class _Planner:
             return {}
         found, unknown = self._models.allowed(name for name in names if name != _NONE)
         for name in unknown:
-            self._plan.note(f"{path}.models", "lost", f'"{name}" is no model of this gateway.yaml')
+            self._plan.note(f"{path}.models", "lost", f'this gateway.yaml has no model "{name}"')
         return {"models": found}
 
     def _tags(self, path: str, row: Row) -> list[str]:

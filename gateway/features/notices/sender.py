@@ -99,7 +99,7 @@ class DeliverySender:
             log.debug("the lease of %s ends by itself: %s", self._lease, error)
 
     def holds_lease(self, connection: Transaction) -> bool:
-        """False: another consumer sends."""
+        """Whether this consumer holds the lease; if not, another one sends."""
         return hold_lease(connection, self._lease, self._name, self._clock(), _KEEP_S)
 
     async def send_due(self) -> int:

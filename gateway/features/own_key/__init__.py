@@ -1,4 +1,4 @@
-"""A key's own page and its operations, for whoever holds the secret."""
+"""A key's own page and its operations, for the holder of its secret."""
 
 from __future__ import annotations
 

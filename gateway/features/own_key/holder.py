@@ -1,4 +1,4 @@
-"""A key's own view: what it has used and what is left, and a new secret; for whoever holds its secret.
+"""A key's own view: what it has used and what is left, and a new secret; for the holder of its secret.
 
 No role is involved: the secret opens its own key, and nothing else of the console. A secret is looked up by digest.
 """
@@ -51,7 +51,7 @@ class KeyHolder:
     digest: str = field(repr=False)
     """SHA-256 of the secret."""
     stored: bool
-    """False: the key is in gateway.yaml."""
+    """Whether the key is in the store, and not in gateway.yaml."""
     directory: Directory = field(repr=False)
     """The key, its team and its organization."""
 
@@ -139,9 +139,9 @@ def _check_in_force(holder: KeyHolder, now: float) -> None:
     organization = directory.organizations.get((team.organization if team else None) or "")
     off = [each for each in (key, team, organization) if each is not None and each.disabled]
     if off or (key.team is not None and team is None):
-        raise NotPermitted("this key, its team or its organization is disabled: ask whoever gave you the key")
+        raise NotPermitted("this key, its team or its organization is disabled: ask the person who gave you the key")
     if key.expires is not None and key.expires <= now:
-        raise NotPermitted(f"this key has expired ({moment(key.expires)}): ask whoever gave you the key")
+        raise NotPermitted(f"this key has expired ({moment(key.expires)}): ask the person who gave you the key")
 
 
 def _check_address(holder: KeyHolder, config: Config, address: str) -> None:
@@ -219,11 +219,11 @@ async def read_own_key(admin: Admin, holder: KeyHolder) -> OwnKey:
 def why_not_rotated(admin: Admin, holder: KeyHolder, key: KeyRecord) -> str:
     """Reason why the holder does not get a new secret; "": they do. key: as it is now.
 
-    Only the newest secret replaces itself, and not while an earlier one is in its grace: whoever has found an old
+    Only the newest secret replaces itself, and not while an earlier one is in its grace: a person who has found an old
     secret, or a new one, cannot lock the others out.
     """
     if not self_service(admin).rotate:
-        return "callers do not rotate keys here (admin.self_service.rotate); ask whoever gave you the key"
+        return "callers do not rotate keys here (admin.self_service.rotate); ask the person who gave you the key"
     if not holder.stored:
         return "this key is in gateway.yaml, and is replaced there"
     now = admin.clock()
@@ -263,7 +263,7 @@ async def rotate_own_key(admin: Admin, holder: KeyHolder) -> Changed:
 
 
 def rotated_view(changed: Changed) -> Mapping[str, Any]:
-    """The answer to a rotation: the new secret, and until when the one before opens the key."""
+    """The answer to a rotation: the new secret, and until when the previous one opens the key."""
     record = changed.row.record
     ends = [ends for _, ends in record.digests if ends is not None] if isinstance(record, KeyRecord) else []
     return {

@@ -1,4 +1,4 @@
-"""The page of a key, for whoever holds its secret: what it has used, what is left, and a new secret.
+"""The page of a key, for the holder of its secret: what it has used, what is left, and a new secret.
 
 The secret is sent in a form, once, and becomes a session whose cookie goes to this page alone: no address and no log
 has it, and no other page of the console knows the session.

@@ -14,7 +14,7 @@ from gateway.core.json_values import as_list
 from gateway.core.ramp import RampDesign
 from gateway.stream.types import Lag
 
-FAILING_S = 30.0  # of probes that fail, after which the candidate is taken back, whoever calls
+FAILING_S = 30.0  # of probes that fail, after which the candidate is taken back, with any number of callers
 FAILING_TOGETHER_S = 10.0  # the same where the calls of two callers fail: longer than a restart takes
 FRESH_S = 15.0  # a gateway that has not reported for this long is lost
 UNREAD_S = 10.0  # no step is taken while outcomes are read later than this

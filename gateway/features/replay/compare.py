@@ -345,7 +345,7 @@ def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds:
 
 
 def pairs_needed(difference: Estimate, margin: float | None, n: int) -> int | None:
-    """About how many more items would decide if the difference stays as it is: intervals narrow as 1 / sqrt(n)."""
+    """Estimates how many more items would decide if the difference stays as it is: intervals narrow as 1 / sqrt(n)."""
     if margin is None or difference.value is None or difference.low is None or difference.high is None:
         return None
     half, distance = (difference.high - difference.low) / 2.0, abs(difference.value + margin)

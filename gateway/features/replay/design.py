@@ -44,7 +44,7 @@ class TargetWord:
 
     @property
     def name(self) -> str:
-        """ "big" or "big[temperature=0]"."""
+        """Name in reports, such as "big" or "big[temperature=0]"."""
         text = variant_text(dict(self.fields), self.system, {})
         return f"{self.base}[{text}]" if text else self.base
 

@@ -247,7 +247,7 @@ def _word(ref: TargetRef) -> str:
 
 
 def exit_code(reports: Sequence[Report], *, complete: bool = True) -> int:
-    """0: every candidate ships; 1: one is rejected; 2: neither. complete: every request has an answer."""
+    """Returns 0 if every candidate ships, 1 if one is rejected, else 2. complete: every request has an answer."""
     verdicts = [report.verdict for report in reports]
     if "reject" in verdicts:
         return REJECT

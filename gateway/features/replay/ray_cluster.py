@@ -58,7 +58,7 @@ Spawn = Callable[[], Awaitable[WorkerHandle]]
 
 
 class WorkerPool:
-    """spawn: starts a worker; raises WorkerLost, or CannotRun if no worker could ever start."""
+    """Workers of a cluster. spawn: starts one; raises WorkerLost, or CannotRun if none could ever start."""
 
     def __init__(self, spawn: Spawn, workers: Sequence[WorkerHandle], most_losses: int = MOST_LOSSES) -> None:
         self._spawn, self._most_losses = spawn, most_losses
@@ -181,7 +181,9 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Reason why a call failed. It is no exception, because some clusters cannot pass on exceptions of this package."""
+    """Reason why a call failed. It is not an exception, because some clusters cannot pass on exceptions of this
+    package.
+    """
 
     message: str
     late: bool

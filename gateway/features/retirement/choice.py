@@ -23,7 +23,7 @@ class ConfiguredTarget:
     """Whether it serves; False: it is only a fallback."""
     successor: str | None = None
     days_left: int | None = None
-    """None: it has no date."""
+    """None if it has no date."""
 
     @property
     def name(self) -> str:

@@ -40,7 +40,7 @@ _BANDS = 20  # of the expected difference, where a route is boosted
 
 
 class NotLearnable(CannotRun):
-    """These pairs do not support a route; the message gives the reason."""
+    """Raised where pairs do not support a route; the message gives the reason."""
 
 
 def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> LearningPairs:

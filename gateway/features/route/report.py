@@ -23,7 +23,7 @@ class RoutePairsOutput(TypedDict):
 class RouteBoundsOutput(TypedDict):
     value: float
     low: float | None
-    """None: there are too few pairs for an interval."""
+    """None if there are too few pairs for an interval."""
     high: float | None
 
 

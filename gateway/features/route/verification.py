@@ -48,7 +48,7 @@ class Verification:
 
 
 def verify(route: LearnedRoute, pairs: LearningPairs, margin: float, alpha: float) -> Verification | None:
-    """None: there is no pair."""
+    """Measures a route on newer pairs; None if there are none."""
     if not len(pairs):
         return None
     leaf = leaves_on(route, pairs)

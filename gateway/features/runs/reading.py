@@ -53,7 +53,7 @@ class RecordedRun:
 
 
 def read_run(connection: Reading, run_id: str, implicit: ImplicitFeedback | None) -> RecordedRun | None:
-    """None: none of its calls is in the store."""
+    """Reads a run with its calls; None if none of them is in the store."""
     rows: list[Mapping[str, Any]] = []
     calls: list[RunCall] = []
     path = Trajectory()

@@ -41,7 +41,7 @@ CALL_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """The runs to list. None or "" is no condition."""
+    """The runs to list. None or "" means no condition."""
 
     caller: str = ""
     since: float | None = None
@@ -192,7 +192,7 @@ class ScoredRuns:
     model: str
     """Target of the call that stands for the run, as "upstream/model"."""
     arm: str
-    """"": none."""
+    """"" if the run is in no arm."""
     stratum: str
     pi: float
     scored: int

@@ -37,7 +37,7 @@ class DeadLetterOutput(TypedDict):
     """Id of the entry in the stream."""
     kind: str
     exchange_id: str | None
-    """Id of the exchange; None: the entry is no call, or cannot be decoded."""
+    """Id of the exchange; None if the entry is not a call, or cannot be decoded."""
 
 
 class WholeDeadLetterOutput(DeadLetterOutput):

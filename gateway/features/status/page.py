@@ -215,11 +215,11 @@ class CallFlow:
 
     bar: Drawing
     parts: tuple[tuple[str, str, int], ...]
-    """(look, words, calls)"""
+    """Parts as (look, words, calls)."""
 
 
 def call_flow(of: Delivery) -> CallFlow | None:
-    """None: none was seen yet."""
+    """Counts of calls by what became of them; None if no call was seen yet."""
     lost = sum(of.dropped.values()) + sum(of.lost.values()) + of.unaccounted
     parts = (
         ("wins", "stored, or a dead letter", of.settled),
@@ -233,7 +233,7 @@ def call_flow(of: Delivery) -> CallFlow | None:
 
 
 async def _daily_calls(services: PageServices, today: date) -> DailyCalls | None:
-    """None: the store cannot be read."""
+    """Calls by day; None if the store cannot be read."""
     try:
         return await services.admin.store.read(lambda connection: daily_calls(connection, today))
     except AdminError:

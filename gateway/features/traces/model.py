@@ -36,7 +36,7 @@ class InvalidTrace(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """One call as its trace describes it, whoever wrote the trace."""
+    """One call as its trace describes it, in the same form for every program."""
 
     trace: str
     span: str
@@ -79,7 +79,7 @@ class SpanRecord:
     """The span that it is part of; "": none."""
     call: TracedCall | None = None
     left_out: str = ""
-    """Reason why a call cannot be imported; "": it can, or the span is no call."""
+    """Reason why a call cannot be imported; "" if it can, or if the span is not a call."""
 
 
 @dataclass(slots=True)

@@ -46,7 +46,9 @@ def limited_scopes(connection: Connection, static: Directory, now: float) -> lis
 
 
 def limited_call_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
-    """Their calls to a model or with a tag, where these have limits. End users are too many."""
+    """Lists the scopes of calls to a model or with a tag that have limits. End users are left out: there are too
+    many.
+    """
     found = []
     for record in records_with_defaults(connection, static, now):
         of = call_scopes_of(_kind(record), record.id, record.limits, CallScopes(()))

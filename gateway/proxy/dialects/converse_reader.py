@@ -72,7 +72,7 @@ class ConverseFrames:
         self._decoder = FrameDecoder()
         self._id = id
         self._model = model
-        self._begun: set[Any] = set()  # blocks whose start was said
+        self._begun: set[Any] = set()  # blocks whose start was announced
         self._reason: str | None = None
 
     @property

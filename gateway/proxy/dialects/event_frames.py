@@ -44,7 +44,7 @@ class Frame(NamedTuple):
         return {"type": _ERRORS.get(self.kind, "api_error"), "message": str(text)}
 
     def json(self) -> dict[str, Any]:
-        """The payload; {} if it is no JSON object."""
+        """The payload; {} if it is not a JSON object."""
         try:
             return as_object(lenient_json.loads(self.payload)) if self.payload else {}
         except ValueError:

@@ -1,6 +1,6 @@
 """Base classes of the readers of event streams: complete events from bytes that arrive in any split.
 
-A passing reader parses an event only if it contains a marker; a translating reader if its form is not the one before.
+A passing reader parses an event only if it contains a marker; a translating reader if its form is not the previous one.
 """
 
 from __future__ import annotations

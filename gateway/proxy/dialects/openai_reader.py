@@ -23,7 +23,7 @@ _FORM_TRIES = 8  # to learn the form of a stream's events; some streams have no 
 
 
 class ChatReader(PassingReader):
-    """chat and completions. drops_usage: the gateway, not the client, requested the usage chunk."""
+    """Reader of chat and completions. drops_usage: the gateway, not the client, requested the usage chunk."""
 
     __slots__ = (
         "_after",
@@ -43,7 +43,7 @@ class ChatReader(PassingReader):
         super().__init__(each=_many(call), keep=keep_text)
         self._drops_usage = drops_usage
         self._before = self._after = b""  # what surrounds the text of this stream's events; b"": not known
-        self._inside = slice(0)  # where the text stands between them
+        self._inside = slice(0)  # position of the text between them
         self._events = 0  # in bytes of this form: the text between them has none, and so needs no counting
         self._texts: list[bytes] = []  # of the events in this form that came after all that is in `_kept`
         self._formed: list[tuple[int, _FormTexts]] = []  # earlier ones, each with its place in `_kept`

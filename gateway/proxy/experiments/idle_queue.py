@@ -34,7 +34,7 @@ class IdleQueue:
     """Whether a call is in flight."""
     clock: Callable[[], float] = time.monotonic
     call_later: Callable[[float, Callable[[], None]], Any] | None = None
-    """None: the running loop's."""
+    """None stands for the running loop's."""
     _tasks: deque[tuple[float, IdleTask]] = field(default_factory=deque, init=False)
     _turning: bool = field(default=False, init=False)
 

@@ -198,7 +198,9 @@ class ShadowSender:
     def _why_no_copies(
         self, call: Call, running: RunningExperiment, arms: tuple[str, ...], context: CallContext
     ) -> str | None:
-        """Why a call of a plan whose candidates are guards makes no pair. Nothing is sent, so no capacity is needed."""
+        """Reason why a call of a plan whose candidates are guards makes no pair. Nothing is sent, so no capacity is
+        needed.
+        """
         if self.router.experiments.still(running) is None:
             return "kill"
         if not running.allows(call):
@@ -420,7 +422,7 @@ class ShadowSender:
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:
-    """The name under which calls count as one conversation; None: the call stands alone, or the plan's first rules
+    """The name under which calls count as one conversation; None if the call is alone, or the plan's first rules
     count one pair of it."""
     name = cluster_name(call, assignment) if assignment.running.plan.rules >= 2 else None
     return None if name == call.id else name

@@ -155,8 +155,9 @@ def _answer_mistake(served: Completion, truncated: bool) -> str | None:
 
 
 def _messages(call: Call) -> Sequence[Any]:
-    """(): the body is too large to be read between calls, has none, or cannot be read whole, as the request for a
-    likelihood needs."""
+    """Messages of the call; () if the body is too large to be read between calls, has none, or cannot be read whole, as
+    the request for a likelihood needs.
+    """
     return as_list((parse_object(call.body) or {}).get("messages")) if len(call.body) <= LARGE else ()
 
 

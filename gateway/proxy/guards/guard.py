@@ -269,5 +269,5 @@ def new_verdict(guard: Guard, call: Call) -> Verdict:
 
 
 def refusing(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The first verdict that refuses the call; None: none does."""
+    """The first verdict that refuses the call; None if no guard does."""
     return next((verdict for verdict in verdicts if verdict.blocks), None)

@@ -48,7 +48,7 @@ class Slot:
 
 
 def judged_object(data: bytes) -> dict[str, Any] | None:
-    """The object that a client may read in these bytes, also where it is no strict JSON. None: there is none.
+    """The object that a client may read in these bytes, also where it is not strict JSON. None if there is none.
 
     An unpaired surrogate, which no search can read, is replaced by U+FFFD.
     """

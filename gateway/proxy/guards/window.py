@@ -118,7 +118,7 @@ class TextWindow:
         self._forget()
 
     def text(self, start: int, end: int) -> str:
-        """Returns the released form of a span. A mark stands where its match began."""
+        """Returns the released form of a span. A mark is placed where its match began."""
         return "".join(self._parts(start, end))
 
     def _parts(self, start: int, end: int) -> Iterator[str]:

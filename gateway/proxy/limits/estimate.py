@@ -48,7 +48,7 @@ class ModelEstimate:
     lacks_gpu: str | None = None
     """An engine without a known price in GPU-seconds; None: all have one."""
     set_output: int = 0
-    """The largest limit of an answer that one of its targets sets in place of the client's; 0: none does."""
+    """The largest limit of an answer that one of its targets sets in place of the client's; 0 if no target does."""
     output: float = FIRST_OUTPUT
     """Output tokens that nine of ten calls stay below."""
     learned: bool = False

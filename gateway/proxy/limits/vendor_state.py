@@ -87,7 +87,7 @@ class VendorState:
 
 
 def _level(sent: Mapping[bytes, bytes], measure: bytes, at: float, wall: float) -> VendorLevel | None:
-    """None: the headers do not tell it."""
+    """Level that the headers state; None if they state none."""
     ours, theirs = b"x-ratelimit-%b-" + measure, b"anthropic-ratelimit-" + measure + b"-%b"
     for form in (ours, theirs):
         remaining = _amount(sent.get(form % b"remaining"))

@@ -33,7 +33,7 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
 
 
 def without_images(answer: bytes) -> bytes:
-    """The answer with the payloads of its data: URLs replaced likewise; members `data` are the model's text."""
+    """The answer with the payloads of its data: URLs replaced in the same way; members `data` are the model's text."""
     return _without_urls(answer) if b";" in answer and answer.rfind(b"64,") >= 0 else answer
 
 

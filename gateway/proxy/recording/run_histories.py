@@ -17,7 +17,7 @@ from gateway.core.exchange import Exchange, Fields
 from gateway.core.request_delta import SMALL_BYTES, RequestOutline, as_delta
 
 BASE_S = 1_800.0
-"""Seconds after which a request is no base any more."""
+"""Seconds after which a request is not used as a base any more."""
 MOST_BYTES = 8_000_000
 """Memory of a process for requests; the runs that were quiet for longest are forgotten."""
 

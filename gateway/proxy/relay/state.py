@@ -115,7 +115,7 @@ class CallContext:
     """The caller's name; "": it is unknown."""
     notes: CallNotes = field(default_factory=CallNotes)
     guarded: GuardedExchange | None = None
-    """The guards that judge the call; None: none does."""
+    """The guards that judge the call; None if no guard does."""
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""

@@ -129,7 +129,7 @@ class LaneTransport:
     async def _ask(
         self, request: UpstreamRequest, body: bytes, connect_s: float, *, reused: bool
     ) -> UpstreamReply | None:
-        """None: another connection may serve the request."""
+        """Sends the request; None if another connection may serve it."""
         socket = self._socket
         if socket is None or not socket.open:
             self.close()

@@ -54,7 +54,7 @@ class Decoder(Protocol):
 
 
 class _Framed:
-    """gzip and zstd: a sequence of frames, each read by an object of its own."""
+    """Decompressor of gzip and zstd: a sequence of frames, each read by an object of its own."""
 
     def __init__(self, begin: Callable[[], Any]) -> None:
         self.more = False
@@ -84,7 +84,7 @@ class _Framed:
 
 
 class _Brotli:
-    """br: one stream."""
+    """Decompressor of br: one stream."""
 
     def __init__(self) -> None:
         import brotli  # an extra

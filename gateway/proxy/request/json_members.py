@@ -60,7 +60,7 @@ _SCAN = JSONDecoder(parse_int=float).raw_decode  # int() takes no number of more
 
 
 def too_many_members() -> TooManyMembers:
-    return TooManyMembers(f"the request body has more than {MOST_MEMBERS} top-level members; no API has so many")
+    return TooManyMembers(f"the request body has more than {MOST_MEMBERS} top-level members, more than any API has")
 
 
 def read_members(body: bytes) -> Members:

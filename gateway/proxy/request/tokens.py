@@ -44,7 +44,7 @@ class SigningKey:
 
     id: str | None
     kind: str
-    """RSA, EC or OKP."""
+    """Key type: RSA, EC or OKP."""
     algorithm: str | None
     """The only algorithm that it is for; None: each of its kind."""
     curve: str | None

@@ -31,7 +31,7 @@ _KINDS = {"file_id": "file", "input_file_id": "file", "file_ids": "file", "vecto
 
 class NamedState(NamedTuple):
     kind: str
-    """conversation, container, thread, file, vector_store or prompt."""
+    """Kind: conversation, container, thread, file, vector_store or prompt."""
     param: str
     id: str
 

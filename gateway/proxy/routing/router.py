@@ -110,7 +110,7 @@ class Route:
     shadow_of: str = ""
     """The experiment for which a shadow request is sent; "": a client waits for the answer."""
     scorer: str = ""
-    """The scorer that says it made the call; "": none does."""
+    """The scorer that says it made the call; "" if it names none."""
     choice: RouteChoice | None = None
     """The decision of a learned route; None: none was asked."""
     tiers: bool = False

@@ -22,7 +22,9 @@ class ConversationTurn:
     items: tuple[bytes, ...]
     """JSON items separated by commas, in pieces that later turns share: the input and the output of each turn."""
     base: bytes | None = None
-    """The JSON of the id of a response that the upstream keeps, which comes before the items; None: nothing does."""
+    """The JSON of the id of a response that the upstream keeps, which comes before the items; None if there is no such
+    response.
+    """
 
     @property
     def size(self) -> int:

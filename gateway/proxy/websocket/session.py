@@ -259,7 +259,7 @@ class ResponsesSession:
         self._history.keep(lane.name, ConversationTurn(response_id, items, turn.base))
 
     def _forget(self, lane: Lane, previous: str | None) -> None:
-        """Forgets a conversation after an error, so that it begins anew; another lane's continues."""
+        """Forgets a conversation after an error, so that it begins again; another lane's continues."""
         if previous is not None and self._history.latest(lane.name) == previous:
             self._history.forget(lane.name)
 

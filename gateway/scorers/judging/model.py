@@ -167,7 +167,7 @@ _REJECTED = frozenset({400, 404, 415, 422, 501})
 
 
 class UnreadableVerdict(Exception):
-    """Neither of the judge's two answers contained a verdict."""
+    """Raised where neither of the judge's two answers contained a verdict."""
 
     def __init__(self, message: str, spent: Spent | None) -> None:
         super().__init__(message)

@@ -31,7 +31,7 @@ STORY = {
     "1-call": ("call", "#answer + .judged"),
     "2-ramp": ("experiment", "#ramp"),
 }
-"""Stills of the README beside the page of the experiment: a page, and the part of it that is shown."""
+"""Stills of the README next to the page of the experiment: a page, and the part of it that is shown."""
 WIDTHS = {"": (1280, 900), "-phone": (390, 844)}
 SCHEMES = {"": "light", "-dark": "dark"}
 

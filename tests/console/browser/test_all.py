@@ -74,7 +74,7 @@ def test_each_page_in_each_look(signed_in: WatchedPage, world: ConsoleWorld) -> 
 
 
 @pytest.mark.parametrize("path", ["/console/none", "/console/experiments/of/nobody", "/console/keys/key/nobody"])
-def test_what_is_not_there_is_a_page_too(signed_in: WatchedPage, path: str) -> None:
+def test_a_missing_page_is_a_page_too(signed_in: WatchedPage, path: str) -> None:
     signed_in.go(path, 404)
     signed_in.check(path)
     signed_in.check_access()

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_from_up_to_a_label_and_an_experiment_without_yaml(tmp_path: Path) -> None:
+def test_a_tour_from_up_to_an_experiment_needs_no_yaml(tmp_path: Path) -> None:
     with running_tour(tmp_path) as tour, chromium() as browser, watched_page(browser, tour.console) as page:
         before = (tmp_path / "gateway.yaml").read_text()
         page.page.goto(tour.login)

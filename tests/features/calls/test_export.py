@@ -376,7 +376,7 @@ async def test_wrong_options_are_reported(command, arguments, words):
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "dpo"])
 async def test_every_form_can_be_replayed(room, exchange, tmp_path, monkeypatch, form):
-    """The same questions and right answers; what a shadow answered is no question."""
+    """The same questions and right answers; a shadow's answer does not make a question."""
     monkeypatch.chdir(tmp_path)
     turns = [{"role": "system", "content": "=Be \u2028brief."}, {"role": "user", "content": "1+1?"}]
     body = orjson.dumps({"messages": turns})

@@ -154,7 +154,7 @@ def test_one_process_writes_to_a_directory(tmp_path):
 
 
 def test_a_transaction_that_is_still_writing_holds_the_export_back(store, exchange, tmp_path):
-    """It commits after another that began later: both are written, neither twice."""
+    """This transaction commits after another that began later: both are written, neither twice."""
     if not store.url.startswith("postgresql"):
         pytest.skip("SQLite has one writer at a time")
     early, late = exchange("1"), exchange("1")

@@ -1,4 +1,4 @@
-"""The reason of a judge stands beside the sentence that it is about."""
+"""The reason of a judge is next to the sentence that it is about."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def test_scores_are_rows(store):
     assert set(store.scores()["scorer"]) == {"stated", "feedback:thumb"}
 
 
-async def test_what_is_not_there_is_said(store, tmp_path):
+async def test_mistakes_are_named(store, tmp_path):
     with pytest.raises(CannotRun, match='no experiment "swop" in the store; did you mean "swap"'):
         store.pairs("swop")
     with pytest.raises(QueryError, match="valeu"):

@@ -19,7 +19,7 @@ def test_a_call_has_every_column_and_in_a_list_all_but_its_texts() -> None:
     assert whole["caller"]["description"] == "key name, never the key"
 
 
-def test_what_is_stored_as_json_is_described_without_references() -> None:
+def test_stored_json_is_described_without_references() -> None:
     attempt = opened_schema(Attempt)
     assert set(attempt["properties"]["target"]["properties"]) == {"upstream", "model", "variant"}
     assert "$ref" not in str(attempt)

@@ -215,8 +215,8 @@ def test_exports_of_other_tools_have_the_verdict_of_scipy(
     assert low > -0.02, "by hand, it ships"
 
 
-def test_files_that_lm_eval_wrote_about_smollm2_have_the_interval_of_scipy(compare: Compare) -> None:
-    """Eight capitals at temperature 0 and 1.5, by lm-eval 0.4.13 with --log_samples; tests/real/ makes them anew.
+def test_files_of_lm_eval_about_smollm2_have_the_interval_of_scipy(compare: Compare) -> None:
+    """Eight capitals at temperature 0 and 1.5, by lm-eval 0.4.13 with --log_samples; tests/real/ makes them again.
 
     By hand, with few differences (Agresti & Min) and Student's quantile: right at 0 alone in two, at 1.5 alone in one.
     """

@@ -119,7 +119,7 @@ def test_all_pairs_share_the_error_by_holms_procedure() -> None:
 
 @pytest.mark.parametrize("worlds", [60, pytest.param(1000, marks=pytest.mark.long)])
 def test_no_worse_model_ships_more_often_than_alpha(worlds: int) -> None:
-    """Each of three models is worse by the margin than the one before: alpha / 2 + 3 SE of the worlds."""
+    """Each of three models is worse by the margin than the previous one: alpha / 2 + 3 SE of the worlds."""
     rng, wrong = np.random.default_rng(15), 0
     for _ in range(worlds):
         a = rng.normal(0, 0.3, 40)

@@ -1,4 +1,4 @@
-"""Items are paired by id; what is left out or averaged is said."""
+"""Items are paired by id; reports name what is left out or averaged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_repeats_in_one_file_are_averaged_and_said() -> None:
     [note] = [note for note in found.notes if "several rows" in note]
     assert note == (
         "a.csv: 1 item with several rows (first: x): they count as runs of one item, and their mean is compared. "
-        "One run stands against them in the other file."
+        "The other file has one run."
     )
 
 
@@ -85,7 +85,7 @@ def test_a_model_has_a_short_name_of_its_own(models: Sequence[tuple[str, str]], 
     assert paired(*(model(path, {"x": [1]}, name=name) for path, name in models)).names == names
 
 
-def test_what_was_guessed_is_said() -> None:
+def test_guesses_are_named() -> None:
     found = paired(model("a.csv", {"x": [1]}), model("b.csv", {"x": [1]}), guessed=("id", "score"))
     assert found.notes[0] == (
         "Columns taken: id as the id (--id names another), score as the score (--score names another)."

@@ -49,7 +49,7 @@ BLOB = {
     "created_at": "2026-11-01 10:00:00.000000", "updated_at": "2026-11-01 10:00:00.000000",
 }  # fmt: skip
 """Langfuse, "Blob Storage Export Field Reference", section Scores:
-https://langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fields"""
+https://langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fields."""
 
 
 def blob_rows() -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def test_langfuses_api_has_pages_of_scores(tmp_path: Path) -> None:
 
 
 def opik_items() -> list[dict[str, Any]]:
-    """ExperimentItemCompare of Opik's REST API: https://www.comet.com/docs/opik/reference/rest-api/experiments"""
+    """ExperimentItemCompare of Opik's REST API: https://www.comet.com/docs/opik/reference/rest-api/experiments."""
     return [
         {"id": f"x{i}", "experiment_id": "e1", "dataset_item_id": f"d{i}", "trace_id": f"t{i}", "output": {},
          "feedback_scores": [{"name": "equals", "value": float(i % 2), "source": "sdk"},
@@ -184,7 +184,7 @@ def test_lm_evals_results_without_samples_say_how_to_get_them(tmp_path: Path) ->
 
 
 def inspect_archive(path: Path, header_bytes: int = 2) -> Path:
-    """An archive with the members of an inspect log: https://inspect.aisi.org.uk/eval-logs.html"""
+    """An archive with the members of an inspect log: https://inspect.aisi.org.uk/eval-logs.html."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.json", "{}")
         archive.writestr("samples/q0_epoch_1.json", "{}")
@@ -193,7 +193,7 @@ def inspect_archive(path: Path, header_bytes: int = 2) -> Path:
 
 
 def test_an_inspect_log_needs_its_reader(tmp_path: Path) -> None:
-    """That real logs are read is tested in tests/real/test_compare.py, where the reader is installed."""
+    """Real logs are read in tests/real/test_compare.py, where the reader is installed."""
     with pytest.raises(CannotRun, match=r'need its reader: pip install "assay-gateway\[inspect\]"'):
         open_scores(inspect_archive(tmp_path / "a.eval"), frozenset())
     path = tmp_path / "log.json"

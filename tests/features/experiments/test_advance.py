@@ -103,8 +103,9 @@ def in_order(store: Any, plan: Any, stream: list[Any]) -> Any:
 def test_any_order_and_duplication_of_deliveries_gives_the_same(
     file_store: Any, store_copy: Any, plan: Any, stream: list[Any], data: st.DataObject
 ) -> None:
-    """Several consumers read, each at its own pace, and are handed entries again; whoever leads steps now and then,
-    with the watermark as it stands: everything before it is stored."""
+    """Several consumers read, each at its own pace, and are handed entries again; the leader steps now and then, with
+    the current watermark: everything before it is stored.
+    """
     expected = in_order(store_copy(), plan, stream)
     again = data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=8), label="handed out again")
     order = data.draw(st.permutations([*range(len(stream)), *again]), label="deliveries")
@@ -160,7 +161,9 @@ def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: An
 
 
 def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exchange: Any) -> None:
-    """It began with 300 units of one arm and none of the other; later counts that look better do not take it back."""
+    """The alarm began with 300 units of one arm and none of the other; later counts that look better do not take it
+    back.
+    """
     split = replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="conversation")
 
     def served(arm: str, n: int) -> None:
@@ -253,7 +256,7 @@ def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired:
 def test_requests_that_are_never_asked_leave_the_rest_unlike(
     store: Any, adjusting: Any, paired: Any, exchange: Any
 ) -> None:
-    """If many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
+    """Requests that were not drawn hold such requests too, if many drawn ones cannot be shadowed."""
     stream = noisy_stream(adjusting, paired, exchange, 20)
     refused = [replace(unshadowed(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
     deliver(store, list(enumerate([*refused, *stream])))

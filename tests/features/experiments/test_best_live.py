@@ -152,7 +152,7 @@ class Fleet:
 
     async def play(self, clients: Sequence[httpx.AsyncClient], waves: int) -> None:
         """Plays until every experiment has stopped. A wave goes to all gateways of the fleet, once all of them know
-        what the consumer has found in the one before."""
+        what the consumer has found in the previous one."""
         for _ in range(waves):
             states = self.states()
             running = [world for world in self.worlds if states[alias_of(world)] == "running"]

@@ -84,7 +84,7 @@ def test_a_rejected_candidate_is_dropped_with_the_reason() -> None:
 
 
 def test_a_rejected_candidate_drops_no_other() -> None:
-    """It breaks a guardrail, so its better scores are no reason to stop asking others."""
+    """The candidate breaks a guardrail, so its better scores give no reason to stop asking others."""
     looks = [look("fast", "reject", 0.2), look("slow", "hold", 0.0)]
     assert set(drops(looks, leads({("fast", "slow"): 0.1}))) == {"fast"}
 
@@ -312,8 +312,9 @@ def test_the_plan_closes_once_every_comparison_that_is_left_has(begin_experiment
 
 
 def test_a_plan_without_a_last_look_ends_at_its_most_pairs(begin_experiment: Any) -> None:
-    """It ends at a stated number; or at twice the planned one, and later where the variance asks for more, up to four
-    times."""
+    """The plan ends at a stated number of pairs; or at twice the planned one, and later where the variance asks for
+    more, up to four times.
+    """
     experiment = begin_experiment(**{**DESIGN, "method": "anytime", "max_pairs": 40, "margin": 0.01})
     wide = replace(experiment.plan, max_pairs=30, auto_horizon=True)
     narrow = replace(wide, margin=0.5)
@@ -346,7 +347,7 @@ def test_costs_and_the_front_are_those_of_the_arms(begin_experiment: Any) -> Non
 
 
 def test_a_judge_of_pairs_has_no_duel(begin_experiment: Any) -> None:
-    """Its value compares an answer with the served one; two candidates have none of each other."""
+    """A judge of pairs compares an answer with the served one; no value compares two candidates."""
     experiment = begin_experiment(**{**DESIGN, "primary": "edit"})
     experiment.add(
         a_pair(i, seen(0.5), repeat=seen(0.5, distance=0.2), **{arm: seen(0.5, distance=0.3) for arm in ARMS})
@@ -376,8 +377,8 @@ def test_an_answer_without_a_score_is_in_no_duel(begin_experiment: Any) -> None:
 
 
 @pytest.mark.parametrize("tied", ARMS)
-def test_a_route_that_keeps_the_control_is_compared_by_the_served_answer(begin_experiment: Any, tied: str) -> None:
-    """It ties with the control, and with another candidate only where that answers as well."""
+def test_a_kept_control_is_compared_by_the_served_answer(begin_experiment: Any, tied: str) -> None:
+    """The route ties with the control, and with another candidate only if that one answers as well as the control."""
     experiment = begin_experiment(**DESIGN)
     values = {**dict(zip(ARMS, (0.9, 0.7, 0.2), strict=True)), tied: 0.5}
     answers = {arm: replace(seen(value), tied=arm == tied) for arm, value in values.items()}

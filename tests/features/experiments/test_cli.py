@@ -37,7 +37,7 @@ SWAP: dict[str, Any] = {
 
 @pytest.fixture
 def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `gateway ab …` beside a gateway.yaml. run.config: changes what stands in its experiment."""
+    """Runs `gateway ab …` next to a gateway.yaml. run.config: changes what stands in its experiment."""
     monkeypatch.chdir(tmp_path)
 
     def config(**changes: Any) -> None:

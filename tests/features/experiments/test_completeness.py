@@ -261,7 +261,9 @@ def test_bad_answers_without_a_score_withhold_the_verdict(halves: Plan, read: Re
 
 
 def test_a_judge_that_fails_on_bad_answers_withholds_the_verdict(halves: Plan, read: Read) -> None:
-    """A judge that cannot read long answers, say. What it was never asked about, as its share is small, is no such."""
+    """A judge that cannot read long answers, say. What it was never asked about, as its share is small, does not
+    count.
+    """
 
     def breaks(arm: str, rng: random.Random) -> str:
         return "broken" if hides(arm, rng) == NO_SCORE else GOOD
@@ -359,7 +361,7 @@ def test_ship_must_hold_at_worst_until_that_is_known(
 
 
 def test_the_open_gate_says_how_many_units_would_close_it(halves: Plan, read: Read) -> None:
-    """That many close it, with a third more for what chance moved at the first look."""
+    """The stated number of units closes the gate, with a third more for chance at the first look."""
     short = read(halves, at_random(0.07), 700)
     gate = gate_of(short)
     assert gate is not None

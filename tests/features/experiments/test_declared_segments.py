@@ -214,7 +214,7 @@ def test_an_excepted_segment_is_waited_for_while_it_is_undecided() -> None:
     assert not is_done(of, ("product", "code"))
 
 
-def test_a_segment_that_overlaps_with_a_bad_one_goes_without_its_requests() -> None:
+def test_a_segment_is_judged_without_an_excepted_ones_requests() -> None:
     """Nine of ten code requests have tools, so that requests with tools lose as well, for the sake of code."""
     rng, joined = random.Random(7), []
     for pair in pairs(1200, {"code": -0.3, "other": 0.01}):
@@ -230,7 +230,7 @@ def test_a_segment_that_overlaps_with_a_bad_one_goes_without_its_requests() -> N
     assert "except product=code: not worse" in found.sentence
 
 
-def test_leaving_out_undecided_segments_takes_a_small_part_of_the_error() -> None:
+def test_leaving_out_undecided_segments_takes_little_of_the_error() -> None:
     """All choices of as many segments together have no more than the part that is left for them."""
     assert kept_part(5, 0) == 0.8
     parts = [math.comb(5, j) * kept_part(5, j) for j in range(6)]
@@ -240,7 +240,7 @@ def test_leaving_out_undecided_segments_takes_a_small_part_of_the_error() -> Non
 
 @pytest.mark.parametrize(("segments", "price"), [(2, 1.30), (3, 1.48), (5, 1.69), (8, 1.88)])
 def test_the_price_of_deciding_all_segments(segments: int, price: float) -> None:
-    """It takes so many times the pairs of a test of one segment with a power of 0.8."""
+    """The price is a multiple of the pairs of a test of one segment with a power of 0.8."""
     values_ = tuple("abcdefgh"[: segments - 1])
     of = plan(segments=SegmentDesign(("caller",), 0.1, values=(("caller", values_),)))
     one, all_ = precision(0.1, 0.05), precision(0.1, 0.05, segment_power(of))

@@ -152,7 +152,9 @@ def test_equal_failure_rates_are_not_rejected(begin_experiment: Any, simulation:
 
 
 def test_distances_find_a_candidate_with_a_lower_temperature(begin_experiment: Any, simulation: Any) -> None:
-    """Its scores are the same, but its answers are closer to the served one than the control's repeat is."""
+    """The scores are the same, but the candidate's answers are closer to the served one than the control's repeat
+    is.
+    """
     rng, experiment = random.Random(8), begin_experiment()
     experiment.add(
         simulation.a_pair(

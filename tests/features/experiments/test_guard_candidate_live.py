@@ -51,7 +51,7 @@ def config(upstream: FakeUpstream, stream: tuple[str, str], store: str) -> dict[
 
 
 def answer(asked: Any) -> str:
-    """Of ten answers two name an invoice, and one leaks, which is wrong."""
+    """Two of ten answers name an invoice, and one leaks, although it must not."""
     i = int(asked.json["messages"][-1]["content"].split()[-1]) % 10
     return PAID if i < 2 else LEAK if i == 2 else RIGHT
 

@@ -122,7 +122,7 @@ def test_many_guards_that_cost_their_margin_are_seldom_shipped(capsys: pytest.Ca
 
 
 def test_bursts_of_hits_widen_the_interval() -> None:
-    """By quarters of an hour, where no user, key or conversation ties the calls together."""
+    """Quarters of an hour are the blocks where no user, key or conversation ties the calls together."""
     world = WORLDS[-1]
     (differences,) = world.differences(0.0, 1, 7)
     ours = DifferenceSequence(rule_of(plan(), QUALITY, MARGIN), bounded=True)

@@ -318,7 +318,7 @@ def test_no_label_gives_no_correction(labelled: Callable[..., Labelled]) -> None
 
 
 def test_the_arms_of_a_split_are_corrected_for_one_look(file_store: Any, plan: Plan, exchange: Any) -> None:
-    """They answer different requests, so that there is no pair."""
+    """The arms answer different requests, so that there is no pair."""
     made = Labelled(file_store, replace(plan, mode="split", shadow=0.0, repeat_control=0.0, split=0.5), {})
     rng, sent, verdicts = random.Random(2), [], []
     for i in range(200):
@@ -338,7 +338,7 @@ def test_the_arms_of_a_split_are_corrected_for_one_look(file_store: Any, plan: P
 
 
 def test_a_pairwise_judge_is_corrected_by_labels_of_pairs(labelled: Callable[..., Labelled]) -> None:
-    """It prefers the candidate in all pairs but every fifth; people do in half of them, and label each."""
+    """The judge prefers the candidate in four of five pairs, people in half of them; they label each."""
     made = labelled(60, primary="prefers", settled=False)
     candidates = list(made.truth)[1::2]
     plain = {"experiment": "swap", "plan": made.plan.hash, "arm": "candidate", "scorer": "prefers", "version": "1",

@@ -88,7 +88,7 @@ def misses(seed: int, weighted: bool, scale: float = 1.0, units: int = 500) -> b
 
 @pytest.mark.parametrize(("weighted", "scale"), [(False, 1.0), (True, 1.0), (False, 0.6)])
 def test_the_difference_is_covered_at_every_look(weighted: bool, scale: float) -> None:
-    """It is missed in at most alpha of the runs, plus three standard errors."""
+    """The difference is missed in at most alpha of the runs, plus three standard errors."""
     runs = 40
     assert sum(misses(seed, weighted, scale) for seed in range(runs)) <= runs * 0.05 + 3 * (runs * 0.05 * 0.95) ** 0.5
 

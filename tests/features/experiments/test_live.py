@@ -248,7 +248,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)")
 @pytest.mark.timeout(2400)
 def test_the_page_is_drawn_by_a_browser_wide_and_narrow(shipped: Path) -> None:
-    """Into $REPORT_PNG where that is given: it is the picture of the docs."""
+    """Writes the picture of the docs to $REPORT_PNG if that is set."""
     command(shipped, "report", "swap", "--html", "report.html")
     for width, height in ((1100, 1500), (390, 844)):
         picture = shipped / f"report-{width}.png"

@@ -111,7 +111,7 @@ async def shown(pages, client, path, text):
 
 
 async def test_the_form_that_starts_says_a_judges_margin(pages, make_exchange):
-    """It is on the form for its own margin, again for the one that was filled in, and once it is started."""
+    """The sentence is on the form for the form's own margin, for the one that was filled in, and after the start."""
     await a_labelled_judge(pages, make_exchange)
     client = await pages.login()
     page = await shown(pages, client, "/console/experiments/new", "Your margin of 0.02 on valid_json is")

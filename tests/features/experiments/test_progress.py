@@ -26,7 +26,7 @@ def pairs(simulation: Any, n: int, cluster: Any = None) -> list[Any]:
 
 
 def gone_over(plan: Any, made: list[Any], cuts: list[int]) -> tuple[Any, list[Any]]:
-    """Through runs that end at these places, each beginning with what the one before has stored."""
+    """Goes through runs that end at these positions, each beginning with the state that the previous one stored."""
     states: dict[SequenceName, Any] = {}
     taken: set[tuple[SequenceName, str]] = set()
     increments: list[Any] = []

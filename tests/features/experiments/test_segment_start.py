@@ -80,7 +80,7 @@ def test_a_store_without_traffic_leaves_the_plan(store: Any, exchange: Any) -> N
     assert frozen(store, plan(segments=None)) == plan(segments=None)
 
 
-def test_a_plan_that_a_gateway_started_gets_its_segments_from_a_consumer(store: Any, exchange: Any) -> None:
+def test_a_plan_started_by_a_gateway_gets_a_consumers_segments(store: Any, exchange: Any) -> None:
     served(store, exchange, {"chat": 80, "code": 20})
     started = PlanState(plan(), "running", NOW - 1.0, unpaced=True)
     made = store.run(lambda c: paced_start(c, started, NOW)).plan

@@ -214,7 +214,7 @@ def test_an_adjusted_sequence_continues_with_the_same_bits() -> None:
 
 
 def test_a_sequence_from_before_the_predictor_continues_without_it() -> None:
-    """Its state has three covariates; the fourth is left out."""
+    """The state has three covariates; the fourth is left out."""
     begun = adjusting()
     begun.adjustment = PastAdjustment(3, 4)
     stored, rng = DifferenceSequence.from_state(orjson.loads(orjson.dumps(begun.state()))), random.Random(8)

@@ -1,4 +1,6 @@
-"""An experiment is started and stopped once, whoever asks, and never over another one that takes the same calls."""
+"""An experiment is started and stopped once, with any number of callers, and never over another one that takes the same
+calls.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class TrafficWorld:
     hours: float = 24.0
     min_hours: float = 24.0
     deviation: float | None = DEVIATION
-    """That the plan knows; None: it guesses a variance of 0.1."""
+    """Deviation that the plan knows; None if it guesses a variance of 0.1."""
     rail: float | None = None
     """The margin of the error rate; None: the plan has no guardrail."""
     pairs: int | None = None
@@ -427,7 +427,8 @@ formula."""
 
 
 def one_look(world: TrafficWorld, pairs: int, runs: int, seed: int) -> float:
-    """The share of equal candidates that one look at the mean of so many pairs ships, at an error of exactly 0.025.
+    """The share of equal candidates that one look at the mean of this number of pairs ships, at an error of exactly
+    0.025.
 
     The test knows how the mean is distributed where the candidate is worse by the margin. A test that has to find that
     out, or that may look earlier, has less power.

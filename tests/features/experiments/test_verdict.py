@@ -356,7 +356,7 @@ def test_a_guardrail_that_waits_is_named_first() -> None:
 
 
 def test_the_pairs_until_it_rejects_keep_the_pace() -> None:
-    """Of the hours, 62.5 % are needed at a share of 0.5 and an upper end of −0.08: 25 pairs more than 100."""
+    """62.5 % of the hours are needed at a share of 0.5 and an upper end of −0.08: 25 pairs more than 100."""
     assert pairs_until_reject(metric_so_far(-0.08, 0.5)) == 25
     assert pairs_until_reject(metric_so_far(-0.08, 1.0)) is None
 

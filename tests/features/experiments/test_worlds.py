@@ -47,7 +47,7 @@ class World:
     """A control and a candidate whose answers are right with known probabilities.
 
     A prompt is fixed with probability `fixed`: whether an arm answers it rightly depends on the prompt alone, and the
-    arms agree as far as their probabilities allow. To any other prompt, each answer is drawn anew.
+    arms agree as far as their probabilities allow. To any other prompt, each answer is drawn again.
     """
 
     name: str
@@ -72,8 +72,8 @@ class World:
     def deviation(self) -> float:
         """Standard deviation of one difference."""
         a, b = self.control, self.candidate
-        fixed, anew = abs(a - b), a + b - 2 * a * b  # the probability that the arms differ
-        return (self.fixed * fixed + (1 - self.fixed) * anew - self.difference**2) ** 0.5
+        fixed, drawn = abs(a - b), a + b - 2 * a * b  # the probability that the arms differ
+        return (self.fixed * fixed + (1 - self.fixed) * drawn - self.difference**2) ** 0.5
 
     @property
     def fixed_pairs(self) -> float:
@@ -431,7 +431,7 @@ EMPTY_ALLOWED = World(
 
 @pytest.mark.timeout(400)  # some hundred calls and their verdicts, on a machine that may be busy
 async def test_a_candidate_with_empty_answers_does_not_ship(tmp_path: Path, stream_url: str) -> None:
-    """If a plan allows empty answers, they leave the comparison, and the gate on completeness sees it."""
+    """Empty answers leave the comparison if a plan allows them, and the gate on completeness notices."""
     async with stage_of(tmp_path, stream_url, [EMPTY_FAILS, EMPTY_ALLOWED], 1, Silent) as (stage, client):
         for each in stage.played:
             each.waves = (25, 25)

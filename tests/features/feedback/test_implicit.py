@@ -125,7 +125,7 @@ def say(role: str, text: str) -> dict[str, str]:
 
 
 def test_a_reply_finds_the_answer_it_repeats(subject: Any) -> None:
-    """It is found also where the client strips white space, drops the system prompt or sends the text in parts."""
+    """The answer is found even if the client strips white space, drops the system prompt or sends the text in parts."""
     rules = ImplicitFeedback(("en",))
     first = rules.turn(subject([say("system", "Be brief."), say("user", "A river?")], " The Rhine. "))
     assert first is not None

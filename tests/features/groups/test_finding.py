@@ -95,7 +95,7 @@ def test_the_same_calls_in_any_order_give_the_same_groups() -> None:
     assert to_dict([find_groups(CHOICE, calls)]) == to_dict([find_groups(CHOICE, mixed)])
 
 
-def test_calls_of_one_conversation_are_in_one_half_and_few_of_them_are_said() -> None:
+def test_a_conversation_is_in_one_half_and_few_of_them_are_named() -> None:
     rng = np.random.default_rng(6)
     calls = [
         call(

@@ -31,7 +31,7 @@ models: {chat: {targets: [{upstream: u, model: m}]}}
         ),
     ],
 )
-def test_what_cannot_be_a_guard_is_refused(sections: dict[str, object], refused: str) -> None:
+def test_a_scorer_that_cannot_be_a_guard_is_refused(sections: dict[str, object], refused: str) -> None:
     config = parse(BASE + yaml.safe_dump(sections), "f.yaml", {})
     found = findings(config, BuiltScorers({}, {}), "sqlite:///none")
     assert len(found.refusals) == bool(refused)

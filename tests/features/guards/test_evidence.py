@@ -135,7 +135,7 @@ def studies(runs: int, traffic: Traffic, first: int, then: int) -> Coverage:
     ],
 )
 def test_intervals_from_100_labels_cover_the_truth(traffic: Traffic, runs: int) -> None:
-    """Of 2 000 runs, at least 92 % cover it; of 200, four standard errors less."""
+    """At least 92 % of 2 000 runs cover it; of 200, four standard errors less."""
     least = 0.92 if runs == 2000 else 0.84
     found = studies(runs, traffic, 50, 50)
     assert min(found.precision, found.rate, found.recall) >= least, found
@@ -255,7 +255,7 @@ def covered(runs: int, traffic: Bursts) -> tuple[float, float]:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("traffic", [Bursts(), Bursts(20.0, 15), Bursts(320.0, 1), Bursts(80.0, 4, 0.95)])
 def test_intervals_cover_where_hits_come_in_bursts(traffic: Bursts) -> None:
-    """Of 1 000 weeks, at least 92 % are covered."""
+    """At least 92 % of 1 000 weeks are covered."""
     found = covered(1000, traffic)
     assert min(found) >= 0.92, found
 

@@ -95,7 +95,7 @@ async def test_each_time_span_is_shown(guarded: Any, span: str) -> None:
     assert "39, of which 40 are recorded" in page
 
 
-async def test_what_is_not_there_says_so(guarded: Any) -> None:
+async def test_a_missing_guard_says_so(guarded: Any) -> None:
     client = await guarded.login("viewer")
     refused = await client.get(f"{HOME}?since=ever")
     assert (refused.status_code, "is not one of 24h, 7d, 30d" in refused.text) == (400, True)

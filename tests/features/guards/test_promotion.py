@@ -119,7 +119,7 @@ def test_a_good_guard_reaches_every_unit() -> None:
 
 
 def test_a_guard_that_hits_too_much_refuses_nobody() -> None:
-    """Its block rate is known before it refuses anything."""
+    """The block rate of the guard is known before it refuses anything."""
     ramp = Ramp(World(hits=0.06))
     assert ramp.runs(12).state == "rolled_back"
     assert [e.kind for e in ramp.events] == ["begun", "rolled_back"]

@@ -177,7 +177,7 @@ def test_a_mistake_is_named_with_what_was_expected(run: Run, words: tuple[str, .
         (("pause", "injection"), "no ramp has begun"),
     ],
 )
-def test_what_cannot_be_promoted_is_refused(run: Run, words: tuple[str, ...], message: str) -> None:
+def test_a_guard_that_cannot_be_promoted_is_refused(run: Run, words: tuple[str, ...], message: str) -> None:
     assert message in refused(*words, *REASON)
 
 

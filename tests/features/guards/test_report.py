@@ -35,7 +35,7 @@ def plain(text: str) -> str:
     return text.replace("\u202f", " ")
 
 
-def test_one_sentence_says_how_often_it_acts_and_how_often_it_is_right() -> None:
+def test_one_sentence_says_how_often_it_acts_and_is_right() -> None:
     ends = "1.2 % of calls; of those 31 of 40 labelled were right: 62 to 88 %"
     assert plain(sentence(EVIDENCE)) == f"blocks {ends}"
     assert plain(sentence(replace(EVIDENCE, action="observe"))) == f"observes; it would block {ends}"

@@ -41,7 +41,7 @@ async def test_a_scorers_worst_value_is_one(threads: ScoringThreads) -> None:
     assert [await bad.score(subject(text)) for text in ("yes", "no")] == [0.0, 1.0]
     minimised = built(threads, {"scorer": "scorers.secrets"}, secrets={}).scorers["g"]
     assert [await minimised.score(subject(text)) for text in ("a", "mail ada@example.org")] == [0.0, 1.0]
-    assert await minimised.score(subject("")) == 0.0, "what a scorer does not apply to is no hit"
+    assert await minimised.score(subject("")) == 0.0, "a text that a scorer does not apply to is not a hit"
 
 
 @pytest.mark.parametrize(

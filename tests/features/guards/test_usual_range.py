@@ -107,7 +107,7 @@ def test_another_config_begins_anew() -> None:
     assert (other.since, other.detector, other.config) == (None, None, "answer other")
 
 
-def test_what_lasts_a_week_is_usual() -> None:
+def test_a_change_that_lasts_a_week_is_usual() -> None:
     hours = world(2 + 9, lambda at: 0.01 if at < 2 * DAY_S else 0.1, 6, calls=60)
     state, [began] = after(hours)
     assert began + USUAL_AFTER_S < 11 * DAY_S

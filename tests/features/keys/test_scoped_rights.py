@@ -66,7 +66,7 @@ async def test_a_team_admin_gives_a_key_no_more_than_its_team_has(world: TwoOrga
             assert message in refused.json()["error"]["message"]
 
 
-async def test_amounts_in_other_windows_than_the_teams_pass_where_they_are_less(world: TwoOrganizations) -> None:
+async def test_smaller_amounts_in_other_windows_than_the_teams_pass(world: TwoOrganizations) -> None:
     api = await world.api("team")
     limits = {"usd_per_day": 20, "tokens_per_month": 10**9, "requests_per_hour": 5_000, "concurrency": 3}
     answer = await api.post("/admin/v1/keys", json={"name": "ci", "limits": limits, "class": "batch"})
@@ -151,7 +151,7 @@ async def test_a_team_id_that_others_used_is_not_given_again(world: TwoOrganizat
 
 
 async def test_a_key_that_leaves_a_team_leaves_its_admin(world: TwoOrganizations) -> None:
-    """Its new team's administrator sees the key, and nothing of its past."""
+    """The administrator of the new team sees the key, and nothing of its past."""
     everybody, api = await world.api("everybody"), await world.api("team")
     path = f"/admin/v1/keys/{world.keys[THEIRS]}"
     assert (await api.get(path)).status_code == 404

@@ -61,7 +61,7 @@ class Coverage:
 @pytest.mark.parametrize("runs", [FEW, MANY])
 @pytest.mark.parametrize("favour", [1.0, pytest.param(2.0, marks=pytest.mark.long)])
 def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour, runs):
-    """It calls 90 % of the good ones good, and 25 % of the bad ones: its own mean is wrong."""
+    """The judge calls 90 % of the good answers good, and 25 % of the bad ones, so its own mean is wrong."""
     tpr, tnr = 0.9, 0.75
     seen = Coverage(runs, kappa=kappa(TRUTH, tpr, tnr), tpr=tpr, tnr=tnr, corrected=TRUTH, rogan_gladen=TRUTH)
     for run in range(runs):

@@ -148,7 +148,7 @@ def noisy():
 
 
 def test_with_equal_weights_it_is_ppis_powered_mean(noisy):
-    """It differs in lambda, which is cut to [0, 1] and takes the variance of all that was judged."""
+    """The two differ in lambda, which is cut to [0, 1] and takes the variance of all that was judged."""
     few, every, y, f = noisy
     found = corrected(few, every)
     reference = powered_mean(Labelled.of(y[:60], f[:60], f[60:]))
@@ -247,7 +247,7 @@ def test_two_labels_of_one_answer_are_one_item():
 
 
 def test_an_item_that_no_draw_explains_was_imported():
-    """Its position is above the threshold: an ordered draw cannot have reached it."""
+    """The item's position is above the threshold: an ordered draw cannot have reached it."""
     ids = sorted((f"i{n}" for n in range(50)), key=lambda i: position("s", i))
     reached = position("s", ids[10])
     items = labelled_items("s", [row(i, threshold=reached) for i in (*ids[:10], ids[-1])])

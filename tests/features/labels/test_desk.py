@@ -136,7 +136,7 @@ def test_a_new_version_of_the_scorer_starts_over(url, label, keep, exchange):
 
 
 def test_answers_of_a_replay_are_not_drawn_and_void_no_label(url, label, keep, exchange, stated_scorer):
-    """A replay's scores stand beside those of traffic; its answers cannot be shown, so they are no gap in the draw."""
+    """A replay's scores are next to those of traffic; its answers cannot be shown, so they leave no gap in the draw."""
     replayed = [
         (
             ReplayAnswer(
@@ -374,7 +374,7 @@ def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
 
 
 def test_a_half_done_sheet_names_the_rows_that_do_not_count(cli, tmp_path):
-    """Its first item has no verdict: the others cannot have been reached by a draw in order."""
+    """The first item has no verdict: the others cannot have been reached by a draw in order."""
     cli("export", "fill.csv", "--scorer", "stated", "--next", "4")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "fill.csv").read_text())))
     with (tmp_path / "half.csv").open("w") as file:
@@ -408,7 +408,7 @@ def test_invalid_options_are_reported(cli, tmp_path):
 
 
 def test_a_label_by_hand_is_not_a_draw_until_the_order_has_passed_it(url, label):
-    """Its item counts as seen, and gets a probability once labels that were drawn reach beyond it."""
+    """The labelled item counts as seen, and gets a probability once labels that were drawn reach beyond it."""
     with reading(url) as connection:
         scorer = newest_version(connection, "stated")
         last = Desk(connection, LabelRequest("stated", "ada")).sheet(connection, 12)[-1].id

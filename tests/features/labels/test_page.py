@@ -39,7 +39,7 @@ def labels(pages, scorer: str = "valid_json") -> list[tuple[str, float | None, s
         return [(each.subject_id, each.value, each.labeller) for each in labels_of(connection, scorer)]
 
 
-async def test_a_verdict_is_stored_with_the_labeller_and_the_next_item_comes(judged):
+async def test_a_verdict_is_stored_and_the_next_item_comes(judged):
     client = await judged.login("labeller")
     first = item_of(await queue(judged, client))
     answer = await client.post("/console/label/verdict", data={**first, "verdict": "g", "comment": HOSTILE})

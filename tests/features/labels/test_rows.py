@@ -94,7 +94,7 @@ def filled(store, exchange, tally):
     return store
 
 
-def test_of_each_kind_of_traffic(filled):
+def test_sums_are_by_kind_of_traffic(filled):
     found = filled.run(lambda c: judged_sums(c, OF, ScoreSelection(), 0.5))
     cell = found["chat", "local/small", "control", "default"]
     assert (cell.scored, cell.responded, cell.asked, cell.good) == (3, 4, 5, 2)
@@ -103,7 +103,7 @@ def test_of_each_kind_of_traffic(filled):
     assert found["chat", "local/small", "", "slow"].population == 1
 
 
-def test_of_a_part(filled):
+def test_sums_of_a_part_are_selected(filled):
     found = filled.run(lambda c: judged_sums(c, OF, ScoreSelection("swap", "p", "control"), 1.0))
     (cell,) = found.values()
     assert (cell.good, cell.population) == (1, 0), "Tallies know no experiments"
@@ -115,7 +115,7 @@ def test_scores_judged_since_a_time(filled):
     assert filled.run(lambda c: judged_after(c, OF, 1e12)) == 0
 
 
-def test_of_pairs_with_their_flips(store):
+def test_sums_of_pairs_have_their_flips(store):
     plain = {"experiment": "swap", "plan": "p", "scorer": "stated", "version": "1", "config_hash": "c1", "kind": "llm",
              "direction": "maximise", "seconds": 0.1, "created": 5.0}  # fmt: skip
     rows = [

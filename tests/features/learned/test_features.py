@@ -147,7 +147,9 @@ def test_more_combinations_of_categories_than_are_remembered(exchange: Make) -> 
 
 
 def test_a_feature_that_changes_its_meaning_changes_its_name(exchange: Make) -> None:
-    """Else models and rows of the old meaning would be used: where this fails, rename what has changed, then update."""
+    """Models and rows of the old meaning would be used otherwise. If this fails, rename the changed feature, then
+    update.
+    """
     body = {
         "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Grüße? 你好, мир"}],
         "max_tokens": 9,

@@ -79,7 +79,7 @@ def job(store: Any) -> TrainingJob:
 
 
 def fill(store: Any, exchange: Make, n: int, start: float = 0.0) -> list[Exchange]:
-    """h is the parity of the exchange's number, and so is its first feature."""
+    """The verdict h is the parity of the exchange's number, and so is its first feature."""
     sent = [exchange(str(i % 2), received=start + i) for i in range(n)]
     for i, e in enumerate(sent):
         x = np.random.default_rng(i).normal(size=len(FeatureExtractor.names)).astype("<f4")

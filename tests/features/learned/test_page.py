@@ -22,7 +22,7 @@ def model(created: float, ratio: float | None, high: float = 0.9) -> TrainedMode
 
 
 def dots(chart: Any) -> list[float]:
-    """Their heights in the wide variant."""
+    """Heights of the dots in the wide variant."""
     return [float(s.attributes["cy"]) for s in chart.variants[0].shapes if s.attributes.get("class") == "dot"]
 
 
@@ -39,7 +39,7 @@ def test_the_ratio_over_time_begins_with_the_oldest_training():
     chart = ratio_chart([model(3.0, 0.5), model(2.0, None), model(1.0, 0.8, high=99.0)], lambda at: f"at {at:g}")
     assert chart is not None
     first, last = dots(chart)
-    assert first < last, "0.8 stands above 0.5"
+    assert first < last, "0.8 is above 0.5"
     assert [s.text for s in chart.variants[0].shapes if s.text.startswith("at ")] == ["at 1", "at 3"]
     assert all(0 <= float(s.attributes.get("y1", 0)) <= chart.height for s in chart.variants[1].shapes)
     assert ratio_chart([model(1.0, 0.8)], str) is None

@@ -51,7 +51,7 @@ def test_the_share_of_the_section_wins_over_the_scorers_own(predictor: Any, exch
 
 @pytest.mark.parametrize("of", [{"role": "shadow", "pair": "x"}, {"experiment": "swap", "plan": "p", "arm": "control"}])
 def test_the_answers_of_an_experiment_are_drawn_together(predictor: Any, exchange: Make, of: dict[str, Any]) -> None:
-    """They are drawn by their unit, with the scorer's own share."""
+    """Answers are drawn by their unit, with the scorer's own share."""
     sent = [exchange(unit=f"conversation {i}", **of) for i in range(50)]
     found = predictor(0.4, share=0.9).predict([subject(e) for e in sent])
     assert {p.pi for p in found} == {0.4}

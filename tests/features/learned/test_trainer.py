@@ -40,7 +40,7 @@ def job(store: Any, **fields: Any) -> TrainingJob:
 
 
 def fill(store: Any, exchange: Make, n: int) -> list[Exchange]:
-    """h is the parity of the exchange's number, and so is its first feature. They arrive a minute apart."""
+    """The verdict h is the parity of the exchange's number, and so is its first feature. They arrive a minute apart."""
     sent = [exchange(str(i % 2), received=1e6 + 60.0 * i) for i in range(n)]
     store.predictions.update({e.id: prediction(i) for i, e in enumerate(sent)})
     store.write(*sent)

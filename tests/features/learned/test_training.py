@@ -16,7 +16,7 @@ DESIGN = Design("judge", 0.3, 0.05)
 
 
 def rows(n: int = 400, seed: int = 1) -> TrainingRows:
-    """h depends on the first feature, and is noisy where the second is positive."""
+    """The verdict h depends on the first feature, and is noisy where the second is positive."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(n, len(FEATURES))).astype(np.float32)
     noise = random.uniform(-0.4, 0.4, n) * (x[:, 1] > 0)

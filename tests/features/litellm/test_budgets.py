@@ -61,7 +61,7 @@ def test_a_window_that_has_ended_carries_nothing() -> None:
     assert carried(RollingBudget(5.0, "1d", 4.0, NOW - timedelta(seconds=1))).limits == {"usd_per_day": 5.0}
 
 
-def test_of_two_budgets_in_one_window_the_one_with_less_left_holds() -> None:
+def test_the_budget_with_less_left_holds_in_a_window() -> None:
     found = carried(RollingBudget(100.0, "30d", 10.0, SOON), RollingBudget(50.0, "31d", 0.0, SOON))
     assert found.limits == {"usd_per_month": 50.0}
 

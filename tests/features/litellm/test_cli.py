@@ -59,7 +59,7 @@ def test_a_database_of_another_version_writes_nothing(config: Path, litellm: Lit
     assert "web1" not in managed("keys", "list").stdout
 
 
-def test_a_record_that_is_refused_ends_the_import_and_the_next_goes_on(
+def test_a_refused_record_ends_the_import_and_the_next_one_continues(
     config: Path, litellm: LiteLLM, managed: Any
 ) -> None:
     """The console serves no model `gone`, though LiteLLM's file does."""

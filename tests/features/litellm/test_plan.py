@@ -82,7 +82,7 @@ def test_a_key_keeps_its_digest_team_limits_tags_and_end() -> None:
 def test_allowed_models_are_those_that_are_served_and_never_more(models: list[str], expected: Any) -> None:
     plan = planned(keys=[a_key(models=models)])
     assert body(plan).get("models") == expected
-    assert ('left out  keys[web].models: "gone" is no model' in lines(plan)) is ("gone" in models)
+    assert ('left out  keys[web].models: this gateway.yaml has no model "gone"' in lines(plan)) is ("gone" in models)
 
 
 def test_names_that_collide_are_distinguished_by_a_part_of_their_ids() -> None:
@@ -139,9 +139,9 @@ def test_budgets_and_rates_of_models_become_limits_of_models() -> None:
     }
     for line in (
         "keys[web].limits.models.chat: what was spent before is not in the database: it begins at 0",
-        "keys[web].limits.models.gpt-x: it is no model name of this gateway.yaml",
-        "keys[web].limits.models.openai/gpt-5: it is no model name of this gateway.yaml",
-        "keys[web].limits.models.beta: it is no model name of this gateway.yaml",
+        "keys[web].limits.models.gpt-x: this gateway.yaml has no such model name",
+        "keys[web].limits.models.openai/gpt-5: this gateway.yaml has no such model name",
+        "keys[web].limits.models.beta: this gateway.yaml has no such model name",
     ):
         assert line in lines(plan)
 

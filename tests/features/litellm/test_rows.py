@@ -1,4 +1,4 @@
-"""A database that is not LiteLLM 1.110's, or whose keys are no digests, is refused before anything is written."""
+"""A database that is not LiteLLM 1.110's, or whose keys are not digests, is refused before anything is written."""
 
 from __future__ import annotations
 

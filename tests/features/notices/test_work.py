@@ -141,7 +141,7 @@ async def test_failures_are_repeated_within_a_bound_and_then_visible(
     assert (trouble.webhook, trouble.error) == ("notify ops", "HTTP 503")
 
 
-async def test_what_exceeds_the_rate_is_gathered_and_nothing_is_lost(
+async def test_notices_above_the_rate_are_gathered_and_not_lost(
     sending: Sending, source: Source, receiver: Any, clock: Clock
 ) -> None:
     source.notices = [a_notice(n) for n in range(100)]

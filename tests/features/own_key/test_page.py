@@ -42,7 +42,7 @@ def with_self_service(pages: PagesConsole, **options: Any) -> None:
 
 
 async def new_key(world: TwoOrganizations, **body: Any) -> tuple[str, str]:
-    """(id, secret)"""
+    """Makes a key; returns its id and secret."""
     api = await world.api("everybody")
     made = (await api.post("/admin/v1/keys", json={"name": "own", "team": MINE, **body})).json()
     return made["id"], made["secret"]

@@ -31,7 +31,7 @@ SWAP: dict[str, Any] = {
 
 @pytest.fixture
 def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `gateway ab …` beside a gateway.yaml with a ramp."""
+    """Runs `gateway ab …` next to a gateway.yaml with a ramp."""
     monkeypatch.chdir(tmp_path)
     text = {
         "open": True, "upstreams": {"a": {"kind": "fake"}}, "scorers": {"refusal": {}},

@@ -126,7 +126,9 @@ def test_the_snapshot_is_json() -> None:
 
 
 def test_frequent_failures_alarm_without_a_control() -> None:
-    """A night with 0.5 % failures against a peak with 6 % is no alarm; a candidate that fails every other time is."""
+    """A night with 0.5 % failures against a peak with 6 % raises no alarm; a candidate that fails every other time
+    raises one.
+    """
     plan = replace(PLAN, rules=2)
     terms = AlarmTerms.of(plan)
     night = ServedSums(5000, 25.0, 25.0)

@@ -186,7 +186,7 @@ def test_shadows_alone_promote_a_candidate_that_loops() -> None:
 
 
 def test_without_a_score_of_any_run_the_ramp_waits() -> None:
-    """Shadows say nothing of runs, so no score is no proof."""
+    """Shadows say nothing of runs, so a missing score proves nothing."""
     served = [ServedBlocks(ERRORS, -1.0, True, (ServedBlock(0, ServedSums(5_000), ServedSums(5_000)),))]
     open_ = [each for each in served_proofs_of(served, plan_of()) if each.found != "non_inferior"]
     assert [(each.metric, each.found, each.units) for each in open_] == [(LOOPS, "unclear", (0, 0))]

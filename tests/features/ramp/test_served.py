@@ -163,7 +163,7 @@ def test_nothing_served_is_nothing_known(read, served) -> None:
 
 
 def test_rules_2_read_values_by_caller_and_refusals_apart(ramped: Plan, exchange, keep) -> None:
-    """A refused request is no failure; and the quick look at failures says the same as the complete one."""
+    """A refused request is not a failure, and the quick look at failures says the same as the complete one."""
     plan = replace(ramped, rules=2)
     same = {"experiment": plan.name, "plan": plan.hash, "stratum": f"split:{plan.name}"}
 
@@ -279,8 +279,9 @@ def test_bad_answers_without_a_score_prove_nothing(
     served: Callable[..., Exchange],
     keep: Callable[..., str],
 ) -> None:
-    """If many answers have no score, the proof must also hold with each of them as 0, on both arms: that takes nothing
-    from arms that are alike."""
+    """The proof must also hold with each missing score as 0 on both arms, if many are missing: arms that are alike lose
+    nothing.
+    """
     of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
     records = [
         served(arm, 1001.5 + i / 50, word if i < none * 5 and i % 5 == 0 else "0.8", cluster=f"{arm}{i}", **of)
@@ -307,8 +308,9 @@ def test_clients_that_leave_the_candidate_are_seen(
     served: Callable[..., Exchange],
     keep: Callable[..., str],
 ) -> None:
-    """They are in no other metric; where none leaves, nothing has to be proved. callers: whose clients leave, of three;
-    one alone cannot take the candidate back."""
+    """Such calls are in no other metric; if no client leaves, nothing has to be proved. callers: whose clients leave,
+    of three; one alone cannot take the candidate back.
+    """
     rng, of = random.Random(4), {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
     records = [
         served(

@@ -247,8 +247,9 @@ def ended(name: str, rules: int, runs: int) -> Counter[str]:
 
 @pytest.mark.parametrize(("name", "runs"), RUNS)
 def test_a_ramp_ends_as_served_answers_ask(name: str, runs: int) -> None:
-    """It ends so by the present rules. Bounds: nominal and three standard errors. By the first rules, fewer ramps show
-    as much."""
+    """Ramps end like this by the present rules. Bounds: nominal and three standard errors. By the first rules, fewer
+    ramps show as much.
+    """
     if runs == MANY:
         ended(name, 1, MANY_BEFORE)
     states = ended(name, 2, runs)

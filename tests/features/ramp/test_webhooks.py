@@ -130,7 +130,7 @@ async def test_a_failed_delivery_is_repeated_with_its_id_and_body(
     clock.now += RETRY_S[1]
     assert await sender.look() == 1
     assert len({(each.id, each.raw) for each in receiver.got}) == 1
-    assert [each.at for each in receiver.got] == [1010, 1015, 1075], "each attempt is signed anew"
+    assert [each.at for each in receiver.got] == [1010, 1015, 1075], "each attempt is signed again"
     assert all(each.genuine() for each in receiver.got)
     found = await only(audit)
     assert (found.state, found.attempts) == ("delivered", 3)

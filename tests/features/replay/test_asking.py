@@ -115,7 +115,7 @@ class Sleeper:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
-    """It stands where the gateway stands."""
+    """Upstream that takes the gateway's place."""
     async with FakeUpstream() as upstream:
         upstream.says("hello")
         yield upstream

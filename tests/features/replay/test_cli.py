@@ -122,7 +122,7 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
 async def test_killed_and_run_again_a_replay_has_the_same_result(
     folder: Path, ran: Ran, upstreams, gateway_url: str, kills: tuple[int, ...]
 ) -> None:
-    """200 rows, two targets, SIGKILL after so many answers: equal to an undisturbed run."""
+    """200 rows, two targets, SIGKILL after the given number of answers: equal to an undisturbed run."""
     arguments = ("--targets", "one,two", "--scorers", "exact,f1,length", "--margin", "0.1", "--gateway", gateway_url)
     code, undisturbed, notes = await ran(*arguments, "--json", "--data", "undisturbed", "--html", "out.html")
     assert code == 0

@@ -101,7 +101,7 @@ DEAD = "http://127.0.0.1:9/v1"
 
 @pytest.fixture
 async def running() -> AsyncIterator[FakeUpstream]:
-    """It answers /health, as a gateway does."""
+    """Server that answers /health like a gateway."""
     async with FakeUpstream() as fake:
         yield fake
 

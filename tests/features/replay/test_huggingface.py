@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face: on disk here, since no hub can be asked; and what is said without library or network."""
+"""Datasets of Hugging Face: on disk here, since no hub can be asked; and the messages without library or network."""
 
 from __future__ import annotations
 

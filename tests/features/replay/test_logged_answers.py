@@ -48,7 +48,7 @@ def test_a_recorded_answer_fits_its_own_request():
     assert (answer.input_tokens, answer.output_tokens, answer.exchange_id) == (3, 5, "e1")
     assert orjson.loads(answer.response) == ANSWER
     alias = ReplayTarget("one", "one")
-    assert logged_answer(asked(alias), recorded(target=Target("other", "x"))) is not None, "whoever answered for it"
+    assert logged_answer(asked(alias), recorded(target=Target("other", "x"))) is not None, "with any target's answer"
     assert logged_answer(asked(seed=7), recorded()) is not None, "a replay adds a seed"
 
 

@@ -58,7 +58,7 @@ class Handle:
 
 @pytest.fixture
 async def spawn(served: Any) -> AsyncIterator[Callable[..., Any]]:
-    """Starts workers with these lives, in order; then such as live for ever. spawn.all: those that there were."""
+    """Starts workers with these lives, in order; then workers that live forever. spawn.all: all workers so far."""
     sections, workers = {"exact": ScorerConfig(), "f1": ScorerConfig()}, []
 
     def of(*lives: float) -> Any:
@@ -219,7 +219,7 @@ async def test_a_worker_reports_its_version_and_its_reach(worker: New, served: A
 
 
 def test_no_scorer_that_calls_a_model_is_sent_away() -> None:
-    """Its budget is one for the whole replay, and its section may hold a key."""
+    """The budget of such a scorer is one for the whole replay, and its section may hold a key."""
     sections = {"exact": ScorerConfig(), "judge": ScorerConfig.model_validate({"model": "m", "criterion": "Right?"})}
     assert sent_away(sections, build(sections)).keys() == {"exact"}
 

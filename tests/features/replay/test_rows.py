@@ -59,7 +59,7 @@ def test_a_failure_gives_way_and_an_answer_stays(store_url: str) -> None:
     kept(store_url, [(BAD, None)], [(GOOD, None)], [(BAD, None)], [(replace(GOOD, text="later"), None)], scorers={})
     with reading(store_url) as connection:
         [row] = outcomes(connection, "r")
-        assert (row.outcome, row.error, row.text) == ("ok", None, ""), "outcomes come without what was said"
+        assert (row.outcome, row.error, row.text) == ("ok", None, ""), "outcomes come without the texts"
         assert texts(connection, "r", [1, 2]) == {ReplayKey(1, "one", 1): "hel\ufffdlo"}
         assert connection.exec_driver_sql("select created from replays").all() == [(1.0,)]
 

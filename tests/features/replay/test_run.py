@@ -175,7 +175,7 @@ async def test_the_watcher_is_called_after_every_answer(desk, scripted, threads)
 
 
 async def test_a_judges_queue_is_not_its_deadline(desk, scripted) -> None:
-    """Its turn comes long after the deadline of one answer, and no score is lost."""
+    """The judge's turn comes long after the deadline of one answer, and no score is lost."""
     [registered] = build({"exact": ScorerConfig()}).values()
     gate = ScorerGate("exact", 1)
     scorer = Waiting("exact")
@@ -202,9 +202,11 @@ def question_of(asked: Received) -> str:
 
 
 def answers(asked: Received) -> FakeAnswer | str:
-    """one: short answers; two: long ones, and an error for each sixth question, where one fails with each tenth."""
+    """Model one gives short answers, model two long ones, and an error for each sixth question, where one fails with
+    each tenth.
+    """
     model, prompt = asked.json["model"], question_of(asked)
-    if model == "judge":  # it prefers the longer answer, wherever it stands
+    if model == "judge":  # it prefers the longer answer, in either position
         first, second = prompt.index("Answer 1"), prompt.index("Answer 2")
         long = "long " * 3 in prompt[first:second]
         return orjson.dumps({"reason": "so", "better": "1" if long else "2"}).decode()

@@ -64,7 +64,9 @@ def published(rows: list[list[str]]) -> dict[str, float]:
 
 @pytest.fixture
 def dialogues(tmp_path: Path) -> Path:
-    """examples,ground_truth with dialogues of several lines, and two rows whose summary is missing or left out."""
+    """Columns examples,ground_truth with dialogues of several lines, and two rows whose summary is missing or left
+    out.
+    """
     path = tmp_path / "dialogsum_mini.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

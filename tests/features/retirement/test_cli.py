@@ -33,7 +33,7 @@ def config(stream: dict[str, str], **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a verb beside a gateway.yaml with a model that retires, on a store with 5 100 calls of it a day. The
+    """Runs a verb next to a gateway.yaml with a model that retires, on a store with 5 100 calls of it a day. The
     attribute `config` writes other sections into the file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATA", str(tmp_path / "data"))

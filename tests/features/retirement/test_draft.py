@@ -150,7 +150,7 @@ def test_a_successor_may_be_of_another_upstream(named: str, upstream: str, model
         (ReplacedTarget("other", CHAT.target, "x"), "only a fallback of other"),
     ],
 )
-def test_what_cannot_be_drafted_says_why(of: ReplacedTarget, why: str) -> None:
+def test_a_refused_draft_says_why(of: ReplacedTarget, why: str) -> None:
     with pytest.raises(NoDraft, match=why.replace("*", r"\*")):
         draft(of=of)
 

@@ -46,7 +46,7 @@ def test_days_before_the_first_call_do_not_count(connection: Connection) -> None
     assert daily_calls(connection, TODAY).of("chat", OLD) == 50
 
 
-def test_of_the_first_day_it_is_what_there_is(connection: Connection) -> None:
+def test_the_first_day_has_the_calls_so_far(connection: Connection) -> None:
     use(connection, TODAY, 40)
     assert daily_calls(connection, TODAY).of("chat", OLD) == 40
 

@@ -101,7 +101,7 @@ def test_an_experiment_of_streams_teaches_no_cascade() -> None:
 
 
 def bound(share: float, runs: int) -> float:
-    """A share and three standard errors of a share of so many runs."""
+    """A share and three standard errors of a share of this number of runs."""
     return share + 3 * (share * (1 - share) / runs) ** 0.5
 
 
@@ -153,7 +153,7 @@ async def test_it_is_learned_verified_and_served_from_stored_pairs(
     assert "a cascade is learned as a tree" in kind
 
 
-async def test_a_cascade_that_is_written_by_hand_is_verified_on_an_experiment(
+async def test_a_handwritten_cascade_is_verified_on_an_experiment(
     experiment: Any, run: Callable[..., str], refused: Callable[..., str]
 ) -> None:
     plan = experiment.configure(cascades=True)

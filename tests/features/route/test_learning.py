@@ -47,7 +47,7 @@ def test_the_tree_names_the_kind_that_is_kept() -> None:
 
 
 def bound(share: float, runs: int) -> float:
-    """A share and three standard errors of a share of so many runs."""
+    """A share and three standard errors of a share of this number of runs."""
     return share + 3 * (share * (1 - share) / runs) ** 0.5
 
 

@@ -28,7 +28,7 @@ def losses(mean: float, n: int, seed: int, leaf: int = 0) -> list[tuple[str, flo
     return [(f"{ROUTE}/{leaf}", float(value)) for value in values]
 
 
-def test_moved_requests_may_lose_what_lets_all_traffic_lose_the_margin() -> None:
+def test_the_loss_of_moved_requests_is_the_margin_by_their_share() -> None:
     assert tolerated_loss(a_route()) == pytest.approx(TOLERATED)
 
 
@@ -63,8 +63,9 @@ def test_each_leaf_is_looked_at_alone() -> None:
 
 
 async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: Any) -> None:
-    """Follows a leaf from stored pairs to the shared state that gateways read; a new one begins where the one before
-    ended."""
+    """Follows a leaf from stored pairs to the shared state that gateways read; a new leaf begins where the previous one
+    ended.
+    """
     from gateway.config.loading import load
 
     experiment.configure()

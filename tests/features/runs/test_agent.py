@@ -40,7 +40,7 @@ SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM runs WHERE scored_to =
 
 
 def planted(loops: float) -> Callable[[Any], FakeToolCall | str]:
-    """A model that searches, reads, adds and answers; in a share of the tasks it reads the same file for ever."""
+    """A model that searches, reads, adds and answers; in a share of the tasks it reads the same file forever."""
 
     def answer(received: Any) -> FakeToolCall | str:
         messages = orjson.loads(received.body)["messages"]

@@ -65,7 +65,7 @@ def test_labels_are_a_closed_set() -> None:
     assert [(f.model, f.arm) for f in run_figures(odd, SCORERS, MODELS)] == [("other", "other")]
 
 
-def test_what_has_no_mean_is_not_exported() -> None:
+def test_a_metric_without_a_mean_is_not_exported() -> None:
     registry = CollectorRegistry()
     metrics = EvalMetrics(registry)
     cells = [cell(1.0, 4, 3.0), cell(1.0, 0, 0.0, arm="candidate", not_applicable=1, inverse_pi=1.0)]

@@ -21,7 +21,7 @@ def listed(page: str) -> list[str]:
 
 
 async def add_runs(pages: Any, make_exchange: Any, n: int) -> list[str]:
-    """n runs of two calls, each a second after the one before. Returns their ids."""
+    """n runs of two calls, each a second after the previous one. Returns their ids."""
     now = time.time() - 1000
     for i in range(n):
         of = {"run": f"task-{i}", "run_source": "x-gateway-run"}

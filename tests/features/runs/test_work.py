@@ -120,7 +120,7 @@ async def test_a_run_that_may_lack_calls_has_no_score(
     assert need is None or need in why
 
 
-async def test_what_the_user_says_at_the_end_counts(scoring: Any, exchange: Any) -> None:
+async def test_the_users_last_message_counts(scoring: Any, exchange: Any) -> None:
     of = scoring(run_correction={}, run_tool_errors={})
     turns = [{"role": "user", "content": "Add the two."}, {"role": "assistant", "content": "It is 4."},
              {"role": "user", "content": "That's wrong."}]  # fmt: skip
@@ -189,7 +189,7 @@ class KeptSpans:
 
 
 async def test_the_span_of_a_run_is_sent_when_it_is_quiet(scoring: Any, exchange: Any) -> None:
-    """It is sent with its scores; and again, with its later end, where the run continues."""
+    """The span is sent with its scores, and again with its later end if the run continues."""
     of, spans = scoring(run_finished={}), KeptSpans()
     of.work = RunScoring(of.work._store, of.scorers, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
     of.store.write(exchange(received=NOW, run="r", response=calling("Done.")))

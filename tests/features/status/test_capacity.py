@@ -27,7 +27,7 @@ def test_nothing_is_said_without_calls(store: Ledgerbook) -> None:
 
 
 @pytest.mark.parametrize(("processes", "expected"), [(1, "the stream lasts 12 hours"), (2, "")])
-def test_the_stream_of_a_process_is_measured_against_what_processes_record(
+def test_the_stream_of_a_process_is_measured_against_its_records(
     store: Ledgerbook, exchange, processes, expected
 ) -> None:
     now = time.time()

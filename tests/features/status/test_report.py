@@ -1,4 +1,4 @@
-"""`gateway status`: everything on one screen, from the stream server and the store; what is wrong stands on top."""
+"""`gateway status`: everything on one screen, from the stream server and the store; problems come first."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_old_heartbeats_name_the_clock(room, command):
 
 
 async def test_a_clock_that_is_an_hour_off_is_named(room, command):
-    """That of a gateway is an hour back, and then that of this machine: the heartbeat is from the future."""
+    """A gateway's clock is an hour late, and then this machine's, so that the heartbeat is from the future."""
     await lives(room, "g1", age_s=3600)
     shown = " ".join((await command()).output.split())
     assert "no gateway has a heartbeat: the newest is 60 m old, unless this machine's clock is wrong" in shown
@@ -175,7 +175,7 @@ async def test_a_clock_that_is_an_hour_off_is_named(room, command):
 
 
 async def test_a_store_that_takes_no_writes_is_named(room, exchange, command):
-    """Its consumer is paused and says why; the entry is stored once the cause is gone."""
+    """The consumer is paused and says why; the entry is stored once the cause is gone."""
     async with room.opened("eye") as (consumer, context), asyncio.TaskGroup() as tasks:
         write, full = context.store.write, [True]
 

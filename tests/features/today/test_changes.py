@@ -1,4 +1,4 @@
-"""The last day against the one before: what changed, since when, and how surely."""
+"""The last day against the previous one: what changed, since when, and with which certainty."""
 
 from __future__ import annotations
 

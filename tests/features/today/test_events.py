@@ -1,4 +1,4 @@
-"""Deploys, changed configs and steps of ramps are noted once, whoever sees them."""
+"""Deploys, changed configs and steps of ramps are noted once, by any number of observers."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def stored(tmp_path: Path) -> Callable[[str], list[tuple[object, ...]]]:
     return query
 
 
-def test_a_file_is_stored_scored_and_found_and_a_second_time_changes_nothing(
+def test_a_file_is_stored_scored_and_found_once(
     run_verb: Run, tmp_path: Path, stored: Callable[[str], list[tuple[object, ...]]]
 ) -> None:
     (tmp_path / "t.json").write_bytes(orjson.dumps(traces.chats(3)))

@@ -137,7 +137,7 @@ def test_a_mistake_is_named_with_its_place(data: bytes, said: str) -> None:
         list(file(data).records())
 
 
-def test_what_unpacks_to_too_much_is_refused_while_it_is_unpacked() -> None:
+def test_a_file_that_unpacks_to_too_much_is_refused_meanwhile() -> None:
     bomb = gzip.compress(b"[" + b" " * 10_000_000)
     with pytest.raises(InvalidTrace, match="more than 1 MiB"):
         list(file(bomb, largest_document=1 << 20).records())

@@ -177,7 +177,7 @@ async def taken(batches: list[list[dict[str, Any]]]) -> list[str]:
     return sorted(seen)
 
 
-async def test_of_nested_spans_the_innermost_is_taken_in_the_order_of_their_ends() -> None:
+async def test_the_innermost_of_nested_spans_is_taken_as_they_end() -> None:
     assert await taken([[each] for each in reversed(nested())]) == ["client", "second"]
 
 
@@ -189,7 +189,9 @@ async def test_one_of_nested_spans_is_taken_in_one_request_of_any_order(order: t
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(5)))[::7])
 async def test_no_call_is_taken_twice_where_an_outer_one_comes_first(order: tuple[int, ...]) -> None:
-    """Nor with a request for each span. Two are taken only where the chain between them is not known yet."""
+    """No call is taken twice with a request for each span either. Two are taken only where the chain between them is
+    not known yet.
+    """
     spans = nested()
     found = await taken([[spans[i]] for i in order])
     assert "second" in found
@@ -228,7 +230,7 @@ def test_the_time_to_the_first_token_is_that_of_the_first_piece() -> None:
     assert (made.stream, completion_of(made).text) == (True, "4")
 
 
-def test_spans_without_content_within_or_around_one_with_it_are_not_missing() -> None:
+def test_spans_without_content_around_one_with_it_are_not_missing() -> None:
     """Anthropic's client makes such spans itself, below those of an instrumentation."""
     bare = {name: value for name, value in traces.chat_attributes().items() if "messages" not in name}
     spans = [

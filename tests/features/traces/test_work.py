@@ -106,7 +106,7 @@ async def test_calls_are_stored_and_scored_once_however_often_they_are_sent(rece
     assert receiver.sql("SELECT count(*) FROM score_cells") == [(0,)]
 
 
-async def test_of_nested_spans_in_several_requests_one_is_taken(receiver: Receiver) -> None:
+async def test_one_of_nested_spans_in_several_requests_is_taken(receiver: Receiver) -> None:
     call = traces.chat_attributes()
     inner, outer = traces.span("inner", parent="outer", attributes=call), traces.span("outer", attributes=call)
     late = traces.span("late", parent="outer", start=traces.START + 30, attributes=call)

@@ -33,7 +33,7 @@ def test_each_window_and_threshold_is_a_cause_of_its_own() -> None:
     assert len(ids) == 6
 
 
-def test_what_is_carried_counts_until_its_end() -> None:
+def test_a_carried_amount_counts_until_its_end() -> None:
     limit = Limit("usd", 100.0, "month", carried=45.0, carried_until=NOW + 1)
     assert found(limit, round(10e9)).text == "$55.00 of $100.00."
     assert found(limit, round(10e9), NOW + 2) is None

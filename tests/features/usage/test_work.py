@@ -65,7 +65,7 @@ async def test_after_a_loss_limits_count_the_usage_again(room: Any, counters: Co
 
 
 async def test_a_server_that_has_lost_nothing_is_left_alone(room: Any, counters: Counters) -> None:
-    """Its own counters may begin later than the window: a limit that was set today counts from today."""
+    """The server's own counters may begin later than the window: a limit that was set today counts from today."""
     async with room.opened() as (_, context):
         for _ in range(ROUNDS):
             await repair(context, counters).look()

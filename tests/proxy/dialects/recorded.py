@@ -251,8 +251,8 @@ RECORDED = (
     ),
     Recorded(
         "says [DONE] and error",
-        ROLE + text("[DONE] is no error", "usage: {}") + STOP + DONE,
-        text="[DONE] is no errorusage: {}",
+        ROLE + text("[DONE] is not an error", "usage: {}") + STOP + DONE,
+        text="[DONE] is not an errorusage: {}",
     ),
     Recorded(
         "escaped keys in the text",

@@ -52,7 +52,7 @@ def test_a_chat_is_asked_as_a_message(claude: Anthropic, make_call: MakeCall) ->
 
 
 def test_spliced_members_are_sent(claude: Anthropic, make_call: MakeCall) -> None:
-    """call.fields may leave out what is large; the body holds all of it."""
+    """The parsed fields (`call.fields`) may leave out what is large; the body holds all of it."""
     call = make_call(messages=..., body=b'{"model":"alias","messages":[{"role":"user","content":"large"}]}')
     body = claude.request(call, "claude").body
     assert isinstance(body, bytes)

@@ -48,7 +48,7 @@ def test_raw_paths_get_the_version_too(make_upstream: MakeUpstream) -> None:
 
 
 def test_streams_are_read_as_openais(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
-    """Its first chunk has no choices and no usage, and stays."""
+    """Azure's first chunk has no choices and no usage, and stays."""
     first = b'data: {"choices":[],"prompt_filter_results":[]}\n\n'
     reader = Azure(make_upstream("azure", base_url=BASE)).reader(make_call(stream=True), False)
     assert reader.feed(first) == first

@@ -45,7 +45,7 @@ def sent(dialect: BedrockConverse, call: Any, model: str = NOVA) -> dict[str, An
     return found
 
 
-def test_the_model_is_in_the_path_and_streams_have_a_verb_of_their_own(dialect: Any, make_call: Any) -> None:
+def test_the_path_has_the_model_and_streams_have_their_own_verb(dialect: Any, make_call: Any) -> None:
     messages = [{"role": "user", "content": "hi"}]
     plain = dialect.request(make_call(messages=messages), CLAUDE)
     assert (plain.origin, plain.path) == (URL, b"/model/eu.anthropic.claude-sonnet-5-v1%3A0/converse")
@@ -120,7 +120,7 @@ def test_formats_and_efforts_have_members_of_their_own(dialect: Any, make_call: 
     assert nova["additionalModelRequestFields"] == {"inferenceConfig": {"topK": 5}}
 
 
-def test_messages_of_anthropics_clients_pass_with_thinking_and_caching(dialect: Any, make_call: Any) -> None:
+def test_messages_of_anthropics_clients_keep_thinking_and_caching(dialect: Any, make_call: Any) -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     cached = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
     turns = [
@@ -144,7 +144,9 @@ def test_messages_of_anthropics_clients_pass_with_thinking_and_caching(dialect: 
         ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
     ],
 )
-def test_what_it_cannot_express_is_refused_by_name(dialect: Any, make_call: Any, members: Any, param: str) -> None:
+def test_parameters_that_it_cannot_express_are_refused_by_name(
+    dialect: Any, make_call: Any, members: Any, param: str
+) -> None:
     with pytest.raises(BadRequest, match="Bedrock's Converse API") as refused:
         dialect.request(make_call(**{"messages": HI, **members}), "mistral.large")
     assert refused.value.param == param
@@ -213,7 +215,7 @@ def test_every_chunk_size_gives_anthropics_client_the_same(
     assert (events[-1]["type"] == "message_stop") is (converse.error is None)
 
 
-def test_a_stream_without_its_usage_is_complete_and_without_its_stop_is_cut(dialect: Any, make_call: Any) -> None:
+def test_a_stream_without_usage_is_complete_and_without_stop_is_cut(dialect: Any, make_call: Any) -> None:
     start, said = (
         event("messageStart", role="assistant"),
         event("contentBlockDelta", contentBlockIndex=0, delta={"text": "x"}),

@@ -102,8 +102,9 @@ def test_events_of_a_known_form_are_translated_as_others(
     make_call: Callable[..., Call], made_of: str, pieces: list[tuple[str, str]], ascii_only: bool, broken: bytes | None,
     joined: bool,
 ) -> None:  # fmt: skip
-    """They are, whatever the text and the order; with bytes in a text that no JSON may hold; and with two events at
-    once."""
+    """Readers agree whatever the text and the order, with bytes that no JSON text may hold, and with two events at
+    once.
+    """
     event, make = READERS[made_of]
     stream = [event(kind, text, ascii_only) for kind, text in pieces for _ in range(2)]
     if broken is not None:

@@ -108,7 +108,9 @@ def test_a_chat_is_sent_with_all_of_its_parts(dialect: Any, make_call: Any) -> N
         ({"response_format": {"type": "grammar"}}, "response_format"),
     ],
 )  # fmt: skip
-def test_what_it_cannot_express_is_refused_by_name(dialect: Any, make_call: Any, members: Any, param: str) -> None:
+def test_parameters_that_it_cannot_express_are_refused_by_name(
+    dialect: Any, make_call: Any, members: Any, param: str
+) -> None:
     with pytest.raises(BadRequest, match="Gemini's own API") as refused:
         dialect.request(make_call(**{"messages": HI, **members}), "m")
     assert refused.value.param == param

@@ -75,7 +75,7 @@ def test_a_plain_answer_passes_and_its_usage_is_read(dialect: Any, make_call: An
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"error":{"message":"no"}}'])
-def test_what_is_no_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
+def test_a_malformed_answer_is_refused(dialect: Any, make_call: Any, body: bytes) -> None:
     with pytest.raises(ValueError, match=r"answer of Gemini|Expecting|char"):
         dialect.answer(make_call(API), body)
 

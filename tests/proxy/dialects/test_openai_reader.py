@@ -136,7 +136,7 @@ def test_a_stream_that_ends_without_a_finish_is_cut(make_call: MakeCall, api: st
 
 
 def test_half_an_event_is_never_given(make_call: MakeCall) -> None:
-    """It would swallow the error event that follows it."""
+    """Half an event would swallow the error event that follows it."""
     reader = make_reader(make_call(stream=True))
     assert reader.feed(WORD + WORD[:50]) == WORD
 
@@ -253,7 +253,7 @@ def test_events_that_differ_only_in_their_text_pass(data: bytes, number: int, ma
 
 
 def test_events_that_arrive_together_are_counted_one_by_one(make_call: MakeCall) -> None:
-    """They are also where each piece has the form of the one before, so that it is not searched."""
+    """The count is also right if each piece has the form of the previous one, so that it is not searched."""
     reader = make_reader(make_call("chat", stream=True), keep_text=True)
     reader.feed(event(b"first "))
     pairs = [event(b"a%d " % n) + event(b"b ") for n in range(20)]

@@ -210,14 +210,14 @@ def test_options_are_a_chats() -> None:
         ({"input": [user(text("a")), output("gone")]}, "input[1].call_id"),
     ],
 )
-def test_what_a_chat_cannot_express_is_refused_by_name(members: dict[str, Any], param: str) -> None:
+def test_members_that_a_chat_cannot_express_are_refused_by_name(members: dict[str, Any], param: str) -> None:
     with pytest.raises(BadRequest) as caught:
         asked(**{"input": "Hi", **members})
     assert caught.value.param == param
     assert param in caught.value.message
 
 
-def test_what_to_send_instead_of_a_stored_response_is_said() -> None:
+def test_the_error_names_what_replaces_a_stored_response() -> None:
     with pytest.raises(BadRequest, match="send the whole conversation in `input`"):
         asked(input="Hi", previous_response_id="resp_1")
 

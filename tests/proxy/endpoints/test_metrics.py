@@ -126,4 +126,4 @@ async def test_metrics_are_compressed_on_request(gateway: Any) -> None:
     assert 'gateway_requests_total{alias="chat",outcome="ok",upstream="u0"} 1.0' in packed.text
     assert "_created" not in plain.text
     happened = [line for line in plain.text.splitlines() if line.startswith("gateway_requests_total{")]
-    assert len(happened) == 1, "outcomes that did not happen are no series"
+    assert len(happened) == 1, "outcomes that did not happen have no series"

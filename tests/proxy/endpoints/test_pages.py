@@ -1,4 +1,4 @@
-"""The paths beside the hot path: the errors of unknown paths, and that no name from outside becomes a label."""
+"""The paths next to the hot path: the errors of unknown paths, and that no name from outside becomes a label."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("path", SPELLINGS)
 async def test_every_spelling_of_a_routed_path_is_routed(passing: Any, upstream: FakeUpstream, path: str) -> None:
-    """Otherwise it would go out raw: past aliases, the key's models, metrics and records."""
+    """The request would go out raw otherwise: past aliases, the key's models, metrics and records."""
     got = [await raw(passing, *post(path, model)) for model in ("chat", "dear")]
     assert [answer.split()[1] for answer in got] == [b"200", b"404"]
     assert b"model_not_found" in got[1]

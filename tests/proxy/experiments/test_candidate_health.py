@@ -136,7 +136,7 @@ def test_failing_time_is_from_the_first_opening_to_the_last_failure(worker: Work
     assert worker.report["failing_s"] == pytest.approx(worker.now - began)
     assert len(worker.report["callers"]) == 2
     worker.now += 1000.0
-    assert worker.report["failing_s"] < 1000.0, "time without a call is no failure"
+    assert worker.report["failing_s"] < 1000.0, "time without a call is not a failure"
 
 
 def test_a_breaker_that_nobody_probes_is_probed_by_served_calls(worker: Worker) -> None:

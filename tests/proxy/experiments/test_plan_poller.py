@@ -239,7 +239,7 @@ async def test_without_an_experiment_the_server_is_not_asked() -> None:
 async def test_one_experiment_at_a_time_runs_on_an_alias(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Unless the draft is in no config any more, and so takes no call."""
+    """A draft that is in no config any more takes no call, and does not stop another."""
     server = Server()
     both = experiments(draft={**SWAP, "margin": 0.2, "start": "manual"})
     server.states["draft"] = PlanState(both.plans["draft"], "running", 1.0)
@@ -265,7 +265,7 @@ RAMP = {"ramp": {"steps": [0.5, 1.0]}, "primary": "error_rate"}
 
 
 class RampServer(Server):
-    """It keeps records of ramps, too."""
+    """Stream server that keeps records of ramps, too."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ async def test_a_record_says_which_segments_its_call_is_in(
 async def test_calls_of_an_excepted_segment_stay_with_the_control(
     start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """They do at the step to all traffic. They are no part of the split, and are still shadowed."""
+    """Calls of the segment do so at the step to all traffic, too. They are not in the split, and are still shadowed."""
     gateway = await running(start, configured(upstream, second), ramp={"steps": [1.0], "holdout": 0})
     plan = gateway.gateway.router.experiments.in_force["swap"].plan
     change, decision = RampChange(1.0, "ada", "why"), RampDecision("hold", "x", without=("metadata.product=code",))

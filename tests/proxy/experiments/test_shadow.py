@@ -211,7 +211,7 @@ async def test_opted_out_callers_and_other_models_have_no_shadow(make: Make, sec
 async def test_the_control_is_asked_again_as_the_candidate_is(
     make: Make, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
-    """It gets the same body without its seed, and a record of its own with its own probability."""
+    """The control gets the same body without its seed, and a record of its own with its own probability."""
     gateway = await make(repeat_control=1.0, shadow=1.0)
     await gateway.chat("hi", seed=7, temperature=0.5)
     roles = by_role(await gateway.recorded(3))
@@ -279,7 +279,7 @@ def stopped(busy: list[bool]) -> Callable[[Any], None]:
 async def test_while_calls_are_in_flight_no_shadow_work_runs(
     make: Make, second: FakeUpstream, stopped: Callable[[Any], None], busy: list[bool]
 ) -> None:
-    """Neither is it asked then, nor is the served answer recorded; both are once there is a moment for it."""
+    """The shadow is not sent and the served answer not recorded until there is a moment for both."""
     gateway = await make()
     stopped(gateway)
     for _ in range(3):
@@ -325,7 +325,7 @@ async def test_a_complete_conversation_has_no_further_shadow(make: Make, second:
     assert len(second.received) == CONVERSATION_PAIRS + 1
     served = [e for e in await gateway.recorded(2 * CONVERSATION_PAIRS + 5) if e.role == "served"]
     late = [(e.stratum, e.asked, e.not_asked) for e in served[CONVERSATION_PAIRS:-1]]
-    assert late == [("default", (), None)] * 3, "it is no pair"
+    assert late == [("default", (), None)] * 3, "it makes no pair"
     assert {e.stratum for e in (*served[:CONVERSATION_PAIRS], served[-1])} == {"default+swap"}
 
 

@@ -27,7 +27,7 @@ KEYS = ("web", "other", "away")
 
 @pytest.fixture(autouse=True)
 def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fails a test whose log names an error: what goes wrong in the background is said nowhere else."""
+    """Fails a test whose log names an error: errors in the background are reported nowhere else."""
     yield
     wrong = [r.getMessage() for r in caplog.records if r.exc_info or "ASGI" in r.getMessage()]
     assert not wrong
@@ -134,7 +134,7 @@ async def test_clients_do_not_notice_a_misbehaving_candidate(
     await quiet(gateway)
     await second.until(lambda u: all(r.done.is_set() for r in u.calls))
     asked = await shadows(gateway)
-    assert set(asked) <= {"asked_failed", "not_offered_target_down"}, "its breaker keeps it from being asked for ever"
+    assert set(asked) <= {"asked_failed", "not_offered_target_down"}, "its breaker keeps it from being asked forever"
     served = len(faults)
     tally = await gateway.tally(lambda t: t.last_seq == served + asked["asked_failed"])
     closes(tally, gateway.exchanges)
@@ -176,7 +176,7 @@ async def test_the_shadow_has_no_seed_and_no_idempotency_key(
 async def test_the_arms_of_a_pair_have_the_same_request_digest(
     make: Make, second: FakeUpstream, upstream: FakeUpstream
 ) -> None:
-    """Though the model, the seed and the spaces of what is sent differ."""
+    """Differences of the model, the seed and the spaces do not change it."""
     gateway = await make(experiment={"repeat_control": 1.0, "aa": "alarm"})
     for stream, text in ((False, "one"), (True, "two")):
         await gateway.chat(stream=stream, seed=7, messages=[{"role": "user", "content": text}])
@@ -345,7 +345,9 @@ async def test_each_record_has_its_true_inclusion_probability(
 
 
 async def test_calls_outside_the_experiment_keep_their_own_pi(make: Make, upstream: FakeUpstream) -> None:
-    """Its shadow was drawn, and it turned out not to be eligible: a reason to record it no more."""
+    """The call's shadow was drawn, and turned out not to be eligible, which is no reason to record the call more
+    often.
+    """
     gateway = await make(rate=0.3)
     upstream.says("half ", CUT)
     replies = [await gateway.chat(model="chat", stream=True) for _ in range(40)]

@@ -205,7 +205,7 @@ async def test_a_length_that_is_exceeded_ends_the_stream(make: Make) -> None:
 
 @pytest.mark.parametrize("guards", [REDACT, JUDGED], ids=["rule", "scorer"])
 async def test_half_a_surrogate_pair_hides_nothing(make: Make, guards: Any) -> None:
-    """Some servers escape an emoji by halves, and clients read it: it is no way around a guard."""
+    """Some servers escape an emoji by halves, and clients read it: it does not evade a guard."""
     said = SECRET if guards is REDACT else "forbidden words"
     text = json.dumps(f"\ud83d {said} ").encode()
     chunk = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":%b}}]}\n\n' % text

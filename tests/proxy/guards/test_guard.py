@@ -100,7 +100,7 @@ def test_failures_in_a_row_are_said_until_it_decides_again(caplog: pytest.LogCap
         ("flag", "pass", 1.0, None, "hit", False),
     ],
 )
-def test_what_a_verdict_says(
+def test_a_verdict_has_a_result_and_says_whether_it_blocks(
     action: Any, if_late: str, score: float | None, failure: Any, result: str, blocks: bool
 ) -> None:
     verdict = Verdict(guard_of(Scorers(), if_late=if_late), action, None, score, failure)

@@ -152,7 +152,7 @@ def test_nothing_is_asked_for_while_the_server_is_unreachable() -> None:
 
 
 def test_an_idle_worker_asks_again_for_the_remainder() -> None:
-    """Else it would show, until the window ends, what others only held when it was last in use."""
+    """The remainder would otherwise show, until the window ends, what others only held when it was last in use."""
     clock = Clock()
     book = a_book(clock)
     lease = book.account("team", (TEAM,)).leases[0]
@@ -172,7 +172,7 @@ def test_an_idle_worker_asks_again_for_the_remainder() -> None:
     assert book.due(book.now(), 2.0) == []
 
 
-def test_what_is_carried_counts_as_spent_until_its_end() -> None:
+def test_a_carried_amount_counts_as_spent_until_its_end() -> None:
     limit = Limit("usd", 10.0, "month", carried=4.0, carried_until=START + 3600)
     lease = Lease(LimitScope("key", "web", (limit,)), limit, "x", START, START + 86_400)
     assert used(lease) == 4_000_000_000, "before the server has said anything"

@@ -75,7 +75,7 @@ async def test_above_the_most_users_share_one_budget(start: Any, limited: Limite
 
 
 async def test_a_returning_user_keeps_the_used_amount(stream_url: str, stream_name: str) -> None:
-    """Its lease is forgotten after a minute; then the stream server says what this worker had spent of it."""
+    """The user's lease is forgotten after a minute; then the stream server says what this worker had spent of it."""
     client = connect(stream_url, StreamConfig())
     server, book = LeaseServer(client, stream_name, "w1"), LeaseBook()
     scope = LimitScope("user", "key-a/1234", (Limit("requests", 10, "month"),))

@@ -94,7 +94,7 @@ TABLE = dict.fromkeys(KINDS, 20)
 
 
 async def test_the_newest_tables_are_in_force(caplog: pytest.LogCaptureFixture) -> None:
-    """They are in force until there are others, or none; also while the server does not answer."""
+    """Tables are in force until there are others, or none, and while the server does not answer."""
     texts: list[Any] = [tables_to_json({"chat": TABLE}), StreamDown("down"), "not JSON", "not JSON", None]
     estimates, seen = {name: ModelEstimate(0.0, 0.0, None) for name in ("chat", "other")}, []
 
@@ -161,7 +161,7 @@ async def test_more_calls_run_at_once_within_the_same_limit(
     loop = asyncio.get_running_loop()
 
     async def statuses(gateway: Any) -> list[int]:
-        """Statuses of eight calls, each begun once the one before is in flight or refused."""
+        """Statuses of eight calls, each begun once the previous one is in flight or refused."""
 
         async def streamed() -> int:
             async with gateway.stream() as response:

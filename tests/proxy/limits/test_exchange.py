@@ -159,7 +159,7 @@ async def test_the_log_says_once_when_most_of_a_limit_is_used(
 async def test_a_server_that_takes_no_writes_is_an_outage(
     stream_server: Any, start: Start, alone: Limited, command: tuple[str, ...], on_outage: str, answers: set[int]
 ) -> None:
-    """It is read-only, as after a fail-over, or full."""
+    """The server is read-only, as after a fail-over, or full."""
     gateway = await start(alone({"requests_per_day": 1000, "on_outage": on_outage}), flush_s=0.1)
     assert await statuses(gateway, 2) == [200] * 2
     await gateway.corridor.client.execute_command(*command)
@@ -174,7 +174,7 @@ async def test_a_server_that_takes_no_writes_is_an_outage(
 async def test_a_sparse_caller_is_not_out_of_money_when_the_server_is_away(
     stream_server: Any, limited: Limited, stream_name: str
 ) -> None:
-    """Its share has been given up after 30 s without a call; the next call finds the server full, or gone."""
+    """The caller's share has been given up after 30 s without a call; the next call finds the server full, or gone."""
     ahead_s = 0.0
     scope = LimitScope("team", "sparse", (Limit("usd", 500, "month"),))
     caller, client = Caller("web", id="web", scopes=(scope,)), connect(stream_server.url, StreamConfig())
@@ -226,10 +226,10 @@ async def answers_of(gateway: Any, n: int, user: str) -> list[int]:
     return [(await gateway.client.post("/chat/completions", json=body)).status_code for _ in range(n)]
 
 
-async def test_an_outage_leaves_a_worker_what_it_was_promised_of_an_end_user(
+async def test_an_outage_leaves_a_worker_its_promise_of_an_end_user(
     stream_server: Any, start: Start, alone: Limited
 ) -> None:
-    """It leaves nothing of end users who are new to it: another worker may have promised theirs."""
+    """The worker gets nothing of end users who are new to it: another worker may have promised theirs."""
     config = alone({"per_user": {"requests_per_day": 40}})
     gateways = [await start(config), await start(config)]
     answers = await answers_of(gateways[0], 8, "ada")

@@ -74,7 +74,7 @@ def test_a_call_that_waits_is_asked_for_in_full() -> None:
     report = lease.report(NOW)
     assert report.need == 30
     assert report.want >= 30
-    assert lease.report(NOW).need == 0, "whoever still waits says so again"
+    assert lease.report(NOW).need == 0, "a caller that still waits says so again"
 
 
 def test_a_lease_asks_for_the_next_seconds_spending() -> None:
@@ -89,7 +89,7 @@ def test_a_lease_asks_for_the_next_seconds_spending() -> None:
 
 
 def test_amounts_that_a_call_waits_for_are_not_given_back() -> None:
-    """It waits for another limit, and has enough of this one."""
+    """The call waits for another limit, and has enough of this one."""
     lease = a_lease()
     lease.free = 500
     lease.wait(300, NOW)
@@ -109,7 +109,7 @@ def test_less_than_calls_wait_for_is_a_refusal(n: int, dry: bool) -> None:
 
 @pytest.mark.parametrize(("free", "granted_now", "asks"), [(0, 20, True), (100, 0, True), (0, 0, False)])
 def test_a_lease_asks_again_before_it_is_used_up(free: int, granted_now: int, asks: bool) -> None:
-    """Unless the server had nothing when it was asked."""
+    """A server that had nothing when it was asked is not asked again."""
     lease = a_lease()
     lease.free = free + 20
     LimitCalls(lease).reserve(20)
@@ -119,7 +119,7 @@ def test_a_lease_asks_again_before_it_is_used_up(free: int, granted_now: int, as
 
 
 def test_large_calls_find_room_for_the_next_one() -> None:
-    """They give most of it back at their end, so the rate of spending does not show it."""
+    """Large calls give most of it back at their end, so the rate of spending does not show their need."""
     lease = a_lease(Limit("tokens", 10**6, "day"))
     lease.free = 4000
     calls = LimitCalls(lease)
@@ -240,15 +240,15 @@ class Worker:
     in_flight: list[tuple[int, CallReservation]] = field(default_factory=list)
     """Tokens, and their reservation."""
     cut_off: bool = False
-    """Its last exchange failed."""
+    """Whether its last exchange failed."""
     asked: bool = False
-    """Its last report asked for a share."""
+    """Whether its last report asked for a share."""
     promised: bool = False
     """The server has answered a report that asked for a share, and none has given it up since: what it borrows is
     promised to it. (Without one it borrows a part of what was left when it last knew: that can be more than is left.)
     """
     borrowed: bool = False
-    """It has borrowed since its last report that arrived: the server does not know what it may have spent."""
+    """Whether it has borrowed since its last report that arrived: the server does not know what it may have spent."""
     forgotten: int = 0
     """The amount that a lease had spent which is forgotten, until the server says it."""
 
@@ -426,7 +426,7 @@ class Fleet(RuleBasedStateMachine):
 
 
 class UserFleet(Fleet):
-    """Their limit is that of an end user: workers forget it, and borrow in an outage whether or not they know it."""
+    """Workers with the limit of an end user: they forget it, and borrow in an outage whether or not they know it."""
 
     scope = LimitScope("user", "team-search/1234", (DAY,))
     limit_name = "u:0123456789abcdef01234567:tokens_per_day:x"

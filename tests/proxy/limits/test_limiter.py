@@ -60,7 +60,7 @@ async def test_the_call_beyond_a_limit_is_refused_with_its_scope(start: Start, l
     assert refused.headers["x-should-retry"] == "false"
     assert await gateway.metric("gateway_limit_refused_total", kind=scope, limit="requests_per_day") == 2
     assert await gateway.metric("gateway_requests_total", outcome="ok") == 5
-    assert await gateway.metric("gateway_requests_total") == 5, "a refused call is no failure of its model"
+    assert await gateway.metric("gateway_requests_total") == 5, "a refused call is not a failure of its model"
 
 
 async def test_a_limit_of_a_minute_says_when_to_come_back(start: Start, limited: Limited) -> None:
@@ -302,7 +302,7 @@ async def test_numbers_are_reserved_as_the_upstream_reads_them(start: Start, lim
 async def test_requests_without_a_limit_get_the_default(
     start: Start, limited: Limited, upstream: FakeUpstream, path: str, fields: dict[str, Any], name: str
 ) -> None:
-    """They get it under the name that this upstream reads, for keys with a limit of tokens or dollars alone."""
+    """The default is sent under the name that this upstream reads, for keys with a limit of tokens or dollars alone."""
     budgets = {"default_max_tokens": 7}
     gateway = await start(limited({"tokens_per_day": 10_000}, budgets=budgets))
     assert (await gateway.client.post(path, json={"model": "chat", **fields})).status_code == 200
@@ -420,7 +420,7 @@ class Replies:
 
 
 async def test_a_call_whose_grant_is_taken_by_another_asks_again() -> None:
-    """It is refused only when the server refuses."""
+    """The call is refused only when the server refuses."""
     scope = LimitScope("key", "web", (Limit("requests", 1e6, "day"), Limit("tokens", 1e6, "day")))
     caller = Caller("web", id="web", scopes=(scope,))
     call = Call("id", 0.0, 0.0, caller, "chat", b"POST", b"/chat/completions", "chat", False, b"{}", {"max_tokens": 50})
@@ -459,7 +459,7 @@ async def test_many_calls_at_once_far_below_their_limits_all_pass(start: Start, 
 async def test_the_gateways_own_account_at_the_upstream_is_not_the_callers(
     start: Start, limited: Limited, upstream: FakeUpstream, stream: bool
 ) -> None:
-    """Its x-ratelimit headers are replaced by those of the caller's own limits, where there are any."""
+    """The upstream's x-ratelimit headers are replaced by those of the caller's own limits, where there are any."""
     theirs = {"x-ratelimit-limit-requests": "7", "x-ratelimit-remaining-tokens": "7"}
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     if stream:
@@ -519,7 +519,7 @@ def test_a_limit_whose_window_has_ended_is_unused(gauges: Gauges) -> None:
     assert gauges.value("team search", "requests_per_minute") == 0.0
 
 
-def test_of_many_limits_the_fullest_represents_the_rest(gauges: Gauges) -> None:
+def test_the_fullest_of_many_limits_represents_the_others(gauges: Gauges) -> None:
     """An alert then fires for each of them."""
     first = [(team(f"t{n}"), BUDGET, 0.1) for n in range(MOST_SERIES)]
     gauges.gauges.show([*first, (team("one more"), BUDGET, 0.3), (team("and another"), BUDGET, 0.9)])

@@ -159,7 +159,7 @@ async def test_counters_ledger_and_upstream_agree_after_an_outage(
 
 
 async def ledger(gateway: Any, tokens: int) -> tuple[int, int]:
-    """Tokens and 1e-9 USD in the usage that all gateways report, once it has so many tokens."""
+    """Tokens and 1e-9 USD in the usage that all gateways report, once it has this number of tokens."""
     async with asyncio.timeout(30):
         while True:
             cells = {

@@ -80,7 +80,7 @@ async def test_tokens_of_a_minute_are_settled_by_what_the_vendor_reports(
     assert refused.headers["retry-after"] == "1"
 
 
-async def test_what_the_vendor_says_is_left_is_kept_to(
+async def test_the_vendors_remaining_amount_is_respected(
     start: Start, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
     left = {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "0"}
@@ -136,7 +136,7 @@ async def test_classes_and_weights_decide_whose_turn_it_is(
 async def test_shares_and_p95_of_a_full_upstream_over_60_seconds(
     start: Start, configured: Configured, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Teams of weights 5, 3 and 2; then a flood of batches beside ten users."""
+    """Teams of weights 5, 3 and 2; then a flood of batches alongside ten users."""
     upstream.remember = False
     upstream.says(Delay(0.05), "done")
     weights = {"search": 5, "ads": 3, "lab": 2}

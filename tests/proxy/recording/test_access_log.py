@@ -1,4 +1,4 @@
-"""The access log: a line a call, cheap, and without a word of what was said."""
+"""The access log: a line a call, cheap, and without a word of prompts and answers."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def ids(out: list[bytes]) -> list[int]:
 
 
 async def test_the_thread_pauses_after_every_few_lines() -> None:
-    """Else calls would wait for as long as it takes to write thousands. What comes meanwhile is written too."""
+    """Calls would otherwise wait for as long as it takes to write thousands. Lines that come meanwhile are written
+    too.
+    """
     out: list[bytes] = []
     between: list[int] = []
 
@@ -167,7 +169,7 @@ async def test_the_thread_pauses_after_every_few_lines() -> None:
 
 
 async def test_flush_writes_everything_in_order() -> None:
-    """It also writes what a thread that waits had before it; once, and in order."""
+    """Lines that a waiting thread had taken before are written too, once and in order."""
     out: list[bytes] = []
     rests, stopping = threading.Event(), threading.Event()
 

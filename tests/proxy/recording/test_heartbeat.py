@@ -1,4 +1,4 @@
-"""A process says that it lives and what it carries, until it leaves; what is said is never waited for."""
+"""A process says that it lives and what it carries, until it leaves; no call waits for its heartbeat."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ KEPT = [
     {"messages": [{"content": "no data: here; base64, is a word"}]},
     {"messages": [{"content": "data:text/plain,hello"}]},
     {"data": "short", "x": "data:image/png;base64,AAAA"},
-    {"data": "a text of more than sixty-four characters, with spaces, is no payload at all"},
+    {"data": "a text of more than sixty-four characters, with spaces, cannot be a payload"},
     {"data": {"nested": ["x" * 300]}},
     {"content": "x" * 5000},
 ]
@@ -155,7 +155,7 @@ def test_the_cap_applies_without_the_payloads() -> None:
 
 
 def test_a_large_image_costs_few_steps(steps: Any) -> None:
-    """It is read at the end of a call, while others wait."""
+    """The image is read at the end of a call, while others wait."""
     body = json.dumps({"url": "data:image/png;base64," + "A" * 20_000_000, "text": "; data: " * 50_000}).encode()
     with steps() as counted:
         out, _ = without_data_urls(body, CAP)
@@ -166,7 +166,7 @@ def test_a_large_image_costs_few_steps(steps: Any) -> None:
 @pytest.mark.parametrize("size", [65_535, 65_536, 70_000, 262_144, 600_001])
 @pytest.mark.parametrize("end", ['"', '?x=1"', '\\n"', '!"', ' "', ""])
 def test_large_payloads_are_named_as_small_ones_are(size: int, end: str) -> None:
-    """They are named as the pattern alone would name them."""
+    """Names are those that the pattern alone would give."""
     payload = ("AbC+" * (size // 4 + 1))[:size]
     body = ('{"a": "data:image/png;base64,' + payload + end + ', "b": "data:;base64,' + "x" * 100 + '"}').encode()
     expected = DATA_URL.sub(name_payload, body)
@@ -175,7 +175,7 @@ def test_large_payloads_are_named_as_small_ones_are(size: int, end: str) -> None
 
 
 def test_the_pattern_never_reads_ten_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its search costs four times what the hash of pieces does, and stops every other thread."""
+    """The pattern's search costs four times what the hash of pieces does, and stops every other thread."""
     body, read = b'{"url": "data:image/png;base64,' + b"Ab3+" * 2_500_000 + b'"}', []
 
     class Counted:

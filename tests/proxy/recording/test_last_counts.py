@@ -85,7 +85,9 @@ def appended(path: Path) -> int:
 
 
 async def until_appended(path: Path, records: int) -> None:
-    """Waits until the gateway knows that so many records are in the stream, which is later than that they are there."""
+    """Waits until the gateway knows that this number of records is in the stream, which is later than that they are
+    there.
+    """
     async with asyncio.timeout(60):
         while appended(path) < records:
             await asyncio.sleep(0.01)

@@ -132,7 +132,7 @@ async def test_calls_that_come_together_are_carried_in_one_round_trip() -> None:
 
 
 async def test_calls_during_an_append_are_batched_too() -> None:
-    """Else a busy gateway would pay for a round trip for every few of them."""
+    """A busy gateway would otherwise pay for a round trip for every few of them."""
     stream = Stream()
     recorder = a_recorder(stream, tally_s=60)
 

@@ -127,8 +127,9 @@ def test_a_client_that_leaves_is_not_a_failure() -> None:
 
 
 async def test_the_calls_of_a_run_are_one_trace(traced: Any, collector: Any, upstream: FakeUpstream) -> None:
-    """Their parent is the span of the run, which the consumer sends under the same ids; unless the client traces
-    itself."""
+    """The parent of these spans is the span of the run, which the consumer sends under the same ids, unless the client
+    traces itself.
+    """
     run = {"x-gateway-run": "task-1"}
     for head in (run, run, {"x-gateway-run": "task-2"}, run | {"traceparent": f"00-{TRACE}-{SPAN}-01"}):
         await traced.client.post("/chat/completions", json=BODY, headers=head)

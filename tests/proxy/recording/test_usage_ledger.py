@@ -190,7 +190,7 @@ def test_a_call_without_a_price_counts_as_unpriced_and_not_as_free(books: Books)
 
 
 def test_only_the_scorers_own_key_may_name_a_scorer(books: Books) -> None:
-    """Otherwise a client could have its calls counted elsewhere."""
+    """A client could otherwise have its calls counted elsewhere."""
     judges = Caller("judges", id="judges")
     books.books.add_calls("judge", TARGET, [(judges, "helpful", CHARGE), (SEARCH, "helpful", CHARGE)])
     assert {cell.key_id: cell.scorer for cell in books.cells()} == {"judges": "helpful", "key_1": ""}
@@ -199,7 +199,7 @@ def test_only_the_scorers_own_key_may_name_a_scorer(books: Books) -> None:
 
 
 def test_a_team_that_owns_the_scorers_key_pays_for_it(books: Books) -> None:
-    """Its limits do so too."""
+    """The team's limits count them, too."""
     judges = Caller("judges", id="judges", team="quality")
     books.books.add_calls("judge", TARGET, [(judges, "helpful", CHARGE)])
     assert [(cell.team, cell.scorer) for cell in books.cells()] == [("quality", "helpful")]

@@ -152,7 +152,7 @@ async def test_a_foreign_cancellation_does_not_set_fired(ticker: Ticker) -> None
     assert len(ticker.timers) == 0
 
 
-async def test_of_many_calls_only_late_ones_are_cancelled(ticker: Ticker) -> None:
+async def test_only_late_calls_are_cancelled(ticker: Ticker) -> None:
     async def call(total_s: float) -> str:
         with Deadlines(total_s, ticker) as deadlines:
             try:

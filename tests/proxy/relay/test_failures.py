@@ -190,7 +190,7 @@ VERDICTS: list[tuple[str, list[Failure], Any]] = [
     ("the refusal of a request is the client's", [REFUSED], REFUSED.answer),
     ("the first refusal is not hidden by a later one", [CONTEXT, REFUSED], CONTEXT.answer),
     ("nor by a later fault", [CONTEXT, BROKEN], CONTEXT.answer),
-    ("nor by a later limit of time", [POLICY, SILENT], POLICY.answer),
+    ("nor by a later deadline", [POLICY, SILENT], POLICY.answer),
     ("all were busy: their 429", [BUSY, BUSY], BUSY.answer),
     ("one busy: its 429 says nothing of the others", [BUSY, BROKEN], UpstreamFailed),
     ("busy, then a refusal: neither is the whole truth", [BUSY, REFUSED], UpstreamFailed),

@@ -244,7 +244,9 @@ async def test_a_vendors_limit_is_not_counted_as_the_clients(gateway: Any, upstr
 async def test_the_log_says_why_a_target_cannot_be_reached(
     start: Any, configured: Any, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does at the first failure and when the breaker opens; the client is not told, as it names addresses."""
+    """The line comes at the first failure and when the breaker opens; clients do not get it, since it names
+    addresses.
+    """
     config = configured(upstream)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

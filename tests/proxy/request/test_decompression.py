@@ -103,7 +103,7 @@ def test_other_bytes_are_refused_by_name(encoding: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_what_follows_the_body_is_refused(encoding: str) -> None:
+def test_bytes_after_the_body_are_refused(encoding: str) -> None:
     for size in (0, 1):
         with pytest.raises(BadRequest, match="cannot be decompressed"):
             read(encoding, COMPRESS[encoding](b"{}") + b"more", size)

@@ -3,7 +3,7 @@ next call is answered. The upstream here says 200 to everything that reaches it.
 
 from __future__ import annotations
 
-# ruff: noqa: E501 - what is sent stands on the line that names it
+# ruff: noqa: E501 - what is sent is on the line that names it
 import asyncio
 import json
 import logging
@@ -379,7 +379,7 @@ SMUGGLED = {
 async def test_an_ambiguous_request_is_refused_and_closed(
     gateway: Any, upstream: FakeUpstream, caplog: Any, framing: bytes
 ) -> None:
-    """Else what a proxy before us takes for one caller's body, we would take for a second caller's request."""
+    """Bytes that a proxy before us takes for one caller's body would otherwise be a second caller's request to us."""
     reply = await say(gateway, b"POST /v1/files HTTP/1.1\r\n" + KEYS + framing)
     assert judge(reply) == [400], reply
     assert not upstream.calls
@@ -415,7 +415,9 @@ ENDLESS = {
 
 @pytest.mark.parametrize("pieces", ENDLESS.values(), ids=ENDLESS)
 async def test_a_head_without_end_is_cut_off(gateway: Any, caplog: Any, pieces: list[bytes]) -> None:
-    """It would fill the memory. The answer may be lost, as the client keeps sending; the end of the connection is not."""
+    """Such a head would fill the memory. The answer may be lost, as the client keeps sending; the end of the connection
+    is not.
+    """
     assert judge(await say(gateway, *pieces)) in ([], [400], [431])
     await well(gateway, caplog)
 

@@ -218,7 +218,7 @@ def test_there_are_at_most_a_thousand_members(value: bytes) -> None:
 
 
 def test_a_small_object_cannot_have_too_many_members() -> None:
-    """They are counted only in larger ones."""
+    """Members are counted only in larger ones."""
     names = [chr(c) for c in range(32, 127) if chr(c) not in '"\\']
     names += [a + b for a in names for b in names]
     body = b"{" + b",".join(b'"%b":1' % name.encode() for name in names)[:4080].rpartition(b",")[0] + b"}"
@@ -263,7 +263,7 @@ def test_leading_items_have_numbers_of_any_length() -> None:
     assert [item["role"] for _, _, item in leading_items(array)] == ["user", "user"]
 
 
-def test_a_leading_item_that_is_nested_too_deeply_is_not_an_empty_list() -> None:
+def test_a_leading_item_nested_too_deeply_is_not_an_empty_list() -> None:
     with pytest.raises(BadRequest, match="nested too deeply"):
         list(leading_items(b'[{"role":"user","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]"))
 

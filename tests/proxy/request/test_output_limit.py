@@ -132,7 +132,7 @@ def test_each_answer_of_a_request_counts(api: str, fields: dict[str, Any], n: in
 
 
 @given(st.lists(st.text(max_size=4), min_size=1001, max_size=1100))
-def test_of_very_many_prompts_none_is_forgotten(prompts: list[str]) -> None:
+def test_none_of_very_many_prompts_is_forgotten(prompts: list[str]) -> None:
     call = a_call("completions", {"prompt": prompts})
     call.fields["prompt"] = ...
     assert answers_of(call) >= len(prompts)

@@ -359,7 +359,7 @@ async def test_an_unknown_encoding_is_refused_by_its_name(gateway: Any, upstream
 
 
 def a_bomb(members: int, value: bytes = b"1", name: str = "m%d") -> bytes:
-    """A chat request with so many members more."""
+    """A chat request with this number of additional members."""
     more = b"".join(b',"%b":%b' % ((name % n if "%" in name else name).encode(), value) for n in range(members))
     return b'{"model":"chat","messages":[{"role":"user","content":"hi"}]' + more + b"}"
 
@@ -399,7 +399,7 @@ def calls_to_refuse(body: bytes) -> int:
 
 
 def test_a_body_with_more_members_takes_no_more_work() -> None:
-    """It grew with their number: 100 000 took the event loop half a second."""
+    """Work grew with their number: 100 000 took the event loop half a second."""
     some, many = calls_to_refuse(a_bomb(10_000)), calls_to_refuse(a_bomb(100_000))
     assert many <= some + 10
     assert many < 15 * MOST_MEMBERS

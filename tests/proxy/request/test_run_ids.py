@@ -50,7 +50,7 @@ def test_the_first_source_that_a_call_has_counts(first: int) -> None:
     assert merged(EVERYTHING[first:]) == RunId(id, source, run_key("web", id))
 
 
-def test_what_is_not_listed_names_no_run() -> None:
+def test_an_unlisted_header_names_no_run() -> None:
     assert run_of(WEB, {b"traceparent": TRACE}, {"prompt_cache_key": "cache"}, None, ()) is None
     assert run_of(WEB, {b"traceparent": TRACE}, {"prompt_cache_key": "c"}, None, ("prompt_cache_key",)).id == "c"
 

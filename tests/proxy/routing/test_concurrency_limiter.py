@@ -239,7 +239,7 @@ async def loaded(shares: FlowShares, callers: list[tuple[Flow, int, float, float
 
 
 @pytest.mark.parametrize("longest", [0.2, 1.0], ids=["equal calls", "calls five times as long"])
-async def test_shares_of_a_full_upstream_are_within_5_percent_of_their_weights(longest: float) -> None:
+async def test_shares_of_a_full_upstream_are_within_5_percent_of_weights(longest: float) -> None:
     """60 s on the clock of the test, by the time that the calls take."""
     weights = {"search": 5.0, "ads": 3.0, "lab": 2.0}
     shares = FlowShares({("team", name): weight for name, weight in weights.items()})
@@ -269,7 +269,7 @@ async def test_a_flood_of_batches_leaves_interactive_calls_their_p95() -> None:
     assert unclassed > flooded
 
 
-async def test_a_guaranteed_share_reaches_batches_in_a_flood_of_interactive_calls() -> None:
+async def test_a_guaranteed_share_serves_batches_in_an_interactive_flood() -> None:
     night, web = Flow("night", "", RANKS["batch"]), Flow("web", "", RANKS["interactive"])
     callers = [(night, 8, 0.2, 0.0), (web, 60, 0.2, 0.0)]
     starved = await loaded(FlowShares(), callers, 60.0)

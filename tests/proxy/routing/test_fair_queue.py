@@ -128,7 +128,9 @@ KEYS = "abcd"
 @example(arrivals=["b", "a", "a", None, "b", None, None])
 @given(arrivals=st.lists(st.sampled_from([*KEYS, None]), max_size=80))
 def test_between_two_turns_of_a_key_no_other_has_two(arrivals: list[str | None]) -> None:
-    """None: the next one is served. Whoever waits meanwhile is served at most one turn of each key later."""
+    """Serves a key, or the next one if it is None. A caller that waits meanwhile is served at most one turn of each key
+    later.
+    """
     loop = asyncio.new_event_loop()
     waiting, counts = Waiting(loop), dict.fromkeys(KEYS, 0)
     overtaken: dict[str, list[str]] = {}  # by waiting key: who was served since its last turn

@@ -1,4 +1,6 @@
-"""A file, vector store or prompt belongs to the key that made it through `passthrough`, whoever names it, and where."""
+"""A file, vector store or prompt belongs to the key that made it through `passthrough`, in every request that
+names it.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,7 @@ async def test_a_text_names_no_file(two_keys: Any, upstream: FakeUpstream) -> No
 
 
 async def test_using_a_file_claims_nothing(two_keys: Any) -> None:
-    """Otherwise one caller could lock the others out of a file that all of them share."""
+    """One caller could otherwise lock the others out of a file that all of them share."""
     members = {"input": user({"type": "input_file", "file_id": FILE})}
     for key in ("other", "test-key", "other"):
         assert (await asked(two_keys, "/responses", key, members)).status_code == 200

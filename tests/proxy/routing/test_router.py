@@ -86,10 +86,10 @@ def test_fallbacks_follow_the_targets_in_order() -> None:
 
 
 @given(aliases=st.lists(st.sampled_from(["other", "third", "chat"]), max_size=30), seed=st.integers(0, 50))
-def test_a_call_that_no_experiment_names_is_routed_the_same_way_with_and_without_experiments(
-    aliases: list[str], seed: int
-) -> None:
-    """Nor is one that an experiment names sent elsewhere by a shadow: the same random numbers, the same targets."""
+def test_experiments_do_not_change_the_routing_of_other_calls(aliases: list[str], seed: int) -> None:
+    """A shadow does not send a call of an experiment elsewhere either: the same random numbers give the same
+    targets.
+    """
     without, with_them = a_router(seed), a_router(seed, **EXPERIMENTS)
     for at, alias in enumerate(aliases):
         call = a_call(id=str(at), alias=alias)
@@ -213,7 +213,7 @@ WEIGHTS = st.lists(st.floats(0.1, 9), min_size=2, max_size=5)
 
 @given(WEIGHTS, st.integers(0, 999), st.sets(st.integers(0, 4), max_size=4))
 def test_looked_up_orders_equal_computed_ones(weights: list[float], seed: int, failing: set[int]) -> None:
-    """They do also where some targets are not ready: then nothing is looked up, and they come last."""
+    """Orders are equal, too, if some targets are not ready: then nothing is looked up, and these targets come last."""
     targets = [{"upstream": "a", "model": f"m{i}", "weight": w} for i, w in enumerate(weights)]
     router = a_router(seed, models={"chat": {"targets": targets}})
     routes = router.check("chat", Caller("web"))

@@ -167,7 +167,7 @@ class Counted:
 
 
 async def test_an_owner_who_continues_keeps_it() -> None:
-    """It is shared for a week, and again on the first use of each day."""
+    """Ownership is shared for a week, and again on the first use of each day."""
     store, now = Counted(), [0.0]
     async with Tasks() as tasks:
         owners = StateOwners(store, tasks, ResponseIds(), clock=lambda: now[0])

@@ -1,6 +1,6 @@
 """Shows that figures of biased, lossy traffic are those of all of it, through a real gateway, stream and store.
-Failures are recorded always and everything else at 1 %; failures come in bursts, in which the stream server stands
-still and most of what is recorded is dropped.
+Failures are recorded always and everything else at 1 %; failures come in bursts, in which the stream server hangs and
+most of what is recorded is dropped.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def shown(registry: CollectorRegistry, name: str) -> float:
 
 
 def by_stratum(store: str) -> dict[str, tuple[int, float, float, int]]:
-    """n, sum and sum of squares of the scores, and N."""
+    """Moments of the scores (n, sum, sum of squares), and N."""
     query = "SELECT stratum, n_scored, total, squares, population FROM score_cells"
     with reading(store) as connection:
         return {row[0]: tuple(row[1:]) for row in connection.exec_driver_sql(query)}  # type: ignore[misc]

@@ -64,5 +64,5 @@ def test_in_a_conversation_of_the_upstream_nothing_is_kept() -> None:
         ({"generate": True, "prompt_cache_options": {"prewarm": True}}, False),
     ],
 )
-def test_what_only_prepares(members: dict[str, Any], generates: bool) -> None:
+def test_a_response_that_only_prepares_generates_nothing(members: dict[str, Any], generates: bool) -> None:
     assert created(**members).generates is generates

@@ -198,7 +198,7 @@ async def test_waiting_messages_count_in_the_memory_of_all_bodies(
 
 
 async def test_a_silent_client_gets_pings(start: Any, configured: Any, upstream: FakeUpstream) -> None:
-    """It need not answer: some programs read only while they expect something."""
+    """The client need not answer: some programs read only while they expect something."""
     limits = WebSocketLimits(ping_s=0.02)
     gateway = await start(configured(upstream), websocket_limits=limits)
     async with raw(gateway) as (reader, writer):
@@ -212,7 +212,7 @@ async def test_a_silent_client_gets_pings(start: Any, configured: Any, upstream:
 async def test_an_old_connection_ends_with_its_error(
     start: Any, configured: Any, upstream: FakeUpstream, opened: Any
 ) -> None:
-    """It ends after the response that it carries."""
+    """The connection ends after the response that it carries."""
     gateway = await start(configured(upstream), websocket_limits=WebSocketLimits(age_s=0.3))
     upstream.says("a", HOLD)
     ws = await opened(gateway)

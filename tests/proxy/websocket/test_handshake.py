@@ -43,7 +43,7 @@ def test_a_handshake_that_is_none_says_why(name: bytes, value: bytes, words: str
         answer_lines(request([(n, value if n == name else v) for n, v in HEADERS]))
 
 
-def test_what_the_responses_keep_of_it() -> None:
+def test_the_callers_part_of_a_handshake_is_kept() -> None:
     own = [(b"authorization", b"Bearer k"), (b"x-gateway-user", b"u"), (b"openai-beta", b"assistants=v2")]
     beta, coded = (b"openai-beta", b"responses_websockets=2026-02-06"), (b"content-encoding", b"gzip")
     kept = UpgradeRequest.of(request([*HEADERS, *own, beta, coded, (b"idempotency-key", b"1")]))

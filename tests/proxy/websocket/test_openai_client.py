@@ -69,7 +69,7 @@ async def test_steering_fails_as_the_library_expects(client: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # by the library
-async def test_its_client_without_asyncio(gateway: Any) -> None:
+async def test_its_client_works_without_asyncio(gateway: Any) -> None:
     def run() -> str:
         with OpenAI(base_url=gateway.base_url, api_key="test-key") as client, client.responses.connect() as connection:
             connection.response.create(model="chat", input="a")

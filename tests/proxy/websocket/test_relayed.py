@@ -38,7 +38,7 @@ async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(relayed: Any, o
 async def test_a_long_turn_that_is_not_recorded_goes_by_websocket_too(
     start: Any, configured: Any, opened: Any, double: Any
 ) -> None:
-    """Such a request is sent in slices by HTTP."""
+    """A request of this size is sent in slices by HTTP."""
     config = configured(double, sampling={"rate": 0})
     config["upstreams"]["u0"] |= {"websocket": True}
     ws = await opened(await start(config))
@@ -79,9 +79,7 @@ async def test_each_lane_has_a_connection_of_its_own(relayed: Any, opened: Any, 
     assert "previous_response_id" not in message
 
 
-async def test_a_connection_that_ended_is_opened_again_with_the_conversation(
-    relayed: Any, opened: Any, double: Any
-) -> None:
+async def test_a_closed_connection_is_reopened_with_the_conversation(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
     await double.open[0].close()
@@ -92,7 +90,7 @@ async def test_a_connection_that_ended_is_opened_again_with_the_conversation(
 
 
 @pytest.mark.parametrize("code", ["previous_response_not_found", "websocket_connection_limit_reached"])
-async def test_what_the_upstream_has_forgotten_is_sent_again(relayed: Any, opened: Any, double: Any, code: str) -> None:
+async def test_items_that_the_upstream_forgot_are_sent_again(relayed: Any, opened: Any, double: Any, code: str) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
     double.first = [{"type": "error", "status": 400, "error": {"type": "t", "code": code, "message": "m"}}]

@@ -14,7 +14,7 @@ from gateway.proxy.websocket.session import MOST_RUNNING, MOST_WAITING
 
 
 def texts(input: Any) -> list[str]:
-    """The texts of the items of a request, whoever said them."""
+    """The texts of the items of a request, of every role."""
     found = []
     for item in [{"content": input}] if isinstance(input, str) else input:
         content = item["content"]

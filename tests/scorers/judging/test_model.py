@@ -101,7 +101,7 @@ async def test_params_of_the_config_win(model, judge):
     assert (body["temperature"], body["reasoning_effort"], body["max_tokens"]) == (0.7, "low", 64)
 
 
-async def test_what_was_paid_before_it_failed_is_known(model, judge):
+async def test_the_cost_before_a_failure_is_known(model, judge):
     model.think = lambda body: "hm" if len(model.bodies) == 1 else model.refuses(401, "no key")
     with pytest.raises(Denied) as caught:
         await judge().verdict(QUESTION)
@@ -164,7 +164,7 @@ def test_a_verdict_that_comes_first_is_not_replaced_by_a_quotation(text):
     ],
 )
 def test_a_quoted_end_of_a_thought_does_not_lose_the_verdict(text):
-    """Otherwise an answer could avoid its score by making the judge quote it."""
+    """An answer could otherwise avoid its score by making the judge quote it."""
     assert find_verdict(text, "score")["score"] == 4
 
 

@@ -29,7 +29,7 @@ def test_without_a_line_of_dashes_all_of_it_is_the_user_message():
     assert only["role"] == "user"
 
 
-def test_what_looks_like_a_value_in_an_answer_stays_as_it_is():
+def test_a_text_like_a_placeholder_in_an_answer_stays():
     (only,) = parse("{{answer}} {{criterion}}").messages({"criterion": "C"}, {"answer": "{{criterion}}"}, "V")
     assert "\n{{criterion}}\n" in only["content"]
     assert only["content"].count(" C\n") == 1

@@ -137,7 +137,7 @@ Place = tuple[float, str]  # received, id
 
 
 def _page(sized: Iterable[tuple[T, int]], most_bytes: int) -> list[T]:
-    """The first of these that together have at most so many bytes, and at least one."""
+    """The first of these that together have at most that number of bytes, and at least one."""
     found: list[T] = []
     total = 0
     for each, size in sized:

@@ -158,7 +158,7 @@ def _read_call(connection: Reading, pair: str, arm: str, difference: float) -> L
 
 
 def token_differences(control: Sequence[AnswerToken], candidate: Sequence[AnswerToken]) -> tuple[TokenLikelihood, ...]:
-    """(): the tokens of one arm are not recorded, or are others."""
+    """Differences by token; () if the tokens of one arm are not recorded, or are others."""
     if len(control) != len(candidate):
         return ()
     both = zip(control, candidate, strict=True)

@@ -27,7 +27,7 @@ _DECLARED = Meta(extra_json_schema={"$ref": f"{SCHEMA_ID}#/properties/declared"}
 class _NamedExperiment(TypedDict):
     experiment: str
     state: str
-    """running, stopped, "not started", or "disabled in the config"."""
+    """State: running, stopped, "not started", or "disabled in the config"."""
     since: str
     """Time at which it got this state; "": it was not started."""
     plan: str

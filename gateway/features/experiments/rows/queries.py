@@ -86,7 +86,7 @@ class ScorerFacts:
     """Facts about one version of a scorer, from stored scores."""
 
     kind: str
-    """code, model, llm or human."""
+    """Kind of scorer: code, model, llm or human."""
     turned: bool
     """Whether less is better; the value in [0, 1], 1 being best, is then 1 minus the value that the scorer returned."""
     binary: bool

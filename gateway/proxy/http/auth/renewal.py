@@ -58,7 +58,7 @@ class Renewal(Generic[T]):
         self._clock = clock
         self._forget = forget
         self.values: list[T] = []
-        """The newest value, and the one before that differed from it."""
+        """The newest value, and the previous one that differed from it."""
         self._issued: Issued[T] | None = None
         self._fetching: asyncio.Future[Issued[T]] | None = None
         self._failures = 0

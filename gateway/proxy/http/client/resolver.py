@@ -117,8 +117,9 @@ def interleaved(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def open_socket(addresses: Sequence[Address], delay_s: float = ATTEMPT_DELAY_S) -> socket.socket:
-    """A TCP connection to the first address that answers; each further one is tried `delay_s` after the one before, or
-    as soon as that failed (RFC 8305, section 5). Raises OSError naming every failure."""
+    """A TCP connection to the first address that answers; each further one is tried `delay_s` after the previous one,
+    or as soon as that failed (RFC 8305, section 5). Raises OSError naming every failure.
+    """
     if len(addresses) == 1:
         return await _connected(addresses[0])
     attempts: set[asyncio.Task[socket.socket]] = set()

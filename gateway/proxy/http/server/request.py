@@ -10,7 +10,9 @@ from typing import Any, Protocol
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.types import ClientGone, Headers, too_large
 
-SMALL_BYTES = 512  # a piece below this is copied into the one before: an object for each would take many times its size
+SMALL_BYTES = (
+    512  # a piece below this is copied into the previous one: an object for each would take many times its size
+)
 COUNTED_BYTES = 64 * 1024  # a body above this is counted in the memory of all bodies
 COLLECTED_BYTES = 64 * 1024  # ... up to this size
 

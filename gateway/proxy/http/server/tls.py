@@ -96,7 +96,7 @@ class TlsConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """kind, and what follows it: of the protocol that speaks HTTP afterwards."""
+        """Takes the arguments of the protocol that speaks HTTP after the handshake; kind is its class."""
         self._context = context
         self._http = kind(config, server_state, app_state, _loop)
         self._opening: asyncio.Task[None] | None = None

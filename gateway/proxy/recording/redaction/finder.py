@@ -234,7 +234,7 @@ def ibans(text: str, low: int, high: int) -> Iterator[Span]:
 
 
 def _longest(text: str, start: int, end: int, least: int, most: int, passes: Callable[[str], bool]) -> int:
-    """The end of the longest run of complete groups that passes the check; 0: none does.
+    """The end of the longest run of complete groups that passes the check; 0 if no run does.
 
     least, most: letters and digits in the run.
     """

@@ -1,4 +1,4 @@
-"""The views on both databases: each answer once, each pair with both answers, and pairwise verdicts beside."""
+"""The views on both databases: each answer once, each pair with both answers, and pairwise verdicts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_answer_is_there_once_with_the_id_of_the_served_one(store, exchange):
 
 
 def test_a_request_for_a_likelihood_is_not_an_answer(store, exchange):
-    """It has no text, so it would be an empty answer, and an arm that answers nothing."""
+    """The response has no text, so it would be an empty answer, and an arm that answers nothing."""
     served, shadow = pair(exchange)
     asked = replace(shadow, id=exchange().id, arm="quantised", likelihood="{}")
     store.write(served, shadow, asked)

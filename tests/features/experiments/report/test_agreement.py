@@ -244,7 +244,7 @@ def the_row_is_that_of_the_chart(made: Report, page: Any, candidate: str, c: Com
 def test_a_report_on_one_that_does_not_lead_is_about_it(
     report: Any, read: Any, candidate: str, kind: str, badge: str
 ) -> None:
-    """Its figures are its own, so the sentence must not be that of the one that leads."""
+    """The figures are those of the candidate, so the sentence must not be that of the leader."""
     made = report(kind, best=best_of(report(), "best"), candidate=candidate)
     row = next(each for each in made.best.candidates if each.candidate == candidate)
     primary = replace(made.primary, difference=row.difference)

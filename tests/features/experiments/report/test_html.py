@@ -72,7 +72,7 @@ def test_a_hold_gives_its_reasons(report, read):
 
 
 def test_charts_end_with_the_interval_of_the_heading(report, read):
-    """They do not end with that of the band, which holds at every look and is wider than the last look's."""
+    """The last interval is not that of the band, which holds at every look and is wider than the last look's."""
     made = report()
     wide = tuple(replace(each, points=((1, 0.0, -9.0, 9.0), (1240, 0.004, -0.2, 0.2))) for each in made.trails)
     page = read(to_html(replace(made, trails=wide)))

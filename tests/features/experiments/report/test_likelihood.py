@@ -164,7 +164,7 @@ async def test_an_engine_without_log_probabilities_is_refused(
 
 
 async def test_requests_for_a_likelihood_are_not_scored(room: Any, paired: Any) -> None:
-    """They have no answer: a scorer's mean of the candidate would be of nothing."""
+    """Such a request has no answer, so a scorer's mean of the candidate would be of nothing."""
     await run(room, paired, lambda rng: 0.0, 3)
     assert {row[0] for row in room.sql("SELECT DISTINCT arm FROM scores")} == {"control"}
     with reading(room.store_url) as connection:

@@ -1,4 +1,4 @@
-"""The report on a terminal: what decides stands first, and no text takes the terminal over."""
+"""The report on a terminal: the deciding lines come first, and no text takes the terminal over."""
 
 from __future__ import annotations
 

@@ -392,7 +392,9 @@ async def test_among_others_a_request_leaves_at_the_end_of_the_round():
 
 
 async def test_a_reply_to_an_unsent_request_closes_the_connection():
-    """It belongs to another: what comes next on this connection would be taken for the answer to this one."""
+    """The reply belongs to another request: what comes next on this connection would be taken for the answer to this
+    one.
+    """
     played = Played(asyncio.get_running_loop(), busy=FEW)
     played.feed(OK + b"Content-Length: 0\r\n\r\n")
     await asyncio.sleep(0)

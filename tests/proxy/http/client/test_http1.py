@@ -62,7 +62,7 @@ async def test_counters_tell_what_became_of_the_connections(peer, http1, ask, re
 
 
 async def test_a_connection_is_free_as_soon_as_the_body_has_come(peer, http1, ask):
-    """It is free even if the body has not been read yet."""
+    """The connection is free even if the body has not been read yet."""
     peer.says(HELLO)
 
     reply = await http1.send(ask(), 5)

@@ -203,7 +203,7 @@ async def test_a_streamed_request_body_of_known_length_says_it(peer, transport, 
 
 @pytest.mark.parametrize("length", [3, 5])
 async def test_a_stream_of_a_wrong_length_is_the_callers_error(peer, transport, ask, length):
-    """Its end would be read as the next request, or never come."""
+    """The end of the stream would be read as the next request, or never come."""
 
     async def parts():
         yield b"ab"

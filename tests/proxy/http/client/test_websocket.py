@@ -64,7 +64,7 @@ async def test_messages_go_out_and_come_in() -> None:
             assert await socket.messages() == [text + b" in pieces"]
 
 
-async def test_what_nobody_reads_stops_the_sender() -> None:
+async def test_unread_bytes_stop_the_sender() -> None:
     """The rest of an answer is not taken for the next."""
 
     async def run(connection: ServerConnection) -> None:

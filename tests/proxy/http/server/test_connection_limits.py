@@ -123,7 +123,7 @@ def test_a_refused_connection_is_not_admitted() -> None:
     assert (error.status, error.code, limits.open) == (503, "too_many_connections", 1)
 
 
-def test_that_no_file_is_left_is_found_by_looking(caplog: pytest.LogCaptureFixture, no_file_left: Any) -> None:
+def test_a_lack_of_file_descriptors_is_found_by_looking(caplog: pytest.LogCaptureFixture, no_file_left: Any) -> None:
     counted: Counter[str] = Counter()
     files = OpenFiles(lambda reason: counted.update([reason]))
     files.look()

@@ -181,7 +181,7 @@ async def test_an_incomplete_head_times_out(talk: Any, begun: bytes) -> None:
 
 
 async def test_a_head_that_drips_has_no_more_time_than_one_that_rests(talk: Any) -> None:
-    """A byte now and then does not begin the time anew."""
+    """A byte now and then does not begin the time again."""
     line = await talk(App(), head_s=0.3)
     ended = asyncio.get_running_loop().create_task(line.rest())
     async with asyncio.timeout(60):
@@ -302,7 +302,7 @@ async def test_pipelined_requests_wait_unparsed(talk: Any) -> None:
 
 
 async def test_a_client_that_reads_nothing_is_left(talk: Any) -> None:
-    """It is left also once the response is complete, and when it was not a stream."""
+    """The connection is closed, too, once the response is complete, and when it was not a stream."""
     failed = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -170,11 +170,11 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
         real(self, data)
 
     class Shared:
-        """One outbox for all connections, as an App has it."""
+        """One WriteBatcher for all connections, as an App has it."""
 
         def __init__(self) -> None:
             self.direct = self
-            self.outbox = WriteBatcher()
+            self.batcher = WriteBatcher()
 
         def find(self, method: bytes, path: bytes) -> None:
             return None
@@ -240,7 +240,7 @@ async def test_the_last_bytes_do_not_wait_for_a_client_that_stalls() -> None:
 
         def __init__(self) -> None:
             self.direct = self
-            self.outbox = WriteBatcher()
+            self.batcher = WriteBatcher()
 
         def find(self, method: bytes, path: bytes) -> object:
             return self

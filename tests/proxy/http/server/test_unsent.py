@@ -23,7 +23,7 @@ def waiting(sock: socket.socket | None) -> int:
     return unacknowledged_bytes(cast(asyncio.Transport, Over(sock)))
 
 
-def test_what_the_peer_does_not_read_is_counted() -> None:
+def test_bytes_that_the_peer_does_not_read_are_counted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()

@@ -137,7 +137,9 @@ def test_every_worker_has_a_socket_of_its_own(reserved: ReusePortSocket, stack: 
 
 
 def test_the_kernel_distributes_connections_among_workers(reserved: ReusePortSocket, stack: ExitStack) -> None:
-    """It does so by a hash: of 200, each of two gets at least 64, except with probability below 1e-6 (binomial)."""
+    """The kernel distributes by a hash: of 200, each of two gets at least 64, except with probability below 1e-6
+    (binomial).
+    """
     workers = [as_in_a_worker(reserved, stack) for _ in range(2)]
     for sock in workers:
         sock.listen(256)

@@ -1,4 +1,4 @@
-"""Secrets to be planted, none of them real: by rule. Pieced together, so that scanners of source code stay calm."""
+"""Secrets to be planted, none of them real: by rule. Pieced together, so that scanners of source code find nothing."""
 
 A = "Ab3" * 30
 SECRETS: dict[str, tuple[str, ...]] = {

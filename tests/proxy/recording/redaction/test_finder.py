@@ -31,7 +31,7 @@ def test_merged_hits_cover_everything_found(found):
     assert {i for h in output for i in range(h.start, h.end)} == {i for h in hits for i in range(h.start, h.end)}
 
 
-def test_of_hits_that_overlap_the_longest_gives_its_name():
+def test_the_longest_of_overlapping_hits_gives_its_name():
     hits = [Match(0, 3, "a", "A"), Match(2, 9, "b", "B"), Match(8, 10, "c", "C")]
     assert merge_overlaps(hits) == [Match(0, 10, "b", "B")]
 
@@ -216,7 +216,7 @@ def test_a_text_that_was_cut_in_the_midst_of_one_ends_before_it(rule: str, secre
         assert len(rest.strip()) <= (40 if rule == "email" else 12), (secret[:end], kept)
 
 
-@pytest.mark.parametrize("text", ["all is said.", "", "see section 3", "and so on ", "what is a key?"])
+@pytest.mark.parametrize("text", ["all is well.", "", "see section 3", "and so on ", "what is a key?"])
 def test_a_text_that_was_cut_elsewhere_is_kept_whole(text: str) -> None:
     assert unfinished(text) == len(text)
 

@@ -304,7 +304,7 @@ async def longest_wait(work) -> tuple[object, float]:
 
 @pytest.mark.parametrize("size", [1000, 200_000, 900_000])
 async def test_the_event_loop_runs_during_a_redaction(size, redactor, exchange):
-    text = "so it is said: a@b.example, and more. " * (size // 40)
+    text = "so they write: a@b.example, and more. " * (size // 40)
     record = exchange(body(text))
     (done, failure), waited = await longest_wait(redacted(redactor, record, len(record.request)))
     assert failure is None
