@@ -11,35 +11,21 @@ from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import PassingReader, TranslatingReader, error_message
+from gateway.proxy.dialects.chat_reader import ChatChunkReader, chat_usage
+from gateway.proxy.dialects.event_reader import PassingReader, error_message
 from gateway.proxy.request.call import Call
 
 
-class ToChatReader(TranslatingReader):
-    """Anthropic's events → chat chunks. keep_text: keep the text, for a continuation."""
+class ToChatReader(ChatChunkReader):
+    """Anthropic's events → chat chunks."""
 
-    __slots__ = ("_asked_usage", "_calls", "_head", "_owes_input", "_plain", "_raw_usage", "_texts")
+    __slots__ = ("_calls", "_owes_input", "_raw_usage")
 
     def __init__(self, call: Call, *, keep_text: bool) -> None:
-        super().__init__()
-        self._asked_usage = call.asked_usage
-        self._head: dict[str, Any] = {
-            "id": call.id, "object": "chat.completion.chunk", "created": int(call.received),
-            "model": call.named or call.alias
-        }  # fmt: skip
+        super().__init__(call, keep_text=keep_text)
         self._calls: dict[int, int] = {}  # index of Anthropic's block → index among the tool calls
         self._owes_input: set[int] = set()  # tool blocks without input so far
         self._raw_usage: dict[str, Any] = {}
-        self._texts: list[str] | None = [] if keep_text else None
-        self._plain = True
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts or ())
-
-    @property
-    def continuable(self) -> bool:
-        return self._texts is not None and self._plain
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         kind = part.get("type")
@@ -111,7 +97,7 @@ class ToChatReader(TranslatingReader):
         if not reason:
             return b""
         self.finished = True
-        return self._chunk({}, FINISH.get(reason, "stop"))
+        return self._chunk({}, finish=FINISH.get(reason, "stop"))
 
     def _count(self, usage: Any) -> None:
         """Counts usage. The last usage repeats changed members; omitted ones remain valid."""
@@ -123,31 +109,6 @@ class ToChatReader(TranslatingReader):
         out = self._content({name: text}, plain=plain)
         self._piece = text if isinstance(text, str) else None
         return out
-
-    @property
-    def _keeps(self) -> bool:
-        return self._texts is not None
-
-    def _keep_piece(self, text: str) -> None:
-        if self._texts is not None:
-            self._texts.append(text)
-
-    def _content(self, delta: dict[str, Any], *, plain: bool = True) -> bytes:
-        self.first_content = True
-        if not plain:
-            self._plain, self._texts = False, None  # no other target can continue it
-        return self._chunk(delta)
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return b"data: " + lenient_json.dumps({**self._head, "choices": [choice]}) + b"\n\n"
-
-    def _owed(self) -> bytes:
-        done = b"data: [DONE]\n\n"
-        if not (self._asked_usage and self.usage):
-            return done
-        usage = {**self._head, "choices": [], "usage": chat_usage(self.usage)}
-        return b"data: " + lenient_json.dumps(usage) + b"\n\n" + done
 
 
 class MessagesReader(PassingReader):
@@ -206,20 +167,6 @@ def usage_in(raw: Mapping[str, Any]) -> Usage | None:
     details = raw.get("output_tokens_details")
     thinking = as_object(details).get("thinking_tokens")
     return replace(usage, reasoning_tokens=thinking) if usage and isinstance(thinking, int) else usage
-
-
-def chat_usage(usage: Usage) -> dict[str, Any]:
-    """Usage in OpenAI's form. Unreported counts are left out; a reported 0 is kept."""
-    out: dict[str, Any] = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
-    if usage.cached_input_tokens is not None:
-        out["prompt_tokens_details"] = {"cached_tokens": usage.cached_input_tokens}
-    if usage.reasoning_tokens is not None:
-        out["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return out
 
 
 def to_chat(message: dict[str, Any], created: int) -> dict[str, Any]:

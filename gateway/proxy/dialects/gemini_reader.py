@@ -8,8 +8,7 @@ from gateway.core.exchange import Usage
 from gateway.core.json_values import as_list, as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.anthropic_reader import chat_usage
-from gateway.proxy.dialects.event_reader import TranslatingReader
+from gateway.proxy.dialects.chat_reader import ChatChunkReader, chat_usage
 from gateway.proxy.request.call import Call
 
 FINISH = {
@@ -52,38 +51,15 @@ class CallIds:
         return found | ({"extra_content": {"google": {"thought_signature": signature}}} if signature else {})
 
 
-class GeminiToChatReader(TranslatingReader):
+class GeminiToChatReader(ChatChunkReader):
     """Events of streamGenerateContent → chat chunks. The stream has no last event: it ends with the connection."""
 
-    __slots__ = ("_asked_usage", "_calls", "_head", "_plain", "_started", "_texts")
+    __slots__ = ("_calls", "_started")
 
     def __init__(self, call: Call, *, keep_text: bool) -> None:
-        super().__init__()
-        self._asked_usage = call.asked_usage
-        self._head: dict[str, Any] = {
-            "id": call.id, "object": "chat.completion.chunk", "created": int(call.received),
-            "model": call.named or call.alias
-        }  # fmt: skip
+        super().__init__(call, keep_text=keep_text)
         self._calls = CallIds(call.id)
-        self._texts: list[str] | None = [] if keep_text else None
-        self._plain = True
         self._started: set[int] = set()
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts or ())
-
-    @property
-    def continuable(self) -> bool:
-        return self._texts is not None and self._plain
-
-    @property
-    def _keeps(self) -> bool:
-        return self._texts is not None
-
-    def _keep_piece(self, text: str) -> None:
-        if self._texts is not None:
-            self._texts.append(text)
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         if part.get("error"):
@@ -113,41 +89,27 @@ class GeminiToChatReader(TranslatingReader):
 
     def _said(self, choice: int, piece: dict[str, Any]) -> bytes:
         if "functionCall" in piece:
-            return self._content(choice, {"tool_calls": [self._calls.tool_call(choice, piece)]}, plain=False)
+            return self._content({"tool_calls": [self._calls.tool_call(choice, piece)]}, choice, plain=False)
         text = piece.get("text")
         if not isinstance(text, str) or not text:
             return b""
         if piece.get("thought"):
-            return self._content(choice, {"reasoning": text}, plain=False)
+            return self._content({"reasoning": text}, choice, plain=False)
         self._keep_piece(text)
         started = choice in self._started
-        out = self._content(choice, {"content": text}, plain=choice == 0)
+        out = self._content({"content": text}, choice, plain=choice == 0)
         self._piece = text if started and len(piece) == 1 else None
         return out
 
     def _finish(self, choice: int, reason: str) -> bytes:
         self.finished = True
-        return self._chunk(choice, {}, reason)
+        return self._chunk({}, choice, reason)
 
-    def _content(self, choice: int, delta: dict[str, Any], *, plain: bool) -> bytes:
-        self.first_content = True
-        if not plain:
-            self._plain, self._texts = False, None
-        return self._chunk(choice, delta)
-
-    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def _chunk(self, delta: dict[str, Any], choice: int = 0, finish: str | None = None) -> bytes:
         if choice not in self._started:
             self._started.add(choice)
             delta = {"role": "assistant", **delta}
-        found = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return b"data: " + lenient_json.dumps({**self._head, "choices": [found]}) + b"\n\n"
-
-    def _owed(self) -> bytes:
-        done = b"data: [DONE]\n\n"
-        if not (self._asked_usage and self.usage):
-            return done
-        usage = {**self._head, "choices": [], "usage": chat_usage(self.usage)}
-        return b"data: " + lenient_json.dumps(usage) + b"\n\n" + done
+        return super()._chunk(delta, choice, finish)
 
 
 def usage_in(raw: dict[str, Any]) -> Usage | None:

@@ -15,11 +15,11 @@ from gateway.proxy.dialects.anthropic_reader import (
     FINISH,
     MessagesReader,
     ToChatReader,
-    chat_usage,
     to_chat,
     to_openai_error,
     usage_in,
 )
+from gateway.proxy.dialects.chat_reader import chat_usage
 from gateway.proxy.dialects.types import Cut, Reader
 from gateway.proxy.request.call import Call
 
