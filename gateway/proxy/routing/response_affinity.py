@@ -7,30 +7,24 @@ process and in the stream server, which workers and machines share.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import orjson
 
-from gateway.core.errors import NotFound, StreamDown
+from gateway.core.errors import NotFound
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.response_chains import SOURCE as CHAIN
 from gateway.proxy.routing.response_chains import ResponseChains
 from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
+from gateway.proxy.routing.shared_notes import NoteKind, SharedNotes
 from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.types import ClientConnection, Headers
 from gateway.runtime.tasks import Tasks
 from gateway.stream.shared_state import SharedState
 
-log = logging.getLogger(__name__)
-
-
 _MAX_NAME = 300  # characters, more than in any provider's ids; longer names could fill the memory
-_WAIT_S = 0.05
-_KEEP_S = 7 * 86400
+_HOME = NoteKind("home", "the upstream of a response or conversation", 7 * 86400)
 
 
 class ResponseAffinity:
@@ -42,10 +36,7 @@ class ResponseAffinity:
         """store: None shares no conversation with other processes. max_names: conversations of this process; the oldest
         are forgotten."""
         self.ids = ids or ResponseIds()
-        self._max_names = max_names
-        self._store = store
-        self._tasks = tasks
-        self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
+        self._homes = SharedNotes(_HOME, store, tasks, max_names)
         self.owners = StateOwners(store, tasks, self.ids, max_names)
         """The owners of conversations, containers, threads and files."""
         self.chains = ResponseChains(store, tasks, self.ids, max_names)
@@ -68,7 +59,7 @@ class ResponseAffinity:
 
     async def home_of(self, response_id: str) -> str | None:
         """The upstream that made a response whose id is not sealed; None: it is not known here."""
-        return await self._home(self.ids.state_digest(response_id))
+        return await self._homes.find(self.ids.state_digest(response_id))
 
     async def prepare(self, call: Call, upstreams: Iterable[str], *, sealed: bool = True) -> tuple[Call, str | None]:
         """The call as its upstream understands it, and that upstream; None: any may answer.
@@ -84,7 +75,9 @@ class ResponseAffinity:
             fields = {**call.fields, "previous_response_id": opened.id}
             return replace(asked, fields=fields), opened.upstream
         name = conversation_of(call)
-        return call, None if name is None else await self._home(self.ids.conversation_digest(call.caller.name, name))
+        if name is None:
+            return call, None
+        return call, await self._homes.find(self.ids.conversation_digest(call.caller.name, name))
 
     def client(
         self, client: ClientConnection, call: Call, asked: Call, upstream: Callable[[], str], *, sealed: bool = True
@@ -123,49 +116,14 @@ class ResponseAffinity:
         return SealingClient(client, note, {})
 
     def _noted(self, response_id: str, upstream: str) -> str:
-        digest = self.ids.state_digest(response_id)
-        self._keep(digest, upstream)
-        if self._store is not None:
-            self._tasks.start(self._share(digest, upstream), "response home")
+        self._homes.note(self.ids.state_digest(response_id), upstream)
         return response_id
 
     def learn(self, call: Call, upstream: str) -> None:
         """Notes the upstream that has a conversation."""
         name = conversation_of(call)
-        if name is None:
-            return
-        digest = self.ids.conversation_digest(call.caller.name, name)
-        self._keep(digest, upstream)
-        if self._store is not None:
-            self._tasks.start(self._share(digest, upstream), "conversation home")
-
-    async def _home(self, digest: str) -> str | None:
-        upstream = self._homes.get(digest) or await self._recall(digest)
-        if upstream is not None:
-            self._keep(digest, upstream)
-        return upstream
-
-    def _keep(self, digest: str, upstream: str) -> None:
-        self._homes[digest] = upstream
-        self._homes.move_to_end(digest)
-        if len(self._homes) > self._max_names:
-            self._homes.popitem(last=False)
-
-    async def _share(self, digest: str, upstream: str) -> None:
-        try:
-            if self._store is not None:
-                await self._store.remember(f"home:{digest}", upstream, _KEEP_S)
-        except StreamDown as error:
-            log.info("conversation home not shared: %s", error)
-
-    async def _recall(self, digest: str) -> str | None:
-        if self._store is None:
-            return None
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                return await self._store.recall(f"home:{digest}")
-        except (StreamDown, TimeoutError):
-            return None
+        if name is not None:
+            self._homes.note(self.ids.conversation_digest(call.caller.name, name), upstream)
 
 
 def conversation_of(call: Call) -> str | None:
