@@ -161,8 +161,8 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Base of the judges of single answers: their preconditions, prompt and repeats."""
+class JudgeScorer:
+    """Base of all judges."""
 
     version: ClassVar[str] = "1"
     kind: ClassVar[Kind] = "llm"
@@ -171,6 +171,12 @@ class Judge:
     heavy: ClassVar[bool] = False
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judge(JudgeScorer):
+    """Base of the judges of single answers: their preconditions, prompt and repeats."""
+
     settings: JudgeSettings
 
     @property
@@ -355,16 +361,9 @@ _OF_RUNS = ("pointwise", "rubric")
 
 
 @dataclass(frozen=True, slots=True)
-class RunJudge:
+class RunJudge(JudgeScorer):
     """A judge of whole runs: the task, and the agent's messages, calls and results, within a number of tokens."""
 
-    version: ClassVar[str] = "1"
-    kind: ClassVar[Kind] = "llm"
-    direction: ClassVar[Direction] = "maximise"
-    bounds: ClassVar[Bounds] = (0.0, 1.0)
-    heavy: ClassVar[bool] = False
-
-    name: str
     judge: Judge
     """Asks and reads; its template shows a trajectory."""
     most_tokens: int
@@ -403,20 +402,13 @@ _FORMAT = response_format(
 
 
 @dataclass(frozen=True, slots=True)
-class PairwiseJudge:
+class PairwiseJudge(JudgeScorer):
     """The preference for b over a: 1, 0, or ½ for a tie. The judge sees both orders; a preference that flips is a tie.
 
     Equal answers are a tie without a call. detail: flip, 1 when the preference changed with the order; first_slot, 1
     when the answer shown first in pair.first's order won, ½ when neither did.
     """
 
-    version: ClassVar[str] = "1"
-    kind: ClassVar[Kind] = "llm"
-    direction: ClassVar[Direction] = "maximise"
-    bounds: ClassVar[Bounds] = (0.0, 1.0)
-    heavy: ClassVar[bool] = False
-
-    name: str
     model: JudgeModel
     template: Template
     criterion: str

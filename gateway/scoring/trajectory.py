@@ -40,7 +40,7 @@ class Trajectory:
             messages: list[RunStep] = []
         else:
             messages = list(_messages(body))
-            shared = _shared(self._before, messages)
+            shared = count_shared(self._before, messages)
             self.steps += [step for step in messages[shared:] if self._is_new(step)]
             self._before = messages
         if call.text or call.tool_calls or call.refusal:
@@ -63,7 +63,8 @@ def tool_results(request: bytes) -> list[str]:
     return [step.text for step in _messages(parse_object(request) or {}) if step.role == "tool"]
 
 
-def _shared(before: Sequence[RunStep], messages: Sequence[RunStep]) -> int:
+def count_shared(before: Sequence[object], messages: Sequence[object]) -> int:
+    """Counts the messages with which both begin."""
     n = 0
     for one, other in zip(before, messages, strict=False):
         if one != other:

@@ -17,6 +17,7 @@ from gateway.core.conversation import turns
 from gateway.core.sanitize import to_json
 from gateway.features.runs.rows import full_run, requests_of, selected_runs
 from gateway.observability.tracing import run_ids
+from gateway.scoring.trajectory import count_shared
 from gateway.store.query import ExchangeFilter, Found, Reading, reading
 
 RunForm = Literal["runs", "otlp"]
@@ -64,7 +65,7 @@ def _calls(calls: Sequence[Found], requests: Mapping[str, bytes]) -> Iterator[di
     before: list[tuple[str, str]] = []
     for call in calls:
         messages = turns(requests.get(call["id"], b"{}"))
-        shared = _shared(before, messages)
+        shared = count_shared(before, messages)
         yield {
             **{name: call[name] for name in _OF_CALL},
             "messages_before": shared,
@@ -74,16 +75,6 @@ def _calls(calls: Sequence[Found], requests: Mapping[str, bytes]) -> Iterator[di
             "scores": _scores(call["scores"]),
         }
         before = messages
-
-
-def _shared(before: Sequence[tuple[str, str]], messages: Sequence[tuple[str, str]]) -> int:
-    """Counts the messages with which both begin."""
-    n = 0
-    for one, other in zip(before, messages, strict=False):
-        if one != other:
-            break
-        n += 1
-    return n
 
 
 def _scores(scores: Sequence[Found]) -> list[dict[str, Any]]:
