@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.config.config import Config
 from gateway.core.errors import StreamDown
@@ -19,6 +20,7 @@ from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class NoticeSource(Protocol):
@@ -54,12 +56,41 @@ TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]
 """Returns a coroutine that runs until it is cancelled; None: the config needs no such task."""
 
 
-async def repeat(step: Callable[[], Awaitable[object]], every_s: float, trouble: str) -> None:
+async def repeat(step: Callable[[], Awaitable[object]], every_s: float, trouble: str, *, at_most: float = 1.0) -> None:
     """Takes a step every few seconds until it is cancelled. trouble: what the log says of a failed step, such as
-    "routes are not watched now"."""
+    "routes are not watched now"; of failures in a row, it has the first. at_most: share of the time that steps may
+    take; long ones are rarer."""
+    failing = False
     while True:
+        began = time.monotonic()
         try:
             await step()
+            failing = False
         except (StoreDown, StreamDown, WriteRejected) as error:
-            log.warning("%s; tried again in %g s: %s", trouble, every_s, error)
-        await asyncio.sleep(every_s)
+            if not failing:
+                log.warning("%s; tried again in %g s: %s", trouble, every_s, error)
+            failing = True
+        await asyncio.sleep(max(every_s, (time.monotonic() - began) / at_most))
+
+
+class LoopStep:
+    """A step of a loop that no error may end. Of failures in a row, the first is logged."""
+
+    def __init__(self, what: str, every_s: float) -> None:
+        """what: begins the log's line. every_s: when the loop takes the next step."""
+        self._what, self._every_s = what, every_s
+        self._failure_logged = False
+
+    async def survive(self, step: Callable[[], Awaitable[T]]) -> T | None:
+        """None: the step failed."""
+        try:
+            done = await step()
+        except (StreamDown, StoreDown):
+            return None  # the reader of the stream logs it
+        except Exception:
+            if not self._failure_logged:
+                log.exception("%s: a step failed; retrying", self._what, extra={"retry_in_s": self._every_s})
+            self._failure_logged = True
+            return None
+        self._failure_logged = False
+        return done

@@ -22,7 +22,6 @@ import orjson
 from gateway.config.derive import horizon_of
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
-from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
 from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState
@@ -61,6 +60,7 @@ from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.experiments.verdict import HARMLESS
 from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.weak_spots import advance_search, searches
+from gateway.features.task import LoopStep
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison, margin_finding
 from gateway.scoring.large_request import reader_for
@@ -136,7 +136,7 @@ class ExperimentEngine:
         self._timing = timing or EngineTiming()
         self._clock = clock
         self._turn = asyncio.Semaphore(self._timing.at_once)
-        self._failure_logged = False
+        self._step = LoopStep("experiments", self._timing.every_s)
         self._shown_at = 0.0
         self._settled_at = float("-inf")
         self._live: dict[str, LiveSequences] = {}  # by the hash of their plan
@@ -154,7 +154,7 @@ class ExperimentEngine:
             last = stopping.is_set()
             if last:
                 self._settled_at = float("-inf")
-            await self._survive(name)
+            await self._step.survive(lambda: self.step(name))
             if last:
                 break
             with contextlib.suppress(TimeoutError):
@@ -162,17 +162,6 @@ class ExperimentEngine:
                     await stopping.wait()
         with contextlib.suppress(StoreDown):
             await self._store.run(lambda connection: release_lease(connection, LEASE, name))
-
-    async def _survive(self, name: str) -> None:
-        try:
-            await self.step(name)
-            self._failure_logged = False
-        except (StreamDown, StoreDown):
-            return  # the reader of the stream logs it; the next round tries again
-        except Exception:  # a plan that breaks a step must not end the scoring of everything else
-            if not self._failure_logged:
-                log.exception("experiments: a step failed; retrying", extra={"retry_in_s": self._timing.every_s})
-            self._failure_logged = True
 
     async def step(self, name: str) -> bool:
         """Settles everything that can be settled now. False: another consumer holds the lease."""

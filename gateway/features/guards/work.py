@@ -62,18 +62,10 @@ class GuardWatch:
         """holder: this consumer's name. clock: Unix seconds."""
         self._store, self._guards, self._holder = store, guards, holder
         self._clock, self._every_s = clock, every_s
-        self._not_before = float("-inf")  # on the monotonic clock
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await repeat(self._paced_look, self._every_s, "guards are not watched now")
-
-    async def _paced_look(self) -> None:
-        """Looks, unless the last look took so long that it is too early for another."""
-        began = time.monotonic()
-        if began >= self._not_before:
-            await self.look()
-            self._not_before = began + (time.monotonic() - began) / _SHARE
+        await repeat(self.look, self._every_s, "guards are not watched now", at_most=_SHARE)
 
     async def look(self) -> list[GuardDrift]:
         """Sums what is new. Returns the alarms that began with this look; none, if another consumer does it."""

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gateway.features.notices.receivers import GONE
 from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since
+from gateway.features.task import LoopStep
 from gateway.store.engine import Transaction
 from gateway.store.plans import hold_lease, release_lease
 from gateway.store.store import Store, StoreDown
@@ -70,27 +71,16 @@ class DeliverySender:
         """receivers: by the name in the store. lease: its name. name: of this consumer. clock: Unix seconds."""
         self._store, self._receivers, self._lease, self._name = store, receivers, lease, name
         self._clock = clock
-        self._failure_logged = False
 
     async def repeat(self, look: Callable[[], Awaitable[object]], every_s: float = _EVERY_S) -> None:
         """Runs `look` until cancelled."""
+        step = LoopStep(self._lease, every_s)
         try:
             while True:
-                await self._survive(look)
+                await step.survive(look)
                 await asyncio.sleep(every_s)
         finally:
             await self._release()
-
-    async def _survive(self, look: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await look()
-            self._failure_logged = False
-        except StoreDown:
-            return  # the reader of the stream logs it
-        except Exception:  # what breaks one delivery must not end all
-            if not self._failure_logged:
-                log.exception("%s: a look failed; retrying", self._lease, extra={"retry_in_s": _EVERY_S})
-            self._failure_logged = True
 
     async def _release(self) -> None:
         try:

@@ -16,7 +16,7 @@ from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import RecordedRun, read_run
 from gateway.features.runs.rows import save_scores, summaries
-from gateway.features.task import TaskContext
+from gateway.features.task import LoopStep, TaskContext
 from gateway.scoring.registry import RegisteredRun
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
@@ -24,7 +24,7 @@ from gateway.store.engine import Transaction
 from gateway.store.plans import hold_lease
 from gateway.store.query import Found, Reading
 from gateway.store.runs import due, note_scored, note_sent
-from gateway.store.store import Store, StoreDown
+from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 LEASE = "runs"
@@ -102,7 +102,6 @@ class RunScoring:
         self._timing = timing
         self._clock = clock
         self._spans = spans
-        self._failure_logged = False
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -113,17 +112,9 @@ class RunScoring:
                 self._spans.close()
 
     async def _run(self) -> None:
+        step = LoopStep("runs", self._timing.every_s)
         while True:
-            more = False
-            try:
-                more = await self.step() == self._timing.most
-                self._failure_logged = False
-            except StoreDown:
-                pass  # the consumer logs it; the next round tries again
-            except Exception:  # one run that breaks a step must not end the scoring of all others
-                if not self._failure_logged:
-                    log.exception("runs: a step failed; retrying", extra={"retry_in_s": self._timing.every_s})
-                self._failure_logged = True
+            more = await step.survive(self.step) == self._timing.most
             await asyncio.sleep(0.0 if more else self._timing.every_s)
 
     async def step(self) -> int:
