@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import StoreOptions, example, grouped, note, show
 
 verbs = typer.Typer()
 
@@ -72,14 +72,15 @@ def fetch(
 
 
 @verbs.command(epilog=example("gateway migrate"))
-def migrate(config: MaybeConfig = None, data: Data = None) -> None:
+@grouped
+def migrate(store: StoreOptions) -> None:
     """Bring the store's tables up to date.
 
     `gateway evaluate` and `gateway up` do this when they start. Back up the store first: a migration cannot be undone.
     """
     from gateway.store.engine import head, migrate_store
 
-    before = migrate_store(where_to_read(config, data).store)
+    before = migrate_store(store.location().store)
     if before == head():
         note(f"the store has tables of version {head()} already")
     else:

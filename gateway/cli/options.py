@@ -36,6 +36,7 @@ TlsCert = Annotated[Path | None, typer.Option(help="PEM file of a certificate wi
 TlsKey = Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 INCONCLUSIVE = 2
+T = TypeVar("T")
 _CLI_ERROR: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which typer exports under no name
 
 
@@ -45,7 +46,77 @@ class StoreOptions:
     data: Data = None
 
     def location(self) -> StoreLocation:
-        return where_to_read(self.config, self.data)
+        from gateway.config.loading import data_directory
+        from gateway.store.reader_config import where
+
+        return where(self._path, data_directory(self.data))
+
+    def whole(self) -> ReaderConfig:
+        """The store and the stream server, from the config and the data directory."""
+        from gateway.config.loading import data_directory
+        from gateway.store.reader_config import whole
+
+        return whole(self._path, data_directory(self.data))
+
+    @property
+    def _path(self) -> Path | None:
+        usual = Path("gateway.yaml")
+        return self.config or (usual if usual.exists() else None)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigOptions:
+    config: Config = Path("gateway.yaml")
+    data: Data = None
+
+    def load(self) -> Deployment:
+        from gateway.config.loading import load_for_consumer
+
+        return Deployment(self.config, self.data, load_for_consumer(self.config))
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A config with the store and the stream server that it leads to."""
+
+    path: Path
+    """Path of the config."""
+    data: Path | None
+    """Data directory of the command line; None: the usual one."""
+    config: GatewayConfig
+
+    @property
+    def store(self) -> str:
+        """URL of the store."""
+        from gateway.config.loading import data_directory
+        from gateway.store.engine import default_url
+
+        return self.config.store.url or default_url(data_directory(self.data))
+
+    def on_stream(self, work: Callable[[Corridor], Awaitable[T]]) -> T:
+        """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
+        import asyncio
+
+        from gateway.config.loading import data_directory
+        from gateway.core.errors import CannotRun, StreamDown
+        from gateway.runtime.embedded_socket import stream_url
+        from gateway.stream import Corridor
+
+        stream = self.config.stream
+
+        async def run() -> T:
+            corridor = Corridor.of(stream, stream_url(stream.address, data_directory(self.data)))
+            try:
+                return await work(corridor)
+            finally:
+                await corridor.aclose()
+
+        try:
+            return asyncio.run(run())
+        except StreamDown as error:
+            raise CannotRun(
+                f"{error}. Is a gateway of this config running? The embedded server runs with it"
+            ) from error
 
 
 def note(text: str) -> None:
@@ -94,26 +165,6 @@ def inconclusive_on_error() -> Iterator[None]:
     except Exception as error:
         note(line_for_the_user(error) or "".join(traceback.format_exception(error)).rstrip())
         raise typer.Exit(INCONCLUSIVE) from error
-
-
-def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:
-    from gateway.config.loading import data_directory
-    from gateway.store.reader_config import where
-
-    return where(config or _usual_config(), data_directory(data))
-
-
-def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
-    """The store and the stream server, from the config and the data directory."""
-    from gateway.config.loading import data_directory
-    from gateway.store.reader_config import whole
-
-    return whole(config or _usual_config(), data_directory(data))
-
-
-def _usual_config() -> Path | None:
-    usual = Path("gateway.yaml")
-    return usual if usual.exists() else None
 
 
 def show(result: Any) -> None:
@@ -168,35 +219,3 @@ def _options(parameter: inspect.Parameter, kind: Any) -> Iterator[inspect.Parame
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         kind_of = inspect.Parameter.KEYWORD_ONLY
         yield inspect.Parameter(field.name, kind_of, default=default, annotation=hints[field.name])
-
-
-T = TypeVar("T")
-
-
-def on_stream(config: GatewayConfig, data: Path | None, work: Callable[[Corridor], Awaitable[T]]) -> T:
-    """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
-    import asyncio
-
-    from gateway.config.loading import data_directory
-    from gateway.core.errors import CannotRun, StreamDown
-    from gateway.runtime.embedded_socket import stream_url
-    from gateway.stream import Corridor
-
-    async def run() -> T:
-        corridor = Corridor.of(config.stream, stream_url(config.stream.address, data_directory(data)))
-        try:
-            return await work(corridor)
-        finally:
-            await corridor.aclose()
-
-    try:
-        return asyncio.run(run())
-    except StreamDown as error:
-        raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
-
-
-def store_url(config: GatewayConfig, data: Path | None) -> str:
-    from gateway.config.loading import data_directory
-    from gateway.store.engine import default_url
-
-    return config.store.url or default_url(data_directory(data))

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
 
 from gateway.config.admin import Role
 from gateway.console.access import Actor
@@ -13,6 +16,7 @@ from gateway.console.errors import InvalidBody
 from gateway.features import FEATURES
 from gateway.features.keys.directory import Admin
 from gateway.features.manifest import in_order, load
+from gateway.reports.output_schema import schema_of
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 Schema = dict[str, Any]
@@ -127,6 +131,8 @@ def flag_of(query: Mapping[str, str], name: str) -> bool | None:
     return None if text is None else text == "true"
 
 
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time of day and its date, in a typed dictionary of an answer."""
 MOMENT: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 
@@ -138,6 +144,17 @@ def object_schema(properties: Mapping[str, Schema]) -> Schema:
 def page_schema(item: Schema) -> Schema:
     more = {"type": ["string", "null"], "description": "Where the next page begins; null: this is the last one."}
     return object_schema({"data": {"type": "array", "items": item}, "next": more})
+
+
+def typed_schemas(**answers: type) -> dict[str, Schema]:
+    """The schemas of answers by name, from their typed dictionaries, and those of the types within them."""
+    found: dict[str, Schema] = {}
+    for name, kind in answers.items():
+        moved = orjson.dumps(schema_of(kind)).replace(b"#/$defs/", b"#/components/schemas/")
+        made: Schema = orjson.loads(moved)
+        del made["$schema"]
+        found |= made.pop("$defs", {}) | {name: made}
+    return found
 
 
 def reference(name: str) -> Schema:

@@ -187,6 +187,15 @@ class RampDecision:
     without: tuple[str, ...] = ()
     """Segments without which the next step could be taken; a person decides that they stay with the control."""
 
+    @classmethod
+    def of(cls, evidence: Mapping[str, Any]) -> RampDecision | None:
+        """The decision in the evidence that a controller has stored; None: it has none."""
+        found = evidence.get("decision")
+        if not isinstance(found, dict) or "action" not in found:
+            return None
+        also, without = (tuple(map(str, found.get(name) or ())) for name in ("also", "without"))
+        return cls(found["action"], str(found.get("reason", "")), also, without)
+
     def fields(self) -> dict[str, Any]:
         lists = {"also": list(self.also), "without": list(self.without)}
         named = {name: each for name, each in lists.items() if each}
@@ -246,9 +255,7 @@ def advanced(record: RampRecord, design: RampDesign, change: RampChange) -> Ramp
         raise RampRefused(f"{record.experiment}: it is {described(record.state)}, so there is no next step")
     if record.paused:
         raise RampRefused(f"{record.experiment}: it is paused ({record.reason}); resume it first")
-    if change.at < record.cooling_until:
-        left = math.ceil(record.cooling_until - change.at)
-        raise RampRefused(f"{record.experiment}: it cools down after a rollback for another {left} s")
+    _needs_cool_down(record, change)
     step = record.step + 1 if record.state == "ramp" else 0
     if step >= len(design.steps):
         return _moved(record, change, "promoted", record.step)
@@ -332,9 +339,7 @@ def resumed(record: RampRecord, change: RampChange) -> RampRecord:
         return replace(_next(record, change), paused=False)
     if record.state not in ("rolled_back", "stopped"):
         raise RampRefused(f"{record.experiment}: it is {described(record.state)}, so there is nothing to resume")
-    if change.at < record.cooling_until:
-        left = math.ceil(record.cooling_until - change.at)
-        raise RampRefused(f"{record.experiment}: it cools down after a rollback for another {left} s")
+    _needs_cool_down(record, change)
     return _moved(record, change, "shadow", -1)
 
 
@@ -352,6 +357,12 @@ def described(state: RampState) -> str:
 def _needs_reason(record: RampRecord, change: RampChange) -> None:
     if not change.reason.strip():
         raise RampRefused(f"{record.experiment}: a reason is needed; the audit keeps it")
+
+
+def _needs_cool_down(record: RampRecord, change: RampChange) -> None:
+    if change.at < record.cooling_until:
+        left = math.ceil(record.cooling_until - change.at)
+        raise RampRefused(f"{record.experiment}: it cools down after a rollback for another {left} s")
 
 
 def _next(record: RampRecord, change: RampChange) -> RampRecord:

@@ -87,6 +87,11 @@ def when(unix_s: float | None) -> str:
     return NONE if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def rfc3339(unix_s: float) -> str:
+    """The time in UTC, to the millisecond, for programs."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+
+
 def thinned(points: Sequence[T], most: int) -> Sequence[T]:
     """Chooses at most `most` of the points, evenly spaced, including the first and the last."""
     if len(points) <= most:

@@ -14,8 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.cli.options import grouped, inconclusive_on_error, on_stream, progress, store_url
-from gateway.config.config import Config
+from gateway.cli.options import Deployment, grouped, inconclusive_on_error, progress
 from gateway.config.loading import parse
 from gateway.core.errors import CannotRun
 
@@ -95,24 +94,25 @@ def test_constraints_of_an_option_hold() -> None:
     assert "paced" not in text
 
 
-def a_config(stream: str) -> Config:
-    return parse(
+def deployment(stream: str, data: Path) -> Deployment:
+    config = parse(
         "open: true\nupstreams: {a: {kind: fake}}\nmodels: {chat: {targets: [{upstream: a, model: m}]}}\n"
         f"stream: {{url: '{stream}'}}\n"
     )
+    return Deployment(data / "gateway.yaml", data, config)
 
 
 def test_work_is_done_on_the_stream_server(stream_url: str, tmp_path: Path) -> None:
-    assert on_stream(a_config(stream_url), tmp_path, lambda corridor: corridor.state.recall("nothing")) is None
+    assert deployment(stream_url, tmp_path).on_stream(lambda corridor: corridor.state.recall("nothing")) is None
 
 
 def test_an_unreachable_stream_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="Is a gateway of this config running"):
-        on_stream(a_config(f"unix://{tmp_path}/nothing"), tmp_path, lambda corridor: corridor.state.plans())
+        deployment(f"unix://{tmp_path}/nothing", tmp_path).on_stream(lambda corridor: corridor.state.plans())
 
 
 def test_the_store_is_the_configs_or_in_the_data_directory(tmp_path: Path) -> None:
-    assert store_url(a_config("redis://h"), tmp_path).endswith(f"{tmp_path}/gateway.db")
+    assert deployment("redis://h", tmp_path).store.endswith(f"{tmp_path}/gateway.db")
 
 
 @pytest.mark.parametrize(

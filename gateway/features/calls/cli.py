@@ -16,8 +16,6 @@ import typer
 from gateway.cli.options import (
     Alias,
     AsJson,
-    Data,
-    MaybeConfig,
     Since,
     StoreOptions,
     Where,
@@ -28,8 +26,6 @@ from gateway.cli.options import (
     progress,
     show,
     usage_errors,
-    where_to_read,
-    whole_to_read,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +41,9 @@ verbs = typer.Typer()
 
 
 @verbs.command(epilog=example("gateway samples --where 'scorer=valid_json value<1' --since 1d"))
+@grouped
 def samples(
+    options: StoreOptions,
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
     run: Annotated[
@@ -57,8 +55,6 @@ def samples(
     where: Where = None,
     as_json: AsJson = False,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one line of JSON for each exchange.")] = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Show recorded calls and their scores.
 
@@ -70,7 +66,7 @@ def samples(
     from gateway.core.sanitize import to_json
     from gateway.features.calls import samples as found
 
-    store = where_to_read(config, data).store
+    store = options.location().store
     if one is not None:
         exchange = found.find(store, one, wait)
         show(to_json(exchange) if as_json else found.to_terminal(exchange))
@@ -157,13 +153,13 @@ def export(
     `gateway follow` writes calls as they arrive.
     """
     if output.form in ("runs", "otlp"):
-        _export_runs(output, selected, where_to_read(store.config, store.data).store, limit)
+        _export_runs(output, selected, store.location().store, limit)
         return
     form, rule = _form(output), _rule(preferences)
     if (preferences.by or preferences.gap) and form != "dpo":
         hint = "--by" if preferences.by else "--gap"
         raise typer.BadParameter("only the form dpo compares answers", param_hint=hint)
-    url = where_to_read(store.config, store.data).store
+    url = store.location().store
     with usage_errors():
         done = _write(url, selected.filter(limit), form, output.out, rule)
     where = "" if output.out is None else f" in {output.out}"
@@ -251,7 +247,7 @@ def follow(
     from gateway.features.calls.follow import follow as followed
     from gateway.features.calls.rows.export import FollowSource
 
-    form, url = _follow_form(files.form), where_to_read(store.config, store.data).store
+    form, url = _follow_form(files.form), store.location().store
     rotation = FileRotation(files.rotate_mb * 1_000_000, files.rotate_s)
     with usage_errors():
         source = FollowSource(url, selected.filter(), settle_s)
@@ -274,7 +270,9 @@ def _stop_at_signals() -> threading.Event:
 
 
 @verbs.command(epilog=example("gateway erase --user alice --yes"))
+@grouped
 def erase(
+    store: StoreOptions,
     caller: Annotated[str | None, typer.Option(help="All calls of the key, or token, with this name.")] = None,
     user: Annotated[
         str | None, typer.Option(help="All calls for this end user (`x-gateway-user`, or `user` in the body).")
@@ -282,8 +280,6 @@ def erase(
     exchange: Annotated[str | None, typer.Option(help="The call with this id, its answer's x-request-id.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase; without it, only counts are shown.")] = False,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Erase what is recorded of one caller, one end user or one call.
 
@@ -296,7 +292,7 @@ def erase(
     from gateway.core.sanitize import to_json
 
     request = _request(caller, user, exchange)
-    result = asyncio.run(_erase(whole_to_read(config, data), request, yes=yes))
+    result = asyncio.run(_erase(store.whole(), request, yes=yes))
     counts = {what: n for what, n in result.counts.items() if n}
     if as_json:
         show(to_json({"erased": yes, "counts": counts, "audit": result.audit, "arrived": result.arrived}))

@@ -14,16 +14,13 @@ import typer
 
 from gateway.cli.options import (
     AsJson,
-    Data,
-    File,
-    MaybeConfig,
+    ConfigOptions,
+    Deployment,
+    StoreOptions,
     example,
     grouped,
     note,
-    on_stream,
     show,
-    store_url,
-    where_to_read,
 )
 from gateway.features.ramp.cli import gate_lines, ramp
 from gateway.features.retirement.cli import drafts
@@ -46,26 +43,27 @@ verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
 
 
 @ab.command(epilog=example("gateway ab start swap"))
-def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def start(name: Name, options: ConfigOptions) -> None:
     """Freeze an experiment's plan and start it on every gateway of this stream server.
 
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
     from gateway.config.derive import plans_of
-    from gateway.config.loading import load_for_consumer
     from gateway.features.experiments.start_stop import start as start_plan
 
-    read = load_for_consumer(config)
-    plan = plans_of(read).get(name)
+    of = options.load()
+    plan = plans_of(of.config).get(name)
     if plan is None:
-        raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
-    if not read.experiments[name].enabled:
-        raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
-    wanted = _prepared(read, data, plan)
+        there = f'no experiment "{name}" in {of.path}; there are: {_named(of.config)}'
+        raise typer.BadParameter(there, param_hint="NAME")
+    if not of.config.experiments[name].enabled:
+        raise typer.BadParameter(f"experiments.{name}.enabled is false in {of.path}", param_hint="NAME")
+    wanted = _prepared(of, plan)
     plan, closed = wanted.plan, wanted.closed
-    for each in (*wanted.cautions, *_judge_cautions(read, config, data, name)):
+    for each in (*wanted.cautions, *_judge_cautions(of, name)):
         note(f"caution: {each}")
-    known = on_stream(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
+    known = of.on_stream(lambda corridor: start_plan(corridor.state, wanted, of.config.experiments))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
         return
@@ -124,28 +122,27 @@ def _segment_notes(plan: Plan) -> Iterator[str]:
 
 
 @ab.command(epilog=example("gateway ab stop swap"))
-def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def stop(name: Name, options: ConfigOptions) -> None:
     """Stop an experiment on every gateway, within a second; shadow requests in flight are cancelled.
 
     Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
     """
-    from gateway.config.loading import load_for_consumer
     from gateway.features.experiments.start_stop import stop as stop_plan
 
-    known = on_stream(load_for_consumer(config), data, lambda corridor: stop_plan(corridor.state, name))
+    known = options.load().on_stream(lambda corridor: stop_plan(corridor.state, name))
     if known is None:
         raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
     show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
 
 
 @ab.command("list", epilog=example("gateway ab list"))
-def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def list_(options: ConfigOptions, as_json: AsJson = False) -> None:
     """List the experiments of the config and of the stream server."""
-    from gateway.config.loading import load_for_consumer
-
-    read = load_for_consumer(config)
-    rows = list(_listed(read, on_stream(read, data, lambda corridor: corridor.state.plans())))
-    show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
+    of = options.load()
+    rows = list(_listed(of.config, of.on_stream(lambda corridor: corridor.state.plans())))
+    show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {of.path}")
 
 
 def _promotions(steps: int) -> str:
@@ -157,45 +154,44 @@ def _promotions(steps: int) -> str:
 
 
 @ab.command(epilog=example("gateway ab status swap"))
+@grouped
 def status(
+    options: ConfigOptions,
     name: Annotated[str | None, typer.Argument(help="Name of the experiment (default: all of them).")] = None,
     as_json: AsJson = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Show an experiment's state, its ramp, the results and today's usage of its shadow requests, and the verdict.
 
     Without a name it shows every experiment of the config and of the stream server.
     """
-    from gateway.config.loading import load_for_consumer
-
-    read = load_for_consumer(config)
+    of = options.load()
     if name is not None:
-        found, reports = _status_of(read, data, name)
+        found, reports = _status_of(of, name)
         show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
         return
-    states = on_stream(read, data, lambda corridor: corridor.state.plans())
-    every = [_status_of(read, data, each) for each in sorted({*read.experiments, *states})]
+    states = of.on_stream(lambda corridor: corridor.state.plans())
+    every = [_status_of(of, each) for each in sorted({*of.config.experiments, *states})]
     if as_json:
         show(_json([found for found, _ in every]))
     else:
         blocks = ["\n".join([*_lines(found), *_next(reports)]) for found, reports in every]
-        show("\n\n".join(blocks) or f"no experiment in {config}")
+        show("\n\n".join(blocks) or f"no experiment in {of.path}")
 
 
-def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, Any], list[Report]]:
+def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]:
     """The state of one experiment as `status` shows it, with the reports of its candidates."""
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace
     from gateway.features.ramp.gate import gate_of
 
-    state, results, spent = on_stream(config, data, lambda corridor: _standing(corridor, name))
+    config = of.config
+    state, results, spent = of.on_stream(lambda corridor: _standing(corridor, name))
     if state is None and name not in config.experiments:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
     listed = next(_listed(config, {name: state} if state else {}, only=name))
     found = {**listed, "shadows": results, "used_today": spent}
-    reports = _reports(config, data, name)
-    ramped = on_stream(config, data, lambda corridor: _ramp(corridor, name))
+    reports = _reports(of.store, name)
+    ramped = of.on_stream(lambda corridor: _ramp(corridor, name))
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
@@ -227,30 +223,28 @@ class _Assumed:
 def power(
     name: Name,
     assumed: _Assumed,
+    options: ConfigOptions,
     chart: Annotated[bool, typer.Option("--chart", help="Draw a bar for each condition.")] = False,
     as_json: AsJson = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Estimate the price of a verdict: pairs, requests, paid calls and days.
 
     It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
     assumed; afterwards they are measured on the candidate's own pairs.
     """
-    from gateway.config.loading import load_for_consumer
     from gateway.features.experiments.power import Terms
     from gateway.features.experiments.report import price
 
-    read = load_for_consumer(config)
-    shares = {scorer: section.share for scorer, section in read.scorers.items()}
-    found = _outlook(read, data, name, Terms(assumed.margin, assumed.alpha, assumed.per_day, shares))
-    settings = read.experiments.get(name)
+    of = options.load()
+    shares = {scorer: section.share for scorer, section in of.config.scorers.items()}
+    found = _outlook(of, name, Terms(assumed.margin, assumed.alpha, assumed.per_day, shares))
+    settings = of.config.experiments.get(name)
     by_run = settings is not None and settings.mode == "split" and settings.unit == "run"
     show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart, by_run=by_run)))
 
 
-def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
-    """Cautions if the experiment's primary is a judge. path: the config file.
+def _judge_cautions(of: Deployment, name: str) -> list[str]:
+    """Cautions if the experiment's primary is a judge.
 
     Raises CannotRun where the primary cannot find the best of several candidates.
     """
@@ -262,33 +256,34 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
 
+    config = of.config
     primary = config.experiments[name].primary
     if primary not in config.scorers:
         return []
     only = {primary: config.scorers[primary]}
     try:
-        built = build_all(only, ExternalServices(HttpConnections(), directory=path.parent))
+        built = build_all(only, ExternalServices(HttpConnections(), directory=of.path.parent))
     except ConfigError:
         return []  # `gateway check` reports it, and no consumer starts with it
     if refusal := best_refusal(plans_of(config)[name], built):
         raise CannotRun(refusal)
-    return judge_cautions(config, built, store_url(config, data), name)
+    return judge_cautions(config, built, of.store, name)
 
 
-def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
+def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
     """The plan as it may start, with the store's data on earlier ones."""
     from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 
     try:
-        with reading(store_url(config, data)) as connection:
+        with reading(of.store) as connection:
             return prepared(connection, plan)
     except StoreUnavailable:
         return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)))
 
 
-def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:
+def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.features.experiments.findings import current_plan
     from gateway.features.experiments.power import forecast
@@ -297,9 +292,9 @@ def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> Powe
     from gateway.store.plans import StoredPlan, stored_plans
     from gateway.store.query import reading
 
-    planned = plans_of(config).get(name)
+    planned = plans_of(of.config).get(name)
     try:
-        with reading(store_url(config, data)) as connection:
+        with reading(of.store) as connection:
             kept = current_plan(stored_plans(connection, name))
             changed = kept is not None and planned is not None and not kept.plan.same_design(planned)
             if kept is not None and (kept.state == "running" or not changed):
@@ -312,18 +307,18 @@ def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> Powe
     except StoreUnavailable:
         pass  # nothing has been recorded here: the estimate rests on the plan alone
     if planned is None:
-        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(of.config)}', param_hint="NAME")
     return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
 
 
-def _reports(config: Config, data: Path | None, name: str) -> list[Report]:
+def _reports(store: str, name: str) -> list[Report]:
     """The report of each candidate; none: the store has no evidence yet."""
     from gateway.features.experiments.report.build import ExperimentNotFound, read_all
     from gateway.store.engine import StoreUnavailable
     from gateway.store.reader_config import StoreLocation
 
     try:
-        return read_all(StoreLocation(store_url(config, data)), name)
+        return read_all(StoreLocation(store), name)
     except (ExperimentNotFound, StoreUnavailable):
         return []
 
@@ -496,8 +491,10 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
 
 @verbs.command(epilog=example("gateway report swap --html swap.html"))
+@grouped
 def report(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")],
+    store: StoreOptions,
     candidate: Annotated[
         str | None, typer.Option(help="Arm of the candidate, if there are several (default: the first).")
     ] = None,
@@ -507,8 +504,6 @@ def report(
     png: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Also draw its first screen, by Chromium or Chrome.")
     ] = None,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Report whether a candidate may replace the control.
 
@@ -523,7 +518,7 @@ def report(
     from gateway.features.experiments.report.terminal import to_terminal
     from gateway.features.groups.report import experiment_sections
 
-    where = where_to_read(config, data)
+    where = store.location()
     found = made.read(where, experiment, candidate)
     more = experiment_sections(where.store, found) if full or html is not None else []
     if html is not None:

@@ -45,7 +45,7 @@ from gateway.features.experiments.report.presentation import TONES, finding_stat
 from gateway.features.experiments.verdict_sentence import MOST, verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
-from gateway.features.ramp.operations import change_ramp, read_gate, read_history
+from gateway.features.ramp.operations import RampChangeOutput, change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
 from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
 from gateway.reports.model import IntervalTrail, Report
@@ -357,7 +357,7 @@ async def _before_start(
 
 async def _ramp(
     services: PageServices, name: str, state: PlanState | None
-) -> tuple[RampGateOutput | None, list[dict[str, Any]]]:
+) -> tuple[RampGateOutput | None, list[RampChangeOutput]]:
     """(the ramp as its gate describes it, its newest changes). None: it has none, or the stream server does not
     answer."""
     if state is None or state.plan.ramp is None:

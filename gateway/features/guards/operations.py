@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import orjson
 from pydantic import Field
 
 from gateway.config.admin import Role
@@ -13,8 +12,6 @@ from gateway.config.guard_ramps import PromotedAction, Steps
 from gateway.config.types import Section
 from gateway.console.access import Actor
 from gateway.console.api import (
-    BEFORE,
-    LIMIT,
     AdminAnswer,
     AdminCall,
     AdminOperations,
@@ -23,26 +20,28 @@ from gateway.console.api import (
     Schema,
     page_schema,
     reference,
+    typed_schemas,
 )
-from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
-from gateway.core.errors import StreamDown
 from gateway.core.guard_ramp import ramp_name
-from gateway.core.ramp import RampRefused
 from gateway.features.guards.ramp_commands import (
     GUARD_RAMP_VERBS,
     GuardRampCommand,
     GuardRampOutput,
     GuardRampVerb,
-    NoGuard,
     command_guard_ramp,
     guard_ramp_output,
     read_guard_ramp,
 )
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
-from gateway.features.ramp.operations import Reason, history_page, read_events
-from gateway.reports.output_schema import schema_of
-from gateway.stream import Corridor
+from gateway.features.ramp.operations import (
+    RampChangeOutput,
+    Reason,
+    history_operation,
+    history_page,
+    on_stream,
+    read_events,
+)
 
 ROLE: Role = "operator"
 """The role that changes how far a guard is promoted."""
@@ -77,7 +76,7 @@ async def list_guard_ramps(admin: Admin) -> list[GuardRampOutput]:
 async def read_guard(admin: Admin, guard: str) -> GuardRampOutput:
     """Raises NotThere, StreamAway."""
     config = admin.config()
-    return guard_ramp_output(await _on_stream(admin, lambda corridor: read_guard_ramp(corridor, config, guard)))
+    return guard_ramp_output(await on_stream(admin, lambda corridor: read_guard_ramp(corridor, config, guard)))
 
 
 async def change_guard_ramp(
@@ -88,24 +87,8 @@ async def change_guard_ramp(
     given = checked(body_of(verb), body)
     to, steps = (given.to, given.steps) if isinstance(given, GuardPromotion) else (None, None)
     command, config = GuardRampCommand(verb, actor.name, given.reason, to, steps), admin.config()
-    view = await _on_stream(admin, lambda corridor: command_guard_ramp(corridor, config, guard, command, admin.clock))
+    view = await on_stream(admin, lambda corridor: command_guard_ramp(corridor, config, guard, command, admin.clock))
     return guard_ramp_output(view)
-
-
-async def _on_stream(admin: Admin, work: Any) -> Any:
-    corridor: Corridor | None = admin.corridor
-    if corridor is None:
-        raise StreamAway("this console has no stream server")
-    try:
-        return await work(corridor)
-    except StreamDown as error:
-        raise StreamAway(f"the stream server does not answer: {error}") from None
-    except NoGuard as error:
-        raise NotThere(str(error)) from None
-    except RampRefused as error:
-        raise Conflict(str(error)) from None
-    except UnicodeError as error:
-        raise InvalidBody(f"the reason is not text: {error}") from None
 
 
 def _operations() -> tuple[Operation, ...]:
@@ -121,16 +104,7 @@ def _operations() -> tuple[Operation, ...]:
     one = Operation(
         "GET", f"{path}/{{id}}", "How far a guard is promoted, and why.", "viewer", _read, "guard_ramp", errors=(404,)
     )
-    history = Operation(
-        "GET",
-        f"{path}/{{id}}/history",
-        changes,
-        "viewer",
-        _history,
-        "ramp_history",
-        query=(BEFORE, LIMIT),
-        errors=(400, 404),
-    )
+    history = history_operation(f"{path}/{{id}}", changes, _history)
     commands = (
         Operation("POST", f"{path}/{{id}}/{verb}", about[verb], ROLE, _changing(verb), "guard_ramp", body_of(verb))
         for verb in GUARD_RAMP_VERBS
@@ -149,7 +123,7 @@ async def _read(call: AdminCall) -> AdminAnswer:
 async def _history(call: AdminCall) -> AdminAnswer:
     guard = call.path["id"]
 
-    async def read(before: int | None, limit: int) -> list[dict[str, Any]]:
+    async def read(before: int | None, limit: int) -> list[RampChangeOutput]:
         return await read_events(call.admin, ramp_name(guard), before, limit, lambda: read_guard(call.admin, guard))
 
     return await history_page(call, read)
@@ -163,11 +137,7 @@ def _changing(verb: GuardRampVerb) -> Handler:
 
 
 def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
-    moved = orjson.dumps(schema_of(GuardRampOutput)).replace(b"#/$defs/", b"#/components/schemas/")
-    made: Schema = orjson.loads(moved)
-    parts: dict[str, Schema] = made.pop("$defs", {})
-    del made["$schema"]
-    return {"guard_ramp": made, "guard_ramps": page_schema(reference("guard_ramp")), **parts}
+    return {**typed_schemas(guard_ramp=GuardRampOutput), "guard_ramps": page_schema(reference("guard_ramp"))}
 
 
 OPERATIONS = AdminOperations(_operations(), _schemas)

@@ -33,16 +33,11 @@ from gateway.core.ramp import (
     resumed,
     rolled_back,
 )
-from gateway.features.ramp.commands import MAX_REASON
+from gateway.features.ramp.commands import NoRamp, ProposedChange, make_change
 from gateway.stream import Corridor
 
 GuardRampVerb = Literal["promote", "pause", "resume", "rollback"]
 GUARD_RAMP_VERBS: tuple[GuardRampVerb, ...] = get_args(GuardRampVerb)
-_TRIES = 5
-
-
-class NoGuard(LookupError):
-    """The config has no guard of this name, or its ramp has not begun; the message says which."""
 
 
 class BlockRateOutput(TypedDict):
@@ -158,18 +153,15 @@ class GuardRampView:
 
     @property
     def decision(self) -> RampDecision | None:
-        found = self.evidence.get("decision")
-        if not isinstance(found, dict) or "action" not in found:
-            return None
-        return RampDecision(found["action"], str(found.get("reason", "")), tuple(map(str, found.get("also") or ())))
+        return RampDecision.of(self.evidence)
 
 
 async def read_guard_ramp(corridor: Corridor, config: Config, guard: str) -> GuardRampView:
-    """Raises NoGuard, StreamDown."""
+    """Raises NoRamp, StreamDown."""
     own = config.guards.get(guard)
     if own is None:
         hint = did_you_mean(guard, config.guards) or f"; it has: {', '.join(config.guards) or 'none'}"
-        raise NoGuard(f'the config has no guard "{guard[:200]}"{hint}')
+        raise NoRamp(f'the config has no guard "{guard[:200]}"{hint}')
     record = (await corridor.ramps.records()).get(ramp_name(guard))
     evidence = orjson.loads(await corridor.ramps.evidence(ramp_name(guard)))
     at = float(evidence.get("at") or 0.0) if isinstance(evidence, dict) else 0.0
@@ -186,18 +178,16 @@ async def command_guard_ramp(
 ) -> GuardRampView:
     """Gives a command. Returns the ramp as it is then.
 
-    Raises RampRefused if the ramp does not allow it now or others kept changing it, NoGuard, StreamDown.
+    Raises RampRefused if the ramp does not allow it now or others kept changing it, NoRamp, StreamDown.
     """
-    if len(command.reason) > MAX_REASON:
-        raise RampRefused(f"{guard}: the reason has {len(command.reason)} characters; at most {MAX_REASON}")
-    if not command.reason.strip():
-        raise RampRefused(f"{guard}: a reason is needed; the audit keeps it")
-    for _ in range(_TRIES):
+
+    async def propose() -> ProposedChange:
         view = await read_guard_ramp(corridor, config, guard)
         after = _after(view, config, command, RampChange(clock(), command.by, command.reason))
-        if await corridor.ramps.change(view.record, after, orjson.dumps(view.evidence)):
-            return await read_guard_ramp(corridor, config, guard)
-    raise RampRefused(f"{guard}: others changed it at the same time; try again")
+        return ProposedChange(view.record, after, view.evidence)
+
+    await make_change(corridor, guard, command.reason, propose)
+    return await read_guard_ramp(corridor, config, guard)
 
 
 def _after(view: GuardRampView, config: Config, command: GuardRampCommand, change: RampChange) -> RampRecord:

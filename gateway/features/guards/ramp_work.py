@@ -6,10 +6,8 @@ with its event, so that two controllers, or a person at the same time, cannot bo
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +16,6 @@ import orjson
 from gateway.config.config import Config
 from gateway.config.guards import GuardConfig
 from gateway.config.scorers import ScorerConfig
-from gateway.core.errors import StreamDown
 from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_name, ramped_guard
 from gateway.core.json_values import as_object
 from gateway.core.plan import FEEDBACK
@@ -26,7 +23,6 @@ from gateway.core.ramp import (
     CONTROLLER,
     RampChange,
     RampDecision,
-    RampEvent,
     RampRecord,
     RampRefused,
     stopped,
@@ -42,14 +38,12 @@ from gateway.features.guards.rows import counted_calls, feedback_on
 from gateway.features.ramp.breakers import FRESH_S, late
 from gateway.features.ramp.decision import follow
 from gateway.features.ramp.rows import stored_ramp_events
-from gateway.features.ramp.work import GONE_S, drain_events
-from gateway.features.task import TaskContext
+from gateway.features.ramp.work import drain_events, lost_gateways, put_back, replace_record, was_paused
+from gateway.features.task import TaskContext, repeat
 from gateway.store.plans import hold_lease
 from gateway.store.query import Reading
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import Store
 from gateway.stream import Corridor
-
-log = logging.getLogger(__name__)
 
 LEASE = "guard-ramps"
 EVERY_S = 2.0
@@ -93,17 +87,7 @@ class GuardRampController:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        failing = False
-        while True:
-            begun = time.monotonic()
-            try:
-                await self.look()
-                failing = False
-            except (StoreDown, StreamDown, WriteRejected) as error:
-                if not failing:
-                    log.warning("the ramps of guards take no step now; tried again in %g s: %s", EVERY_S, error)
-                failing = True
-            await asyncio.sleep(max(EVERY_S, (time.monotonic() - begun) / _AT_MOST))
+        await repeat(self.look, EVERY_S, "the ramps of guards take no step now", at_most=_AT_MOST)
 
     async def look(self) -> None:
         """Runs one round. Raises StreamDown and StoreDown."""
@@ -121,7 +105,7 @@ class GuardRampController:
         events = await self._store.look(lambda c: stored_ramp_events(c, ramp_name(guard)))
         after = self._amended(config, record, events[-1].record if events else None, now)
         if after is not None:
-            await self._change(record, after, await self._corridor.ramps.evidence(ramp_name(guard)))
+            await replace_record(self._corridor, record, after, await self._corridor.ramps.evidence(ramp_name(guard)))
             return
         design = None if record is None else design_of(record)
         if record is None or design is None or config is None or record.state not in ("shadow", "ramp"):
@@ -138,7 +122,7 @@ class GuardRampController:
 
         evidence = await self._store.look(look)
         evidence = await self._with_reports(guard, design, evidence, now)
-        if _seen(events, record):
+        if was_paused(events, record):
             evidence = replace(evidence, ramp=replace(evidence.ramp, ratio=None))
         await self._decide(record, design, config, evidence)
 
@@ -149,9 +133,8 @@ class GuardRampController:
 
         config: None: the config has no such guard. stored: of the newest event in the audit.
         """
-        if stored is not None and (known is None or known.version < stored.version):
-            reason = f"put back, as the stream server had lost it; before: {stored.reason}"
-            return replace(stored, version=stored.version + 1, at=now, by=CONTROLLER, reason=reason, raw=b"")
+        if (lost := put_back(known, stored, now)) is not None:
+            return lost
         design = None if known is None else design_of(known)
         if known is None or design is None or known.state in ("rolled_back", "stopped"):
             return None
@@ -163,7 +146,7 @@ class GuardRampController:
     ) -> PromotionEvidence:
         """The evidence with what gateways and consumers report of themselves."""
         lag, beats = await self._corridor.lag(now), (await self._corridor.state.gateways()).values()
-        lost = sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+        lost = lost_gateways(beats, now)
         fresh = (beat for beat in beats if now - float(beat.get("at", now)) <= FRESH_S)
         ramp = replace(evidence.ramp, lag_s=lag.oldest_s, lost_gateways=lost, late=late(lag, design.ramp))
         return replace(evidence, ramp=ramp, failing=_failing(guard, fresh))
@@ -172,25 +155,16 @@ class GuardRampController:
         self, record: RampRecord, design: GuardRampDesign, config: GuardConfig, evidence: PromotionEvidence
     ) -> None:
         now, pace = self._clock(), config.ramp.pace
-        decision = decide_promotion(record, design, evidence, now, pace)
+        decision, after = decide_promotion(record, design, evidence, now, pace), record
+        if decision.action not in ("hold", "ready"):
+            try:
+                after = follow(record, design.ramp, decision, now, pace)
+            except RampRefused as refused:
+                decision = RampDecision("hold", str(refused))
         snapshot = orjson.dumps({**evidence.fields(), "decision": decision.fields()})
         await self._corridor.ramps.set_evidence(record.experiment, snapshot)
-        if decision.action in ("hold", "ready"):
-            return
-        try:
-            after = follow(record, design.ramp, decision, now, pace)
-        except RampRefused as refused:
-            held = RampDecision("hold", str(refused))
-            snapshot = orjson.dumps({**evidence.fields(), "decision": held.fields()})
-            await self._corridor.ramps.set_evidence(record.experiment, snapshot)
-            return
-        await self._change(record, after, snapshot)
-
-    async def _change(self, before: RampRecord | None, after: RampRecord, evidence: bytes) -> None:
-        if await self._corridor.ramps.change(before, after, evidence):
-            level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
-            extra = {"plan": after.plan, "step": after.step, "version": after.version}
-            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason, extra=extra)
+        if after is not record:
+            await replace_record(self._corridor, record, after, snapshot)
 
 
 def _ended(
@@ -206,11 +180,6 @@ def _ended(
     if config.judged_hash(settings.scorers) != design.config:
         return "the guard's config has changed, so what is known of its hits does not hold; promote it again"
     return None
-
-
-def _seen(events: Sequence[RampEvent], record: RampRecord) -> bool:
-    """Whether the sample ratio of this step has paused the ramp before, and a person has resumed it."""
-    return any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
 
 
 def guard_calls(connection: Reading, guard: str, since: float, middles: Mapping[str, float]) -> GuardCalls:

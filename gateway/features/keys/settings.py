@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from gateway.config.types import Digest, ForwardedPath, IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.traffic_class import RANKS, TrafficClass
+from gateway.reports.number_format import rfc3339
 from gateway.store.directory import DirectoryRow, Kind
 
 Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
@@ -191,7 +191,7 @@ def view_of(row: DirectoryRow) -> dict[str, Any]:
 
 def moment(at: float | None) -> str | None:
     """Unix seconds as RFC 3339, in UTC."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return None if at is None else rfc3339(at)
 
 
 def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Config, Data, command_line, example, note, progress, show
+from gateway.cli.options import AsJson, ConfigOptions, command_line, example, grouped, note, progress, show
 
 if TYPE_CHECKING:
     from gateway.features.learned.trainer import TrainingJob
@@ -31,7 +30,8 @@ def _group() -> None:
 
 
 @learn.command("status", epilog=example("gateway learn status --json"))
-def status(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def status(options: ConfigOptions, as_json: AsJson = False) -> None:
     """Show the model's card, the values it could be trained on, and what was drawn in the last 24 hours."""
     import time
 
@@ -39,18 +39,19 @@ def status(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data:
     from gateway.features.learned import inspect
     from gateway.features.learned import report as reports
 
-    found = _read(_job(config, data), lambda c, job: inspect.status(c, job, time.time()))
+    found = _read(_job(options), lambda c, job: inspect.status(c, job, time.time()))
     show(to_json(reports.status_dict(found)) if as_json else reports.status_text(found))
 
 
 @learn.command("train", epilog=example("gateway learn train"))
-def train(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def train(options: ConfigOptions, as_json: AsJson = False) -> None:
     """Train a model now; consumers use it within 15 seconds. Exit code 1: there are too few values."""
     from gateway.core.sanitize import to_json
     from gateway.features.learned.trainer import train_from_store
     from gateway.features.learned.training import STEPS
 
-    job, done = _job(config, data), 0
+    job, done = _job(options), 0
     with progress("train") as drawn:
 
         def step() -> None:
@@ -69,18 +70,18 @@ def train(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: 
 
 
 @learn.command("explain", epilog=example("gateway learn explain --id 0199c0de-0000-7000-8000-000000000000"))
+@grouped
 def explain(
+    options: ConfigOptions,
     id_: Annotated[str | None, typer.Option("--id", help="Explain the prediction of this call.")] = None,
     as_json: AsJson = False,
-    config: Config = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Show which features the model relies on, or with --id what decided one prediction."""
     from gateway.core.sanitize import to_json
     from gateway.features.learned import inspect
     from gateway.features.learned import report as reports
 
-    job = _job(config, data)
+    job = _job(options)
     if id_ is None:
         found = _read(job, inspect.explain_all)
         show(to_json(reports.importances_dict(found)) if as_json else reports.importances_text(found))
@@ -90,13 +91,13 @@ def explain(
 
 
 @learn.command("accept", epilog=example("gateway learn accept chat --kind quality"))
+@grouped
 def accept(
+    options: ConfigOptions,
     aliases: Annotated[list[str] | None, typer.Argument(metavar="[ALIAS]...", help="Model names.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model name.")] = False,
     kind: Annotated[str | None, typer.Option(help="Only quality, or only input (default: both).")] = None,
     as_json: AsJson = False,
-    config: Config = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Make the drift alarms accept the present state as the usual one.
 
@@ -113,7 +114,7 @@ def accept(
     kinds = tuple(each for each in drift.KINDS if kind in (None, each))
     if not kinds:
         raise typer.BadParameter(f'no kind "{kind}"; expected {" or ".join(drift.KINDS)}', param_hint="--kind")
-    job = _job(config, data)
+    job = _job(options)
     opened = engine.writer(job.store)
     try:
         with opened.begin() as connection:
@@ -126,22 +127,21 @@ def accept(
         raise typer.Exit(1)
 
 
-def _job(path: Path, data: Path | None) -> TrainingJob:
-    from gateway.config.loading import data_directory, load
+def _job(options: ConfigOptions) -> TrainingJob:
     from gateway.core.errors import CannotRun
     from gateway.features.learned.trainer import training_job
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build
-    from gateway.store.engine import default_url
 
-    config = load(path)
+    of = options.load()
+    config = of.config
     if config.predictor is None:
-        raise CannotRun(f"{path.name} has no section predictor; docs/learned.md describes it")
+        raise CannotRun(f"{of.path.name} has no section predictor; docs/learned.md describes it")
     guided = config.predictor.guided
     needed = {name: section for name, section in config.scorers.items() if name == guided}
-    scorers = build(needed, ExternalServices(HttpConnections(), directory=path.parent))
-    return training_job(config, config.store.url or default_url(data_directory(data)), scorers)
+    scorers = build(needed, ExternalServices(HttpConnections(), directory=of.path.parent))
+    return training_job(config, of.store, scorers)
 
 
 def _read(job: TrainingJob, work: Callable[[Reading, TrainingJob], T]) -> T:

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.config.notify import NotifyTarget
 from gateway.core.notice import Notice
+from gateway.reports.number_format import rfc3339
 
 MOST_LISTED = 20
 """Notices of one message that are written out."""
@@ -86,15 +87,11 @@ def teams_body(notices: Sequence[Notice], console_url: str) -> bytes:
 
 def webhook_body(notices: Sequence[Notice], console_url: str) -> bytes:
     """`notice.SUBJECT` with one notice, `notices` with several."""
-    found = [asdict(each) | {"url": link_of(each, console_url) or None, "at": _text(each.at)} for each in notices]
-    at = _text(max(each.at for each in notices))
+    found = [asdict(each) | {"url": link_of(each, console_url) or None, "at": rfc3339(each.at)} for each in notices]
+    at = rfc3339(max(each.at for each in notices))
     if len(found) == 1:
         return orjson.dumps({"type": f"notice.{notices[0].subject}", "timestamp": at, "data": found[0]})
     return orjson.dumps({"type": "notices", "timestamp": at, "data": {"notices": found}})
-
-
-def _text(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def mail_of(id: str, notices: Sequence[Notice], console_url: str, target: NotifyTarget, at: float) -> EmailMessage:

@@ -2,88 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Data, File, example, inconclusive_on_error, note, on_stream, show, store_url
+from gateway.cli.options import (
+    AsJson,
+    ConfigOptions,
+    Deployment,
+    example,
+    grouped,
+    inconclusive_on_error,
+    note,
+    show,
+)
 
 if TYPE_CHECKING:
     from gateway.core.ramp import RampEvent
     from gateway.features.ramp.commands import RampVerb
     from gateway.features.ramp.gate import RampGateOutput
+    from gateway.stream import Corridor
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; the audit and the reports keep it.")]
-Config = Annotated[Path, File]
+T = TypeVar("T")
 ramp = typer.Typer()
 
 
 @ramp.command(epilog=example('gateway ab pause swap --reason "the upstream is being moved"'))
-def pause(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def pause(name: Name, reason: Reason, options: ConfigOptions) -> None:
     """Keep a ramp at its present share. Alarms still roll it back."""
-    _give("pause", name, reason, config, data)
+    _give("pause", name, reason, options)
 
 
 @ramp.command(epilog=example('gateway ab resume swap --reason "moved"'))
-def resume(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def resume(name: Name, reason: Reason, options: ConfigOptions) -> None:
     """Let a paused ramp continue; after a rollback, begin again with shadows only."""
-    _give("resume", name, reason, config, data)
+    _give("resume", name, reason, options)
 
 
 @ramp.command(epilog=example('gateway ab rollback swap --reason "customers complain"'))
-def rollback(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def rollback(name: Name, reason: Reason, options: ConfigOptions) -> None:
     """Give all traffic back to the control, on every gateway within a second."""
-    _give("rollback", name, reason, config, data)
+    _give("rollback", name, reason, options)
 
 
 @ramp.command(epilog=example('gateway ab promote swap --reason "agreed in the review"'))
+@grouped
 def promote(
     name: Name,
     reason: Reason,
+    options: ConfigOptions,
     full: Annotated[bool, typer.Option("--full", help="End the holdout of a promoted candidate.")] = False,
     kept: Annotated[
         list[str] | None,
         typer.Option("--except", help="Segment that stays with the control, as tools=yes; repeatable."),
     ] = None,
-    config: Config = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Take the step that waits for a person (`mode: advise`). Refused while the evidence does not allow it.
 
     With --except the named segments stay with the control, and the candidate takes over the rest.
     """
-    _give("promote", name, reason, config, data, full=full, kept=tuple(kept or ()))
+    _give("promote", name, reason, options, full=full, kept=tuple(kept or ()))
 
 
 @ramp.command(epilog=example('gateway ab override swap --reason "the old engine is switched off tonight"'))
+@grouped
 def override(
     name: Name,
     reason: Reason,
+    options: ConfigOptions,
     full: Annotated[bool, typer.Option("--full", help="Go to all traffic at once (default: one step).")] = False,
-    config: Config = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Continue without the evidence. Every report shows it, with its reason."""
-    _give("override", name, reason, config, data, full=full)
+    _give("override", name, reason, options, full=full)
 
 
 @ramp.command(epilog=example("gateway ab history swap"))
-def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def history(name: Name, options: ConfigOptions, as_json: AsJson = False) -> None:
     """List every change of a ramp: when, who, why; with --json also the evidence of that moment."""
-    show_history(name, name, config, data, as_json=as_json)
+    show_history(name, name, options.load(), as_json=as_json)
 
 
-def show_history(ramp: str, name: str, config: Path, data: Path | None, *, as_json: bool) -> None:
+def show_history(ramp: str, name: str, of: Deployment, *, as_json: bool) -> None:
     """Prints the changes of a ramp. name: what people call its subject."""
-    from gateway.config.loading import load_for_consumer
     from gateway.core.sanitize import to_json
     from gateway.features.ramp.operations import event_view, history_line
 
-    read = load_for_consumer(config)
-    events, waiting = _events(store_url(read, data), ramp), on_stream(read, data, lambda c: c.ramps.waiting())
+    events, waiting = _events(of.store, ramp), of.on_stream(lambda c: c.ramps.waiting())
     known = {each.id for each in events}
     late = [each for each in waiting.events if each.record.experiment == ramp and each.id not in known]
     if late:
@@ -95,24 +106,21 @@ def show_history(ramp: str, name: str, config: Path, data: Path | None, *, as_js
 
 
 @ramp.command(epilog=example("gateway ab gate swap"))
-def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+@grouped
+def gate(name: Name, options: ConfigOptions, as_json: AsJson = False) -> None:
     """Say whether a ramp may continue. Exit code 0: success; 1: failure; 2: inconclusive, or it cannot be read."""
     import time
 
     from gateway.config.derive import paces_of
-    from gateway.config.loading import load_for_consumer
     from gateway.core.ramp import RampPace
     from gateway.core.sanitize import to_json
-    from gateway.features.ramp.commands import NoRamp, read_ramp
+    from gateway.features.ramp.commands import read_ramp
     from gateway.features.ramp.gate import gate_of
 
     with inconclusive_on_error():
-        read = load_for_consumer(config)
-        try:
-            view = on_stream(read, data, lambda corridor: read_ramp(corridor, name))
-        except NoRamp as error:
-            raise typer.BadParameter(str(error), param_hint="NAME") from None
-        found = gate_of(view, paces_of(read).get(name, RampPace()), time.time())
+        of = options.load()
+        view = on_ramp(of, lambda corridor: read_ramp(corridor, name))
+        found = gate_of(view, paces_of(of.config).get(name, RampPace()), time.time())
         show(
             to_json(found) if as_json else "\n".join([f"{found['experiment']}: {found['status']}", *gate_lines(found)])
         )
@@ -130,35 +138,34 @@ def gate_lines(found: RampGateOutput) -> Iterator[str]:
 
 
 def _give(
-    verb: RampVerb,
-    name: str,
-    reason: str,
-    config: Path,
-    data: Path | None,
-    *,
-    full: bool = False,
-    kept: tuple[str, ...] = (),
+    verb: RampVerb, name: str, reason: str, options: ConfigOptions, *, full: bool = False, kept: tuple[str, ...] = ()
 ) -> None:
     import getpass
 
     from gateway.config.derive import paces_of
-    from gateway.config.loading import load_for_consumer
-    from gateway.core.errors import CannotRun
-    from gateway.core.ramp import RampPace, RampRefused, described
-    from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp
+    from gateway.core.ramp import RampPace, described
+    from gateway.features.ramp.commands import RampCommand, command_ramp
 
-    read = load_for_consumer(config)
-    command = RampCommand(verb, getpass.getuser(), reason, full, kept)
-    pace = paces_of(read).get(name, RampPace())
+    of, command = options.load(), RampCommand(verb, getpass.getuser(), reason, full, kept)
+    pace = paces_of(of.config).get(name, RampPace())
+    record = on_ramp(of, lambda corridor: command_ramp(corridor, name, command, pace))
+    step = f" {record.step + 1}" if record.state == "ramp" else ""
+    stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""
+    show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else "") + stays)
+
+
+def on_ramp(of: Deployment, work: Callable[[Corridor], Awaitable[T]]) -> T:
+    """Runs work on a ramp. Raises BadParameter if there is no such ramp, CannotRun if it refuses."""
+    from gateway.core.errors import CannotRun
+    from gateway.core.ramp import RampRefused
+    from gateway.features.ramp.commands import NoRamp
+
     try:
-        record = on_stream(read, data, lambda corridor: command_ramp(corridor, name, command, pace))
+        return of.on_stream(work)
     except NoRamp as error:
         raise typer.BadParameter(str(error), param_hint="NAME") from None
     except RampRefused as error:
         raise CannotRun(str(error)) from None
-    step = f" {record.step + 1}" if record.state == "ramp" else ""
-    stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""
-    show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else "") + stays)
 
 
 def _events(url: str, name: str) -> list[RampEvent]:

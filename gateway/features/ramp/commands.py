@@ -7,7 +7,7 @@ step; every gateway applies it within a second.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -42,7 +42,7 @@ _WITHOUT_RAMP = ", or serve all but these segments at once: gateway route except
 
 
 class NoRamp(LookupError):
-    """The experiment has not been started here, or has no ramp; the message says which."""
+    """There is no such ramp; the message says what is missing: the experiment, the guard or its ramp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,7 @@ class RampView:
     @property
     def decision(self) -> RampDecision | None:
         """The controller's decision on the evidence."""
-        found = self.evidence.get("decision")
-        if not isinstance(found, dict) or "action" not in found:
-            return None
-        also, without = (tuple(map(str, found.get(name) or ())) for name in ("also", "without"))
-        return RampDecision(found["action"], str(found.get("reason", "")), also, without)
+        return RampDecision.of(self.evidence)
 
     @property
     def share(self) -> float:
@@ -114,17 +110,42 @@ async def command_ramp(
 
     Raises RampRefused if the ramp does not allow it now or others kept changing it, NoRamp, StreamDown.
     """
-    if len(command.reason) > MAX_REASON:
-        raise RampRefused(f"{experiment}: the reason has {len(command.reason)} characters; at most {MAX_REASON}")
-    for _ in range(_TRIES):
+
+    async def propose() -> ProposedChange:
         view = await read_ramp(corridor, experiment, _WITHOUT_RAMP.format(experiment[:200]) if command.kept else "")
         if not view.plan.running:
             raise RampRefused(f"{experiment}: it is stopped; `gateway ab start {experiment}` starts it")
         change = RampChange(clock(), command.by, command.reason)
-        after = _after(view, command, change, pace)
-        if await corridor.ramps.change(view.stored, after, orjson.dumps(view.evidence)):
-            return after
-    raise RampRefused(f"{experiment}: others changed it at the same time; try again")
+        return ProposedChange(view.stored, _after(view, command, change, pace), view.evidence)
+
+    return await make_change(corridor, experiment, command.reason, propose)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedChange:
+    """A change that a person asks for, of the record as it was read. evidence: the controller's newest."""
+
+    before: RampRecord | None
+    after: RampRecord
+    evidence: Mapping[str, Any]
+
+
+async def make_change(
+    corridor: Corridor, subject: str, reason: str, propose: Callable[[], Awaitable[ProposedChange]]
+) -> RampRecord:
+    """Makes the change, proposed again where others have changed the record meanwhile. Returns the record in force.
+
+    subject: what people call the ramp. Raises RampRefused, StreamDown.
+    """
+    if len(reason) > MAX_REASON:
+        raise RampRefused(f"{subject}: the reason has {len(reason)} characters; at most {MAX_REASON}")
+    if not reason.strip():
+        raise RampRefused(f"{subject}: a reason is needed; the audit keeps it")
+    for _ in range(_TRIES):
+        change = await propose()
+        if await corridor.ramps.change(change.before, change.after, orjson.dumps(change.evidence)):
+            return change.after
+    raise RampRefused(f"{subject}: others changed it at the same time; try again")
 
 
 def _declared(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:

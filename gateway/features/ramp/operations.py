@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar, cast
 
 from pydantic import ConfigDict, Field
 
@@ -15,27 +15,28 @@ from gateway.console.access import Actor
 from gateway.console.api import (
     BEFORE,
     LIMIT,
-    MOMENT,
     AdminAnswer,
     AdminCall,
     AdminOperations,
     Handler,
+    Moment,
     Operation,
     QueryParameter,
     Schema,
     limit_of,
-    object_schema,
     page_schema,
     reference,
+    typed_schemas,
 )
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
-from gateway.core.ramp import RampEvent, RampMode, RampPace, RampRecord, RampRefused, RampState
+from gateway.core.ramp import RampEvent, RampPace, RampRecord, RampRefused, RampState
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
-from gateway.features.ramp.gate import GateStatus, RampGateOutput, gate_of
+from gateway.features.ramp.gate import RampGateOutput, gate_of
 from gateway.features.ramp.rows import stored_ramp_events
+from gateway.reports.number_format import rfc3339
 from gateway.stream import Corridor
 
 EXPECT = QueryParameter(
@@ -43,17 +44,53 @@ EXPECT = QueryParameter(
 )
 
 
-def _fields(record: RampRecord) -> dict[str, Any]:
+class RampStepOutput(TypedDict):
+    state: RampState
+    step: int
+
+
+class _RecordOutput(RampStepOutput):
+    version: int
+    plan: str
+    paused: bool
+    overridden: bool
+    by: str
+    reason: str
+    kept: NotRequired[list[str]]
+    """Segments that stay with the control; only of ramps of plans with segments."""
+
+
+class RampOutput(_RecordOutput):
+    """A ramp after a command."""
+
+    experiment: str
+    at: Moment
+    since: Moment
+    cooling_until: Moment | None
+
+
+class RampChangeOutput(_RecordOutput):
+    """One change of a ramp."""
+
+    id: str
+    at: Moment
+    kind: str
+    before: RampStepOutput | None
+    evidence: dict[str, Any]
+    """Evidence of that moment."""
+
+
+def _fields(record: RampRecord) -> _RecordOutput:
     names = ("version", "plan", "state", "step", "paused", "overridden", "by", "reason")
     kept = {"kept": list(record.kept)} if record.kept else {}
-    return {name: getattr(record, name) for name in names} | kept
+    return cast(_RecordOutput, {name: getattr(record, name) for name in names} | kept)
 
 
-def event_view(event: RampEvent) -> dict[str, Any]:
+def event_view(event: RampEvent) -> RampChangeOutput:
     """JSON-able: one change with its evidence."""
     return {
         "id": event.id,
-        "at": datetime.fromtimestamp(event.record.at, UTC).isoformat(timespec="milliseconds"),
+        "at": rfc3339(event.record.at),
         "kind": event.kind,
         "before": None if event.before is None else {"state": event.before[0], "step": event.before[1]},
         **_fields(event.record),
@@ -69,6 +106,7 @@ def history_line(event: RampEvent) -> str:
     return f"{at}  {event.kind}{step}  by {r.by}: {r.reason or 'no reason given'}"
 
 
+T = TypeVar("T")
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"\S")]
 
 
@@ -119,22 +157,22 @@ def body_of(verb: RampVerb) -> type[RampReason]:
 
 async def read_gate(admin: Admin, experiment: str) -> RampGateOutput:
     """Raises NotThere, StreamAway."""
-    view = await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
+    view = await on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
     return gate_of(view, _pace(admin, experiment), admin.clock())
 
 
-async def read_history(admin: Admin, experiment: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+async def read_history(admin: Admin, experiment: str, before: int | None, limit: int) -> list[RampChangeOutput]:
     """The changes of a ramp, newest first. before: a version. Raises NotThere if there has been none."""
 
     async def exists() -> None:
-        await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
+        await on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
 
     return await read_events(admin, experiment, before, limit, exists)
 
 
 async def read_events(
     admin: Admin, name: str, before: int | None, limit: int, exists: Callable[[], Awaitable[Any]]
-) -> list[dict[str, Any]]:
+) -> list[RampChangeOutput]:
     """The changes of the ramp of this name, newest first. before: a version. exists: raises NotThere if there is none;
     it is called where there has been no change."""
     events = await admin.store.read(lambda connection: stored_ramp_events(connection, name))
@@ -146,7 +184,7 @@ async def read_events(
 
 async def change_ramp(
     admin: Admin, actor: Actor, experiment: str, verb: RampVerb, body: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> RampOutput:
     """Gives a command. Raises NotPermitted, InvalidBody, NotThere, Conflict, StreamAway."""
     actor.require(_role_of(verb), f"{verb} a ramp")
     given = checked(body_of(verb), body)
@@ -154,22 +192,22 @@ async def change_ramp(
     kept = given.without if isinstance(given, RampPromotion) else ()
     command = RampCommand(verb, actor.name, given.reason, full, kept)
     pace = _pace(admin, experiment)
-    record = await _on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
-    times = {"at": moment(record.at), "since": moment(record.since)}
+    record = await on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
     return {
         "experiment": record.experiment,
         **_fields(record),
-        **times,
+        "at": rfc3339(record.at),
+        "since": rfc3339(record.since),
         "cooling_until": moment(record.cooling_until or None),
     }
 
 
-async def _on_stream(admin: Admin, work: Any) -> Any:
-    corridor: Corridor | None = admin.corridor
-    if corridor is None:
+async def on_stream(admin: Admin, work: Callable[[Corridor], Awaitable[T]]) -> T:
+    """Runs work on ramps on the stream server. Raises NotThere, Conflict, InvalidBody, StreamAway."""
+    if admin.corridor is None:
         raise StreamAway("this console has no stream server")
     try:
-        return await work(corridor)
+        return await work(admin.corridor)
     except StreamDown as error:
         raise StreamAway(f"the stream server does not answer: {error}") from None
     except NoRamp as error:
@@ -200,9 +238,7 @@ def _operations() -> tuple[Operation, ...]:
     get_gate = Operation("GET", f"{path}/gate", word, "viewer", _gate, "gate", errors=(404,))
     require = (_require_gate, "gate", FlaggerCall)
     post_gate = Operation("POST", f"{path}/gate", status, "viewer", *require, query=(EXPECT,), basic=True)
-    history = Operation(
-        "GET", f"{path}/history", changes, "viewer", _history, "ramp_history", query=(BEFORE, LIMIT), errors=(400, 404)
-    )
+    history = history_operation(path, changes, _history)
     commands = (
         Operation("POST", f"{path}/{verb}", about[verb], _role_of(verb), _changing_ramp(verb), "ramp", body_of(verb))
         for verb in VERBS
@@ -228,7 +264,7 @@ async def _history(call: AdminCall) -> AdminAnswer:
     return await history_page(call, lambda *page: read_history(call.admin, call.path["id"], *page))
 
 
-ReadEvents = Callable[[int | None, int], Awaitable[list[dict[str, Any]]]]
+ReadEvents = Callable[[int | None, int], Awaitable[list[RampChangeOutput]]]
 
 
 async def history_page(call: AdminCall, read: ReadEvents) -> AdminAnswer:
@@ -242,6 +278,11 @@ async def history_page(call: AdminCall, read: ReadEvents) -> AdminAnswer:
     return AdminAnswer({"data": shown, "next": following})
 
 
+def history_operation(path: str, about: str, handler: Handler) -> Operation:
+    url, query = f"{path}/history", (BEFORE, LIMIT)
+    return Operation("GET", url, about, "viewer", handler, "ramp_history", query=query, errors=(400, 404))
+
+
 def _changing_ramp(verb: RampVerb) -> Handler:
     async def handler(call: AdminCall) -> AdminAnswer:
         return AdminAnswer(await change_ramp(call.admin, call.actor, call.path["id"], verb, call.body))
@@ -250,64 +291,8 @@ def _changing_ramp(verb: RampVerb) -> Handler:
 
 
 def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
-    text: Schema = {"type": "string"}
-    moment: Schema = {"type": "string", "format": "date-time"}
-    flag: Schema = {"type": "boolean"}
-    whole: Schema = {"type": "integer"}
-    state: Schema = {"enum": list(get_args(RampState))}
-    common = {"version": whole, "plan": text, "state": state, "step": whole, "paused": flag, "overridden": flag}
-    said = {"by": text, "reason": text}
-    before = {"anyOf": [object_schema({"state": state, "step": whole}), {"type": "null"}]}
-    change = {
-        "id": text,
-        "at": moment,
-        "kind": text,
-        "before": before,
-        **common,
-        **said,
-        "evidence": {"type": "object"},
-    }
-    names: Schema = {"type": "array", "items": text}
-    ramp = {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
-    return {
-        "ramp": _and(object_schema(ramp), kept=names),
-        "ramp_change": _and(object_schema(change), kept=names),
-        "ramp_history": page_schema(reference("ramp_change")),
-        "gate": _and(object_schema(_gate_members()), kept=names, without=names),
-    }
-
-
-def _and(schema: Schema, **optional: Schema) -> Schema:
-    """The schema of an object that may have these members too: only ramps of plans with segments do."""
-    return {**schema, "properties": {**schema["properties"], **optional}}
-
-
-def _gate_members() -> dict[str, Schema]:
-    text: Schema = {"type": "string"}
-    number: Schema = {"type": "number"}
-    flag: Schema = {"type": "boolean"}
-    whole: Schema = {"type": "integer"}
-    return {
-        "status": {"enum": list(get_args(GateStatus))},
-        "experiment": text,
-        "plan": text,
-        "state": {"enum": ["draft", *get_args(RampState)]},
-        "step": whole,
-        "steps": {"type": "array", "items": number},
-        "share": number,
-        "holdout": {"anyOf": [object_schema({"share": number, "until": number}), {"type": "null"}]},
-        "switch": {"type": "array", "items": text},
-        "paused": flag,
-        "overridden": flag,
-        "mode": {"enum": list(get_args(RampMode))},
-        "verdict": {"type": ["string", "null"]},
-        "pairs": {"type": ["integer", "null"]},
-        "action": {"type": ["string", "null"]},
-        "reason": text,
-        "also": {"type": "array", "items": text},
-        "since": {"type": ["number", "null"]},
-        "at": {"type": ["number", "null"]},
-    }
+    found = typed_schemas(ramp=RampOutput, ramp_change=RampChangeOutput, gate=RampGateOutput)
+    return found | {"ramp_history": page_schema(reference("ramp_change"))}
 
 
 OPERATIONS = AdminOperations(_operations(), _schemas)

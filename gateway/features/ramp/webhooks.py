@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -18,6 +17,7 @@ from gateway.features.notices.rows import WebhookDelivery, add_deliveries, first
 from gateway.features.notices.sender import DeliverySender
 from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import TaskContext
+from gateway.reports.number_format import rfc3339
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.engine import Transaction
 from gateway.store.store import Store
@@ -33,7 +33,7 @@ def body_of(event: RampEvent) -> str:
     data = {"id": event.id, "kind": event.kind, "before": event.before, "evidence": event.evidence}
     data |= {name: getattr(event.record, name) for name in _RECORD_FIELDS}
     data["sentence"] = sentence_of(event)
-    at = datetime.fromtimestamp(event.record.at, UTC).isoformat(timespec="milliseconds")
+    at = rfc3339(event.record.at)
     return orjson.dumps({"type": f"ramp.{event.kind}", "timestamp": at, "data": data}).decode()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,34 @@ async def drain_events(store: Store, corridor: Corridor) -> None:
             return
 
 
+async def replace_record(corridor: Corridor, before: RampRecord | None, after: RampRecord, evidence: bytes) -> bool:
+    """Changes the record and logs it. False: somebody else has changed it meanwhile."""
+    done = await corridor.ramps.change(before, after, evidence)
+    if done:
+        level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
+        extra = {"plan": after.plan, "step": after.step, "version": after.version}
+        log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason, extra=extra)
+    return done
+
+
+def put_back(known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:
+    """The record that the stream server has lost; None: it has the newest. stored: of the newest event in the audit."""
+    if stored is None or (known is not None and known.version >= stored.version):
+        return None
+    reason = f"put back, as the stream server had lost it; before: {stored.reason}"
+    return replace(stored, version=stored.version + 1, at=now, by=CONTROLLER, reason=reason, raw=b"")
+
+
+def was_paused(events: Sequence[RampEvent], record: RampRecord) -> bool:
+    """Whether the controller has paused this step before, so that a person has resumed it since."""
+    return any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
+
+
+def lost_gateways(beats: Iterable[Mapping[str, Any]], now: float) -> int:
+    """The number of gateways that stopped reporting a short time ago."""
+    return sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+
+
 class RampController:
     """The ramps of one consumer. clock: Unix time in seconds."""
 
@@ -166,7 +194,7 @@ class RampController:
                 after = follow(record, design, decision, now, pace)
             except RampRefused as refused:
                 return RampStanding(design, record, RampDecision("hold", str(refused)))
-            if not await self._change(record, after, snapshot):
+            if not await replace_record(self._corridor, record, after, snapshot):
                 return None
             record = after
         return RampStanding(design, record, decision)
@@ -185,7 +213,7 @@ class RampController:
             return record
         after = holdout_ended(record, design, RampChange(now, CONTROLLER, f"the holdout ends: {why}"))
         evidence = await self._corridor.ramps.evidence(plan.plan.name)
-        await self._change(record, after, evidence)
+        await replace_record(self._corridor, record, after, evidence)
         return (await self._corridor.ramps.records()).get(plan.plan.name)
 
     async def _in_force(
@@ -195,16 +223,8 @@ class RampController:
         after = _amended(plan, known, stored, now)
         if after is None:
             return known
-        await self._change(known, after, await self._corridor.ramps.evidence(plan.plan.name))
+        await replace_record(self._corridor, known, after, await self._corridor.ramps.evidence(plan.plan.name))
         return None
-
-    async def _change(self, before: RampRecord | None, after: RampRecord, evidence: bytes) -> bool:
-        done = await self._corridor.ramps.change(before, after, evidence)
-        if done:
-            level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
-            extra = {"plan": after.plan, "step": after.step, "version": after.version}
-            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason, extra=extra)
-        return done
 
     async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
         """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
@@ -219,9 +239,8 @@ class RampController:
     async def _evidence(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
         lag = await self._corridor.lag(now)
         beats = (await self._corridor.state.gateways()).values()
-        lost = sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
         found = await self._store.look(lambda c: evidence_of(c, plan, events, now))
-        found = replace(found, lag_s=lag.oldest_s, lost_gateways=lost)
+        found = replace(found, lag_s=lag.oldest_s, lost_gateways=lost_gateways(beats, now))
         if plan.plan.rules < 2 or plan.plan.ramp is None:
             return found
         breakers = breakers_of(beats, plan.plan.name, plan.hash, now)
@@ -264,9 +283,8 @@ def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | No
     stored: of the newest event in the audit.
     """
     name, running = plan.plan.name, plan.state == "running"
-    if stored is not None and (known is None or known.version < stored.version):
-        reason = f"put back, as the stream server had lost it; before: {stored.reason}"
-        return replace(stored, version=stored.version + 1, at=now, by=CONTROLLER, reason=reason, raw=b"")
+    if (lost := put_back(known, stored, now)) is not None:
+        return lost
     if known is None:
         change = RampChange(now, CONTROLLER, "the experiment runs; shadows come first")
         return started(name, plan.hash, change) if running else None
@@ -287,9 +305,8 @@ def _ratio(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent]) -
     design, record = plan.plan.ramp, events[-1].record if events else None
     if design is None or drawn_stratum(plan.plan) is None or record is None or record.state != "ramp":
         return None
-    seen = any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
     share = record.share(design)
-    if seen or not 0.0 < share < 1.0:
+    if was_paused(events, record) or not 0.0 < share < 1.0:
         return None
     arms = (CONTROL, plan.plan.candidates[0][0])
     totals, kinds = ramp_units(connection, served_calls(plan, arms, record.since, math.inf))

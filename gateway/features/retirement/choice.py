@@ -14,35 +14,14 @@ from gateway.features.retirement.draft import ReplacedTarget
 
 
 @dataclass(frozen=True, slots=True)
-class ConfiguredTarget:
-    """A target of a model name, with or without a date."""
-
-    alias: str
-    target: Target
-    served: bool
-    """Whether it serves; False: it is only a fallback."""
-    successor: str | None = None
-    days_left: int | None = None
-    """None if it has no date."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.target.upstream}/{self.target.model}"
-
-    def replaced(self, successor: str | None) -> ReplacedTarget:
-        """successor: None: the listed one."""
-        return ReplacedTarget(self.alias, self.target, successor or self.successor, self.days_left)
-
-
-@dataclass(frozen=True, slots=True)
 class ConfiguredTargets:
-    targets: Sequence[ConfiguredTarget]
+    targets: Sequence[ReplacedTarget]
 
     @property
     def names(self) -> list[str]:
         return list(dict.fromkeys(text for each in self.targets for text in (each.alias, each.name, each.target.model)))
 
-    def named(self, name: str | None) -> dict[str, list[ConfiguredTarget]]:
+    def named(self, name: str | None) -> dict[str, list[ReplacedTarget]]:
         """The targets that are meant, by upstream/model: of an alias, those with a date if one has a date.
 
         None: every model that has a date.
@@ -57,18 +36,19 @@ class ConfiguredTargets:
 def replaceable(config: Config, today: date) -> ConfiguredTargets:
     """Every target of every alias."""
     rows = {(each.alias, each.target): each.retirement for each in retiring_targets(config)}
-    found: dict[tuple[str, Target], ConfiguredTarget] = {}
+    found: dict[tuple[str, Target], ReplacedTarget] = {}
     for alias, model in config.models.items():
         for ref in refs_of_model(config, model):
             target = target_of(ref)
             row = rows.get((alias, target))
-            known = (None, None) if row is None else (row.successor, row.days(today))
-            found.setdefault((alias, target), ConfiguredTarget(alias, target, ref not in model.fallback, *known))
+            successor, days_left = (None, None) if row is None else (row.successor, row.days(today))
+            each = ReplacedTarget(alias, target, successor, days_left, ref not in model.fallback)
+            found.setdefault((alias, target), each)
     return ConfiguredTargets(tuple(found.values()))
 
 
-def _by_model(targets: Sequence[ConfiguredTarget]) -> dict[str, list[ConfiguredTarget]]:
-    groups: dict[str, list[ConfiguredTarget]] = {}
+def _by_model(targets: Sequence[ReplacedTarget]) -> dict[str, list[ReplacedTarget]]:
+    groups: dict[str, list[ReplacedTarget]] = {}
     for each in targets:
         groups.setdefault(each.name, []).append(each)
     return groups

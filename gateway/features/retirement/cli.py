@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import Data, File, example, note, show, store_url
+from gateway.cli.options import ConfigOptions, example, grouped, note, show
 
 if TYPE_CHECKING:
     from gateway.config.config import Config
@@ -18,7 +19,9 @@ drafts = typer.Typer()
 
 
 @drafts.command(epilog=example("gateway ab draft gpt-5-mini --successor gpt-6-mini"))
+@grouped
 def draft(
+    options: ConfigOptions,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -33,27 +36,24 @@ def draft(
     write: Annotated[
         bool, typer.Option("--write", help="Add it to the file of experiments next to gateway.yaml.")
     ] = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Write the experiment that compares a model with its successor, for the alias with the most calls.
 
     Prints YAML for gateway.yaml, with a share of shadow requests that decides within a week and within half of the days
     that are left. `gateway ab start` starts it.
     """
-    from gateway.config.loading import load_for_consumer
     from gateway.features.retirement.draft import NoDraft, control_of, draft_of
 
-    read = load_for_consumer(config)
-    traffic = _traffic(store_url(read, data))
+    of = options.load()
+    traffic = _traffic(of.store)
     try:
-        chosen, others = _chosen(read, name, successor, traffic)
-        made = draft_of(read, chosen, traffic.of(chosen.alias, chosen.target))
+        chosen, others = _chosen(of.config, name, successor, traffic)
+        made = draft_of(of.config, chosen, traffic.of(chosen.alias, chosen.target))
     except NoDraft as why:
         raise typer.BadParameter(str(why)) from why
     for line in _notes(made, chosen, others):
         note(line)
-    _deliver(config, made, made.section(control_of(read, made)), write=write)
+    _deliver(of.path, made, made.section(control_of(of.config, made)), write=write)
 
 
 def _traffic(store: str) -> DailyCalls:
@@ -87,7 +87,7 @@ def _chosen(
     [targets] = groups.values()
     best = max(targets, key=lambda each: (each.served, traffic.of(each.alias, each.target)))
     others = sorted({each.alias for each in targets if each.served} - {best.alias})
-    return best.replaced(successor), others
+    return replace(best, successor=successor or best.successor), others
 
 
 def _notes(made: ExperimentDraft, chosen: ReplacedTarget, others: list[str]) -> list[str]:

@@ -43,7 +43,7 @@ class NoDraft(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplacedTarget:
-    """A target of a model name that is to be replaced."""
+    """A target of a model name that is to be replaced, or may be."""
 
     alias: str
     target: Target
@@ -51,6 +51,8 @@ class ReplacedTarget:
     """MODEL of the same upstream, or UPSTREAM/MODEL."""
     days_left: int | None = None
     """Days until it retires; None: it has no date."""
+    served: bool = True
+    """Whether it serves; False: it is only a fallback."""
 
     @property
     def name(self) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, Data, File, example, note, show, store_url
+from gateway.cli.options import AsJson, ConfigOptions, example, grouped, note, show
+from gateway.cli.options import Config as ConfigPath
 
 if TYPE_CHECKING:
-    from gateway.core.learned_route import Kind, LearnedRoute
-    from gateway.features.route.model import LearnedChoice, RouteTerms
+    from gateway.config.config import Config
+    from gateway.core.learned_route import LearnedRoute
+    from gateway.features.route.model import RouteTerms
     from gateway.features.route.verification import Verification
+    from gateway.store.query import Reading
 
 verbs = typer.Typer()
 route = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -22,6 +26,8 @@ verbs.add_typer(
     help="Learn, show and verify which requests may go to the cheaper model.",
     epilog=example("gateway route learn swap --write"),
 )
+Arm = Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")]
+Write = Annotated[bool, typer.Option("--write", help="Write gateway.route.NAME.json next to gateway.yaml.")]
 RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route.")]
 
 
@@ -30,24 +36,37 @@ def _group() -> None:
     """Learn, show and verify routes."""
 
 
-@route.command("learn", epilog=example("gateway route learn swap --name small-where-safe --write"))
-def learn(
-    experiment: Annotated[str, typer.Argument(help="Experiment whose pairs it is learned from.")],
-    name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-route).")] = None,
-    kind: Annotated[str, typer.Option(help="tree: at most 8 groups. boosted: needs the extra learn.")] = "tree",
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The route that is asked for."""
+
+    name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-route).")] = None
+    kind: Annotated[str, typer.Option(help="tree: at most 8 groups. boosted: needs the extra learn.")] = "tree"
     cascade: Annotated[
         bool,
         typer.Option("--cascade", help="Ask the cheaper target first: its answer decides as well. Plain calls only."),
-    ] = False,
-    arm: Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")] = None,
+    ] = False
+    arm: Arm = None
     margin: Annotated[
         float | None, typer.Option(help="Largest loss over all traffic (default: the experiment's margin).")
-    ] = None,
-    alpha: Annotated[float, typer.Option(help="Probability that the chosen route loses more than that.")] = 0.05,
-    write: Annotated[bool, typer.Option("--write", help="Write gateway.route.NAME.json next to gateway.yaml.")] = False,
+    ] = None
+    alpha: Annotated[float, typer.Option(help="Probability that the chosen route loses more than that.")] = 0.05
+
+    def terms(self, connection: Reading, config: Config, experiment: str) -> RouteTerms:
+        from gateway.features.route.experiment import terms_of, with_choices
+
+        terms = with_choices(terms_of(connection, config, experiment, self.arm), self.name, self.margin, self.alpha)
+        return replace(terms, kind="tree" if self.kind == "tree" else "boosted", cascade=self.cascade)
+
+
+@route.command("learn", epilog=example("gateway route learn swap --name small-where-safe --write"))
+@grouped
+def learn(
+    experiment: Annotated[str, typer.Argument(help="Experiment whose pairs it is learned from.")],
+    wanted: _Wanted,
+    options: ConfigOptions,
+    write: Write = False,
     as_json: AsJson = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Learn which share of the traffic may go to the cheaper target at a loss of at most the margin.
 
@@ -56,44 +75,25 @@ def learn(
     """
     from gateway.core.sanitize import to_json
     from gateway.features.route import report as reports
+    from gateway.features.route.experiment import pairs_of
+    from gateway.features.route.learning import learn as learn_route
+    from gateway.store.query import reading
 
-    if kind not in ("tree", "boosted"):
-        raise typer.BadParameter(f'no kind "{kind}"; expected tree or boosted', param_hint="--kind")
-    wanted: Kind = "tree" if kind == "tree" else "boosted"
-    terms, choice = _learned(experiment, arm, (name, margin, alpha), (wanted, cascade), (config, data))
+    if wanted.kind not in ("tree", "boosted"):
+        raise typer.BadParameter(f'no kind "{wanted.kind}"; expected tree or boosted', param_hint="--kind")
+    if wanted.name is not None:
+        _valid_name(wanted.name)
+    of = options.load()
+    with reading(of.store) as connection:
+        terms = wanted.terms(connection, of.config, experiment)
+        choice = learn_route(terms, pairs_of(connection, terms))
     show(to_json(reports.choice_dict(terms, choice)) if as_json else reports.choice_text(terms, choice))
     if choice.route is None:
         raise typer.Exit(1)
     if write:
-        _write(config, choice.route, terms)
+        _write(of.path, choice.route, terms)
     else:
         note("--write freezes it in a file next to gateway.yaml")
-
-
-def _learned(
-    experiment: str,
-    arm: str | None,
-    choices: tuple[str | None, float | None, float],
-    form: tuple[Kind, bool],
-    where: tuple[Path, Path | None],
-) -> tuple[RouteTerms, LearnedChoice]:
-    """choices: name, margin and alpha of the command line. form: the kind, and whether it is a cascade. where: the
-    config and the data directory."""
-    from dataclasses import replace
-
-    from gateway.config.loading import load_for_consumer
-    from gateway.features.route.experiment import pairs_of, terms_of, with_choices
-    from gateway.features.route.learning import learn as learn_route
-    from gateway.store.query import reading
-
-    name, margin, alpha = choices
-    if name is not None:
-        _valid_name(name)
-    read = load_for_consumer(where[0])
-    with reading(store_url(read, where[1])) as connection:
-        terms = with_choices(terms_of(connection, read, experiment, arm), name, margin, alpha)
-        terms = replace(terms, kind=form[0], cascade=form[1])
-        return terms, learn_route(terms, pairs_of(connection, terms))
 
 
 def _write(config: Path, learned: LearnedRoute, terms: RouteTerms) -> None:
@@ -108,36 +108,35 @@ def _write(config: Path, learned: LearnedRoute, terms: RouteTerms) -> None:
 
 
 @route.command("except", epilog=example("gateway route except swap --write"))
+@grouped
 def except_segments(
     experiment: Annotated[str, typer.Argument(help="Experiment whose verdict is `ship except`.")],
+    options: ConfigOptions,
     name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-except).")] = None,
-    arm: Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write gateway.route.NAME.json next to gateway.yaml.")] = False,
+    arm: Arm = None,
+    write: Write = False,
     as_json: AsJson = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Make the route of a verdict `ship except`: its segments stay with the control, and the candidate gets the rest.
 
     It serves without a ramp. Refused while the verdict is another one.
     """
-    from gateway.config.loading import load_for_consumer
     from gateway.config.routes import route_path, write_route
     from gateway.core.sanitize import to_json
     from gateway.features.route.by_segment import segment_route
     from gateway.features.route.report import route_text
     from gateway.store.query import reading
 
-    read, named = load_for_consumer(config), _valid_name(name or f"{experiment}-except")
-    with reading(store_url(read, data)) as connection:
-        made = segment_route(connection, read, experiment, arm, named)
+    of, named = options.load(), _valid_name(name or f"{experiment}-except")
+    with reading(of.store) as connection:
+        made = segment_route(connection, of.config, experiment, arm, named)
     show(to_json({**made.fields(), "digest": made.digest}) if as_json else route_text(made))
     if not write:
         note("--write freezes it in a file next to gateway.yaml")
         return
-    path = route_path(config, named)
+    path = route_path(of.path, named)
     write_route(path, made)
-    note(f"{path.name} holds it; to serve it, make it the only target of {made.alias} in {config.name}, and remove")
+    note(f"{path.name} holds it; to serve it, make it the only target of {made.alias} in {of.path.name}, and remove")
     note(f"{experiment} there:\n  {made.alias}:\n    targets: [{{route: {made.name}}}]")
 
 
@@ -152,9 +151,7 @@ def _valid_name(name: str) -> str:
 
 
 @route.command("show", epilog=example("gateway route show small-where-safe"))
-def show_route(
-    name: RouteArgument, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml")
-) -> None:
+def show_route(name: RouteArgument, as_json: AsJson = False, config: ConfigPath = Path("gateway.yaml")) -> None:
     """Show a frozen route: its groups of requests, which are moved, and the curve that it was chosen from."""
     from gateway.core.sanitize import to_json
     from gateway.features.route.report import route_text
@@ -164,21 +161,21 @@ def show_route(
 
 
 @route.command("verify", epilog=example("gateway route verify small-where-safe"))
+@grouped
 def verify(
     name: RouteArgument,
+    options: ConfigOptions,
     experiment: Annotated[
         str | None, typer.Option(help="Experiment of the same two targets (default: the one it was learned from).")
     ] = None,
     as_json: AsJson = False,
-    config: Annotated[Path, File] = Path("gateway.yaml"),
-    data: Data = None,
 ) -> None:
     """Verify a route on pairs that it was not learned from. Exit code 1: it is shown to lose more than its margin."""
     from gateway.core.sanitize import to_json
     from gateway.features.route.report import verification_dict, verification_text
 
-    learned = _read(config, name)
-    found = _verified(config, data, learned, experiment or _learned_from(learned))
+    learned = _read(options.config, name)
+    found = _verified(options, learned, experiment or _learned_from(learned))
     if found is None:
         note(f"{name}: its digest is right, and there is no pair that it was not learned from")
         return
@@ -206,10 +203,7 @@ def _learned_from(learned: LearnedRoute) -> str:
     return str(learned.evidence["experiment"])
 
 
-def _verified(config: Path, data: Path | None, learned: LearnedRoute, experiment: str) -> Verification | None:
-    from dataclasses import replace
-
-    from gateway.config.loading import load_for_consumer
+def _verified(options: ConfigOptions, learned: LearnedRoute, experiment: str) -> Verification | None:
     from gateway.core.errors import CannotRun
     from gateway.features.route import verification
     from gateway.features.route.experiment import pairs_of, terms_of
@@ -220,10 +214,10 @@ def _verified(config: Path, data: Path | None, learned: LearnedRoute, experiment
             f"{learned.name} keeps {', '.join(learned.kept)} by the verdict of {learned.evidence['experiment']}; "
             f"gateway report {learned.evidence['experiment']} shows both on newer pairs, and its watch while it serves"
         )
-    read, of = load_for_consumer(config), learned.evidence
-    with reading(store_url(read, data)) as connection:
+    deployment, of = options.load(), learned.evidence
+    with reading(deployment.store) as connection:
         arm = str(of["candidate"]) if experiment == of.get("experiment") else None
-        terms = replace(terms_of(connection, read, experiment, arm), cascade=learned.cascade)
+        terms = replace(terms_of(connection, deployment.config, experiment, arm), cascade=learned.cascade)
         if (terms.control, terms.moved) != (learned.control, learned.moved):
             raise CannotRun(
                 f"{experiment} compares {terms.control.target} and {terms.moved.target}, and {learned.name} chooses "

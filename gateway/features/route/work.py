@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -27,6 +26,7 @@ from gateway.features.experiments.rows.sequences import SequenceChanges, Sequenc
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
 from gateway.features.task import TaskContext, repeat
+from gateway.reports.number_format import rfc3339
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.engine import Transaction
@@ -125,7 +125,7 @@ def leaf_notices(
     }
     data |= {"leaf": leaf.leaf, "says": route.leaves[leaf.leaf].says, "pairs": leaf.pairs}
     data |= {"loss": leaf.loss, "low": leaf.low, "tolerated": leaf.tolerated}
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    at = rfc3339(now)
     body = orjson.dumps({"type": "route.leaf_returned", "timestamp": at, "data": data}).decode()
     wanted = [name for name, webhook in webhooks.items() if webhook.wants(watch)]
     return [WebhookDelivery(event, name, watch, body, now, now) for name in wanted]

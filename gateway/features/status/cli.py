@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, progress, show, whole_to_read
+from gateway.cli.options import AsJson, StoreOptions, example, grouped, note, progress, show
 from gateway.core.chunked import chunked
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ T = TypeVar("T")
 
 
 @verbs.command(epilog=example("gateway status --watch"))
+@grouped
 def status(
+    store: StoreOptions,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes, with --watch.")] = 2.0,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters and budgets.
 
@@ -40,11 +41,11 @@ def status(
     from gateway.features.status.report import look, to_terminal
 
     try:
-        around = whole_to_read(config, data)
+        around = store.whole()
     except ConfigError as error:
         note(str(error))
         raise typer.Exit(2) from error
-    around = _with_config(around, config)
+    around = _with_config(around, store.config)
     if watch:
         refreshing = _lines if as_json else _screen
         with suppress(KeyboardInterrupt):
@@ -58,8 +59,6 @@ def status(
 
 def _with_config(around: ReaderConfig, path: Path | None) -> ReaderConfig:
     """Adds the problems of the config: the models that retire. A config with mistakes adds none."""
-    from dataclasses import replace
-
     from gateway.config.loading import load_for_consumer
     from gateway.core.errors import ConfigError
 
@@ -116,22 +115,39 @@ dead = typer.Typer(
 )
 verbs.add_typer(dead, name="dead")
 
-Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]…", help="Ids of dead letters, from `gateway dead list`.")
-]
 Reason = Annotated[
     str | None, typer.Option(help="Dead letters with this reason: unreadable, refused, too_many_deliveries.")
 ]
-Everyone = Annotated[bool, typer.Option("--all", help="All dead letters.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The dead letters that are meant."""
+
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]…", help="Ids of dead letters, from `gateway dead list`.")
+    ] = None
+    reason: Reason = None
+    everyone: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False
+
+    async def read(self, corridor: Corridor) -> list[DeadLetter]:
+        """Reads them without their content: there may be many."""
+        from gateway.features.status.dead_letters import oldest_letters
+
+        if bool(self.ids) + (self.reason is not None) + self.everyone != 1:
+            raise typer.BadParameter("give ids, or --reason, or --all", param_hint="ID")
+        if self.ids:
+            return await _named(corridor, self.ids)
+        return [replace(each, fields={}) async for each in oldest_letters(corridor, self.reason, None)]
 
 
 @dead.command("list", epilog=example("gateway dead list --reason unreadable"))
+@grouped
 def list_(
+    store: StoreOptions,
     reason: Reason = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, oldest first.")] = 50,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """List dead letters, with counts by reason."""
     from gateway.core.sanitize import to_json
@@ -141,7 +157,7 @@ def list_(
         letters = [each async for each in dead_letters.oldest_letters(corridor, reason, limit)]
         return letters, await corridor.dead_letters.by_reason()
 
-    found, reasons = _run(look, config, data)
+    found, reasons = _run(look, store)
     if as_json:
         show(to_json({"reasons": reasons, "letters": [dead_letters.to_dict(each, complete=False) for each in found]}))
     else:
@@ -149,31 +165,30 @@ def list_(
 
 
 @dead.command("show", epilog=example("gateway dead show 1795571598872-0"))
+@grouped
 def show_(
     letter: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")],
+    store: StoreOptions,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Show one dead letter in full, with the reason and its content."""
     from gateway.core.sanitize import to_json
     from gateway.features.status import dead_letters
 
-    (found,) = _run(lambda corridor: _named(corridor, [letter]), config, data)
+    (found,) = _run(lambda corridor: _named(corridor, [letter]), store)
     show(to_json(dead_letters.to_dict(found, complete=True)) if as_json else dead_letters.to_terminal(found))
 
 
 @dead.command(epilog=example("gateway dead replay --reason too_many_deliveries"))
-def replay(
-    ids: Ids = None, reason: Reason = None, everyone: Everyone = False, config: MaybeConfig = None, data: Data = None
-) -> None:
+@grouped
+def replay(letters: _Chosen, store: StoreOptions) -> None:
     """Append dead letters to the stream again, to be scored.
 
     A record that is in the store already is not counted twice.
     """
 
     async def put_back(corridor: Corridor) -> tuple[int, int]:
-        chosen = await _chosen(corridor, ids, reason, everyone)
+        chosen = await letters.read(corridor)
         done = 0
         note(f"replaying {len(chosen)}")
         with progress("replaying") as show:
@@ -183,21 +198,19 @@ def replay(
                 show(n, len(chosen))
         return done, len(chosen)
 
-    done, chosen = _run(put_back, config, data)
+    done, chosen = _run(put_back, store)
     typer.echo(f"{done} of {chosen} replayed" + ("" if done == chosen else "; the others had been removed meanwhile"))
 
 
 @dead.command(epilog=example("gateway dead purge --reason unreadable --yes"))
+@grouped
 def purge(
-    ids: Ids = None,
-    reason: Reason = None,
-    everyone: Everyone = False,
+    letters: _Chosen,
+    store: StoreOptions,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Delete dead letters for good. The loss accounting keeps their number."""
-    chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
+    chosen = _run(letters.read, store)
     if not chosen:
         typer.echo("no dead letter to delete")
         return
@@ -214,16 +227,16 @@ def purge(
                 show(done, len(chosen))
         return deleted
 
-    typer.echo(f"{_run(delete, config, data)} deleted")
+    typer.echo(f"{_run(delete, store)} deleted")
 
 
-def _run(work: Callable[[Corridor], Awaitable[T]], config: Path | None, data: Path | None) -> T:
+def _run(work: Callable[[Corridor], Awaitable[T]], store: StoreOptions) -> T:
     """Raises CannotRun if the stream server cannot be reached."""
     import asyncio
 
     from gateway.core.errors import CannotRun, StreamDown
 
-    around = whole_to_read(config, data)
+    around = store.whole()
     try:
         return asyncio.run(_with_corridor(around, work))
     except StreamDown as error:
@@ -240,16 +253,3 @@ async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
             raise CannotRun(f"no dead letter {each}; `gateway dead list` lists them")
         found.append(letter)
     return found
-
-
-async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None, everyone: bool) -> list[DeadLetter]:
-    """The chosen dead letters without their content: there may be many."""
-    from dataclasses import replace
-
-    from gateway.features.status.dead_letters import oldest_letters
-
-    if bool(ids) + (reason is not None) + everyone != 1:
-        raise typer.BadParameter("give ids, or --reason, or --all", param_hint="ID")
-    if ids:
-        return await _named(corridor, ids)
-    return [replace(each, fields={}) async for each in oldest_letters(corridor, reason, None)]

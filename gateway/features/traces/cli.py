@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, progress, show, where_to_read
+from gateway.cli.options import AsJson, StoreOptions, example, grouped, note, progress, show
 
 if TYPE_CHECKING:
     from gateway.consumer.ingest import IngestResult, IngestTarget
@@ -19,14 +19,14 @@ verbs = typer.Typer()
 
 
 @verbs.command(epilog=example("gateway ingest traces.jsonl exports/"))
+@grouped
 def ingest(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Files, directories, or - for stdin; .gz is read.")
     ],
+    store: StoreOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in the files.")] = False,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Import calls from traces of OpenTelemetry, Langfuse or LiteLLM, and score them.
 
@@ -41,7 +41,7 @@ def ingest(
     from gateway.features.traces.model import InvalidTrace
     from gateway.features.traces.survey import survey
 
-    location = where_to_read(config, data)
+    location = store.location()
     since = 0.0 if location.keep_days is None else time.time() - 86_400 * location.keep_days
     with opened(paths) as files:
         try:
@@ -50,7 +50,7 @@ def ingest(
             raise typer.BadParameter(f"{error}. Nothing was stored", param_hint="PATH") from error
         result = None
         if not dry_run and found.calls:
-            directory = Path() if config is None else config.parent
+            directory = Path() if store.config is None else store.config.parent
             result = _stored(files, found, IngestTarget(location.store, location.scorers, directory))
     if as_json:
         show(to_json(_as_dict(found, result)))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, show, where_to_read
+from gateway.cli.options import AsJson, StoreOptions, example, grouped, show
 
 verbs = typer.Typer()
 
@@ -15,7 +15,9 @@ _BY = "source, organization, team, key, tag, alias, upstream, model, experiment,
 
 
 @verbs.command(epilog=example("gateway usage --by team,day --since 2026-11-01 --csv > november.csv"))
+@grouped
 def usage(
+    store: StoreOptions,
     by: Annotated[str, typer.Option(help=f"What to sum by, with commas between: {_BY}.")] = "source,team",
     where: Annotated[
         list[str] | None, typer.Option(help="Only usage of this, such as team=search; may be repeated.")
@@ -26,8 +28,6 @@ def usage(
     until: Annotated[str | None, typer.Option(help="Last day (default: today).")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Show tokens and costs of all calls, by key, team, model, day, …
 
@@ -42,11 +42,10 @@ def usage(
 
     if as_csv and as_json:
         raise typer.BadParameter("give --csv or --json, not both", param_hint="--csv")
-    store = where_to_read(config, data).store
     names = tuple(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     try:
         first, last = reports.days(since, until, datetime.now(UTC))
-        with reading(store) as connection:
+        with reading(store.location().store) as connection:
             found = reports.report(connection, names, first, last, _filters(where or []))
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="--by or --where") from error
