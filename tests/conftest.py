@@ -71,6 +71,16 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # type: ignore[misc]  # a sixth of the time, for thousands of configs
 
 
+LONG_S = 3600
+"""What a test of a stated duration may take on a busy machine, unless it says so itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_S))
+
+
 class _Hurried:
     """Module asyncio as uvicorn.server sees it: its waits of 0.1 s at every start and stop are 5 ms in this process."""
 

@@ -213,10 +213,11 @@ if __name__ == "__main__":
     preload(TESTS.parent)
     from fixtures.program_command import ADDRESS
     from fixtures.stores import migrated_file, shared_postgres  # pytest has imported it, and rewritten its asserts
+    from fixtures.temporary_files import in_memory
     from fixtures.verbs import running_verb_server
 
     migrated_file()
-    with running_verb_server() as os.environ[ADDRESS], shared_postgres():
+    with in_memory(), running_verb_server() as os.environ[ADDRESS], shared_postgres():
         status = main(TESTS.parent, sys.argv[1:])
     say(f"{cpu_s():.0f} s of CPU")
     sys.exit(status)

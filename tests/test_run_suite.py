@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import run_suite
+from fixtures import temporary_files
 from hypothesis import given
 from hypothesis import strategies as st
 from run_suite import NO_TESTS, lists
@@ -78,3 +81,27 @@ def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path) -> None:
     status, lines = run(repository)
     assert status not in (0, NO_TESTS)
     assert lines[-1] == "2 passed, 1 failed, 1 skipped"
+
+
+def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leave with it, as do those of a run that was killed, which no process has any more."""
+    (tmp_path / "assay-gateway-tests-99999999-left").mkdir()
+    (tmp_path / f"assay-gateway-tests-{os.getpid()}-runs").mkdir()
+    monkeypatch.setattr(temporary_files, "NEEDED_BYTES", 0)
+    before = tempfile.gettempdir()
+    with temporary_files.in_memory(tmp_path):
+        made = Path(tempfile.mkdtemp())
+        started = subprocess.check_output([sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"])
+        assert made.parent.parent == tmp_path
+        assert Path(started.decode().strip()) == made.parent
+    assert [path.name for path in tmp_path.iterdir()] == [f"assay-gateway-tests-{os.getpid()}-runs"]
+    assert tempfile.gettempdir() == before
+
+
+def test_temporary_files_stay_on_the_disk_of_a_machine_with_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporary_files, "NEEDED_BYTES", 1 << 60)
+    before = tempfile.gettempdir()
+    with temporary_files.in_memory(tmp_path):
+        assert tempfile.gettempdir() == before
