@@ -285,7 +285,7 @@ async def opened(
             )
             if context.predictor is not None:
                 job = training_job(config, store, built.single)
-                tasks.start(PredictorUpkeep(opened_store, context.predictor, job, name).run(), "predictor")
+                tasks.start(PredictorUpkeep(of.worker, context.predictor, job).run(), "predictor")
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)

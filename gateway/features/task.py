@@ -16,6 +16,8 @@ from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.registry import BuiltScorers
 from gateway.scoring.threads import ScoringThreads
+from gateway.store.engine import Transaction
+from gateway.store.plans import hold_lease, release_lease
 from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream import Corridor
 
@@ -50,6 +52,35 @@ class TaskContext:
     figures: Callable[[], Sequence[ExperimentFigures]] = tuple
     """The newest figures of experiments; none, if another consumer computes them."""
     notice_sources: Sequence[Callable[[TaskContext], NoticeSource]] = ()
+
+    @property
+    def worker(self) -> TaskWorker:
+        return TaskWorker(self.store, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWorker:
+    """A consumer as the holder of leases: of work that one of the consumers does at a time."""
+
+    store: Store
+    name: str
+    """Name of the consumer, unique among those that run."""
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+
+    async def leads(self, lease: str, keep_s: float) -> bool:
+        """Takes or renews a lease. False: another consumer has it."""
+        return await self.store.run(lambda connection: self.holds(connection, lease, keep_s))
+
+    def holds(self, connection: Transaction, lease: str, keep_s: float) -> bool:
+        return hold_lease(connection, lease, self.name, self.clock(), keep_s)
+
+    async def release(self, lease: str) -> None:
+        """Gives a lease back; where the store does not answer, it expires."""
+        try:
+            await self.store.run(lambda connection: release_lease(connection, lease, self.name))
+        except (StoreDown, WriteRejected) as error:
+            log.debug("the lease of %s ends by itself: %s", lease, error)
 
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]

@@ -6,8 +6,7 @@ with its event, so that two controllers, or a person at the same time, cannot bo
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,10 +38,8 @@ from gateway.features.ramp.breakers import FRESH_S, late
 from gateway.features.ramp.decision import follow
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.features.ramp.work import drain_events, lost_gateways, put_back, replace_record, was_paused
-from gateway.features.task import TaskContext, repeat
-from gateway.store.plans import hold_lease
+from gateway.features.task import TaskContext, TaskWorker, repeat
 from gateway.store.query import Reading
-from gateway.store.store import Store
 from gateway.stream import Corridor
 
 LEASE = "guard-ramps"
@@ -71,19 +68,11 @@ class GuardRampSettings:
 
 
 class GuardRampController:
-    """The ramps of guards, of one consumer. clock: Unix seconds."""
+    """The ramps of guards, of one consumer."""
 
-    def __init__(
-        self,
-        store: Store,
-        corridor: Corridor,
-        settings: GuardRampSettings,
-        holder: str,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """holder: this consumer's name."""
-        self._store, self._corridor, self._settings = store, corridor, settings
-        self._holder, self._clock = holder, clock
+    def __init__(self, worker: TaskWorker, corridor: Corridor, settings: GuardRampSettings) -> None:
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
+        self._corridor, self._settings = corridor, settings
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -91,7 +80,7 @@ class GuardRampController:
 
     async def look(self) -> None:
         """Runs one round. Raises StreamDown and StoreDown."""
-        if not await self._store.run(lambda c: hold_lease(c, LEASE, self._holder, self._clock(), _KEEP_S)):
+        if not await self._worker.leads(LEASE, _KEEP_S):
             return
         await drain_events(self._store, self._corridor)
         records = await self._corridor.ramps.records()
@@ -199,4 +188,4 @@ def guard_ramps_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
     if not context.config.guards:
         return None
     settings = GuardRampSettings.of(context.config)
-    return GuardRampController(context.store, context.corridor, settings, context.name).run()
+    return GuardRampController(context.worker, context.corridor, settings).run()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from gateway.features.guards.hours import DAY_S, HOUR_S
@@ -32,12 +31,10 @@ from gateway.features.guards.usual_range import (
 )
 from gateway.features.guards.usual_range import SETTLED_S as DRIFT_SETTLED_S
 from gateway.features.labels.rows import OF_GUARD, version_of
-from gateway.features.task import TaskContext, repeat
+from gateway.features.task import TaskContext, TaskWorker, repeat
 from gateway.store.engine import Transaction
 from gateway.store.events import DeploymentEvent, add_events
-from gateway.store.plans import hold_lease
 from gateway.store.query import Reading
-from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -51,26 +48,18 @@ _AT_ONCE = 48  # hours of one guard in one look
 class GuardWatch:
     """Keeps the table `guard_hours`, and the drift alarm of each guard."""
 
-    def __init__(
-        self,
-        store: Store,
-        guards: Sequence[str],
-        holder: str,
-        clock: Callable[[], float] = time.time,
-        every_s: float = EVERY_S,
-    ) -> None:
-        """holder: this consumer's name. clock: Unix seconds."""
-        self._store, self._guards, self._holder = store, guards, holder
-        self._clock, self._every_s = clock, every_s
+    def __init__(self, worker: TaskWorker, guards: Sequence[str]) -> None:
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
+        self._guards = guards
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await repeat(self.look, self._every_s, "guards are not watched now", at_most=_SHARE)
+        await repeat(self.look, EVERY_S, "guards are not watched now", at_most=_SHARE)
 
     async def look(self) -> list[GuardDrift]:
         """Sums what is new. Returns the alarms that began with this look; none, if another consumer does it."""
-        now, keep_s = self._clock(), 3 * self._every_s
-        if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, keep_s)):
+        now = self._clock()
+        if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return []
         began = [found for guard in self._guards if (found := await self._look_at(guard)) is not None]
         await self._store.run(lambda c: forget_hours(c, now - KEPT_S))
@@ -141,4 +130,4 @@ def guards_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
     """The task; None: no guard is configured."""
     if not context.config.guards:
         return None
-    return GuardWatch(context.store, tuple(context.config.guards), context.name).run()
+    return GuardWatch(context.worker, tuple(context.config.guards)).run()

@@ -10,14 +10,12 @@ no estimate and are left out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,10 +39,9 @@ from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
 from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
 from gateway.features.learned.trees import InvalidModel
-from gateway.features.task import TaskContext, repeat
-from gateway.store.plans import hold_lease, release_lease
+from gateway.features.task import TaskContext, TaskWorker, repeat
 from gateway.store.predictions import StoredModel, newest_model
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import StoreDown, WriteRejected
 from gateway.stream.shared_state import SharedState
 
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.trainer")
@@ -68,20 +65,14 @@ class UpkeepTiming:
 
 
 class PredictorUpkeep:
-    """Loads and trains models. holder: this consumer's name. clock: Unix time in seconds."""
+    """Loads and trains models."""
 
     def __init__(
-        self,
-        store: Store,
-        predictor: Predictor,
-        job: TrainingJob,
-        holder: str,
-        timing: UpkeepTiming | None = None,
-        clock: Callable[[], float] = time.time,
+        self, worker: TaskWorker, predictor: Predictor, job: TrainingJob, timing: UpkeepTiming | None = None
     ) -> None:
-        self._store, self._predictor, self._job, self._holder = store, predictor, job, holder
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
+        self._predictor, self._job = predictor, job
         self._timing = timing or UpkeepTiming()
-        self._clock = clock
         self._tried = float("-inf")
         self._complaint = ""
 
@@ -126,10 +117,10 @@ class PredictorUpkeep:
 
     async def _train_in_turn(self) -> None:
         lease = f"predictor:{self._job.key}"
-        now, keep_s = self._clock(), self._timing.train_s
-        if not await self._store.run(lambda c: hold_lease(c, lease, self._holder, now, keep_s)):
+        keep_s = self._timing.train_s
+        if not await self._worker.leads(lease, keep_s):
             return
-        self._tried = now
+        self._tried = self._clock()
         try:
             outcome = await trained(self._job, keep_s)
         except TrainingFailed as error:
@@ -139,8 +130,7 @@ class PredictorUpkeep:
             if outcome.version:
                 log.info("predictor trained: rows=%d cpu_s=%.1f", outcome.rows, outcome.seconds)
         finally:
-            with contextlib.suppress(StoreDown, WriteRejected):  # it expires
-                await self._store.run(lambda c: release_lease(c, lease, self._holder))
+            await self._worker.release(lease)
 
     def _complain(self, reason: str) -> None:
         """Logs each reason once: the next turn will meet it again."""
@@ -225,31 +215,19 @@ def _quantile(values: list[tuple[float, float]]) -> int:
 class OutputTokenLearner:
     """Learns from recent calls every ten minutes, in one of the consumers."""
 
-    def __init__(
-        self,
-        store: Store,
-        state: SharedState,
-        holder: str,
-        clock: Callable[[], float] = time.time,
-        every_s: float = EVERY_S,
-    ) -> None:
-        """Learns nothing yet. holder: this consumer's name. clock: Unix seconds."""
-        self._store = store
-        self._state = state
-        self._holder = holder
-        self._clock = clock
-        self._every_s = every_s
+    def __init__(self, worker: TaskWorker, state: SharedState) -> None:
+        self._worker, self._state = worker, state
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await repeat(self.publish, self._every_s, "reservations are not learned now")
+        await repeat(self.publish, EVERY_S, "reservations are not learned now")
 
     async def publish(self) -> Tables | None:
         """Publish the tables; None if another consumer does it."""
-        now, kept_s = self._clock(), 1.5 * self._every_s
-        if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, kept_s)):
+        if not await self._worker.leads(_LEASE, 1.5 * EVERY_S):
             return None
-        tables = await self._store.look(lambda c: learn(call_outputs(c, now - WINDOW_S, MOST_CALLS)))
+        now = self._worker.clock()
+        tables = await self._worker.store.look(lambda c: learn(call_outputs(c, now - WINDOW_S, MOST_CALLS)))
         await self._state.remember(SHARED_NAME, tables_to_json(tables), _KEEP_S)
         return tables
 
@@ -258,4 +236,4 @@ def output_tokens_task(context: TaskContext) -> Coroutine[Any, Any, None] | None
     """The task; None if gateways reserve without estimates of single requests."""
     if context.config.budgets.estimate != "request":
         return None
-    return OutputTokenLearner(context.store, context.corridor.state, context.name).run()
+    return OutputTokenLearner(context.worker, context.corridor.state).run()

@@ -15,10 +15,8 @@ from typing import Protocol
 
 from gateway.features.notices.receivers import GONE
 from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since
-from gateway.features.task import LoopStep
+from gateway.features.task import LoopStep, TaskWorker
 from gateway.store.engine import Transaction
-from gateway.store.plans import hold_lease, release_lease
-from gateway.store.store import Store, StoreDown
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +58,10 @@ class _OutgoingMessage:
 class DeliverySender:
     """The deliveries to some receivers."""
 
-    def __init__(
-        self,
-        store: Store,
-        receivers: Mapping[str, DeliveryReceiver],
-        lease: str,
-        name: str,
-        clock: Callable[[], float],
-    ) -> None:
-        """receivers: by the name in the store. lease: its name. name: of this consumer. clock: Unix seconds."""
-        self._store, self._receivers, self._lease, self._name = store, receivers, lease, name
-        self._clock = clock
+    def __init__(self, worker: TaskWorker, receivers: Mapping[str, DeliveryReceiver], lease: str) -> None:
+        """receivers: by the name in the store. lease: its name."""
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
+        self._receivers, self._lease = receivers, lease
 
     async def repeat(self, look: Callable[[], Awaitable[object]], every_s: float = _EVERY_S) -> None:
         """Runs `look` until cancelled."""
@@ -80,17 +71,11 @@ class DeliverySender:
                 await step.survive(look)
                 await asyncio.sleep(every_s)
         finally:
-            await self._release()
-
-    async def _release(self) -> None:
-        try:
-            await self._store.run(lambda connection: release_lease(connection, self._lease, self._name))
-        except StoreDown as error:
-            log.debug("the lease of %s ends by itself: %s", self._lease, error)
+            await self._worker.release(self._lease)
 
     def holds_lease(self, connection: Transaction) -> bool:
         """Whether this consumer holds the lease; if not, another one sends."""
-        return hold_lease(connection, self._lease, self._name, self._clock(), _KEEP_S)
+        return self._worker.holds(connection, self._lease, _KEEP_S)
 
     async def send_due(self) -> int:
         """Tries what is due. Returns how many deliveries were tried."""

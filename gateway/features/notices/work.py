@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,9 @@ from gateway.core.notice import Notice, notice_from_json, notice_to_json
 from gateway.features.notices.receivers import NoticeReceiver, receiver_of
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, forget_ended
 from gateway.features.notices.sender import DeliverySender
-from gateway.features.task import NoticeSource, TaskContext
+from gateway.features.task import NoticeSource, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
-from gateway.store.store import Store, StoreDown
+from gateway.store.store import StoreDown
 from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
@@ -70,17 +69,15 @@ class NoticeSender:
 
     def __init__(
         self,
-        store: Store,
+        worker: TaskWorker,
         state: SharedState,
         sources: Sequence[NoticeSource],
         receivers: Mapping[str, NotifyReceiver],
-        name: str,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        """receivers: by their names in gateway.yaml. name: of this consumer. clock: Unix seconds."""
-        self._store, self._state, self._sources, self._clock = store, state, sources, clock
+        """receivers: by their names in gateway.yaml."""
+        self._store, self._state, self._sources, self._clock = worker.store, state, sources, worker.clock
         self._receivers = {PREFIX + each: receiver for each, receiver in receivers.items()}
-        self._sender = DeliverySender(store, self._receivers, LEASE, name, clock)
+        self._sender = DeliverySender(worker, self._receivers, LEASE)
         self._found_at = self._forgot_at = float("-inf")
         self._store_outage: _Outage | None = None
         self._stream_outage: _Outage | None = None
@@ -180,4 +177,4 @@ def notices_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
     if not receivers:
         return None
     sources = [make(context) for make in context.notice_sources]
-    return NoticeSender(context.store, context.corridor.state, sources, receivers, context.name).run()
+    return NoticeSender(context.worker, context.corridor.state, sources, receivers).run()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,11 +15,10 @@ from gateway.features.notices.receivers import JsonPoster, signed_headers
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, first_deliveries
 from gateway.features.notices.sender import DeliverySender
 from gateway.features.ramp.rows import ramp_events_since
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.engine import Transaction
-from gateway.store.store import Store
 
 LEASE = "webhooks"
 _NEW_S = 3_600.0  # a receiver that had nothing yet gets the transitions of the last hour
@@ -62,19 +60,12 @@ class RampWebhook:
 
 
 class WebhookSender:
-    """Sends what is due. name: of this consumer, in the lease. clock: Unix seconds."""
+    """Sends what is due."""
 
-    def __init__(
-        self,
-        store: Store,
-        connections: HttpConnections,
-        webhooks: Mapping[str, WebhookConfig],
-        name: str,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store, self._webhooks, self._clock = store, webhooks, clock
+    def __init__(self, worker: TaskWorker, connections: HttpConnections, webhooks: Mapping[str, WebhookConfig]) -> None:
+        self._store, self._webhooks, self._clock = worker.store, webhooks, worker.clock
         receivers = {each: RampWebhook(webhook, connections) for each, webhook in webhooks.items()}
-        self._sender = DeliverySender(store, receivers, LEASE, name, clock)
+        self._sender = DeliverySender(worker, receivers, LEASE)
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -102,4 +93,4 @@ def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
     """The task that sends; None: the config has no receivers."""
     if not context.config.webhooks:
         return None
-    return WebhookSender(context.store, context.connections, context.config.webhooks, context.name).run()
+    return WebhookSender(context.worker, context.connections, context.config.webhooks).run()

@@ -10,8 +10,7 @@ pairs. A leaf that was taken back stays so, for this content of the route.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +24,12 @@ from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
-from gateway.features.task import TaskContext, repeat
+from gateway.features.task import TaskContext, TaskWorker, repeat
 from gateway.reports.number_format import rfc3339
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.engine import Transaction
-from gateway.store.plans import hold_lease
 from gateway.store.query import Reading
-from gateway.store.store import Store
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
@@ -134,28 +131,18 @@ def leaf_notices(
 class RouteWatch:
     """Looks at the leaves of all routes, in one of the consumers."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        corridor: Corridor,
-        holder: str,
-        clock: Callable[[], float] = time.time,
-        every_s: float = EVERY_S,
-    ) -> None:
-        """holder: this consumer's name. clock: Unix seconds."""
+    def __init__(self, worker: TaskWorker, config: Config, corridor: Corridor) -> None:
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._routes, self._webhooks = [each.route for each in config.routes.values()], config.webhooks
-        self._store, self._corridor = store, corridor
-        self._holder, self._clock, self._every_s = holder, clock, every_s
+        self._corridor = corridor
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await repeat(self.look, self._every_s, "routes are not watched now")
+        await repeat(self.look, EVERY_S, "routes are not watched now")
 
     async def look(self) -> Mapping[str, frozenset[int]] | None:
         """Publishes the leaves that were taken back, by digest. None: another consumer does it."""
-        now = self._clock()
-        if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, 3 * self._every_s)):
+        if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return None
         returned = {route.digest: await self._look_at(route) for route in self._routes}
         await self._corridor.state.remember(SHARED_NAME, returned_to_json(returned), _KEEP_S)
@@ -192,4 +179,4 @@ def watch_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
     """The task; None: no target is a learned route."""
     if not context.config.routes:
         return None
-    return RouteWatch(context.config, context.store, context.corridor, context.name).run()
+    return RouteWatch(context.worker, context.config, context.corridor).run()

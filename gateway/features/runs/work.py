@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,15 +15,13 @@ from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import RecordedRun, read_run
 from gateway.features.runs.rows import save_scores, summaries
-from gateway.features.task import LoopStep, TaskContext
+from gateway.features.task import LoopStep, TaskContext, TaskWorker
 from gateway.scoring.registry import RegisteredRun
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.engine import Transaction
-from gateway.store.plans import hold_lease
 from gateway.store.query import Found, Reading
 from gateway.store.runs import due, note_scored, note_sent
-from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 LEASE = "runs"
@@ -87,21 +84,11 @@ class RunScoring:
     """Scores the runs of a store, and sends their spans."""
 
     def __init__(
-        self,
-        store: Store,
-        scorers: RunScorers,
-        holder: str,
-        timing: RunTiming,
-        clock: Callable[[], float] = time.time,
-        spans: SpansOfRuns | None = None,
+        self, worker: TaskWorker, scorers: RunScorers, timing: RunTiming, spans: SpansOfRuns | None = None
     ) -> None:
-        """holder: of the lease. clock: Unix time in seconds. spans: None: there is no collector."""
-        self._store = store
-        self._scorers = scorers
-        self._holder = holder
-        self._timing = timing
-        self._clock = clock
-        self._spans = spans
+        """spans: None: there is no collector."""
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
+        self._scorers, self._timing, self._spans = scorers, timing, spans
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -129,8 +116,7 @@ class RunScoring:
         return len(found)
 
     async def _holds(self) -> bool:
-        keep_s = self._timing.keep_s
-        return await self._store.run(lambda c: hold_lease(c, LEASE, self._holder, self._clock(), keep_s))
+        return await self._worker.leads(LEASE, self._timing.keep_s)
 
     def _due(self, connection: Reading) -> list[tuple[str, float]]:
         now, timing = self._clock(), self._timing
@@ -165,7 +151,7 @@ def run_scoring(of: TaskContext) -> Coroutine[Any, Any, None] | None:
     languages = of.config.feedback.implicit
     scorers = RunScorers(of.scorers.runs, of.threads, ImplicitFeedback(languages) if languages else None)
     timing = RunTiming(quiet_s=of.config.runs.quiet_s)
-    return RunScoring(of.store, scorers, of.name, timing, spans=_spans(of.config.otel)).run()
+    return RunScoring(of.worker, scorers, timing, _spans(of.config.otel)).run()
 
 
 def _spans(otel: OtelConfig | None) -> SpansOfRuns | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.core.ramp import RampEvent
 from gateway.features.ramp.rows import ramp_events_since
-from gateway.features.task import TaskContext, repeat
+from gateway.features.task import TaskContext, TaskWorker, repeat
 from gateway.store.engine import Transaction
 from gateway.store.events import (
     KEPT_S,
@@ -18,8 +17,6 @@ from gateway.store.events import (
     forget_events,
     newest_event,
 )
-from gateway.store.plans import hold_lease
-from gateway.store.store import Store
 from gateway.stream import Corridor
 
 EVERY_S = 15.0
@@ -31,30 +28,21 @@ _RAMPS_S = 2 * 86_400.0  # as far back as steps are looked for
 class EventKeeper:
     """Looks at the heartbeats of gateways and at the audit of ramps."""
 
-    def __init__(
-        self,
-        store: Store,
-        corridor: Corridor,
-        holder: str,
-        clock: Callable[[], float] = time.time,
-        every_s: float = EVERY_S,
-    ) -> None:
-        """holder: this consumer's name. clock: Unix seconds."""
-        self._store, self._corridor, self._holder = store, corridor, holder
-        self._clock, self._every_s = clock, every_s
+    def __init__(self, worker: TaskWorker, corridor: Corridor) -> None:
+        self._worker, self._corridor = worker, corridor
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await repeat(self.look, self._every_s, "events are not noted now")
+        await repeat(self.look, EVERY_S, "events are not noted now")
 
     async def look(self) -> None:
         gateways = await self._corridor.state.gateways()
-        await self._store.run(lambda connection: self._note(connection, gateways))
+        await self._worker.store.run(lambda connection: self._note(connection, gateways))
 
     def _note(self, connection: Transaction, gateways: Mapping[str, Mapping[str, Any]]) -> None:
-        now = self._clock()
-        if not hold_lease(connection, _LEASE, self._holder, now, 3 * self._every_s):
+        if not self._worker.holds(connection, _LEASE, 3 * EVERY_S):
             return
+        now = self._worker.clock()
         alive = [state for state in gateways.values() if now - float(state.get("at", 0.0)) < _ALIVE_S]
         steps = map(ramp_step, filter(_is_step, ramp_events_since(connection, now - _RAMPS_S)))
         found = [*_deploy(connection, alive), *_config(connection, alive, now), *steps]
@@ -94,4 +82,4 @@ def ramp_step(event: RampEvent) -> DeploymentEvent:
 
 
 def events_task(context: TaskContext) -> Coroutine[Any, Any, None]:
-    return EventKeeper(context.store, context.corridor, context.name).run()
+    return EventKeeper(context.worker, context.corridor).run()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
-from gateway.features.task import TaskContext
+from gateway.features.task import TaskContext, TaskWorker
 from gateway.features.today.changes import DAYS, HOURS
 from gateway.features.today.rows import HOUR_S, hour_sums, store_hour, stored_begins
-from gateway.store.plans import hold_lease
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import StoreDown, WriteRejected
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +25,9 @@ _LEASE = "hour history"
 class HourHistoryKeeper:
     """Stores hours that are missing, the newest first."""
 
-    def __init__(
-        self,
-        store: Store,
-        holder: str,
-        clock: Callable[[], float] = time.time,
-        every_s: float = EVERY_S,
-        days: int = DAYS,
-    ) -> None:
-        """holder: this consumer's name. clock: Unix seconds. days: as many are kept."""
-        self._store = store
-        self._holder = holder
-        self._clock = clock
-        self._every_s = every_s
+    def __init__(self, worker: TaskWorker, days: int = DAYS) -> None:
+        """days: as many are kept."""
+        self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._hours = HOURS * days
 
     async def run(self) -> None:
@@ -48,14 +37,14 @@ class HourHistoryKeeper:
             try:
                 stored = await self.store_one()
             except (StoreDown, WriteRejected) as error:
-                log.warning("the sums of past hours are not stored now; tried again in %g s: %s", self._every_s, error)
+                log.warning("the sums of past hours are not stored now; tried again in %g s: %s", EVERY_S, error)
             took_s = time.monotonic() - began
-            await asyncio.sleep(took_s / _SHARE if stored else self._every_s)
+            await asyncio.sleep(took_s / _SHARE if stored else EVERY_S)
 
     async def store_one(self) -> bool:
         """Stores the newest hour that is missing. False: none is, or another consumer does it."""
         now = self._clock()
-        if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, 3 * self._every_s)):
+        if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return False
         newest = now // HOUR_S * HOUR_S - HOUR_S * SETTLED_H
         oldest = newest - HOUR_S * self._hours
@@ -69,4 +58,4 @@ class HourHistoryKeeper:
 
 
 def hour_history_task(context: TaskContext) -> Coroutine[Any, Any, None]:
-    return HourHistoryKeeper(context.store, context.name).run()
+    return HourHistoryKeeper(context.worker).run()

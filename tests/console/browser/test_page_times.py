@@ -23,6 +23,7 @@ from fixtures.console_world import TOKEN, ConsoleWorld, console_world
 from sqlalchemy import Connection, Engine, event, inspect, text
 
 from gateway.features.guards.work import GuardWatch, wanted_hours
+from gateway.features.task import TaskWorker
 from gateway.store import engine
 from gateway.store.store import Store
 
@@ -109,7 +110,7 @@ async def guards_are_summed(store_url: str) -> None:
     """The hours of a month, as a consumer sums them."""
     async with Store(store_url) as store:
         while True:
-            await GuardWatch(store, ("secrets",), "c1").look()
+            await GuardWatch(TaskWorker(store, "c1"), ("secrets",)).look()
             if not await store.look(lambda c: wanted_hours(c, "secrets", time.time())[2:]):
                 return
 

@@ -15,6 +15,7 @@ from gateway.core.guard_ramp import ramp_name
 from gateway.core.ramp import CONTROLLER
 from gateway.features.guards.ramp_work import GuardRampController, GuardRampSettings
 from gateway.features.ramp.rows import add_ramp_events
+from gateway.features.task import TaskWorker
 from gateway.stream import Corridor
 
 INJECTION = {"on": "request", "scorer": "prompt_injection", "ramp": {"cooldown_s": 0}}
@@ -87,7 +88,7 @@ async def test_a_consumer_ends_the_ramp_of_a_changed_guard(guarded: Any, room: A
     await guarded.owner.post("/guards/injection/promote", json={"reason": "as agreed"})
     changed = parse(yaml.safe_dump(a_config(guards={"injection": {**INJECTION, "threshold": 0.9}})))
     async with Store(room.store_url) as store:
-        controller = GuardRampController(store, corridor, GuardRampSettings.of(changed), "c1")
+        controller = GuardRampController(TaskWorker(store, "c1"), corridor, GuardRampSettings.of(changed))
         await controller.look()
         record = (await corridor.ramps.records())[ramp_name("injection")]
         assert (record.state, record.by) == ("stopped", CONTROLLER)
@@ -102,7 +103,9 @@ async def test_a_stream_server_that_lost_its_data_gets_the_ramp_back(
     await guarded.owner.post("/guards/injection/promote", json={"reason": "as agreed"})
     before = (await corridor.ramps.records())[ramp_name("injection")]
     async with Store(room.store_url) as store:
-        controller = GuardRampController(store, corridor, GuardRampSettings.of(guarded.admin.config()), "c1")
+        controller = GuardRampController(
+            TaskWorker(store, "c1"), corridor, GuardRampSettings.of(guarded.admin.config())
+        )
         await controller.look()
         await corridor.client.flushdb()
         await controller.look()

@@ -15,6 +15,7 @@ from gateway.features.guards.ramp_view import shown_ramp
 from gateway.features.guards.work import GuardWatch
 from gateway.features.labels.rows import labels_of
 from gateway.features.ramp.rows import add_ramp_events
+from gateway.features.task import TaskWorker
 from gateway.store.query import reading
 from gateway.store.store import Store
 
@@ -51,7 +52,7 @@ async def guarded(pages: Any, make_exchange: Any) -> Any:
     ]
     await pages.add(*made)
     async with Store(pages.store_url) as store:
-        await GuardWatch(store, ("secrets",), "c1", lambda: now).look()
+        await GuardWatch(TaskWorker(store, "c1", lambda: now), ("secrets",)).look()
     guard = GuardConfig.model_validate({"on": "answer", "scorer": "secrets"})
     pages.config.append(pages.config[-1].model_copy(update={"guards": {"secrets": guard}}))
     return pages

@@ -14,6 +14,7 @@ from gateway.features.guards.notice_source import GuardNotices
 from gateway.features.guards.rows import SETTLED_S, read_times, stored_hours, watched
 from gateway.features.guards.work import GuardWatch, wanted_hours
 from gateway.features.status.report import changed_guards
+from gateway.features.task import TaskWorker
 from gateway.store.events import events_since
 from gateway.store.query import reading
 from gateway.store.store import Store
@@ -36,7 +37,7 @@ class Clock:
 
 async def look(store: Any, now: float, times: int = 1) -> list[Any]:
     async with Store(store.url) as opened:
-        watch, found = GuardWatch(opened, ("g", "unused"), "c1", Clock(now)), []
+        watch, found = GuardWatch(TaskWorker(opened, "c1", Clock(now)), ("g", "unused")), []
         for _ in range(times):
             found += await watch.look()
         return found
@@ -66,9 +67,9 @@ async def test_one_consumer_sums_at_a_time(store: Any, exchange: Callable[..., A
     store.write(exchange("x", **decided(True, START)))
     async with Store(store.url) as opened:
         clock = Clock(START + 60)
-        await GuardWatch(opened, ("g",), "c1", clock).look()
+        await GuardWatch(TaskWorker(opened, "c1", clock), ("g",)).look()
         store.write(exchange("x", **decided(True, START + 61)))
-        await GuardWatch(opened, ("g",), "c2", clock).look()
+        await GuardWatch(TaskWorker(opened, "c2", clock), ("g",)).look()
     with reading(store.url) as connection:
         assert stored_hours(connection, "g", START)[START][0].weight("hit") == 1
 
@@ -110,7 +111,7 @@ async def test_an_alarm_is_an_event_a_notice_and_a_problem(changed: Any) -> None
 async def test_a_notice_has_one_id_for_one_alarm(changed: Any) -> None:
     end = START + 140 * QUARTER_S + 61
     async with Store(changed.url) as opened:
-        watch = GuardWatch(opened, ("g",), "c1", Clock(end))
+        watch = GuardWatch(TaskWorker(opened, "c1", Clock(end)), ("g",))
         for _ in range(2):
             await watch.look()
 

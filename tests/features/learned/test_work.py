@@ -33,6 +33,7 @@ from gateway.features.learned.rows import CallOutput
 from gateway.features.learned.trainer import TrainingJob
 from gateway.features.learned.trees import TreeEnsemble
 from gateway.features.learned.work import OutputTokenLearner, PredictorUpkeep, TrainingFailed, learn, trained
+from gateway.features.task import TaskWorker
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.scoring.types import Subject
 from gateway.store.plans import hold_lease
@@ -169,7 +170,7 @@ async def test_a_model_that_is_not_one_is_not_used(room: Any, predictor: Predict
     async with Store(room.store_url) as store:
         bad = StoredModel("0" * 64, "judge", 9e9, 1.0, 2.0, 700, "{}", {}, ())
         await store.run(lambda c: save_model(c, bad))
-        upkeep = PredictorUpkeep(store, predictor, job(room.store_url), "c1")
+        upkeep = PredictorUpkeep(TaskWorker(store, "c1"), predictor, job(room.store_url))
         await upkeep.load()
         await upkeep.load()
     assert predictor.model_version == ""
@@ -188,7 +189,7 @@ async def test_a_model_over_other_features_is_replaced_and_not_used(
     old = StoredModel(version_of(text), "judge", 9e9, 1.0, 2.0, 700, text, {"asked_share": 0.4}, ("a",))
     async with Store(room.store_url) as store:
         await store.run(lambda c: save_model(c, old))
-        upkeep = PredictorUpkeep(store, predictor, job("nowhere://"), "c1", clock=lambda: 9e9)
+        upkeep = PredictorUpkeep(TaskWorker(store, "c1", lambda: 9e9), predictor, job("nowhere://"))
         newest = await upkeep.load()
         assert newest is not None
         async with asyncio.TaskGroup() as tasks:  # a training is tried, and cannot run with this store
@@ -203,7 +204,7 @@ async def test_a_model_over_other_features_is_replaced_and_not_used(
 async def test_one_consumer_at_a_time_trains(room: Any, predictor: Predictor) -> None:
     async with Store(room.store_url) as store:
         await store.run(lambda c: hold_lease(c, "predictor:judge", "another", 1000.0, 900.0))
-        upkeep = PredictorUpkeep(store, predictor, job("nowhere://"), "c1", clock=lambda: 1001.0)
+        upkeep = PredictorUpkeep(TaskWorker(store, "c1", lambda: 1001.0), predictor, job("nowhere://"))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(upkeep.run())
             for _ in range(50):
@@ -292,7 +293,9 @@ async def test_one_consumer_publishes_the_learned_tables(room, exchange):
         async with room.consuming():
             await room.send(*(exchange() for _ in range(60)))
             await room.until_read()
-        first, second = (OutputTokenLearner(context.store, room.corridor.state, name) for name in ("c1", "c2"))
+        first, second = (
+            OutputTokenLearner(TaskWorker(context.store, name), room.corridor.state) for name in ("c1", "c2")
+        )
         await first.publish()
         assert await second.publish() is None
     shared = await room.corridor.state.recall(SHARED_NAME)

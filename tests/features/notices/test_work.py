@@ -17,6 +17,7 @@ from gateway.features.notices.receivers import receiver_of
 from gateway.features.notices.rows import count_deliveries, receivers_in_trouble
 from gateway.features.notices.sender import RETRY_S
 from gateway.features.notices.work import DOWN_S, FIND_S, KEEP_S, NoticeSender, NotifyReceiver
+from gateway.features.task import TaskWorker
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
@@ -92,7 +93,7 @@ async def sending(
         def make(name: str = "c1", store: Any = told, more: Sequence[Source] = (), **fields: Any) -> NoticeSender:
             target = NotifyTarget(**{"kind": "slack", "url": receiver.url, **fields})
             receivers = {"ops": NotifyReceiver(target, receiver_of(target, connections, ""))}
-            return NoticeSender(store, corridor.state, [*more, source], receivers, name, clock)
+            return NoticeSender(TaskWorker(store, name, clock), corridor.state, [*more, source], receivers)
 
         yield make
     await corridor.aclose()

@@ -18,6 +18,7 @@ from gateway.features.notices.rows import WebhookDelivery
 from gateway.features.notices.sender import RETRY_S
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.ramp.webhooks import WebhookSender, sentence_of
+from gateway.features.task import TaskWorker
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.store import Store
 from tests.features.ramp.deliveries import deliveries_of
@@ -72,7 +73,7 @@ async def sending(audit: Store, receiver: Any, webhook_secret: str, clock: Clock
 
         def make(name: str = "c1", **fields: Any) -> WebhookSender:
             config = WebhookConfig(**{"url": receiver.url, "secret": webhook_secret, **fields})
-            return WebhookSender(audit, connections, {"ops": config}, name, clock)
+            return WebhookSender(TaskWorker(audit, name, clock), connections, {"ops": config})
 
         yield make
 

@@ -17,6 +17,7 @@ from gateway.config.routes import route_path
 from gateway.core.learned_route import RETURNED, returned_from_json
 from gateway.features.notices.rows import due_deliveries
 from gateway.features.route.work import RouteWatch, returned_leaves, tolerated_loss, watched_leaves
+from gateway.features.task import TaskWorker
 from gateway.store.query import reading
 from gateway.store.store import Store
 
@@ -88,12 +89,14 @@ async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: 
         await room.send(*records)
         await room.until_settled(120)
     async with Store(room.store_url) as store:
-        watch = RouteWatch(config, store, room.corridor, "c1")
+        watch = RouteWatch(TaskWorker(store, "c1"), config, room.corridor)
         assert await watch.look() == {route.digest: frozenset({0})}
         shared = await room.corridor.state.recall(RETURNED)
         assert returned_from_json(shared) == {route.digest: {0}}
-        assert await RouteWatch(config, store, room.corridor, "c2").look() is None, "another consumer has the lease"
-        assert await RouteWatch(config, store, room.corridor, "c1").look() == {route.digest: frozenset({0})}
+        assert await RouteWatch(TaskWorker(store, "c2"), config, room.corridor).look() is None, (
+            "another consumer has the lease"
+        )
+        assert await RouteWatch(TaskWorker(store, "c1"), config, room.corridor).look() == {route.digest: frozenset({0})}
     with reading(room.store_url) as connection:
         assert returned_leaves(connection, route.digest) == {0}
         assert returned_leaves(connection, "0" * 16) == frozenset()

@@ -16,6 +16,7 @@ from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import SAMPLED, TOGETHER
 from gateway.features.runs.spans import RunSpans
 from gateway.features.runs.work import LEASE, RunScorers, RunScoring, RunTiming
+from gateway.features.task import TaskWorker
 from gateway.observability.tracing import run_ids
 from gateway.scoring.registry import build_all
 from gateway.scoring.threads import ScoringThreads
@@ -42,7 +43,8 @@ class Scoring:
         store.scorers.clear()  # calls have no scores of their own
         built = build_all({name: ScorerConfig(**section) for name, section in sections.items()})
         self.scorers = RunScorers(built.runs, threads, ImplicitFeedback(["en"]))
-        self.work = RunScoring(opened, self.scorers, "me", RunTiming(quiet_s=60.0), lambda: self.at)
+        self.worker = TaskWorker(opened, "me", lambda: self.at)
+        self.work = RunScoring(self.worker, self.scorers, RunTiming(quiet_s=60.0))
 
     async def after(self, seconds: float) -> int:
         """Looks for runs at this time after NOW. Returns how many were scored."""
@@ -191,7 +193,7 @@ class KeptSpans:
 async def test_the_span_of_a_run_is_sent_when_it_is_quiet(scoring: Any, exchange: Any) -> None:
     """The span is sent with its scores, and again with its later end if the run continues."""
     of, spans = scoring(run_finished={}), KeptSpans()
-    of.work = RunScoring(of.work._store, of.scorers, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
+    of.work = RunScoring(of.worker, of.scorers, RunTiming(quiet_s=60.0), spans)
     of.store.write(exchange(received=NOW, run="r", response=calling("Done.")))
     await of.after(100)
     of.store.write(exchange(received=NOW + 200, run="r", response=calling("Done.")))
@@ -207,7 +209,7 @@ async def test_without_scorers_of_runs_spans_are_sent_and_scores_stay(scoring: A
     of.store.write(first)
     await of.after(100)
     none = RunScorers({}, of.scorers.threads)
-    of.work = RunScoring(of.work._store, none, "me", RunTiming(quiet_s=60.0), lambda: of.at, spans)
+    of.work = RunScoring(of.worker, none, RunTiming(quiet_s=60.0), spans)
     of.store.write(exchange(received=NOW + 200, run="r"))
     assert await of.after(300) == 1
     assert await of.after(400) == 0

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.ramp import RampEvent, RampRecord
 from gateway.features.ramp.rows import add_ramp_events
+from gateway.features.task import TaskWorker
 from gateway.features.today.events import EventKeeper
 from gateway.store.events import KEPT_S, add_events, config_event, events_since
 from gateway.store.query import reading
@@ -51,7 +52,7 @@ def texts(store) -> list[str]:
 async def test_a_new_version_and_a_new_config_are_noted_once(store, opened):
     gateways = Gateways(one=heartbeat("0.4.0"))
     clock = [NOW]
-    keepers = [EventKeeper(opened, gateways, name, lambda: clock[0]) for name in ("a", "b")]  # type: ignore[arg-type]
+    keepers = [EventKeeper(TaskWorker(opened, name, lambda: clock[0]), gateways) for name in ("a", "b")]  # type: ignore[arg-type]
     for keeper in (*keepers, *keepers):
         await keeper.look()
     assert texts(store) == ["gateway 0.4.0", "config aa11bb"]
@@ -73,7 +74,7 @@ async def test_steps_of_ramps_are_lines(store, opened):
     shadow = step("shadow", "stopped", NOW - 50)
     first, back = step("ramp", "shadow", NOW - 40), step("rolled_back", "ramp", NOW - 10)
     await opened.run(lambda connection: add_ramp_events(connection, [shadow, first, back]))
-    keeper = EventKeeper(opened, Gateways(), "a", lambda: NOW)  # type: ignore[arg-type]
+    keeper = EventKeeper(TaskWorker(opened, "a", lambda: NOW), Gateways())  # type: ignore[arg-type]
     await keeper.look()
     await keeper.look()
     assert texts(store) == ["swap: advanced to step 1", "swap: rolled back"]
@@ -82,5 +83,5 @@ async def test_steps_of_ramps_are_lines(store, opened):
 async def test_old_events_are_forgotten(store, opened):
     old, new = config_event("aa", NOW - KEPT_S - 60), config_event("bb", NOW - 60)
     await opened.run(lambda connection: add_events(connection, [old, new, new]))
-    await EventKeeper(opened, Gateways(), "a", lambda: NOW).look()  # type: ignore[arg-type]
+    await EventKeeper(TaskWorker(opened, "a", lambda: NOW), Gateways()).look()  # type: ignore[arg-type]
     assert texts(store) == ["config bb"]

@@ -18,6 +18,7 @@ from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
 from gateway.core.guards import GuardDecision, to_json
 from gateway.features.guards.work import GuardWatch
+from gateway.features.task import TaskWorker
 from gateway.features.today.page import HourCache
 from gateway.store.events import DeploymentEvent, add_events
 from gateway.store.store import Store
@@ -246,7 +247,7 @@ async def test_guards_have_a_line_each(pages, make_exchange, now):
 
     await pages.add(*(make_exchange(received=now - 60 - i, unit=f"u{i}", guards=decided(i < 3)) for i in range(30)))
     async with Store(pages.store_url) as store:
-        await GuardWatch(store, ("mails",), "c1", lambda: now).look()
+        await GuardWatch(TaskWorker(store, "c1", lambda: now), ("mails",)).look()
     client = await pages.login("viewer")
     assert "blocks 10" not in await complete(pages, client), "it is not in the config"
     pages.clock[0] += 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.features.task import TaskWorker
 from gateway.features.today.changes import HOURS
 from gateway.features.today.rows import HOUR_S, stored_begins, stored_hours
 from gateway.features.today.work import SETTLED_H, HourHistoryKeeper
@@ -16,8 +17,8 @@ async def test_each_hour_is_stored_once_it_is_settled(store, exchange):
     at = (SETTLED + 60, SETTLED - HOUR_S + 60, SETTLED + HOUR_S)
     store.write(*(exchange("1", received=received) for received in at))
     async with Store(store.url) as opened:
-        keeper = HourHistoryKeeper(opened, "one", lambda: NOW, days=1)
-        other = HourHistoryKeeper(opened, "two", lambda: NOW, days=1)
+        keeper = HourHistoryKeeper(TaskWorker(opened, "one", lambda: NOW), days=1)
+        other = HourHistoryKeeper(TaskWorker(opened, "two", lambda: NOW), days=1)
         assert await keeper.store_one()
         assert not await other.store_one(), "one consumer does it"
         while await keeper.store_one():
