@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.program_command import gateway_command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\nredaction: {}\n"
@@ -32,7 +32,7 @@ def test_the_fake_upstream_serves_until_sigterm() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gateway", "fake", "--port", str(port), "--tokens", "3"]
+    command = gateway_command("fake", "--port", str(port), "--tokens", "3")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert f"http://127.0.0.1:{port}/v1" in process.stderr.readline()

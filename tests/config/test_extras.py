@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixtures.program_command import forked_python
 
 from gateway.config.extras import OF_ALL, require_extras
 from gateway.config.loading import parse
@@ -64,7 +65,7 @@ def blocked(module: str, words: list[str], folder: Path) -> subprocess.Completed
         f"import sys; sys.modules[{module!r}] = None; sys.argv = ['gateway', *{words!r}]\n"
         "from gateway.__main__ import main; main()"
     )
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder, timeout=60)
+    return subprocess.run(forked_python(program), capture_output=True, text=True, cwd=folder, timeout=60)
 
 
 PROGRAMS = [

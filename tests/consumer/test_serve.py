@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, program_pid
 from fixtures.stores import WAITING
 from sqlalchemy import make_url, text
 
@@ -69,13 +68,9 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object],
     words = ["evaluate", "--config", str(path), "--data", str(tmp_path / "data"), "--metrics-port", str(port)]
 
     @contextlib.asynccontextmanager
-    async def running(
-        on_line: Callable[[bytes], object] = lambda _: None, *, limited: bool = False
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """limited: its process id is that of the program, whose limits a test may change."""
-        command = [sys.executable, "-m", "gateway", *words] if limited else gateway_command(*words)
+    async def running(on_line: Callable[[bytes], object] = lambda _: None) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
-            *command, stderr=asyncio.subprocess.PIPE,
+            *gateway_command(*words), stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
         try:
@@ -230,11 +225,12 @@ async def test_a_full_disk_is_one_line_and_scoring_continues_later(room, exchang
                 lines.append(await process.stderr.readline())
                 assert lines[-1], "it ended"
 
-    async with start(limited=True) as process:
+    async with start() as process:
         await room.send(exchange("one"))
         await until(port, SCORED, 1.0)
-        most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, most))
+        pid = program_pid(process.pid)
+        most = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, most))
         await room.send(*[exchange("two words") for _ in range(32)])
         await until_logged(b"scoring paused")
         said = await asyncio.to_thread(health, port)
@@ -242,7 +238,7 @@ async def test_a_full_disk_is_one_line_and_scoring_continues_later(room, exchang
         assert said["paused"].startswith("store: OperationalError: ")
         assert await metric(port, "gateway_eval_failing_parts") == 1.0
         await asyncio.sleep(1)  # it is tried again several times meanwhile
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
         await until_logged(b"scoring resumed")
         await until(port, SCORED, 33.0)
         assert (await asyncio.to_thread(health, port))["reasons"] == []

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.program_command import gateway_command, program_pid
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway import __version__
@@ -41,7 +42,7 @@ async def evaluating(room, tmp_path: Path, port: int, workers: int) -> AsyncIter
     }
     path.write_text(yaml.safe_dump(config))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "evaluate", "--config", str(path), "--data", str(tmp_path / "data"),
+        *gateway_command("evaluate", "--config", str(path), "--data", str(tmp_path / "data")),
         "--metrics-port", str(port), "--workers", str(workers), stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
@@ -109,7 +110,7 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
         await room.send(*first, tally(first))
         found = await until(port, SCORED, 600.0)
         assert (found["gateway_eval_workers"], found["gateway_eval_worker_restarts"]) == (2.0, 0.0)
-        before = workers_of(process.pid)
+        before = workers_of(program_pid(process.pid))
         assert len(before) == 2
         assert await health(port) == {"status": "ok", "version": __version__, "paused": "", "reasons": []}
 
@@ -120,7 +121,7 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
         found = await until(port, SCORED, 1200.0)
         assert found["gateway_eval_unaccounted"] == 0.0
         await until(port, "gateway_eval_workers", 2.0)
-        assert len(workers_of(process.pid)) == 2
+        assert len(workers_of(program_pid(process.pid))) == 2
 
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0

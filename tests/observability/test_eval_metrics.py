@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.program_command import forked_python
 from prometheus_client import CollectorRegistry
 
 from gateway.observability.eval_metrics import (
@@ -57,10 +57,10 @@ sys.stdout.buffer.write(exposition(CollectorRegistry(), WorkerMetrics(Path(sys.a
 def test_workers_are_summed_and_a_dead_workers_counts_stay(tmp_path: Path) -> None:
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environ, "text": True}
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(n)], **pipes) for n in (2, 3)]
+    workers = [subprocess.Popen(forked_python(WORKER, str(n)), **pipes) for n in (2, 3)]
 
     def scraped() -> dict[str, float]:
-        command = [sys.executable, "-c", SCRAPE, str(tmp_path)]
+        command = forked_python(SCRAPE, str(tmp_path))
         text = subprocess.run(command, env=environ, capture_output=True, check=True, text=True).stdout
         rows = (line.rpartition(" ") for line in text.splitlines() if line.startswith("gateway_"))
         return {name.partition("{")[0]: float(value) for name, _, value in rows}

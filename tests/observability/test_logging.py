@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.program_command import forked_python
 
 from gateway.config.types import LogConfig
 from gateway.observability.logging import JsonFormatter, TextFormatter, UvicornFilter, is_json, timestamp
@@ -28,7 +29,7 @@ except ZeroDivisionError:
 
 
 def logged(log: LogConfig) -> str:
-    command = [sys.executable, "-c", PROGRAM, log.model_dump_json()]
+    command = forked_python(PROGRAM, log.model_dump_json())
     return subprocess.run(command, capture_output=True, check=True).stderr.decode()
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.program_command import forked_python
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,7 +37,7 @@ class Worker:
     def __init__(self, directory: Path) -> None:
         environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen([sys.executable, "-c", WORKER], env=environ, **pipes)
+        self._process = subprocess.Popen(forked_python(WORKER), env=environ, **pipes)
         self.pid = self._process.pid
 
     def count(self, label: str, value: float) -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ import pytest_asyncio
 import redis
 import yaml
 from fixtures.learned_routes import ROUTE, a_route
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, program_pid
 
 from gateway.config.derive import plan_of
 from gateway.config.loading import load
@@ -121,7 +120,7 @@ class Program:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     async def start(self, *command: str) -> None:
-        words = command or (sys.executable, "-m", "gateway", *self.words)
+        words = command or gateway_command(*self.words)
         environ = {**os.environ, "TMPDIR": str(self._cwd)}
         with self.log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
@@ -131,7 +130,7 @@ class Program:
     @property
     def pid(self) -> int:
         assert self._process is not None
-        return self._process.pid
+        return program_pid(self._process.pid)
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -288,7 +287,7 @@ class Whole:
         self._an_old_entry()
         await self.gateway.start()
         await self.consumer.start()
-        await self.console.start(*gateway_command(*self.console.words))
+        await self.console.start()
         self._write_prometheus()
         await self.prometheus.start(
             "prometheus", f"--config.file={self.directory}/prometheus.yml",
@@ -353,7 +352,7 @@ class Whole:
     def workers(self) -> list[int]:
         """The process ids of the gateway's workers."""
         children = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     @contextmanager
     def workers_paused(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -204,7 +204,7 @@ async def fleet(
     fakes, gateways, [front] = servers.free_ports(2), servers.free_ports(2), servers.free_ports(1)
     config = tmp_path / "gateway.yaml"
     config.write_text(yaml.safe_dump(_config(fakes, stream_url, stream_name)))
-    me, directory = [sys.executable, "-m", "gateway"], tmp_path / "nginx"
+    me, directory = gateway_command(), tmp_path / "nginx"
     directory.mkdir()
     (directory / "nginx.conf").write_text(nginx_conf(directory, gateways, front))
     children = [

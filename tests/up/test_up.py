@@ -12,14 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, program_pid
 from openai import OpenAI
 
 from gateway.config.loading import load
@@ -210,15 +210,14 @@ class Running:
                 parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-        found = [self.process.pid]
+        found = [program_pid(self.process.pid)]
         for pid in found:
             found += [child for child, parent in parents.items() if parent == pid]
         return found[1:]
 
 
-def start(cwd: Path, *arguments: str) -> Running:
+def start(cwd: Path, command: Sequence[str]) -> Running:
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "gateway", "up", *arguments]
     notes = cwd / "notes"
     with notes.open("w") as file:
         process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.PIPE, stderr=file, text=True)
@@ -263,7 +262,7 @@ async def nothing_else_here() -> None:
 @pytest.fixture
 def running(tmp_path: Path, nothing_else_here: None) -> Iterator[Running]:
     """A first run in an empty directory, with an empty environment."""
-    running = start(tmp_path)
+    running = start(tmp_path, [sys.executable, "-m", "gateway", "up"])
     children = running.children
     yield running
     if running.process.poll() is None:
@@ -324,7 +323,7 @@ def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) 
     edited = written.replace("model: smollm2}", "model: smollm2, threads: 1}")  # several wait for each other when busy
     assert edited != written
     (running.cwd / "gateway.yaml").write_text(edited)
-    again = start(running.cwd)
+    again = start(running.cwd, gateway_command("up"))
     try:
         refuses_a_second(again)
         restarts_its_engine(again)
@@ -346,7 +345,7 @@ def refuses_a_second(running: Running) -> None:
         env={"PATH": "/usr/bin:/bin"},
     )
     assert second.returncode == 1
-    assert f"`gateway up` already runs on .gateway (process {running.process.pid})" in second.stderr
+    assert f"`gateway up` already runs on .gateway (process {program_pid(running.process.pid)})" in second.stderr
 
 
 def restarts_its_engine(running: Running) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from fixtures.program_command import module_command
 
 from gateway.config.loading import parse
 from gateway.core.exchange import Exchange, Feedback
@@ -124,7 +124,7 @@ def test_a_job_is_made_of_the_config(stated_scorer: Any) -> None:
 
 
 def run(job: TrainingJob) -> subprocess.CompletedProcess[bytes]:
-    argv = [sys.executable, "-m", "gateway.features.learned.trainer"]
+    argv = module_command("gateway.features.learned.trainer")
     return subprocess.run(argv, input=job.to_json(), capture_output=True, check=False, env={})
 
 

@@ -23,6 +23,7 @@ import httpx2
 import pytest
 import yaml
 from fixtures import limit_callers
+from fixtures.program_command import gateway_command
 
 from gateway.core.exchange import Tally
 from gateway.fake import HOLD, FakeUpstream
@@ -207,10 +208,10 @@ async def pods(n: int, config: dict[str, Any], directory: Path, servers: Any) ->
     path.write_text(yaml.safe_dump(config))
     found = []
     for i, port in enumerate(servers.free_ports(n)):
-        skew = f"{CLOCK_AHEAD}; " if i == 0 and n > 1 else ""
-        main = f"{skew}import runpy; runpy.run_module('gateway', run_name='__main__')"
+        skewed = [sys.executable, "-c", f"{CLOCK_AHEAD}; from gateway.__main__ import main; main()"]
+        python = skewed if i == 0 and n > 1 else gateway_command()
         serve = ["serve", "--config", str(path), "--port", str(port), "--data", str(directory / f"data-{i}")]
-        found.append(Pod([sys.executable, "-c", main, *serve], directory / f"log-{i}", port))
+        found.append(Pod([*python, *serve], directory / f"log-{i}", port))
     await asyncio.gather(*(pod.start() for pod in found))
     yield found
     await asyncio.gather(*(pod.kill() for pod in found))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import gateway_command
 from prometheus_client import CollectorRegistry
 
 from gateway.core.exchange import Exchange, Tally, from_fields
@@ -54,9 +54,7 @@ async def serve(tmp_path: Path, servers: Any) -> AsyncIterator[Callable[..., Any
         [port] = servers.free_ports(1)
         options = ["--config", str(path), "--data", str(tmp_path / "data"), "--port", str(port)]
         with log.open("wb") as out:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", "serve", *options, stdout=out, stderr=out
-            )
+            process = await asyncio.create_subprocess_exec(*gateway_command("serve", *options), stdout=out, stderr=out)
         started.append(Program(process, log, f"http://127.0.0.1:{port}/v1"))
         async with asyncio.timeout(60), httpx2.AsyncClient() as client:
             while True:
