@@ -13,9 +13,10 @@ One hash holds one limit of one scope in one window; its name ends in the window
     w:ID     "spent total share" of worker ID; total is spent + held
 
 Records of end users, `…:limits}:u:DIGEST:…`, are kept short: fields that are 0 are missing, ID is its last twelve
-characters, and its value is "spent held share", or one number where held and share are 0. They are many, so a worker
-does not report one that holds nothing but a share; where a call needs that share, `…:limits}:called_back` names the
-limit, and every worker gives its share up.
+characters, and its value is "spent held share", "spent share" where nothing is held, or "spent" alone. They are many,
+so a worker does not report one that holds nothing but a share; where a call needs that share, `…:limits}:called_back`
+names the limit, and every worker gives its share up. For the same reason nothing lists the records of a worker that
+dies: `…:limits}:dead` names the worker, and its share of a limit ends with the next report of that limit by another.
 
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
@@ -143,6 +144,7 @@ class LeaseServer:
             self._key("sequence", self._worker),
             self._records(self._worker),
             self._key("called_back"),
+            self._dead,
         ]
         arguments: list[Any] = [self._worker, sequence, *self._clock_arguments, self._answered_ms]
         for r in reports:
@@ -186,7 +188,8 @@ class LeaseServer:
         await ask(self._client.zrem(self._workers, self._worker))
 
     async def sweep(self) -> int:
-        """Releases what dead workers hold, as far as it cannot have been spent; returns how many there were.
+        """Releases what dead workers hold, as far as it cannot have been spent; returns how many there were. Shares of
+        limits of end users are released when another worker reports such a limit.
 
         Only a worker that has reached the server without a break for DEAD_S may ask for it: earlier, the server itself
         may have been unreachable, and all workers seem dead.
@@ -195,9 +198,8 @@ class LeaseServer:
         return sum([await self._sweep_one(text(worker)) for worker in dead])
 
     async def _sweep_one(self, worker: str) -> int:
-        names = [text(each) for each in await ask(self._client.smembers(self._records(worker)))]
-        records = [self._key(name) if name.startswith("u:") else name for name in names]
-        keys = [self._workers, self._records(worker), *records]
+        records = [text(each) for each in await ask(self._client.smembers(self._records(worker)))]
+        keys = [self._workers, self._records(worker), self._dead, *records]
         return int(await ask(run_script(self._client, "sweep_worker", keys, worker, *self._clock_arguments)))
 
     async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
@@ -215,6 +217,10 @@ class LeaseServer:
     @property
     def _workers(self) -> str:
         return self._key("workers")
+
+    @property
+    def _dead(self) -> str:
+        return self._key("dead")
 
     def _records(self, worker: str) -> str:
         return self._key("records", worker)

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
+from gateway.core.exchange import new_id
 from gateway.stream.connect import close, connect
 from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
@@ -221,22 +222,49 @@ async def test_a_server_with_an_older_copy_of_its_data_is_told_everything(
     assert [(await a.exchange([])).known for _ in range(2)] == [False, True]
 
 
-@pytest.mark.parametrize(("promised", "most"), [(False, 210), (True, 300)])
+@pytest.mark.parametrize(("workers", "promised", "most"), [(1, False, 210), (1, True, 250), (4, True, 330)])
 async def test_the_record_of_an_end_user_is_short(
-    server: Server, client: Any, stream_name: str, promised: bool, most: int
+    server: Server, client: Any, stream_name: str, workers: int, promised: bool, most: int
 ) -> None:
-    """The record has the longest amounts of a monthly limit in dollars; what the worker's set of records takes is
-    counted too."""
-    a, amount = server("a"), round(999e9)
-    for i in range(200):  # this number is no longer stored as one list
-        name = f"u:{i:024x}:usd_per_month:2026-11"
-        await one(a, name, amount=amount, spent=123456789012, total=123456789012, share=0 if promised else -1)
-    key = f"{{{stream_name}:limits}}:u:{7:024x}:usd_per_month:2026-11"
-    records = f"{{{stream_name}:limits}}:records:a"
-    used = await client.memory_usage(key)
-    used += (await client.memory_usage(records, samples=0) or 0) / 200 if promised else 0
-    assert used <= most
-    assert await client.exists(records) == promised
+    """The record has the longest amounts of a monthly limit in dollars, and nothing lists it elsewhere."""
+    name = f"u:{7:024x}:usd_per_month:2026-11"
+    spent = {"amount": round(999e9), "spent": 123456789012, "total": 123456789012}
+    for _ in range(workers):
+        await one(server(new_id()), name, **spent, share=0 if promised else -1)
+    assert await client.memory_usage(f"{{{stream_name}:limits}}:{name}") <= most
+    found = {key async for key in client.scan_iter(f"{{{stream_name}:limits}}:records:*")}
+    assert found == set(), "of each worker there would be a set with a name of 45 characters for each end user"
+
+
+@pytest.mark.parametrize(("restarted", "left"), [(False, 900), (True, 450)])
+async def test_a_dead_workers_share_of_a_users_limit_ends_with_the_next_report(
+    server: Server, client: Any, stream_name: str, restarted: bool, left: int
+) -> None:
+    """Its records are many, so no sweep visits them. What it held counts as spent; its share does if the server has
+    started since it was last seen."""
+    dead, alive, third, sweeper = server("dead"), server("alive"), server("third"), server("later", dead_s=-1.0)
+    await one(dead, USER, need=100, want=100, share=0)
+    assert (await one(alive, USER, need=1000, want=1000)).granted == 450, "its share is held back"
+    seen = {"alive": (time.time() + 3600) * 1000} | ({"dead": 1} if restarted else {})
+    await client.zadd(f"{{{stream_name}:limits}}:workers", seen)
+    assert [await sweeper.sweep() for _ in range(2)] == [1, 0]
+    assert (await one(alive, USER, total=450, need=1000, want=1000)).granted == left - 450
+    assert (await one(third, USER)).left == 0
+    assert (await one(alive, USER, share=0)).left == left, "once only"
+
+
+async def test_a_worker_that_comes_back_keeps_its_shares_of_users_limits(server: Server) -> None:
+    """Only those that nobody has needed meanwhile."""
+    away, other, sweeper = server("away"), server("other"), server("later", dead_s=-1.0)
+    taken, kept = USER, USER.replace("0123", "4567")
+    for name in (taken, kept):
+        assert (await one(away, name, share=0)).share == 500
+    assert await sweeper.sweep() == 1
+    assert (await one(other, taken, need=1000, want=1000)).granted == 1000
+    await away.exchange([])
+    assert (await one(other, kept, need=1000, want=1000)).granted == 500
+    await one(away, kept, share=-1)
+    assert (await one(other, kept, total=500, need=500, want=500)).granted == 500
 
 
 async def test_a_worker_that_was_only_away_counts_once(server: Server, client: Any, stream_name: str) -> None:

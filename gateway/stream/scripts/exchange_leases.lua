@@ -1,5 +1,5 @@
 -- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, the limits whose
--- shares are called back (by time, ms), then the limits.
+-- shares are called back (by time, ms), the dead workers (see sweep_worker.lua), then the limits.
 -- ARGV: id, sequence number, DEAD_S and shift in ms, the server's time at the last exchange (ms; 0: there was none), then
 -- for each limit: spent, total, share (-1: none is kept), want, need, amount, starts, ends (0: no window), keep_ms,
 -- leaving (1 or 0), carried (a part of amount that counts as spent), resumes (0: no; else a number of this lease: spent
@@ -17,6 +17,8 @@ local sequence_before = tonumber(redis.call('GET', KEYS[2]) or '0')
 if sequence <= sequence_before then return {now} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', SEQUENCE_MS)
 local new = redis.call('ZADD', KEYS[1], now, id)
+if new == 1 then redis.call('HDEL', KEYS[5], string.sub(id, -SHORT_ID)) end
+local some_are_dead = redis.call('EXISTS', KEYS[5]) == 1
 local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
 local since = tonumber(ARGV[5])
 local called_back = {}
@@ -26,8 +28,33 @@ end
 local prefix = #KEYS[1] - #'workers'
 local reply = {now, workers, new, sequence_before, called_back}
 local function whole(n) return string.format('%.0f', n) end
-for i = 5, #KEYS do
-    local key, at = KEYS[i], 6 + (i - 5) * 12
+-- Values of workers in records of end users: "spent held share", "spent share" or "spent".
+local function of_worker(value)
+    local spent, held, share = string.match(value, '^(%S+) ?(%S*) ?(%S*)')
+    if share == '' then held, share = '0', held end
+    return tonumber(spent) or 0, tonumber(held) or 0, tonumber(share) or 0
+end
+local function to_worker(spent, held, share)
+    if held ~= 0 then return table.concat({whole(spent), whole(held), whole(share)}, ' ') end
+    return share == 0 and whole(spent) or whole(spent) .. ' ' .. whole(share)
+end
+-- Takes the shares of dead workers from the record of an end user's limit. Returns their sum, and the part of it that may
+-- have been spent.
+local function take_shares_of_the_dead(key)
+    local record, taken, used = redis.call('HGETALL', key), 0, 0
+    for n = 1, #record, 2 do
+        local spent, held, share = of_worker(record[n + 1])
+        local may_be_spent = share > 0 and redis.call('HGET', KEYS[5], string.sub(record[n], 3))
+        if may_be_spent then
+            local spent_too = may_be_spent == '1' and share or 0
+            redis.call('HSET', key, record[n], to_worker(spent, held + spent_too, 0))
+            taken, used = taken + share, used + spent_too
+        end
+    end
+    return taken, used
+end
+for i = 6, #KEYS do
+    local key, at = KEYS[i], 6 + (i - 6) * 12
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
@@ -36,14 +63,19 @@ for i = 5, #KEYS do
     local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', field)
     for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
     local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
+    if of_user and h > 0 and some_are_dead then
+        local taken, used = take_shares_of_the_dead(key)
+        h, o = h - taken, o + used
+    end
     local carried = tonumber(ARGV[at + 10])
     local used_before = s + f + carried
     local spent_before, total_before, share_before = 0, 0, 0
-    if all[6] then
+    if all[6] and of_user then
+        spent_before, total_before, share_before = of_worker(all[6])
+        total_before = total_before + spent_before
+    elseif all[6] then
         local a, b, c = string.match(all[6], '(%S+) (%S+) (%S+)')
-        if not a then a, b = all[6], all[6] end
         spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
-        if of_user and c then total_before = total_before + spent_before end
     end
     local known, resumes = 0, tonumber(ARGV[at + 11])
     if resumes > 0 then -- (only of end users) the record says from what it went on, if the reply to such a report was lost
@@ -82,8 +114,7 @@ for i = 5, #KEYS do
         local held = whole(total - spent)
         redis.call('HSET', key, field, table.concat({whole(spent), held, whole(kept), whole(known), resumes}, ' '))
     elseif of_user then
-        local more = total == spent and kept == 0 and '' or ' ' .. whole(total - spent) .. ' ' .. whole(kept)
-        redis.call('HSET', key, field, whole(spent) .. more)
+        redis.call('HSET', key, field, to_worker(spent, total - spent, kept))
     else
         redis.call('HSET', key, field, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
     end
@@ -100,8 +131,9 @@ for i = 5, #KEYS do
     else
         redis.call('PEXPIRE', key, ARGV[at + 8])
     end
-    local swept = not leaving and (kept > 0 or not of_user and (share >= 0 or ends == 0))
-    redis.call(swept and 'SADD' or 'SREM', KEYS[3], of_user and string.sub(key, prefix + 1) or key)
+    if not of_user then
+        redis.call(not leaving and (share >= 0 or ends == 0) and 'SADD' or 'SREM', KEYS[3], key)
+    end
     local crossed = 0
     for _, percent in ipairs({80, 100}) do
         if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
