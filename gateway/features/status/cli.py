@@ -28,7 +28,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes, with --watch.")] = 2.0,
 ) -> None:
-    """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters and budgets.
+    """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters, budgets and who is near theirs.
 
     Reads the stream server and the store, and lists problems first. Exit code 0: no problems; 1: at least one problem;
     2: unknown, because the stream server or the config cannot be read.

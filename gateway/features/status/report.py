@@ -14,8 +14,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.config.derive import directory_of
 from gateway.config.retirements import day_of
 from gateway.core.errors import StreamDown
+from gateway.core.keys import Directory
+from gateway.core.limits import LimitScope
 from gateway.core.sanitize import plain
 from gateway.features.guards.rows import watched
 from gateway.features.guards.usual_range import drift_of, drift_sentence
@@ -23,8 +26,9 @@ from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
 from gateway.features.notices.rows import ReceiverTrouble, receivers_in_trouble
 from gateway.features.retirement.notices import RetirementNotice, notices
-from gateway.features.retirement.traffic import daily_calls
+from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
+from gateway.features.status.near_limits import NearLimit, caller_budgets, near_limits
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
 from gateway.store.guided_means import TARGET_LABELS, harmful
@@ -172,6 +176,9 @@ class Status:
     """Drift alarms of guards that are on, one sentence each."""
     retirements: tuple[RetirementNotice, ...] = ()
     """Models that their providers retire, the first day first: no problem yet."""
+    near_limits: tuple[NearLimit, ...] = ()
+    """Budgets of callers of which at least 80 % are used, the most used first. A budget that does its work is no
+    problem."""
 
     @property
     def exit_code(self) -> int:
@@ -180,6 +187,33 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredState:
+    """What the store says. Empty: it was not read."""
+
+    delivery: Delivery | None = None
+    predictors: tuple[PredictorStatus, ...] = ()
+    traffic: DailyCalls | None = None
+    receivers: tuple[ReceiverTrouble, ...] = ()
+    guards: tuple[str, ...] = ()
+    budgets: Mapping[LimitScope, str] = field(default_factory=dict)
+    """Scopes of callers with a budget, and their names."""
+
+
+def _read_store(around: ReaderConfig, now: float) -> _StoredState:
+    """Raises StoreUnavailable."""
+    static = Directory() if around.served is None else directory_of(around.served)
+    with reading(around.store) as connection:
+        return _StoredState(
+            delivery(connection),
+            _read_predictors(connection, around.target),
+            daily_calls(connection, day_of(now)),
+            tuple(receivers_in_trouble(connection, now - DAY_S)),
+            tuple(changed_guards(connection, around.guards)),
+            caller_budgets(connection, static, now),
+        )
 
 
 async def look(
@@ -195,34 +229,44 @@ async def look(
     """
     now = time.time() if now is None else now
     problems: list[str] = []
-    stream, delivered, predictors, traffic = None, None, tuple[PredictorStatus, ...](), None
-    receivers: tuple[ReceiverTrouble, ...] = ()
-    guards: tuple[str, ...] = ()
+    stream, stored, near = None, _StoredState(), tuple[NearLimit, ...]()
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
         problems.append(str(error))
     problems += _stream_problems(stream) if stream else []
     try:
-        if read_delivery is not None:
-            delivered = await read_delivery()
-        else:
-            with reading(around.store) as connection:
-                delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
-                traffic = daily_calls(connection, day_of(now))
-                receivers = tuple(receivers_in_trouble(connection, now - DAY_S))
-                guards = tuple(changed_guards(connection, around.guards))
+        stored = _read_store(around, now) if read_delivery is None else _StoredState(await read_delivery())
     except StoreUnavailable as error:
         problems.append(str(error))
-    problems += _delivery_problems(delivered) if delivered else []
-    problems += [*map(_receiver_problem, receivers), *guards]
-    for each in predictors:
-        problems += [f"the predictor of {each.target} costs precision, so it is off"] if harmful(each.card) else []
-        problems += each.alarms
-    retiring = () if around.served is None else tuple(notices(around.served, traffic, day_of(now)))
+    problems += _store_problems(stored)
+    try:
+        near = await near_limits(corridor, stored.budgets, now) if stream else ()
+    except StreamDown as error:
+        problems.append(str(error))
+    retiring = () if around.served is None else tuple(notices(around.served, stored.traffic, day_of(now)))
     return Status(
-        now, described(around.url), stream, delivered, tuple(problems), predictors, receivers, guards, retiring
+        now,
+        described(around.url),
+        stream,
+        stored.delivery,
+        tuple(problems),
+        stored.predictors,
+        stored.receivers,
+        stored.guards,
+        retiring,
+        near,
     )
+
+
+def _store_problems(stored: _StoredState) -> Iterator[str]:
+    yield from _delivery_problems(stored.delivery) if stored.delivery else ()
+    yield from map(_receiver_problem, stored.receivers)
+    yield from stored.guards
+    for each in stored.predictors:
+        if harmful(each.card):
+            yield f"the predictor of {each.target} costs precision, so it is off"
+        yield from each.alarms
 
 
 def changed_guards(connection: Reading, guards: Sequence[str]) -> Iterator[str]:
@@ -505,7 +549,10 @@ _MAX_ROWS = 12  # of one table, so that all fits on one screen
 
 def to_terminal(status: Status) -> RenderableType:
     stream = _stream(status.stream) if status.stream else ()
-    return Group(*_head(status), *stream, *_delivery(status.delivery), *_predictors(status), *_retirements(status))
+    near = _near_limits(status.near_limits)
+    return Group(
+        *_head(status), *stream, *near, *_delivery(status.delivery), *_predictors(status), *_retirements(status)
+    )
 
 
 def _retirements(status: Status) -> Iterator[RenderableType]:
@@ -627,6 +674,21 @@ def _spent(stream: StreamStatus) -> Iterator[RenderableType]:
         cells = (f"{s.kind} {s.name}", f"{s.spent:.4g} {s.unit}", limit, share)
         drawn.add_row(*map(safe_text, cells), style="red" if over else "")
     yield drawn
+
+
+def _near_limits(found: Sequence[NearLimit]) -> Iterator[RenderableType]:
+    if not found:
+        return
+    yield Text()
+    drawn = _table("budget of a caller", "limit", "spent", "of", "", "resets")
+    for near in found[:_MAX_ROWS]:
+        ends = "" if near.resets_at is None else f"{datetime.fromtimestamp(near.resets_at).astimezone():%Y-%m-%d %H:%M}"
+        spent, amount, share = f"{near.spent:.6g}", f"{near.amount:g}", f"{near.share:.0%}"
+        cells = (f"{near.scope} {near.name}", near.limit, spent, amount, share, ends)
+        drawn.add_row(*map(safe_text, cells), style="red" if near.share >= 1 else "")
+    yield drawn
+    if len(found) > _MAX_ROWS:
+        yield safe_text(f"and {len(found) - _MAX_ROWS} more budgets that are used to 80 %; --json has all of them")
 
 
 def _delivery(delivered: Delivery | None) -> Iterator[RenderableType]:

@@ -18,11 +18,16 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.config.stream import StreamConfig
 from gateway.core.exchange import Count
+from gateway.core.keys import KeyRecord, TeamRecord
+from gateway.core.limits import LimitScope, counter_name, limits_of
+from gateway.features.keys.limits_used import scope_of
 from gateway.features.status.report import look, to_terminal
 from gateway.store import engine
+from gateway.store.directory import DirectoryRow, begin_change, save_row
 from gateway.store.predictions import StoredModel, save_model
 from gateway.store.reader_config import ReaderConfig, whole
 from gateway.store.store import StoreDown
+from gateway.stream.leases import LeaseServer
 from gateway.stream.types import TrimmedEntries
 
 SECRET = "not-for-anybodys-eyes"
@@ -138,6 +143,47 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
         assert words in text, f"{words}\n{shown.output}"
     assert "swap 0 usd" not in text, "what has no limit and was not spent is not shown"
     assert text.index("no known loss explains it") < text.index(" waiting, ")
+
+
+async def test_budgets_that_are_nearly_used_are_listed_and_are_no_problem(room, command, tmp_path):
+    """Those of gateway.yaml and of the console, with their calls to a model; a limit per minute is no budget."""
+    now = time.time()
+    limits = {"usd_per_month": 50, "requests_per_minute": 10, "models": {"chat": {"tokens_per_day": 1000}}}
+    config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    config = {name: config[name] for name in ("stream", "store")} | {
+        "open": True,
+        "upstreams": {"local": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}},
+        "models": {"chat": {"targets": [{"upstream": "local", "model": "m"}]}},
+        "teams": {"search": {"limits": limits}},
+    }
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
+    made = KeyRecord(id="key_1", name="web", digests=(), limits={"requests_per_day": 100, "usd_per_day": 1})
+    opened = engine.writer(room.store_url)
+    with opened.begin() as connection:
+        save_row(connection, DirectoryRow(made, now, now, begin_change(connection)))
+    opened.dispose()
+
+    counters = LeaseServer(room.corridor.client, room.stream_name, "consumer")
+    team, key = scope_of(TeamRecord("search", limits)), scope_of(made)
+    of_model = LimitScope("model", "team-search/chat", limits_of(limits["models"]["chat"]))
+    shares = {"usd_per_month": 0.9, "requests_per_minute": 1.0, "requests_per_day": 1.2, "usd_per_day": 0.79}
+    for scope in (team, key, of_model):
+        for limit in scope.limits:
+            used = round(shares.get(limit.name, 0.8) * limit.amount * limit.scale)
+            await counters.raise_spent(counter_name(scope, limit, now), used, round((now + 900) * 1000))
+
+    shown = await command()
+    near = conforms("status", (await command("--json")).output)["near_limits"]
+    assert [(each["scope"], each["name"], each["limit"], each["spent"]) for each in near] == [
+        ("key", "web", "requests_per_day", 120.0),
+        ("team", "search", "usd_per_month", 45.0),
+        ("model", "team-search/chat", "tokens_per_day", 800.0),
+    ]
+    assert [round(each["share"], 6) for each in near] == [1.2, 0.9, 0.8]
+    text = " ".join(shown.output.split())
+    assert "key web requests_per_day 120 100 120%" in text
+    assert "team search usd_per_month 45 50 90%" in text
+    assert not [line for line in shown.output.splitlines() if line.startswith("!") and "usd" in line]
 
 
 async def test_a_full_stream_server_is_named_and_nothing_else(room, command):
