@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.config.config import Config
 from gateway.config.derive import plans_of
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class NewExperiment(Section):
-    """A comparison of one target of a model with one candidate."""
+    """A comparison of one target of a model with one candidate: another model, or a guard."""
 
     name: Name
     """Name of the experiment in reports, metrics and commands."""
@@ -43,10 +43,12 @@ class NewExperiment(Section):
     """A name of the section `models`."""
     control: str
     """The model's target that is in use, as upstream/model."""
-    upstream: str
-    """The candidate's upstream."""
-    candidate_model: str
-    """The upstream's name for the candidate's model."""
+    guard: str = ""
+    """The guard that is the candidate, in place of a model; "": a model is."""
+    upstream: str = ""
+    """The candidate's upstream. Of a guard it says nothing."""
+    candidate_model: str = ""
+    """The upstream's name for the candidate's model; "": a guard is the candidate."""
     system: str = ""
     """A system message of the candidate; "": the clients' own."""
     temperature: float | None = Field(None, ge=0, le=2)
@@ -64,10 +66,20 @@ class NewExperiment(Section):
     usd_per_day: float | None = Field(None, gt=0)
     """The most that shadow requests may cost in a UTC day."""
 
+    @model_validator(mode="after")
+    def _one_candidate(self) -> NewExperiment:
+        if self.guard and self.candidate_model:
+            raise ValueError(f"candidate_model: the guard {self.guard} is the candidate already; leave the model empty")
+        if not self.guard and not (self.upstream and self.candidate_model):
+            missing = "candidate_model" if self.upstream else "upstream"
+            raise ValueError(f"{missing}: is missing; a candidate is a model of an upstream, or a guard")
+        return self
+
     def section(self) -> dict[str, Any]:
         """The experiment's section as in gateway.yaml."""
         upstream, _, model = self.control.partition("/")
-        candidate: dict[str, Any] = {"upstream": self.upstream, "model": self.candidate_model}
+        named = {"upstream": self.upstream, "model": self.candidate_model}
+        candidate: dict[str, Any] = {"guard": self.guard} if self.guard else named
         candidate |= {"system": self.system} if self.system else {}
         candidate |= {"set": {"temperature": self.temperature}} if self.temperature is not None else {}
         found: dict[str, Any] = {

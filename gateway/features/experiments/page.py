@@ -397,7 +397,8 @@ async def new_page(request: Request) -> Response:
     """The form; a link to it may fill fields in by their names."""
     query = request.query_params
     filled = Form(visitor_of(request).actor, {name: query.getlist(name) for name in query})
-    return await _form_page(request, _body(filled) if query else {})
+    given = {name: value for name, value in _body(filled).items() if value not in ("", {})} if query else {}
+    return await _form_page(request, given)
 
 
 async def _form_page(request: Request, given: Mapping[str, Any], *, error: AdminError | None = None) -> Response:
@@ -410,6 +411,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
         "experiment_new.html.jinja",
         status=200 if error is None else error.status,
         targets=targets_of(config),
+        guards=[(name, f"the guard {name}") for name in config.guards],
         upstreams=[(name, name) for name in config.upstreams],
         known_models=sorted({ref.model for each in config.models.values() for ref in refs_of_model(config, each)}),
         metrics=[(name, name) for name in metrics],
@@ -451,12 +453,16 @@ async def make(request: Request) -> Response:
     return redirect(request, url_of(new.name), " ".join([f"{new.name} is running.", *started.cautions]))
 
 
+_TEXTS = (
+    "name", "guard", "upstream", "candidate_model", "system", "temperature", "mode", "primary", "margin", "usd_per_day",
+)  # fmt: skip
+
+
 def _body(form: Form) -> dict[str, Any]:
     """The form as the body of NewExperiment. The control's target names its model, too."""
     model, _, control = form.get("control").partition(" ")
     rails = zip(form.all("guardrail"), form.all("guardrail_margin"), strict=False)
-    names = ("name", "upstream", "candidate_model", "system", "temperature", "mode", "primary", "margin", "usd_per_day")
-    found: dict[str, Any] = {name: form.get(name).strip() for name in names}
+    found: dict[str, Any] = {name: form.get(name).strip() for name in _TEXTS}
     found |= {"model": model, "control": control, "guardrails": {m: margin for m, margin in rails if m and margin}}
     share = form.get("share").strip()
     try:

@@ -66,7 +66,9 @@ async def test_one_is_made_started_stopped_and_removed_with_an_audit(of: Experim
 @pytest.mark.parametrize(
     ("change", "mistake"),
     [
-        ({"candidate_model": ""}, "candidate_model"),
+        ({"candidate_model": ""}, "candidate_model: is missing"),
+        ({"upstream": ""}, "upstream: is missing"),
+        ({"guard": "secrets"}, "candidate_model: the guard secrets is the candidate already"),
         ({"upstream": "locl"}, 'did you mean "local"'),
         ({"primary": "helpfull"}, "primary"),
         ({"share": "2"}, "share"),
@@ -80,6 +82,56 @@ async def test_mistakes_are_named_and_nothing_is_written(
 ) -> None:
     with pytest.raises(InvalidBody) as refused:
         await make_experiment(of, ada, {**NEW, **change})
+    assert mistake in " ".join([refused.value.message, *refused.value.mistakes])
+    assert not made_path(of.config_path).exists()
+
+
+GUARDED = {
+    "name": "guarded",
+    "model": "chat",
+    "control": "local/m",
+    "guard": "secrets",
+    "upstream": "local",
+    "share": "1",
+}
+
+
+@pytest.fixture
+def guard(of: ExperimentAdmin) -> None:
+    """The config has a guard that observes, and a scorer of answers."""
+    config = yaml.safe_load(of.config_path.read_text())
+    more = {"guards": {"secrets": {"on": "answer", "scorer": "secrets"}}, "scorers": {"refusal": {}}}
+    of.config_path.write_text(yaml.safe_dump(config | more))
+
+
+@pytest.mark.usefixtures("guard")
+async def test_a_guard_is_a_candidate_without_an_upstream(of: ExperimentAdmin, ada: Actor) -> None:
+    await of.read_config()
+    await make_experiment(of, ada, {**GUARDED, "primary": "refusal", "margin": "0.01"})
+    made = load_for_console(of.config_path).experiments["guarded"]
+    assert made.candidate is not None
+    assert (made.candidate.guard, made.mode, made.shadow_share) == ("secrets", "shadow", 1.0)
+    await start_experiment(of, ada, "guarded")
+    plan = (await of.states.plans())["guarded"].plan
+    assert str(plan.target("candidate")).startswith("guard/secrets[")
+
+
+@pytest.mark.usefixtures("guard")
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [
+        ({"guard": "secret"}, 'no guard "secret"; did you mean "secrets"?'),
+        ({"system": "Be brief."}, "a guard sends no request that could differ"),
+        ({"mode": "split"}, "with a guard the mode is shadow"),
+        ({"usd_per_day": "3"}, "budget: has no effect with a guard"),
+        ({"primary": "error_rate"}, "name a scorer of answers"),
+    ],
+)
+async def test_what_does_not_fit_a_guard_is_named(
+    of: ExperimentAdmin, ada: Actor, change: dict[str, Any], mistake: str
+) -> None:
+    with pytest.raises(InvalidBody) as refused:
+        await make_experiment(of, ada, {**GUARDED, **change})
     assert mistake in " ".join([refused.value.message, *refused.value.mistakes])
     assert not made_path(of.config_path).exists()
 

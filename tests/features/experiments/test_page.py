@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
+import yaml
 from fixtures.simulated import a_pair, seen
 
+from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import made_path
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
@@ -69,6 +71,27 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
     answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/remove", {"name": "swap"})
     assert answer.status_code == 303
     assert "swap" not in pages.config[-1].experiments
+
+
+async def test_a_guard_is_the_candidate_of_a_form(pages):
+    """Without guards the form does not ask; what does not fit one is named, and the choice is kept."""
+    client, path = await pages.login(), pages.data / "gateway.yaml"
+    assert 'name="guard"' not in await pages.get(client, "/console/experiments/new")
+    more = {"guards": {"secrets": {"on": "answer", "scorer": "secrets"}}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | more))
+    pages.config.append(load_for_console(path))
+    page = await pages.get(client, "/console/experiments/new?guard=secrets&share=100")
+    assert '<option value="secrets" selected>the guard secrets</option>' in page
+    assert 'name="share" value="100"' in page
+    form = {**FORM, "guard": "secrets", "guardrail": ["", ""], "guardrail_margin": ["", ""]}
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", form)
+    assert "the guard secrets is the candidate already" in answer.text
+    assert '<option value="secrets" selected>' in answer.text
+    form["candidate_model"] = ""
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", form)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/experiments/of/swap"), answer.text
+    assert pages.config[-1].experiments["swap"].candidate.guard == "secrets"
+    assert "running" in await pages.get(client, "/console/experiments/of/swap")
 
 
 async def a_labelled_judge(pages, make_exchange):
