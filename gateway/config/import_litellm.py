@@ -90,6 +90,8 @@ _VERTEX = frozenset({"vertex_ai", "vertex_ai_beta"})
 _ON_MANTLE = ("openai", "deepseek", "qwen", "mistral", "google", "moonshotai", "moonshot", "minimax", "nvidia", "zai")
 """Vendors whose models Bedrock serves by its OpenAI-compatible endpoints."""
 _BEDROCK_ROUTES = ("converse/", "invoke/", "converse_like/")
+_CONVERSES, _CONVERSES_NOT = tuple(_TABLES["bedrock"]["converses"]), tuple(_TABLES["bedrock"]["converses_not"])
+_REGION = re.compile(r"([a-z]{2}(?:-[a-z]+)+-\d)/")
 _GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
 _PER_MILLION = 1e6
 _NO_GUARDRAILS = "guardrails are not translated: what they stop in LiteLLM passes; see `guards`"
@@ -243,33 +245,55 @@ def _cloud(path: str, full: str, params: Mapping[str, Any], done: ImportedConfig
     it is of another provider."""
     prefix, _, model = full.partition("/")
     if prefix in _BEDROCK:
-        return _bedrock(path, model, params, done)
+        return _bedrock(path, full, params, done)
     return _vertex(path, model, params, done) if prefix in _VERTEX else None
 
 
-def _bedrock(path: str, model: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]]:
-    for route in _BEDROCK_ROUTES:
-        model = model.removeprefix(route)
+def _bedrock(path: str, full: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]]:
+    """full: with its prefix, a route (`converse/`) and a region (`us-west-2/`), as far as it has them."""
+    prefix, _, model = full.partition("/")
+    route = next((each for each in _BEDROCK_ROUTES if model.startswith(each)), "")
+    model = model.removeprefix(route)
+    named = _REGION.match(model)
+    model = model[named.end() :] if named else model
+    region = _variables(str(params.get("aws_region_name") or (named[1] if named else "${AWS_REGION}")))
     plain = _GEOGRAPHY.sub("", model, count=1) if _GEOGRAPHY.match(model) else model
-    vendor = plain.partition(".")[0]
-    region = _variables(str(params.get("aws_region_name", "${AWS_REGION}")))
+    asked = "converse/" in (route, f"{prefix.removeprefix('bedrock_')}/")
+    if asked or (route != "invoke/" and plain.startswith(_CONVERSES) and not plain.startswith(_CONVERSES_NOT)):
+        base = params.get("aws_bedrock_runtime_endpoint") or params.get("api_base")
+        base = f"https://bedrock-runtime.{region}.amazonaws.com" if base is None else _variables(str(base)).rstrip("/")
+        return model, {"kind": "bedrock_converse", "base_url": base} | _aws_access(region, params)
+    return _on_mantle(path, plain, region, params, done)
+
+
+def _on_mantle(
+    path: str, model: str, region: str, params: Mapping[str, Any], done: ImportedConfig
+) -> tuple[str, dict[str, Any]]:
+    """model: without a geography."""
     host = f"https://bedrock-mantle.{region}.api.aws"
+    vendor = model.partition(".")[0]
     if vendor == "anthropic":
         settings = {"kind": "anthropic", "base_url": f"{host}/anthropic/v1"}
-        plain = re.sub(r"-v\d+(:\d+)?$", "", plain)
+        model = re.sub(r"-v\d+(:\d+)?$", "", model)
     elif vendor in _ON_MANTLE:
         settings = {"kind": "bedrock_mantle", "base_url": f"{host}/openai/v1"}
     else:
-        reason = "Bedrock serves it by its own Converse API alone; add an upstream of kind bedrock_converse"
+        reason = "its InvokeModel is not spoken here; if Converse serves it, import it as bedrock/converse/MODEL"
         done.note(f"{path}.litellm_params.model", "lost", f"{model}: {reason}")
         return model, {}
-    text = f"{plain} at {settings['base_url']}, instead of Bedrock's Converse API; see whether it is served there"
+    text = f"{model} at {settings['base_url']}, instead of Bedrock's runtime; see whether it is served there"
     done.note(f"{path}.litellm_params.model", "changed", text)
+    for name in ("aws_bedrock_runtime_endpoint", "api_base"):
+        if params.get(name) is not None:
+            done.note(f"{path}.litellm_params.{name}", "lost", f"it is asked at {host}")
+    return model, settings | _aws_access(region, params, service="bedrock-mantle")
+
+
+def _aws_access(region: str, params: Mapping[str, Any], **service: str) -> dict[str, Any]:
     if params.get("api_key") is not None:
-        return plain, settings | {"api_key": _variables(str(params["api_key"]))}
-    auth = {"kind": "sigv4", "region": region, "service": "bedrock-mantle"}
-    auth |= {ours: _variables(str(params[name])) for name, ours in _AWS.items() if params.get(name) is not None}
-    return plain, settings | {"auth": auth}
+        return {"api_key": _variables(str(params["api_key"]))}
+    named = {ours: _variables(str(params[name])) for name, ours in _AWS.items() if params.get(name) is not None}
+    return {"auth": {"kind": "sigv4", "region": region} | service | named}
 
 
 def _vertex(path: str, model: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]]:

@@ -126,24 +126,69 @@ def test_a_higher_order_is_a_fallback_and_defaults_hold_for_all() -> None:
 
 
 def test_bedrocks_models_are_asked_where_their_api_is_spoken() -> None:
+    """By Converse those that LiteLLM asks so, with the model, region and credentials that it uses."""
     done = imported(BEDROCK)
-    notes = noted(done)
-    for i in (0, 1):
-        assert "its own Converse API alone" in notes[f"model_list[{i}].litellm_params.model"]
-    assert "see whether it is served there" in notes["model_list[2].litellm_params.model"]
-    upstreams = done.sections["upstreams"]
-    assert upstreams["anthropic"] == {
+    notes, upstreams = noted(done), done.sections["upstreams"]
+    assert "its InvokeModel is not spoken here" in notes["model_list[5].litellm_params.model"]
+    assert "see whether it is served there" in notes["model_list[4].litellm_params.model"]
+    assert [f"model_list[{i}].litellm_params.model" in notes for i in range(6)] == [*[False] * 4, True, True]
+    models = config_of(done).models
+    found = {n: models[n].targets[0] for n in ("titan", "nova", "claude", "oss", "invoked")}
+    assert {n: target.model for n, target in found.items()} == {
+        "titan": "amazon.titan-text",
+        "nova": "us.amazon.nova-pro-v1:0",
+        "claude": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "oss": "openai.gpt-oss-120b",
+        "invoked": "anthropic.claude-haiku-4-5-20251001",
+    }
+    assert upstreams[found["claude"].upstream] == {
+        "kind": "bedrock_converse",
+        "base_url": "https://bedrock-runtime.eu-west-1.amazonaws.com",
+        "auth": {"kind": "sigv4", "region": "eu-west-1", "role_arn": "arn:aws:iam::1:role/gateway"},
+    }
+    assert upstreams[found["nova"].upstream]["base_url"] == "https://bedrock-runtime.${AWS_REGION}.amazonaws.com"
+    assert upstreams[found["oss"].upstream]["auth"]["secret_access_key"] == "${SK}"
+    assert upstreams[found["invoked"].upstream] == {
         "kind": "anthropic",
         "base_url": "https://bedrock-mantle.eu-west-1.api.aws/anthropic/v1",
-        "auth": {"kind": "sigv4", "region": "eu-west-1", "service": "bedrock-mantle",
-                 "role_arn": "arn:aws:iam::1:role/gateway"},
-    }  # fmt: skip
-    assert upstreams["bedrock_mantle"]["auth"]["secret_access_key"] == "${SK}"
-    models = config_of(done).models
-    assert [models[n].targets[0].model for n in ("claude", "oss")] == [
-        "anthropic.claude-sonnet-4-5-20250929",
-        "openai.gpt-oss-120b",
-    ]
+        "auth": {"kind": "sigv4", "region": "eu-west-1", "service": "bedrock-mantle"},
+    }
+
+
+ARN = "arn:aws:bedrock:eu-west-1:1:application-inference-profile/x"
+RUNTIME = "https://bedrock-runtime.us-west-2.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("params", "model", "base_url"),
+    [
+        ({"model": f"bedrock/converse/{ARN}"}, ARN, RUNTIME),
+        ({"model": "bedrock_converse/x.y"}, "x.y", RUNTIME),
+        ({"model": "bedrock/us-east-1/meta.llama3-8b"}, "meta.llama3-8b", RUNTIME),
+        ({"model": "bedrock/us-gov-east-1/meta.llama3-8b", "aws_region_name": None}, "meta.llama3-8b",
+         "https://bedrock-runtime.us-gov-east-1.amazonaws.com"),
+        ({"model": "bedrock/qwen.x", "aws_bedrock_runtime_endpoint": "https://vpce.example/"}, "qwen.x",
+         "https://vpce.example"),
+        ({"model": "bedrock/converse_like/meta.llama3-8b", "api_base": "os.environ/BASE"}, "meta.llama3-8b", "${BASE}"),
+        ({"model": "bedrock/amazon.nova-canvas-v1:0"}, None, None),
+        ({"model": "bedrock/cohere.embed-english-v3"}, None, None),
+        ({"model": "bedrock/invoke/meta.llama3-8b"}, None, None),
+    ],
+)  # fmt: skip
+def test_each_form_of_a_bedrock_model(params: dict[str, Any], model: str | None, base_url: str | None) -> None:
+    entry = {"model_name": "m", "litellm_params": {"aws_region_name": "us-west-2", **params}}
+    done = from_litellm({"model_list": [entry]}, TODAY)
+    upstreams = done.sections["upstreams"]
+    if model is None:
+        assert (done.translated, upstreams) == (0, {})
+        return
+    (target,) = done.sections["models"]["m"]["targets"]
+    assert target["model"] == model
+    assert (upstreams["bedrock_converse"]["kind"], upstreams["bedrock_converse"]["base_url"]) == (
+        "bedrock_converse",
+        base_url,
+    )
+    assert done.notes == []
 
 
 def test_tokens_of_google_and_entra_take_the_place_of_keys() -> None:
@@ -175,7 +220,7 @@ def test_wildcards_become_aliases_with_a_star() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "share"),
-    [("cloud", CLOUD, 1.0), ("bedrock", BEDROCK, 0.5), ("tiers", TIERS, 1.0), ("clouds", CLOUDS, 4 / 6)],
+    [("cloud", CLOUD, 1.0), ("bedrock", BEDROCK, 5 / 6), ("tiers", TIERS, 1.0), ("clouds", CLOUDS, 4 / 6)],
 )
 def test_the_share_that_is_translated(name: str, text: str, share: float, capsys: pytest.CaptureFixture[str]) -> None:
     done = imported(text)

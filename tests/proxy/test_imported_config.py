@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
 from fixtures.clouds import signer_of
 from fixtures.litellm_files import BEDROCK, CLOUD, TIERS
+from fixtures.vendor_doubles import converse
 
 from gateway.config.import_litellm import from_litellm, summary, to_yaml, variables_in
 from gateway.fake import FakeUpstream
@@ -56,7 +59,8 @@ SHAPES = [
      {"large": {"large-eu", "large-us"}, "small": {"gpt-4o-mini"}, "claude": {"claude-x"}, "openai/gpt-9": {"gpt-9"}},
      ("large", "gpt-4o-mini"), (6, 6)),
     ("all Bedrock", BEDROCK,
-     {"claude": {"anthropic.claude-sonnet-4-5-20250929"}, "oss": {"openai.gpt-oss-120b"}}, None, (2, 4)),
+     {"claude": {"us.anthropic.claude-sonnet-4-5-20250929-v1:0"}, "nova": {"us.amazon.nova-pro-v1:0"},
+      "oss": {"openai.gpt-oss-120b"}, "invoked": {"anthropic.claude-haiku-4-5-20251001"}}, None, (5, 6)),
     ("local to cloud tiers", TIERS, {"tiny": {"llama3.2"}, "mid": {"org/mid"}, "big": {"big"}},
      ("mid", "mid-70b"), (4, 4)),
 ]  # fmt: skip
@@ -84,6 +88,7 @@ async def test_a_file_in_the_shape_of_litellms_documentation_answers(
         model["retries"] = {"attempts": 1}
     config |= {"open": True, "stream": {"url": stream_url, "name": stream_name}}
     config.pop("prices", None)  # those of an upstream that is elsewhere now
+    upstream.replies(lambda received: converse(received) if "/model/" in received.path else "one two three")
     gateway = await start(config, key=None)
     for alias, expected in models.items():
         response = await gateway.chat(model=alias)
@@ -94,7 +99,8 @@ async def test_a_file_in_the_shape_of_litellms_documentation_answers(
         assert (await gateway.chat(model=fallback[0])).headers["x-gateway-model"] == fallback[1]
     for received in (r for r in upstream.calls if r.method == "POST"):  # no probe of health
         if received.header("x-amz-date"):
-            assert signer_of(received, {"AK": "SK"}) == "AK"
+            sent = replace(received, path=quote(received.path)) if "/model/" in received.path else received
+            assert signer_of(sent, {"AK": "SK"}) == "AK"
         else:
             key = received.header("authorization") or received.header("api-key") or received.header("x-api-key") or ""
             assert "value-of-" in key or b"llama3.2" in received.body or b"org/mid" in received.body, "local: no key"
