@@ -7,7 +7,7 @@ here, and never what a rule matched: a recent hit is a link to its call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -35,6 +35,7 @@ from gateway.features.guards.report import notes, sentence
 from gateway.features.guards.rows import RecentHit, guards_summed, recent_hits, stored_hours, watched
 from gateway.features.guards.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
+from gateway.reports import number_format
 from gateway.reports.charts import Chart
 from gateway.store.query import Reading
 
@@ -58,6 +59,9 @@ class LiveGuard:
     breaker_open: bool = False
     gateways: int = 0
     """Gateway processes that report it."""
+    applied: tuple[str, ...] = ()
+    """Actions that they apply by its ramp, each once: "block for 25 % of the units, flag for the others". Several: not
+    all have heard of the newest step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,8 @@ async def show_one(request: Request) -> Response:
     shown["notes"] = [] if view.evidence is None else list(notes(view.evidence))
     shown["ramp"] = await _ramp(services, name)
     shown["stricter"] = [] if view.config is None else stricter(view.config.action)
+    acts = view.config is None or view.config.action in ("redact", "block")
+    shown["experiment_url"] = "" if acts else f"/console/experiments/new?{urlencode({'guard': name, 'share': 100})}"
     return render(request, "guard.html.jinja", **shown)
 
 
@@ -274,8 +280,18 @@ def live_guards(beats: Sequence[Mapping[str, Any]]) -> dict[str, LiveGuard]:
                 before.failing or as_text(of.get("failing")),
                 before.breaker_open or of.get("breaker_open") is True,
                 before.gateways + 1,
+                tuple(dict.fromkeys((*before.applied, *_applied(as_object(of.get("ramp")))))),
             )
     return found
+
+
+def _applied(ramp: Mapping[str, Any]) -> Iterator[str]:
+    """ramp: as a heartbeat has it; empty: there is none."""
+    part = ramp.get("share")
+    if isinstance(part, int | float):
+        action, before = as_text(ramp.get("action")), as_text(ramp.get("before"))
+        others = f", {before} for the others" if part < 1 else ""
+        yield f"{action} for {number_format.share(part)} of the units{others}"
 
 
 def headline(views: Sequence[GuardView]) -> str:

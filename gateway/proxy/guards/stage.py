@@ -95,16 +95,22 @@ class Guards:
         return {name: f"{why}; {trouble}" if trouble else why for name, why in found.items()}
 
     def report(self) -> dict[str, Any]:
-        """Reports the guards for `gateway status`."""
+        """Reports the guards for the heartbeat. `action` is the config's; `ramp` says what is in force in its place."""
         return {
             guard.name: {
                 "on": guard.config.on,
                 "action": guard.config.action,
+                "ramp": None if (ramp := self._ramps.get(guard.name)) is None else _reported(ramp),
                 "failing": guard.trouble,
                 "breaker_open": guard.breaker.open,
             }
             for guard in self.all
         }
+
+
+def _reported(ramp: GuardRamp) -> dict[str, Any]:
+    """The action of a share of the units, and that of the others."""
+    return {"action": ramp.action, "share": ramp.share, "before": ramp.before}
 
 
 def _refuse_unread(call: Call, guards: GuardSet) -> None:

@@ -73,6 +73,7 @@ async def test_a_viewer_sees_every_figure_and_no_text(guarded: Any) -> None:
         assert part in page, part
     assert html.count("<svg") == 1
     assert "Label its calls" not in page
+    assert "Compare answers" not in words(await guarded.get(client, ONE))
     page = words(await guarded.get(client, ONE))
     for part in ("bot 6 6 100.0 %", "web 33 2", "Nobody is refused", "timeout: 1", "recall is unknown", "github_token",
                  "Usual range not known yet", "no gateway reports it"):  # fmt: skip
@@ -88,6 +89,9 @@ async def test_recent_hits_lead_to_their_calls(guarded: Any) -> None:
     assert len(links) == 11, "hits, near ones, and the one without a decision"
     assert (await client.get(links[0])).status_code == 200
     assert "Label its calls" in words(html)
+    assert 'href="/console/experiments/new?guard=secrets&amp;share=100"' in html, (
+        "it observes, so it can be a candidate"
+    )
 
 
 @pytest.mark.parametrize("span", ["24h", "7d", "30d"])
@@ -151,6 +155,13 @@ def test_gateways_report_together() -> None:
     [(name, live)] = live_guards(beats).items()
     assert (name, live.failing, live.breaker_open, live.gateways) == ("a", "timeout", True, 2)
     assert live_guards([{"guards": "odd"}, {"guards": {"a": 3}}])["a"].failing == ""
+    ramps = [{"action": "block", "share": part, "before": "flag"} for part in (0.05, 0.25, 0.25, 1.0)]
+    found = live_guards([{"guards": {"a": {"ramp": ramp}}} for ramp in [*ramps, None, "odd", {"share": "x"}]])["a"]
+    assert [text.replace("\u202f", " ") for text in found.applied] == [
+        "block for 5.0 % of the units, flag for the others",
+        "block for 25.0 % of the units, flag for the others",
+        "block for 100 % of the units",
+    ]
     assert headline([]) == "No guard is configured."
 
 
@@ -183,6 +194,10 @@ async def test_a_ramp_is_shown_and_changed_by_operators(guarded: Any, corridor: 
     assert 'aria-labelledby="guard-ramp-wide-title' in html
     assert re.findall(r'name="verb" value="(\w+)"', html) == ["promote", "pause", "rollback"]
     assert "first phase Every unit gets flag." in words(await guarded.get(client, HOME))
+    ramp = {"action": "flag", "share": 1.0, "before": "observe"}
+    beat = {"host": "h", "pid": 1, "at": time.time(), "guards": {"secrets": {"ramp": ramp}}}
+    await corridor.state.set_gateway_heartbeat("i1", beat)
+    assert "Gateways apply: flag for 100 % of the units" in words(await guarded.get(client, ONE))
     await guarded.send(client, ONE, RAMP, {"name": "secrets", "verb": "rollback", "reason": "too much"})
     html = await guarded.get(client, ONE)
     assert "✕ rolled back Every unit gets observe. otto: too much" in words(html)

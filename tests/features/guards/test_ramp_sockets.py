@@ -104,6 +104,16 @@ class Deployment:
             while wanted not in (await self.client.get(str(self.client.base_url).replace("/v1/", "/metrics"))).text:
                 await asyncio.sleep(0.02)
 
+    async def until_reported(self, ramp: dict[str, Any]) -> None:
+        """The gateway's heartbeat names it, while the config's action stays."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                beats = await self.corridor.state.gateways()
+                reports = [beat["guards"]["own"] for beat in beats.values() if beat.get("guards")]
+                if [(of["action"], of["ramp"]) for of in reports] == [("observe", ramp)]:
+                    return
+                await asyncio.sleep(0.02)
+
     async def refused(self, conversation: str) -> bool:
         answer = await self.ask("pay invoice 77", conversation)
         assert answer.status_code in (200, 400)
@@ -157,6 +167,7 @@ async def test_a_good_guard_reaches_every_unit(deployment: Deployment) -> None:
     await made.until("ramp", 0)
     names = [f"probe-{i}" for i in range(24)]  # all on one side of a half: 2^-23
     await made.until_applied(0.5)
+    await made.until_reported({"action": "block", "share": 0.5, "before": "flag"})
     first = [await made.refused(name) for name in names]
     assert any(first), "half of the units are acted on"
     assert not all(first)

@@ -57,7 +57,8 @@ async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, a
             await guards.enter(call, route, DetachedClient(), context)  # type: ignore[arg-type]
         assert (context.guarded is not None) is judged
     assert guards.failing() == {}
-    assert guards.report() == {"g": {"on": "answer", "action": "observe", "failing": "", "breaker_open": False}}
+    found = {"on": "answer", "action": "observe", "ramp": None, "failing": "", "breaker_open": False}
+    assert guards.report() == {"g": found}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,8 @@ async def test_a_ramp_refuses_what_its_guard_cannot_read(ramp: GuardRamp | None,
         call = Call("1", 0.0, 0.0, Caller("web"), sorted(VENDOR_APIS)[0], b"POST", b"/x", "chat", False, b"{}")
         with pytest.raises(NotAllowed, match='the guard "g"') if refused else contextlib.nullcontext():
             await guards.enter(call, None, DetachedClient(), CallContext(NOT_HELD))  # type: ignore[arg-type]
+    applied = None if ramp is None else {"action": ramp.action, "share": 1.0, "before": "flag"}
+    assert (guards.report()["g"]["action"], guards.report()["g"]["ramp"]) == ("observe", applied)
 
 
 @pytest.mark.parametrize("counted", [True, False])
