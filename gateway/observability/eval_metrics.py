@@ -179,6 +179,15 @@ class GuardKeyFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardTeamFigures:
+    """Findings of one guard in the calls of one team's keys."""
+
+    team: str  # its name, "none", or "other"
+    calls: float  # judged, recorded or not
+    hits: float
+
+
+@dataclass(frozen=True, slots=True)
 class GuardFigures:
     """One guard over the last seven days. Shares are (share, low, high); None: not known."""
 
@@ -190,6 +199,7 @@ class GuardFigures:
     drift: bool  # the alarm is on
     drift_statistic: float | None  # ln of the e-detector; None: the usual range is not known yet
     keys: tuple[GuardKeyFigures, ...] = ()
+    teams: tuple[GuardTeamFigures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +349,7 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "drift": lambda s: (([d.scorer, d.alias, d.kind], (d.alarm, d.statistic)) for d in s.figures.drift),
     "guards": lambda s: map(_guard, s.figures.guards),
     "guard_keys": lambda s: (([g.guard, k.key], (k.calls, k.hits)) for g in s.figures.guards for k in g.keys),
+    "guard_teams": lambda s: (([g.guard, t.team], (t.calls, t.hits)) for g in s.figures.guards for t in g.teams),
     "predictor": lambda s: [] if s.figures.predictor is None else [_model(s.figures.predictor)],
 }
 """Rows of each group of metrics.toml but the histogram."""

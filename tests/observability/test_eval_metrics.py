@@ -20,6 +20,7 @@ from gateway.observability.eval_metrics import (
     FeedbackFigures,
     GuardFigures,
     GuardKeyFigures,
+    GuardTeamFigures,
 )
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.observability.worker_metrics import exposition
@@ -120,7 +121,8 @@ def test_a_predictor_shows_its_card_and_its_alarms() -> None:
 
 def test_a_guard_shows_what_is_known_with_its_bounds() -> None:
     keys = (GuardKeyFigures("bot", 100, 40), GuardKeyFigures("other", 900, 2))
-    known = GuardFigures("mails", (0.042, 0.03, 0.06), (0.7, 0.5, 0.8), None, 40, True, 12.0, keys)
+    teams = (GuardTeamFigures("search", 600, 41), GuardTeamFigures("none", 400, 1))
+    known = GuardFigures("mails", (0.042, 0.03, 0.06), (0.7, 0.5, 0.8), None, 40, True, 12.0, keys, teams)
     fresh = GuardFigures("fresh", (0.0, 0.0, 0.1), None, None, 0, False, None)
     registry = CollectorRegistry()
     EvalMetrics(registry).figures = EvalFigures(guards=(known, fresh))
@@ -132,6 +134,8 @@ def test_a_guard_shows_what_is_known_with_its_bounds() -> None:
         'gateway_guard_drift{guard="fresh"} 0.0', 'gateway_guard_drift_log_evalue{guard="mails"} 12.0',
         'gateway_guard_key_hits{guard="mails",key="bot"} 40.0',
         'gateway_guard_key_calls{guard="mails",key="other"} 900.0',
+        'gateway_guard_team_hits{guard="mails",team="search"} 41.0',
+        'gateway_guard_team_calls{guard="mails",team="none"} 400.0',
     ):  # fmt: skip
         assert line in text, line
     assert "gateway_guard_recall{" not in text

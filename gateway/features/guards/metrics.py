@@ -3,26 +3,30 @@ changed. Read from the store: they are right after a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, LabelledShare, estimated
 from gateway.features.guards.hours import DAY_S
 from gateway.features.guards.rows import stored_hours, watched
 from gateway.features.guards.usual_range import drift_of
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
-from gateway.observability.eval_metrics import GuardFigures, GuardKeyFigures
+from gateway.features.usage.rows import teams_of_keys
+from gateway.observability.eval_metrics import GuardFigures, GuardKeyFigures, GuardTeamFigures
 from gateway.statistics.detection import ShareEstimate
 from gateway.store.query import Reading
 
 WINDOW_S = 7 * DAY_S
-MOST_KEYS = 20  # of a guard, those with the most hits; the others are one series
-OTHER = "other"
+MOST = 20  # keys of a guard, and teams: those with the most hits; the others are one series
+OTHER, NO_TEAM = "other", "none"
 
 
 def guard_figures(connection: Reading, guards: Iterable[str], now: float) -> tuple[GuardFigures, ...]:
     """The figures of the last seven days, of the guards that have judged. now: Unix seconds."""
-    found = (summed_evidence(connection, guard, now - WINDOW_S) for guard in guards)
-    return tuple(_figures(each) for each in found if each is not None)
+    since = now - WINDOW_S
+    found = [each for guard in guards if (each := summed_evidence(connection, guard, since)) is not None]
+    teams = teams_of_keys(connection, datetime.fromtimestamp(since, UTC).date()) if found else {}
+    return tuple(_figures(each, teams) for each in found)
 
 
 def summed_evidence(connection: Reading, guard: str, since: float) -> GuardEvidence | None:
@@ -37,12 +41,11 @@ def summed_evidence(connection: Reading, guard: str, since: float) -> GuardEvide
     return estimated(GuardRecords(version, hours, labels, unsampled, drift_of(guard, state)))
 
 
-def _figures(of: GuardEvidence) -> GuardFigures:
+def _figures(of: GuardEvidence, teams: Mapping[str, str]) -> GuardFigures:
+    """teams: by the names of their keys."""
     drift = of.drift
-    keys = [GuardKeyFigures(key.key, key.calls, key.hits) for key in of.keys[:MOST_KEYS]]
-    more = of.keys[MOST_KEYS:]
-    if more:
-        keys.append(GuardKeyFigures(OTHER, sum(key.calls for key in more), sum(key.hits for key in more)))
+    keys = [(each.key, each.calls, each.hits) for each in of.keys]
+    by_team = [(teams.get(key) or NO_TEAM, calls, hits) for key, calls, hits in keys]
     return GuardFigures(
         of.guard,
         _three(of.hit),
@@ -51,8 +54,20 @@ def _figures(of: GuardEvidence) -> GuardFigures:
         of.labels,
         drift is not None and drift.alarm,
         None if drift is None else drift.statistic,
-        tuple(keys),
+        tuple(GuardKeyFigures(*each) for each in most_hits(keys)),
+        tuple(GuardTeamFigures(*each) for each in most_hits(by_team)),
     )
+
+
+def most_hits(parts: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Sums (name, calls, hits) by name: those with the most hits, and the others as one."""
+    sums: dict[str, tuple[float, float]] = {}
+    for name, calls, hits in parts:
+        before = sums.get(name, (0.0, 0.0))
+        sums[name] = (before[0] + calls, before[1] + hits)
+    ranked = sorted(((name, *of) for name, of in sums.items()), key=lambda each: (-each[2], each[0]))
+    more = ranked[MOST:]
+    return [*ranked[:MOST], *([(OTHER, sum(m[1] for m in more), sum(m[2] for m in more))] if more else [])]
 
 
 def _three(of: ShareEstimate | LabelledShare | None) -> tuple[float, float, float] | None:

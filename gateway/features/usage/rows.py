@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from gateway.core.call_scopes import CallScopes, call_scopes_of
 from gateway.core.keys import AnyRecord, Directory, KeyRecord, record_kind, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
 from gateway.core.usage import UsageSums
 from gateway.store.directory import all_rows
+from gateway.store.tables import usage
 from gateway.store.usage import read_usage
 
 WINDOWS = ("day", "week", "month")
@@ -82,6 +83,14 @@ def _kind(record: AnyRecord) -> ScopeKind:
 
 def _in_windows(limits: Iterable[Limit]) -> Iterator[Limit]:
     return (limit for limit in limits if limit.window in WINDOWS)
+
+
+def teams_of_keys(connection: Connection, since: date) -> dict[str, str]:
+    """The team with which each key, by its name, was used last from that day on (UTC); "": with none."""
+    u = usage.c
+    by_key = select(u.key_name, u.team).where(u.day >= since.isoformat(), u.experiment == "", u.scorer == "")
+    rows = connection.execute(by_key.group_by(u.key_name, u.team).order_by(func.max(u.day), u.team))
+    return {name: team for name, team in rows}  # the newest of a name is the last
 
 
 def spent_floors(connection: Connection, scopes: Iterable[LimitScope], now: float) -> list[SpentFloor]:

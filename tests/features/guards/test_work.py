@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from gateway.core.exchange import Tally
 from gateway.core.guards import GuardDecision, to_json
+from gateway.core.usage import UsageCell, UsageCount, UsageSums
 from gateway.features.guards.hours import HOUR_S, QUARTER_S
-from gateway.features.guards.metrics import guard_figures
+from gateway.features.guards.metrics import guard_figures, most_hits
 from gateway.features.guards.notice_source import GuardNotices
 from gateway.features.guards.rows import SETTLED_S, read_times, stored_hours, watched
 from gateway.features.guards.work import GuardWatch, wanted_hours
@@ -106,6 +109,34 @@ async def test_an_alarm_is_an_event_a_notice_and_a_problem(changed: Any) -> None
     assert figures.hits is not None
     assert figures.hits[1] < figures.hits[0] < figures.hits[2]
     assert sum(key.hits for key in figures.keys) == 110 + 30 * 10
+    assert [team.team for team in figures.teams] == ["none"]
+
+
+def used(day: str, key: str, team: str, **fields: str) -> UsageCount:
+    cell = UsageCell(day, key, key, team, "", "", "chat", "local", "m", "", "", "")
+    return UsageCount(cell._replace(**fields), UsageSums(1, 0, 0, 1, 1, 0, 0, 0))
+
+
+async def test_hits_are_summed_by_the_team_of_each_key(changed: Any) -> None:
+    """A key counts for its newest team; a shadow of an experiment is no call of the key."""
+    end = START + 140 * QUARTER_S + 61
+    today, before = (datetime.fromtimestamp(end - days * 86_400, UTC).date().isoformat() for days in (0, 1))
+    counts = [
+        used(before, "key 0", "search"), used(today, "key 0", "data"), used(today, "key 1", "data"),
+        used(today, "key 1", "lab", experiment="swap"), used(today, "key 2", ""),
+    ]  # fmt: skip
+    changed.write(Tally("g1", 1.0, 0, usage=tuple(counts)))
+    await look(changed, end, 2)
+    with reading(changed.url) as connection:
+        [figures] = guard_figures(connection, ("g",), end)
+    by_key = {each.key: (each.calls, each.hits) for each in figures.keys}
+    expected = tuple(a + b for a, b in zip(by_key["key 0"], by_key["key 1"], strict=True))
+    assert {each.team: (each.calls, each.hits) for each in figures.teams} == {"data": expected, "none": by_key["key 2"]}
+
+
+def test_beyond_twenty_teams_all_are_one() -> None:
+    found = most_hits([(f"t{i:02}", 5.0, i / 2) for i in range(25)] * 2)
+    assert (len(found), found[0], found[-1]) == (21, ("t24", 10.0, 24.0), ("other", 50.0, 10.0))
 
 
 async def test_a_notice_has_one_id_for_one_alarm(changed: Any) -> None:
