@@ -126,7 +126,7 @@ def test_a_higher_order_is_a_fallback_and_defaults_hold_for_all() -> None:
 
 
 def test_bedrocks_models_are_asked_where_their_api_is_spoken() -> None:
-    """By Converse those that LiteLLM asks so, with the model, region and credentials that it uses."""
+    """Converse is used where LiteLLM uses it, with the same model, region and credentials."""
     done = imported(BEDROCK)
     notes, upstreams = noted(done), done.sections["upstreams"]
     assert "its InvokeModel is not spoken here" in notes["model_list[5].litellm_params.model"]

@@ -237,11 +237,11 @@ async def test_the_record_of_an_end_user_is_short(
 
 
 @pytest.mark.parametrize(("restarted", "left"), [(False, 900), (True, 450)])
-async def test_a_dead_workers_share_of_a_users_limit_ends_with_the_next_report(
+async def test_a_dead_workers_share_for_a_user_ends_with_a_report(
     server: Server, client: Any, stream_name: str, restarted: bool, left: int
 ) -> None:
-    """Its records are many, so no sweep visits them. What it held counts as spent; its share does if the server has
-    started since it was last seen."""
+    """Records of users are many, so no sweep visits them. The amount that the worker held counts as spent; its share
+    does if the server has started since the worker was last seen."""
     dead, alive, third, sweeper = server("dead"), server("alive"), server("third"), server("later", dead_s=-1.0)
     await one(dead, USER, need=100, want=100, share=0)
     assert (await one(alive, USER, need=1000, want=1000)).granted == 450, "its share is held back"
@@ -253,7 +253,7 @@ async def test_a_dead_workers_share_of_a_users_limit_ends_with_the_next_report(
     assert (await one(alive, USER, share=0)).left == left, "once only"
 
 
-async def test_a_worker_that_comes_back_keeps_its_shares_of_users_limits(server: Server) -> None:
+async def test_a_returning_worker_keeps_its_shares_for_users(server: Server) -> None:
     """Only those that nobody has needed meanwhile."""
     away, other, sweeper = server("away"), server("other"), server("later", dead_s=-1.0)
     taken, kept = USER, USER.replace("0123", "4567")

@@ -30,13 +30,13 @@ class NearLimit:
     spent: float
     """The amount that all gateways have reported as spent, and what was carried over."""
     share: float
-    """spent / amount; from 1 on, calls are refused."""
+    """Spent amount divided by the limit; from 1 on, calls are refused."""
     resets_at: float | None
     """End of its window, Unix seconds."""
 
 
 def caller_budgets(connection: Reading, static: Directory, now: float) -> dict[LimitScope, str]:
-    """The scopes with a budget, each with its name for people. A limit per minute and `concurrency` are no budgets.
+    """The scopes with a budget, each with its name for people. Limits per minute and `concurrency` are left out.
 
     static: of gateway.yaml. now: Unix seconds.
     """

@@ -191,7 +191,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class _StoredState:
-    """What the store says. Empty: it was not read."""
+    """State of the store; empty if it was not read."""
 
     delivery: Delivery | None = None
     predictors: tuple[PredictorStatus, ...] = ()

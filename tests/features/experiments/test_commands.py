@@ -127,7 +127,7 @@ async def test_a_guard_is_a_candidate_without_an_upstream(of: ExperimentAdmin, a
         ({"primary": "error_rate"}, "name a scorer of answers"),
     ],
 )
-async def test_what_does_not_fit_a_guard_is_named(
+async def test_settings_that_do_not_fit_a_guard_are_named(
     of: ExperimentAdmin, ada: Actor, change: dict[str, Any], mistake: str
 ) -> None:
     with pytest.raises(InvalidBody) as refused:

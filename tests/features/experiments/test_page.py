@@ -74,7 +74,7 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
 
 
 async def test_a_guard_is_the_candidate_of_a_form(pages):
-    """Without guards the form does not ask; what does not fit one is named, and the choice is kept."""
+    """The form asks only where there are guards; it names what does not fit, and keeps the choice."""
     client, path = await pages.login(), pages.data / "gateway.yaml"
     assert 'name="guard"' not in await pages.get(client, "/console/experiments/new")
     more = {"guards": {"secrets": {"on": "answer", "scorer": "secrets"}}}

@@ -118,7 +118,7 @@ def used(day: str, key: str, team: str, **fields: str) -> UsageCount:
 
 
 async def test_hits_are_summed_by_the_team_of_each_key(changed: Any) -> None:
-    """A key counts for its newest team; a shadow of an experiment is no call of the key."""
+    """A key counts for its newest team; shadows of experiments do not count."""
     end = START + 140 * QUARTER_S + 61
     today, before = (datetime.fromtimestamp(end - days * 86_400, UTC).date().isoformat() for days in (0, 1))
     counts = [

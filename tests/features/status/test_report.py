@@ -146,7 +146,7 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
 
 
 async def test_budgets_that_are_nearly_used_are_listed_and_are_no_problem(room, command, tmp_path):
-    """Those of gateway.yaml and of the console, with their calls to a model; a limit per minute is no budget."""
+    """Those of gateway.yaml and of the console, with their calls to a model; a limit per minute is left out."""
     now = time.time()
     limits = {"usd_per_month": 50, "requests_per_minute": 10, "models": {"chat": {"tokens_per_day": 1000}}}
     config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
