@@ -24,10 +24,11 @@ def version() -> None:
 @verbs.command(epilog=example("gateway schema > gateway.schema.json"))
 def schema(
     output: Annotated[
-        str | None, typer.Option(metavar="VERB", help='Of what a verb prints with --json, as "ab status".')
+        str | None,
+        typer.Option(metavar="VERB", help='Print the schema of a verb\'s output with --json, such as "ab status".'),
     ] = None,
 ) -> None:
-    """Print the JSON Schema of gateway.yaml, or with --output of what a verb prints with --json.
+    """Print the JSON Schema of gateway.yaml, or with --output that of a verb's output with --json.
 
     Editors with the YAML language server use the first to complete and check the file; docs/configuration.md says how.
     The second describes exactly what this version prints: an object has no other members. Later versions may add some.
@@ -87,7 +88,9 @@ def migrate(store: StoreOptions) -> None:
         note(f"the store has tables of version {head()}" + ("" if before is None else f"; it had {before}"))
 
 
-Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where to write. Files that exist are left.")]
+Out = Annotated[
+    Path, typer.Option(metavar="DIR", file_okay=False, help="Output directory. Existing files are not changed.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 
 

@@ -142,7 +142,7 @@ def _open_beside_keys(config: Config) -> Iterator[str]:
     if config.open and config.keys:
         yield (
             f"`open: true` is set together with {len(config.keys)} keys: a client without a key, or with a wrong one, "
-            "may use every model; what `keys[].models` forbids to a key, its owner does by leaving the key out. "
+            "may use every model; the owner of a key can do what `keys[].models` forbids by leaving the key out. "
             "Remove `open`"
         )
 

@@ -72,7 +72,7 @@ def validation_mistakes(errors: ValidationError, root: type[BaseModel], known: S
 
 
 def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Yields mistakes in what sections say about each other, and in what cannot be meant."""
+    """Yields contradictions between sections, and settings that make no sense."""
     if not raw.get("models") or not raw.get("upstreams"):
         return []  # that a section is missing is reported already; all that names it would only follow from that
     return [
@@ -608,7 +608,7 @@ def _margin_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
         if least >= experiment.margin:
             yield (
                 f"{at}.max_pairs: {most} pairs cannot show a margin of {experiment.margin:g}, even if both arms were "
-                f"alike in all of them (they show {least:.2g}); leave it out, which plans enough, or widen the margin"
+                f"alike in all of them (they show {least:.2g}); leave it out to plan enough pairs, or widen the margin"
             )
 
 

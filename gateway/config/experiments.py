@@ -53,13 +53,15 @@ def freeze_window(text: str) -> FreezeWindow:
         start, end = (_seconds_of_time(part) for part in parts)
         if start < end:
             return FreezeWindow(start, end)
-    raise ValueError(f"{text!r}: expected FROM - TO, as Fri 16:00 - Mon 08:00 or 2026-12-20T00:00Z - 2027-01-03T00:00Z")
+    raise ValueError(
+        f"{text!r}: expected FROM - TO, such as Fri 16:00 - Mon 08:00 or 2026-12-20T00:00Z - 2027-01-03T00:00Z"
+    )
 
 
 def _seconds_of_week(text: str) -> float:
     found = _WEEKLY.match(text)
     if found is None or found[1].lower() not in _DAYS:
-        raise ValueError(f"{text!r}: expected a day and a time, as Fri 16:00")
+        raise ValueError(f"{text!r}: expected a day and a time, such as Fri 16:00")
     return 86_400.0 * _DAYS.index(found[1].lower()) + 3600.0 * int(found[2]) + 60.0 * int(found[3])
 
 
@@ -67,7 +69,7 @@ def _seconds_of_time(text: str) -> float:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r}: expected a time, as Fri 16:00 or 2026-12-20T00:00Z") from None
+        raise ValueError(f"{text!r}: expected a time, such as Fri 16:00 or 2026-12-20T00:00Z") from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 

@@ -1,6 +1,6 @@
 """Guards as candidates of experiments: `candidate: {guard: NAME}` asks what callers would get if the guard blocked.
 
-The guard observes while the experiment runs, so the control is the answer as it went out. A candidate is named by the
+The guard observes while the experiment runs, so the control is the answer as it was sent. A candidate is named by the
 digest of what decides its refusals: a guard that is changed is another candidate, in a new plan.
 """
 
@@ -72,7 +72,7 @@ def guard_target_mistakes(raw: Mapping[str, Any]) -> Iterator[str]:
 def guard_candidate_mistakes(at: str, experiment: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterator[str]:
     """Yields the settings that do not fit an experiment with a guard. at: its path. raw: the file as it was read."""
     if _guard_in(experiment.get("control")) is not None:
-        yield f"{at}.control.guard: the control is the answer as it goes out; name a target of the model"
+        yield f"{at}.control.guard: the control is the answer as it is sent; name a target of the model"
     arms = {"candidate": experiment["candidate"]} if "candidate" in experiment else {}
     arms |= {f"candidates.{arm}": ref for arm, ref in as_object(experiment.get("candidates")).items()}
     guarded = {path: name for path, ref in arms.items() if (name := _guard_in(ref)) is not None}

@@ -63,7 +63,7 @@ class Actor:
             raise NotPermitted(f"{self.name} has the role {self.role}; to {to} needs the role {role}")
 
     def require_everywhere(self, role: Role, to: str) -> None:
-        """The same for what nobody may do whose rights are limited to a team or an organization."""
+        """Raises NotPermitted for an operation that rights limited to a team or an organization do not include."""
         self.require(role, to)
         if self.scope is not None:
             raise NotPermitted(f"the rights of {self.name} are limited to the {self.scope}; to {to} needs others")

@@ -112,7 +112,7 @@ def collected_operations() -> tuple[AdminOperations, ...]:
 LIMIT = QueryParameter(
     "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}, "Rows of one page."
 )
-BEFORE = QueryParameter("before", {"type": "string"}, "The `next` of the page before.")
+BEFORE = QueryParameter("before", {"type": "string"}, "The `next` of the previous page.")
 
 
 def limit_of(query: Mapping[str, str]) -> int:

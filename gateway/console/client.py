@@ -21,7 +21,7 @@ class AdminClient:
     """A client of one console. url: as in "http://127.0.0.1:9102". token: an admin token; below `/me/v1`, a key."""
 
     def __init__(self, url: str, token: str, root: str = "/admin/v1") -> None:
-        """root: what the paths are below."""
+        """root: URL that the paths are relative to."""
         self._url = url.rstrip("/")
         self._root = root
         self._connected: httpx2.Client | None = None

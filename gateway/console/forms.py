@@ -46,7 +46,7 @@ async def form_actor(request: Request, role: Role, to: str, content: bool = Fals
     values = await read_form(request)
     given = values.get("csrf", [""])[-1]
     if not same_csrf(request.cookies.get(COOKIE, ""), given):
-        raise NotPermitted("the form is not of this session: load its page again, and send it once more")
+        raise NotPermitted("the form belongs to another session: reload its page, and send it again")
     actor = visitor_of(request).actor
     actor.require(role, to)
     if content and not actor.content:
@@ -59,7 +59,7 @@ async def check_key_form(request: Request) -> None:
     check_origin(request)
     given = (await read_form(request)).get("csrf", [""])[-1]
     if not same_csrf(request.cookies.get(KEY_COOKIE, ""), given):
-        raise NotPermitted("the form is not of this session: load its page again, and send it once more")
+        raise NotPermitted("the form belongs to another session: reload its page, and send it again")
 
 
 def check_origin(request: Request) -> None:

@@ -493,7 +493,7 @@ class Consumer:
     def _log_outage(self, error: Exception) -> None:
         went_on, self._paused = not self._paused, str(error)
         if went_on:
-            log.warning("scoring paused; retried until it works: %s", error)
+            log.warning("scoring paused; retrying: %s", error)
 
     def _log_recovery(self) -> None:
         if self._paused:

@@ -43,7 +43,7 @@ async def test_a_form_without_a_csrf_token_changes_nothing(pages):
         if "POST" in route.methods and route.path not in OPEN and not path.startswith("/console/me/"):
             answer = await client.post(path, data={"reason": "x"})
             assert answer.status_code == 403, path
-            assert "not of this session" in answer.text, path
+            assert "belongs to another session" in answer.text, path
 
 
 async def test_each_page_keeps_its_frame_while_the_store_is_away(pages, make_exchange):

@@ -47,7 +47,7 @@ def samples(
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
     run: Annotated[
-        str | None, typer.Option(help="Show the calls of one run in order, by the client's id of it or by ours.")
+        str | None, typer.Option(help="Show the calls of one run in order, by the client's id or by the gateway's.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="List at most this many, newest first.")] = 20,
     alias: Alias = None,
@@ -113,7 +113,9 @@ class SelectedCalls:
     where: Where = None
     since: Since = None
     alias: Alias = None
-    run: Annotated[str | None, typer.Option(help="Only calls of this run, by the client's id of it or by ours.")] = None
+    run: Annotated[str | None, typer.Option(help="Only calls of this run, by the client's id or by the gateway's.")] = (
+        None
+    )
 
     def filter(self, limit: int = 0) -> ExchangeFilter:
         """Raises InvalidDuration, QueryError. limit: 0: none."""
@@ -166,9 +168,7 @@ def export(
     note(f"{done.written} {'preferences' if form == 'dpo' else 'exchanges'}{where}")
     if form == "dpo" and not done.written:
         words = ", ".join(rule.by)
-        note(
-            f"no preference: of the selected calls none has two answers that {words} tells apart; shadow an experiment,"
-        )
+        note(f"no preference: no selected call has two answers that {words} distinguishes; shadow an experiment,")
         note("label its pairs (gateway label next), or decide by a scorer (--by NAME)")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
@@ -312,7 +312,7 @@ def erase(
 
 def _left_in_the_stream_server(rewriting: bool | None) -> Iterator[str]:
     if rewriting:
-        yield "the stream server rewrites its append-only file now, which holds erased words until that is done"
+        yield "the stream server is rewriting its append-only file, which holds erased words until then"
     elif rewriting is not None:
         yield (
             "the stream server's append-only file holds erased words until it is rewritten, which the server refuses "

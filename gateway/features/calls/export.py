@@ -168,7 +168,7 @@ def question(found: Found) -> tuple[list[Any], list[Any] | None]:
     if not any(body.get(name) for name in ("messages", "input", "prompt")):
         raise NotExportable("text that is not stored")
     if body.get("tools") or not _only_text(body):
-        raise NotExportable("tools and parts of another API than chat")
+        raise NotExportable("tools and parts of an API other than chat")
     return [{"role": role, "content": text} for role, text in turns(request)], None
 
 

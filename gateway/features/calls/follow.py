@@ -156,7 +156,7 @@ class Follower:
             except StoreUnavailable as error:
                 failures += 1
                 more = False
-                self._say(f"{error}; tried again in {_RETRY.wait_s(failures):.0f} s")
+                self._say(f"{error}; retrying in {_RETRY.wait_s(failures):.0f} s")
                 stop.wait(_RETRY.wait_s(failures))
             if not more:
                 stop.wait(max(_POLL_S, _REST * (self._clock() - began)) if not failures else 0)

@@ -215,7 +215,7 @@ async def live_page(request: Request) -> Response:
     content = actor.content
     tails: LiveTails = services.kept.setdefault("live calls", LiveTails())
     if tails.full:
-        raise TooManyTails(f"{LIVE_MOST} people follow the list now; load it again instead", retry_after_s=30)
+        raise TooManyTails(f"{LIVE_MOST} people follow the list now; reload the page instead", retry_after_s=30)
     wanted = replace(call_filter(search, services.admin.clock(), content), worst_by="", after=None)
     cookie, proxied = request.cookies.get(COOKIE, ""), proxied_name(request)
 

@@ -61,7 +61,10 @@ class _ScoreColumns:
         str | None, typer.Option(help="Column of the score, or a score's name (default: a usual name).")
     ] = None
     cluster: Annotated[
-        str | None, typer.Option(help="Column that says which items belong together, as a document (default: none do).")
+        str | None,
+        typer.Option(
+            help="Column that says which items belong together, such as a document (default: items are independent)."
+        ),
     ] = None
     scale: Annotated[
         str | None, typer.Option("--range", metavar="LOW,HIGH", help="Lowest and highest possible score.")

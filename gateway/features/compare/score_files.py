@@ -196,5 +196,5 @@ def _bounded(path: Path, most: int) -> None:
         raise CannotRun(f"{path}: cannot be read: {error.strerror}") from error
     if size > most:
         raise CannotRun(
-            f"{path}: {size / 2**20:,.0f} MB; at most {most >> 20:,} MB are read: keep the ids and scores alone"
+            f"{path}: {size / 2**20:,.0f} MB; at most {most >> 20:,} MB are read: keep only the ids and scores"
         )

@@ -69,11 +69,13 @@ def start(name: Name, options: ConfigOptions) -> None:
         return
     longer = known is not None and known.plan.hash in closed
     same = known is not None and known.plan.same_design(plan) and not longer
-    before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
+    before = f"; the previous plan was {known.plan.hash}" if known is not None and not same else ""
     running = known.plan if known is not None and same else plan
     show(f"{name} is running with plan {running.hash}{before}")
     if longer:
-        note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
+        note(
+            "the previous plan closed undecided; the variance of its pairs requires more, and this one starts from zero"
+        )
     for line in _start_notes(plan, running):
         note(line)
     note(f"see: gateway ab status {name}; gateway report {name}")
@@ -92,7 +94,7 @@ def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
         yield f"{closes}; a verdict may come at any time before"
     if plan.rules >= 2:
         hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
-        yield f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours"
+        yield f"`ship` waits for {hours}" if plan.min_hours else "`ship` does not wait for hours of traffic"
     if plan.finds_best:
         yield "a candidate that cannot be the best gets no more requests"
     yield from _segment_notes(plan)
@@ -101,7 +103,7 @@ def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
         saved = "calls are copied" if plan.guarded else "shadow requests are paid for"
         yield f"it stops once {ends}, so that no more {saved}"
     if plan.mode == "split":
-        yield f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {plan.name} ends it"
+        yield f"it continues after its verdict, since its calls cost nothing extra: gateway ab stop {plan.name} ends it"
     if plan.ramp is not None:
         yield _promotions(len(plan.ramp.steps))
 
@@ -149,7 +151,7 @@ def _promotions(steps: int) -> str:
     """Promotions of a ramp in `mode: advise`: one begins each step, and one more ends the last step."""
     return (
         f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the last "
-        f"one ends with it, so it is given {steps + 1} times"
+        f"one ends with it: run it {steps + 1} times"
     )
 
 
@@ -299,7 +301,7 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
             changed = kept is not None and planned is not None and not kept.plan.same_design(planned)
             if kept is not None and (kept.state == "running" or not changed):
                 if changed:
-                    note(f"the config has changed; this is the price of plan {kept.hash}, which runs")
+                    note(f"the config has changed; this is the price of the running plan {kept.hash}")
                 return forecast(connection, kept, terms)
             if planned is not None:
                 plan = prepared(connection, planned).plan

@@ -172,7 +172,7 @@ async def make_experiment(of: ExperimentAdmin, actor: Actor, body: Mapping[str, 
     except OSError as error:
         raise ReadOnly(
             f"{made.path.name} cannot be written next to gateway.yaml ({error.strerror}); "
-            "put these lines into gateway.yaml where it is kept",
+            "add these lines to gateway.yaml",
             file_text({new.name: new.section()}),
         ) from None
     await of.read_config()

@@ -98,7 +98,7 @@ def completeness_gate(
     if not missing:
         return None
     says = (
-        f"{metric} has a value of one arm alone: it lacks {CONTROL} {found.control} of {found.pairs}, "
+        f"{metric} has a value for one arm only: it lacks {CONTROL} {found.control} of {found.pairs}, "
         f"{candidate} {found.candidate} of {found.pairs}"
     )
     return _gate(says, candidate, _Shares(missing / found.pairs, found.difference), worst, margin)

@@ -72,7 +72,7 @@ def path_gate(checks: PathChecks, varied: bool = False, sent: bool = True) -> Ga
         return GateResult("path", -1, says, checks.different / asked)
     if checks.disagreed:
         says = (
-            f"{checks.disagreed} of {checks.rescored} answers of the control get another score when they are scored "
+            f"{checks.disagreed} of {checks.rescored} answers of the control get a different score when scored "
             f"like a candidate's: {checks.disagrees}"
         )
         return GateResult("path", -1, says, checks.disagreed / checks.rescored)

@@ -626,7 +626,7 @@ def _completeness_gate(known: _Known, arm: str) -> Power | None:
         ways.append(needed(worst.rule, worst.moments.variance() * worst.inflation, gap))
     total = min((n for n in ways if n is not None), default=None)
     share = known.per_pair(MISSING, sequence.n, False)
-    what = "no preference" if prefers else "a value of one arm alone"
+    what = "no preference" if prefers else "a value for one arm only"
     basis = f"{missing:.1%} have {what} so far, {sequence.n} pairs"
     variance = sequence.moments.variance()
     return _GatePower(limit, variance, basis, sequence.n, total).of(COMPLETENESS, arm, share)

@@ -196,7 +196,9 @@ def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
 
 def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
     if pace.independence == "alarm":
-        return PriceTerm("units", "the calls of one user or key are alike: the pairs above say accordingly less")
+        return PriceTerm(
+            "units", "the calls of one user or key are alike: the pairs above carry correspondingly less information"
+        )
     if pace.independence == "checked":
         return PriceTerm("units", "whether the calls of one user or key are alike is checked: they are not so far")
     if plan.independent:
@@ -204,7 +206,7 @@ def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
     return PriceTerm(
         "units",
         f"dependence within users and keys is checked from {GROUPS} of a kind on; where it is found, the interval "
-        "widens and more pairs are needed. Send `x-gateway-user` or `metadata.conversation_id`, and it is checked",
+        "widens and more pairs are needed. Send `x-gateway-user` or `metadata.conversation_id` to have it checked",
     )
 
 
@@ -217,7 +219,7 @@ def _completeness(plan: Plan) -> PriceTerm | None:
     return PriceTerm(
         COMPLETENESS,
         f"{empty}; where more than {NEGLIGIBLE * plan.margin:.2%} of the pairs have a value of {plan.primary} on one "
-        "arm alone, `ship` must also hold with these counted as the worst for the candidate",
+        "arm only, `ship` must also hold with these counted as the worst for the candidate",
     )
 
 

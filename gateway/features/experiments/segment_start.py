@@ -133,7 +133,7 @@ def segment_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[st
         if not share and segment[1] != OTHER:
             yield (
                 f"experiment {plan.name}: no recorded call of {plan.model} in the last day had the segment "
-                f"{segment_name(*segment)}, so nothing would be known of it; take it out of `segments`"
+                f"{segment_name(*segment)}, so nothing would be known about it; remove it from `segments`"
             )
     for prop in design.by:
         if not shares[prop]:

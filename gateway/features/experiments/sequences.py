@@ -49,11 +49,11 @@ Sequence = EmpiricalBernstein | BettingMean | AsymptoticMean | HybridMean | Guar
 Method = Literal["bernstein", "betting", "asymptotic", "hybrid", "guarded", "rare"]
 METHOD_NAMES: dict[Method, str] = {
     "bernstein": "empirical-Bernstein confidence sequence",
-    "betting": "betting confidence sequence, the mean taken as constant",
+    "betting": "betting confidence sequence, the mean assumed to be constant",
     "asymptotic": "asymptotic confidence sequence",
     "hybrid": "asymptotic confidence sequence with a fixed-n interval at the horizon, for independent pairs",
     "guarded": "asymptotic confidence sequence with a floor for ties, for independent pairs",
-    "rare": "exact confidence sequence for failures, the rates taken as constant",
+    "rare": "exact confidence sequence for failures, the rates assumed to be constant",
 }
 METHODS: dict[plans.Method, Method] = {
     "hybrid": "hybrid",

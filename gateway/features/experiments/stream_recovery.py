@@ -47,7 +47,7 @@ class PlanKeeper:
             state = PlanState(plan.plan, "running" if running else "stopped", plan.since, dropped=dropped)
             if await self._state.set_plan(state):  # False: somebody has just put a plan there
                 log.warning(
-                    "experiment %s: the stream server had lost its plan %s, which was put back as %s",
+                    "experiment %s: the stream server had lost its plan %s, which was restored as %s",
                     plan.plan.name,
                     plan.hash,
                     state.state,

@@ -18,8 +18,8 @@ from gateway.statistics.dependence import BlockDispersion, UnitDispersion
 HOURS, CALLS = "hours", "calls"
 Group = Literal["user", "key", "conversation", "block"]
 _HOUR_S = 3600.0
-ASSUMED = "It takes calls as independent; send `x-gateway-user` or `metadata.conversation_id`, and that is checked."
-UNITS_ASSUMED = "It takes calls as independent; with `unit: user` and calls that name them, users count, not calls."
+ASSUMED = "It treats calls as independent; send `x-gateway-user` or `metadata.conversation_id` to have that checked."
+UNITS_ASSUMED = "It treats calls as independent; with `unit: user` and calls that name them, users count, not calls."
 DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
 NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
 

@@ -33,7 +33,7 @@ _GATES = {
     "aa": "the control differs from itself",
     "losses": "too many answers were lost",
     "srm": "the shares of traffic are not as planned",
-    "path": "the arms were not asked the same",
+    "path": "the arms got different requests",
     "judge": "too many judgements failed",
     "completeness": "one arm lacks more scores",
     "client_left": "clients leave the candidate more often",
@@ -178,9 +178,9 @@ def ended_sentence(state: str, reason: str) -> str:
 
 def _of_ended_ramp(of: Outcome, ramp: RampHistory, control: str, candidate: str) -> tuple[str, str]:
     actions = {
-        "rolled_back": f"{control} serves every call again; mend {candidate} before the ramp resumes.",
+        "rolled_back": f"{control} serves every call again; fix {candidate} before the ramp resumes.",
         "promoted": f"{candidate} serves; make it the target in gateway.yaml.",
-        "stopped": f"{control} serves every call; start the experiment again to go on.",
+        "stopped": f"{control} serves every call; start the experiment again to continue.",
     }
     said = ended_sentence(ramp.state, ramp.changes[-1].reason if ramp.changes else "")
     if ramp.state == "promoted":

@@ -78,7 +78,7 @@ def promote(
         str | None, typer.Option("--to", help="flag, redact or block (default: ramp.to of the guard).")
     ] = None,
     steps: Annotated[
-        str | None, typer.Option("--steps", help="Shares of the units, as 0.05,0.25,1 (default: ramp.steps).")
+        str | None, typer.Option("--steps", help="Shares of the units, such as 0.05,0.25,1 (default: ramp.steps).")
     ] = None,
 ) -> None:
     """Begin the ramp of a guard: flag every unit, then act on a rising share of them.
@@ -171,4 +171,4 @@ def _shares(text: str | None) -> tuple[float, ...] | None:
     try:
         return None if text is None else tuple(float(share) for share in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: expected shares, as 0.05,0.25,1", param_hint="--steps") from None
+        raise typer.BadParameter(f"{text!r}: expected shares, such as 0.05,0.25,1", param_hint="--steps") from None

@@ -327,7 +327,9 @@ def _rotate(kind: ManagedKind) -> Verb:
         client = admin_client(output.data)
         found = client.call("POST", kind.path(client, subject, "rotate"), {"overlap_s": rotation.overlap})
         if not output.as_json:
-            note(f"{kind.label(found)}; its new secret is shown only now, the others end after {rotation.overlap} s:")
+            note(
+                f"{kind.label(found)}; its new secret is shown only now; the others expire after {rotation.overlap} s:"
+            )
         show_changed(found, found["secret"], as_json=output.as_json)
 
     return typed(rotate, subject=kind.subject)
@@ -475,7 +477,7 @@ def snapshot(store: StoreOptions, if_reachable: IfReachable = False) -> None:
 
 
 def mine(
-    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret by a new one, and print it.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret with a new one, and print it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what your own key has used and what is left of its limits; no admin token is needed.
@@ -506,7 +508,7 @@ def _show_own(found: Mapping[str, Any], *, as_json: bool) -> None:
     ends = f"; this secret ends {found['secret_ends']}" if found["secret_ends"] else ""
     typer.echo(f"key {found['name']}, team {found['team'] or 'none'}{ends}")
     if not found["limits_known"]:
-        note("the stream server does not answer, so what is left of limits is unknown")
+        note("the stream server does not answer, so the remaining amounts of limits are unknown")
     limits = [
         (each["scope"], each["limit"], f"{each['used']:g}", f"{each['remaining']:g}", each["reset"] or "")
         for each in found["limits"]

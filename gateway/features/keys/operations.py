@@ -38,7 +38,7 @@ from gateway.features.keys.settings import (
 )
 from gateway.store.directory import Action, DirectoryPage, Kind, Subject, list_rows
 
-AFTER = QueryParameter("after", {"type": "string"}, "The `next` of the page before.")
+AFTER = QueryParameter("after", {"type": "string"}, "The `next` of the previous page.")
 DELETED = QueryParameter("deleted", {"type": "boolean", "default": False}, "List those that were deleted, too.")
 TEAM = QueryParameter("team", {"type": "string"}, "Only keys of this team.")
 ORGANIZATION = QueryParameter("organization", {"type": "string"}, "Only teams of this organization.")
@@ -63,7 +63,7 @@ def _of_kind(
     one, changed, of = f"{path}/{{id}}", f"changed_{kind}", KindHandlers(kind)
     query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME, SHA256) if kind == "key" else ()))
     created = "key_with_secret" if kind == "key" else changed
-    gone = "Revoke a key for good." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
+    gone = "Revoke a key permanently." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
     ending = (END_STREAMS,) if kind == "key" else ()
     below = kind != "organization"  # limited rights hold below an organization at most
     return [

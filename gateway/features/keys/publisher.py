@@ -86,7 +86,7 @@ class Publisher:
             except (StreamDown, AdminError) as error:
                 self._say(str(error))
             except Exception:  # publication must survive: without it, no key could be revoked any more
-                log.exception("publishing the keys failed; it is tried again")
+                log.exception("publishing the keys failed; retrying")
                 self.trouble = "an internal error; see the log"
 
     async def _publish(self) -> str:

@@ -57,7 +57,9 @@ def check_kind(actor: Actor, kind: Kind) -> None:
     """Refuses changes of records above the actor's keys. Raises NotPermitted, whether there is such a record or not."""
     scope = actor.scope
     if scope is not None and (kind == "organization" or (kind == "team" and scope.kind == "team")):
-        raise NotPermitted(f"the rights of {actor.name} are limited to the {scope}; they do not change {kind}s")
+        raise NotPermitted(
+            f"the rights of {actor.name} are limited to the {scope}; they do not include changes of {kind}s"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ def _over(limits: Mapping[str, Any], above: TeamRecord | OrganizationRecord | No
         for limit in limits_of(amounts):
             most = min((each.amount for each in bounds if _contains(each, limit)), default=limit.amount)
             if limit.amount > most:
-                yield f"{path}.{limit.name}: {limit.amount:g} is more than the {most:g} of the {whose}; give no more"
+                yield f"{path}.{limit.name}: {limit.amount:g} is more than the {most:g} of the {whose}; lower it"
 
 
 def _parts(limits: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -129,7 +129,7 @@ def _recorded(of: ControlledEstimate) -> str:
     weight = of.weights[0] if of.weights else 0.0
     return (
         f"all {of.n} recorded, with predictions (weight {weight:.2f}): {of.mean:.3f}, {looks}; "
-        f"as sure as {of.effective_n:.0f} answers judged without"
+        f"as precise as {of.effective_n:.0f} answers judged without them"
     )
 
 

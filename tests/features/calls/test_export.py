@@ -142,9 +142,9 @@ def test_plain_text_of_other_apis_is_a_conversation(found, api, body):
         ({"body": [1]}, "text that is not stored"),
         ({"body": {"messages": [{"role": "user", "content": "data:image/png;base64,sha256=ab;bytes=3"}]}},
          "images and sounds that are not stored"),
-        ({"body": {"messages": USER, "tools": [1]}, "api": "messages"}, "tools and parts of another API than chat"),
+        ({"body": {"messages": USER, "tools": [1]}, "api": "messages"}, "tools and parts of an API other than chat"),
         ({"body": {"input": [{"type": "function_call_output", "output": "x"}]}, "api": "responses"},
-         "tools and parts of another API than chat"),
+         "tools and parts of an API other than chat"),
     ],
 )  # fmt: skip
 def test_an_exchange_that_is_not_a_conversation_gives_a_reason(found, changes, why):

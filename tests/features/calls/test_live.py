@@ -56,7 +56,7 @@ async def test_the_twenty_first_is_told_to_load_again(pages, make_exchange):
             await anext(aiter(answer.aiter_raw()))
         refused = await client.get("/console/calls/live")
         assert refused.status_code == 503
-        assert "load it again instead" in refused.text
+        assert "reload the page instead" in refused.text
     async with asyncio.timeout(60):
         while True:
             async with client.stream("GET", "/console/calls/live") as answer:

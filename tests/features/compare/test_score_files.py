@@ -233,7 +233,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, suffix: str) -> No
     with path.open("wb") as file:
         file.truncate(most + 1)  # a hole: it takes no space
     with pytest.raises(
-        CannotRun, match=r"large\.\w+: [\d,]+ MB; at most [\d,]+ MB are read: keep the ids and scores alone"
+        CannotRun, match=r"large\.\w+: [\d,]+ MB; at most [\d,]+ MB are read: keep only the ids and scores"
     ):
         open_scores(path, frozenset())
 

@@ -117,7 +117,7 @@ def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_n
     before = run.plan().hash
     run.config(margin=0.1)
     assert "changed" in run("list")
-    assert f"; the plan before was {before}" in run("start", "swap")
+    assert f"; the previous plan was {before}" in run("start", "swap")
     assert known(stream_url, stream_name).plan.margin == 0.1
 
 
@@ -162,8 +162,8 @@ def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stre
     longer = known(stream_url, stream_name).plan
     assert longer.max_pairs > 1.5 * first.max_pairs
     assert longer.same_design(first)
-    assert f"swap is running with plan {longer.hash}; the plan before was {first.hash}" in shown
-    assert "the plan before closed undecided" in shown
+    assert f"swap is running with plan {longer.hash}; the previous plan was {first.hash}" in shown
+    assert "the previous plan closed undecided" in shown
     run("stop", "swap")
     keep_pairs(tmp_path, longer, "candidate", 30, hybrid=longer.max_pairs)
     assert "the plan before" not in run("start", "swap"), "it is not closed"
@@ -277,7 +277,7 @@ def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream
     assert (made["state"], made["verdict"]) == ("running", None)
     output = run("status", "swap")
     assert "candidate:asked 7, not_offered_busy 2" in output
-    assert "not_offered_busy: the candidate had no free place: budget.concurrency" in output
+    assert "not_offered_busy: the candidate's concurrency was used up: budget.concurrency" in output
     assert made["targets"] == {"control": str(run.plan().control), "candidate": str(run.plan().candidates[0][1])}
     assert f"  control   {run.plan().control}\n  candidate {run.plan().candidates[0][1]}\n" in output
     assert "1200 tokens, 0.2500 USD" in output
@@ -359,7 +359,7 @@ def test_power_prices_the_plan_that_would_start(run: Any, tmp_path: Path) -> Non
         save_plans(connection, [PlanState(earlier, "running", 2.0)], 2.0)
     opened.dispose()
     shown = CliRunner().invoke(app, ["ab", "power", "swap"])
-    assert f"the config has changed; this is the price of plan {earlier.hash}, which runs" in shown.stderr
+    assert f"the config has changed; this is the price of the running plan {earlier.hash}" in shown.stderr
 
 
 def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> None:
@@ -395,12 +395,12 @@ def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
 def test_status_shows_the_end_of_a_split_and_the_promotions_of_a_ramp(run: Any) -> None:
     run.config(mode="split", shadow=None, repeat_control=None)
     shown = run("start", "swap")
-    assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in shown
+    assert "it continues after its verdict, since its calls cost nothing extra: gateway ab stop swap" in shown
     assert "`ship` waits for 24 hours of traffic" in shown
     run.config(ramp={"steps": [0.1, 0.5, 1.0]})
     shown = run("start", "swap")
     assert "its ramp has 3 steps" in shown
-    assert "so it is given 4 times" in shown
+    assert "run it 4 times" in shown
 
 
 SEGMENTS = {"by": ["tools", "metadata.product"], "values": {"metadata.product": ["code"]}}

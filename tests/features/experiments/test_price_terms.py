@@ -144,7 +144,7 @@ def test_scores_that_one_arm_lacks_are_a_condition_with_a_price(begin_experiment
         found = forecast(connection, StoredPlan(run.plan, run.hash, "running", 1.0))
     (gate,) = [each for each in found.metrics if each.metric == "completeness"]
     assert gate.role == "gate"
-    assert gate.basis == "5.0% have a value of one arm alone so far, 60 pairs"
+    assert gate.basis == "5.0% have a value for one arm only so far, 60 pairs"
     assert gate.needed is not None
     assert gate.needed > 60
 

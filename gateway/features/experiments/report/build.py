@@ -65,7 +65,7 @@ _SHADOW = (
 
 
 _GUARDED = (
-    "A guard's refusal is compared with the answer that the caller got; how the caller would have gone on after it is "
+    "A guard's refusal is compared with the answer that the caller got; how the caller would have continued is "
     "unknown.",
     "The guard judged whole answers, while it observed. Where one of its rules matched, the control is scored with "
     "marks in place of what matched, since records hold nothing else. Time and cost are not compared: `gateway guards` "
@@ -181,7 +181,7 @@ def _pair_limits(found: Finding) -> list[str]:
     plan, sentences = found.stored_plan.plan, []
     lost = sum(n for (_, reason, _), n in found.withheld.items() if reason == "lost")
     if lost:
-        sentences.append("Pairs with a lost record are in no mean; the gate on losses says whether that may matter.")
+        sentences.append("Pairs with a lost record count in no mean; the gate on losses says whether that may matter.")
     if any(reason == "same_cluster" for _, reason, _ in found.withheld) and plan.rules < 2:
         sentences.append(
             "Only the first compared request of each conversation counts, since later ones depend on it: the "
@@ -372,8 +372,8 @@ def _not_compared(found: Finding) -> Iterator[str]:
     c, left = found.primary, [row for row in found.best.candidates if row.state != "dropped"] if found.best else []
     if c is not None and c.pairs >= MIN_PAIRS and len(left) > 1 and not any(row.lead_pairs for row in left):
         yield (
-            f"{c.metric} compares an answer with the served one, so the candidates have no value of it to be compared "
-            "with each other by, and none can be the best: start it with a scorer of single answers, or `family: holm`."
+            f"{c.metric} compares an answer with the served one, so the candidates cannot be compared with each other "
+            "by it, and none can be the best: start it with a scorer of single answers, or `family: holm`."
         )
 
 

@@ -202,8 +202,8 @@ def saving(c: Comparison | None) -> str:
 def _split_saving(c: Comparison, saved: float) -> str:
     plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
     return (
-        f"Adjusting {c.metric} for what the client sent before its arm answered takes {max(0.0, saved):.0%} of the "
-        f"variance away; the difference without it is {plain}."
+        f"Adjusting {c.metric} for what the client sent before its arm answered removes {max(0.0, saved):.0%} of the "
+        f"variance; the difference without it is {plain}."
     )
 
 
@@ -445,13 +445,13 @@ def arm_colors(report: Report) -> dict[str, ArmColor]:
 
 
 _WHY_NOT_OFFERED = {
-    "busy": "the candidate had no free place: budget.concurrency, or the upstream's concurrency",
+    "busy": "the candidate's concurrency was used up: budget.concurrency, or the upstream's concurrency",
     "gate": "served calls were slow, or the candidate was loaded: gate",
     "budget": "the day's budget was spent, or the candidate has no price: budget",
     "target_down": "the candidate was down, or its circuit breaker open",
     "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
     "not_allowed": "its key or API is not in allow",
-    "kill": "the experiment stopped in that moment",
+    "kill": "the experiment stopped at that moment",
     "all_dropped": "no candidate is left that could be the best",
     "conversation_complete": "its conversation has 20 pairs, or was quiet for 30 minutes: later pairs do not count",
     "tool_calls": "the answer is a tool call, which is not one text",
@@ -462,7 +462,7 @@ _WHY_NOT_OFFERED = {
     "prefill": "the client continued a message of its own",
     "no_text": "the answer is empty",
     "truncated": "the answer is larger than the record's cap",
-    "no_content": "of the key's calls only metadata is recorded, so no scorer can tell a refusal from an answer",
+    "no_content": "only metadata of the key's calls is recorded, so no scorer can tell a refusal from an answer",
     "guard_enforced": "the guard acts on the call's unit already; it must observe while it is a candidate",
     "guard_undecided": "the guard, as it is configured now, left no decision on the call",
     "not_chat": "the request is not a chat, or too large to be read between calls",

@@ -145,7 +145,7 @@ def _cost_of_candidate(report: Report) -> str:
 
 _DECLARED = (
     "Parts of the traffic that the plan declares, worst first. Each must not be worse by its own margin (dashed). The "
-    "intervals are those that `ship` asks for; which segments may go without the others is decided with the error "
+    "intervals are those that `ship` asks for; which segments may move without the others is decided with the error "
     "shared over all of them (Holm's procedure)."
 )
 
@@ -223,7 +223,7 @@ def _next(report: Report) -> ReportSection | None:
     return ReportSection(
         "next",
         "What next",
-        guide="Extrapolated: the difference, its spread and the pace are taken to stay as they are.",
+        guide="Extrapolated: the difference, its spread and the pace are assumed not to change.",
         rows=table("What is left until the verdict", columns, [("", rows)]),
         note="What would shorten it:" if p.steps else "",
         items=tuple(step_line(each) for each in p.steps),

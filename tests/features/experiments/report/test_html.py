@@ -133,7 +133,7 @@ def test_answers_are_side_by_side_with_differences_marked(report, read):
 
 def test_the_reasons_for_withheld_pairs_are_explained(report, read):
     page = read(to_html(report())).text
-    assert "busy: the candidate had no free place" in page
+    assert "busy: the candidate's concurrency was used up" in page
     assert "budget: the day's budget was spent" in page
     assert "target_down" not in page, "only the reasons that occurred"
 

@@ -99,7 +99,7 @@ def test_every_section_of_a_report_is_shown(report):
         "local/llama-y",
         "$0.70",
         "not offered: busy       31  2.4\u202f%",
-        "busy: the candidate had no free place: budget.concurrency, or the upstream's concurrency",
+        "busy: the candidate's concurrency was used up: budget.concurrency, or the upstream's concurrency",
         "- The judge is of the candidate's family.",
         "plan 3fa2b1c09d7e4f58, gateway 0.3.0",
         "gateway report swap --candidate llama --html report.html",
