@@ -72,7 +72,7 @@ yaml.SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # type: ignore[
 
 
 LONG_S = 3600
-"""What a test of a stated duration may take on a busy machine, unless it says so itself."""
+"""Seconds that a test of a stated duration may take on a busy machine, unless it says so itself."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path) -> None:
 
 
 def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And leave with it, as do those of a run that was killed, which no process has any more."""
+    """Files are removed with the run, and so are those of a killed run, which no process has any more."""
     (tmp_path / "assay-gateway-tests-99999999-left").mkdir()
     (tmp_path / f"assay-gateway-tests-{os.getpid()}-runs").mkdir()
     monkeypatch.setattr(temporary_files, "NEEDED_BYTES", 0)
@@ -98,9 +98,7 @@ def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pyt
     assert tempfile.gettempdir() == before
 
 
-def test_temporary_files_stay_on_the_disk_of_a_machine_with_little_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_files_stay_on_disk_where_memory_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporary_files, "NEEDED_BYTES", 1 << 60)
     before = tempfile.gettempdir()
     with temporary_files.in_memory(tmp_path):

@@ -26,7 +26,7 @@ def steps(*outcomes: BaseException | str) -> Callable[[], Awaitable[str]]:
     return step
 
 
-async def test_of_failures_in_a_row_the_first_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_of_failures_in_a_row_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(asyncio.CancelledError):
         await repeat(steps(StreamDown("a"), StoreDown("b"), "done", StreamDown("c")), 0.0, "nothing is watched now")
     texts = [record.getMessage() for record in caplog.records]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.stream import Corridor
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; the audit and the reports keep it.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason, which the audit and the reports keep.")]
 T = TypeVar("T")
 ramp = typer.Typer()
 
