@@ -101,8 +101,9 @@ class SelfService(Section):
     rotate: bool = False
     """Let the newest secret of a key of the console be replaced by its holder. The present one stays for `grace_h`."""
     grace_h: Annotated[float, Field(ge=1, le=720)] = 24.0
-    """Hours for which a secret that its holder replaced opens the key, too. Until then the key is not rotated again
-    but by an admin token."""
+    """Hours for which a secret that its holder replaced opens the key, too. Until then, only an admin token can rotate
+    the key again.
+    """
 
 
 class AdminConfig(Section):

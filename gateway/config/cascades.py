@@ -57,7 +57,7 @@ class CascadeConfig(Section):
     """Largest acceptable loss of accepted answers, by the primary. Once the loss is shown to be larger, the cascade
     uses `then` alone."""
     alpha: Annotated[float, Share, Field(gt=0, le=0.5)] = 0.05
-    """The probability with which a cascade within its margin is taken back."""
+    """Largest probability that a cascade within its margin is taken back."""
 
 
 def cascade_route(name: str, of: CascadeConfig) -> LearnedRoute:

@@ -33,13 +33,13 @@ class CloudAuth(Section):
     """Profile of the AWS configuration files, for `sigv4`. Default: AWS's usual order: environment, files, container,
     instance."""
     role_arn: NonEmpty | None = None
-    """sigv4: a role that is assumed with those credentials."""
+    """Role that is assumed with those credentials, for `sigv4`."""
     access_key_id: NonEmpty | None = Field(None, repr=False)
-    """sigv4: the id of an access key, together with `secret_access_key`."""
+    """Id of an access key, for `sigv4`, together with `secret_access_key`."""
     secret_access_key: NonEmpty | None = Field(None, repr=False)
-    """sigv4: the secret of that access key."""
+    """Secret of that access key, for `sigv4`."""
     session_token: NonEmpty | None = Field(None, repr=False)
-    """sigv4: the session token of a temporary access key."""
+    """Session token of a temporary access key, for `sigv4`."""
     credentials_file: NonEmpty | None = None
     """JSON file of a service account, for `google`. Default: Google's application default credentials."""
     tenant_id: NonEmpty | None = None

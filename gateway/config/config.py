@@ -77,7 +77,7 @@ class FeedbackConfig(Section):
     """Feedback that users give without a thumb."""
 
     implicit: tuple[ImplicitLanguage, ...] = ()
-    """Languages whose rules read the next message of a user as feedback on the answer before it. Default: none."""
+    """Languages whose rules read the next message of a user as feedback on the previous answer. Default: none."""
     range: dict[FeedbackName, FeedbackRange] = Field(default={})
     """The lowest and highest `value` of feedback, by its name: `{thumb: [0, 1], stars: [1, 5]}`. Others are refused
     with HTTP 400. Default: any number; splits treat outliers as less extreme."""
@@ -186,7 +186,8 @@ class RetiringTargetRef(TargetRef):
 
     retires: Day | None = None
     """The day (UTC, such as `2027-01-14`) on which its provider stops serving it; `null`: none. Default: that of the
-    built-in list, for a provider at its own URL. `gateway check`, the log, the console and alerts say it in time."""
+    built-in list, for a provider at its own URL. `gateway check`, the log, the console and alerts announce it in time.
+    """
 
 
 class WeightedTarget(RetiringTargetRef):
@@ -331,9 +332,10 @@ class Limits(Section):
     """Seconds until an upstream's response begins, and between two pieces of it, outside the routed endpoints
     (passthrough, responses by id)."""
     inflight_mb: Positive = 128.0
-    """Request bodies that one worker holds at once, over all calls, each from when its length is announced; a call
-    above it gets HTTP 503. Where there are several keys, each may hold half of it. A body under way takes about twice
-    its size."""
+    """Request bodies that one worker holds at once, over all calls, each counted from the announcement of its length; a
+    call above it gets HTTP 503. Where there are several keys, each may hold half of it. A body under way takes about
+    twice its size.
+    """
     drain_s: Positive = 30.0
     """Seconds that calls in flight may take to finish when the gateway stops."""
     connections: Annotated[int, Field(ge=1)] | None = None

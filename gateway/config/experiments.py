@@ -252,7 +252,7 @@ class Experiment(Section):
     margin: Margin = 0.02
     """The largest acceptable loss in the primary metric, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """The probability of a wrong verdict that is accepted."""
+    """Accepted probability of a wrong verdict."""
     guardrails: dict[str, Margin] = Field({})
     """Metrics that must not get worse, each with its margin."""
     feedback_window_s: Positive | None = None
@@ -299,7 +299,7 @@ class Experiment(Section):
     caller choose among its units."""
     after_verdict: AfterVerdict = "stop"
     """`stop`: once every candidate has a verdict, the experiment stops, and no more shadow requests are paid for.
-    `continue`: it goes on to its horizon, for narrower intervals."""
+    `continue`: it continues to its horizon, for narrower intervals."""
     family: Sharing = "holm"
     """Division of `alpha` among several candidates. `holm`: evenly at first; a decided candidate leaves its part to the
     others. `even`: evenly. `best`: evenly, and the candidates are compared with each other as well: one that is shown
@@ -321,7 +321,7 @@ class Experiment(Section):
     start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start, json_schema_input_type=str)] = "auto"
     """`auto`: when a gateway first reads it; `manual`: by `gateway ab start`; or a time."""
     stop: Moment | None = None
-    """A time, UTC unless it has an offset. Default: when it is stopped."""
+    """A time, UTC unless it has an offset. Default: none; it runs until it is stopped."""
     enabled: bool = True
     """`false` turns the experiment off at once, on every gateway that reads this file."""
 

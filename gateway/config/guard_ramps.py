@@ -33,7 +33,7 @@ class GuardRampConfig(Section):
     against a step."""
 
     to: PromotedAction = "block"
-    """The action in the end. Before `redact` or `block`, every unit is flagged first."""
+    """Final action. Before `redact` or `block`, every unit is flagged first."""
     steps: Steps = GUARD_STEPS
     """Shares of the units with that action, rising to 1. A unit is a conversation, else a key with its end user."""
     soak_s: Annotated[float, Field(ge=0)] = 3600.0
@@ -41,14 +41,16 @@ class GuardRampConfig(Section):
     min_units: Annotated[int, Field(gt=0)] = 100
     """Fewest units with the action before the next step."""
     max_block_rate: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.02
-    """Largest share of calls with a hit (in each unit, averaged over the units). A step needs a share that is shown to
-    be below; one that is shown to be above takes the guard back."""
+    """Largest share of calls with a hit (in each unit, averaged over the units). A step needs a share shown to be below
+    this bound; a share shown to be above it takes the guard back.
+    """
     thumbs_down: _Margin | None = 0.02
     """Largest acceptable rise of the share of calls with bad feedback (a value below the middle of `feedback.range`,
-    else below 0.5) by the action. null: feedback is not looked at."""
+    else below 0.5) that the action may cause. null: feedback is ignored."""
     retries: _Margin | None = 0.02
     """Largest acceptable rise of the share of calls that are followed by the same prompt of the same key and end user,
-    by the action. null: retries are not looked at."""
+    that the action may cause. null: retries are ignored.
+    """
     retry_s: Positive = 600.0
     """Seconds within which the same prompt is a retry."""
     alpha: Annotated[float, BeforeValidator(number), Field(gt=0, lt=0.5)] = 0.05
@@ -59,7 +61,7 @@ class GuardRampConfig(Section):
     cooldown_s: Annotated[float, Field(ge=0)] = 3600.0
     """Seconds after a rollback in which the ramp does not begin again."""
     stale_s: Positive = 300.0
-    """Greatest age in seconds of the newest call with which a step is taken."""
+    """Largest age of the newest call, in seconds, at which a step may be taken."""
     freeze: tuple[Annotated[str, AfterValidator(_window)], ...] = ()
     """Times in UTC in which no step is taken, as in `experiments.NAME.ramp.freeze`. A rollback never waits."""
 

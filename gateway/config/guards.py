@@ -75,10 +75,10 @@ class GuardConfig(Section):
     """Action on a hit: `observe` (count and record it), `flag` (also name the guard in `x-gateway-guard`), `redact`
     (replace what was found; only for the rules that find a place in a text), `block` (refuse the call)."""
     threshold: float = 0.5
-    """The score from which on there is a hit. A rule's score is 1 where it matches; a scorer's is 1 where its value is
+    """Score from which a call counts as a hit. A rule's score is 1 where it matches; a scorer's is 1 where its value is
     worst and 0 where it is best, by its bounds."""
     near: float | None = None
-    """The score from which on a call counts as nearly hit, for labels. Default: half of the threshold."""
+    """Score from which a call counts as a near hit, for labels. Default: half of the threshold."""
     deadline_ms: Positive = 1000.0
     """Milliseconds for one decision, including the wait for a free slot."""
     if_late: Literal["pass", "block"] = "pass"
@@ -107,8 +107,9 @@ class GuardConfig(Section):
     """Message to a blocked caller. `{subject}` is "The request" or "The answer", `{guard}` the guard's name, `{id}` the
     call's id, by which a mistake can be reported."""
     record: Share = 1.0
-    """Share of the calls with a hit, or nearly one, that is recorded, if `sampling` says no higher. Their probability
-    is known, so that they can be labelled."""
+    """Share of the calls with a hit, or nearly one, that is recorded, unless `sampling` gives a higher rate. Their
+    probability is known, so that they can be labelled.
+    """
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
     """Decisions at once, per worker, of a guard that is not evaluated in the gateway's own process."""
     patterns: tuple[RedactionPattern, ...] = ()

@@ -163,7 +163,7 @@ class UserLimits(WindowAmounts):
     on_outage: OnOutage | None = None
     """Rule while the stream server is unreachable: `bounded` lets each worker use what the server has promised to it
     for this end user, and nothing without a promise; `split`, its part of the limit then, so that all workers together
-    may exceed it; `closed` refuses calls with HTTP 503. Default: as the limits around it."""
+    may exceed it; `closed` refuses calls with HTTP 503. Default: that of the enclosing limits."""
 
 
 class LimitsConfig(LimitAmounts):
@@ -179,12 +179,15 @@ class LimitsConfig(LimitAmounts):
     """Amounts that were used elsewhere and count against a limit until a time, by the limit's name:
     `{usd_per_month: {amount: 12.5, until: 2026-12-14T00:00:00Z}}`. `gateway import litellm` sets them."""
     models: dict[ModelName, LimitAmounts] = Field(default={}, max_length=100)
-    """Limits of its calls to a model, by the name that clients send; all others hold, too."""
+    """Limits of its calls to a model, by the name that clients send; all other limits apply, too."""
     tags: dict[CallTag, LimitAmounts] = Field(default={}, max_length=100)
-    """Limits of its calls with a tag, such as `project=search`, of the keys in `tags.keys`; all others hold, too."""
+    """Limits of its calls with a tag, such as `project=search`, of the keys in `tags.keys`; all other limits apply,
+    too.
+    """
     per_user: UserLimits = UserLimits()
     """Limits of each of its end users, as requests name them: `x-gateway-user`, `safety_identifier` or `user`. Calls
-    that name none share one budget. All others hold, too."""
+    that name none share one budget. All other limits apply, too.
+    """
     soft: SoftLimits = SoftLimits()
     """Amounts at which notices are sent, at 50, 80 and 100 %; they never refuse a call."""
 
@@ -237,7 +240,7 @@ class Budgets(Section):
     default_limits: LimitsConfig = LimitsConfig()
     """Limits of every key that does not set the limit of that name itself. Default: none."""
     most_users: Annotated[int, Field(ge=1, le=10**7)] = 1_000_000
-    """End users that one worker tells apart in an hour, for limits `per_user`; others share one budget."""
+    """End users that one worker distinguishes in an hour, for limits `per_user`; others share one budget."""
     estimate: Literal["model", "request"] = "model"
     """The output that is reserved for a call without `max_tokens`: the 90 % quantile of the calls of its `model`, or,
     with `request`, of those recorded calls of its model that look like it, which the consumer learns."""

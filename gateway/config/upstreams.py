@@ -396,9 +396,9 @@ class TargetRef(Section):
     they are the upstream's."""
     route: RouteName | None = None
     """The name of a learned route, instead of `upstream` and `model`: it sends each request to one of its two targets.
-    As the only target of a model, or as the candidate of an experiment."""
+    Allowed as the only target of a model, and as the candidate of an experiment."""
     digest: RouteDigest | None = None
-    """The digest of the route, which `gateway route show` prints: another content of its file is refused. Default: that
+    """The digest of the route, which `gateway route show` prints: a file with other content is refused. Default: that
     of the file."""
     watch: Share | None = None
     """Share of the moved calls, for a target of a model, that are also sent to the route's control, in the experiment
