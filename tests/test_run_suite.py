@@ -85,8 +85,8 @@ def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path) -> None:
 
 def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are removed with the run, and so are those of a killed run, which no process has any more."""
-    (tmp_path / "assay-gateway-tests-99999999-left").mkdir()
-    (tmp_path / f"assay-gateway-tests-{os.getpid()}-runs").mkdir()
+    (tmp_path / "gw-tests-99999999" / "left").mkdir(parents=True)
+    (tmp_path / f"gw-tests-{os.getppid()}").mkdir()
     monkeypatch.setattr(temporary_files, "NEEDED_BYTES", 0)
     before = tempfile.gettempdir()
     with temporary_files.in_memory(tmp_path):
@@ -94,7 +94,7 @@ def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pyt
         started = subprocess.check_output([sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"])
         assert made.parent.parent == tmp_path
         assert Path(started.decode().strip()) == made.parent
-    assert [path.name for path in tmp_path.iterdir()] == [f"assay-gateway-tests-{os.getpid()}-runs"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"gw-tests-{os.getppid()}"]
     assert tempfile.gettempdir() == before
 
 

@@ -7,7 +7,7 @@ import re
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +17,7 @@ import yaml
 from gateway.cli import app
 from gateway.console.api import collected_operations
 from gateway.console.openapi import describe
+from gateway.features.ramp.gate import GateStatus
 from gateway.observability.catalog import unknown
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -41,7 +42,8 @@ def test_argo_reads_a_field_of_the_gate() -> None:
     assert "GET" in method_of(web["url"], "{{args.experiment}}")
     name = re.fullmatch(r"\{\$\.(\w+)\}", web["jsonPath"])
     assert name is not None
-    words = GATE[name[1]]["enum"]
+    words = get_args(GateStatus)
+    assert set(words) == set(GATE[name[1]]["enum"])
     conditions = [metric["successCondition"], metric["failureCondition"]]
     assert conditions == [f'result == "{word}"' for word in words[:2]]
     assert metric["inconclusiveLimit"] >= metric["count"], "inconclusive waits"
