@@ -55,8 +55,10 @@ def _gamma_fraction(a: float, x: float) -> float:
     for k in range(1, _steps(a)):
         b += 2.0
         numerator = -k * (k - a)
-        d = 1.0 / _nonzero(numerator * d + b)
-        c = _nonzero(b + numerator / c)
+        d = numerator * d + b
+        d = 1.0 / (d if abs(d) > TINY else TINY)
+        c = b + numerator / c
+        c = c if abs(c) > TINY else TINY
         h *= d * c
         if abs(d * c - 1.0) < 4.0 * EPSILON:
             break
@@ -66,10 +68,6 @@ def _gamma_fraction(a: float, x: float) -> float:
 def _steps(a: float) -> int:
     # Near the turning point x = a both expansions need a few times sqrt(a) terms.
     return 500 + int(20.0 * math.sqrt(a))
-
-
-def _nonzero(x: float) -> float:
-    return x if abs(x) > TINY else TINY
 
 
 def log_beta(a: float, b: float) -> float:
@@ -91,14 +89,17 @@ def beta_cdf(a: float, b: float, x: float) -> float:
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
-    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
+    d = 1.0 - (a + b) * x / (a + 1.0)
+    c, d = 1.0, 1.0 / (d if abs(d) > TINY else TINY)
     h = d
     for k in range(1, _steps(max(a, b))):
         even = k * (b - k) * x / ((a + 2 * k - 1.0) * (a + 2 * k))
         odd = -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1.0))
         for numerator in (even, odd):
-            d = 1.0 / _nonzero(1.0 + numerator * d)
-            c = _nonzero(1.0 + numerator / c)
+            d = 1.0 + numerator * d
+            d = 1.0 / (d if abs(d) > TINY else TINY)
+            c = 1.0 + numerator / c
+            c = c if abs(c) > TINY else TINY
             h *= d * c
         if abs(d * c - 1.0) < 4.0 * EPSILON:
             break
@@ -143,27 +144,29 @@ def smallest(enough: Callable[[int], bool], start: int, most: int) -> int | None
 def find_root(f: Callable[[float], float], low: float, high: float) -> float:
     """x in [low, high] with f(x) = 0, for continuous f with f(low) <= 0 <= f(high) or the reverse; f may be infinite.
 
-    Illinois false position with every third step a bisection; stops at f = 0 or when the bracket is a few floats wide.
-    Raises ValueError if f has the same sign at both ends.
+    Stops at f = 0 or when the bracket is a few floats wide. Raises ValueError if f has the same sign at both ends.
+    Source: Chandrupatla 1997, Advances in Engineering Software 28(3): inverse quadratic interpolation where the last
+    three points promise that it converges, else bisection.
     """
-    f_low, f_high = f(low), f(high)
-    if f_low * f_high > 0:
-        raise ValueError(f"no change of sign between f({low!r}) = {f_low!r} and f({high!r}) = {f_high!r}")
-    last = 0.0
-    for step in range(400):
-        middle = low + 0.5 * (high - low)
-        if high - low <= 4.0 * EPSILON * max(abs(low), abs(high)) or middle in (low, high):
+    a, b, f_a, f_b = low, high, f(low), f(high)  # the last point, and the other end of the bracket
+    if f_a * f_b > 0:
+        raise ValueError(f"no change of sign between f({low!r}) = {f_a!r} and f({high!r}) = {f_b!r}")
+    part = 0.5  # of the way from a to b, where the next point lies
+    for _ in range(400):
+        best = a if abs(f_a) < abs(f_b) else b
+        if f_a == 0.0 or f_b == 0.0 or abs(b - a) <= 4.0 * EPSILON * abs(best):
             break
-        x = low - f_low * (high - low) / (f_high - f_low) if step % 3 < 2 and f_low != f_high else middle
-        if not low < x < high:
-            x = middle
+        least = 2.0 * EPSILON * abs(best) / abs(b - a)  # so that both ends come near
+        x = a + min(1.0 - least, max(least, part)) * (b - a)
+        if x in (a, b):
+            break
         y = f(x)
-        if y == 0.0:
-            return x
-        repeated = y * last > 0
-        if y * f_high > 0:
-            high, f_high, f_low = x, y, f_low * (0.5 if repeated else 1.0)
+        if y * f_a > 0:
+            c, f_c = a, f_a
         else:
-            low, f_low, f_high = x, y, f_high * (0.5 if repeated else 1.0)
-        last = y
-    return low + 0.5 * (high - low)
+            c, f_c, b, f_b = b, f_b, a, f_a
+        a, f_a, part = x, y, 0.5
+        xi, phi = (a - b) / (c - b), (f_a - f_b) / (f_c - f_b)
+        if phi * phi < xi and (1.0 - phi) ** 2 < 1.0 - xi:
+            part = f_a / (f_b - f_a) * f_c / (f_b - f_c) + (c - a) / (b - a) * f_a / (f_c - f_a) * f_b / (f_c - f_b)
+    return best

@@ -66,6 +66,17 @@ def test_roots_next_to_infinite_values_are_found() -> None:
     assert special.find_root(lambda x: -1.0 if x < 0.3 else math.inf, 0.0, 1.0) == pytest.approx(0.3)
 
 
+def test_a_root_of_a_smooth_function_takes_few_evaluations() -> None:
+    at: list[float] = []
+
+    def f(x: float) -> float:
+        at.append(x)
+        return math.exp(x) - 20.0
+
+    assert special.find_root(f, 0.0, 64.0) == pytest.approx(math.log(20.0), rel=1e-15)
+    assert len(at) <= 20
+
+
 def test_domains() -> None:
     with pytest.raises(ValueError, match=r"no change of sign between f\(0.0\) = 1.0 and f\(1.0\) = 2.0"):
         special.find_root(lambda x: 1 + x, 0.0, 1.0)

@@ -125,7 +125,7 @@ def users(calls: int, icc: float, at_once: int = 10) -> Draw:
     def draw(rng: np.random.Generator, mean: float, shape: tuple[int, int], apart_s: float) -> Pairs:
         runs = shape[0]
         lane = rng.integers(0, at_once, shape)
-        turn = np.stack([np.cumsum(lane == k, axis=1) for k in range(at_once)])
+        turn = np.stack([np.cumsum(lane == k, axis=1, dtype=np.int32) for k in range(at_once)])
         mine = (
             np.take_along_axis(turn, lane[None], axis=0)[0]
             - 1
@@ -341,8 +341,8 @@ class ManySequences:
         def shown(m: float, more: Values, fewer: Values) -> Flags:
             bets = np.minimum(BETS, 0.95 / (1.0 - m)) if m < 0 else BETS
             terms = ((more, m - 1.0), (self.n - more - fewer, m), (fewer, m + 1.0))
-            logs = sum(count[:, None] * np.log1p(bets * step) for count, step in terms) + np.log(WEIGHTS)
-            return np.asarray(np.logaddexp.reduce(logs, axis=1) >= math.log(2 / self.rule.alpha))
+            logs = sum(count[:, None] * np.log1p(bets * step) for count, step in terms)
+            return np.asarray(np.exp(np.minimum(logs, 700.0)) @ WEIGHTS >= 2 / self.rule.alpha)  # e^710 is infinite
 
         above, below = shown(-bound, self.fewer, self.more), shown(bound, self.more, self.fewer)
         return np.where(above, bound + 1e-9, -np.inf), np.where(below, bound - 1e-9, np.inf)
@@ -370,6 +370,12 @@ class Verdicts:
     reject_h: float
     """The median of the hours until `reject`; infinity: fewer than half are rejected."""
 
+    @classmethod
+    def of(cls, ship: Values, reject: Values, until: Values, apart_s: float) -> Verdicts:
+        """ship, reject: pairs until this verdict, infinite without it."""
+        shipped, rejected = (float(np.isfinite(pairs).mean()) for pairs in (ship, reject))
+        return cls(shipped, rejected, float(np.median(until)), float(np.median(reject)) * apart_s / HOUR_S)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -392,16 +398,24 @@ class Row:
 def played(
     world: TrafficWorld, rules: int, mean: float, runs: int, seed: int, *, reject_waits: bool = True
 ) -> Verdicts:
+    return played_together(world, rules, [(mean, seed)], runs, reject_waits=reject_waits)[0]
+
+
+def played_together(
+    world: TrafficWorld, rules: int, candidates: Sequence[tuple[float, int]], runs: int, *, reject_waits: bool = True
+) -> list[Verdicts]:
+    """The verdicts of several candidates, in the same arrays. candidates: the mean and the seed of each."""
     plan = plan_of(world, rules)
     planned = plan.max_pairs or 0
     apart_s = world.apart_s(planned)
     most = max(AT_MOST * planned, math.ceil(world.min_hours * HOUR_S / apart_s) + 1) if rules >= 2 else planned
     scale = world.scale if rules >= 2 else 1.0
     draw = world.before if world.before is not None and rules < 2 else world.draw
-    pairs = draw(np.random.default_rng(seed), mean, (runs, most), apart_s)
-    primary = ManySequences(rule_of(plan, QUALITY, MARGIN), runs, int(pairs.user.max()) + 1, scale)
-    rail = None if world.rail is None else ManySequences(rule_of(plan, FAILED, world.rail), runs, most)
-    ship, reject = np.full(runs, np.inf), np.full(runs, np.inf)
+    pairs = together([draw(np.random.default_rng(seed), mean, (runs, most), apart_s) for mean, seed in candidates])
+    every = runs * len(candidates)
+    primary = ManySequences(rule_of(plan, QUALITY, MARGIN), every, int(pairs.user.max()) + 1, scale)
+    rail = None if world.rail is None else ManySequences(rule_of(plan, FAILED, world.rail), every, most)
+    ship, reject = np.full(every, np.inf), np.full(every, np.inf)
     for i in range(most):
         covered_s = i * apart_s
         primary.add(pairs.difference[:, i], pairs.user[:, i], covered_s, covered_s)
@@ -416,8 +430,16 @@ def played(
         if not (np.isinf(ship) & np.isinf(reject) & ~(primary.closed & (i + 1 >= planned))).any():
             break
     until = np.minimum(np.minimum(ship, reject), np.maximum(primary.n, 1.0))
-    at = float(np.median(reject)) * apart_s / HOUR_S
-    return Verdicts(float(np.isfinite(ship).mean()), float(np.isfinite(reject).mean()), float(np.median(until)), at)
+    each = (np.split(values, len(candidates)) for values in (ship, reject, until))
+    return [Verdicts.of(shipped, rejected, pairs, apart_s) for shipped, rejected, pairs in zip(*each, strict=True)]
+
+
+def together(drawn: Sequence[Pairs]) -> Pairs:
+    """Pairs of the runs of all of these."""
+    difference, user, failed = (
+        np.concatenate([getattr(pairs, name) for pairs in drawn]) for name in ("difference", "user", "failed")
+    )
+    return Pairs(difference, user, failed, drawn[0].apart_s)
 
 
 AT_A_TIME = 500
@@ -489,7 +511,7 @@ def rows_of(length: Literal["short", "long"], versions: Sequence[int]) -> list[R
 
 
 def row_of(i: int, world: TrafficWorld, rules: int, runs: int) -> Row:
-    worse, equal = (played(world, rules, mean, runs, seed + i) for mean, seed in ((-1.0, 11), (0.0, 71)))
+    worse, equal = played_together(world, rules, ((-1.0, 11 + i), (0.0, 71 + i)), runs)
     return Row(world, rules, runs, worse, equal, one_look(world, round(equal.pairs), max(2_000, 10 * runs), 900 + i))
 
 
