@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
+from gateway.config.freeze_windows import FreezeText, freeze_window
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
@@ -25,57 +25,15 @@ from gateway.core.plan import (
     Sharing,
     Unit,
 )
-from gateway.core.ramp import FreezeWindow, RampDesign, RampMode, RampPace
+from gateway.core.ramp import RampDesign, RampMode, RampPace
 from gateway.core.segments import CALLER, KEY, SegmentDesign
 
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_WEEKLY = re.compile(r"([A-Za-z]{3})[a-z]* +([01]?\d|2[0-3]):([0-5]\d)$")
 
 
 def _rising(steps: tuple[float, ...]) -> tuple[float, ...]:
     RampDesign(steps, 0.0, 1)
     return steps
-
-
-def freeze_window(text: str) -> FreezeWindow:
-    """Parses `Fri 16:00 - Mon 08:00`, weekly, or two times such as `2026-12-20T00:00Z - 2027-01-03T00:00Z`; in UTC.
-
-    Raises ValueError.
-    """
-    begins, dash, ends = text.partition(" - ")
-    parts = (begins.strip(), ends.strip())
-    if dash and all(map(_WEEKLY.match, parts)):
-        start, end = (_seconds_of_week(part) for part in parts)
-        if start != end:
-            return FreezeWindow(start, end, weekly=True)
-    elif dash:
-        start, end = (_seconds_of_time(part) for part in parts)
-        if start < end:
-            return FreezeWindow(start, end)
-    raise ValueError(
-        f"{text!r}: expected FROM - TO, such as Fri 16:00 - Mon 08:00 or 2026-12-20T00:00Z - 2027-01-03T00:00Z"
-    )
-
-
-def _seconds_of_week(text: str) -> float:
-    found = _WEEKLY.match(text)
-    if found is None or found[1].lower() not in _DAYS:
-        raise ValueError(f"{text!r}: expected a day and a time, such as Fri 16:00")
-    return 86_400.0 * _DAYS.index(found[1].lower()) + 3600.0 * int(found[2]) + 60.0 * int(found[3])
-
-
-def _seconds_of_time(text: str) -> float:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r}: expected a time, such as Fri 16:00 or 2026-12-20T00:00Z") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _window(text: str) -> str:
-    freeze_window(text)
-    return text
 
 
 class LargestExposure(Section):
@@ -103,7 +61,7 @@ class RampConfig(Section):
     """Seconds after a rollback in which no step is taken."""
     stale_s: Positive = 300.0
     """Greatest age in seconds of the candidate's newest answer with which a step is taken."""
-    freeze: tuple[Annotated[str, AfterValidator(_window)], ...] = ()
+    freeze: tuple[FreezeText, ...] = ()
     """Times in UTC in which no step is taken: weekly, as `Fri 16:00 - Mon 08:00`, or from one time to another, as
     `2026-12-20T00:00Z - 2027-01-03T00:00Z`. A rollback never waits."""
     largest_exposure: LargestExposure = LargestExposure()

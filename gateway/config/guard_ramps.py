@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.config.experiments import freeze_window
+from gateway.config.freeze_windows import FreezeText, freeze_window
 from gateway.config.types import Positive, Section, number
 from gateway.core.ramp import RampDesign, RampMode, RampPace
 
@@ -17,11 +17,6 @@ PromotedAction = Literal["flag", "redact", "block"]
 def _rising(steps: tuple[float, ...]) -> tuple[float, ...]:
     RampDesign(steps, 0.0, 1)
     return steps
-
-
-def _window(text: str) -> str:
-    freeze_window(text)
-    return text
 
 
 Steps = Annotated[tuple[float, ...], AfterValidator(_rising)]
@@ -62,7 +57,7 @@ class GuardRampConfig(Section):
     """Seconds after a rollback in which the ramp does not begin again."""
     stale_s: Positive = 300.0
     """Largest age of the newest call, in seconds, at which a step may be taken."""
-    freeze: tuple[Annotated[str, AfterValidator(_window)], ...] = ()
+    freeze: tuple[FreezeText, ...] = ()
     """Times in UTC in which no step is taken, as in `experiments.NAME.ramp.freeze`. A rollback never waits."""
 
     @property

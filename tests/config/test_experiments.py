@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from gateway.config.checks import cross_section_mistakes
 from gateway.config.config import Config
 from gateway.config.derive import paces_of, plans_of
-from gateway.config.experiments import Experiment, RampConfig, freeze_window
+from gateway.config.experiments import Experiment, RampConfig
+from gateway.config.freeze_windows import freeze_window
 from gateway.config.upstreams import TargetRef
 from gateway.core.plan import plan_from_json
 from gateway.core.ramp import FreezeWindow

@@ -34,8 +34,8 @@ from gateway.core.completion import Completion
 from gateway.core.json_values import as_text, content_text
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.request_format import last_user_text, output_format
-from gateway.scoring.text_facts import hashed_words
 from gateway.scoring.types import Subject
+from gateway.scoring.word_arrays import hashed_words
 
 Matrix = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
