@@ -76,6 +76,6 @@ def command(program: str, access: GatewayAccess) -> str:
 
 
 def installed_agents(access: GatewayAccess, which: Callable[[str], str | None]) -> str:
-    """A paragraph with the commands of the agents on this machine; "": there is none. which: shutil.which."""
+    """A paragraph with the commands of the agents on this machine; "" if there is none. which: shutil.which."""
     found = [f"# {title}\n{line(access)}" for program, (title, line) in AGENTS.items() if which(program)]
     return "".join(f"\n\n{text}" for text in found)

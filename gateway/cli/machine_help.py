@@ -54,7 +54,7 @@ class UnknownVerb(Exception):
 
 
 def words_before(arguments: Sequence[str]) -> list[str] | None:
-    """Returns the words of the verb whose help is requested as JSON; None: the command line requests none."""
+    """Returns the words of the verb whose help is requested as JSON; None if the command line requests none."""
     asks = "--json" in arguments and not {*_HELP}.isdisjoint(arguments)
     return [each for each in arguments if not each.startswith("-")] if asks else None
 

@@ -547,7 +547,7 @@ class Config(Section):
         return self
 
     def passthrough_of(self, api: PassthroughApi) -> str | None:
-        """The upstream of requests to other paths by clients of this API; None: they are refused."""
+        """The upstream of requests to other paths by clients of this API; None means that they are refused."""
         given = self.passthrough
         if isinstance(given, Passthrough):
             found: str | None = getattr(given, api)
@@ -561,7 +561,9 @@ class Config(Section):
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ where the text of the file differs; "": it was not read from a text."""
+        """Twelve hexadecimal digits that differ where the text of the file differs; "" if it was not read from a
+        text.
+        """
         return self._digest
 
     @property

@@ -166,7 +166,7 @@ def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
     """Pairs that decide the primary and every guardrail of a candidate as good as the control, with power 0.8.
 
     Enough repeats for the A/A alarm come among them with a probability of 0.99.
-    variance: of one difference of the primary; None: guessed. None as a result: the primary is missing, has no bounds
+    variance: of one difference of the primary; None if guessed. None as a result: the primary is missing, has no bounds
     or no margin.
     """
     if plan.primary is None or plan.primary in UNBOUNDED_METRICS or not plan.margin:
@@ -301,5 +301,5 @@ def prices_of(config: Config) -> Prices:
 
 
 def content_of(own: Content | None, redaction: RedactionConfig | None) -> Content:
-    """The part of a caller's content that is recorded. own: the key's `content`; None: the key does not set it."""
+    """The part of a caller's content that is recorded. own: the key's `content`; None if the key does not set it."""
     return own or (redaction.default if redaction else "full")

@@ -29,7 +29,7 @@ class Egress(Section):
     are."""
 
     def proxy_to(self, url: str) -> str | None:
-        """The proxy for a server; None: it is reached without one."""
+        """The proxy for a server; None means that it is reached without one."""
         host = urlsplit(url).hostname
         return None if host is None or is_direct(host, self.direct) else self.proxy
 

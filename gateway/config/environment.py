@@ -43,7 +43,7 @@ class WorkerEnvironment:
     loopback: bool
     """The port is reachable from this machine only."""
     address: str = ""
-    """HOST:PORT of the main listener, by which people know the gateway; "": unknown."""
+    """HOST:PORT of the main listener, by which people know the gateway; "" if unknown."""
     workers: int = 1
 
 
@@ -69,7 +69,7 @@ def worker_environment() -> WorkerEnvironment:
 
 
 def shared_metrics() -> Path | None:
-    """The directory in which workers add up their counts; None: a single process, which counts in memory."""
+    """The directory in which workers add up their counts; None if a single process, which counts in memory."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(directory) if directory else None
 
@@ -118,7 +118,7 @@ def metrics_socket_environment(fd: int) -> dict[str, str]:
 
 
 def metrics_socket() -> int | None:
-    """The descriptor of the socket that workers of `gateway evaluate` inherit; None: this process is not one."""
+    """The descriptor of the socket that workers of `gateway evaluate` inherit; None if this process is not one."""
     fd = os.environ.get(_METRICS_FD)
     return None if fd is None else int(fd)
 
@@ -161,7 +161,7 @@ class LoginLink:
 
 
 def login_link() -> LoginLink | None:
-    """The link of the `gateway up` that started this program; None: another program did."""
+    """The link of the `gateway up` that started this program; None if another program did."""
     digest, _, expires = os.environ.get(_UP_LOGIN, "").partition(" ")
     token = os.environ.get(_UP_ADMIN, "")
     return LoginLink(digest, float(expires), token) if digest and token else None
@@ -239,7 +239,7 @@ def write_admin_access(data: Path, url: str, now: float | None = None) -> str:
 
 
 def _token_before(path: Path) -> tuple[str, float]:
-    """The token in the file, and the time at which it was made; "": there is none, or others than its owner may have
+    """The token in the file, and the time at which it was made; "" if there is none, or others than its owner may have
     read it."""
     text, made = _private_text(path)
     token = text.partition(" ")[2]
@@ -247,7 +247,7 @@ def _token_before(path: Path) -> tuple[str, float]:
 
 
 def _private_text(path: Path) -> tuple[str, float]:
-    """The text of a file that only its owner can have read, and the time of its last change; "": there is no such
+    """The text of a file that only its owner can have read, and the time of its last change; "" if there is no such
     file."""
     try:
         found = path.stat()
@@ -310,7 +310,7 @@ def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:
 
 
 def litellm_salt_key(master_key: object) -> str:
-    """The key that LiteLLM encrypts its stored models with: $LITELLM_SALT_KEY, else its master key; "": unknown.
+    """The key that LiteLLM encrypts its stored models with: $LITELLM_SALT_KEY, else its master key; "" if unknown.
 
     master_key: as its config has it, a text or `os.environ/NAME`.
     """
@@ -327,7 +327,9 @@ def debuggable() -> bool:
 
 
 def replay_key() -> str | None:
-    """$GATEWAY_REPLAY_KEY: on a worker of a cluster, the gateway's key for replays; None: it is sent there."""
+    """$GATEWAY_REPLAY_KEY: on a worker of a cluster, the gateway's key for replays; None means that it is sent
+    there.
+    """
     return os.environ.get("GATEWAY_REPLAY_KEY") or None
 
 

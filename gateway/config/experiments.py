@@ -101,7 +101,7 @@ class SegmentsConfig(Section):
     """Values of a property that are segments; the others are one segment together. Default: those of the last day's
     traffic when the experiment starts."""
     weak_spots: Annotated[float, Field(ge=0, le=0.2)] = 0.02
-    """Probability of a false alarm of the search for weak spots, over all looks. 0: none is made."""
+    """Probability of a false alarm of the search for weak spots, over all looks. 0 means that none is made."""
 
     def design(self, margin: float) -> SegmentDesign:
         """margin: of the experiment."""

@@ -34,7 +34,9 @@ class GuardCandidate:
 
 
 def guard_candidate(config: Config, target: Target) -> GuardCandidate | None:
-    """The guard that this target of a plan stands for. None: it stands for none, or for one that has changed since."""
+    """The guard that this target of a plan stands for. None means that it stands for none, or for one that has changed
+    since.
+    """
     guard = config.guards.get(target.model) if target.upstream == GUARD else None
     if guard is None or guard.refusal_digest(config.scorers) != target.variant:
         return None

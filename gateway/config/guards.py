@@ -129,12 +129,12 @@ class GuardConfig(Section):
 
     @property
     def rule(self) -> str | None:
-        """The rule; None: it is a scorer of the section `scorers`."""
+        """The rule; None if it is a scorer of the section `scorers`."""
         return self.scorer if self.scorer in GUARD_RULES else None
 
     @property
     def section(self) -> str | None:
-        """The name of its section of `scorers`; None: it is a rule."""
+        """The name of its section of `scorers`; None means that it is a rule."""
         return None if self.rule is not None else self.scorer.removeprefix(OF_SCORERS)
 
     @property

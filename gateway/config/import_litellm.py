@@ -241,8 +241,9 @@ def _unlike_star(alias: str, full: str) -> str | None:
 
 
 def _cloud(path: str, full: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]] | None:
-    """A model of Bedrock or Vertex AI, with its upstream's settings; {}: it cannot be translated, which is noted. None:
-    it is of another provider."""
+    """A model of Bedrock or Vertex AI, with its upstream's settings; {} if it cannot be translated, which is noted.
+    None if it is of another provider.
+    """
     prefix, _, model = full.partition("/")
     if prefix in _BEDROCK:
         return _bedrock(path, full, params, done)
@@ -420,7 +421,7 @@ def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], 
 
 
 def _price(deployment: _Deployment) -> dict[str, float] | None:
-    """USD per million tokens; None: the file has no price."""
+    """USD per million tokens; None if the file has no price."""
     stated = {**deployment.info, **deployment.params}
     costs = stated.get("input_cost_per_token"), stated.get("output_cost_per_token")
     if not all(isinstance(cost, int | float) for cost in costs):

@@ -51,7 +51,7 @@ class MadeExperiments:
         return {**raw, SECTION: {**made, **(own or {})}}
 
     def with_experiment(self, name: str, section: Mapping[str, Any] | None) -> MadeExperiments:
-        """The file with one experiment added or replaced; None: removed. Raises ConfigError."""
+        """The file with one experiment added or replaced; None if removed. Raises ConfigError."""
         sections = {other: each for other, each in self.sections().items() if other != name}
         if section is not None:
             sections[name] = dict(section)

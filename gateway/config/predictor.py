@@ -68,7 +68,7 @@ class PredictorConfig(Section):
 
     @property
     def guided(self) -> str | None:
-        """The scorer whose sampling the model guides; None: the target is people's feedback."""
+        """The scorer whose sampling the model guides; None if the target is people's feedback."""
         if self.target.startswith(FEEDBACK_TARGET):
             return None
         return self.target.removeprefix(LABELS_TARGET)

@@ -18,7 +18,7 @@ _TOKENS = "jwt:"
 
 
 def caller_prefix(name: str, issuers: Iterable[str]) -> str | None:
-    """Prefix of the names or ids of callers with tokens that this name has, too; None: it has none. issuers: names in
+    """Prefix of the names or ids of callers with tokens that this name has, too; None if it has none. issuers: names in
     section `jwt`."""
     own = [f"{issuer}:" for issuer in issuers]
     return next((prefix for prefix in (*own, *([_TOKENS] if own else [])) if name.startswith(prefix)), None)

@@ -296,7 +296,7 @@ def read_route(config: Path, name: str) -> LearnedRoute:
 
 
 def _written(config: Path, name: str) -> LearnedRoute | None:
-    """The cascade of this name in gateway.yaml; None: there is none. Raises CannotRun."""
+    """The cascade of this name in gateway.yaml; None if there is none. Raises CannotRun."""
     raw = yaml_sections(read_config_text(config), config.name) if config.exists() else {}
     cascade = as_object(raw.get("cascades")).get(name)
     if cascade is None:

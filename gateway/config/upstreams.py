@@ -286,7 +286,7 @@ class Upstream(Section):
 
     @property
     def outbound_proxy(self) -> str | None:
-        """URL of the proxy in front of it; None: it is reached without one."""
+        """URL of the proxy in front of it; None means that it is reached without one."""
         return None if self.proxy == "none" else self.proxy
 
     @property

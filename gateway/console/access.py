@@ -46,7 +46,7 @@ class Actor:
     content: bool = False
     """Whether they may read prompts and answers."""
     scope: ActorScope | None = None
-    """The team or organization to which the rights are limited; None: they hold for all teams."""
+    """The team or organization to which the rights are limited; None means that they hold for all teams."""
 
     @property
     def title(self) -> str:

@@ -79,7 +79,7 @@ class Operation:
     answer: str
     """The name of the answer's schema, one of AdminOperations.schemas."""
     body: type[Any] | None = None
-    """The model of the body; None: it takes none."""
+    """The model of the body; None if it takes none."""
     patch: bool = False
     """The body is a JSON merge patch of the model: every part may be left out, and null removes a value."""
     query: tuple[QueryParameter, ...] = ()
@@ -124,7 +124,7 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 
 def flag_of(query: Mapping[str, str], name: str) -> bool | None:
-    """A parameter that is true or false; None: it is left out. Raises InvalidBody."""
+    """A parameter that is true or false; None means that it is left out. Raises InvalidBody."""
     text = query.get(name)
     if text not in (None, "true", "false"):
         raise InvalidBody(f"{name}: expected true or false, got {text[:20]!r}")

@@ -115,7 +115,7 @@ class PagesSetup:
     tasks: Tasks
     """Runs work that continues after the response."""
     corridor: Corridor | None = None
-    """The stream server; None: this console has none."""
+    """The stream server; None if this console has none."""
     evals: Callable[[], EvalsConfig] = EvalsConfig
     """Returns how judges and replays reach the gateway."""
     data: Path = Path()

@@ -78,7 +78,7 @@ class IdentityProvider:
     """The provider of one config. Its metadata and keys are read when they are needed, and kept for ten minutes."""
 
     def __init__(self, config: OidcConfig, egress: Egress | None = None) -> None:
-        """egress: the proxy on the way to it; None: there is none."""
+        """egress: the proxy on the way to it; None if there is none."""
         self.config = config
         self.egress = egress
         self._http = HttpConnections(egress=egress)
@@ -220,7 +220,7 @@ def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
 
 
 def claim(claims: Mapping[str, Any], name: str) -> Any:
-    """The value of a claim; `realm_access.roles` is a claim within another. None: it is absent."""
+    """The value of a claim; `realm_access.roles` is a claim within another. None if it is absent."""
     found: Any = claims
     if name in claims:
         return claims[name]

@@ -146,7 +146,7 @@ async def _by_link(request: Request, given: str) -> Response:
 
 
 async def _with_link(request: Request, given: str) -> str | None:
-    """The cookie of a new session; None: the link is wrong, used or expired."""
+    """The cookie of a new session; None if the link is wrong, used or expired."""
     services = services_of(request)
     address = services.login.check_failures(request)
     link = services.link

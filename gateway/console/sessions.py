@@ -90,7 +90,7 @@ class Sessions:
 
     async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
         """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal,
-        oidc_token() or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
+        oidc_token() or PROXY, or "" for nothing: then the actor stays as they are until the session expires."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
         scope = {} if actor.scope is None else {actor.scope.kind: actor.scope.id}
@@ -108,7 +108,7 @@ class Sessions:
         return cookie
 
     async def begin_with_link(self, link: str, expires: float, token: str) -> str | None:
-        """The cookie of a session that a login link begins, once. None: the link has been used."""
+        """The cookie of a session that a login link begins, once. None if the link has been used."""
         actor = self._of_token(token)
         if actor is None or expires <= self._clock():
             return None
@@ -117,7 +117,7 @@ class Sessions:
         return await self.begin(actor, token)
 
     async def visitor(self, cookie: str, proxied: str | None = None) -> Visitor | None:
-        """The visitor of a session; None: it does not exist, has expired, or what it depends on is gone.
+        """The visitor of a session; None if it does not exist, has expired, or what it depends on is gone.
 
         proxied: the user that a trusted proxy names; None: no user.
         """
@@ -132,7 +132,7 @@ class Sessions:
         return await self.begin(Actor(name, "viewer"), f"{_KEY}{digest}")
 
     async def of_key(self, cookie: str) -> KeySession | None:
-        """The session of the holder of a key; None: it does not exist, or has expired."""
+        """The session of the holder of a key; None if it does not exist, or has expired."""
         row = await self._row(cookie)
         if row is None or row.expires <= self._clock() or not row.token.startswith(_KEY):
             return None
@@ -171,7 +171,7 @@ class Sessions:
         return self._of_token(row.token) if row.token else _stored_actor(row)
 
     def of_proxy(self, name: str | None) -> Actor | None:
-        """The actor for the user that a trusted proxy names; None: they may not enter."""
+        """The actor for the user that a trusted proxy names; None if they may not enter."""
         admin = self._config().admin
         login = None if admin is None else admin.proxy_login
         user = None if login is None or name is None else login.users.get(name)

@@ -290,7 +290,9 @@ def _single(built: BuiltScorers) -> dict[str, RegisteredScorer]:
 
 @asynccontextmanager
 async def _ledger(sections: Mapping[str, ScorerConfig], location: GatewayLocation) -> AsyncIterator[Corridor | None]:
-    """The stream server, which has what each scorer has spent today in all processes. None: no scorer has a budget."""
+    """The stream server, which has what each scorer has spent today in all processes. None if no scorer has a
+    budget.
+    """
     if all(s.budget_usd is None and s.budget_tokens is None for s in sections.values()):
         yield None
         return
@@ -309,7 +311,7 @@ async def _ledger(sections: Mapping[str, ScorerConfig], location: GatewayLocatio
 async def _client(
     aliases: Sequence[str], location: GatewayLocation, connections: HttpConnections, say: Say
 ) -> AsyncIterator[GatewayClient | None]:
-    """Opens a client of the gateway; None: no scorer calls a model."""
+    """Opens a client of the gateway; None if no scorer calls a model."""
     if not aliases:
         yield None
         return

@@ -180,7 +180,7 @@ class Consumer:
 
     @property
     def paused(self) -> str:
-        """Reason why it waits for the stream server or the store; "": it does not."""
+        """Reason why it waits for the stream server or the store; "" if it does not."""
         return self._paused
 
     def reasons(self) -> list[Reason]:
@@ -295,7 +295,7 @@ class Consumer:
             raise outage
 
     async def _score(self, entries: Sequence[StreamEntry]) -> SortedEntries | None:
-        """Scores entries; None: there are none, or an unexpected error left them pending."""
+        """Scores entries; None if there are none, or an unexpected error left them pending."""
         if not entries:
             return None
         self._in_progress.update([entry.id for entry in entries])

@@ -128,7 +128,7 @@ class EntryScorer:
     async def score_stored(self, exchange: Exchange, cost_usd: float | None, names: Collection[str]) -> ScoredExchange:
         """An exchange of the store with the results of the named scorers, by the same draws as when it arrived.
 
-        cost_usd: as stored; None: unknown then, and computed from today's prices.
+        cost_usd: as stored; None if unknown then, and computed from today's prices.
         """
         chosen = {name: each for name, each in self._of(exchange).items() if name in names}
         subject = self._subject(exchange)

@@ -88,7 +88,7 @@ class Gauges:
         }
 
     def gates(self) -> dict[str, str | None]:
-        """The reason why each scorer that can be blocked is; None: it is not."""
+        """The reason why each scorer that can be blocked is; None if it is not."""
         return {name: gate.reason for name, gate in self._gates.items()}
 
     def _corrected(

@@ -89,7 +89,7 @@ class ConfigWatch:
         self._seen = self._stamps()
         self._asked = asyncio.Event()
         self.refused = ""
-        """Reason why the newest file is not in force; "": it is."""
+        """Reason why the newest file is not in force; "" if it is."""
 
     async def changed(self) -> Config:
         """Waits for another config that can be read: looks at the file each second, and at once on SIGHUP."""
@@ -109,7 +109,7 @@ class ConfigWatch:
                 return config
 
     async def _read(self) -> Config | None:
-        """Reads the changed config; None: it is refused, or has the same content."""
+        """Reads the changed config; None if it is refused, or has the same content."""
         try:
             config = await asyncio.to_thread(self._load, self._path)
         except ConfigError as error:
@@ -165,7 +165,7 @@ async def evaluate(
     watch: ConfigWatch | None = None,
 ) -> None:
     """Scores inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
-    config in force between two consumers; None: it is not read again."""
+    config in force between two consumers; None means that it is not read again."""
     registry = CollectorRegistry()
     current: Config | None = config
     working: Config | None = None

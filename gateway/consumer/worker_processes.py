@@ -206,7 +206,7 @@ def _highest(families: Iterator[Metric]) -> Metric | None:
 
 
 def _scraped(port: int) -> str | None:
-    """A worker's metrics; None: it does not answer."""
+    """A worker's metrics; None if it does not answer."""
     return _page(port, "/metrics", _ANSWER_S)
 
 

@@ -35,11 +35,11 @@ class Completion:
     reasoning: str = ""
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: str | None = None  # the API's own word; None: the answer was cut off
+    finish_reason: str | None = None  # the API's own word; None if the answer was cut off
     usage: Usage | None = None
     model: str | None = None
     upstream_id: str | None = None
-    mean_logprob: float | None = None  # over the answer's tokens; None: the upstream sent none
+    mean_logprob: float | None = None  # over the answer's tokens; None if the upstream sent none
     choices: int = 1  # how many choices the answer had
     error: str | None = None  # the message of an error that came as, or in, the answer
     other: bool = False  # audio, an image or another item that no field above holds
@@ -242,8 +242,9 @@ _PLAIN_MESSAGE = frozenset({"role", "content", "refusal", "annotations", "audio"
 
 
 def _plain_chat(part: dict[str, Any]) -> Completion | None:
-    """A chat completion of one choice that is only text, read as _read_chat would, in a third of the time. None: it is
-    something else."""
+    """A chat completion of one choice that is only text, read as _read_chat would, in a third of the time. None if it
+    is something else.
+    """
     choices = part.get("choices")
     if "error" in part or type(choices) is not list or len(choices) != 1:
         return None
@@ -375,7 +376,7 @@ def is_empty(exchange: Exchange, answer: Completion) -> bool | None:
     """Whether a complete answer holds nothing.
 
     Reasoning alone is empty. Audio, an image, a refusal, tool calls, and any answer of at most one token that was asked
-    for are not. None: unknown, since only metadata was recorded or the record was cut.
+    for are not. None if unknown, since only metadata was recorded or the record was cut.
     """
     if answer.text and not answer.text.isspace():  # nearly every answer: it decides without reading the request
         return False

@@ -62,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as the upstream counted them. None: it did not report them, which is not the same as 0."""
+    """Tokens, as the upstream counted them. None if it did not report them, which is not the same as 0."""
 
     input_tokens: int
     output_tokens: int
@@ -112,7 +112,7 @@ class Exchange:
     v: int = VERSION
     pair: str | None = None  # a shadow's or control's served exchange
     role: Role = "served"
-    experiment: str | None = None  # with plan (hash) and arm; None: in no experiment
+    experiment: str | None = None  # with plan (hash) and arm; None if in no experiment
     plan: str | None = None
     arm: str | None = None
     asked: tuple[str, ...] = ()  # of a served exchange: the shadow arms of this request; each has its own record
@@ -128,14 +128,15 @@ class Exchange:
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
     reference: str | None = None  # the right answer, where a header gave one
     request_digest: str | None = None  # of the arms of a shadow pair: of the request as sent, less what must differ
-    likelihood: str | None = None  # JSON of an AnswerLikelihood; None: not a request for the likelihood of an answer
+    likelihood: str | None = None  # JSON of an AnswerLikelihood; None if not a request for the likelihood of an answer
 
-    user_digest: str | None = None  # of the end user that the request names; None: none, or only metadata is recorded
+    user_digest: str | None = None  # of the end user that the request names; None if none, or only metadata is recorded
     client_bytes: int | None = None
-    """Length of the body as the client sent it, before the target's model name, `system` and `set` were applied. None:
-    in no experiment, or of an older gateway. The arms of a shadow pair have that of their served call."""
+    """Length of the body as the client sent it, before the target's model name, `system` and `set` were applied. None
+    if in no experiment, or of an older gateway. The arms of a shadow pair have that of their served call.
+    """
     run: str | None = None
-    """The client's id of the run, the calls of one task; a digest of it where not all content is recorded. None: the
+    """The client's id of the run, the calls of one task; a digest of it where not all content is recorded. None if the
     call names none, or was not made by a client. A run belongs to its caller: run_key has both."""
     run_source: str | None = None  # the member or header that named it: "x-gateway-run", "metadata.run_id", …
     score_rate: float | None = None
@@ -143,24 +144,25 @@ class Exchange:
     recorded."""
     tags: str | None = None  # that the call gave itself, as "key=value", with a blank between them
     route: str | None = None
-    """The learned route that chose the target, and the leaf: "small-where-safe/3". None: none was asked."""
+    """The learned route that chose the target, and the leaf: "small-where-safe/3". None if none was asked."""
     tied: bool | None = None
     """Whether the record is a copy of the served answer, for an arm whose learned route keeps the control: the arms are
     equal, except in cost and time where a cascade has asked its first target before (`attempts`). Otherwise nothing was
     sent. None: the record of a request."""
     segments: str | None = None
-    """JSON of the call's CallSegments (core/segments.py). None: in no experiment with segments. The arms of a shadow
+    """JSON of the call's CallSegments (core/segments.py). None if in no experiment with segments. The arms of a shadow
     pair have that of their served call."""
     fell_back: bool | None = None
-    """Whether this target answered because the one that the learned route chose did not. None: that one answered, or no
-    route chose."""
+    """Whether this target answered because the one that the learned route chose did not. None if that one answered, or
+    no route chose.
+    """
     guards: str | None = None
-    """JSON of the decisions of the guards on the call (core/guards.py). None: no guard looked at it."""
-    team: str | None = None  # of the caller, when it called; of a shadow, that of its served call. None: it had none
+    """JSON of the decisions of the guards on the call (core/guards.py). None if no guard looked at it."""
+    team: str | None = None  # of the caller, when it called; of a shadow, that of its served call. None if it had none
     tier: str | None = None
-    """`budget`: the call went to the cheaper tier, because a budget was nearly used up. None: it did not."""
+    """`budget`: the call went to the cheaper tier, because a budget was nearly used up. None if it did not."""
     gpu_seconds: float | None = None
-    """GPU-seconds of the user's own engines, at their price by tokens. None: no target that was used has one."""
+    """GPU-seconds of the user's own engines, at their price by tokens. None if no target that was used has one."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -61,7 +61,7 @@ class KeyRecord:
     name: str
     """The caller's name in logs, records and metrics."""
     digests: tuple[tuple[str, float | None], ...]
-    """SHA-256 (hexadecimal) of each secret that opens it, and the Unix time at which that ends; None: it does not."""
+    """SHA-256 (hexadecimal) of each secret that opens it, and the Unix time at which that ends; None if it does not."""
     limits: Mapping[str, Any]
     team: str | None = None
     models: tuple[str, ...] | None = None
@@ -204,7 +204,7 @@ class Directory:
 
 
 def organization_of(directory: Directory, key: KeyRecord) -> str | None:
-    """The id of the organization of the key's team; None: it has none."""
+    """The id of the organization of the key's team; None if it has none."""
     team = directory.teams.get(key.team or "")
     return None if team is None else team.organization
 

@@ -70,7 +70,9 @@ class RouteLeaf:
     share: float
     """Share of the traffic."""
     difference: float | None = None
-    """Mean difference of the primary, positive where the cheaper target is better; None: no pair with a value."""
+    """Mean difference of the primary, positive where the cheaper target is better; None if there is no pair with a
+    value.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class LearnedRoute:
     digest: str = ""
     segments: SegmentDesign | None = None
     """The declared segments that distinguish the calls, instead of trees: leaf 0 is of those in no segment of `kept`.
-    None: the trees decide."""
+    None means that the trees decide."""
     kept: tuple[str, ...] = ()
     """Names of the segments that stay with the control, each a leaf from 1 on."""
     cascade: bool = False

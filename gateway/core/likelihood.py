@@ -54,7 +54,7 @@ BEST_DIGITS = 4
 
 
 def likelihood_from_json(text: str | None) -> AnswerLikelihood | None:
-    """The likelihood in a record; None: the record is of another request. An unreadable text is `not_recorded`."""
+    """The likelihood in a record; None if the record is of another request. An unreadable text is `not_recorded`."""
     if text is None:
         return None
     try:

@@ -61,7 +61,7 @@ class Limit:
 
     @property
     def heals_with_time(self) -> bool:
-        """Whether waiting helps soon (rate limits); False: it is a budget of money or of a longer window."""
+        """Whether waiting helps soon (rate limits); False if it is a budget of money or of a longer window."""
         return self.measure == "concurrency" or self.window == "minute"
 
 
@@ -135,7 +135,7 @@ def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None
     """The name of one limit's counter, in the window that holds `now`: `team:search:usd_per_month:2026-11`; of an end
     user, a digest of the scope.
 
-    window: the name of that window, where it is known; None: it is computed.
+    window: the name of that window, where it is known; None means that it is computed.
     """
     if scope.kind == "user":  # there are many: a digest, the shorter one
         name = f"u:{blake2b(scope.id.encode(), digest_size=12).hexdigest()}:{limit.name}"

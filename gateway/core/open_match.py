@@ -33,7 +33,7 @@ class NotReadable(ValueError):
 
 
 def longest_match(regex: str) -> int | None:
-    """Characters of the longest match; None: there is no bound. Raises NotReadable."""
+    """Characters of the longest match; None if there is no bound. Raises NotReadable."""
     longest = int(_parsed(regex).getwidth()[1])
     return None if longest >= min(UNBOUNDED, 1 << 30) else longest
 
@@ -58,7 +58,7 @@ def _flags(regex: str) -> int:
 
 
 def _begun(items: list[Any], flags: int) -> str:
-    """The nonempty beginnings of a sequence; "": it has none."""
+    """The nonempty beginnings of a sequence; "" if it has none."""
     tail = ""
     for item in reversed(items):
         whole, begun = _whole(item, flags), _begun_item(item, flags)

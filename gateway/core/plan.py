@@ -96,7 +96,7 @@ class Plan:
     adjust: bool = False  # differences are adjusted for what was known of the request (CUPED)
     after_verdict: AfterVerdict = "continue"  # stop: no shadow is paid for once every candidate has its verdict
     family: Sharing = "even"  # how several candidates share alpha; best: they are compared with each other as well
-    feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None: none decides
+    feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None if none decides
     feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
     ramp: RampDesign | None = None  # how the candidate's share of served units rises; None: `split` is fixed
     scored_twice: float = 0.0  # in `mode: likelihood`: share of pairs for which the control is scored a second time
@@ -208,8 +208,9 @@ class Plan:
 
     @property
     def ends_at(self) -> int | None:
-        """Settled pairs at which the experiment ends without a verdict, as planned; None: it does not. What is computed
-        from the margin follows the variance, so it may take more."""
+        """Settled pairs at which the experiment ends without a verdict, as planned; None if it does not. What is
+        computed from the margin follows the variance, so it may take more.
+        """
         patient = self.finds_best and self.method == "anytime" and self.auto_horizon
         return self.max_pairs * BEST_PATIENCE if self.max_pairs is not None and patient else self.max_pairs
 
@@ -243,7 +244,7 @@ class Plan:
 
 
 def guard_of(target: Target) -> str | None:
-    """The name of the guard that a candidate is; None: it is a target."""
+    """The name of the guard that a candidate is; None means that it is a target."""
     return target.model if target.upstream == GUARD else None
 
 

@@ -29,7 +29,7 @@ class Provider:
     kind: str  # as in gateway.yaml
     title: str  # for people
     dialect: DialectName = "openai"
-    base_url: str | None = None  # with its version path; None: the config must give one
+    base_url: str | None = None  # with its version path; None if the config must give one
     key_env: str | None = None  # the environment variable that usually holds its key
     ports: tuple[int, ...] = ()  # where a local server of this kind usually listens
     health: str | None = None  # a path that costs nothing, relative to the origin; None: no active health checks

@@ -16,7 +16,7 @@ class Reason:
     what: str
     """Name of the part, for everyone who reaches the page: no address and no name of a file."""
     why: str = ""
-    """Cause, for those who may read metrics; "": there is no more to say."""
+    """Cause, for those who may read metrics; "" if there is no more to say."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why[:MOST_WHY]}" if self.why else self.what

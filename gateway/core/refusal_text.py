@@ -13,7 +13,7 @@ MAX_OPENING = 400  # characters at the start of a text that must contain the com
 
 
 def refusal_language(text: str) -> str | None:
-    """The language of the refusal that the text begins with; None: it does not begin with one."""
+    """The language of the refusal that the text begins with; None if it does not begin with one."""
     head = text[: 2 * MAX_OPENING].lstrip(" \t\r\n*_#>\"'“”«„")[:MAX_OPENING]
     if not head.isascii():
         for typographic, plain in _TYPOGRAPHY:

@@ -172,7 +172,7 @@ def last_message(tail: bytes) -> tuple[bytes, int, re.Match[bytes] | None]:
 
 
 def _before(tail: bytes, at: int) -> re.Match[bytes] | None:
-    """The text of a message that comes before its role; None: the text before is that of another message."""
+    """The text of a message that comes before its role; None if the text before is that of another message."""
     found = _CONTENT.match(tail, max(0, tail.rfind(b'"content"', 0, at)))
     text = None if found is None else _STRING.match(tail, found.end())
     return None if text is None or b"}" in tail[text.end() : at] else found

@@ -36,7 +36,7 @@ class OutputFormat:
 
 
 def output_format(request: Request) -> OutputFormat | None:
-    """The JSON that the request requires; None: it requires none."""
+    """The JSON that the request requires; None if it requires none."""
     if _FORMAT_MEMBERS.isdisjoint(request):
         return None
     for form in _formats(request):

@@ -29,7 +29,7 @@ class Retirement:
     day: date
     """The day (UTC) on which it stops answering."""
     successor: str | None = None
-    """The provider's name for the model that it recommends; None: not known."""
+    """The provider's name for the model that it recommends; None if not known."""
     source: str = OWN
 
     @property

@@ -19,7 +19,7 @@ Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
 @dataclass(frozen=True, slots=True)
 class Spent:
     cost_usd: float | None = None
-    """USD; None: a part of it has no known price."""
+    """USD; None if a part of it has no known price."""
     judge_model: str | None = None
     """The model that was called, as "upstream/model"."""
     tokens: int | None = None
@@ -38,7 +38,7 @@ class Score:
     """The reason, for the reader of this one exchange."""
     detail: Mapping[str, float] = field(default_factory=dict)
     spent: Spent | None = None
-    """Cost of the evaluation; None: it cost nothing."""
+    """Cost of the evaluation; None if it cost nothing."""
     standard_error: float | None = None
     """Standard error of the value, where it is a mean of several samples."""
     distribution: Mapping[str, float] | None = None
@@ -70,7 +70,7 @@ class ScoreResult(NamedTuple):
     pi: float
     """The probability that the scorer saw this subject, given that it was recorded."""
     spent: Spent | None = None
-    """Cost, also if there is no score; None: nothing was spent, or the amount is unknown."""
+    """Cost, also if there is no score; None if nothing was spent, or the amount is unknown."""
 
 
 class ScorerInfo(Protocol):

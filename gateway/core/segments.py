@@ -46,7 +46,7 @@ class SegmentDesign:
     by: tuple[str, ...] = ()  # properties whose values are declared segments
     margin: float = 0.1  # of the primary within one segment
     least_share: float = 0.05  # of the pairs: a segment below it is not waited for
-    weak_spots: float = 0.02  # error of the search for weak spots; 0: none is made
+    weak_spots: float = 0.02  # error of the search for weak spots; 0 means that none is made
     values: Values = ()  # as the settings state them
     frozen: Values = ()  # of the properties without stated values, as the traffic before the start had them
     more: tuple[tuple[str, str, float], ...] = ()

@@ -85,7 +85,7 @@ class PromptScores:
     tokenize: Callable[[str], Sequence[str]] = _words
     """Splits a text; joined, the parts are the text."""
     returned: bool = True
-    """Whether the engine knows the field; False: it ignores it."""
+    """Whether the engine knows the field; False if it ignores it."""
 
 
 @dataclass(frozen=True, slots=True)

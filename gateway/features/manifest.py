@@ -38,7 +38,7 @@ class JsonOutput:
     listed: bool = False
     """Whether it prints a list of these."""
     when: str = ""
-    """The options with which it has this form, for readers; "": it has no other."""
+    """The options with which it has this form, for readers; "" if it has no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,9 @@ class Manifest:
     notices: tuple[str, ...] = ()
     """Entries of functions that make a features.task.NoticeSource: the notices for people."""
     check: str = ""
-    """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "": the feature checks nothing."""
+    """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "" if the feature checks
+    nothing.
+    """
     extras: tuple[Extra, ...] = ()
     templates: bool = False
     """Whether it has a folder `templates` for its pages and reports."""

@@ -69,7 +69,7 @@ class TaskWorker:
     """Unix seconds."""
 
     async def leads(self, lease: str, keep_s: float) -> bool:
-        """Takes or renews a lease. False: another consumer has it."""
+        """Takes or renews a lease. False if another consumer has it."""
         return await self.store.run(lambda connection: self.holds(connection, lease, keep_s))
 
     def holds(self, connection: Transaction, lease: str, keep_s: float) -> bool:
@@ -84,7 +84,7 @@ class TaskWorker:
 
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]
-"""Returns a coroutine that runs until it is cancelled; None: the config needs no such task."""
+"""Returns a coroutine that runs until it is cancelled; None if the config needs no such task."""
 
 
 async def repeat(step: Callable[[], Awaitable[object]], every_s: float, trouble: str, *, at_most: float = 1.0) -> None:

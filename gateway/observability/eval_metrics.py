@@ -30,7 +30,9 @@ class MetricFigures:
     """One metric of one candidate."""
 
     metric: str
-    difference: float | None  # candidate minus control; positive is better for the candidate; None: no data yet
+    difference: (
+        float | None
+    )  # candidate minus control; positive is better for the candidate; None if there are no data yet
     low: float | None
     high: float | None
     margin: float | None  # None: the metric has none
@@ -58,7 +60,7 @@ class ConditionFigures:
     low: float | None
     high: float | None
     values: int  # pairs that have a value of it
-    pairs_needed: int | None  # settled pairs until it is closed, from now; None: unknown
+    pairs_needed: int | None  # settled pairs until it is closed, from now; None if unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,14 @@ class ExperimentFigures:
     metrics: tuple[MetricFigures, ...] = ()
     gates: tuple[tuple[str, int], ...] = ()  # by name: −1 red, 0 unknown, 1 green
     withheld: tuple[tuple[str, int], ...] = ()  # pairs without a comparison, by reason
-    srm_p: float | None = None  # p-value of the sample-ratio test; None: the experiment has no split
+    srm_p: float | None = None  # p-value of the sample-ratio test; None if the experiment has no split
     conditions: tuple[ConditionFigures, ...] = ()  # that are open
-    requests_needed: int | None = None  # eligible requests until the verdict; 0: there is one; None: unknown
+    requests_needed: int | None = None  # eligible requests until the verdict; 0 if there is one; None if unknown
     days_needed: float | None = None
     feedback: tuple[FeedbackFigures, ...] = ()  # of a split
-    rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None: they are not
+    rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None if they are not
     by_segment: bool = False  # the plan declares segments
-    sentence: str = ""  # of the verdict; "": there is none
+    sentence: str = ""  # of the verdict; "" if there is none
     plan: str = ""  # the plan's hash
 
     @property
@@ -189,7 +191,7 @@ class GuardTeamFigures:
 
 @dataclass(frozen=True, slots=True)
 class GuardFigures:
-    """One guard over the last seven days. Shares are (share, low, high); None: not known."""
+    """One guard over the last seven days. Shares are (share, low, high); None if not known."""
 
     guard: str
     hits: tuple[float, float, float] | None
@@ -197,7 +199,7 @@ class GuardFigures:
     recall: tuple[float, float, float] | None
     labels: int
     drift: bool  # the alarm is on
-    drift_statistic: float | None  # ln of the e-detector; None: the usual range is not known yet
+    drift_statistic: float | None  # ln of the e-detector; None if the usual range is not known yet
     keys: tuple[GuardKeyFigures, ...] = ()
     teams: tuple[GuardTeamFigures, ...] = ()
 
@@ -207,10 +209,10 @@ class PredictorFigures:
     """The learned model of this consumer."""
 
     target: str
-    trained_at: float | None  # Unix seconds; None: there is no model
+    trained_at: float | None  # Unix seconds; None if there is no model
     rows: int  # that it was trained on
     off: bool  # it does harm, and is not followed
-    inclusion: float | None  # mean probability of being judged, over the newest exchanges; None: there were none
+    inclusion: float | None  # mean probability of being judged, over the newest exchanges; None if there were none
     exchanges: int  # predicted since the start
     cpu_s: float  # of the same
 
@@ -231,7 +233,7 @@ class EvalFigures:
     waiting: int = 0  # entries not yet delivered to a consumer
     pending: int = 0  # entries delivered and not acknowledged
     experiments: tuple[ExperimentFigures, ...] = ()
-    blocked: Mapping[str, str | None] = field(default_factory=dict)  # reason by scorer; None: not blocked
+    blocked: Mapping[str, str | None] = field(default_factory=dict)  # reason by scorer; None if not blocked
     corrected: tuple[CorrectedFigures, ...] = ()
     cost_usd: Mapping[str, float] = field(default_factory=dict)  # by scorer
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
@@ -243,7 +245,7 @@ class EvalFigures:
     drift: tuple[DriftFigures, ...] = ()
     predictor: PredictorFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
-    at: float | None = None  # Unix time of these values; None: not read yet
+    at: float | None = None  # Unix time of these values; None if not read yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,7 @@ class Scrape:
 
 
 Row = tuple[Sequence[str], Sequence[float | None]]
-"""Values of a group's labels, and of its metrics in the order of metrics.toml; None: this metric has none."""
+"""Values of a group's labels, and of its metrics in the order of metrics.toml; None if this metric has none."""
 
 
 def _named(values: Mapping[str, float]) -> Iterator[Row]:

@@ -30,7 +30,7 @@ _PARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 class SpanIds(NamedTuple):
     trace: int
     span: int
-    parent: int  # the client's span; 0: the client sent none
+    parent: int  # the client's span; 0 if the client sent none
     sampled: bool
 
     @property
@@ -52,7 +52,7 @@ def ids_of(exchange: str, traceparent: bytes | None, sample: float, run: str | N
     exchange: the exchange's id, a UUID.
     traceparent: the client's header; ignored if invalid or all zeros.
     sample: the share of calls to trace if the client does not decide, in [0, 1].
-    run: the key of its run, which is traced as a whole or not at all; None: it has none.
+    run: the key of its run, which is traced as a whole or not at all; None if it has none.
     """
     number = UUID(exchange).int
     span = number & _LOW

@@ -28,7 +28,7 @@ class _File:
 
     pid: int
     combine: Callable[[float, float], float] | None
-    """Combines the values of several workers; None: they are added."""
+    """Combines the values of several workers; None means that they are added."""
     used: int = _HEAD
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
@@ -132,7 +132,7 @@ class WorkerMetrics:
             family.plain.append((_line(name, labels), slot))
 
     def _totals(self) -> list[float | None]:
-        """The value of each slot over all workers; None: no file has it any more."""
+        """The value of each slot over all workers; None if no file has it any more."""
         totals: list[float | None] = [None] * len(self._slots)
         for file in self._files.values():
             combine = file.combine
@@ -183,7 +183,7 @@ def _escaped(text: str, *, quote: bool = False) -> str:
 def exposition(registry: CollectorRegistry, workers: WorkerMetrics | None = None) -> bytes:
     """The text of one scrape.
 
-    workers: the metrics of all workers, dead ones included; None: only this process counts.
+    workers: the metrics of all workers, dead ones included; None means that only this process counts.
     """
     if workers is not None:
         return workers.text()

@@ -149,7 +149,9 @@ class IntervalScale:
 
 
 def interval_bar(e: Estimate, scale: IntervalScale, tone: str) -> Drawing | None:
-    """An interval around zero with the margin shaded, and an arrow where it leaves the drawing. None: no value yet."""
+    """An interval around zero with the margin shaded, and an arrow where it leaves the drawing. None if there is no
+    value yet.
+    """
     if e.value is None or math.isnan(e.value):
         return None
     to, margin = scale.extent, scale.margin
@@ -291,7 +293,7 @@ class Trail:
 
 
 def trail_chart(trail: Trail) -> Chart | None:
-    """The course of a difference and its interval, against the margin. None: there is no point yet."""
+    """The course of a difference and its interval, against the margin. None if there is no point yet."""
     points = tuple(p for p in trail.trail.points if not any(math.isnan(v) for v in p))
     if not points:
         return None
@@ -394,7 +396,7 @@ class LatencyCurves:
 
 
 def latency_chart(curves: LatencyCurves) -> Chart | None:
-    """Draws the share of answers that had arrived by each second, by arm. None: no arm has a curve yet."""
+    """Draws the share of answers that had arrived by each second, by arm. None if no arm has a curve yet."""
     if not any(_finite_curve(arm) for arm in curves.arms):
         return None
     quantiles = (f"{a.arm}: half by {_seconds(a.p50.value)}, 95 % by {_seconds(a.p95.value)}" for a in curves.arms)

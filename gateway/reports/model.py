@@ -101,7 +101,7 @@ class CorrectedBasis:
     both: int = 0
     """Pairs of which both answers are labelled."""
     elsewhere: int = 0
-    """Labelled answers of any traffic that the error rates are from; 0: it does not use them."""
+    """Labelled answers of any traffic that the error rates are from; 0 means that it does not use them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +120,28 @@ class Comparison:
     margin: float | None
     direction_found: Direction
     margin_found: Margin
-    pairs_needed: int | None = None  # about how many more until the margin is decided; None: decided, or unknown
+    pairs_needed: int | None = None  # about how many more until the margin is decided; None if decided, or unknown
     log_evalue: float | None = None  # ln of the evidence against "no difference"
     corrected: Estimate | None = None  # the difference, corrected by people's labels
     method: str = ""  # name of the interval's method, for readers
     better: Better = "higher"  # of a and b, which are shown as measured
-    horizon: int | None = None  # pairs at which the sequence closes; None: it does not
-    chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
-    saved: float | None = None  # share of the pairs that adjusting saves; None: it is not adjusted, or not known yet
-    adjusted: int | None = None  # pairs that could be adjusted; None: none ever is
+    horizon: int | None = None  # pairs at which the sequence closes; None if it does not
+    chance: float | None = None  # that the margin is decided by the horizon; None if it is decided, or unknown
+    saved: float | None = None  # share of the pairs that adjusting saves; None if it is not adjusted, or not known yet
+    adjusted: int | None = None  # pairs that could be adjusted; None if none ever is
     unadjusted: float | None = None  # the difference as measured; None: `difference` is
-    responses: Responses | None = None  # of feedback; None: it is none
+    responses: Responses | None = None  # of feedback; None if it is none
     at_worst: Estimate | None = None
-    """The difference with each score that one arm alone lacks counted as the worst for the candidate; None: none is
+    """The difference with each score that one arm alone lacks counted as the worst for the candidate; None if none is
     missing on one arm only."""
     raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
-    corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None: there is none
-    shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
+    corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None if there is none
+    shift: Estimate | None = (
+        None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None if unknown
+    )
     binary: bool = False  # each value of a and b is 0 or 1, so that they are shares of the answers
     hours_share: float = 1.0
-    """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (verdict.py)."""
+    """The share of `min_hours` that its values cover; 1 if all of them, or the plan asks for none (verdict.py)."""
 
     @property
     def closed(self) -> bool:
@@ -203,7 +205,7 @@ class Arm:
     asked: int  # requests to this arm
     failed: int
     served: int  # answers that a client received
-    cost_per_1k: Estimate | None  # USD per thousand requests; None: no price is known
+    cost_per_1k: Estimate | None  # USD per thousand requests; None if no price is known
     input_tokens: float | None  # means over the requests
     output_tokens: float | None
 
@@ -242,7 +244,7 @@ class DeclaredSegment:
     found: Margin
     state: SegmentState  # with the error shared over the segments by Holm's procedure
     closed: bool = False  # it takes no further pair
-    pairs_needed: int | None = None  # about how many more decide it; None: decided, or not known
+    pairs_needed: int | None = None  # about how many more decide it; None if decided, or not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,7 @@ class ExamplePair:
     candidate: str
     scores: tuple[tuple[str, float | None, float | None], ...]  # (scorer, control, candidate)
     distance: float | None  # between the two answers
-    reference: str = ""  # the right answer; "": none is known
+    reference: str = ""  # the right answer; "" if none is known
     regression: bool = False  # the candidate is worse on the primary
     group: str = ""  # what went wrong: "refusal", "cut off", …
 
@@ -338,12 +340,14 @@ class RankedCandidate:
     says: str  # why it is in this state, in a sentence
     difference: Estimate  # of the primary from the control; positive is better for the candidate
     pairs: int  # behind that difference
-    lead: Estimate | None = None  # of the leading candidate over this one; None: it leads, or they were never compared
+    lead: Estimate | None = (
+        None  # of the leading candidate over this one; None if it leads, or they were never compared
+    )
     lead_pairs: int = 0  # behind that
-    lead_needed: int | None = None  # about how many more until the lead is above -margin; None: it is, or unknown
+    lead_needed: int | None = None  # about how many more until the lead is above -margin; None if it is, or unknown
     lead_closed: bool = False  # no further pair changes the lead
-    paid_calls: int | None = None  # requests to it; None: not counted yet
-    cost_per_1k: Estimate | None = None  # USD per thousand requests; None: no price is known
+    paid_calls: int | None = None  # requests to it; None if not counted yet
+    cost_per_1k: Estimate | None = None  # USD per thousand requests; None if no price is known
     on_front: bool = (
         False  # neither the control nor a candidate is cheaper and at least as good, or as cheap and better
     )
@@ -355,7 +359,7 @@ class BestOfK:
 
     verdict: Literal["best", "none", "open"]  # none: every candidate is dropped, so the control stays
     best: str | None  # its arm, once it is decided
-    leader: str | None  # the best so far, of those that are compared; None: there is none
+    leader: str | None  # the best so far, of those that are compared; None if there is none
     sentence: str
     alpha: float  # one-sided error of each comparison
     margin: float
@@ -385,13 +389,15 @@ class OpenCondition:
     estimate: Estimate  # what is known; of the gate aa: the control against itself
     margin: float | None
     values: int  # pairs that have a value of it so far
-    pairs: int | None  # settled pairs until it is closed, from now; None: unknown, or out of reach
+    pairs: int | None  # settled pairs until it is closed, from now; None if unknown, or out of reach
     requests: int | None  # eligible requests until then
     days: float | None  # at the pace so far
     failed: bool  # more pairs do not close it: a red gate, or a metric at its horizon
     at_most: bool = False  # the numbers above are those to its horizon, since it is not expected to close earlier
-    chance: float | None = None  # that its horizon decides it; None: it has none, or too little is known
-    hours: float | None = None  # of traffic until it is closed, however many pairs come in them; None: pairs close it
+    chance: float | None = None  # that its horizon decides it; None if it has none, or too little is known
+    hours: float | None = (
+        None  # of traffic until it is closed, however many pairs come in them; None means that pairs close it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +419,7 @@ class Progress:
     standing: str  # state of the primary: "worse by 0.055 so far, likely"
     open: tuple[OpenCondition, ...]
     waits_for: str | None  # the name of the open condition that takes longest
-    pairs: int | None  # settled pairs until the verdict, from now; None: unknown
+    pairs: int | None  # settled pairs until the verdict, from now; None if unknown
     requests: int | None  # eligible requests until then
     days: float | None
     steps: tuple[NextStep, ...]  # the largest saving first
@@ -435,7 +441,7 @@ class RampHistory:
     """Share of the traffic that the candidate has taken over, and the steps to it."""
 
     state: str  # shadow, ramp, promoted, rolled_back, stopped
-    step: int  # from 1; 0: none was reached
+    step: int  # from 1; 0 if none was reached
     steps: tuple[float, ...]  # shares of units
     share: float  # that the candidate serves
     paused: bool
@@ -516,8 +522,8 @@ class GroupDependence:
     group: Literal["user", "key", "conversation", "block"]  # block: a quarter of an hour
     groups: float  # as many equally large ones would say as much
     repeated: int  # with two pairs or more; of those that are counted one by one
-    correlation: float | None  # of two values of one group; None: not known yet
-    factor: float | None  # of the variance of the mean, if the dependence counts; None: not known yet
+    correlation: float | None  # of two values of one group; None if not known yet
+    factor: float | None  # of the variance of the mean, if the dependence counts; None if not known yet
     alarm: bool  # it counts
 
 
@@ -542,7 +548,7 @@ class TrafficFacts:
     estimand: str  # what the difference is an average over, in words
     by_calls: float | None = None  # the difference that counts every call alike; None: `estimand` does
     days: tuple[DayDifference, ...] = ()
-    slope: float | None = None  # of the difference, per day; None: too few days
+    slope: float | None = None  # of the difference, per day; None if there are too few days
     slope_p: float | None = None  # of one look
     source: Literal["pairs", "served"] = "pairs"  # served: the primary is compared between the answers of a split
 

@@ -54,7 +54,7 @@ def front_of(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def cost_chart(of: CostChart) -> Chart | None:
-    """The chart for a page. None: fewer than two models have a price and a value."""
+    """The chart for a page. None if fewer than two models have a price and a value."""
     if len(of.models) < 2:
         return None
     on_front = [each.name for each in _by_cost(of) if each.on_front]

@@ -32,7 +32,7 @@ Say = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class TimePoint:
-    """A value at a time, in Unix seconds, with the band of usual values. None: not known."""
+    """A value at a time, in Unix seconds, with the band of usual values. None if not known."""
 
     at: float
     value: float | None
@@ -51,7 +51,7 @@ class TimeMark:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A change that lasts. tone: good or bad. interval: of the value now; None: it is that of another series."""
+    """A change that lasts. tone: good or bad. interval: of the value now; None if it is that of another series."""
 
     since: float
     tone: str
@@ -77,7 +77,7 @@ class TimeSeries:
 
 
 def time_chart(of: TimeSeries) -> Chart | None:
-    """A line with its band, marks and changes. None: it has no value."""
+    """A line with its band, marks and changes. None if it has no value."""
     known = [point for point in of.points if point.value is not None]
     if not known:
         return None
@@ -200,7 +200,7 @@ class DayBars:
 
 
 def day_chart(of: DayBars) -> Chart | None:
-    """Bars from zero. None: every amount is zero."""
+    """Bars from zero. None if every amount is zero."""
     most = max((amount for _, amount in of.days), default=0.0)
     if most <= 0:
         return None
@@ -258,7 +258,7 @@ class RampTimeline:
 
 
 def ramp_chart(of: RampTimeline) -> Chart | None:
-    """The share of traffic in steps, with a number at each change. None: there was no change yet."""
+    """The share of traffic in steps, with a number at each change. None if there was no change yet."""
     if not of.steps:
         return None
     told = "; ".join(f"{of.clock(step.at)} {step.text}, {step.share:.0%}" for step in of.steps[-6:])

@@ -34,7 +34,7 @@ class Child:
     ready_s: float = 30.0  # how long to poll
     hung_s: float | None = None  # time without being ready after which it is killed; None: never
     grace_s: float = 10.0  # between SIGTERM and SIGKILL
-    environ: Mapping[str, str] | None = None  # the complete environment; None: inherited
+    environ: Mapping[str, str] | None = None  # the complete environment; None if inherited
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
     own_output: bool = False  # it writes where this process does, and not into this process's log
 

@@ -39,7 +39,7 @@ class DirectorySnapshot:
         self._clock = clock
 
     def load(self) -> LoadedSnapshot | None:
-        """Reads the file; None: there is none, or it cannot be read. A record that cannot be read is left out and
+        """Reads the file; None if there is none, or it cannot be read. A record that cannot be read is left out and
         named."""
         try:
             confirmed = self.path.stat().st_mtime

@@ -55,7 +55,7 @@ MODEL_PACKAGES = {
 
 
 def folder_of(package: ModelPackage, cache: Path | None = None) -> Path | None:
-    """The folder of the package, in this environment or in the cache; None: it is in neither."""
+    """The folder of the package, in this environment or in the cache; None if it is in neither."""
     found = find_spec(package.module)
     roots = [Path(root) for root in (found.submodule_search_locations or ())] if found else []
     roots.append((cache or model_cache()) / package.module)

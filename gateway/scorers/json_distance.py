@@ -47,7 +47,7 @@ class JsonDistance(DistanceScorer):
 
 
 def json_leaves(text: str) -> dict[str, Any] | None:
-    """Path → value, for at most MAX_LEAVES fields; None: the text is not a JSON object or array."""
+    """Path → value, for at most MAX_LEAVES fields; None if the text is not a JSON object or array."""
     try:
         value = orjson.loads(_unfenced(text))
     except (orjson.JSONDecodeError, UnicodeEncodeError):

@@ -189,7 +189,7 @@ class Judge(JudgeScorer):
         return (self.settings.model.model,)
 
     def missing(self, subject: Subject) -> Skipped | None:
-        """Requirement that the subject lacks; None: it can be judged."""
+        """Requirement that the subject lacks; None means that it can be judged."""
         return require_answer(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:

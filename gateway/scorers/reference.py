@@ -21,7 +21,7 @@ class ReferenceScorer(Rule):
     heavy: ClassVar[bool] = True
 
     def compare(self, answer: str, reference: str) -> float | None:
-        """The score; None: the reference contains nothing to compare with."""
+        """The score; None if the reference contains nothing to compare with."""
         raise NotImplementedError
 
     def score_immediately(self, subject: Subject) -> Skipped | None:

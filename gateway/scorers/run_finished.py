@@ -45,7 +45,7 @@ class RunFinished(RunRule):
 
 
 def _end(last: RunCall) -> tuple[str, str]:
-    """The label, and why the run is not finished; "": it is."""
+    """The label, and why the run is not finished; "" if it is."""
     if last.failed:
         return "failed", f"the last call failed: {last.outcome}, HTTP {last.status}"
     if last.outcome == "blocked":

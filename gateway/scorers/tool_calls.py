@@ -77,7 +77,7 @@ class ToolCalls(Rule):
 def _schemas(
     calls: Iterable[ToolCall], offered: Mapping[str, Any], get: Callable[[Any], CompiledSchema | None]
 ) -> dict[str, CompiledSchema] | None:
-    """The usable schemas of the called tools. None: one must be compiled first."""
+    """The usable schemas of the called tools. None means that one must be compiled first."""
     found: dict[str, CompiledSchema] = {}
     for name in {c.name for c in calls}:
         schema = offered.get(name)

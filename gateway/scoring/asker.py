@@ -38,7 +38,7 @@ class ExternalServices:
     """The gateway's address, if it is known."""
     prices: Prices = field(default_factory=Prices)
     ledger: BudgetLedger | None = None
-    """Ledger of budgets; None: this process keeps them."""
+    """Ledger of budgets; None means that this process keeps them."""
     directory: Path = Path()
     """The directory that file names in the config are relative to."""
 
@@ -55,7 +55,7 @@ class ServiceConnection:
 
 class Asker:
     """Calls models for one scorer. budget: None: unlimited. deadline_s: of one call. scorer: its name, under which the
-    gateway counts the usage; "": it counts for the key."""
+    gateway counts the usage; "" means that it counts for the key."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ def _error(reply: HttpReply) -> tuple[str, str, str]:
 
 
 def total_spent(parts: Sequence[Spent]) -> Spent | None:
-    """The sum of several calls; unknown as soon as one part is unknown. None: no calls."""
+    """The sum of several calls; unknown as soon as one part is unknown. None if there are no calls."""
     if not parts:
         return None
     usd = [p.cost_usd for p in parts if p.cost_usd is not None]

@@ -83,7 +83,7 @@ class ScorerBudget:
         return reserved
 
     async def correct(self, reserved: Reservation, usd: float | None, tokens: int | None) -> None:
-        """Replaces a reservation by the actual cost; None: unknown, and the reservation stays."""
+        """Replaces a reservation by the actual cost; None if unknown, and the reservation stays."""
         usd = reserved.usd if usd is None else usd
         tokens = reserved.tokens if tokens is None else tokens
         self._calls, self._usd_so_far = self._calls + 1, self._usd_so_far + usd
@@ -97,7 +97,7 @@ class ScorerBudget:
         return sums[names[0]], round(sums[names[1]])
 
     def _over(self, usd: float, tokens: int, reserved: Reservation) -> str | None:
-        """Reason why the reservation exceeds the budget; None: it does not."""
+        """Reason why the reservation exceeds the budget; None if it does not."""
         if self.usd is not None and (usd - reserved.usd >= self.usd or usd > self.usd):
             return f"budget_usd: {usd - reserved.usd:.4g} of today's {self.usd:g} USD are spent"
         if self.tokens is not None and (tokens - reserved.tokens >= self.tokens or tokens > self.tokens):

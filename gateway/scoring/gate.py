@@ -53,7 +53,7 @@ class ScorerGate:
 
     @property
     def reason(self) -> str | None:
-        """Reason why it is blocked; None: it is not."""
+        """Reason why it is blocked; None if it is not."""
         return self._reason
 
     @asynccontextmanager

@@ -99,7 +99,7 @@ class HttpConnections:
     """
 
     def __init__(self, connect_s: float = CONNECT_S, egress: Egress | None = None) -> None:
-        """egress: the proxy of servers outside; None: there is none."""
+        """egress: the proxy of servers outside; None if there is none."""
         self._connect_s = connect_s
         self._egress = egress
         self._http: httpx2.AsyncClient | None = None
@@ -125,7 +125,7 @@ class HttpConnections:
         most_bytes: int = MOST_BYTES,
         address: str | None = None,
     ) -> HttpReply:
-        """address: the IP address to connect to; None: the host name is looked up. Raises Unreachable."""
+        """address: the IP address to connect to; None means that the host name is looked up. Raises Unreachable."""
         began = time.perf_counter()  # and not the loop's time: uvloop, which others may bring, rounds it to 1 ms
         async with self._response(method, url, content, headers, deadline_s, address) as response:
             body = await _whole(response, most_bytes)

@@ -236,7 +236,7 @@ class CompiledSchema:
     """Visits, from visits_by_depth."""
 
     def mistake(self, answer: Any, size: int, *, immediate: bool = False) -> str | None:
-        """Place and kind of a parsed answer's violation of the schema; None: it is valid.
+        """Place and kind of a parsed answer's violation of the schema; None if it is valid.
 
         size: of the answer's text, in characters. immediate: raise SchemaTooSlow when the comparison would take more
         than about a millisecond. Raises UnboundedSchema when it would exceed the bounds.
@@ -278,7 +278,7 @@ class SchemaCache:
         self._lock = threading.Lock()
 
     def find(self, schema: Any) -> CompiledSchema | None:
-        """The compiled schema; None: it must be compiled first."""
+        """The compiled schema; None means that it must be compiled first."""
         key, _ = _key(schema)
         return self._find(key)
 

@@ -102,7 +102,7 @@ class RegisteredScorer:
     waits: bool = False
     """Whether it waits for a model, a service or another process."""
     gate: ScorerGate | None = None
-    """Limits its concurrency and blocks it after repeated failures; None: it does not wait, and belongs to this
+    """Limits its concurrency and blocks it after repeated failures; None if it does not wait, and belongs to this
     package."""
 
 
@@ -155,8 +155,8 @@ def build(configured: Mapping[str, Section], outside: ExternalServices | None = 
 def build_all(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> BuiltScorers:
     """Every configured scorer. Imports the objects that `use` names; sends no request.
 
-    outside: the services that scorers call; None: scorers can be built, but those that call a model cannot score.
-    Raises ConfigError with every mistake of the section.
+    outside: the services that scorers call; None means that scorers can be built, but those that call a model cannot
+    score. Raises ConfigError with every mistake of the section.
     """
     outside = outside or ExternalServices(HttpConnections())
     built = BuiltScorers({}, {})

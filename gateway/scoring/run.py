@@ -28,7 +28,7 @@ class StartedScores(NamedTuple):
 
     subject: Subject
     results: list[ScoreResult | None]
-    """Results so far; None: this scorer needs to wait."""
+    """Results so far; None if this scorer needs to wait."""
     waiting: list[tuple[int, str, RegisteredScorer]]
     """Index in results, name and scorer of each that needs to wait."""
 

@@ -25,7 +25,7 @@ class ScoringTimeout(Exception):
     """The deadline passed; the call was cancelled, or its thread abandoned."""
 
     spent: Spent | None = None
-    """Cost of the call until then; None: unknown."""
+    """Cost of the call until then; None if unknown."""
 
 
 class ScorerBlocked(Exception):
@@ -86,7 +86,7 @@ class _Call:
 
     scoring: Scoring
     ended: Future[Score | Skipped] = field(default_factory=Future)
-    task: asyncio.Task[None] | None = None  # on the thread's loop; None: not started
+    task: asyncio.Task[None] | None = None  # on the thread's loop; None if not started
 
     async def run(self) -> None:
         try:

@@ -28,7 +28,7 @@ class Trajectory:
 
     steps: list[RunStep] = field(default_factory=list)
     complete: bool = True
-    """Whether the steps are complete; False: a request was not recorded to its end."""
+    """Whether the steps are complete; False if a request was not recorded to its end."""
     _before: list[RunStep] = field(default_factory=list)
     _returned: set[str] = field(default_factory=set)
     """The tool calls whose results are known."""

@@ -23,9 +23,11 @@ class Subject:
     reference: str | None = None
     """The right answer, when the request's metadata or a dataset provides one."""
     cost_usd: float | None = None
-    """The cost of the exchange; None: its model has no price, or the upstream reported no usage."""
+    """The cost of the exchange; None if its model has no price, or the upstream reported no usage."""
     batch: tuple[BatchTexts, int] | None = field(default=None, repr=False, compare=False)
-    """The texts of all answers that are scored together, and the index of this one; None: it is scored alone."""
+    """The texts of all answers that are scored together, and the index of this one; None means that it is scored
+    alone.
+    """
     _words: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def words(self) -> Sequence[str]:
@@ -66,7 +68,7 @@ class RunCall:
     error: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tokens: int | None = None
-    """Input and output; None: unknown."""
+    """Input and output; None if unknown."""
     cost_usd: float | None = None
     truncated: bool = False
     """The byte cap cut the request or the answer."""
@@ -85,7 +87,7 @@ class RunStep:
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
-    """Id of the call that a tool's result answers; "": the result does not name it."""
+    """Id of the call that a tool's result answers; "" if the result does not name it."""
     failed: bool = False
     """Whether a tool's result is marked as an error."""
 
@@ -101,7 +103,7 @@ class RunSubject:
     complete: bool = True
     """Whether no steps are missing; they are where a request was not recorded, or not to its end."""
     reaction: tuple[str, ...] | None = None
-    """Signs in the user's last message on the answer before it (`feedback.implicit`); None: no language is
+    """Signs in the user's last message on the answer before it (`feedback.implicit`); None if no language is
     configured."""
 
 
@@ -181,7 +183,9 @@ class ImmediateScorer(Protocol):
     """A scorer that can answer some subjects without waiting and without much computing."""
 
     def score_immediately(self, subject: Subject) -> Score | Skipped | None:
-        """A result that takes less than a millisecond. None: call score(), for a heavy scorer on its thread."""
+        """A result that takes less than a millisecond. None means that call score(), for a heavy scorer on its
+        thread.
+        """
 
 
 @runtime_checkable

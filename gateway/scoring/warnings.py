@@ -55,7 +55,7 @@ def family(model: str) -> str | None:
 
 
 def shared_family(one: str, other: str) -> str | None:
-    """The family of both models; None: they differ, or one is unknown."""
+    """The family of both models; None if they differ, or one is unknown."""
     known = family(one)
     return known if known is not None and known == family(other) else None
 

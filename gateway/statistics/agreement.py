@@ -49,7 +49,7 @@ def krippendorff_alpha(ratings: Sequence[Sequence[float | None]]) -> float:
     """1 - D_o / D_e at the interval level, for any number of raters, with gaps.
 
     D_o is the mean of (c - k)^2 over the pairs of ratings within units, D_e that over all pairs of ratings.
-    ratings: one sequence for each rater, with one entry for each unit; None: not rated. Units with fewer than two
+    ratings: one sequence for each rater, with one entry for each unit; None if not rated. Units with fewer than two
     ratings are ignored. Raises ValueError if no unit has two ratings or all ratings are equal.
     Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
     """

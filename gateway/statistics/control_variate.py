@@ -76,11 +76,11 @@ class ControlledEstimate:
     high: float
     fixed_low: float  # valid for one look, and narrower
     fixed_high: float
-    weights: tuple[float, ...]  # lambda of each stage, in [0, 1]; 0: its predictions are not used
+    weights: tuple[float, ...]  # lambda of each stage, in [0, 1]; 0 means that its predictions are not used
     variance_ratio: float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted
     effective_n: float  # judged answers, equally weighted and without predictions, with the same information
     n: int  # exchanges with a prediction
-    nonresponse: float | None  # share of the population whose judging fails; None: nothing was drawn
+    nonresponse: float | None  # share of the population whose judging fails; None if nothing was drawn
     missing: tuple[str, ...] = ()  # strata without an answer of the last stage, sorted
     se: float = 0.0  # of the mean
 

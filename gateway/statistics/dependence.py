@@ -102,7 +102,7 @@ class Dispersion:
         return self.sizes / self.n if self.n else 1.0
 
     def correlation(self, mean: float) -> float | None:
-        """The intraclass correlation, from the mean of the products. mean: of all values. None: not known."""
+        """The intraclass correlation, from the mean of the products. mean: of all values. None if not known."""
         variance = self.variance(mean)
         if not self.earlier or not variance:
             return None

@@ -109,7 +109,7 @@ class PartSums:
 
 def recall(hits: PartSums, others: Iterable[PartSums], alpha: float = 0.05) -> ShareEstimate | None:
     """The share of the calls that should have a hit that has one: A / (A + B), A = W p over hits, B = sum of W m over
-    the other kinds. None: none of the labelled calls should have had a hit.
+    the other kinds. None if none of the labelled calls should have had a hit.
 
     The interval of B / A is MOVER's from those of A and B. Each is W times its share, with the distances of the share's
     interval and z s / W of the weight added in quadrature, s its standard error. hits.wanted is the precision. alpha:

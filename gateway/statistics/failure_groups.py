@@ -124,7 +124,7 @@ def _rate(hits: Truths, weights: Floats, clusters: Ints, among: Truths, alpha: f
 
 
 def onset(at: Floats, failed: Truths, alpha: float = 0.05) -> float | None:
-    """The time of the first call after failures became more frequent. None: no such change is shown.
+    """The time of the first call after failures became more frequent. None if no such change is shown.
 
     at: shape (n,), rising. The split of the calls at which the likelihood of two rates exceeds that of one rate most,
     where the second rate is higher. It must exceed it by log(splits / alpha): by the bound exp(-x) on the tail of the

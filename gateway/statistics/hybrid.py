@@ -143,7 +143,7 @@ def _deviation(n: int, m2: float, largest: float) -> float:
 def half_width(alpha: float, horizon: int, n: int, m2: float, largest: float = 1.0, last: bool | None = None) -> float:
     """Half of the width after n values whose squared deviations add up to m2. See HybridMean.
 
-    horizon: the planned one, at which the early sequence is tuned. last: this is the last look; None: it is from the
+    horizon: the planned one, at which the early sequence is tuned. last: this is the last look; None if it is from the
     horizon on.
     """
     if n < BURN_IN:

@@ -39,7 +39,7 @@ def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) ->
     """The mean with se = sqrt(sum (x - mean)^2 / (n (n - 1))), or clustered: sqrt(sum over c of (sum in c)^2) / n.
 
     values: shape (n,), finite, n >= 2. clusters: shape (n,), one label for each value (a conversation, a document), at
-    least 2 different ones; None: the values are independent. Raises ValueError outside these domains.
+    least 2 different ones; None if the values are independent. Raises ValueError outside these domains.
     Source: Miller 2024, "Adding error bars to evals", arXiv:2411.00640, equations 1 and 4 (no small-sample factor).
     """
     x = vector("values", values, 2)

@@ -26,7 +26,7 @@ def variance_split(runs: Sequence[Sequence[float]]) -> VarianceSplit | None:
 
     runs: the scores of each item, one or more finite numbers; at least 2 items. within is pooled over the items with
     two runs or more: sum of squared deviations / sum of (runs - 1). between is the variance of the items' means less
-    of_means. None: no item has two runs. Raises ValueError outside these domains.
+    of_means. None if no item has two runs. Raises ValueError outside these domains.
     Source: Miller 2024, "Adding error bars to evals", arXiv:2411.00640, section 3 (the law of total variance).
     """
     values = [vector("runs of an item", each, 1) for each in runs]

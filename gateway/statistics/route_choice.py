@@ -42,7 +42,7 @@ class GrownTree:
     """A leaf, or a node with its branches."""
 
     leaf: int = -1
-    """Number of the leaf; -1: the node has branches."""
+    """Number of the leaf; -1 if the node has branches."""
     branches: tuple[SplitCondition, GrownTree, GrownTree] | None = None
     """The condition, the branch of those that are at most its threshold, and that of the others."""
 
@@ -51,7 +51,7 @@ class GrownTree:
 class _Node:
     members: NDArray[np.bool_]
     split: tuple[int, float] | None
-    """Column of the best condition, and the squares that it explains; None: no split tells two groups apart."""
+    """Column of the best condition, and the squares that it explains; None if no split tells two groups apart."""
     branches: tuple[_Node, _Node] | None = None
 
 
@@ -179,7 +179,7 @@ class RoutePoint:
     loss: Bounded
     """Mean loss of the primary over all traffic, with a band that holds for all points of a curve together."""
     saved: Bounded | None
-    """The share of the control's cost that it saves; None: costs are unknown."""
+    """The share of the control's cost that it saves; None if costs are unknown."""
     p: float
     """P-value of "it loses more than the margin"."""
 
@@ -190,7 +190,7 @@ class RouteCurve:
 
     points: tuple[RoutePoint, ...]
     chosen: int | None
-    """Index of the largest share that is shown to lose less than the margin; None: there is none."""
+    """Index of the largest share that is shown to lose less than the margin; None if there is none."""
 
 
 def choose_route(
@@ -241,7 +241,7 @@ def mean_and_error(values: Floats, pairs: RoutePairs) -> tuple[float, float]:
 
 
 def saved_share(pairs: RoutePairs, moved: NDArray[np.bool_], alpha: float) -> Bounded | None:
-    """The share of the control's cost that moving these pairs saves, by the delta method; None: costs are unknown."""
+    """The share of the control's cost that moving these pairs saves, by the delta method; None if costs are unknown."""
     known = np.isfinite(pairs.cost_control) & np.isfinite(pairs.cost_moved)
     w = np.where(known, pairs.weights, 0.0)
     total = float(w @ np.where(known, pairs.cost_control, 0.0))

@@ -25,9 +25,9 @@ class StratumSums:
     not_applicable: int = 0
     nonresponse: int = 0  # scoring ended in error, timeout or an exhausted budget
     inverse_pi: float = 0.0  # sum of 1 / pi over all samples: the estimate of N_h while there is no Tally
-    population: float = 0.0  # N_h from the Tallies; 0.0: no Tally has arrived
+    population: float = 0.0  # N_h from the Tallies; 0.0 if no Tally has arrived
     # Sums over the independent units (conversations, say), of which each has n scores that add up to t:
-    # (sum n^2, sum n t, sum t^2). None: every exchange is a unit of its own.
+    # (sum n^2, sum n t, sum t^2). None means that every exchange is a unit of its own.
     units: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class WeightedEstimate:
     n: int  # scored
     not_applicable: int
     effective_n: float  # Kish: (sum w)^2 / sum w^2 over units; 0.0 if nothing is scored
-    nonresponse: float | None  # share of the population whose scoring fails; None: no samples
+    nonresponse: float | None  # share of the population whose scoring fails; None if there are no samples
     missing: tuple[str, ...]  # names of strata with n_h = 0 < N_h, sorted
 
 

@@ -42,7 +42,7 @@ def score_difference(
     it is few_differences, with Student's quantile below 10 clusters.
     a, b: shape (n,), finite, in the same order, one score for each item (the mean of its runs). scale: the highest
     minus the lowest possible score, > 0, in the unit of the scores. alpha: in (0, 1), two-sided. clusters: shape (n,),
-    one label for each item; None: the items are independent. At least 2 clusters. Raises ValueError outside these
+    one label for each item; None if the items are independent. At least 2 clusters. Raises ValueError outside these
     domains.
     Source: Miller 2024, arXiv:2411.00640, section 4.2; the factor is that of Liang & Zeger 1986, Biometrika 73(1);
     few_differences.

@@ -125,7 +125,7 @@ def student_quantile(p: float, df: float) -> float:
 
 
 def smallest(enough: Callable[[int], bool], start: int, most: int) -> int | None:
-    """The smallest n in (start / 2, most] with enough(n), which must stay true for larger n; None: there is none.
+    """The smallest n in (start / 2, most] with enough(n), which must stay true for larger n; None if there is none.
 
     start: >= 1; it is doubled until it is enough, and then the last interval is halved.
     """

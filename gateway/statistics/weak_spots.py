@@ -31,7 +31,7 @@ _DOUBT = 1.0  # standard errors that a rule's gain is taken to be smaller by, si
 
 Flags = NDArray[np.bool_]
 Rule = tuple[int, ...]
-"""Columns that must all hold; (): none was found."""
+"""Columns that must all hold; () if none was found."""
 
 
 @dataclass(slots=True)

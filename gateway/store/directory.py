@@ -48,7 +48,7 @@ class DirectoryRow:
     updated: float
     version: int
     deleted: float | None = None
-    """Time of the deletion; None: it is in force."""
+    """Time of the deletion; None if it is in force."""
 
     @property
     def published(self) -> AnyRecord:

@@ -156,8 +156,9 @@ def other_reader(url: str, option: str) -> Engine:
 
 
 def empty_log(url: str) -> bool:
-    """Empties SQLite's write-ahead log into the database, so that the log holds no deleted or overwritten data. False:
-    another process was reading it all the time. A PostgreSQL server recycles its own log."""
+    """Empties SQLite's write-ahead log into the database, so that the log holds no deleted or overwritten data. False
+    if another process was reading it all the time. A PostgreSQL server recycles its own log.
+    """
     target = _url(url)
     if target.get_backend_name() != "sqlite" or target.database in (None, "", ":memory:"):
         return True
@@ -208,7 +209,7 @@ def head() -> str | None:
 
 
 def _version(engine: Engine) -> str | None:
-    """The number of the last applied migration; None: there are no tables."""
+    """The number of the last applied migration; None if there are no tables."""
     with engine.connect() as connection:
         there = inspect(connection).has_table("alembic_version")
         found = connection.execute(_VERSION).scalar() if there else None
@@ -222,7 +223,7 @@ def insert(dialect: Dialect, table: Table) -> Any:
 
 
 def transient(error: DBAPIError) -> bool:
-    """Tells whether the same write may succeed later (locked, full, unreachable); False: the rows are rejected."""
+    """Tells whether the same write may succeed later (locked, full, unreachable); False if the rows are rejected."""
     rejections = {"DataError", "IntegrityError"}
     if isinstance(error.orig, sqlite3.Error):
         rejections.add("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
@@ -339,7 +340,7 @@ def _begin_immediate(busy_ms: int, sleep: Callable[[float], None], connection: C
 
 
 def _is_busy(driver: sqlite3.Connection) -> bool:
-    """Tries to begin a transaction. True: another connection is writing."""
+    """Tries to begin a transaction. True if another connection is writing."""
     try:
         driver.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:

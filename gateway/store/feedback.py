@@ -46,7 +46,7 @@ class JoinedFeedback:
     at: float
     """Time at which it was given, in Unix seconds."""
     exchange: str | None = None
-    """The id of the caller's exchange; None: it is not stored."""
+    """The id of the caller's exchange; None if it is not stored."""
     foreign: bool = False
     """The exchange belongs to another caller."""
 

@@ -34,7 +34,7 @@ def harmful(card: Mapping[str, Any]) -> bool:
 
 
 def recorded_mean(connection: Connection, of: tuple[str, str, str]) -> ControlledEstimate | None:
-    """The mean over every exchange that a predictor drew for this scorer, in [0, 1], 1 best. None: there is none.
+    """The mean over every exchange that a predictor drew for this scorer, in [0, 1], 1 best. None if there is none.
 
     of: (scorer, version, config hash).
     """
@@ -55,7 +55,8 @@ def guided_mean(
     *,
     controlled: bool = True,
 ) -> WeightedEstimate | None:
-    """The mean on the scorer's own scale, with an interval that is valid at any time. None: no predictor guides these.
+    """The mean on the scorer's own scale, with an interval that is valid at any time. None if no predictor guides
+    these.
 
     cells: of one version of the scorer, which has two finite bounds. controlled=False: the predictions are not used.
     A cell without predictions, from before the predictor, keeps its plain sums.

@@ -42,7 +42,7 @@ class StoredPlace:
     unit: str
     place: CellPlace
     readable: bool
-    """Whether the exchange still has its bodies; False: retention has removed them."""
+    """Whether the exchange still has its bodies; False if retention has removed them."""
     selected: bool
     """Whether it matches the filter."""
     settled: frozenset[str]

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 class SettledPair:
     """A pair whose arms have all arrived or missed the deadline.
 
-    arms: arm → the id of its exchange; None: its record did not arrive in time.
+    arms: arm → the id of its exchange; None if its record did not arrive in time.
     """
 
     id: str
@@ -56,9 +56,9 @@ class ArmRecord:
     request_bytes: int | None
     likelihood: str | None = None
     predicted: float | None = None
-    """Value that a predictor expected; None: there was none."""
+    """Value that a predictor expected; None if there was none."""
     empty: bool | None = None
-    """HTTP 200 and nothing in the answer; None: unknown."""
+    """HTTP 200 and nothing in the answer; None if unknown."""
     truncated: bool = False
     """The record's cap cut the request or the answer."""
     caller: str | None = None
@@ -67,7 +67,7 @@ class ArmRecord:
     """Whether the record is a copy of the served answer."""
     pi: float = 1.0
     segments: str | None = None
-    """JSON of the call's CallSegments; None: it has none."""
+    """JSON of the call's CallSegments; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class ArmScore:
     config_hash: str
     status: str
     value01: float | None
-    """Value on [0, 1] with 1 best; None: the scorer has no bounds."""
+    """Value on [0, 1] with 1 best; None if the scorer has no bounds."""
     value: float | None
     direction: str
 

@@ -56,7 +56,7 @@ def experiment_names(connection: Connection) -> list[str]:
 
 
 def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
-    """Takes or renews a lease for keep_s seconds. False: another holder has it."""
+    """Takes or renews a lease for keep_s seconds. False if another holder has it."""
     statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
     free = or_(leases.c.holder == holder, leases.c.expires <= now)
     renewed = {"holder": holder, "expires": now + keep_s}

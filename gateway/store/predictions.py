@@ -26,11 +26,11 @@ class Prediction(NamedTuple):
     scorer: str
     """Scorer whose sampling it guides, or "feedback:NAME"."""
     version: str
-    """Version of the model; "": there was none."""
+    """Version of the model; "" if there was none."""
     predicted: float | None
-    """The expected value in [0, 1], 1 best; None: there was no model."""
+    """The expected value in [0, 1], 1 best; None if there was no model."""
     residual: float | None
-    """The expected squared error of `predicted`; None: there was no model."""
+    """The expected squared error of `predicted`; None if there was no model."""
     pi: float
     """The probability with which the scorer sees the exchange, given that it was recorded."""
     judged: bool
@@ -66,7 +66,7 @@ class TargetOf:
     """The column `scorer` of `predictions`."""
     kind: Literal["scores", "labels", "feedback"]
     version: str
-    """Version of the scorer, as is config_hash; "": the target is given by people."""
+    """Version of the scorer, as is config_hash; "" if the target is given by people."""
     config_hash: str
     feature_set: str
 
@@ -119,7 +119,7 @@ class PredictionWindow:
 
     features: tuple[bytes, ...]
     a_day: float
-    """Number of them that arrive in 24 hours, by the time between the oldest and the newest; 0: unknown."""
+    """Number of them that arrive in 24 hours, by the time between the oldest and the newest; 0 if unknown."""
 
 
 def newest_predictions(connection: Connection, of: TargetOf, most: int) -> PredictionWindow:
@@ -131,7 +131,7 @@ def newest_predictions(connection: Connection, of: TargetOf, most: int) -> Predi
 
 
 def mean_cost(connection: Connection, scorer: str) -> tuple[float | None, float | None]:
-    """USD and tokens that the newest calls of a guided scorer cost on average; None: unknown."""
+    """USD and tokens that the newest calls of a guided scorer cost on average; None if unknown."""
     p, s = predictions.c, scores.c
     joined = predictions.join(scores, (s.exchange_id == p.exchange_id) & (s.scorer == p.scorer))
     query = select(s.cost_usd, s.tokens).select_from(joined).where(p.scorer == scorer, p.judged.is_(True))
@@ -182,7 +182,7 @@ def save_model(connection: Connection, model: StoredModel) -> None:
 
 
 def stored_prediction(connection: Connection, scorer: str, exchange_id: str) -> tuple[bytes, dict[str, Any]] | None:
-    """The features of an exchange, and the other columns of its prediction; None: there is none."""
+    """The features of an exchange, and the other columns of its prediction; None if there is none."""
     p = predictions.c
     query = select(predictions).where(p.scorer == scorer, p.exchange_id == exchange_id)
     row = connection.execute(query).mappings().first()

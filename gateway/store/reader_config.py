@@ -42,11 +42,11 @@ class ReaderConfig:
     budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
     """Sections by experiment."""
     target: str | None = None
-    """Target of the section `predictor`; None: there is none."""
+    """Target of the section `predictor`; None if there is none."""
     guards: tuple[str, ...] = ()
     """Names of the section `guards`."""
     served: Config | None = None
-    """The whole config; None: it was not read, or cannot be."""
+    """The whole config; None if it was not read, or cannot be."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:

@@ -35,7 +35,7 @@ class Turn:
     """Unix seconds."""
     caller: str
     scope: str | None
-    """Digest of the conversation or end user that the request names; None: it names none."""
+    """Digest of the conversation or end user that the request names; None if it names none."""
     question: str
     """Digest of the last user message."""
     answer: str
@@ -58,13 +58,13 @@ class ScoredExchange:
     completion: Completion
     results: Sequence[ScoreResult]
     cost_usd: float | None = None
-    """Cost in US dollars; None: unknown."""
+    """Cost in US dollars; None if unknown."""
     position: str = ""
     """Position in the stream, as ledger.position writes it."""
     prediction: Prediction | None = None
-    """Prediction before the draw; None: no predictor is configured, or the exchange is not scored."""
+    """Prediction before the draw; None if no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
-    """Turn of a conversation; None: it belongs to none, or implicit feedback is off."""
+    """Turn of a conversation; None if it belongs to none, or implicit feedback is off."""
 
 
 @dataclass(frozen=True, slots=True)

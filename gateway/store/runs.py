@@ -103,7 +103,7 @@ def _save(connection: Connection, grown: Mapping[str, OpenRun]) -> None:
 
 def place_of(connection: Connection, caller: str, name: str) -> str | None:
     """The call that stands for the newest run of this caller with this id: the first one with an arm of an experiment
-    whose client waited, or else the first. None: there is no such run."""
+    whose client waited, or else the first. None if there is no such run."""
     e, keys = exchanges.c, [run_key(caller, name), run_key(caller, cluster_digest(name))]
     newest = select(runs.c.run_id).where(runs.c.key.in_(keys)).order_by(runs.c.part.desc(), runs.c.run_id).limit(1)
     run_id = connection.execute(newest).scalar()
@@ -140,7 +140,7 @@ def due(connection: Connection, quiet_before: float, since: float, most: int) ->
 def note_scored(connection: Connection, run_id: str, last_at: float, scored_on: str | None) -> None:
     """Notes that a run is scored with the calls that it had when its last one ended at `last_at`.
 
-    scored_on: the exchange that has its scores; None: it has none."""
+    scored_on: the exchange that has its scores; None if it has none."""
     values = {"scored_to": last_at, "scored_on": scored_on}
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(values))
 

@@ -20,7 +20,7 @@ class SessionRow:
     role: Role
     content: bool
     token: str
-    """SHA-256 of the admin token; "": it depends on none."""
+    """SHA-256 of the admin token; "" if it depends on none."""
     created: float
     """Unix seconds."""
     expires: float
@@ -48,7 +48,7 @@ def delete_session(connection: Connection, digest: str) -> None:
 
 
 def use_link(connection: Connection, digest: str, expires: float, now: float) -> bool:
-    """Marks a login link as used. False: it was used before, by any process."""
+    """Marks a login link as used. False if it was used before, by any process."""
     connection.execute(delete(console_links).where(console_links.c.expires <= now))
     statement = insert(connection.dialect, console_links).values(digest=digest, expires=expires)
     counted = statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)

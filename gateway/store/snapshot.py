@@ -52,7 +52,7 @@ class ScoreCell:
     bucket_weights: tuple[float, ...] = field(default=(0.0,) * BUCKET_COUNT)
     """Closed weights by bucket, not cumulative."""
     units: tuple[float, float, float] | None = None
-    """Sums over units of n², n t and t²; None: every exchange is a unit."""
+    """Sums over units of n², n t and t²; None means that every exchange is a unit."""
     closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Sums as in `units` over closed scores, times the squared weights."""
 

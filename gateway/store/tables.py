@@ -77,7 +77,7 @@ exchanges = _table(
     Column("mean_logprob", Double),
     Column("stored", Double, nullable=False),
     Column("position", Text),  # in the stream, as ledger.position writes it; NULL: stored by an older version
-    *_required(BigInteger, "bytes", server_default="0"),  # approximate size; 0: retention has removed its texts
+    *_required(BigInteger, "bytes", server_default="0"),  # approximate size; 0 if retention has removed its texts
     Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
     Column("run_id", Text),  # the row of `runs` that it is a call of; NULL: it names no run
     # Of a run's call: the chunks of its run that `request` follows, a JSON list, and the size of all together. NULL:
@@ -128,7 +128,7 @@ runs = _table(
     Column("part", Integer, nullable=False),
     *_required(Double, "first_at", "last_at"),  # Unix seconds: of the first call's arrival, of the last call's end
     Column("calls", BigInteger, nullable=False),
-    Column("scored_to", Double, nullable=False, server_default="0"),  # last_at when it was scored; 0: it never was
+    Column("scored_to", Double, nullable=False, server_default="0"),  # last_at when it was scored; 0 if it never was
     Column("scored_on", Text),  # the exchange that has its scores; NULL: it was never scored
     Column("chunk_bytes", BigInteger, nullable=False, server_default="0"),  # of its rows in `run_chunks`
     Index("runs_key", "key", "part"),
@@ -250,7 +250,7 @@ predictions = _table(
     # What a model predicted for an exchange before the draw. scorer: whose sampling it guides, or "feedback:NAME".
     "predictions",
     *_required(Text, "exchange_id", "scorer"),
-    Column("version", Text, nullable=False),  # of the model; "": there was none
+    Column("version", Text, nullable=False),  # of the model; "" if there was none
     Column("predicted", Double),  # in [0, 1], 1 best; NULL: there was no model
     Column("residual", Double),  # the expected squared error of predicted; NULL: there was no model
     Column("pi", Double, nullable=False),  # with which the scorer saw the exchange, given that it was recorded
@@ -614,7 +614,7 @@ replay_answers = _table(
 
 gaps = _table(
     # Sequence numbers of a process, in (low_seq, high_seq], of which some never arrived. They were sent between two
-    # tallies, at from_position and to_position. reason: stream_lost or trimmed; "": unaccounted for.
+    # tallies, at from_position and to_position. reason: stream_lost or trimmed; "" if unaccounted for.
     "gaps",
     Column("incarnation", Text, nullable=False),
     *_required(BigInteger, "low_seq", "high_seq"),

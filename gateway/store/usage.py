@@ -50,12 +50,12 @@ class UsageRow:
     """The usage of one combination of values."""
 
     by: Mapping[str, str]
-    """The value of each dimension; with `key`, also `key_name`, its newest name. "": it does not apply."""
+    """The value of each dimension; with `key`, also `key_name`, its newest name. "" if it does not apply."""
     sums: UsageSums
 
     @property
     def usd(self) -> float | None:
-        """Cost of the calls whose cost is known. None: there are calls, and the cost of none is known."""
+        """Cost of the calls whose cost is known. None if there are calls, and the cost of none is known."""
         unknown = self.sums.calls > 0 and self.sums.unpriced_calls == self.sums.calls
         return None if unknown else self.sums.nano_usd / NANO
 
@@ -134,7 +134,7 @@ def read_usage(connection: Connection, by: Sequence[str], since: date, until: da
     """Usage from the day `since` to the day `until`, both included (UTC), summed and sorted by these dimensions.
 
     by: names in DIMENSIONS; (): the total, one row. A call of several tags counts under each of them, so rows by tag
-    may add up to more than the total. filters: dimension → value; "": usage that it does not apply to. Raises
+    may add up to more than the total. filters: dimension → value; "" stands for usage that it does not apply to. Raises
     QueryError for an unknown dimension.
     """
     _check([*by, *filters])

@@ -56,7 +56,7 @@ class DeadLetterRow:
     error: str
     at: float
     exchange: Exchange | None = None
-    """Record of the entry; None: it could not be read."""
+    """Record of the entry; None if it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ class Corridor:
         await find_shard(self.shards, entry).note_missing()
 
     async def first_pending(self) -> dict[int, str]:
-        """The oldest entry of each shard that was read and is not acknowledged, by the shard's index; "": there is
+        """The oldest entry of each shard that was read and is not acknowledged, by the shard's index; "" if there is
         none."""
         found = await self._all(lambda shard: shard.first_pending())
         return {self.shards.index(shard): each for shard, each in found.items()}
@@ -267,7 +267,7 @@ class Corridor:
 
     async def forget_deleted(self, every_s: int = DAY_S) -> bool:
         """Makes every server rewrite its append-only file, which holds deleted entries until then. At most once in
-        every_s seconds, over all consumers; False: it was done already, or nothing could be asked."""
+        every_s seconds, over all consumers; False if it was done already, or nothing could be asked."""
         if await self.state.recall("rewritten") is not None:
             return False
         await self.state.remember("rewritten", "1", every_s)
@@ -275,8 +275,8 @@ class Corridor:
         return True
 
     async def rewrite_append_only_files(self) -> bool | None:
-        """Makes every server rewrite its append-only file now. False: one refuses, is at it already, or does not
-        answer. None: no server has one."""
+        """Makes every server rewrite its append-only file now. False if one refuses, is at it already, or does not
+        answer. None if no server has one."""
         try:
             begun = await self._all(lambda shard: shard.rewrite_append_only_file())
         except StreamDown:

@@ -76,7 +76,7 @@ class DirectoryStream:
         return int(await ask(self._client.hlen(self._keys[1])))
 
     async def publish(self, before: DirectoryHead, version: int, changed: Sequence[tuple[int, AnyRecord]]) -> bool:
-        """Applies changes on top of the server's records. False: these have changed meanwhile, so nothing was done.
+        """Applies changes on top of the server's records. False if these have changed meanwhile, so nothing was done.
 
         before: the head as read; version: that the changes lead to; changed: records with the version of their change,
         in order, each above `before.version`.
@@ -89,7 +89,7 @@ class DirectoryStream:
     async def publish_all(
         self, before: DirectoryHead | None, epoch: str, version: int, records: Iterable[AnyRecord]
     ) -> bool:
-        """Replaces everything at once. False: the server's records have changed since `before` was read."""
+        """Replaces everything at once. False if the server's records have changed since `before` was read."""
         mark = secrets.token_hex(8)
         staged = f"{self._name}:staged:{mark}"
         n = 0
@@ -104,7 +104,7 @@ class DirectoryStream:
     async def read(self, known: DirectoryHead | None, head: DirectoryHead) -> DirectoryChanges | None:
         """The changes that lead from the head `known` to `head`, which the caller has just read.
 
-        Everything is read where `known` is None, of another store, or older than the changes that are kept. None: the
+        Everything is read where `known` is None, of another store, or older than the changes that are kept. None if the
         server holds an older version of the same store, because it has lost its last changes, or everything is being
         replaced; the reader keeps its records and reads again.
         """

@@ -56,7 +56,7 @@ class LeaseReport(NamedTuple):
     total: int
     """Spent, reserved by calls in flight, and unused."""
     share: int
-    """The share that it may still use in an outage; -1: none is kept for this limit."""
+    """The share that it may still use in an outage; -1 means that none is kept for this limit."""
     want: int
     """The amount that it would like in addition."""
     need: int
@@ -64,7 +64,7 @@ class LeaseReport(NamedTuple):
     amount: int
     starts_ms: int
     ends_ms: int
-    """Unix ms, on the server's clock; 0: there is no window."""
+    """Unix ms, on the server's clock; 0 if there is no window."""
     keep_ms: int
     """Seconds by which the record outlives its window."""
     leaving: bool = False
@@ -73,7 +73,7 @@ class LeaseReport(NamedTuple):
     """The part of `amount` that was used elsewhere: it counts as spent."""
     resumes: int = 0
     """Number of a lease whose predecessor the worker has forgotten: the predecessor's spending counts in addition, once
-    for each number, and the grant has it. 0: there is none."""
+    for each number, and the grant has it. 0 if there is none."""
 
 
 class LeaseGrant(NamedTuple):
@@ -111,7 +111,7 @@ class ExchangeReply:
     workers: int
     """Alive now, this one included."""
     known: bool
-    """Whether the server knew this worker and its last report. False: it must report everything again."""
+    """Whether the server knew this worker and its last report. False means that it must report everything again."""
     grants: tuple[LeaseGrant, ...]
     called_back: tuple[str, ...] = ()
     """Names of limits of end users whose shares are needed elsewhere."""
@@ -133,7 +133,7 @@ class LeaseServer:
         self._answered_ms = 0
 
     async def exchange(self, reports: Sequence[LeaseReport]) -> ExchangeReply | None:
-        """Reports what was used and asks for more, all at once. None: the server had a newer report already.
+        """Reports what was used and asks for more, all at once. None if the server had a newer report already.
 
         reports: at most AT_ONCE; none: the worker is alive, and measures the server's clock.
         """

@@ -41,9 +41,9 @@ class RampStream:
         return ramp_records(await ask(self._client.hgetall(self._records)))
 
     async def change(self, before: RampRecord | None, after: RampRecord, evidence: bytes) -> bool:
-        """Puts a record in force and appends its event. False: the server holds another record by now.
+        """Puts a record in force and appends its event. False if the server holds another record by now.
 
-        before: as it was read from the server; None: there was none. evidence: a JSON object.
+        before: as it was read from the server; None if there was none. evidence: a JSON object.
         """
         known = b"" if before is None else before.raw
         arguments = (after.experiment, known, after.to_json(), evidence)

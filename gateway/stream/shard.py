@@ -106,7 +106,7 @@ class Shard:
         await self.ask(self.client.hincrby(self.trimmed_key, "missing", 1))
 
     async def first_pending(self) -> str:
-        """The id of the oldest entry that was read and is not acknowledged; "": there is none."""
+        """The id of the oldest entry that was read and is not acknowledged; "" if there is none."""
         pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
         return text(pending["min"]) + self.mark if pending["pending"] else ""
 
@@ -273,7 +273,9 @@ class Shard:
         return next(iter(reply.values())) if nested else reply
 
     async def rewrite_append_only_file(self) -> bool | None:
-        """Makes the node of this stream rewrite its append-only file. False: it is at it already. None: it has none."""
+        """Makes the node of this stream rewrite its append-only file. False if it is at it already. None if it has
+        none.
+        """
         persistence = await self.info("persistence")
         if not int(persistence.get("aof_enabled", 0)):
             return None

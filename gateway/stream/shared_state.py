@@ -59,8 +59,9 @@ class SharedState:
         return [None if value is None else text(value) for value in values]
 
     async def refusal(self) -> str | None:
-        """Returns the reason why the server takes no writes now: it is full, read-only, or cannot save. None: it takes
-        them, or does not let this client try. Nothing is written: an empty range of no key."""
+        """Returns the reason why the server takes no writes now: it is full, read-only, or cannot save. None if it
+        takes them, or does not let this client try. Nothing is written: an empty range of no key.
+        """
         try:
             await ask(self._client.setrange(f"{self.prefix}:writable", 0, b""))
         except StreamDown as error:
@@ -77,7 +78,9 @@ class SharedState:
         return bytes.fromhex(text(value))
 
     async def draw_secret(self) -> bytes | None:
-        """The secret that keys the draws of experiments; None: the server does not hold it. Consumers put it there."""
+        """The secret that keys the draws of experiments; None if the server does not hold it. Consumers put it
+        there.
+        """
         value = await ask(self._client.get(f"{self.prefix}:draw-secret"))
         try:
             return None if value is None else bytes.fromhex(text(value)) or None

@@ -74,7 +74,7 @@ class RunningGateway:
 
     base_url: str
     key: str | None
-    """Key of the gateway; None: one of the user's own `keys` is needed, or no key at all."""
+    """Key of the gateway; None if one of the user's own `keys` is needed, or no key at all."""
     keys: tuple[str, ...]
     models: tuple[str, ...]
     metrics_urls: tuple[str, str]

@@ -44,8 +44,9 @@ class ErasureResult:
     arrived: int = 0
     """Exchanges that were stored meanwhile, and are left for another run."""
     rewriting: bool | None = None
-    """Whether the stream server rewrites its append-only file, which holds erased words until then. False: it does not,
-    or had begun before. None: there is no such file."""
+    """Whether the stream server rewrites its append-only file, which holds erased words until then. False if it does
+    not, or had begun before. None if there is no such file.
+    """
 
 
 async def preview(store_url: str, corridor: Corridor, request: ErasureRequest) -> ErasureResult:

@@ -164,7 +164,7 @@ class Follower:
             self._rotate()
 
     def _step(self) -> bool:
-        """Writes one batch, and completes what is due. False: nothing was waiting."""
+        """Writes one batch, and completes what is due. False if nothing was waiting."""
         found, place = self._source.next(self._place)
         try:
             if found:

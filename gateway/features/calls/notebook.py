@@ -77,7 +77,7 @@ class StoreReader:
         scorer `control_NAME`, `arm_NAME` and `difference_NAME` (arm minus control); of a pairwise judge
         `preference_NAME`, for the arm's answer over the control's, ½ for a tie.
 
-        plan: a plan's hash; None: all plans of the experiment. Raises CannotRun for an unknown experiment.
+        plan: a plan's hash; None means all plans of the experiment. Raises CannotRun for an unknown experiment.
         """
         with reading(self._url) as connection:
             known = views.plans_of(connection, experiment)

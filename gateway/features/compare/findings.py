@@ -65,9 +65,9 @@ class PairFinding:
     """Items on which the candidate is better, alike and worse."""
     decides: float | None
     """The smallest margin that this number of items shows with a probability of 80 % where the models do not differ.
-    None: unknown."""
+    None if unknown."""
     holds: float | None
-    """The smallest margin within which the candidate is shown to be no worse. None: there is no interval."""
+    """The smallest margin within which the candidate is shown to be no worse. None if there is no interval."""
     runs: RunsShare | None
 
     @property

@@ -31,7 +31,7 @@ class PairedScores:
     runs: tuple[tuple[tuple[float, ...], ...], ...]
     """The runs of each item, by model."""
     bounds: tuple[float, float] | None
-    """The scale of the scores. None: unknown."""
+    """The scale of the scores. None if unknown."""
     stated: bool
     """The scale was given, and not seen."""
     notes: tuple[str, ...]

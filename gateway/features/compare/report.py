@@ -239,7 +239,7 @@ class ScorePairOutput(TypedDict):
     margin_decided: float | None
     """The smallest margin that as many items decide with a probability of 80 %."""
     run_share: float | None
-    """The share of the variance of a difference that comes from run to run. None: no item has several runs."""
+    """The share of the variance of a difference that comes from run to run. None if no item has several runs."""
 
 
 class ScoreComparisonOutput(TypedDict):
@@ -256,7 +256,7 @@ class ScoreComparisonOutput(TypedDict):
     items: int
     clusters: int
     range: list[float] | None
-    """The lowest and the highest possible score. None: unknown."""
+    """The lowest and the highest possible score. None if unknown."""
     margin: float
     alpha: float
     better: Literal["higher", "lower"]

@@ -42,7 +42,7 @@ class ScoreOptions:
     """Columns and members that are read from each file."""
 
     id: str | None = None
-    """The column of ids. None: it is guessed."""
+    """The column of ids. None if it is guessed."""
     score: str | None = None
     cluster: str | None = None
     """None if items are independent."""
@@ -174,7 +174,7 @@ def _numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
 
 
 def number_of(value: Any) -> float | str | None:
-    """A score as a number; None: there is none (empty, null or NaN); text: why it is not a number."""
+    """A score as a number; None if there is none (empty, null or NaN); text: why it is not a number."""
     if isinstance(value, bool | int | float | Decimal):
         return None if value != value else float(value)
     if value is None:

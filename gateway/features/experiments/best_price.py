@@ -25,9 +25,9 @@ class BestCase:
     """The price if one candidate is better than all others, which are as good as the control."""
 
     gap: float
-    """Lead of the best candidate, in margins; 0: all are alike."""
+    """Lead of the best candidate, in margins; 0 if all are alike."""
     dropped_pairs: int | None
-    """Pairs until the others are dropped; None: they are not."""
+    """Pairs until the others are dropped; None if they are not."""
     pairs: int
     """Pairs until the verdict."""
     paid_calls: int
@@ -53,11 +53,11 @@ class BestPrice:
 
 Until = Callable[[float, float], int | None]
 """(margins, deviations) → settled pairs until each side of an interval is narrower than that number of margins plus
-that number of standard errors of the mean; None: too many to predict."""
+that number of standard errors of the mean; None if there are too many to predict."""
 
 
 def best_price(plan: Plan, variance: float, until: Until, others: int) -> BestPrice | None:
-    """The price at this variance of one difference. None: too many pairs to predict, or a margin of 0.
+    """The price at this variance of one difference. None if there are too many pairs to predict, or a margin of 0.
 
     others: settled pairs that guardrails and gates need.
     """

@@ -94,7 +94,7 @@ def without(rows: Sequence[ServedAnswer], values: Floats, caller: str) -> Floats
 
 
 def outstanding(rows: Sequence[ServedAnswer], values: Floats, sign: float) -> str | None:
-    """The caller without whom sign · (candidate − control) is smallest; None: nobody may be left out."""
+    """The caller without whom sign · (candidate − control) is smallest; None means that nobody may be left out."""
     known = ~np.isnan(values)
     names, of = np.unique([row.caller for row in rows], return_inverse=True)
     candidate = np.array([row.arm != CONTROL for row in rows])

@@ -44,11 +44,11 @@ class NewExperiment(Section):
     control: str
     """The model's target that is in use, as upstream/model."""
     guard: str = ""
-    """The guard that is the candidate, in place of a model; "": a model is."""
+    """The guard that is the candidate, in place of a model; "" means that a model is."""
     upstream: str = ""
     """The candidate's upstream. Of a guard it says nothing."""
     candidate_model: str = ""
-    """The upstream's name for the candidate's model; "": a guard is the candidate."""
+    """The upstream's name for the candidate's model; "" means that a guard is the candidate."""
     system: str = ""
     """A system message of the candidate; "": the clients' own."""
     temperature: float | None = Field(None, ge=0, le=2)

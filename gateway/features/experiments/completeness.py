@@ -81,7 +81,7 @@ class SplitMissing:
     difference: Estimate
     """Difference of the shares, control minus candidate."""
     more_units: int | None = None
-    """Approximate number of further units that make the gate green, if shares and means stay the same; None: none do,
+    """Approximate number of further units that make the gate green, if shares and means stay the same; None if none do,
     or it is unknown."""
 
 
@@ -92,7 +92,7 @@ def completeness_gate(
 
     Red once the shares are shown to differ by more than a quarter of the margin. Green while they are below that, or
     shown to be alike within it. Until either is known, the gate is as green as the primary at worst: worst is its
-    difference with each missing score counted as the worst for the candidate; None: it has no worst value.
+    difference with each missing score counted as the worst for the candidate; None if it has no worst value.
     """
     missing = found.control + found.candidate
     if not missing:
@@ -107,8 +107,9 @@ def completeness_gate(
 def preference_completeness_gate(
     metric: str, found: NoPreference, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """The gate for preferences; None: every pair has one. A missing one does not say whose answer is the reason, so it
-    never shows that the arms are alike, nor that they are not: the gate is as green as the primary at worst."""
+    """The gate for preferences; None if every pair has one. A missing one does not say whose answer is the reason, so
+    it never shows that the arms are alike, nor that they are not: the gate is as green as the primary at worst.
+    """
     if not found.without:
         return None
     says = f"{metric} has no preference in {found.without} of {found.pairs} pairs"
@@ -121,7 +122,7 @@ def preference_completeness_gate(
 def split_completeness_gate(
     metric: str, candidate: str, found: SplitMissing, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """The gate for a split, whose arms answer different requests; None: no score is missing on either arm."""
+    """The gate for a split, whose arms answer different requests; None if no score is missing on either arm."""
     (a, of_a), (b, of_b) = found.control, found.candidate
     if not a + b:
         return None
@@ -189,7 +190,7 @@ def split_missing(
 ) -> tuple[SplitMissing, Estimate] | None:
     """Counts missing values by arm, and takes the difference with these as the worst for the candidate.
 
-    None: nothing is missing, or nothing of one arm can be compared. margin: of the primary.
+    None if nothing is missing, or nothing of one arm can be compared. margin: of the primary.
     """
     missing, seen = primary.missing, primary.responded & ~primary.failed
     if not missing.any():
@@ -206,7 +207,7 @@ def split_missing(
 
 
 def _until_alike(shares: Comparison, limit: float) -> int | None:
-    """Units until the arms' shares are shown to be alike within ±limit. None: they are not, or it is not known."""
+    """Units until the arms' shares are shown to be alike within ±limit. None if they are not, or it is not known."""
     value, low, high = shares.difference.value, shares.difference.low, shares.difference.high
     if value is None or low is None or high is None:
         return None
@@ -214,13 +215,13 @@ def _until_alike(shares: Comparison, limit: float) -> int | None:
 
 
 def _until(worst: Comparison, bound: float) -> int | None:
-    """Units until the difference is shown to be above the bound. None: it is not, or that is not known."""
+    """Units until the difference is shown to be above the bound. None if it is not, or that is not known."""
     value, low = worst.difference.value, worst.difference.low
     return None if value is None or low is None else _more(worst.pairs, value - low, value - bound)
 
 
 def _more(units: int, half: float, gap: float) -> int | None:
-    """Units until half of the interval's width is below the gap: it falls as 1 / √n. None: there is no gap."""
+    """Units until half of the interval's width is below the gap: it falls as 1 / √n. None if there is no gap."""
     if gap <= 0:
         return None
     return max(1, math.ceil(units * ((half / gap) ** 2 - 1.0)))

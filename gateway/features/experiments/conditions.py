@@ -53,7 +53,7 @@ class Pace:
     pairs: int
     """Settled so far."""
     pairs_per_request: float
-    """Settled pairs per eligible request; 0: none is shadowed."""
+    """Settled pairs per eligible request; 0 means that none is shadowed."""
     pairs_a_day: float | None = None
     """None if there are too few pairs to tell."""
 
@@ -77,7 +77,7 @@ class Condition:
     values: int
     """Pairs that have a value of it so far."""
     more_values: int | None
-    """Values still needed; 0: it is closed; None: unknown, or out of reach."""
+    """Values still needed; 0 if it is closed; None if unknown, or out of reach."""
     per_pair: float
     """Values per settled pair."""
     failed: bool = False
@@ -85,13 +85,13 @@ class Condition:
     at_most: bool = False
     """more_values are those to its horizon."""
     chance: float | None = None
-    """Probability that its horizon decides it; None: it has no horizon, or there are too few values."""
+    """Probability that its horizon decides it; None if it has no horizon, or there are too few values."""
     by_repeat: bool = False
     """Whether only pairs with a repeat of the control have a value."""
     by_scorer_share: float = 1.0
     """The share of pairs that the scorer sees."""
     hours: float | None = None
-    """Hours of traffic that remain, whatever number of pairs arrives in them; None: it waits for pairs."""
+    """Hours of traffic that remain, whatever number of pairs arrives in them; None if it waits for pairs."""
 
     @property
     def more_pairs(self) -> int | None:
@@ -131,7 +131,7 @@ def progress(
     plan: Plan, so_far: str, conditions: Sequence[Condition], pace: Pace, decided: bool, until_end: int | None = None
 ) -> Progress:
     """The progress of one candidate. so_far: from standing. decided: there is a verdict other than hold.
-    until_end: expected settled pairs until the plan stops by itself; None: it does not, or the number is unknown.
+    until_end: expected settled pairs until the plan stops by itself; None if it does not, or the number is unknown.
     """
     if decided:
         return Progress("decided", so_far, (), None, 0, 0, 0.0, ())
@@ -169,7 +169,7 @@ def _open(c: Condition, pace: Pace) -> OpenCondition:
 def _last(conditions: Sequence[Condition]) -> Condition | None:
     """The condition that the verdict waits for: a failed one, else the first that leads to `reject`, else the slowest.
 
-    One of unknown length counts as slower than all others. None: nothing is open.
+    One of unknown length counts as slower than all others. None if nothing is open.
     """
     left = [each for each in conditions if each.more_values != 0]
     if failed := [each for each in left if each.failed]:
@@ -284,7 +284,7 @@ def _until_end(
 ) -> int | None:
     """Settled pairs until the plan stops: once the primary and the hours are done, and the planned pairs are taken.
 
-    None: it has no end, or the primary has too few values to tell.
+    None if it has no end, or the primary has too few values to tell.
     """
     primary = next((each for each in conditions if each.kind == "primary"), None)
     if primary is None or sequence is None or not sequence.horizon or not plan.max_pairs or not primary.per_pair:
@@ -312,7 +312,7 @@ def offered_share(counts: PairCounts) -> float:
 
 
 def pairs_a_day(counts: PairCounts) -> float | None:
-    """Pairs settled per day; None: too few pairs to tell."""
+    """Pairs settled per day; None if there are too few pairs to tell."""
     if counts.first is None or counts.last is None or counts.joined < MIN_PAIRS:
         return None
     return _DAY_S * counts.joined / max(counts.last - counts.first, 1.0)
@@ -426,7 +426,7 @@ def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition
 
 
 def _answered(c: Comparison) -> float | None:
-    """The share of answers with feedback, if only these count; None: the metric does not wait for feedback."""
+    """The share of answers with feedback, if only these count; None if the metric does not wait for feedback."""
     r = c.responses
     if r is None or r.missing == "zero" or r.a.closed + r.b.closed < MIN_PAIRS:
         return None
@@ -434,7 +434,7 @@ def _answered(c: Comparison) -> float | None:
 
 
 def _until_horizon(c: Comparison) -> int | None:
-    """Pairs until the metric takes no more; None: it has no end, or takes none."""
+    """Pairs until the metric takes no more; None if it has no end, or takes none."""
     return None if c.horizon is None or c.closed else c.horizon - c.pairs
 
 

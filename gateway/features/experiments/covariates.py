@@ -80,7 +80,7 @@ def arm_terms(values: Floats, weights: Floats, unit: Sequence[int] | NDArray[np.
 
 
 def covariates_of(rows: Sequence[ServedAnswer], metric: str, history: History, plan: Plan) -> dict[str, list[float]]:
-    """unit → its covariates, for all units of these rows, which are in order of arrival. {}: there is none.
+    """unit → its covariates, for all units of these rows, which are in order of arrival. {} if there is none.
 
     A unit without a value of one has the mean of the others.
     """
@@ -121,7 +121,7 @@ def unit_covariates(of: Mapping[str, Sequence[float]], units: Sequence[str], wei
 
 
 def adjustment(a: ArmTerms, b: ArmTerms, x_a: UnitCovariates, x_b: UnitCovariates) -> Adjustment | None:
-    """a, x_a: of the control. None: too few units, or nothing varies."""
+    """a, x_a: of the control. None if too few units, or nothing varies."""
     x, y = np.concatenate((x_a.terms, x_b.terms)), np.concatenate((a.terms, b.terms))
     if y.size < 2 * _FEWEST * x.shape[1] or not (np.abs(x).max(axis=0) > 1e-15).all():
         return None

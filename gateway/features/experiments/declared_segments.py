@@ -71,7 +71,7 @@ class CandidateEvidence:
         return self.plan.segments or SegmentDesign()
 
     def of(self, segment: Segment) -> DifferenceSequence | None:
-        """The primary within a segment; None: no pair has a value of it there."""
+        """The primary within a segment; None if no pair has a value of it there."""
         return self.sequences.get(f"{SEGMENT}{segment_name(*segment)}")
 
     def estimate(self, segment: Segment, part: float = 1.0, without: Collection[Segment] = ()) -> Estimate:
@@ -227,7 +227,9 @@ def _shown(of: CandidateEvidence, segment: Segment, state: SegmentState) -> Decl
 def kept_traffic(
     of: CandidateEvidence, excepted: Sequence[Segment], others: Mapping[str, Comparison], part: float = 1.0
 ) -> KeptTraffic | None:
-    """The primary and the guardrails on the traffic without these segments; None: there is none. part: of the error."""
+    """The primary and the guardrails on the traffic without these segments; None if there is none. part: of the
+    error.
+    """
     of = replace(of, share=AlphaShare(of.share.ship * part, of.share.reject))
     if of.cells is None:
         return None

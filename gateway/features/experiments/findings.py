@@ -129,7 +129,7 @@ class Finding:
     split: SplitResult | None  # None: no traffic is split
     family: Family | None = None  # None: there is one candidate
     independence: Independence | None = None
-    """Dependence of the primary's pairs on each other; None: the plan's rules do not ask for it."""
+    """Dependence of the primary's pairs on each other; None if the plan's rules do not ask for it."""
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
     best: BestOfK | None = None  # None: the candidates are not compared with each other
     segments: SegmentsFound | None = None  # None: the plan declares none
@@ -168,7 +168,7 @@ class SequenceStates:
         return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
 
     def primary(self, candidate: str) -> Differences | None:
-        """Comparison of the primary; None: no pair has a value of it."""
+        """Comparison of the primary; None if no pair has a value of it."""
         return self.sequences.get((candidate, self.plan.primary or ""))
 
     def evidence(self, candidate: str, share: AlphaShare = EVEN) -> CandidateEvidence:
@@ -183,13 +183,13 @@ class SequenceStates:
         return CandidateEvidence(self.plan, candidate, found, cells, share)
 
     def weak_spot_state(self, candidate: str) -> Mapping[str, Any]:
-        """The state of the search for weak spots (weak_spots.py); {}: it has not begun."""
+        """The state of the search for weak spots (weak_spots.py); {} if it has not begun."""
         text = self._weak_spots.get(f"{WEAK_SPOTS}{candidate}")
         state: Mapping[str, Any] = {} if text is None else orjson.loads(text)
         return state
 
     def weak_spot(self, candidate: str) -> WeakSpot | None:
-        """Result of the search for weak spots; None: the plan asks for none."""
+        """Result of the search for weak spots; None if the plan asks for none."""
         design, state = self.plan.segments, self.weak_spot_state(candidate)
         if design is None or not design.weak_spots:
             return None
@@ -258,7 +258,7 @@ class SequenceStates:
         return found if alone is None else _with_alone(found, alone, share)
 
     def _at_worst(self, candidate: str) -> Estimate | None:
-        """Difference at worst; None: no answer lacks a score on one arm only."""
+        """Difference at worst; None if no answer lacks a score on one arm only."""
         missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
         return worst.estimate() if _some(missing) and worst is not None else None
 
@@ -410,7 +410,7 @@ def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
 def _segments(
     looked: SequenceStates, candidate: str, guardrails: Sequence[Comparison], share: AlphaShare
 ) -> SegmentsFound | None:
-    """The declared segments; None: the plan has none."""
+    """The declared segments; None if the plan has none."""
     if looked.plan.segments is None or not looked.plan.segments.by:
         return None
     others = {c.metric: c for c in guardrails if (candidate, c.metric) not in looked.sequences}
@@ -492,7 +492,7 @@ def _comparisons(
 
 
 def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison | None:
-    """Compares the p95 at the candidate's even share of the error. None: no pair has both durations."""
+    """Compares the p95 at the candidate's even share of the error. None if no pair has both durations."""
     total = looked.names.get((candidate, "total_s"))
     if total is None:
         return None

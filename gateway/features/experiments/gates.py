@@ -210,7 +210,7 @@ def left_margin(control: float, failures: float | None) -> float:
     """Largest admissible excess of clients that leave the candidate: the margin of failures, and half of the control's
     rate.
 
-    control: the share of the control's calls whose client left. failures: the plan's margin; None: it has none.
+    control: the share of the control's calls whose client left. failures: the plan's margin; None if it has none.
     """
     return max(LEAST_LEFT if failures is None else failures, control / 2)
 

@@ -22,7 +22,7 @@ from gateway.statistics.stored_state import State
 
 @dataclass(slots=True)
 class IndependenceCheck:
-    """The sums of one sequence by group. None: its rule does not ask for them."""
+    """The sums of one sequence by group. None if its rule does not ask for them."""
 
     users: UnitDispersion | None = None
     keys: UnitDispersion | None = None

@@ -50,12 +50,12 @@ class JudgeMargin:
 
     @property
     def as_people_judge(self) -> tuple[float, float | None]:
-        """The smallest and the largest loss that the margin may stand for; None: it has no bound."""
+        """The smallest and the largest loss that the margin may stand for; None if it has no bound."""
         return self.margin / self.high, self.margin / self.low if self.low > 0 else None
 
     @property
     def setting(self) -> float | None:
-        """The margin to set so that the loss is at most `margin` as people judge; None: the labels do not determine
+        """The margin to set so that the loss is at most `margin` as people judge; None if the labels do not determine
         one."""
         return self.margin * self.low if self.low > 0 else None
 
@@ -74,7 +74,7 @@ def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> Ju
 
 def difference_by_rates(judge: JudgeAccuracy, difference: float, se: float, alpha: float = 0.05) -> Estimate | None:
     """The difference as people judge, for a judge that errs equally on both arms: difference / (sensitivity +
-    specificity − 1), by the delta method, for one look. None: the labels do not show that the judge is better than
+    specificity − 1), by the delta method, for one look. None if the labels do not show that the judge is better than
     chance.
 
     difference, se: of the judge's verdicts, good or bad. The rates' variances are those with one more answer of each
@@ -174,7 +174,9 @@ class AsPeopleJudge:
 
 @dataclass(frozen=True, slots=True)
 class ComparedScorer:
-    """A scorer's metric in one plan. sequence: its differences in pairs; None: the arms' answers are compared."""
+    """A scorer's metric in one plan. sequence: its differences in pairs; None means that the arms' answers are
+    compared.
+    """
 
     plan: StoredPlan
     candidate: str

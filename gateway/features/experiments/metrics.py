@@ -28,7 +28,7 @@ class LikelihoodPair:
 
 @dataclass(frozen=True, slots=True)
 class NotComparable:
-    """reason: a key of REFUSALS. of_b: the second engine is its cause; False: the first one is, or both are."""
+    """reason: a key of REFUSALS. of_b: the second engine is its cause; False if the first one is, or both are."""
 
     reason: str
     of_b: bool
@@ -72,7 +72,7 @@ class StoredScore:
     """One score from the store."""
 
     status: str
-    value: float | None = None  # scaled to [0, 1] with 1 as the best; None: the scorer has no bounds
+    value: float | None = None  # scaled to [0, 1] with 1 as the best; None if the scorer has no bounds
     raw: float | None = None  # as the scorer returned it
     direction: str = "maximise"
 
@@ -105,7 +105,7 @@ class ArmObservation:
 class PairOrigin:
     """Origin and time of the request of a pair."""
 
-    at: float | None = None  # Unix seconds, in the order of the stream; None: unknown
+    at: float | None = None  # Unix seconds, in the order of the stream; None if unknown
     caller: str | None = None  # the name of its key
     user: str | None = None  # a digest of the end user it names
     conversation: str | None = None  # of a value that is not a whole conversation's: its digest
@@ -123,9 +123,9 @@ class JoinedPair:
     id: str
     control: ArmObservation
     arms: Mapping[str, ArmObservation]
-    cluster: str | None = None  # the conversation or user that the pair belongs to; None: independent
+    cluster: str | None = None  # the conversation or user that the pair belongs to; None if independent
     origin: PairOrigin = NOWHERE
-    segments: Mapping[str, str] | None = None  # property → declared value; None: the plan declares no segments
+    segments: Mapping[str, str] | None = None  # property → declared value; None if the plan declares no segments
     draw: float = 0.0  # as core.segments.CallSegments has it
     rate: float = 1.0  # of an extra pair: as UnpairedRequest has it
 
@@ -229,7 +229,7 @@ def primary_metric(plan: Plan, metrics: Iterable[Metric]) -> Metric | None:
 
 
 def segment_value(plan: Plan, primary: Metric, joined: JoinedPair, arm: str) -> PairValue | None:
-    """The primary's value within a segment; None: the pair has none there."""
+    """The primary's value within a segment; None if the pair has none there."""
     if primary.source in ("score", "preference"):
         primary = Metric(WORST, "worst", primary.identity, primary.against)
     value = pair_value(plan, primary, joined, arm)
@@ -276,7 +276,7 @@ def _scored(joined: JoinedPair, against: Against) -> Iterator[Metric]:
 def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> PairValue | WithheldPair | None:
     """The metric's value on this pair for one arm, or the reason why it has none.
 
-    None: the arm, or what it is compared with, is not part of this pair, or the scorer did not sample it.
+    None if the arm, or what it is compared with, is not part of this pair, or the scorer did not sample it.
     """
     that = joined.arms.get(AGAIN if plan.likelihood and arm == REPEAT else arm)
     base = joined.control if metric.against == CONTROL else joined.arms.get(REPEAT)
@@ -448,7 +448,7 @@ def _cut(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -
 
 
 def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
-    """Values of MISSING; None: the primary has no value of either answer, was not sampled, or its judge failed."""
+    """Values of MISSING; None if the primary has no value of either answer, was not sampled, or its judge failed."""
     key, found = (str(plan.primary), metric.identity), []
     if key in that.pair_scores:
         return _without_preference(metric, base, that, that.pair_scores[key])
@@ -481,7 +481,7 @@ def _without_preference(
 
 
 def _known(opinion: StoredScore, seen: ArmObservation) -> float | None:
-    """The primary's value of one answer, on [0, 1] where it has bounds. None: it does not apply, or was cut."""
+    """The primary's value of one answer, on [0, 1] where it has bounds. None if it does not apply, or was cut."""
     if seen.failed:
         return 0.0
     if seen.truncated:

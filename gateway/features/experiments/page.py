@@ -83,7 +83,7 @@ class BackgroundReader:
     async def get(
         self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
     ) -> KeptValue[T] | None:
-        """The value; None: it is still being read, and no kept value is new enough.
+        """The value; None if it is still being read, and no kept value is new enough.
 
         read: runs in a thread. wait_s: longest wait for a value. Raises StoreAway.
         """
@@ -151,9 +151,9 @@ class ListedVerdict:
     bar: Drawing | None
     """The interval against its margin."""
     done: float | None
-    """The share of the pairs that are taken, of those until the verdict. None: it is reached, or not known."""
+    """The share of the pairs that are taken, of those until the verdict. None if it is reached, or not known."""
     ends: float | None
-    """Unix time at which the verdict is expected, if nothing changes. None: it is reached, or not known."""
+    """Unix time at which the verdict is expected, if nothing changes. None if it is reached, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _standing(verdict: ListedVerdict) -> str:
 
 
 async def _read(services: PageServices, key: Hashable, read: Callable[[Reading], T]) -> KeptValue[T] | None:
-    """The value of this key, from the store; None: reading it takes long, and goes on in the background."""
+    """The value of this key, from the store; None if reading it takes long, and goes on in the background."""
     reader: BackgroundReader = services.kept.setdefault("experiments", BackgroundReader(services.tasks))
     return await reader.get(key, services.store_url, read, WAIT_S)
 
@@ -347,7 +347,7 @@ def _chosen(reports: Sequence[Report], candidate: str) -> Report | None:
 async def _before_start(
     services: PageServices, planned: Plan | None, state: PlanState | None
 ) -> tuple[str, ...] | None:
-    """Cautions from labels about the judge that decides, where the plan may be started. None: they are still being
+    """Cautions from labels about the judge that decides, where the plan may be started. None if they are still being
     read."""
     if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
         return ()
@@ -358,7 +358,7 @@ async def _before_start(
 async def _ramp(
     services: PageServices, name: str, state: PlanState | None
 ) -> tuple[RampGateOutput | None, list[RampChangeOutput]]:
-    """(the ramp as its gate describes it, its newest changes). None: it has none, or the stream server does not
+    """(the ramp as its gate describes it, its newest changes). None if it has none, or the stream server does not
     answer."""
     if state is None or state.plan.ramp is None:
         return None, []
@@ -427,7 +427,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
 async def _of_judges(services: PageServices, config: Config, margin: object) -> tuple[str, ...]:
     """Cautions from labels about each judge that may be chosen as the primary, and about this margin of its scores.
 
-    margin: as it was filled in; the form's own where it is not a number. (): it is still being read.
+    margin: as it was filled in; the form's own where it is not a number. () if it is still being read.
     """
     try:
         wanted = float(str(margin))

@@ -87,7 +87,7 @@ class SplitVariance:
 
 
 def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVariance | None:
-    """Estimates it from the means so far, else assumes it. None: nothing is known, as of a metric without bounds.
+    """Estimates it from the means so far, else assumes it. None if nothing is known, as of a metric without bounds.
 
     A value in [0, 1] with mean m has a variance of at most m (1 - m).
     """
@@ -105,7 +105,7 @@ def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVaria
 
 
 def _means(found: Comparison | None) -> tuple[float, float] | None:
-    """Means of both arms; None: too few units, or values outside [0, 1]."""
+    """Means of both arms; None if there are too few units, or values outside [0, 1]."""
     if found is None or found.pairs < FEWEST_UNITS or found.unit or found.a.value is None or found.b.value is None:
         return None
     means = (found.a.value, found.b.value)
@@ -130,7 +130,7 @@ def _answered(plan: Plan, metric: str, found: Comparison | None) -> tuple[float,
 def units_needed(
     variance: SplitVariance, shares: Mapping[str, float], arm: str, gap: float, alpha: float
 ) -> int | None:
-    """Units with a value, of both arms together, until the half-width is below the gap. None: too many.
+    """Units with a value, of both arms together, until the half-width is below the gap. None if there are too many.
 
     shares: arm → the planned share of units. alpha: of this candidate, two-sided.
     """
@@ -170,13 +170,13 @@ class Power:
     """Name of the metric, or of the gate: "aa"."""
     margin: float
     variance: float | None
-    """Variance of one difference; None: unknown."""
+    """Variance of one difference; None if unknown."""
     basis: str
     """Source of the variance, for readers."""
     have: int
     """Pairs that have a value so far."""
     needed: int | None
-    """Pairs with a value in total, at the planned effect. None: too many to predict, or the variance is unknown."""
+    """Pairs with a value in total, at the planned effect. None if too many to predict, or the variance is unknown."""
     candidate: str = ""
     role: Role | str = "primary"
     """Role of the condition: primary, guardrail, gate, or duel (between candidates)."""
@@ -209,7 +209,7 @@ class PowerForecast:
 
     metrics: tuple[Power, ...]
     a_day: float | None
-    """Settled pairs per day: as stated, else as measured; None: unknown."""
+    """Settled pairs per day: as stated, else as measured; None if unknown."""
     have: int = 0
     """Settled pairs so far."""
     prices: tuple[VerdictPrice, ...] = field(default=())
@@ -217,11 +217,11 @@ class PowerForecast:
     """Additional terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers,
     holdout."""
     best: BestPrice | None = None
-    """The price of the best of several candidates; None: they are not compared with each other."""
+    """The price of the best of several candidates; None means that they are not compared with each other."""
 
     @property
     def needed(self) -> int | None:
-        """Settled pairs at the planned effect: the most that a condition needs; None: one of them has no number."""
+        """Settled pairs at the planned effect: the most that a condition needs; None if one of them has no number."""
         return self.needed_at(0)
 
     def needed_at(self, effect: int) -> int | None:
@@ -295,7 +295,9 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
 
 
 def _duel(known: _Known) -> Power | None:
-    """The comparison of two candidates: the slowest that is known. None: they are not compared with each other."""
+    """The comparison of two candidates: the slowest that is known. None means that they are not compared with each
+    other.
+    """
     plan, metric = known.plan, known.plan.primary
     if not plan.finds_best or metric is None or not plan.margin:
         return None
@@ -334,7 +336,7 @@ def _until(
 
 
 def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
-    """Metric → settled pairs until it is decided with every candidate, at the planned effect; None: not known."""
+    """Metric → settled pairs until it is decided with every candidate, at the planned effect; None if not known."""
     found: dict[str, int | None] = {}
     for each in powers:
         if each.role in ("gate", "segment"):
@@ -346,7 +348,7 @@ def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
 
 
 def _control_errors(look: SequenceStates | None, plan: Plan) -> float | None:
-    """The control's share of failures, from its repeats; None: too few to tell."""
+    """The control's share of failures, from its repeats; None if there are too few to tell."""
     found = None if look is None else look.sequences.get((plan.candidates[0][0], "error_rate"))
     return found.a.mean if found is not None and found.n >= MIN_PAIRS else None
 
@@ -372,7 +374,7 @@ class Rates:
     paid: float
     """Paid calls per settled pair."""
     best: BestPrice | None
-    """Comparison of several candidates; None: each is decided alone."""
+    """Comparison of several candidates; None means that each is decided alone."""
 
 
 def _price(plan: Plan, effect: float, until: tuple[int | None, int | None], rates: Rates) -> VerdictPrice:
@@ -392,7 +394,7 @@ def _price(plan: Plan, effect: float, until: tuple[int | None, int | None], rate
 def pilot_variance(connection: Reading, plan: Plan) -> float | None:
     """The variance of one difference of the primary, from earlier pairs of the same control and candidates.
 
-    The largest over the candidates, of the newest plan of this experiment that has MIN_PAIRS; None: there is none.
+    The largest over the candidates, of the newest plan of this experiment that has MIN_PAIRS; None if there is none.
     """
     for stored in reversed(stored_plans(connection, plan.name)):
         earlier = stored.plan
@@ -424,7 +426,7 @@ class _Known:
     pilot: float | None = None
     """Variance of the primary in earlier plans of the same targets."""
     shares: Shares | None = None
-    """Shares of the segments in recent traffic; None: not known."""
+    """Shares of the segments in recent traffic; None if not known."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))
@@ -515,7 +517,7 @@ def _power(known: _Known, arm: str, metric: str) -> Power:
 
 
 def _settled(values: int | None, per_pair: float) -> int | None:
-    """Settled pairs until this number of them has a value; None: unknown, or none has one."""
+    """Settled pairs until this number of them has a value; None if unknown, or none has one."""
     return None if values is None or not per_pair else math.ceil(values / per_pair)
 
 
@@ -569,7 +571,7 @@ def _ratio_gate(known: _Known, arm: str) -> Power:
 def _gate(known: _Known, arm: str) -> Power | None:
     """The A/A gate: an alarm needs a few repeats of the control, a proof that it differs from itself by little.
 
-    None: both arms are on one path anyway, or a guard's arm takes none.
+    None if both arms are on one path anyway, or a guard's arm takes none.
     """
     plan, metric = known.plan, known.plan.primary
     sequence = known.sequence(arm, metric) if metric else None
@@ -592,7 +594,7 @@ def _gate(known: _Known, arm: str) -> Power | None:
 def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
     """A gate on lost records or failed judgements: pairs until both arms are shown to lose about equally often.
 
-    None: nothing was lost so far, or so little that it cannot change a verdict.
+    None if nothing was lost so far, or so little that it cannot change a verdict.
     """
     sequence, margin = known.sequence(arm, metric), known.plan.margin or FALLBACK
     if sequence is None or sequence.n < MIN_PAIRS:
@@ -610,7 +612,7 @@ def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
 def _completeness_gate(known: _Known, arm: str) -> Power | None:
     """Pairs until the arms are shown to lack a score equally often, or the primary to hold at worst: the fewer.
 
-    None: no score, or too few to matter, is missing on one arm alone.
+    None if no score, or too few to matter, is missing on one arm alone.
     """
     sequence, worst = known.sequence(arm, MISSING), known.sequence(arm, WORST)
     margin = known.plan.margin or FALLBACK
@@ -639,7 +641,7 @@ def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> Se
 
 
 def needed(rule: SequenceRule, variance: float, margin: float, effect: float = 1.0) -> int | None:
-    """Pairs with a value until the half-width is below effect times the margin. None: too many to predict.
+    """Pairs with a value until the half-width is below effect times the margin. None if there are too many to predict.
 
     With a horizon, at the planned effect: those that decide it with a power of 0.8, even if they are more than that.
     """

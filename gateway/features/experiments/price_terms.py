@@ -57,7 +57,7 @@ def reached(error: float, margin: float, alpha: float) -> float:
 
 
 def proof_units(variance: float, margin: float, alpha: float) -> int | None:
-    """Units an arm that the planned look needs. None: no number is enough for a margin of 0.
+    """Units an arm that the planned look needs. None if no number is enough for a margin of 0.
 
     variance: of one unit's value, alike in both arms; of failures, rate * (1 - rate). alpha: as look_z takes it.
     """
@@ -75,7 +75,7 @@ def error_proof_units(plan: Plan, control_rate: float) -> int | None:
 
 
 def proof_hours(units: int, per_hour: float, design: RampDesign) -> float | None:
-    """Hours from the first step until both arms have served this number of units. None: no step serves both, or no
+    """Hours from the first step until both arms have served this number of units. None if no step serves both, or no
     units arrive.
 
     per_hour: units that begin, calls or conversations as the plan's unit is. Each step lasts its soak time, the last
@@ -114,7 +114,7 @@ class TrafficPace:
     requests_a_day: float | None
     """Eligible requests."""
     control_errors: float | None = None
-    """Share of the control's answers that fail; None: too few to tell."""
+    """Share of the control's answers that fail; None if there are too few to tell."""
     independence: Independence = "assumed"
     """Dependence of calls as estimated from the pairs so far."""
 
@@ -124,7 +124,7 @@ def price_terms(
 ) -> tuple[PriceTerm, ...]:
     """Terms by importance; none for plans with the first rules.
 
-    needs: metric → settled pairs until it is decided, at the planned effect; None: too many to predict.
+    needs: metric → settled pairs until it is decided, at the planned effect; None if there are too many to predict.
     """
     if plan.rules < 2:
         return ()
@@ -140,7 +140,7 @@ def least_days(plan: Plan) -> float:
 
 
 def range_of(plan: Plan) -> HorizonRange | None:
-    """The range of the horizon; None: it does not follow the variance."""
+    """The range of the horizon; None if it does not follow the variance."""
     if plan.rules < 2 or plan.method != "hybrid" or not (plan.auto_horizon and plan.max_pairs and plan.margin):
         return None
     bounded = plan.primary not in (*UNBOUNDED_METRICS, NATS_PER_TOKEN)

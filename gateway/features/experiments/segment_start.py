@@ -42,7 +42,7 @@ Shares = Mapping[str, Mapping[str, float]]
 def with_segments(connection: Reading, plan: Plan, now: float, variance: float | None = None) -> Plan:
     """The plan with its segments' values, and with the rates of the small ones. now: Unix seconds.
 
-    variance: of one difference, from earlier pairs; None: it is assumed.
+    variance: of one difference, from earlier pairs; None if it is assumed.
     """
     design = plan.segments
     if design is None or not design.by:
@@ -56,7 +56,7 @@ def with_segments(connection: Reading, plan: Plan, now: float, variance: float |
 
 
 def traffic_shares(connection: Reading, plan: Plan, now: float) -> Shares | None:
-    """Shares of the last day's recorded calls, each of which stands for 1 / π; None: too few were recorded."""
+    """Shares of the last day's recorded calls, each of which stands for 1 / π; None if too few were recorded."""
     design = plan.segments
     rows = recent_requests(connection, plan, now - DAY_S) if design is not None else []
     if design is None or len(rows) < FEWEST:

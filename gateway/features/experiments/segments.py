@@ -114,7 +114,7 @@ _N_OPT = 300.0  # verdicts at which it is tightest
 
 
 def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
-    """The wins of one arm against the served answers; None: there is no verdict."""
+    """The wins of one arm against the served answers; None if there is no verdict."""
     ours = [v for v in verdicts if v.arm == arm]
     if not ours:
         return None

@@ -85,9 +85,9 @@ class SequenceRule:
     n_opt: float = 500.0  # the number of pairs at which asymptotic and guarded are tightest
     horizon: int = 0  # of hybrid
     largest: float = 1.0  # the largest difference, of hybrid; 0: without bounds
-    compared: int = 0  # requests without a pair that adjust a difference, at most; 0: it is not adjusted
+    compared: int = 0  # requests without a pair that adjust a difference, at most; 0 if it is not adjusted
     earlier: bool = False  # the horizon comes earlier by what the adjustment saves
-    close_from: int = 0  # pairs from which hybrid may take its last look; 0: it does at the horizon
+    close_from: int = 0  # pairs from which hybrid may take its last look; 0 means that it does at the horizon
     close_at: float = 0.0  # the standard error that it then waits for; 0: none
     min_s: float = 0.0  # seconds of traffic that it waits for
     by_units: bool = False  # the values are summed by user and by key, too
@@ -296,7 +296,9 @@ class DifferenceSequence:
 
     @property
     def saved(self) -> float | None:
-        """The share of the pairs that adjusting saves: of the variance. None: nothing is adjusted, or too few pairs."""
+        """The share of the pairs that adjusting saves: of the variance. None if nothing is adjusted, or too few
+        pairs.
+        """
         if self.adjustment is None or self.n < FEWEST:
             return None
         floor = self.rule.largest or 1.0
@@ -304,12 +306,12 @@ class DifferenceSequence:
 
     @property
     def adjusted(self) -> int | None:
-        """Pairs that could be adjusted, since there was a request without a pair for them. None: none ever is."""
+        """Pairs that could be adjusted, since there was a request without a pair for them. None if none ever is."""
         return None if self.adjustment is None else self.adjustment.n
 
     @property
     def horizon(self) -> int:
-        """Pairs at which the sequence closes, as far as is known; 0: it does not."""
+        """Pairs at which the sequence closes, as far as is known; 0 if it does not."""
         if self.closed:
             return self.n
         if self.rule.close_from and isinstance(self.difference, HybridMean):
@@ -336,7 +338,7 @@ class DifferenceSequence:
             self.difference.end()
 
     def add(self, taken: PairValue, known: Numbers[float] | None = None, origin: PairOrigin = NOWHERE) -> None:
-        """Takes the next pair, in order. known: its covariates, shape (COVARIATES,); None: they are unknown."""
+        """Takes the next pair, in order. known: its covariates, shape (COVARIATES,); None if they are unknown."""
         difference = taken.difference
         if self.adjustment is not None:
             self.unadjusted = self.unadjusted.add(difference)

@@ -80,7 +80,7 @@ class ArmOutcomes:
 
     metric: str
     values: Floats  # shape (n,), in the metric's unit; NaN: it does not apply
-    sign: float  # 1: more is better; -1: less is better
+    sign: float  # 1: more is better; -1 means that less is better
     bounded: bool  # values are in [0, 1]
     responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
     unscored: Sequence[bool] | None = None  # records whose scoring failed; None if it is not a score
@@ -94,11 +94,11 @@ class SplitResult:
     comparisons: tuple[Comparison, ...]
     gate: GateResult
     units: Mapping[str, int]  # arm → units assigned
-    adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None: nothing is adjusted
+    adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None if nothing is adjusted
     traffic: SplitTraffic | None = None  # None: the plan's rules do not ask for it
-    missing: SplitMissing | None = None  # answers without a value of the primary; None: there is none
+    missing: SplitMissing | None = None  # answers without a value of the primary; None if there is none
     at_worst: Estimate | None = None  # the primary's difference with these counted as the worst for the candidate
-    left: GateResult | None = None  # whether clients wait for both arms alike; None: all of them waited
+    left: GateResult | None = None  # whether clients wait for both arms alike; None if all of them waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _with_hours(plan: Plan, rows: SplitRows, found: Sequence[Comparison], counte
 def _traffic(
     terms: SplitTerms, rows: SplitRows, measured: Sequence[ArmOutcomes], counted: Counted
 ) -> SplitTraffic | None:
-    """Hours, units and days of the primary's values; None: the plan's rules do not ask for them."""
+    """Hours, units and days of the primary's values; None if the plan's rules do not ask for them."""
     name = terms.plan.primary
     if terms.plan.rules < 2:
         return None
@@ -316,7 +316,7 @@ def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
 
 
 def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_] | None:
-    """Flags, shape (n,): the answer's record was cut, though its scorer has looked at it. None: no score."""
+    """Flags, shape (n,): the answer's record was cut, though its scorer has looked at it. None if there is no score."""
     if of.responded is None or of.of_runs:
         return None
     cut = [row.truncated and not has_failed(row) for row in rows]
@@ -389,7 +389,7 @@ def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:
 
 
 def compare_arms(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: SplitTerms) -> Comparison | None:
-    """The comparison of one metric between the arms; None: it applies to no record of one of them.
+    """The comparison of one metric between the arms; None if it applies to no record of one of them.
 
     rows: n records, in order of arrival. of: the metric's values on them.
     """
@@ -484,7 +484,7 @@ def compare_feedback(
 ) -> Comparison | None:
     """The comparison of one kind of feedback between the arms, with the share of answers that has any.
 
-    None: no window has closed in one of the arms. of: the feedback on these n records.
+    None if no window has closed in one of the arms. of: the feedback on these n records.
     """
     terms = replace(terms, known={})  # feedback is not adjusted
     closed = of.closed.tolist()
@@ -544,7 +544,7 @@ def difference_of(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[
 
 
 def _p95(rows: Sequence[ServedAnswer], candidate: str, terms: SplitTerms) -> Comparison | None:
-    """The comparison of p95; None: an arm has no answer that counts.
+    """The comparison of p95; None if an arm has no answer that counts.
 
     Plans of the first rules have it from order statistics, and only where those are valid: they have neither weights
     nor units.

@@ -78,7 +78,7 @@ class SplitRows(Sequence[ServedAnswer]):
         return ArmRows(np.array(at, dtype=np.intp), np.array(unit, dtype=np.intp), list(places), weights)
 
     def compared(self, values: Floats, weights: Floats) -> tuple[ArmTerms, ArmTerms] | None:
-        """(control, candidate), each of the answers that have a value; None: one of them has no value.
+        """(control, candidate), each of the answers that have a value; None if one of them has no value.
 
         values, weights: shape (n,); NaN: none.
         """
@@ -88,7 +88,9 @@ class SplitRows(Sequence[ServedAnswer]):
         return a, b
 
     def covariates(self, metric: str, known: History, plan: Plan) -> Covariates | None:
-        """Covariates of the units of both arms; None: there are none. known: the same object for all metrics, or {}."""
+        """Covariates of the units of both arms; None if there are none. known: the same object for all metrics, or
+        {}.
+        """
         key = (metric in TIMES, len(known))
         if key not in self._known:
             found = covariates_of(self._rows, metric, known, plan)
@@ -109,7 +111,7 @@ class SplitDays:
     days: tuple[DayDifference, ...] = ()
     """Days on which both arms have a value; `pairs` are units."""
     slope: Slope | None = None
-    """Change from day to day; None: fewer than three days have 20 units on both arms."""
+    """Change from day to day; None if fewer than three days have 20 units on both arms."""
 
 
 def split_days(rows: SplitRows, values: Floats, weights: Floats, sign: float) -> SplitDays:
@@ -171,7 +173,7 @@ def covered_s(times: Floats) -> float:
 
 
 def split_hours_gate(plan: Plan, traffic: SplitTraffic | None) -> GateResult | None:
-    """Whether both arms cover enough hours of traffic for `ship`. None: the plan asks for none."""
+    """Whether both arms cover enough hours of traffic for `ship`. None if the plan asks for none."""
     if traffic is None or not plan.min_hours:
         return None
     if traffic.hours >= plan.min_hours:
@@ -181,7 +183,7 @@ def split_hours_gate(plan: Plan, traffic: SplitTraffic | None) -> GateResult | N
 
 
 def split_facts(plan: Plan, traffic: SplitTraffic | None) -> TrafficFacts | None:
-    """The facts of a split. None: the plan's rules do not ask for them."""
+    """The facts of a split. None if the plan's rules do not ask for them."""
     if traffic is None:
         return None
     independence: Independence = "declared" if plan.independent else "assumed"

@@ -88,7 +88,7 @@ class UnitSupply:
 
 
 def unit_supply(connection: Reading, plan: Plan, now: float) -> UnitSupply | None:
-    """Number of units to draw from; None: the units are requests, conversations or runs, of which there are many, or
+    """Number of units to draw from; None if the units are requests, conversations or runs, of which there are many, or
     too few calls are recorded.
 
     In a ramp, calls without a conversation or run belong to their key. now: Unix seconds.
@@ -214,7 +214,7 @@ def _swap(plan: Plan) -> set[tuple[str, str, str]]:
 
 
 def tried_plans(connection: Reading, plan: StoredPlan, candidate: str) -> TriedPlans | None:
-    """The verdict if all plans of the swap share one alpha evenly; None: this is the only plan.
+    """The verdict if all plans of the swap share one alpha evenly; None if this is the only plan.
 
     Source: Bonferroni's inequality over the plans so far.
     """

@@ -113,7 +113,7 @@ def best_refusal(plan: Plan, built: BuiltScorers) -> str | None:
 
 
 async def start(states: SharedState, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
-    """Puts a plan in force on every gateway of this stream server. Returns the state before; None: there was none.
+    """Puts a plan in force on every gateway of this stream server. Returns the state before; None if there was none.
 
     others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, if the
     plan is refused and does not run already, and StreamDown.
@@ -137,7 +137,7 @@ async def start(states: SharedState, wanted: PlanToStart, others: Iterable[str])
 
 
 async def stop(states: SharedState, name: str) -> PlanState | None:
-    """Stops an experiment on every gateway, within a second. Returns the state before; None: it was never started.
+    """Stops an experiment on every gateway, within a second. Returns the state before; None if it was never started.
 
     Raises CannotRun, StreamDown.
     """

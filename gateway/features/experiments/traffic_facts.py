@@ -25,7 +25,7 @@ NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
 
 
 def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
-    """Whether the pairs cover enough hours of traffic for `ship`. None: the plan asks for none."""
+    """Whether the pairs cover enough hours of traffic for `ship`. None if the plan asks for none."""
     if plan.rules < 2 or not plan.min_hours:
         return None
     hours = primary.time.covered_s / _HOUR_S if primary else 0.0
@@ -50,7 +50,7 @@ def in_conversations(primary: DifferenceSequence) -> bool:
 def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
     """Gate: is the difference also not worse by the margin if every call counts equally?
 
-    Where long conversations are worse, most calls lose though most conversations do not. None: there are no
+    Where long conversations are worse, most calls lose though most conversations do not. None if there are no
     conversations, or no margin.
     """
     by_calls = None if primary is None or not in_conversations(primary) else primary.conversations.by_calls
@@ -63,7 +63,7 @@ def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
 
 
 def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:
-    """The facts of one candidate's pairs. by_metric: its sequences. None: the plan's rules do not ask for them."""
+    """The facts of one candidate's pairs. by_metric: its sequences. None if the plan's rules do not ask for them."""
     if plan.rules < 2:
         return None
     primary = by_metric.get(plan.primary or "")
@@ -136,7 +136,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
 
 
 def dependence_line(facts: TrafficFacts) -> str | None:
-    """States the assumption about the dependence of calls, and a way to check it; None: it was checked."""
+    """States the assumption about the dependence of calls, and a way to check it; None if it was checked."""
     if facts.independence == "assumed":
         how = "set `unit: user` and name them" if facts.source == "served" else "send `x-gateway-user`"
         ids = "" if facts.source == "served" else " or `metadata.conversation_id`"

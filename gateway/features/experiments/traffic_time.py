@@ -54,7 +54,9 @@ class DayMean:
 
 
 def slope_of(days: Sequence[DayMean]) -> Slope | None:
-    """The weighted regression of the days' means on the day; a day without variance has no weight. None: too few."""
+    """The weighted regression of the days' means on the day; a day without variance has no weight. None if there are
+    too few.
+    """
     rows = [each for each in days if each.variance > 0]
     if len(rows) < FEWEST_DAYS:
         return None
@@ -79,7 +81,7 @@ class DayEffects:
         self.days[day] = self.days.get(day, Moments()).add(difference)
 
     def slope(self, inflation: float = 1.0) -> Slope | None:
-        """The weighted regression of the days' means on the day. None: there are too few days.
+        """The weighted regression of the days' means on the day. None if there are too few days.
 
         inflation: of the variance, by the dependence of the pairs on each other.
         """

@@ -121,7 +121,7 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
     """Estimates how many more pairs decide the margin, if the mean and the variance stay the same.
 
     That is the smallest n at which the interval around the same mean lies on one side of -margin, less the n so far.
-    n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than
+    n: pairs so far. variance: of one difference. None if already decided, fewer than two pairs, or more than
     MOST_PAIRS or the horizon.
     """
     if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
@@ -158,7 +158,7 @@ def chance_of_decision(
 ) -> float | None:
     """The probability that the interval at the horizon lies on one side of -margin.
 
-    The present uncertainty of the mean and the pairs to come are both taken as normal around the mean so far. None:
+    The present uncertainty of the mean and the pairs to come are both taken as normal around the mean so far. None if
     there is no horizon, it is reached, or there are too few pairs.
     """
     left = rule.horizon - n

@@ -57,7 +57,7 @@ class Outcome:
     gates: tuple[GateResult, ...] = ()
     pairs: int = 0
     progress: Progress | None = None
-    """Work that remains until the verdict; None: nothing is known."""
+    """Work that remains until the verdict; None if nothing is known."""
     ramp: RampHistory | None = None
     best: BestOfK | None = None
     excepted: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class VerdictSentence:
 
 def best_about(best: BestOfK | None, candidate: str) -> BestOfK | None:
     """The comparison of several candidates, where a report on this one is about all of them: its figures are those of
-    the one that leads. None: the report is about this candidate alone."""
+    the one that leads. None if the report is about this candidate alone."""
     return best if best is not None and best.leader in (None, candidate) else None
 
 
@@ -103,7 +103,7 @@ def badge_of(of: Outcome) -> tuple[str, State]:
 
 
 def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
-    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, only the
+    """(the state of a ramp that has begun to serve, in a word or two, its colour). None if there is none yet, only the
     verdict on the pairs."""
     if ramp is None or ramp.state == "shadow":
         return None
@@ -329,7 +329,7 @@ def left(p: Progress) -> str:
 
 
 def hours_left(p: Progress) -> float | None:
-    """Hours of traffic until the verdict; None: it waits for pairs."""
+    """Hours of traffic until the verdict; None if it waits for pairs."""
     return next((each.hours for each in p.open if each.name == p.waits_for), None)
 
 

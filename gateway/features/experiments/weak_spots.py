@@ -67,7 +67,9 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
 
 
 def searched(plan: Plan, state: Mapping[str, Any], rows: Sequence[SegmentRow]) -> dict[str, Any] | None:
-    """The state after these rows, which are in order; None: they are less than a block. state: {} before the first."""
+    """The state after these rows, which are in order; None if they are less than a block. state: {} before the
+    first.
+    """
     design = plan.segments
     if design is None:
         return None

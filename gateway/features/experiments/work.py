@@ -164,7 +164,7 @@ class ExperimentEngine:
             await self._store.run(lambda connection: release_lease(connection, LEASE, name))
 
     async def step(self, name: str) -> bool:
-        """Settles everything that can be settled now. False: another consumer holds the lease."""
+        """Settles everything that can be settled now. False if another consumer holds the lease."""
         leader = LeaseHolder(name, self._timing.keep_s)
         await self._draws.keep()
         await self._pace_started()
@@ -364,7 +364,7 @@ def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
 def _certain(plan: Plan, registered: RegisteredPair, a: Subject, b: Subject) -> float | None:
     """The value of a pair in which an arm failed: the largest distance, or a preference for the other arm.
 
-    None: both arms answered, so the scorer decides.
+    None means that both arms answered, so the scorer decides.
     """
     if b.exchange.tied:
         return 0.0 if registered.scorer.direction == "minimise" else 0.5

@@ -39,7 +39,7 @@ class FailureGroup:
     """The calls in it, in words."""
     estimate: GroupEstimate
     since: float | None
-    """Unix seconds since which they fail more often; None: there is no change in the calls that were looked at."""
+    """Unix seconds since which they fail more often; None if there is no change in the calls that were looked at."""
     examples: tuple[ScoredCall, ...]
     """The newest failures."""
 
@@ -53,7 +53,7 @@ class GroupsFound:
     calls: int
     failed: int
     rate: ClusteredRate | None = None
-    """Share of failures in the second half; None: there are too few calls."""
+    """Share of failures in the second half; None if there are too few calls."""
     groups: tuple[FailureGroup, ...] = ()
     earliest: float = 0.0
     """Unix seconds of the oldest call."""

@@ -147,7 +147,7 @@ class FailureGroupOutput(TypedDict):
     others: FailureRateOutput
     """The share of all other calls that fail."""
     since: float | None
-    """Unix seconds since which they fail more often; None: there is no change in the calls that were looked at."""
+    """Unix seconds since which they fail more often; None if there is no change in the calls that were looked at."""
     examples: list[FailureExampleOutput]
 
 
@@ -156,7 +156,7 @@ class ScorerGroupsOutput(TypedDict):
 
     scorer: str
     imported: bool
-    """Whether the calls were imported; False: they were served."""
+    """Whether the calls were imported; False if they were served."""
     cut: float
     """A score below it, rescaled to [0, 1], is a failure."""
     calls: int

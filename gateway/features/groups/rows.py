@@ -54,9 +54,9 @@ class ScoredCall:
     value: float
     """The score in [0, 1], 1 best."""
     reason: str
-    """Reason for the score; "": the scorer gave none."""
+    """Reason for the score; "" if the scorer gave none."""
     pi: float | None
-    """The probability with which the call was recorded and scored; None: unknown."""
+    """The probability with which the call was recorded and scored; None if unknown."""
 
 
 def scored_calls(connection: Reading, of: CallChoice) -> Iterator[ScoredCall]:

@@ -82,15 +82,15 @@ class Admin:
     config: Callable[[], Config]
     """The gateway.yaml in force."""
     corridor: Corridor | None = None
-    """The stream server, where ramps are; None: there is none."""
+    """The stream server, where ramps are; None if there is none."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     refused: Callable[[], str] = str
-    """Returns why the newest gateway.yaml is not in force; "": it is."""
+    """Returns why the newest gateway.yaml is not in force; "" if it is."""
     failed_keys: FailedLogins = field(default_factory=partial(FailedLogins, what="an unknown key"))
     """Bounds attempts with keys, apart from those with admin tokens."""
     whole: Admin | None = None
-    """The services without limits, of those that read what belongs to one scope; None: these have no limits."""
+    """The services without limits, of those that read what belongs to one scope; None if these have no limits."""
 
     def within(self, scope: ActorScope | None) -> Admin:
         """The services for somebody whose rights have this scope: nothing of others can be read with them."""
@@ -114,7 +114,7 @@ class Admin:
 class Changed:
     row: DirectoryRow
     published: bool
-    """Gateways can read it now, and do so within a second; False: the stream server does not answer, and the change
+    """Gateways can read it now, and do so within a second; False if the stream server does not answer, and the change
     comes into force once it does."""
     secret: str | None = field(default=None, repr=False)
     """The secret of a key that was just made or rotated: shown once, stored nowhere."""
@@ -274,7 +274,7 @@ async def _change(
 
 
 def _scoped(whole: Admin, connection: Transaction, actor: Actor) -> ScopedChange | None:
-    """The checks of a change by somebody with limited rights; None: theirs have no limits."""
+    """The checks of a change by somebody with limited rights; None if theirs have no limits."""
     return None if actor.scope is None else ScopedChange(connection, whole.config(), actor.scope)
 
 

@@ -75,7 +75,7 @@ class ShownKey:
     limits: str
     usage: UsageRow | None
     url: str
-    """Path of its page; "": it is in gateway.yaml, which this page does not change."""
+    """Path of its page; "" if it is in gateway.yaml, which this page does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ def _limits(form: Form) -> dict[str, Any]:
 
 
 def _limit_patch(form: Form) -> dict[str, Any]:
-    """Every limit of the form; None: the field is empty. Raises InvalidBody."""
+    """Every limit of the form; None if the field is empty. Raises InvalidBody."""
     found: dict[str, Any] = {}
     for name in MEASURED:
         text = form.get(name).replace("\u202f", "").replace(" ", "")

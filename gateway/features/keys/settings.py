@@ -123,7 +123,7 @@ class Rotation(Section):
     """Terms on which a key gets a new secret."""
 
     overlap_s: Annotated[int, Field(ge=0, le=30 * DAY_S)] = DAY_S
-    """Seconds for which the present secret opens the key, too. 0: it is refused at once."""
+    """Seconds for which the present secret opens the key, too. 0 means that it is refused at once."""
 
 
 S = TypeVar("S", bound=Section)
@@ -212,7 +212,7 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TeamBounds:
-    """The team of a key, and the organization of that team; None: there is none."""
+    """The team of a key, and the organization of that team; None if there is none."""
 
     team: TeamRecord | None = None
     organization: OrganizationRecord | None = None

@@ -81,7 +81,7 @@ def _kappa(labels: Labels, cut: float, alpha: float) -> RateEstimate | None:
 
 
 def share_of(flags: Sequence[float], alpha: float = 0.05) -> RateEstimate | None:
-    """The mean of flags in [0, 1] with Wilson's interval. None: there are no flags."""
+    """The mean of flags in [0, 1] with Wilson's interval. None if there are no flags."""
     if not flags:
         return None
     hits = float(sum(flags))
@@ -92,7 +92,7 @@ def share_of(flags: Sequence[float], alpha: float = 0.05) -> RateEstimate | None
 def between_people(verdicts: Iterable[Mapping[str, float]]) -> float | None:
     """Krippendorff's alpha (interval) of the labellers: the best that a scorer can reach against them.
 
-    verdicts: labeller → value, for each item. None: no item has two verdicts, or all verdicts are equal.
+    verdicts: labeller → value, for each item. None if no item has two verdicts, or all verdicts are equal.
     """
     shared = [by for by in verdicts if len(by) > 1]
     names = sorted({name for by in shared for name in by})

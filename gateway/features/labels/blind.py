@@ -47,13 +47,13 @@ class BlindItem:
     swapped: bool = False
     """The pair's second answer is shown first."""
     reference: str = ""
-    """The right answer; "": none is known."""
+    """The right answer; "" if none is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelVerdict:
     value: float | None
-    """The verdict in [0, 1], 1 best; for a pair, the preference for its second answer. None: skipped."""
+    """The verdict in [0, 1], 1 best; for a pair, the preference for its second answer. None if skipped."""
     label: str | None = None
     comment: str | None = None
     stop: bool = False
@@ -95,7 +95,7 @@ def question_text(item: BlindItem) -> str:
 
 
 def to_terminal(item: BlindItem, criterion: str | None) -> RenderableType:
-    """criterion: what the scorer judges by; None: its configuration has none."""
+    """criterion: what the scorer judges by; None if its configuration has none."""
     return Group(*_lines(item, criterion))
 
 

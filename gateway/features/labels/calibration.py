@@ -75,7 +75,7 @@ class CorrectedGroup:
     rogan_gladen: CorrectedRate | None
     """The corrected rate; None if an error rate is unknown, or the scorer is not better than chance."""
     needed: int | None
-    """The total number of labels for the wanted interval. None: no number is enough, or there are too few to tell."""
+    """The total number of labels for the wanted interval. None if no number is enough, or there are too few to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class CalibrationResult:
     flip: RateEstimate | None
     first_slot: RateEstimate | None
     predictor: Mapping[str, Any] | None = None
-    """The card of the model that selects what the scorer sees; None: there is none."""
+    """The card of the model that selects what the scorer sees; None if there is none."""
     recorded: ControlledEstimate | None = None
-    """The scorer's mean over every exchange that the model drew for it, in [0, 1]; None: there is none."""
+    """The scorer's mean over every exchange that the model drew for it, in [0, 1]; None if there is none."""
 
     @property
     def too_few(self) -> bool:
@@ -169,7 +169,7 @@ def _group(name: str, labels: Labels, judged: JudgedSample, options: Calibration
 def corrected_difference(
     connection: Reading, scorer: str, experiment: str, plan: str | None, arms: tuple[str, str]
 ) -> Estimate | None:
-    """The second arm's corrected mean minus the first's; None: there are too few labels.
+    """The second arm's corrected mean minus the first's; None if there are too few labels.
 
     The two are drawn independently, so variances add up.
     """

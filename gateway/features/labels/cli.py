@@ -173,7 +173,7 @@ def export(
 
 
 def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem, given: list[Label]) -> bool:
-    """Shows an item, and records the verdict in `given` and in the store, or takes back the last one. False: the
+    """Shows an item, and records the verdict in `given` and in the store, or takes back the last one. False if the
     labeller stopped."""
     from gateway.features.labels.blind import to_terminal
     from gateway.features.labels.desk import criterion_of, save_labels, undo_label

@@ -58,9 +58,9 @@ class SamplingDesign:
     favour: float
     """Factor by which items that the scorer calls bad are drawn more often."""
     threshold: float | None
-    """See the module's docstring. None: not drawn in order."""
+    """See the module's docstring. None if not drawn in order."""
     share: float | None
-    """The share of the items in a simple random sample that was drawn elsewhere. None: drawn in order."""
+    """The share of the items in a simple random sample that was drawn elsewhere. None if drawn in order."""
     horizon: float
     """The creation time of the newest item there was, Unix seconds."""
 
@@ -106,7 +106,7 @@ def threshold(ordered: Iterable[tuple[float, LabelCandidate]], seen: Collection[
 
 
 def probabilities(items: ItemArrays, designs: Iterable[SamplingDesign]) -> Floats:
-    """Computes each item's probability of having been seen; 0: these designs cannot have drawn it.
+    """Computes each item's probability of having been seen; 0 if these designs cannot have drawn it.
 
     The two kinds of draw are independent: in order by u, and the simple random samples that were drawn elsewhere.
     """
@@ -184,7 +184,7 @@ class Labels:
     pi: Floats
     """The probability with which each judged answer came to be labelled, in (0, 1]."""
     units: Sequence[str] = ()
-    """The conversation of each; (): every label is one of its own."""
+    """The conversation of each; () if every label is one of its own."""
 
     @classmethod
     def of(cls, y: ArrayLike, f: ArrayLike, weight: ArrayLike, pi: ArrayLike, units: Sequence[str] = ()) -> Labels:
@@ -246,7 +246,7 @@ class Corrected:
 def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corrected | None:
     """Estimate lambda mean(f) + mean of (y - lambda f) over the labels, each representing weight / pi calls.
 
-    None: there are fewer than MIN_LABELS, or all are of one conversation.
+    None if there are fewer than MIN_LABELS, or all are of one conversation.
 
     lambda = cov(y, f) / var(f), in [0, 1]. se^2 = sum (1 - pi) s^2 (e - mean e)^2 + sum s w (y - mean)^2 / W, s the
     labels' shares, e = y - lambda f, W the weight of all judged; Student's t with effective - 1 degrees of freedom;
@@ -315,7 +315,7 @@ def _trust(labels: Labels, judged: JudgedSample) -> float:
 def rogan_gladen(labels: Labels, judged: JudgedSample, cut: float, alpha: float = 0.05) -> CorrectedRate | None:
     """The share of good answers, corrected by both error rates with their uncertainty. Sizes are effective sizes.
 
-    None: a rate is unknown, or the scorer is not better than chance. Only for labels that are good or bad.
+    None if a rate is unknown, or the scorer is not better than chance. Only for labels that are good or bad.
     """
     rates = error_rates(labels, cut)
     if rates is None or labels.n < MIN_LABELS:
@@ -327,7 +327,7 @@ def rogan_gladen(labels: Labels, judged: JudgedSample, cut: float, alpha: float 
 
 
 def error_rates(labels: Labels, cut: float) -> JudgeAccuracy | None:
-    """Weighted TNR and TPR, with effective sizes rounded down. None: people called nothing bad, or nothing good.
+    """Weighted TNR and TPR, with effective sizes rounded down. None if people called nothing bad, or nothing good.
 
     cut: the verdict from which the scorer calls an answer good; for people it is one half.
     """
@@ -360,7 +360,7 @@ def _rate(labels: Labels, among: Mask, right: Mask) -> tuple[float, int]:
 def labels_needed(estimate: Corrected, n: int, half_width: float, alpha: float = 0.05) -> int | None:
     """The total number of labels for an interval of mean ± half_width, if further labels are like these n.
 
-    None: no number of labels is enough, because too few answers were judged.
+    None if no number of labels is enough, because too few answers were judged.
     """
     target = (half_width / student_quantile(1.0 - alpha / 2.0, max(n - 1.0, 2.0))) ** 2 - estimate.of_judged
     if target <= 0:
@@ -383,13 +383,13 @@ class LabelledItem:
     experiment: str
     plan: str | None
     pi: float
-    """The probability with which the item was drawn, once judged. 0.0: no design drew it; the label was imported."""
+    """The probability with which the item was drawn, once judged. 0.0 if no design drew it; the label was imported."""
     by: Mapping[str, float]
     """labeller → verdict."""
     v: float = 1.0
     """1 / π of the scorer's draw."""
     unit: str = ""
-    """Conversation of the answer; "": the answer is a conversation of its own."""
+    """Conversation of the answer; "" means that the answer is a conversation of its own."""
 
 
 def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledItem]:
@@ -406,7 +406,7 @@ def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledIte
 
 
 def _item(labels: Sequence[StoredLabel], pi: float) -> LabelledItem | None:
-    """The item of these labels. None: everyone skipped it."""
+    """The item of these labels. None if everyone skipped it."""
     by = {r["labeller"]: r["value"] for r in labels if r["value"] is not None}
     if not by:
         return None

@@ -88,7 +88,7 @@ class Desk:
         return sum(1 for _, c in self._ordered if self._open(c))
 
     def next(self, connection: Reading) -> DrawnItem | None:
-        """The next item; None: none is left. An item whose text retention has deleted is skipped."""
+        """The next item; None if none is left. An item whose text retention has deleted is skipped."""
         for _, candidate in self._ordered:
             if not self._open(candidate):
                 continue
@@ -116,7 +116,7 @@ class Desk:
             self._designs.pop(label.subject_id, None)
 
     def imported(self, rows: Sequence[SheetRow], share: float | None) -> list[Label]:
-        """The labels of a sheet. share: its rows are a simple random sample of this share of everything judged; None:
+        """The labels of a sheet. share: its rows are a simple random sample of this share of everything judged; None if
         they were drawn in order, up to the first gap."""
         new = {row.id for row in rows}
         reached = None if share is not None else threshold(self._ordered, {*self._designs, *new})
@@ -178,7 +178,7 @@ def _usual_favour(scorer: str, candidates: Sequence[LabelCandidate]) -> float:
 
 
 def criterion_of(name: str, scorer: ScorerConfig | None) -> str | None:
-    """The criterion by which a scorer judges, or the question that labels of a guard answer; None: its configuration
+    """The criterion by which a scorer judges, or the question that labels of a guard answer; None if its configuration
     has none."""
     if (guard := guard_of(name)) is not None:
         return f"may this pass the guard {guard}? g: yes, it is fine; b: no, a hit would be right"

@@ -31,7 +31,7 @@ class JudgedAnswer:
     y: float = 0.0
     """People's verdict in [0, 1], where there is one."""
     pi: float = 0.0
-    """The probability with which it came to be labelled; 0: it is not labelled."""
+    """The probability with which it came to be labelled; 0 if it is not labelled."""
     exact: bool = False
     """True if f is people's verdict without a label, as for an answer that failed."""
 
@@ -99,7 +99,7 @@ def peoples_difference(pairs: JudgedPairs, alpha: float = 0.05, inflation: float
     """The mean over pairs of m(f_b) - m(f_a) + (y_b - m(f_b)) / pi_b - (y_a - m(f_a)) / pi_a, the fractions of labelled
     answers alone; m(f) = c + lambda f, with c by arm so that the fractions of each arm add up to 0.
 
-    inflation: the factor of its variance by which pairs of one user or key depend on each other. None: an arm that
+    inflation: the factor of its variance by which pairs of one user or key depend on each other. None if an arm that
     needs labels has fewer than MIN_LABELS, or there are fewer than BURN_IN conversations.
 
     The standard error is that of the pairs' estimates (by conversation), with a floor for differences and for errors of

@@ -91,7 +91,8 @@ def to_dict(result: CalibrationResult) -> dict[str, Any]:
 
 def if_people_err(result: CalibrationResult) -> float | None:
     """The corrected mean of the first group if the one labeller is wrong in PEOPLE_ERR of the answers, good and bad
-    alike: (m - e) / (1 - 2 e), as Rogan & Gladen have it. None: few labels, several labellers, or no mean."""
+    alike: (m - e) / (1 - 2 e), as Rogan & Gladen have it. None if there are few labels, several labellers, or no mean.
+    """
     means = [group.corrected.mean for group in result.groups if group.corrected is not None]
     if result.labels < ONE_LABELLER or len(result.labellers) != 1 or not means:
         return None

@@ -61,7 +61,7 @@ class ScorerVersion:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One person's verdict. value: in [0, 1]; None: skipped. pool to horizon: see correction.SamplingDesign."""
+    """One person's verdict. value: in [0, 1]; None if skipped. pool to horizon: see correction.SamplingDesign."""
 
     scorer: str
     subject: Subject
@@ -86,7 +86,7 @@ class Label:
 
 
 def guard_of(scorer: str) -> str | None:
-    """The guard whose decisions are labelled under this name; None: it is a scorer."""
+    """The guard whose decisions are labelled under this name; None if it is a scorer."""
     return scorer.removeprefix(OF_GUARD) if scorer.startswith(OF_GUARD) else None
 
 
@@ -346,10 +346,10 @@ class JudgedSums:
     inverse_pi: float
     """Sum of 1 / π over all rows."""
     population: int = 0
-    """N_h from the tallies; 0: none has arrived."""
+    """N_h from the tallies; 0 if none has arrived."""
     weights: tuple[float, float, float] | None = None
     """Sums of v over what scored, of v over what responded, and of v² over what scored, v being 1 / π of the scorer's
-    draw; total, squares and good are then sums times v. None: v is 1 for all."""
+    draw; total, squares and good are then sums times v. None if v is 1 for all."""
 
     @property
     def weight(self) -> float:

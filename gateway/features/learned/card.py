@@ -49,7 +49,7 @@ def card_of(of: CardEvidence, names: Sequence[str], share: float, pi_min: float)
     """Makes the card. names: of the k features. share, pi_min: of the design, see inclusion.py. Fields:
 
     held_out: n. mae, mae_of_mean: mean absolute errors of g and of "always the mean", weighted by 1 / π. auc: the
-    probability that a good answer has the higher g, ties half; good: h ≥ auc_cut, 0.5 or the median; None: all are
+    probability that a good answer has the higher g, ties half; good: h ≥ auc_cut, 0.5 or the median; None if all are
     good, or none is. reliability: (mean g, mean h, n) by decile of g; slope: of h on g, 1 is calibrated.
     variance_ratio, …_low, …_high, weight: see statistics.control_variate.variance_ratio. psi: by feature, see psi.
     """

@@ -141,7 +141,7 @@ class _InputReference:
 def _begin(
     connection: Reading, of: tuple[str, str], until: float, references: tuple[int, int], accepted: Mapping[Kind, float]
 ) -> _State | None:
-    """The usual ranges, from the newest exchanges; None: there are too few."""
+    """The usual ranges, from the newest exchanges; None if there are too few."""
     begun = _input_reference(connection, of, (accepted.get("input", 0.0), until), references[1])
     if begun is None:
         return None
@@ -167,7 +167,9 @@ def _input_reference(
 def _quality_reference(
     connection: Reading, of: tuple[str, str], between: tuple[float, float], n: int
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Makes the state of a new alarm from the newest n judged answers, with the scorer's version; None: too few."""
+    """Makes the state of a new alarm from the newest n judged answers, with the scorer's version; None if there are too
+    few.
+    """
     newest = newest_rows(connection, *of, between, n, judged=True)
     rows = [row for row in newest if row.version == newest[-1].version]
     if len(rows) < n:
@@ -237,7 +239,7 @@ def accept(
     """Resets the usual ranges of these kinds: the alarms start again with exchanges that arrive from now on. Returns
     the state of the alarms before the reset, for the audit.
 
-    scorer: the predictor's key. aliases: model names; None: all that have a state. now: Unix seconds; None: now.
+    scorer: the predictor's key. aliases: model names; None if all that have a state. now: Unix seconds; None: now.
     """
     now = time.time() if now is None else now
     forgotten: list[DriftFigures] = []

@@ -36,7 +36,7 @@ def scale_for(residual: Floats, share: float, pi_min: float) -> float:
 def affordable_share(share: float, exchanges_a_day: float, calls_a_day: float | None, pi_min: float) -> float:
     """The share that a budget affords, at least pi_min: the judge then stops when the budget is spent, as always.
 
-    exchanges_a_day: that are recorded. calls_a_day: that today's budget pays; None: it is unlimited, or what a call
+    exchanges_a_day: that are recorded. calls_a_day: that today's budget pays; None if it is unlimited, or what a call
     costs is not known yet.
     """
     if calls_a_day is None or exchanges_a_day <= 0:

@@ -26,7 +26,7 @@ _RATIO_SHOWN = 1.5  # of the variance without a predictor
 
 
 def calibration_chart(reliability: Sequence[Sequence[float]]) -> Chart | None:
-    """Draws (mean prediction, mean verdict, n) by tenth of the predictions. None: there are none."""
+    """Draws (mean prediction, mean verdict, n) by tenth of the predictions. None if there are none."""
     if not reliability:
         return None
     worst = max(reliability, key=lambda row: abs(row[1] - row[0]))
@@ -48,7 +48,9 @@ def calibration_chart(reliability: Sequence[Sequence[float]]) -> Chart | None:
 
 
 def ratio_chart(models: Sequence[TrainedModel], moment: Callable[[float], str]) -> Chart | None:
-    """The variance ratio of each training with its interval. models: the newest first. None: fewer than two know it."""
+    """The variance ratio of each training with its interval. models: the newest first. None if fewer than two know
+    it.
+    """
     found = [m for m in reversed(models) if m.card.get("variance_ratio") is not None]
     if len(found) < 2:
         return None

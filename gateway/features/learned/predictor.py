@@ -102,7 +102,7 @@ class Predictor:
         self._stored = replace(stored, model="")
 
     async def embedded(self, subjects: Sequence[Subject]) -> Embedded | None:
-        """The columns of `predict` that take long, computed in a thread; None: there are none."""
+        """The columns of `predict` that take long, computed in a thread; None if there are none."""
         return None if self._embedding is None else await asyncio.to_thread(self._embedding.of, subjects)
 
     def predict(self, subjects: Sequence[Subject], embedded: Embedded | None = None) -> list[Prediction]:

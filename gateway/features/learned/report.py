@@ -39,7 +39,7 @@ class LearnStatusOutput(TypedDict):
     judged_24h: int
     failed_24h: int
     mean_pi_24h: float | None
-    """The mean probability of being judged; None: there was no exchange."""
+    """The mean probability of being judged; None if there was no exchange."""
     model: PredictorModelOutput | None
 
 
@@ -81,7 +81,7 @@ class ExplanationOutput(TypedDict):
     exchange_id: str
     scorer: str
     version: str
-    """The model that predicted; "": there was none."""
+    """The model that predicted; "" if there was none."""
     predicted: float | None
     residual: float | None
     """The expected squared error of the prediction."""

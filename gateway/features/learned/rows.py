@@ -24,7 +24,7 @@ class PredictedRow(NamedTuple):
     feature_set: str
     features: bytes
     value: float | None
-    """The scorer's, in [0, 1], 1 best; None: it has none."""
+    """The scorer's, in [0, 1], 1 best; None if it has none."""
     version: str
     """The scorer's version, with its config's hash; "" without a value."""
 
@@ -141,7 +141,7 @@ class JudgedShare:
     judged: int
     """Drawn for the judge, whether or not it gave a score."""
     mean_pi: float | None
-    """Mean of their π; None: there were no exchanges."""
+    """Mean of their π; None if there were no exchanges."""
     least_pi: float | None
     failed: int = 0
     """Drawn exchanges to which the judge gave no score: an error, a missed deadline, a spent budget."""

@@ -72,7 +72,7 @@ class TrainingJob:
     def of(
         cls, config: PredictorConfig, store: str, scorer: ConfiguredScorer | None, section: ScorerConfig | None
     ) -> TrainingJob:
-        """The job of a config. scorer, section: of the guided scorer; None: none is guided."""
+        """The job of a config. scorer, section: of the guided scorer; None if none is guided."""
         own = 1.0 if section is None else section.share
         share = own if config.share is None else config.share
         rows = (config.min_rows, config.max_rows)
@@ -170,7 +170,7 @@ NICENESS = 10  # scoring comes first
 
 
 def main() -> int:
-    """Returns the exit code. 0: done. 1: it cannot run, and stderr says why in one line."""
+    """Returns the exit code. 0 if done. 1 if it cannot run, and stderr says why in one line."""
     os.nice(NICENESS)
     job = TrainingJob(**orjson.loads(sys.stdin.buffer.read()))
     try:

@@ -26,7 +26,7 @@ class ImportStep:
     id: str = ""
     """Id of the record, if it exists."""
     carried: Mapping[str, Any] | None = None
-    """Change of the amounts carried over, as a merge patch; None: all of it is removed."""
+    """Change of the amounts carried over, as a merge patch; None means that all of it is removed."""
     left: tuple[str, ...] = ()
     """Settings that differ here, and are left as they are."""
 

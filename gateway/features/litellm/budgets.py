@@ -31,11 +31,11 @@ class RollingBudget:
 
     usd: float
     duration: str | None
-    """`30d`, `24h`, `1mo`; None: it is never reset."""
+    """`30d`, `24h`, `1mo`; None means that it is never reset."""
     spent: float
     """US dollars, since it was last reset."""
     resets: datetime | None
-    """Time of the next reset; None: LiteLLM has not set it yet."""
+    """Time of the next reset; None if LiteLLM has not set it yet."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class CarriedLimits:
     """A limit of 0 refuses everything: the record is to be disabled."""
 
     def count(self, name: str, amount: int | None) -> None:
-        """Adds a limit of requests, tokens or calls in flight. None: there is none."""
+        """Adds a limit of requests, tokens or calls in flight. None if there is none."""
         if amount is None or amount > MOST_COUNT:
             return
         if amount <= 0:
@@ -190,7 +190,7 @@ def limits_of_model(of: Mapping[str, Any], duration: str | None, now: datetime) 
 
 
 def _number(value: Any, kind: type[N]) -> N | None:
-    """The number, which LiteLLM also stores as a text; None: there is none."""
+    """The number, which LiteLLM also stores as a text; None if there is none."""
     try:
         return None if value is None or isinstance(value, bool) else kind(float(value))
     except (TypeError, ValueError, OverflowError):

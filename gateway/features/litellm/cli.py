@@ -33,7 +33,7 @@ verbs.add_typer(importing, name="import")
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The gateway.yaml, and the records of the database; None: no database was named."""
+    """The gateway.yaml, and the records of the database; None if no database was named."""
 
     config: ImportedConfig
     text: str

@@ -31,7 +31,7 @@ def with_stored_models(
 ) -> tuple[dict[str, Any], list[ImportNote]]:
     """The config with the models and credentials of the database, and a note for each that is left out.
 
-    salt: LITELLM_SALT_KEY; "": unknown, so that they are only listed.
+    salt: LITELLM_SALT_KEY; "" if unknown, so that they are only listed.
     """
     models, notes, credentials = list(raw.get("model_list") or []), [], list(raw.get("credential_list") or [])
     for row in database.credentials:

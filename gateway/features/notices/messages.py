@@ -32,7 +32,7 @@ def _line(text: str) -> str:
 
 
 def link_of(notice: Notice, console_url: str) -> str:
-    """The console's page about it; "": the console's URL is unknown."""
+    """The console's page about it; "" if the console's URL is unknown."""
     return f"{console_url.rstrip('/')}{notice.path}" if console_url else ""
 
 

@@ -82,9 +82,10 @@ class PrivateAddress(Unreachable):
 
 
 async def public_address(host: str, port: int, *, private: bool) -> str | None:
-    """An address of the host that is public; None: the name itself may be used, because private addresses are allowed
-    or the setting names one. The connection goes to the address that was checked. Raises PrivateAddress,
-    Unreachable."""
+    """An address of the host that is public; None means that the name itself may be used, because private addresses are
+    allowed or the setting names one. The connection goes to the address that was checked. Raises PrivateAddress,
+    Unreachable.
+    """
     if private or host == "localhost" or _is_address(host):
         return None
     try:

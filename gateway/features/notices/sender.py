@@ -35,7 +35,7 @@ class DeliveryReceiver(Protocol):
 
     @property
     def per_hour(self) -> int | None:
-        """Messages in 60 minutes, above which several deliveries become one message; None: each delivery is a
+        """Messages in 60 minutes, above which several deliveries become one message; None means that each delivery is a
         message."""
 
     async def send(self, id: str, deliveries: Sequence[WebhookDelivery], at: float) -> str | None:

@@ -172,7 +172,7 @@ def notify_receivers(config: Config, context: TaskContext) -> dict[str, NotifyRe
 
 
 def notices_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task that sends; None: the config has no receivers."""
+    """The task that sends; None if the config has no receivers."""
     receivers = notify_receivers(context.config, context)
     if not receivers:
         return None

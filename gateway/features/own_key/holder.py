@@ -57,7 +57,7 @@ class KeyHolder:
 
     @property
     def ends(self) -> float | None:
-        """Unix time at which the secret stops opening the key; None: it is the newest one."""
+        """Unix time at which the secret stops opening the key; None if it is the newest one."""
         return next(ends for digest, ends in self.key.digests if digest == self.digest)
 
     @property
@@ -163,7 +163,7 @@ class OwnKey:
     limits: list[UsedLimit]
     """The limits that its calls must pass, the most used first."""
     trouble: str
-    """Reason why the limits are unknown; "": they are known."""
+    """Reason why the limits are unknown; "" if they are known."""
     rotates: bool
     """The holder may replace the secret now."""
 
@@ -217,7 +217,7 @@ async def read_own_key(admin: Admin, holder: KeyHolder) -> OwnKey:
 
 
 def why_not_rotated(admin: Admin, holder: KeyHolder, key: KeyRecord) -> str:
-    """Reason why the holder does not get a new secret; "": they do. key: as it is now.
+    """Reason why the holder does not get a new secret; "" if they do. key: as it is now.
 
     Only the newest secret replaces itself, and not while an earlier one is in its grace: a person who has found an old
     secret, or a new one, cannot lock the others out.

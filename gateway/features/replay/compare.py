@@ -54,7 +54,7 @@ class ReplayMetric:
 
     @property
     def worst(self) -> float | None:
-        """The value of a failed answer. None: there is no worst value, or it depends on the other answer."""
+        """The value of a failed answer. None if there is no worst value, or it depends on the other answer."""
         if self.preference:
             return None
         low, high = self.bounds
@@ -300,7 +300,7 @@ def _joined(*parts: str) -> str:
 
 
 def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[float, float] | None:
-    """An interval for rare differences. None: SPARSE or more clusters differ."""
+    """An interval for rare differences. None if SPARSE or more clusters differ."""
     means = cluster_means(pairs.better, pairs.clusters)
     if int(np.count_nonzero(means)) >= SPARSE:
         return None
@@ -369,7 +369,7 @@ class TargetSummary:
     means: dict[str, Estimate]
     """The mean by metric, over the items with a score."""
     cost_per_1k: Estimate | None
-    """USD per 1000 requests. None: no answer has a price."""
+    """USD per 1000 requests. None if no answer has a price."""
     input_tokens: float | None
     output_tokens: float | None
     p50: Estimate

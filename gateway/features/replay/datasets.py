@@ -66,11 +66,11 @@ class DatasetItem:
     request: Mapping[str, Any]
     """The body, without a model."""
     reference: str | None
-    """The right answer. None: unknown."""
+    """The right answer. None if unknown."""
     cluster: str
     """Shared by items that depend on each other: turns of one conversation, or the same question twice."""
     exchange_id: str | None = field(default=None, compare=False)
-    """The recorded call that it comes from; None: it comes from none. It is not part of the canonical form."""
+    """The recorded call that it comes from; None if it comes from none. It is not part of the canonical form."""
 
     def canonical(self) -> bytes:
         """The item as a row of JSONL, which the dataset's hash is built from: the same in every file format."""
@@ -80,7 +80,7 @@ class DatasetItem:
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
 
     def example(self) -> str | None:
-        """The text of a request that is a single user message. None: the request has more than that."""
+        """The text of a request that is a single user message. None if the request has more than that."""
         messages = self.request.get("messages")
         if self.api != "chat" or set(self.request) != {"messages"} or not messages or len(messages) != 1:
             return None

@@ -38,7 +38,7 @@ class TargetWord:
     base: str
     """An alias of the config, or "upstream/model"."""
     fields: tuple[tuple[str, Any], ...] = ()
-    """Members of its requests; they win over those of all requests. None: the member is removed."""
+    """Members of its requests; they win over those of all requests. None means that the member is removed."""
     system: str | None = None
     """The system message; it wins over that of all requests."""
 
@@ -90,7 +90,7 @@ class RequestSettings:
     system: str | None = None
     """A system message that replaces a row's own."""
     seed: int | None = 0
-    """The seed of the first repeat; each further one has the next. None: no seed is sent."""
+    """The seed of the first repeat; each further one has the next. None means that no seed is sent."""
 
 
 NO_SETTINGS = RequestSettings()

@@ -78,7 +78,7 @@ class ReportScope:
     metrics: tuple[ReplayMetric, ...]
     """The metrics of the scorers, in order."""
     primary: str | None
-    """One of the metrics. None: there is none to test."""
+    """One of the metrics. None if there is none to test."""
     margin: float
     alpha: float
     guardrails: tuple[Guardrail, ...]

@@ -182,7 +182,7 @@ class GatewayLocation:
     config: Config
     data: Path
     url: str | None = None
-    """The URL of a running gateway. None: not given."""
+    """The URL of a running gateway. None if not given."""
 
 
 def store_of(location: GatewayLocation) -> str:
@@ -212,7 +212,7 @@ async def reached(
 async def _running(
     location: GatewayLocation, names: Sequence[str], settings: RequestSettings
 ) -> tuple[ReachedGateway | None, tuple[ReplayTarget, ...]]:
-    """A running gateway that has these targets. None: there is none."""
+    """A running gateway that has these targets. None if there is none."""
     evals = resolve_evals(location.config.evals, location.data)
     url = location.url or evals.base_url
     if url is None:

@@ -43,7 +43,9 @@ class ReusingRequester:
 
 
 def logged_answer(request: ReplayRequest, stored: StoredExchange) -> ReplayAnswer | None:
-    """The stored answer as an answer to the request, with the time and the cost that it had; None: it does not fit."""
+    """The stored answer as an answer to the request, with the time and the cost that it had; None if it does not
+    fit.
+    """
     e = stored.exchange
     completion = completion_of(e)
     # An alias is served by whichever of its targets answered.

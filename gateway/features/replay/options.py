@@ -82,7 +82,7 @@ class ReplayOptions:
     settings: RequestSettings = field(default_factory=RequestSettings)
     pace: RequestPacing = field(default_factory=RequestPacing)
     on: RayAddress | None = None
-    """The cluster whose workers send the requests. None: this process does."""
+    """The cluster whose workers send the requests. None means that this process does."""
     command: str = ""
     """The command line, as it was typed."""
 

@@ -82,7 +82,7 @@ def column_map(words: Iterable[str]) -> ColumnMap:
 
 
 def native(row: Row, columns: ColumnMap) -> Row | None:
-    """The row in a dataset's own form. None: it is not a question of its own, such as a shadow's answer in an export.
+    """The row in a dataset's own form. None if it is not a question of its own, such as a shadow's answer in an export.
 
     A row of no known form is returned as it is. Raises ValueError.
     """

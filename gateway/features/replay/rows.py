@@ -124,7 +124,7 @@ class LoggedCall:
     api: str
     request: bytes
     cluster: str | None
-    """Calls of one cluster depend on each other; None: it depends on no other."""
+    """Calls of one cluster depend on each other; None if it depends on no other."""
     correction: str | None
     """The answer that its caller would have preferred, from feedback."""
     reference: str | None = None

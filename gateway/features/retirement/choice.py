@@ -24,7 +24,7 @@ class ConfiguredTargets:
     def named(self, name: str | None) -> dict[str, list[ReplacedTarget]]:
         """The targets that are meant, by upstream/model: of an alias, those with a date if one has a date.
 
-        None: every model that has a date.
+        None if every model that has a date.
         """
         if name is None:
             return _by_model([each for each in self.targets if each.days_left is not None])

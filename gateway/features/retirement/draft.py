@@ -50,9 +50,9 @@ class ReplacedTarget:
     successor: str | None = None
     """MODEL of the same upstream, or UPSTREAM/MODEL."""
     days_left: int | None = None
-    """Days until it retires; None: it has no date."""
+    """Days until it retires; None if it has no date."""
     served: bool = True
-    """Whether it serves; False: it is only a fallback."""
+    """Whether it serves; False if it is only a fallback."""
 
     @property
     def name(self) -> str:
@@ -74,9 +74,9 @@ class ExperimentDraft:
     primary: str
     margin: float
     requests: int | None = None
-    """Paid requests until the verdict; None: not known."""
+    """Paid requests until the verdict; None if not known."""
     days: float | None = None
-    """Days until the verdict; None: nothing is known of the traffic."""
+    """Days until the verdict; None if nothing is known of the traffic."""
 
     @property
     def summary(self) -> str:
@@ -120,8 +120,9 @@ def yaml_of(name: str, section: Mapping[str, Any]) -> str:
 
 
 def draft_text(draft: ExperimentDraft, text: str) -> str:
-    """The YAML of a draft for a page. text: of gateway.yaml. "": the file has changed since, or the target has headers,
-    which not everyone who reads the page may see."""
+    """The YAML of a draft for a page. text: of gateway.yaml. "" if the file has changed since, or the target has
+    headers, which not everyone who reads the page may see.
+    """
     try:
         section = draft.as_written(text)
     except (ConfigError, NoDraft):
@@ -130,7 +131,7 @@ def draft_text(draft: ExperimentDraft, text: str) -> str:
 
 
 def draft_of(config: Config, of: ReplacedTarget, calls_a_day: float) -> ExperimentDraft:
-    """calls_a_day: of this target; 0: not known. Raises NoDraft."""
+    """calls_a_day: of this target; 0 if not known. Raises NoDraft."""
     position = _position(config, of)
     upstream, model = _successor(config, of)
     if (known := _comparing(config, of, (upstream, model))) is not None:

@@ -43,7 +43,7 @@ class RetirementNotice:
     source: str
     aliases: tuple[str, ...]
     calls_a_day: float | None
-    """Calls of clients that it answers; None: no store can be read."""
+    """Calls of clients that it answers; None if no store can be read."""
     sentence: str
     """The notice without the draft."""
     draft: ExperimentDraft | None
@@ -156,7 +156,7 @@ def busiest(of: RetiringModel, traffic: DailyCalls | None) -> RetiringTarget:
 
 
 def read_daily_calls(store: str, today: date) -> DailyCalls | None:
-    """store: its URL. None: it cannot be read."""
+    """store: its URL. None if it cannot be read."""
     with contextlib.suppress(StoreUnavailable), reading(store) as connection:
         return daily_calls(connection, today)
     return None

@@ -12,7 +12,7 @@ _AIR = 1.12  # of the y axis beyond the largest value
 
 
 def curve_chart(evidence: Mapping[str, Any]) -> Chart | None:
-    """evidence: of a learned route. None: it has no point."""
+    """evidence: of a learned route. None if it has no point."""
     points = evidence["curve"]
     if not points:
         return None

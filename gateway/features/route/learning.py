@@ -74,8 +74,9 @@ def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> Lear
 
 
 def features_of(row: StoredPair) -> tuple[list[float], int] | None:
-    """Computes features as the gateway computes them for a call. None: the request is of another API, is not recorded,
-    or was cut."""
+    """Computes features as the gateway computes them for a call. None if the request is of another API, is not
+    recorded, or was cut.
+    """
     request = parse_object(row.request)
     turns = None if request is None else request.get("messages" if row.api == "chat" else "prompt")
     if request is None or row.api not in APIS or not isinstance(turns, list | str):
@@ -85,7 +86,7 @@ def features_of(row: StoredPair) -> tuple[list[float], int] | None:
 
 
 def with_answer(row: StoredPair) -> tuple[list[float], int] | None:
-    """Adds the features of the candidate's answer. None: one of the two is not recorded, or was cut."""
+    """Adds the features of the candidate's answer. None if one of the two is not recorded, or was cut."""
     found = features_of(row)
     if found is None or not row.response:
         return None

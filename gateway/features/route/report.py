@@ -39,7 +39,7 @@ class RoutePointOutput(TypedDict):
     loss: RouteBoundsOutput
     """Mean loss over all traffic."""
     saved: RouteBoundsOutput | None
-    """The share of the control's cost that it saves; None: costs are unknown."""
+    """The share of the control's cost that it saves; None if costs are unknown."""
 
 
 RouteEvidenceOutput = TypedDict(
@@ -62,7 +62,7 @@ RouteEvidenceOutput = TypedDict(
         "curve": list[RoutePointOutput],
     },
 )
-"""Evidence by which a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None: no
+"""Evidence by which a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None if no
 share can be moved. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence that a route by segment
 follows."""
 
@@ -76,7 +76,7 @@ class LearnedChoiceOutput(TypedDict):
     """The cheaper target is asked first, and its answer decides as well."""
     digest: str | None
     learned: bool
-    """Whether a route was learned; False: no share is shown to lose at most the margin, so there is no route and no
+    """Whether a route was learned; False if no share is shown to lose at most the margin, so there is no route and no
     digest."""
     leaves: list[RouteLeaf]
     evidence: RouteEvidenceOutput
@@ -118,7 +118,7 @@ class VerifiedLeafOutput(TypedDict):
     moved: bool
     says: str
     loss: RouteBoundsOutput | None
-    """Mean loss of the cheaper target here; None: there is no pair."""
+    """Mean loss of the cheaper target here; None if there is no pair."""
 
 
 class RouteVerificationOutput(TypedDict):
@@ -131,7 +131,7 @@ class RouteVerificationOutput(TypedDict):
     loss: RouteBoundsOutput
     """Loss over all traffic."""
     saved: RouteBoundsOutput | None
-    """The share of the control's cost that it saves; None: costs are unknown."""
+    """The share of the control's cost that it saves; None if costs are unknown."""
     leaves: list[VerifiedLeafOutput]
 
 

@@ -42,7 +42,7 @@ class StoredPair:
     route: str | None
     """The leaf of the candidate, where that is a learned route."""
     response: bytes | None = None
-    """The candidate's answer, with its `form` and whether it was streamed; None: it was not asked for."""
+    """The candidate's answer, with its `form` and whether it was streamed; None if it was not asked for."""
     form: Form = "raw"
     response_streamed: bool = False
 

@@ -30,7 +30,7 @@ class VerifiedLeaf:
     moved: bool
     says: str
     loss: Bounded | None
-    """Mean loss of the cheaper target here; None: there is no pair."""
+    """Mean loss of the cheaper target here; None if there is no pair."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class RouteWatch:
         await repeat(self.look, EVERY_S, "routes are not watched now")
 
     async def look(self) -> Mapping[str, frozenset[int]] | None:
-        """Publishes the leaves that were taken back, by digest. None: another consumer does it."""
+        """Publishes the leaves that were taken back, by digest. None if another consumer does it."""
         if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return None
         returned = {route.digest: await self._look_at(route) for route in self._routes}
@@ -176,7 +176,7 @@ class RouteWatch:
 
 
 def watch_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task; None: no target is a learned route."""
+    """The task; None if no target is a learned route."""
     if not context.config.routes:
         return None
     return RouteWatch(context.worker, context.config, context.corridor).run()

@@ -92,7 +92,7 @@ def traces(run: Found) -> dict[str, Any]:
 
 
 def about_run(run: Found) -> dict[str, Any]:
-    """The attributes of a run's span; None: it has none of that name."""
+    """The attributes of a run's span; None if it has none of that name."""
     return {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.conversation.id": run["run"],
@@ -121,7 +121,7 @@ def _run_span(run: Found, trace: str, span: str) -> dict[str, Any]:
 
 
 def about_score(score: Found) -> dict[str, Any]:
-    """The attributes of the event of a run's score; None: it has none of that name."""
+    """The attributes of the event of a run's score; None if it has none of that name."""
     return {
         "gen_ai.evaluation.name": score["scorer"],
         "gen_ai.evaluation.score.value": score["value"],

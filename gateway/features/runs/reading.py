@@ -100,8 +100,9 @@ def _lacks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reaction(steps: Sequence[RunStep], implicit: ImplicitFeedback | None) -> tuple[str, ...] | None:
-    """Signs in the last message of the user after an answer, after the word "said"; (): there is no such message. None:
-    no language is configured."""
+    """Signs in the last message of the user after an answer, after the word "said"; () if there is no such message.
+    None if no language is configured.
+    """
     if implicit is None:
         return None
     asked = [at for at, step in enumerate(steps) if step.role == "user" and step.text]

@@ -63,7 +63,7 @@ def _repeats(call: Found, seen: Mapping[tuple[str, str], int]) -> Found:
 
 
 def first_failure(run: Found) -> Found | None:
-    """The first call that failed; None: none did."""
+    """The first call that failed; None if none did."""
     return next((call for call in run["calls"] if call["failed"]), None)
 
 

@@ -47,7 +47,7 @@ class RunFilter:
     since: float | None = None
     """Unix seconds, of the end of the last call."""
     worst_by: str = ""
-    """A scorer of runs, by which the worst come first; "": the newest come first."""
+    """A scorer of runs, by which the worst come first; "" means that the newest come first."""
     after: tuple[float, str] | None = None
     """The last one of the page before: the time, or the value of the score, and the run (or the call that has it)."""
     limit: int = 50
@@ -58,7 +58,7 @@ class RunPage:
     runs: Sequence[Found]
     """Runs with sums over their calls, and their `scores`."""
     next: tuple[float, str] | None
-    """The `after` of the next page; None: this is the last."""
+    """The `after` of the next page; None if this is the last."""
 
 
 def list_runs(connection: Reading, filter: RunFilter) -> RunPage:
@@ -161,7 +161,7 @@ def selected_runs(connection: Reading, filter: ExchangeFilter) -> list[str]:
 
 def full_run(connection: Reading, run_id: str) -> Found | None:
     """A run with its sums, its `scores`, and its `calls` in order of arrival, each with its own scores. The calls are
-    without their requests and raw responses. None: it is not stored."""
+    without their requests and raw responses. None if it is not stored."""
     found = summaries(connection, [run_id]).get(run_id)
     if found is None:
         return None

@@ -50,7 +50,7 @@ class RunScorers:
     scorers: Mapping[str, RegisteredRun]
     threads: ScoringThreads
     implicit: ImplicitFeedback | None = None
-    """Reads what users say of a run; None: no language is configured."""
+    """Reads what users say of a run; None if no language is configured."""
 
     async def results(self, found: RecordedRun) -> list[ScoreResult]:
         """The result of each scorer that sees the run, by a draw of its own for each run."""
@@ -145,7 +145,7 @@ class RunScoring:
 
 
 def run_scoring(of: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task of a consumer; None: the config has no scorer of runs, and no collector of spans."""
+    """The task of a consumer; None if the config has no scorer of runs, and no collector of spans."""
     if not of.scorers.runs and of.config.otel is None:
         return None
     languages = of.config.feedback.implicit

@@ -39,7 +39,7 @@ class ConsumerReport:
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
     """Counts by scorer, over the last ten minutes."""
     config: str = ""
-    """Digest of the config in force; "": unknown."""
+    """Digest of the config in force; "" if unknown."""
     config_refused: str = ""
     """Reason why the newest config is not in force; "" if it is."""
 

@@ -62,7 +62,7 @@ class GatewayStatus:
     waiting: int
     """Records in its buffer."""
     address: str = ""
-    """HOST:PORT at which it answers clients; "": an older version does not say."""
+    """HOST:PORT at which it answers clients; "" if an older version does not say."""
     ended: int = 0
     """Calls that ended within about the last minute."""
     failed: int = 0
@@ -79,13 +79,13 @@ class GatewayStatus:
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
     config_refused: str = ""
-    """Reason why it refused the newest gateway.yaml; "": it did not, or an older version does not report it."""
+    """Reason why it refused the newest gateway.yaml; "" if it did not, or an older version does not report it."""
     reasons: tuple[str, ...] = ()
     """Other parts that fail, with the reasons, as in /health."""
     keys_version: int = 0
     """Version of the keys of the console that it has in force; 0: none."""
     keys_age_s: float | None = None
-    """Seconds since the stream server confirmed them; None: it has none."""
+    """Seconds since the stream server confirmed them; None if it has none."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ class ConsumerStatus:
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
     """Scorers that failed often within the last ten minutes."""
     config_digest: str = ""
-    """Digest of its config, as a gateway reports it; "": an older version does not."""
+    """Digest of its config, as a gateway reports it; "" if an older version does not."""
     config_refused: str = ""
     """Reason why the newest gateway.yaml is not in force; "" if it is."""
 
@@ -142,7 +142,7 @@ class StreamStatus:
     """A maxmemory-policy under which the server may delete the stream. None: a safe one, or unknown."""
     newest_s: float | None = None
     """Age of the newest heartbeat of a gateway by this machine's clock, however old; negative where the gateway's clock
-    is ahead. None: there is none."""
+    is ahead. None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,9 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """Exit code. 0: all is well. 1: something is wrong. 2: unknown, because the stream server does not answer."""
+        """Exit code: 0 if all is well, 1 if something is wrong, 2 if that is unknown because the stream server does not
+        answer.
+        """
         return 2 if self.stream is None else 1 if self.problems else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,7 +227,7 @@ async def look(
     """Reads the state of the whole system. An unreachable server or store is a problem in the result.
 
     now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store in
-    their event loop; None: it is read here.
+    their event loop; None means that it is read here.
     """
     now = time.time() if now is None else now
     problems: list[str] = []

@@ -25,7 +25,7 @@ class RecordedBytes:
 
 
 def recorded_bytes(connection: Reading, since: float, now: float) -> RecordedBytes | None:
-    """The mean since a time, or since the first call after it that still has its texts; None: there is none."""
+    """The mean since a time, or since the first call after it that still has its texts; None if there is none."""
     e = exchanges.c
     chosen = (e.received >= since, e.bytes > 0, e.role != IMPORTED)
     total, first = connection.execute(select(func.sum(e.bytes), func.min(e.received)).where(*chosen)).one()

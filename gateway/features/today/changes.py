@@ -51,7 +51,7 @@ class FigureKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The values of a measure of a group. None: there are no data."""
+    """The values of a measure of a group. None if there are no data."""
 
     measure: Measure
     scorer: str
@@ -63,11 +63,11 @@ class Figure:
     """The value that the last 24 hours are compared with: the same weekday in the last four weeks, or the days there
     are."""
     interval: tuple[float, float] | None = None
-    """95 % interval of `now`, over hours; None: too few calls."""
+    """95 % interval of `now`, over hours; None if there are too few calls."""
     z: float | None = None
     """The difference of `now` and `usual` in standard errors; none for too few calls or too small a difference."""
     changed: Literal["", "rose", "fell"] = ""
-    """Direction of the change; "": it is as usual, or unknown."""
+    """Direction of the change; "" if it is as usual, or unknown."""
     higher_is_better: bool = False
 
     @property
@@ -95,7 +95,7 @@ class GroupFigures:
     calls: float
     calls_before: float
     cost: float | None
-    """USD of all calls; None: no cost is known."""
+    """USD of all calls; None if no cost is known."""
     cost_before: float | None
     unpriced: float
     """Calls whose cost is unknown."""
@@ -116,7 +116,7 @@ class TodayReport:
     weekly: bool = False
     """Whether two weeks of history are there, so that a day is compared with the same weekday."""
     errors: tuple[float, float] | None = None
-    """95 % interval of the share of failed calls of all groups, over hours; None: too few calls."""
+    """95 % interval of the share of failed calls of all groups, over hours; None if there are too few calls."""
 
 
 def windows(now: float) -> tuple[list[float], list[float]]:
@@ -170,7 +170,7 @@ class DailyFigures:
 
     series: Mapping[FigureKey, DailySeries]
     usual_p95: Mapping[GroupKey, float | None]
-    """Seconds, over the days before the newest; calls that take longer are the slow ones. None: there were none."""
+    """Seconds, over the days before the newest; calls that take longer are the slow ones. None if there were none."""
 
 
 def daily_figures(hours: Hours, now: float, margins: Mapping[str, float], days: int = DAYS) -> DailyFigures:

@@ -81,7 +81,7 @@ class ChangeEntry:
     found: DayComparison
     """Comparison at the look that found the change."""
     ended: int | None = None
-    """The first day that was as usual again, or on which the change was LASTING_DAYS old; None: it has not ended."""
+    """The first day that was as usual again, or on which the change was LASTING_DAYS old; None if it has not ended."""
 
     @property
     def lasted(self) -> bool:
@@ -276,7 +276,7 @@ def _of_days(
     series: DailySeries, day: int, reference: Sequence[int], usual: Sequence[int], weekly: bool
 ) -> _Error | None:
     """The error of days: how much the same weekday differs from week to week, or days among each other while there are
-    fewer than two weeks. None: too few days."""
+    fewer than two weeks. None if there are too few days."""
     groups: dict[int, list[float]] = {}
     for k in usual if weekly else reference:
         mean = series.days[k].mean
@@ -290,7 +290,9 @@ def _of_days(
 
 
 def day_interval(series: DailySeries, day: int) -> tuple[float, float] | None:
-    """95 % interval of a day's mean over hours that are independent of each other. None: fewer than LEAST calls."""
+    """95 % interval of a day's mean over hours that are independent of each other. None if there are fewer than LEAST
+    calls.
+    """
     today = series.days[day]
     if today.mean is None or today.effective < LEAST:
         return None

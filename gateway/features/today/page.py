@@ -157,7 +157,7 @@ class HourCache:
 class _Refreshing:
     cache: HourCache
     traffic: DailyCalls | None = None
-    """Calls a day of each target; None: not read yet."""
+    """Calls a day of each target; None if not read yet."""
     guards: Sequence[GuardEvidence] = ()
     """Decisions of the config's guards within 24 hours."""
     task: asyncio.Task[None] | None = None
@@ -209,7 +209,7 @@ async def show(request: Request) -> Response:
 
 
 def _hours(request: Request, cache: HourCache, series: SeriesReport, group: GroupKey | None) -> Markup:
-    """The charts of 48 hours with their table; "": there is nothing to draw."""
+    """The charts of 48 hours with their table; "" if there is nothing to draw."""
     found = cache.report()
     charts = series_charts(series, found.changes, cache.events, said_of_hour, group)
     if not charts:
@@ -259,12 +259,12 @@ def _measured(change: Change) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Retiring:
-    """A model that is announced, and the text of its draft; "": there is none."""
+    """A model that is announced, and the text of its draft; "" if there is none."""
 
     notice: RetirementNotice
     text: str
     form: str
-    """Address of the form for a new experiment, filled in; "": it has no fields for the variant of the target."""
+    """Address of the form for a new experiment, filled in; "" if it has no fields for the variant of the target."""
 
 
 def _retiring(services: PageServices, traffic: DailyCalls | None) -> list[_Retiring]:

@@ -40,7 +40,7 @@ class HourSeries:
 class SeriesReport:
     series: tuple[HourSeries, ...] = ()
     band: Literal["", "weekday", "days"] = ""
-    """Source of the bands; "": there are none yet."""
+    """Source of the bands; "" if there are none yet."""
 
 
 def series_report(hours: Hours, now: float, group: GroupKey | None = None) -> SeriesReport:
@@ -67,7 +67,7 @@ def series_report(hours: Hours, now: float, group: GroupKey | None = None) -> Se
 
 
 def _total(groups: Mapping[GroupKey, HourSums], group: GroupKey | None) -> HourSums | None:
-    """The sums of an hour; None: it has no call."""
+    """The sums of an hour; None if it has no call."""
     chosen = [sums for key, sums in groups.items() if group is None or key == group]
     if len(chosen) == 1:
         return chosen[0]
@@ -102,7 +102,7 @@ def _series(
 
 
 def value_of(measure: SeriesMeasure, scorer: str) -> Callable[[HourSums], float | None]:
-    """Reads a measure from the sums of an hour. None: the hour has no value of it."""
+    """Reads a measure from the sums of an hour. None if the hour has no value of it."""
 
     def value(sums: HourSums) -> float | None:
         if measure == "calls":

@@ -42,7 +42,7 @@ class HourHistoryKeeper:
             await asyncio.sleep(took_s / _SHARE if stored else EVERY_S)
 
     async def store_one(self) -> bool:
-        """Stores the newest hour that is missing. False: none is, or another consumer does it."""
+        """Stores the newest hour that is missing. False if none is, or another consumer does it."""
         now = self._clock()
         if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return False

@@ -101,7 +101,7 @@ def _call(span: Span, a: Attributes, asked: list[Message], answer: tuple[Message
 
 
 def kept_with(state: str, a: Attributes) -> float | None:
-    """The probability with which a sampler kept the trace: of the tracestate, or as Honeycomb's SampleRate. None: it
+    """The probability with which a sampler kept the trace: of the tracestate, or as Honeycomb's SampleRate. None if it
     is not stated.
 
     Source: OpenTelemetry, "TraceState: Probability Sampling": the threshold `th` is a fraction of 2^56 in hexadecimal

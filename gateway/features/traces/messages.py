@@ -62,7 +62,7 @@ def system_of(value: Any) -> list[Message]:
 
 
 def answer_of(value: Any) -> tuple[Message, str | None] | None:
-    """The answer's message, and its finish reason. None: there is none."""
+    """The answer's message, and its finish reason. None if there is none."""
     given = decoded(value)
     if isinstance(given, dict) and as_list(given.get("choices")):
         choice = as_object(given["choices"][0])

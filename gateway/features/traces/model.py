@@ -58,9 +58,9 @@ class TracedCall:
     first_token_s: float | None = None
     stream: bool = False
     caller: str = ""
-    """The service or the key that called; "": unknown."""
+    """The service or the key that called; "" if unknown."""
     user: str = ""
-    """The end user; "": unknown."""
+    """The end user; "" if unknown."""
     conversation: str = ""
     """The conversation or session that calls belong to; "": their trace."""
     pi: float | None = None

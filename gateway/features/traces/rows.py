@@ -26,7 +26,7 @@ def seconds_between(began: float, end: Any, at: str) -> float:
 
 
 def count_of(value: Any) -> int | None:
-    """A number of tokens; None: there is none."""
+    """A number of tokens; None if there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return int(value) if value >= 0 else None

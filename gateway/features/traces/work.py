@@ -228,7 +228,7 @@ class _Server(uvicorn.Server):
 
 
 def receive_traces(of: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The receiver; None: the config has none."""
+    """The receiver; None if the config has none."""
     return None if of.config.ingest is None else serve_traces(of.config.ingest, of.corridor)
 
 

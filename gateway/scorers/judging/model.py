@@ -121,7 +121,7 @@ MIN_MASS = 0.5  # total probability of scores; below it, this token does not dec
 def score_distribution(tokens: Sequence[Any], key: str, low: int, high: int) -> dict[str, float] | None:
     """Score → probability, over the scores among the top tokens; the sum is 1.
 
-    tokens: `choices[0].logprobs.content`. None: they lack the digit after the last "key": or its alternatives, or the
+    tokens: `choices[0].logprobs.content`. None if they lack the digit after the last "key": or its alternatives, or the
     scale has numbers of two digits.
     """
     if not (0 <= low < high <= 9):
@@ -284,7 +284,7 @@ class JudgeModel:
         return {k: v for k, v in body.items() if k not in quirks.without}
 
     def _omit(self, refused: ModelRefused, body: Mapping[str, Any]) -> bool:
-        """Omits the parameter that the upstream names or may mean, from now on. False: there is none left to omit."""
+        """Omits the parameter that the upstream names or may mean, from now on. False if there is none left to omit."""
         quirks, complaint = self._quirks, f"{refused.param} {refused.message}".lower()
         if "logprob" in complaint and "logprobs" in body:
             quirks.without |= {"logprobs", "top_logprobs"}

@@ -38,7 +38,7 @@ class CallFilter:
     """Unix seconds."""
     until: float | None = None
     worst_by: str = ""
-    """A scorer, by which the worst answers come first; "": the newest come first."""
+    """A scorer, by which the worst answers come first; "" means that the newest come first."""
     after: tuple[float, str] | None = None
     """The last call of the previous page: the time, or the value of the score, and the id."""
     limit: int = 50
@@ -52,7 +52,7 @@ class CallPage:
     """Calls with their `scores`, and `placed`, the time or the value that they are sorted by; without texts but a
     `question` and a `preview` of the answer, if asked for."""
     next: tuple[float, str] | None
-    """The `after` of the next page; None: this is the last."""
+    """The `after` of the next page; None if this is the last."""
 
 
 @dataclass(frozen=True, slots=True)

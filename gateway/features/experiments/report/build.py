@@ -234,7 +234,7 @@ def report_of(
     corrected: Corrected | None = None,
     now: float | None = None,
 ) -> Report:
-    """The report of the running plan, or of the newest one. candidate: the arm; None: the one that leads, where
+    """The report of the running plan, or of the newest one. candidate: the arm; None if the one that leads, where
     candidates are compared with each other, else the plan's first.
 
     Raises ExperimentNotFound.
@@ -314,7 +314,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
 
 
 def declared_of(connection: Reading, found: Finding, look: SequenceStates) -> SegmentReport | None:
-    """Segments that decide, with examples; None: the plan declares none."""
+    """Segments that decide, with examples; None if the plan declares none."""
     if found.stored_plan.plan.segments is None:
         return None
     segments, kept = found.segments, found.segments.kept if found.segments else None
@@ -329,7 +329,7 @@ def declared_of(connection: Reading, found: Finding, look: SequenceStates) -> Se
 
 
 def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
-    """History of the plan's ramp; None: it has none, or it has not begun."""
+    """History of the plan's ramp; None if it has none, or it has not begun."""
     design = plan.plan.ramp
     every = stored_ramp_events(connection, plan.plan.name) if design else []
     ours = [event for event in every if event.record.plan == plan.hash]

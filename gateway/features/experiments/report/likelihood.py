@@ -42,7 +42,7 @@ _NONE = Estimate(None)
 
 
 def likelihood_of(connection: Reading, found: Finding, look: SequenceStates) -> LikelihoodFinding | None:
-    """Reads the findings; None: the experiment compares answers."""
+    """Reads the findings; None means that the experiment compares answers."""
     plan = found.stored_plan
     if not plan.plan.likelihood:
         return None
@@ -131,7 +131,7 @@ def what_it_estimates(sampled: Mapping[str, int]) -> str:
 
 
 def distribution(differences: Sequence[float], noise: Sequence[float]) -> tuple[LikelihoodBin, ...]:
-    """Counts over equal intervals. (): no call was compared. The first and the last bin include the values beyond
+    """Counts over equal intervals. () if no call was compared. The first and the last bin include the values beyond
     them."""
     if not differences:
         return ()
@@ -187,7 +187,7 @@ _CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class MarkedToken:
-    """A token of an answer as it is shown. look: the CSS classes; "": the engines agree on it."""
+    """A token of an answer as it is shown. look: the CSS classes; "" if the engines agree on it."""
 
     text: str
     look: str
@@ -201,7 +201,7 @@ def token_class(difference: float) -> str:
 
 
 def likelihood_page(report: Report) -> dict[str, Any] | None:
-    """The values for the template; None: the experiment compares answers."""
+    """The values for the template; None means that the experiment compares answers."""
     found = report.likelihood
     if found is None:
         return None

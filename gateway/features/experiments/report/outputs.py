@@ -29,7 +29,7 @@ class _NamedExperiment(TypedDict):
     state: str
     """State: running, stopped, "not started", or "disabled in the config"."""
     since: str
-    """Time at which it got this state; "": it was not started."""
+    """Time at which it got this state; "" if it was not started."""
     plan: str
     """The hash of the plan in force; of one that was not started, of the config's."""
     mode: str
@@ -81,7 +81,7 @@ class ExperimentStatusOutput(_NamedExperiment):
     """Tokens and dollars of its shadow requests."""
     ramp: RampGateOutput | None
     verdict: str | None
-    """The sentence of the first candidate, or of the best of several; None: there is no evidence yet."""
+    """The sentence of the first candidate, or of the best of several; None if there is no evidence yet."""
     candidates: list[CandidateStatusOutput]
     best: NotRequired[BestOfK]
     """Comparison of the candidates; only of plans that find the best of several."""

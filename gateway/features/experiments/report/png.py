@@ -18,7 +18,7 @@ _TIMEOUT_S = 60.0
 
 
 def browser() -> str | None:
-    """The program of a browser that makes pictures; None: there is none."""
+    """The program of a browser that makes pictures; None if there is none."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 

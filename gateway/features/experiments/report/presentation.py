@@ -419,7 +419,7 @@ def comparisons(report: Report) -> list[Comparison]:
 
 
 def arms_compared(report: Report) -> tuple[Arm, Arm] | None:
-    """The control and the candidate. None: one of them is missing."""
+    """The control and the candidate. None if one of them is missing."""
     candidate = next((arm for arm in report.arms if arm.arm == report.candidate), None)
     control = next((arm for arm in report.arms if arm.arm not in (report.candidate, REPEAT, AGAIN)), None)
     return (control, candidate) if control and candidate else None
@@ -485,7 +485,7 @@ def pairs_drawn(report: Report) -> int:
 
 
 def ramp_line(report: Report) -> str | None:
-    """State of the ramp in one line; None: there is none."""
+    """State of the ramp in one line; None if there is none."""
     ramp = report.ramp
     if ramp is None:
         return None

@@ -28,7 +28,7 @@ class PowerOutput(TypedDict):
     metrics: list[Power]
     """The conditions of the verdict."""
     a_day: float | None
-    """Settled pairs per day: as stated, else as measured; None: unknown."""
+    """Settled pairs per day: as stated, else as measured; None if unknown."""
     have: int
     """Settled pairs so far."""
     prices: list[VerdictPrice]
@@ -39,7 +39,7 @@ class PowerOutput(TypedDict):
     best: NotRequired[BestPrice]
     """Price of the best candidate; only of plans that find the best of several."""
     needed: int | None
-    """Settled pairs in total at the planned effect; None: unknown yet."""
+    """Settled pairs in total at the planned effect; None if unknown yet."""
     waits_for: WaitsForOutput | None
     """The condition that needs the most."""
 

@@ -247,7 +247,7 @@ def _open_condition(each: OpenCondition, so_far: int, most: int) -> Row:
 
 
 def _ramp(report: Report) -> ReportSection | None:
-    """The share over time; None: there is no ramp."""
+    """The share over time; None if there is no ramp."""
     if report.ramp is None:
         return None
     columns = (

@@ -94,7 +94,7 @@ class ScorerFacts:
 
 
 def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str | None) -> ScorerFacts | None:
-    """Facts about a scorer; None: it has no score in the plan. identity: "version config_hash"; None: any version."""
+    """Facts about a scorer; None if it has no score in the plan. identity: "version config_hash"; None: any version."""
     version, _, config_hash = (identity or "").rpartition(" ")
     for table, best in ((scores, scores.c.value01), (pair_scores, null())):
         t = table.c
@@ -110,7 +110,7 @@ def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str |
 
 
 def most_frequent_score(connection: Connection, plan: str, scorer: str, identity: str) -> tuple[float, float] | None:
-    """(value, its share of all scores of this version in the plan); None: it has none."""
+    """(value, its share of all scores of this version in the plan); None if it has none."""
     version, _, config_hash = identity.rpartition(" ")
     s, n = scores.c, func.count()
     ours = (s.scorer == scorer, s.version == version, s.config_hash == config_hash, s.plan == plan)
@@ -292,9 +292,9 @@ class SegmentRow:
     stream: bool
     request_bytes: int
     request: bytes | None
-    """The request's body; None: it is large."""
+    """The request's body; None if it is large."""
     language: str | None
-    """Language that the scorer `language` expected of the served answer; None: it is not known."""
+    """Language that the scorer `language` expected of the served answer; None if it is not known."""
     tags: str = ""
     """Tags as in Exchange.tags; "": none."""
     place: int = 0

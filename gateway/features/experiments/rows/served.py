@@ -34,7 +34,7 @@ class ServedAnswer:
     cost_usd: float | None
     pi: float
     client_bytes: int | None
-    """Length of the body as its client sent it; None: it is not known."""
+    """Length of the body as its client sent it; None if it is not known."""
     received: float = 0.0
     """Unix seconds."""
     empty: bool = False
@@ -44,7 +44,7 @@ class ServedAnswer:
     truncated: bool = False
     """The record's cap cut it."""
     tokens: int | None = None
-    """Input and output; None: not known."""
+    """Input and output; None if not known."""
     route: str | None = None
     """The learned route that chose the target, and the leaf."""
     fell_back: bool | None = None

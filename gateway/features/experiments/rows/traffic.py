@@ -25,7 +25,7 @@ def _calls(plan: Plan, since: float) -> list[ColumnElement[bool]]:
 def calls_an_hour(connection: Connection, plan: Plan, since: float, now: float) -> float | None:
     """Served calls of the plan's model, keys and APIs; each recorded one stands for 1 / π.
 
-    since, now: Unix seconds. From the first recorded call since then on, where that is later. None: fewer than FEWEST
+    since, now: Unix seconds. From the first recorded call since then on, where that is later. None if fewer than FEWEST
     calls were recorded, or less than an hour.
     """
     e = exchanges.c
