@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_api, unsupported_parameter
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import output_limit
@@ -53,11 +55,9 @@ class Anthropic:
             headers = self._with_passed(call, call.headers)
             return self.raw(UpstreamRequest(call.method, "", call.path, headers, body, stream=call.stream))
         if call.api != "chat":
-            raise BadRequest(
+            raise unsupported_api(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
-                "use /v1/chat/completions or /v1/messages",
-                param="model",
-                code="unsupported_api",
+                "use /v1/chat/completions or /v1/messages"
             )
         _, body = translated(call, lambda fields: to_anthropic(limited(fields, call.default_output), model))
         headers = self._with_passed(call, [h for h in call.headers if not h[0].startswith(b"openai-")])
@@ -147,10 +147,7 @@ def to_anthropic(request: dict[str, Any], model: str) -> dict[str, Any]:
     return out
 
 
-def refused(param: str, why: str = "") -> BadRequest:
-    """The error for a member that Anthropic's API does not support."""
-    text = f'"{param}" is not supported by the upstream of this model, which speaks Anthropic\'s Messages API'
-    return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
+refused = partial(unsupported_parameter, "Anthropic's Messages API")
 
 
 def _refuse(request: dict[str, Any]) -> None:

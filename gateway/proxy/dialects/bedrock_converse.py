@@ -23,6 +23,7 @@ from gateway.proxy.dialects.framed_reader import framed_reader
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.messages import to_anthropic_error
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.dialects.upstream_address import UpstreamAddress, bearer
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
@@ -41,11 +42,9 @@ class BedrockConverse:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api not in ("chat", "messages"):
-            raise BadRequest(
+            raise unsupported_api(
                 f"the upstream of {call.alias!r} speaks Bedrock's Converse API, which has no {call.api}; "
-                "use /v1/chat/completions, /v1/messages or /v1/responses",
-                param="model",
-                code="unsupported_api",
+                "use /v1/chat/completions, /v1/messages or /v1/responses"
             )
         _, body = translated(call, lambda fields: to_converse(_messages(call, fields, model), model))
         verb = b"converse-stream" if call.stream else b"converse"

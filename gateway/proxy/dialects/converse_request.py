@@ -7,12 +7,13 @@ Converse and ConverseStream; a test holds the requests against the model of that
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import orjson
 
-from gateway.core.errors import BadRequest
 from gateway.core.json_values import as_list, as_object
+from gateway.proxy.dialects.unsupported import unsupported_parameter
 
 Block = dict[str, Any]
 
@@ -53,9 +54,7 @@ def to_converse(request: dict[str, Any], model: str) -> dict[str, Any]:
     return out
 
 
-def refused(param: str, why: str = "") -> BadRequest:
-    text = f'"{param}" is not supported by the upstream of this model, which speaks Bedrock\'s Converse API'
-    return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
+refused = partial(unsupported_parameter, "Bedrock's Converse API")
 
 
 def _turn(message: Any, path: str) -> dict[str, Any]:

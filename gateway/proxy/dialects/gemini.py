@@ -6,7 +6,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from gateway.config.upstreams import Upstream
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import GatewayError
 from gateway.core.json_values import as_object
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic import limited
@@ -14,6 +14,7 @@ from gateway.proxy.dialects.gemini_reader import GeminiToChatReader, to_chat, to
 from gateway.proxy.dialects.gemini_request import to_gemini
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.dialects.upstream_address import UpstreamAddress
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
@@ -29,11 +30,9 @@ class Gemini:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api != "chat":
-            raise BadRequest(
+            raise unsupported_api(
                 f"the upstream of {call.alias!r} speaks Gemini's own API, and its {call.api} cannot be asked for here; "
-                "use /v1/chat/completions, /v1/messages or /v1/responses, or an upstream of kind gemini",
-                param="model",
-                code="unsupported_api",
+                "use /v1/chat/completions, /v1/messages or /v1/responses, or an upstream of kind gemini"
             )
         _, body = translated(call, lambda fields: to_gemini(limited(fields, call.default_output)))
         verb = b"streamGenerateContent?alt=sse" if call.stream else b"generateContent"

@@ -7,13 +7,14 @@ own API pass: safetySettings, cachedContent. Source: https://ai.google.dev/api/g
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
 
-from gateway.core.errors import BadRequest
 from gateway.core.json_values import as_list, as_object
 from gateway.proxy.dialects.anthropic import data_url
+from gateway.proxy.dialects.unsupported import unsupported_parameter
 
 Part = dict[str, Any]
 
@@ -55,9 +56,7 @@ def to_gemini(request: dict[str, Any]) -> dict[str, Any]:
     return out | {name: request[name] for name in _NATIVE if request.get(name) is not None}
 
 
-def refused(param: str, why: str = "") -> BadRequest:
-    text = f'"{param}" is not supported by the upstream of this model, which speaks Gemini\'s own API'
-    return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
+refused = partial(unsupported_parameter, "Gemini's own API")
 
 
 def _config(request: dict[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ thinking of earlier turns, which only Anthropic can verify; with it goes a conte
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.completion import usage_of
-from gateway.core.errors import BadRequest, GatewayError, NotImplementedHere
+from gateway.core.errors import GatewayError, NotImplementedHere
 from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object
 from gateway.core.providers import CHATS
@@ -24,6 +25,7 @@ from gateway.proxy.dialects.event_reader import TranslatingReader, error_message
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import Cut, Dialect, PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_parameter
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
@@ -360,9 +362,7 @@ def _continues(thread: Any) -> bool:
     return isinstance(thread, dict) and thread.get("previous_message_id") is not None
 
 
-def _refused(param: str, why: str = "") -> BadRequest:
-    text = f'"{param}" is not supported by the upstream of this model, which speaks OpenAI\'s chat API'
-    return BadRequest(f"{text}{': ' + why if why else ''}", param=param, code="unsupported_parameter")
+_refused = partial(unsupported_parameter, "OpenAI's chat API")
 
 
 def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.config.upstreams import Upstream
-from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.errors import GatewayError
 from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
 from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
@@ -167,11 +168,9 @@ def refuse_vendor_api(call: Call) -> None:
     """Raises BadRequest for a call of Gemini's or Bedrock's own clients."""
     if call.api in VENDOR_APIS:
         vendor, kinds = ("Gemini's", "gemini_native") if call.api in GEMINI_APIS else ("Bedrock's", "bedrock_converse")
-        raise BadRequest(
+        raise unsupported_api(
             f"the upstream of {call.alias!r} does not have {vendor} own API, which upstreams of kind {kinds} have; use "
-            "/v1/chat/completions, or another model",
-            param="model",
-            code="unsupported_api",
+            "/v1/chat/completions, or another model"
         )
 
 

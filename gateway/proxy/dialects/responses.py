@@ -22,6 +22,7 @@ from gateway.proxy.dialects.openai import response_error_event
 from gateway.proxy.dialects.responses_reader import ResponseHead, ToResponsesReader, to_response
 from gateway.proxy.dialects.responses_request import ChatForm, to_chat_request
 from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
+from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
@@ -52,11 +53,9 @@ class ResponsesAsChat:
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api != "responses":
             path = call.path.partition(b"?")[0].decode("latin-1")
-            raise BadRequest(
+            raise unsupported_api(
                 f"the upstream of {call.alias!r} has no Responses API, and /v1{path} cannot be translated; "
-                "use /v1/responses or /v1/chat/completions",
-                param="model",
-                code="unsupported_api",
+                "use /v1/responses or /v1/chat/completions"
             )
         fields, body = translated(call, lambda given: to_chat_request(given, self._form))
         request = self._inner.request(self._chat(call, fields, body), model)
