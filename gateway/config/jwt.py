@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from gateway.config.egress import ProxyUrl
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
 from gateway.config.types import IpNetwork, Name, NonEmpty, Positive, Section, Url
+from gateway.core.networks import is_loopback
 
 SignatureAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
@@ -90,9 +90,4 @@ def is_safe(url: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return bool(parts.hostname)
-    try:
-        return parts.scheme == "http" and (
-            parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
-        )
-    except ValueError:
-        return False
+    return parts.scheme == "http" and is_loopback(parts.hostname or "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from gateway.console.frame import (
 )
 from gateway.console.openapi import describe
 from gateway.console.sessions import Sessions
+from gateway.core.networks import is_loopback
 from gateway.core.reasons import on_page
 from gateway.features import FEATURES
 from gateway.features.keys.directory import Admin
@@ -185,11 +186,8 @@ class ConsoleApp:
 
 def _from_this_machine(request: Request) -> bool:
     """Tells whether the request came over loopback and not through a proxy."""
-    try:
-        local = ip_address(request.client.host if request.client else "").is_loopback
-    except ValueError:
-        return False
-    return local and from_this_machine(dict(request.scope["headers"]))
+    peer = request.client.host if request.client else ""
+    return is_loopback(peer) and from_this_machine(dict(request.scope["headers"]))
 
 
 def _by_path(table: tuple[Operation, ...]) -> dict[str, dict[str, Operation]]:

@@ -23,14 +23,13 @@ from gateway.console.errors import AdminError
 from gateway.console.frame import PagesSetup
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
-from gateway.core.networks import within
+from gateway.core.networks import is_loopback, within
 from gateway.core.reasons import one_line
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.publisher import Publisher
 from gateway.observability import logging as log_format
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
-from gateway.proxy.serve import is_loopback
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks

@@ -13,6 +13,16 @@ def networks(values: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ip_network(each) for each in values)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or by address, is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=4096)
 def within(address: str, networks: Sequence[Network]) -> bool:
     """Whether an address is in one of the networks. An IPv4 address is the same in IPv6 notation (`::ffff:10.0.0.1`).

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from ipaddress import ip_address
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -41,6 +40,7 @@ from gateway.config.loading import load
 from gateway.config.retirements import retiring_targets
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
+from gateway.core.networks import is_loopback
 from gateway.core.reasons import on_page, one_line
 from gateway.observability import logging as log_format
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -205,15 +205,6 @@ def _how(exitcode: int | None) -> str:
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
     return signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def server_settings(

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from gateway.config.environment import replay_key
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.extras import install_command
+from gateway.core.networks import is_loopback
 from gateway.core.sanitize import plain
 from gateway.core.score import ScoreResult
 from gateway.features.replay.asking import ReplayRequest, subject
@@ -307,18 +307,11 @@ async def ray_workers(
 def check_reach(address: RayAddress, base_url: str) -> None:
     """Raises CannotRun for a gateway on this machine's loopback and workers on other machines."""
     host = urlsplit(base_url).hostname or ""
-    if _is_loopback(host) and not _is_loopback(address.host):
+    if is_loopback(host) and not is_loopback(address.host):
         raise CannotRun(
             f"the workers of {address} cannot reach {base_url}, which is on this machine only; "
             "start a gateway on an address that they reach, and give it with --gateway"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _connected(address: RayAddress) -> Any:

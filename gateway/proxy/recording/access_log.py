@@ -29,7 +29,7 @@ from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.client_address import client_address
+from gateway.proxy.request.client_address import address_of
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import sane_id
 from gateway.proxy.types import Headers, HttpRequest
@@ -91,11 +91,6 @@ class CallLog:
         self._prices = prices
         self._trusted = tuple(trusted)
 
-    def address(self, peer: str, headers: Headers) -> str:
-        if not self._trusted:
-            return peer
-        return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], self._trusted)
-
     def note(
         self,
         endpoint: Endpoint,
@@ -113,7 +108,7 @@ class CallLog:
                 context.notes.id if call is None else call.id,
                 (sane_id(request.fields.get(b"x-request-id")) if call is None else call.client_id) or "",
                 context.key,
-                self.address(request.peer, request.headers) if self._trusted else request.peer,
+                address_of(request.peer, request.headers, self._trusted) if self._trusted else request.peer,
                 endpoint.api,
                 context.status,
                 "ok" if context.outcome == "ok" else logged_outcome(context),
@@ -138,7 +133,7 @@ class CallLog:
         """A call outside the hot path."""
         now = time.monotonic()
         client_id = sane_id(next((v for n, v in headers if n == b"x-request-id"), None)) or ""
-        at, client = time.time() - (now - started), self.address(page.peer, headers)
+        at, client = time.time() - (now - started), address_of(page.peer, headers, self._trusted)
         called = (at, page.id, client_id, page.key, client, page.api)
         ended = (page.status, page.outcome, page.error, page.upstream, now - started)
         self._log.note(AccessLine(*called, *ended, self._prices))

@@ -6,9 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from gateway.core.errors import NotAllowed
-from gateway.core.networks import Network, networks, within
+from gateway.core.networks import Network, is_loopback, networks, within
 from gateway.proxy.request.call import Caller
 from gateway.proxy.types import Headers
+
+
+def address_of(peer: str, headers: Headers, trusted: Sequence[Network]) -> str:
+    """The address of the client of a request with these headers."""
+    return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], trusted) if trusted else peer
 
 
 def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
@@ -41,20 +46,15 @@ class AddressGuard:
     def check(self, peer: str, headers: Headers) -> None:
         """Raises NotAllowed for a request that the gateway does not accept from there, whatever its key."""
         if self._allowed is not None:
-            address = self._address(peer, headers)
+            address = address_of(peer, headers, self._trusted)
             if not within(address, self._allowed):
                 raise _refused(f"this gateway does not accept requests from {address}")
 
     def check_caller(self, caller: Caller, peer: str, headers: Headers) -> None:
         """Raises NotAllowed if the caller's key may not be used from there."""
-        address = self._address(peer, headers)
+        address = address_of(peer, headers, self._trusted)
         if not all(within(address, allowed) for allowed in caller.networks):
             raise _refused(f"this API key may not be used from {address}")
-
-    def _address(self, peer: str, headers: Headers) -> str:
-        if not self._trusted:
-            return peer
-        return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], self._trusted)
 
 
 _PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"})
@@ -67,12 +67,7 @@ def from_this_machine(headers: Mapping[bytes, bytes]) -> bool:
         return False
     host = headers.get(b"host", b"").decode("latin-1").lower()
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(name)
 
 
 def _refused(reason: str) -> NotAllowed:
