@@ -291,11 +291,8 @@ def _call(call: Any, path: str) -> Block:
     function = as_object(call).get("function")
     if not isinstance(function, dict):
         raise _unsupported(path, "only function calls are supported")
-    try:
-        given = orjson.loads(function.get("arguments") or "{}")
-    except (orjson.JSONDecodeError, TypeError):
-        given = None
-    if not isinstance(given, dict):
+    given = lenient_json.arguments_of(function)
+    if given is None:
         raise _unsupported(f"{path}.function.arguments", "expected a JSON object")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given}
 

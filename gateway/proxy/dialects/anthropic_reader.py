@@ -12,7 +12,7 @@ from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.chat_reader import ChatChunkReader, chat_usage
-from gateway.proxy.dialects.event_reader import PassingReader, error_message
+from gateway.proxy.dialects.event_reader import PassingReader, error_in, error_message
 from gateway.proxy.request.call import Call
 
 
@@ -210,11 +210,7 @@ def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
 
     code: OpenAI's code of the same meaning, so that the client retries it as it would retry OpenAI's.
     """
-    try:
-        error = lenient_json.loads(body)
-    except ValueError:
-        error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
-    error = error.get("error") or error if isinstance(error, dict) else error
+    error = error_in(status, body)
     kind = as_object(error).get("type")
     text = error_message(error)
     code = _CODES.get(str(kind))

@@ -303,6 +303,15 @@ def error_message(error: Any) -> str:
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
 
 
+def error_in(status: int, body: bytes) -> Any:
+    """The error in the body of a reply: its member `error`, the whole object, or the beginning of its text."""
+    try:
+        error = lenient_json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
+    return error.get("error") or error if isinstance(error, dict) else error
+
+
 _NOT_OF_THE_REQUEST = frozenset({401, 408, 429})
 _REQUEST_CODES = frozenset(
     {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.json_values import as_list, as_object
+from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic import data_url
 from gateway.proxy.dialects.unsupported import unsupported_parameter
 
@@ -146,11 +147,8 @@ def _answered(message: dict[str, Any], path: str, names: dict[str, str]) -> list
     parts = _parts(message.get("content"), path)
     for at, call in enumerate(message.get("tool_calls") or ()):
         function = as_object(as_object(call).get("function"))
-        try:
-            given = orjson.loads(function.get("arguments") or "{}")
-        except (orjson.JSONDecodeError, TypeError):
-            given = None
-        if not isinstance(given, dict):
+        given = lenient_json.arguments_of(function)
+        if given is None:
             raise refused(f"{path}.tool_calls[{at}].function.arguments", "expected a JSON object")
         names[str(call.get("id"))] = str(function.get("name"))
         part: Part = {"functionCall": {"name": function.get("name"), "args": given}}

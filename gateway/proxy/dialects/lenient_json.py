@@ -38,6 +38,15 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value).encode()
 
 
+def arguments_of(function: Fields) -> Fields | None:
+    """The arguments of the call of a function; None: they are not a JSON object."""
+    try:
+        given = orjson.loads(function.get("arguments") or "{}")
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+    return given if isinstance(given, dict) else None
+
+
 def translated(call: Call, translate: Callable[[Fields], Fields]) -> tuple[Fields, bytes]:
     """The translated members, and their JSON. Raises BadRequest for a body that cannot be parsed or translated."""
     try:

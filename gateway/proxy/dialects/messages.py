@@ -21,7 +21,7 @@ from gateway.core.json_values import as_object
 from gateway.core.providers import CHATS
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import TranslatingReader, error_message
+from gateway.proxy.dialects.event_reader import TranslatingReader, error_in, error_message
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import Cut, Dialect, PlainReply, Reader
@@ -172,11 +172,7 @@ def usage_block(usage: Usage | None) -> dict[str, Any]:
 
 def to_anthropic_error(status: int, body: bytes) -> bytes:
     """An upstream's error in Anthropic's format, plus its `code`, which decides whether a fallback is tried."""
-    try:
-        error = lenient_json.loads(body)
-    except ValueError:
-        error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
-    error = error.get("error") or error if isinstance(error, dict) else error
+    error = error_in(status, body)
     out = {"type": _KINDS.get(status, "api_error"), "message": error_message(error)}
     code = as_object(error).get("code")
     if isinstance(code, str):
