@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from gateway.config.types import LogConfig
@@ -89,3 +91,22 @@ def begin(log: LogConfig) -> None:
         uvicorn.addFilter(UvicornFilter())
     for name in VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def handled_by(*handlers: logging.Handler) -> Iterator[None]:
+    """Sends the log of the package to these handlers alone while the context is open."""
+    root = logging.getLogger("gateway")
+    level, propagate = root.level, root.propagate
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+        root.propagate = propagate

@@ -127,7 +127,7 @@ def _called(part: Mapping[str, Any]) -> ToolCall:
     return ToolCall(as_text(part.get("call_id")) or as_text(part.get("id")), as_text(spec.get("name")), arguments)
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, *, indented: bool = False) -> str:
     """The text of a content: itself, the texts of its parts, or its JSON."""
     if value is None:
         return ""
@@ -135,7 +135,7 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "\n".join(text for text in map(_part, value) if text)
-    return orjson.dumps(value, default=str).decode()
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else None, default=str).decode()
 
 
 def _part(part: Any) -> str:

@@ -85,13 +85,18 @@ def guided_unit_mean(
     return controlled_mean(strata, controlled=controlled)
 
 
+def unit_sums(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> tuple[float, float]:
+    """The sum of the values mapped to [0, 1], and that of their squares. inverted: the sums of 1 - x."""
+    n, width = cell.n["scored"], high - low
+    total = (cell.total - n * low) / width
+    squares = (cell.squares - 2 * low * cell.total + n * low * low) / width**2
+    return (n - total, n - 2 * total + squares) if inverted else (total, squares)
+
+
 def _plain(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> StageSums:
     """A cell in which every sample was judged with the same probability."""
-    n, width = float(cell.n["scored"]), high - low
-    total = (cell.total - n * low) / width
-    squares = (cell.squares - 2.0 * low * cell.total + n * low * low) / width**2
-    if inverted:
-        total, squares = n - total, n - 2.0 * total + squares
+    n = float(cell.n["scored"])
+    total, squares = unit_sums(cell, low, high, inverted=inverted)
     failed = float(cell.n["error"] + cell.n["timeout"] + cell.n["budget"])
     sums, products = np.zeros(4), np.zeros((4, 4))
     sums[:2] = total, n

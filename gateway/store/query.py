@@ -70,6 +70,17 @@ def reading(url: str) -> Iterator[Reading]:
         opened.dispose()
 
 
+@contextmanager
+def writing(url: str) -> Iterator[engine.Transaction]:
+    """One transaction of a writer. Raises StoreUnavailable."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
 def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found]:
     """Exchanges without their texts, each with its `scores`. Raises QueryError."""
     query = select(*LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from gateway.observability.logging import handled_by
 from gateway.runtime.child import CHILDREN
 
 _MAX_BYTES = 10_000_000
@@ -68,22 +69,11 @@ def shared_log(path: Path, verbose: bool, max_bytes: int = _MAX_BYTES) -> Iterat
     file = _LogFile(path, max_bytes, _BACKUPS)
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.INFO if verbose else logging.WARNING)
-    root = logging.getLogger("gateway")
-    before = root.level, root.propagate
-    root.setLevel(logging.INFO)
-    root.propagate = False
     for handler in (file, terminal):
         handler.addFilter(_Source())
         handler.setFormatter(logging.Formatter("%(asctime)s %(source)s | %(message)s"))
-        root.addHandler(handler)
-    try:
+    with handled_by(file, terminal):
         yield
-    finally:
-        root.setLevel(before[0])
-        root.propagate = before[1]
-        for handler in (file, terminal):
-            root.removeHandler(handler)
-            handler.close()
 
 
 @contextmanager

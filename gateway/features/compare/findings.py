@@ -18,10 +18,9 @@ from gateway.core.sanitize import plain
 from gateway.features.compare.pairing import PairedScores
 from gateway.features.experiments.sequences import AlphaShare
 from gateway.features.experiments.verdict import Decision, SwapDescription, decide, holm
-from gateway.features.replay.compare import PairedValues, mean_estimate, pairs_needed
+from gateway.features.replay.compare import PairedValues, mcnemar_text, mean_estimate, pairs_needed
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted
-from gateway.statistics.paired import mcnemar_exact
 from gateway.statistics.repeated_runs import VarianceSplit, variance_split
 from gateway.statistics.score_interval import FEW_CLUSTERS, score_difference
 from gateway.statistics.special import normal_quantile, student_quantile
@@ -242,16 +241,8 @@ def paired_interval(values: PairedValues, span: float, alpha: float) -> tuple[Es
         return Estimate(value, value, value), "none: every score is the same"
     found = score_difference(np.zeros(values.n), values.better, span, alpha, values.clusters)
     name = {"paired t": "paired t", "Agresti-Min": "few differences (Agresti–Min)"}[found.method]
-    return Estimate(value, found.low, found.high), f"{name} over {counted(clusters, 'cluster')}{_mcnemar(values)}"
-
-
-def _mcnemar(values: PairedValues) -> str:
-    """McNemar's test of no difference, for yes-or-no scores of independent items; "" for others."""
-    known = set(np.unique((values.a, values.b)).tolist()) <= {0.0, 1.0}
-    if not known or len(set(values.clusters)) < values.n:
-        return ""
-    p = mcnemar_exact(int((values.better < 0).sum()), int((values.better > 0).sum()))
-    return f"; McNemar p {p:.2g}"
+    method = f"{name} over {counted(clusters, 'cluster')}"
+    return Estimate(value, found.low, found.high), "; ".join(filter(None, (method, mcnemar_text(values))))
 
 
 def _decides(difference: Estimate, alpha: float, clusters: int) -> float | None:

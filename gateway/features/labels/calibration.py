@@ -44,7 +44,7 @@ from gateway.reports.model import Estimate
 from gateway.scoring.registry import RegisteredScorer
 from gateway.statistics.control_variate import ControlledEstimate, StageSums
 from gateway.statistics.judge_rates import CorrectedRate
-from gateway.store.guided_means import guided_unit_mean, recorded_mean, target_names
+from gateway.store.guided_means import guided_unit_mean, recorded_mean, target_names, unit_sums
 from gateway.store.predictions import cards
 from gateway.store.query import Reading, reading
 from gateway.store.snapshot import CellKey, ScoreCell
@@ -287,11 +287,8 @@ def _controlled(
 
 
 def _on_unit(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> JudgedSums:
-    n, width = cell.n["scored"], high - low
-    total = (cell.total - n * low) / width
-    squares = (cell.squares - 2 * low * cell.total + n * low * low) / width**2
-    if inverted:  # the sums of 1 - x
-        total, squares = n - total, n - 2 * total + squares
+    n = cell.n["scored"]
+    total, squares = unit_sums(cell, low, high, inverted=inverted)
     responded = n + cell.n["not_applicable"]
     return JudgedSums(n, responded, sum(cell.n.values()), total, squares, 0, cell.inverse_pi, cell.population)
 

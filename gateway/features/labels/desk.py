@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,8 +29,7 @@ from gateway.features.labels.rows import (
     version_of,
 )
 from gateway.features.labels.rows import save_labels as store_labels
-from gateway.store import engine
-from gateway.store.query import Reading, full_exchange, reading
+from gateway.store.query import Reading, full_exchange, reading, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,26 +236,15 @@ def next_item(url: str, desk: Desk) -> DrawnItem | None:
 
 def save_labels(url: str, labels: Sequence[Label]) -> None:
     """Saves all of them or none."""
-    with _writing(url) as connection:
+    with writing(url) as connection:
         store_labels(connection, labels)
 
 
 def undo_label(url: str, desk: Desk, label: Label) -> None:
     """Deletes a label that this desk has given."""
-    with _writing(url) as connection:
+    with writing(url) as connection:
         delete_label(connection, label)
     desk.withdraw(label)
-
-
-@contextmanager
-def _writing(url: str) -> Iterator[engine.Transaction]:
-    """One transaction of a writer."""
-    opened = engine.writer(url)
-    try:
-        with opened.begin() as connection:
-            yield connection
-    finally:
-        opened.dispose()
 
 
 class ImportedLabels(NamedTuple):

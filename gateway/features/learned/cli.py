@@ -107,7 +107,7 @@ def accept(
     from gateway.core.sanitize import to_json
     from gateway.features.learned import drift
     from gateway.features.learned import report as reports
-    from gateway.store import engine
+    from gateway.store.query import writing
 
     if bool(aliases) == every:
         raise typer.BadParameter("give model names, or --all", param_hint="ALIAS")
@@ -115,12 +115,8 @@ def accept(
     if not kinds:
         raise typer.BadParameter(f'no kind "{kind}"; expected {" or ".join(drift.KINDS)}', param_hint="--kind")
     job = _job(options)
-    opened = engine.writer(job.store)
-    try:
-        with opened.begin() as connection:
-            forgotten = drift.accept(connection, job.key, aliases or None, kinds, command_line())
-    finally:
-        opened.dispose()
+    with writing(job.store) as connection:
+        forgotten = drift.accept(connection, job.key, aliases or None, kinds, command_line())
     show(to_json(reports.forgotten_dicts(forgotten)) if as_json else reports.forgotten_text(forgotten))
     if not forgotten:
         note("no alarm of these model names had a usual range")

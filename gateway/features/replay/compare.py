@@ -281,13 +281,13 @@ def _difference(
         return Estimate(value, low, high), "betting confidence sequence, one step per cluster"
     if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
         method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
-        return Estimate(value, *found), _joined(method, _mcnemar(pairs), at_any_time)
+        return Estimate(value, *found), _joined(method, mcnemar_text(pairs), at_any_time)
     found_t = paired_difference(np.zeros(n), pairs.better, terms.alpha, pairs.clusters)
-    method = _joined(f"fixed n, paired t over {clusters} clusters", _mcnemar(pairs), at_any_time)
+    method = _joined(f"fixed n, paired t over {clusters} clusters", mcnemar_text(pairs), at_any_time)
     return Estimate(value, found_t.low, found_t.high), method
 
 
-def _mcnemar(pairs: PairedValues) -> str:
+def mcnemar_text(pairs: PairedValues) -> str:
     """McNemar's test of no difference, for yes-or-no scores of independent items; "" for others."""
     known = set(np.unique((pairs.a, pairs.b)).tolist()) <= {0.0, 1.0}
     if not known or len(set(pairs.clusters)) < pairs.n:

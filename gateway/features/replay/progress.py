@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gateway.features.replay.run import ReplayProgress as State
+from gateway.observability.logging import handled_by
 from gateway.reports.progress_bar import progress_bar
 
 
@@ -47,14 +48,5 @@ def to_file(path: Path) -> Iterator[None]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    root = logging.getLogger("gateway")
-    before = root.level, root.propagate
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    root.addHandler(handler)
-    try:
+    with handled_by(handler):
         yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
-        root.level, root.propagate = before

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
-
-import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.json_values import as_list
+from gateway.scoring.trajectory import text_of
 
 Request = Mapping[str, Any]
 _INSTRUCTING = ("system", "developer")
+_text = partial(text_of, indented=True)
 
 
 def conversation(request: Request) -> str:
@@ -63,27 +64,6 @@ def _turn(turn: Request) -> Iterator[tuple[str, str]]:
             yield "tool", _text(part.get("content"))
         content = [p for p in content if p not in results]
     yield (role if isinstance(role, str) else "user"), _text(content)
-
-
-def _text(value: Any) -> str:
-    """The text of a content: itself, its text parts, or its JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(t for t in map(_part, value) if t)
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
-        return ""
-    if isinstance(part.get("text"), str):
-        return str(part["text"])
-    return f"[{part.get('type', 'part')}]"
 
 
 def _at(value: Any, path: str) -> Any:
