@@ -81,7 +81,7 @@ class _Missing:
 
 
 class Backfill:
-    """One backfill run. `watch` is called after every exchange; `clock` tells Unix time in seconds."""
+    """One backfill run. `watch` is called after every exchange."""
 
     def __init__(
         self,
@@ -90,10 +90,9 @@ class Backfill:
         scoring: EntryScorer,
         watch: Callable[[BackfillProgress], None] = lambda _: None,
         concurrency: int = CONCURRENCY,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._scorers, self._scoring = store, scorers, scoring
-        self._watch, self._concurrency, self._clock = watch, concurrency, clock
+        self._watch, self._concurrency = watch, concurrency
         self._remaining: Counter[Cell] = Counter()
         self._cells: set[Cell] = set()
         self.progress = BackfillProgress()
@@ -107,7 +106,7 @@ class Backfill:
 
         Raises QueryError, StoreDown and WriteRejected.
         """
-        until, progress = self._clock(), self.progress
+        until, progress = time.time(), self.progress
         async for page in self._pages(filter, until, selected_only=False):
             self._count(page)
         progress.total = min(progress.total, filter.limit or progress.total)
@@ -198,7 +197,7 @@ class Backfill:
     async def _keep(self, done: Sequence[ScoredExchange]) -> None:
         if not done:
             return
-        now = self._clock()
+        now = time.time()
         added = await self._store.run(
             lambda connection: add_late_scores(connection, done, self._scorers, self._remaining, now)
         )

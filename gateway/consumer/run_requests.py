@@ -85,10 +85,10 @@ class RequestCache:
 class RunRequests:
     """The entries of one consumer that wait for others, and the requests that it has seen last."""
 
-    def __init__(self, store: Store, corridor: Corridor, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, store: Store, corridor: Corridor) -> None:
         self._store = store
         self._corridor = corridor
-        self._cache = RequestCache(cache_bytes)
+        self._cache = RequestCache(CACHE_BYTES)
         self._waiting: dict[str, StreamEntry] = {}
 
     @property

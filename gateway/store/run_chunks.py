@@ -131,9 +131,9 @@ def whole_request(of: FromClause = exchanges) -> ColumnElement[bytes]:
     return _WholeRequest(of.c.request_chunks, of.c.run_id, of.c.request).label("request")
 
 
-def request_size(of: FromClause = exchanges) -> ColumnElement[int]:
-    """Bytes of the request of a row of `exchanges`, or of an alias of it."""
-    return func.coalesce(of.c.request_bytes, func.length(of.c.request))
+def request_size() -> ColumnElement[int]:
+    """Bytes of the request of a row of `exchanges`."""
+    return func.coalesce(exchanges.c.request_bytes, func.length(exchanges.c.request))
 
 
 def requests_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, bytes]:

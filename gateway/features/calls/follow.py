@@ -122,7 +122,7 @@ class FollowDirectory:
 
 
 class Follower:
-    """Reads the source and writes the directory's files. say: one line for each file. clock: monotonic seconds."""
+    """Reads the source and writes the directory's files. say: one line for each file."""
 
     def __init__(
         self,
@@ -131,14 +131,13 @@ class Follower:
         form: FollowForm,
         rotation: FileRotation,
         say: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source, self._directory, self._form = source, directory, form
-        self._rotation, self._say, self._clock = rotation, say, clock
+        self._rotation, self._say = rotation, say
         self._place = directory.cursor.place
         self._file: IO[bytes] | None = None
         self._writer: ExportWriter | None = None
-        self._begun = self._feedback_looked = clock()
+        self._begun = self._feedback_looked = time.monotonic()
         self._rows = 0
         self._given: dict[tuple[str, float], float] = {}
 
@@ -149,7 +148,7 @@ class Follower:
         """
         failures = 0
         while not stop.is_set():
-            began = self._clock()
+            began = time.monotonic()
             try:
                 more = self._step()
                 failures = 0
@@ -159,7 +158,7 @@ class Follower:
                 self._say(f"{error}; retrying in {_RETRY.wait_s(failures):.0f} s")
                 stop.wait(_RETRY.wait_s(failures))
             if not more:
-                stop.wait(max(_POLL_S, _REST * (self._clock() - began)) if not failures else 0)
+                stop.wait(max(_POLL_S, _REST * (time.monotonic() - began)) if not failures else 0)
         with suppress(StoreUnavailable):
             self._rotate()
 
@@ -180,13 +179,13 @@ class Follower:
         if self._writer is None:
             self._file = self._directory.begin("exchanges")
             self._writer = writer(self._form, self._file, self._source.scorers())
-            self._begun, self._rows = self._clock(), 0
+            self._begun, self._rows = time.monotonic(), 0
         for each in found:
             self._writer.add(each)
         self._rows += len(found)
 
     def _is_due(self) -> bool:
-        now, limit = self._clock(), self._rotation
+        now, limit = time.monotonic(), self._rotation
         if self._file is None:
             return now - self._feedback_looked >= limit.most_s
         return self._file.tell() >= limit.most_bytes or now - self._begun >= limit.most_s
@@ -204,7 +203,7 @@ class Follower:
 
     def _feedback(self) -> None:
         """Feedback that is not in the last files: of each, its newest form."""
-        self._feedback_looked = self._clock()
+        self._feedback_looked = time.monotonic()
         cursor = self._directory.cursor
         since = cursor.feedback_at - FEEDBACK_LATE_S
         found = {(each["feedback_id"], each["at"]): each for each in self._source.feedback(since)}

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -47,6 +46,8 @@ from gateway.stream.shared_state import SharedState
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.trainer")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # one core for training; the child inherits nothing else
 _FIRST_S = 120.0  # between looks whether there are rows enough for the first model
+_LOOK_S = 15.0  # between looks for a newer model, and for a training that is due
+_TRAIN_S = 900.0  # timeout of a training; the lease is held for as long
 log = logging.getLogger(__name__)
 
 
@@ -54,25 +55,12 @@ class TrainingFailed(Exception):
     """The process that trains ended without a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpkeepTiming:
-    """Intervals in seconds."""
-
-    look_s: float = 15.0
-    """Interval between looks for a newer model, and for a training that is due."""
-    train_s: float = 900.0
-    """Timeout of a training; the lease is held for as long."""
-
-
 class PredictorUpkeep:
     """Loads and trains models."""
 
-    def __init__(
-        self, worker: TaskWorker, predictor: Predictor, job: TrainingJob, timing: UpkeepTiming | None = None
-    ) -> None:
+    def __init__(self, worker: TaskWorker, predictor: Predictor, job: TrainingJob) -> None:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._predictor, self._job = predictor, job
-        self._timing = timing or UpkeepTiming()
         self._tried = float("-inf")
         self._complaint = ""
 
@@ -88,7 +76,7 @@ class PredictorUpkeep:
                 pass
             except Exception as error:  # a model must not end the consumer
                 self._complain(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(min(self._timing.look_s, self._predictor.config.retrain_s))
+            await asyncio.sleep(min(_LOOK_S, self._predictor.config.retrain_s))
 
     async def load(self) -> StoredModel | None:
         """Makes the predictor use the newest model, and returns that. Raises StoreDown."""
@@ -117,7 +105,7 @@ class PredictorUpkeep:
 
     async def _train_in_turn(self) -> None:
         lease = f"predictor:{self._job.key}"
-        keep_s = self._timing.train_s
+        keep_s = _TRAIN_S
         if not await self._worker.leads(lease, keep_s):
             return
         self._tried = self._clock()

@@ -142,12 +142,10 @@ def summaries(connection: Reading, run_ids: Sequence[str]) -> dict[str, Found]:
     return found
 
 
-def runs_named(connection: Reading, name: str, caller: str | None = None) -> list[str]:
-    """The runs with this id, ours or the client's, of any caller or of one; in order of their first call."""
+def runs_named(connection: Reading, name: str) -> list[str]:
+    """The runs with this id, ours or the client's, in order of their first call."""
     e = exchanges.c
     query = select(e.run_id).where(is_of_run(name), e.run_id.is_not(None)).group_by(e.run_id)
-    if caller is not None:
-        query = query.where(e.caller == caller)
     return list(connection.execute(query.order_by(func.min(e.received))).scalars())
 
 

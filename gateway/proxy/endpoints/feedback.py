@@ -11,7 +11,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -39,35 +38,24 @@ async def no_recall(_: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackWait:
-    """The endpoint's patience with a verdict."""
-
-    wait_s: float = 1.0
-    look_s: float = 0.05
-    """Seconds between two looks for it."""
-    late_s: float = 900.0
-    """Seconds after its call in which an exchange reaches the store, if it ever does."""
+_LOOKS, _LOOK_S = 20, 0.05  # for a verdict, and the seconds between two of them
+_LATE_S = 900.0  # after its call, within which an exchange reaches the store, if it ever does
 
 
-def feedback_page(
-    gateway: Callable[[], Gateway],
-    recall: Recall = no_recall,
-    clock: Callable[[], float] = time.time,
-    patience: FeedbackWait | None = None,
-) -> Any:
+def feedback_page(gateway: Callable[[], Gateway], recall: Recall = no_recall) -> Any:
     """200 if the exchange or run is known, 202 if it may still come, 404 if it is not the caller's.
 
     Feedback with the same id replaces the earlier one.
     """
-    wait = patience or FeedbackWait()
 
     async def page(request: Request) -> Response:
         now = gateway()
         caller = caller_of(now.keys, request.scope)
         counts, metric = now.metrics.counts, now.metrics.feedback
         try:
-            given = read_feedback(await _body(request), caller.name, request.headers.get("idempotency-key"), clock())
+            given = read_feedback(
+                await _body(request), caller.name, request.headers.get("idempotency-key"), time.time()
+            )
             check_range(given, now.config.feedback.range)
         except (BadRequest, TooLarge):
             counts.of(metric, "refused").n += 1
@@ -76,8 +64,8 @@ def feedback_page(
             counts.of(metric, "buffer_full").n += 1
             message = "the recorder's buffer is full, because the stream server does not take records; retry later"
             raise Overloaded(message, code="feedback_buffer_full", retry_after_s=5)
-        verdict = await _verdict(recall, given, wait)
-        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, wait)):
+        verdict = await _verdict(recall, given)
+        if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given)):
             counts.of(metric, "not_found").n += 1
             raise _not_found(given)
         counts.of(metric, "accepted").n += 1
@@ -98,10 +86,9 @@ def _not_found(given: Feedback) -> NotFound:
     return NotFound(message, param="id", code="exchange_not_found")
 
 
-async def _verdict(recall: Recall, given: Feedback, wait: FeedbackWait) -> dict[str, Any] | None:
+async def _verdict(recall: Recall, given: Feedback) -> dict[str, Any] | None:
     """The consumer's verdict on this feedback, not on an earlier one with the same id. None: there is none yet."""
-    looks = max(1, round(wait.wait_s / wait.look_s))
-    for _ in range(looks):
+    for _ in range(_LOOKS):
         try:
             found = await recall(f"feedback:{given.feedback_id}")
         except StreamDown:
@@ -110,15 +97,15 @@ async def _verdict(recall: Recall, given: Feedback, wait: FeedbackWait) -> dict[
             verdict: dict[str, Any] = orjson.loads(found)
             if verdict["at"] >= given.at:
                 return verdict
-        await asyncio.sleep(wait.look_s)
+        await asyncio.sleep(_LOOK_S)
     return None
 
 
-def _too_late(verdict: dict[str, Any], given: Feedback, wait: FeedbackWait) -> bool:
+def _too_late(verdict: dict[str, Any], given: Feedback) -> bool:
     """Whether an unknown exchange will not come any more. Our ids contain the time of their call."""
     ours = _OURS.fullmatch(given.id)
     called = int(ours[1] + ours[2], 16) / 1000 if ours else given.at
-    return verdict.get("exchange") is None and given.at - called > wait.late_s
+    return verdict.get("exchange") is None and given.at - called > _LATE_S
 
 
 async def _body(request: Request) -> bytes:

@@ -186,8 +186,8 @@ class _Asgi:
             pass
 
 
-def json_response(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")
+def json_response(body: Any) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
 
 
 def error_response(error: GatewayError, shape: ErrorShape, request_id: str) -> Response:

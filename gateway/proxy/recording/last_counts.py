@@ -27,6 +27,7 @@ _FOLDER = "counts"
 _NUMBERS = len(CountsOfProcess._fields)
 _BYTES = 8 * _NUMBERS
 _LOCK = ".lock"
+_RETRY_S = 2.0
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def kept_counts(data: Path, recorder: Recorder) -> Iterator[None]:
             _forget(path, lock)
 
 
-async def report_killed(data: Path, stream: RecordStream, retry_s: float = 2.0) -> None:
+async def report_killed(data: Path, stream: RecordStream) -> None:
     """Reports each process that was killed and left its counts here, once."""
     for path in _paths(data):
         with contextlib.suppress(OSError):
@@ -65,11 +66,11 @@ async def report_killed(data: Path, stream: RecordStream, retry_s: float = 2.0) 
                 lock.release()
                 continue
             if counts := _read(path):
-                await _append(stream, path.name, counts, retry_s)
+                await _append(stream, path.name, counts)
             _forget(path, lock)
 
 
-async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProcess, retry_s: float) -> None:
+async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProcess) -> None:
     log.warning(
         "gateway process %s was killed, or could not append its last records: up to %d records of %d, and the usage of "
         "up to %d calls of %d, are lost; the records that never arrive are counted as gateway_lost",
@@ -85,7 +86,7 @@ async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProces
             await stream.append([tally.to_fields()])
             return
         except StreamDown:
-            await asyncio.sleep(retry_s)
+            await asyncio.sleep(_RETRY_S)
 
 
 def _paths(data: Path) -> list[Path]:

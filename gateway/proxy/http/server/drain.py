@@ -47,11 +47,11 @@ def refuse_new(descriptor: int) -> bool:
     return False
 
 
-async def accept_queued(descriptors: Iterable[int], handshake_s: float = HANDSHAKE_S) -> None:
+async def accept_queued(descriptors: Iterable[int]) -> None:
     """Returns when the accept queues of listening sockets are empty and stay so. The loop accepts meanwhile."""
     descriptors = list(descriptors)
     if any([refuse_new(descriptor) for descriptor in descriptors]):
-        await asyncio.sleep(handshake_s)
+        await asyncio.sleep(HANDSHAKE_S)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_QUEUE_S):
             while _queued(descriptors):  # noqa: ASYNC110 - the loop, not this task, accepts them
