@@ -25,7 +25,7 @@ from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
-from gateway.core.ramp import described
+from gateway.core.ramp import RampEvent, described
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
     NewExperiment,
@@ -45,7 +45,8 @@ from gateway.features.experiments.report.presentation import TONES, finding_stat
 from gateway.features.experiments.verdict_sentence import MOST, verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
-from gateway.features.ramp.operations import RampChangeOutput, change_ramp, read_gate, read_history
+from gateway.features.ramp.operations import change_ramp, read_gate
+from gateway.features.ramp.rows import stored_ramp_events
 from gateway.reports import number_format as say
 from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
 from gateway.reports.model import IntervalTrail, Report
@@ -357,15 +358,17 @@ async def _before_start(
 
 async def _ramp(
     services: PageServices, name: str, state: PlanState | None
-) -> tuple[RampGateOutput | None, list[RampChangeOutput]]:
+) -> tuple[RampGateOutput | None, Sequence[RampEvent]]:
     """(the ramp as its gate describes it, its newest changes). None if it has none, or the stream server does not
     answer."""
     if state is None or state.plan.ramp is None:
         return None, []
     try:
-        return await read_gate(services.admin, name), await read_history(services.admin, name, None, EVENTS_SHOWN)
+        gate = await read_gate(services.admin, name)
+        events = await services.admin.store.read(lambda connection: stored_ramp_events(connection, name))
     except AdminError:
         return None, []
+    return gate, events[::-1][:EVENTS_SHOWN]
 
 
 def _reports(connection: Reading, name: str) -> list[Report]:

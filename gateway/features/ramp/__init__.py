@@ -13,4 +13,5 @@ MANIFEST = Manifest(
     operations=(AdminPaths("gateway.features.ramp.operations:OPERATIONS", 20),),
     tasks=(ConsumerTask("webhooks", "gateway.features.ramp.webhooks:webhooks_task"),),
     notices=("gateway.features.ramp.notice_source:RampNotices",),
+    templates=True,
 )
