@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.core.exchange import new_id
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
-from gateway.store.engine import StoreUnavailable, reader
+from gateway.store.engine import StoreUnavailable, reader, replacing
 from gateway.store.engine import insert as upsert
 from gateway.store.tables import audit, directory_state, keys, organizations, teams, usage
 
@@ -188,9 +188,7 @@ def save_row(connection: Connection, row: DirectoryRow) -> None:
     """Adds a row, or replaces all of its values."""
     record = row.record
     values = {**_values(record), **{name: getattr(row, name) for name in ("created", "updated", "deleted", "version")}}
-    statement = upsert(connection.dialect, _TABLES[record_kind(record)]).values(values)
-    later: dict[str, Any] = {name: statement.excluded[name] for name in values if name != "id"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=later))
+    connection.execute(replacing(connection.dialect, _TABLES[record_kind(record)], values).values(values))
 
 
 def changed_since(connection: Connection, version: int, limit: int) -> tuple[DirectoryState, list[DirectoryRow]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -220,6 +220,27 @@ def insert(dialect: Dialect, table: Table) -> Any:
     """An INSERT of this dialect, which has on_conflict_do_nothing and on_conflict_do_update."""
     of = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
     return of(table)
+
+
+def replacing(
+    dialect: Dialect, table: Table, names: Iterable[str], where: Callable[[Any], ColumnElement[bool]] | None = None
+) -> Any:
+    """An INSERT that replaces these columns of the row with the same primary key, if there is one.
+
+    where: whether the row is replaced, from the new values' columns.
+    """
+    statement = insert(dialect, table)
+    key, given = table.primary_key.columns.keys(), statement.excluded
+    later = {name: given[name] for name in names if name not in key}
+    condition = None if where is None else where(given)
+    return statement.on_conflict_do_update(index_elements=key, set_=later, where=condition)
+
+
+def adding(dialect: Dialect, table: Table, names: Iterable[str]) -> Any:
+    """An INSERT that adds these columns to those of the row with the same primary key, if there is one."""
+    statement = insert(dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in names}
+    return statement.on_conflict_do_update(index_elements=table.primary_key.columns.keys(), set_=more)
 
 
 def transient(error: DBAPIError) -> bool:

@@ -20,9 +20,9 @@ from gateway.core.chunked import chunked
 from gateway.core.exchange import OF_RUN, Feedback, cluster_digest, only_word_id
 from gateway.core.plan import FEEDBACK
 from gateway.store import runs
-from gateway.store.engine import insert
+from gateway.store.engine import replacing
 from gateway.store.rows import ScoredExchange, feedback_row
-from gateway.store.tables import SCORE, exchanges, feedback, scores
+from gateway.store.tables import exchanges, feedback, scores
 
 _NAMES = [column.name for column in feedback.columns]
 _OF_EXCHANGE = [exchanges.c[name] for name in ("id", "experiment", "plan", "arm", "pi", "stratum")]
@@ -67,7 +67,7 @@ def lock(connection: Connection, *, writes: bool) -> None:
 def write_feedback(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
     """Keeps the newest feedback of each feedback_id; feedback on another caller's exchange is dropped."""
     for each in given:
-        connection.execute(_upsert(connection), [dict(zip(_NAMES, feedback_row(each), strict=True))])
+        connection.execute(_newer_feedback(connection), [dict(zip(_NAMES, feedback_row(each), strict=True))])
     joined = join(connection, {each.feedback_id for each in given}, now)
     return [_met(connection, each, joined.get(each.feedback_id)) for each in given]
 
@@ -136,7 +136,7 @@ def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> Ro
         and given["exchange_id"] != exchange_id
     ):
         word = only_word_id(given["caller"], exchange_id, given["name"])
-        connection.execute(_upsert(connection), [{**given, "feedback_id": word, "exchange_id": exchange_id}])
+        connection.execute(_newer_feedback(connection), [{**given, "feedback_id": word, "exchange_id": exchange_id}])
         connection.execute(delete(feedback).where(feedback.c.feedback_id == given["feedback_id"]))
     mine = feedback.c.feedback_id == word
     connection.execute(update(feedback).where(mine).values(resolved=exchange_id))
@@ -175,15 +175,13 @@ def write_resolved(connection: Connection, given: Sequence[Feedback], now: float
     if not met:
         return
     rows = [dict(zip(_NAMES, feedback_row(each), strict=True)) | {"resolved": each.id} for each in met]
-    connection.execute(_upsert(connection), rows)
+    connection.execute(_newer_feedback(connection), rows)
     _save_scores(connection, [_score_values(row, by_id[row["resolved"]], now) for row in rows])
 
 
-def _upsert(connection: Connection) -> Any:
-    statement = insert(connection.dialect, feedback)
-    later = {name: statement.excluded[name] for name in _NAMES[1:] if name != "resolved"}
-    newer = feedback.c.at <= statement.excluded.at
-    return statement.on_conflict_do_update(index_elements=["feedback_id"], set_=later, where=newer)
+def _newer_feedback(connection: Connection) -> Any:
+    names = [name for name in _NAMES if name != "resolved"]
+    return replacing(connection.dialect, feedback, names, lambda given: feedback.c.at <= given.at)
 
 
 def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, now: float) -> dict[str, Any]:
@@ -212,9 +210,7 @@ def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, n
 
 
 def _save_scores(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    statement = insert(connection.dialect, scores)
-    later = {name: statement.excluded[name] for name in rows[0] if name not in SCORE}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(SCORE), set_=later), rows)
+    connection.execute(replacing(connection.dialect, scores, rows[0]), rows)
 
 
 def _unscore(connection: Connection, feedback_id: str, exchange_id: str) -> None:

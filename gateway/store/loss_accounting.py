@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection, case, delete, exists, func, select, update
 
-from gateway.store.engine import insert
+from gateway.store.engine import insert, replacing
 from gateway.store.tables import dead_letters, gaps, incidents, ledgers, score_cells, stream_nodes, tallies
 from gateway.stream.types import ShardSnapshot, order
 
@@ -62,8 +62,7 @@ def add_incidents(connection: Connection, looks: Mapping[int, ShardSnapshot]) ->
         if look.trimmed.to and (row is None or row.trimmed_to != look.trimmed.to):
             at = _at(*order(look.trimmed.to))
             _add_incident(connection, shard, (at, at), TRIMMED)
-        statement = insert(connection.dialect, stream_nodes).values(shard=shard, **now)
-        connection.execute(statement.on_conflict_do_update(index_elements=["shard"], set_=now))
+        connection.execute(replacing(connection.dialect, stream_nodes, now).values(shard=shard, **now))
 
 
 def _add_incident(connection: Connection, shard: int, between: tuple[str, str], reason: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, or_, select
 
 from gateway.core.plan import Plan, PlanState, plan_from_json
-from gateway.store.engine import insert
+from gateway.store.engine import insert, replacing
 from gateway.store.tables import deployment_secrets, exchanges, leases, plans
 
 
@@ -24,10 +24,8 @@ class StoredPlan:
 
 def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
     """Stores every plan with its newest state."""
-    statement = insert(connection.dialect, plans)
-    newest = {name: statement.excluded[name] for name in ("json", "state", "since")}
-    newer = plans.c.since <= statement.excluded.since
-    statement = statement.on_conflict_do_update(index_elements=["plan"], set_=newest, where=newer)
+    names = ("json", "state", "since")
+    statement = replacing(connection.dialect, plans, names, lambda given: plans.c.since <= given.since)
     for each in states:
         state = {"state": each.state, "since": each.since, "first_seen": now}
         plan = {"plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode()}
@@ -57,10 +55,9 @@ def experiment_names(connection: Connection) -> list[str]:
 
 def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
     """Takes or renews a lease for keep_s seconds. False if another holder has it."""
-    statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
     free = or_(leases.c.holder == holder, leases.c.expires <= now)
-    renewed = {"holder": holder, "expires": now + keep_s}
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=renewed, where=free))
+    statement = replacing(connection.dialect, leases, ("holder", "expires"), lambda _: free)
+    connection.execute(statement.values(name=name, holder=holder, expires=now + keep_s))
     found = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar_one()
     return bool(found == holder)
 

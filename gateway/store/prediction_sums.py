@@ -96,7 +96,7 @@ def add_predictions(
             cell.not_drawn.append(of.predicted or 0.0)
     _add_weights(connection, cells.values())
     rows = [{**cell.key, **_sums(cell)} for cell in cells.values()]
-    add_to(connection, prediction_sums, rows, CELL, ("n", "failed", *PREDICTION_SUMS))
+    add_to(connection, prediction_sums, rows, ("n", "failed", *PREDICTION_SUMS))
 
 
 def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:
@@ -121,8 +121,8 @@ def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:
                 by_bucket[bucket] = by_bucket.get(bucket, 0.0) + weight
         cells.append({**cell.key, **cell_values(CellDelta()), **more})
         buckets += [{**cell.key, "bucket": bucket, "more": weight} for bucket, weight in by_bucket.items()]
-    add_to(connection, score_cells, cells, CELL, _MORE)
-    add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("more",))
+    add_to(connection, score_cells, cells, _MORE)
+    add_to(connection, score_buckets, buckets, ("more",))
 
 
 def _sums(cell: _Cell) -> dict[str, float]:

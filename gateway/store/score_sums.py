@@ -18,7 +18,7 @@ from sqlalchemy.engine import Dialect
 
 from gateway.core.exchange import IMPORTED, Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult
-from gateway.store.engine import insert
+from gateway.store.engine import adding, insert
 from gateway.store.rows import model_of
 from gateway.store.tables import CELL, score_buckets, score_cells, score_costs, score_units
 
@@ -140,13 +140,13 @@ def add(connection: Connection, sums: ScoreSums) -> None:
     for key, unit in sorted(sums.units.items()):  # one order of locks
         _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
     rows = [{**_key(key), **cell_values(s)} for key, s in sums.by_cell.items()]
-    add_to(connection, score_cells, rows, CELL, tuple(cell_values(CellDelta())))
+    add_to(connection, score_cells, rows, tuple(cell_values(CellDelta())))
     buckets = [
         {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
         for key, s in sums.by_cell.items()
         for at, n in s.buckets.items()
     ]
-    add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
+    add_to(connection, score_buckets, buckets, ("n",))
 
 
 def _add_unit(connection: Connection, key: tuple[str, ...], more: UnitSums, sums: CellDelta) -> None:
@@ -182,7 +182,7 @@ def add_population(
 def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
     """Adds to populations. more: the key of a cell, and the growth of its population."""
     rows = [{**_key(cell), **cell_values(CellDelta()), "population": n} for cell, n in more]
-    add_to(connection, score_cells, rows, CELL, ("population",))
+    add_to(connection, score_cells, rows, ("population",))
 
 
 def close_weights(connection: Connection) -> None:
@@ -264,17 +264,12 @@ def cell_values(sums: CellDelta) -> dict[str, float]:
     }
 
 
-def add_to(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    key: tuple[str, ...],
-    added: tuple[str, ...],
-) -> None:
-    """Adds to sums, by key. rows: column → summand; a missing sum starts with it, and with zero elsewhere."""
+def add_to(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], added: tuple[str, ...]) -> None:
+    """Adds to sums, by primary key. rows: column → summand; a missing sum starts with it, and with zero elsewhere."""
     if not rows:
         return
-    sql, names = _adding(table, key, added, connection.dialect)
+    sql, names = _adding(table, added, connection.dialect)
+    key = table.primary_key.columns.keys()
     zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
     ordered = sorted(({**zeros, **row} for row in rows), key=itemgetter(*key))  # one order of locks
     values: Any = ordered if names is None else [tuple([row[name] for name in names]) for row in ordered]
@@ -282,13 +277,9 @@ def add_to(
 
 
 @cache
-def _adding(
-    table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
-) -> tuple[str, tuple[str, ...] | None]:
+def _adding(table: Table, added: tuple[str, ...], dialect: Dialect) -> tuple[str, tuple[str, ...] | None]:
     """Returns SQL for the driver, and its parameters' names in order, or None where it takes them by name."""
-    statement = insert(dialect, table)
-    more = {name: table.c[name] + statement.excluded[name] for name in added}
-    compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
+    compiled = adding(dialect, table, added).compile(dialect=dialect)
     return str(compiled), tuple(compiled.positiontup) if compiled.positional else None
 
 
@@ -313,11 +304,9 @@ def add_costs(connection: Connection, spent: Iterable[Paid]) -> None:
         if usd or tokens:
             so_far = sums.get(scorer, ScorerCost())
             sums[scorer] = ScorerCost(so_far.usd + (usd or 0.0), so_far.tokens + (tokens or 0))
-    statement = insert(connection.dialect, score_costs)
-    more = {name: score_costs.c[name] + statement.excluded[name] for name in ("usd", "tokens")}
+    statement = adding(connection.dialect, score_costs, ("usd", "tokens"))
     for scorer, cost in sorted(sums.items()):
-        values = {"scorer": scorer, "usd": cost.usd, "tokens": cost.tokens}
-        connection.execute(statement.on_conflict_do_update(index_elements=["scorer"], set_=more), values)
+        connection.execute(statement, {"scorer": scorer, "usd": cost.usd, "tokens": cost.tokens})
 
 
 def scorer_costs(connection: Connection) -> Mapping[str, ScorerCost]:

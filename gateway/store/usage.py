@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, literal, or_, select, update
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Tally
 from gateway.core.usage import NANO, UsageSums
-from gateway.store.engine import insert
+from gateway.store.engine import adding, replacing
 from gateway.store.tables import USAGE, USAGE_SUMS, ledgers, usage
 from gateway.store.where import QueryError
 from gateway.stream.types import order
@@ -69,12 +69,8 @@ def add_usage(connection: Connection, tally: Tally) -> None:
     """Stores a tally's sums where they exceed the stored ones: a late, older tally lowers nothing."""
     if not tally.usage or _is_merged(connection, tally.incarnation):
         return
-    statement = insert(connection.dialect, usage)
-    given = statement.excluded
-    newer = {name: given[name] for name in ("key_name", *USAGE_SUMS)}
-    statement = statement.on_conflict_do_update(
-        index_elements=list(USAGE), set_=newer, where=given.calls > usage.c.calls
-    )
+    names = ("key_name", *USAGE_SUMS)
+    statement = replacing(connection.dialect, usage, names, lambda given: given.calls > usage.c.calls)
     rows = [
         {"incarnation": tally.incarnation, **each.cell._asdict(), **each.sums._asdict()}
         for each in sorted(tally.usage, key=lambda each: each.cell)  # one order of locks
@@ -108,9 +104,7 @@ def merge_ended(connection: Connection, settled: Mapping[int, str]) -> int:
         .order_by(*cell)  # one order of locks
     )
     names = ["incarnation", *(column.name for column in cell), "key_name", *USAGE_SUMS]
-    statement = insert(connection.dialect, usage).from_select(names, merged)
-    more = {name: usage.c[name] + statement.excluded[name] for name in USAGE_SUMS}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(USAGE), set_=more))
+    connection.execute(adding(connection.dialect, usage, USAGE_SUMS).from_select(names, merged))
     connection.execute(delete(usage).where(usage.c.incarnation.in_(chosen)))
     connection.execute(update(ledgers).where(ledgers.c.incarnation.in_(chosen)).values(usage_merged=True))
     return len(chosen)

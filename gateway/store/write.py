@@ -27,7 +27,7 @@ from gateway.store import (
     usage,
 )
 from gateway.store.bulk_insert import insert_new, insert_scores
-from gateway.store.engine import insert
+from gateway.store.engine import adding, insert
 from gateway.store.feedback import JoinedFeedback
 from gateway.store.predictions import predicted, prediction_row
 from gateway.store.rows import ScoredExchange, ScoreIds, exchange_row
@@ -120,9 +120,7 @@ def add_dead_letters(connection: Connection, rows: Sequence[DeadLetterRow]) -> N
 def count(connection: Connection, name: str, n: int) -> None:
     """Adds to a counter that outlives every process."""
     if n:
-        statement = insert(connection.dialect, counters).values(name=name, n=n)
-        more = {"n": counters.c.n + statement.excluded.n}
-        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=more))
+        connection.execute(adding(connection.dialect, counters, ["n"]).values(name=name, n=n))
 
 
 def _scores(connection: Connection, judged: Sequence[ScoredExchange], batch: ScoredBatch, now: float) -> None:

@@ -120,11 +120,11 @@ def test_sums_begin_with_what_comes_first_and_grow(store):
     """Zero in what is not given; what is not named as added stays as it was first given."""
     one, other = ({"name": name, "n": n} for name, n in (("a", 2), ("b", 5)))
     for rows in ([other, one], [], [one]):
-        store.run(lambda c, rows=rows: add_to(c, counters, rows, ("name",), ("n",)))
+        store.run(lambda c, rows=rows: add_to(c, counters, rows, ("n",)))
     assert sorted(store.sql("SELECT name, n FROM counters")) == [("a", 4), ("b", 5)]
     cost = {"scorer": "judge"}
-    store.run(lambda c: add_to(c, score_costs, [{**cost, "usd": 0.5}], ("scorer",), ("usd",)))
-    store.run(lambda c: add_to(c, score_costs, [{**cost, "tokens": 7}], ("scorer",), ("tokens",)))
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "usd": 0.5}], ("usd",)))
+    store.run(lambda c: add_to(c, score_costs, [{**cost, "tokens": 7}], ("tokens",)))
     assert store.sql("SELECT scorer, usd, tokens FROM score_costs") == [("judge", 0.5, 7)]
 
 

@@ -22,7 +22,7 @@ from gateway.features.guards.hours import (
 from gateway.features.guards.usual_range import DriftState, state_from_json, state_to_json
 from gateway.features.labels.rows import OF_GUARD, ScorerVersion, guard_of
 from gateway.features.learned.rows import save_state, saved_states
-from gateway.store.engine import Transaction, insert
+from gateway.store.engine import Transaction, replacing
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges, guard_decisions, guard_hours, scores, tallies
 
@@ -98,10 +98,8 @@ def hours_since(connection: Reading, guard: str, since: float, now: float) -> di
 
 def store_hour(connection: Transaction, guard: str, begin: float, of: list[DecisionHour], read_at: float) -> None:
     """Stores the sums of an hour in place of those that were read before. begin, read_at: Unix seconds."""
-    statement = insert(connection.dialect, guard_hours)
-    statement = statement.values(guard=guard, begin=begin, read_at=read_at, sums=hours_to_json(of))
-    later = {"read_at": statement.excluded.read_at, "sums": statement.excluded.sums}
-    connection.execute(statement.on_conflict_do_update(index_elements=["guard", "begin"], set_=later))
+    statement = replacing(connection.dialect, guard_hours, ("read_at", "sums"))
+    connection.execute(statement.values(guard=guard, begin=begin, read_at=read_at, sums=hours_to_json(of)))
 
 
 def forget_hours(connection: Transaction, before: float) -> None:

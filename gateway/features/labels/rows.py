@@ -28,7 +28,7 @@ from sqlalchemy import (
 from gateway.core.chunked import chunked
 from gateway.core.exchange import IMPORTED
 from gateway.core.plan import REPEAT
-from gateway.store.engine import insert
+from gateway.store.engine import replacing
 from gateway.store.tables import (
     TARGET,
     exchanges,
@@ -225,9 +225,7 @@ def save_labels(connection: Connection, given: Sequence[Label]) -> None:
     """A later label of one person on one subject replaces the earlier one."""
     rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
     if rows:
-        statement = insert(connection.dialect, labels)
-        later = {name: statement.excluded[name] for name in rows[0] if name != "label_id"}
-        connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later), rows)
+        connection.execute(replacing(connection.dialect, labels, rows[0]), rows)
 
 
 def delete_label(connection: Connection, given: Label) -> None:

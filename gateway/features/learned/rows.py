@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, Integer, Select, and_, cast, func, select
 
-from gateway.store.engine import insert
+from gateway.store.engine import replacing
 from gateway.store.query import Reading
 from gateway.store.run_chunks import request_size, whole_request
 from gateway.store.tables import drift_states, exchanges, predictions, predictor_models, scores
@@ -74,9 +74,8 @@ def load_state(connection: Connection, scorer: str, alias: str) -> str | None:
 
 
 def save_state(connection: Connection, scorer: str, alias: str, state: str, at: float) -> None:
-    statement = insert(connection.dialect, drift_states).values(scorer=scorer, alias=alias, state=state, at=at)
-    later = {"state": statement.excluded.state, "at": statement.excluded.at}
-    connection.execute(statement.on_conflict_do_update(index_elements=["scorer", "alias"], set_=later))
+    statement = replacing(connection.dialect, drift_states, ("state", "at"))
+    connection.execute(statement.values(scorer=scorer, alias=alias, state=state, at=at))
 
 
 def saved_states(connection: Connection, scorer: str) -> dict[str, str]:

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
 
 from gateway.core.exchange import IMPORTED
 from gateway.core.score import ConfiguredScorer
-from gateway.store.engine import insert
+from gateway.store.engine import insert, replacing
 from gateway.store.rows import ScoredExchange, score_rows
 from gateway.store.run_chunks import whole_request
 from gateway.store.store import Store
-from gateway.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
+from gateway.store.tables import exchanges, feedback, replay_answers, replays, scores
 
 SUBJECT = "dataset item"
 UNSETTLED = ("error", "timeout", "budget")  # statuses of scores that a second attempt may improve
@@ -175,25 +175,16 @@ def write(
     scorers: Mapping[str, ConfiguredScorer],
     now: float,
 ) -> None:
-    answers = insert(connection.dialect, replay_answers)
     names = [c.name for c in replay_answers.columns if c.name != "replay"]
-    keep_good = answers.on_conflict_do_update(
-        index_elements=["replay", "item", "target", "repeat"],
-        set_={name: answers.excluded[name] for name in names},
-        where=replay_answers.c.outcome != "ok",
-    )
     rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
     if rows:
-        connection.execute(keep_good, rows)
+        not_good = replay_answers.c.outcome != "ok"
+        connection.execute(replacing(connection.dialect, replay_answers, names, lambda _: not_good), rows)
     built = (score_rows(j, scorers, now) for _, j in written if j is not None)
     judged = [{**row, "subject": SUBJECT} for opinions in built for row in opinions]
     if judged:
-        statement = insert(connection.dialect, scores)
-        again = statement.on_conflict_do_update(
-            index_elements=list(SCORE),
-            set_={c.name: statement.excluded[c.name] for c in scores.columns if c.name not in SCORE},
-            where=or_(*(scores.c.status == each for each in UNSETTLED)),  # executemany does not support an expanding IN
-        )
+        unsettled = or_(*(scores.c.status == each for each in UNSETTLED))  # executemany has no expanding IN
+        again = replacing(connection.dialect, scores, scores.columns.keys(), lambda _: unsettled)
         connection.execute(again, judged)
 
 

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, select
 from sqlalchemy.engine import Dialect
 
-from gateway.store.engine import insert
+from gateway.store.engine import adding, replacing
 from gateway.store.tables import SEQUENCE, increments, sequences, trails, withheld
 
 State = Mapping[str, Any]
@@ -125,16 +125,12 @@ def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[S
 @cache
 def _newer_state(dialect: Dialect) -> Any:
     """Built once: with dozens of sequences a second, building the statement costs more than running it."""
-    statement = insert(dialect, sequences)
-    newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
-    return statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer)
+    return replacing(dialect, sequences, ("n", "state", "updated"))
 
 
 @cache
 def _more_withheld(dialect: Dialect) -> Any:
-    statement = insert(dialect, withheld)
-    more = {"n": withheld.c.n + statement.excluded.n}
-    return statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more)
+    return adding(dialect, withheld, ["n"])
 
 
 def trail(connection: Connection, name: SequenceName) -> list[tuple[int, float, float, float]]:
