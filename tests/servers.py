@@ -59,7 +59,7 @@ def free_ports(n: int) -> list[int]:
 
 
 def _hold(port: int) -> int | None:
-    """The port; None: it is taken. 0: any."""
+    """The port; None if it is taken. 0: any."""
     if port:
         with contextlib.closing(socket.socket()) as probe:
             try:

@@ -83,6 +83,10 @@ _NO_SUBJECT = re.compile(
 _PARAMETERS = re.compile(r"(\w+)(?:, \w+)*: ")
 _FORMULA = re.compile(r"(?:ln|rho|mu|lambda|mean|[a-z])(?: of\b|[ (=_^]|$)|[\w ]+ → ")
 _VALUE_FIRST = re.compile(r"""(?:None|True|False|-?\d(?:\.\d)?|"\w*"|\(\)|\[\]|\{\}): """)
+_CLAUSE_OF_A_VALUE = re.compile(
+    r"""(None|True|False|b?""|\(\)|\[\]|\{\}): ((?:it|they|there|this|that|nothing|nobody|none|no \w+)"""
+    r"""(?: is| are| was| were| has| have| had| does| do| did| cannot| can| may| must))\b"""
+)
 _END = re.compile(r"""[.…?!:]["`')\]]*$""")
 
 
@@ -90,6 +94,8 @@ def fault(doc: Piece) -> str:
     """The reason why a docstring is not a sentence; "" if it is one."""
     text = " ".join(doc.text.split())
     first = re.split(r"[\s,;:]", text, maxsplit=1)[0]
+    if clause := _CLAUSE_OF_A_VALUE.search(text):
+        return f'has "{clause[0]} …"; write "{clause[1]} if {clause[2]} …"'
     named = _PARAMETERS.match(text)
     if named and re.search(rf"\b{named[1]}\b", doc.around):
         return ""

@@ -85,7 +85,7 @@ def build(tools: Tools, source: Path, out: Path) -> None:
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version outside any environment of ours; None: there is none."""
+    """A Python of this version outside any environment of ours; None if there is none."""
     roots = [Path("/usr/bin"), Path("/usr/local/bin"), *sorted(Path.home().glob(".pyenv/versions/*/bin"))]
     for root in roots:
         found = root / f"python{version}"

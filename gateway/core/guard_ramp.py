@@ -28,7 +28,7 @@ def ramp_name(guard: str) -> str:
 
 
 def ramped_guard(name: str) -> str | None:
-    """The guard whose ramp has this name; None: it is the ramp of an experiment."""
+    """The guard whose ramp has this name; None if it is the ramp of an experiment."""
     return name.removeprefix(OF_GUARDS) if name.startswith(OF_GUARDS) else None
 
 
@@ -51,9 +51,9 @@ class GuardRampDesign:
     max_block_rate: float
     """Largest share of a unit's calls with a hit, averaged over the units, in (0, 1]."""
     thumbs_down: float | None
-    """Margin of the share of a unit's calls with bad feedback; None: feedback is not looked at."""
+    """Margin of the share of a unit's calls with bad feedback; None means that feedback is not looked at."""
     retries: float | None
-    """Margin of the share of a unit's calls that are followed by the same prompt; None: they are not looked at."""
+    """Margin of the share of a unit's calls that are followed by the same prompt; None if they are not looked at."""
     retry_s: float
     """Seconds within which the same prompt is a retry."""
     alpha: float
@@ -94,7 +94,7 @@ def guard_ramp_begun(guard: str, design: GuardRampDesign, change: RampChange, be
 
 
 def design_of(record: RampRecord) -> GuardRampDesign | None:
-    """The design of a guard's ramp; None: it is of an experiment, or this version does not understand it."""
+    """The design of a guard's ramp; None if it is of an experiment, or this version does not understand it."""
     if record.design is None:
         return None
     try:
@@ -104,7 +104,7 @@ def design_of(record: RampRecord) -> GuardRampDesign | None:
 
 
 def ramp_in_force(record: RampRecord, design: GuardRampDesign, secret: bytes = b"") -> GuardRamp | None:
-    """The ramp that gateways apply; None: the action of the config. secret: keys the draws; b"": it is not known
+    """The ramp that gateways apply; None: the action of the config. secret: keys the draws; b"" if it is not known
     yet."""
     if record.state in ("rolled_back", "stopped"):
         return None

@@ -43,7 +43,7 @@ class GuardDecision:
     acted: bool
     """Whether the guard acted: the caller got a flag, a mark in place of a text, or a refusal."""
     score: float | None = None
-    """The guard's score; None: it gave none."""
+    """The guard's score; None if it gave none."""
     failure: GuardFailure | None = None
     """The reason why it gave no score; None if it gave one."""
     found: tuple[str, ...] = ()
@@ -55,11 +55,11 @@ class GuardDecision:
     """Hash of what decides the guard's score, and which scores are hits; decisions with different hashes are never
     averaged together."""
     unit: str = ""
-    """Keyed digest of the unit that the guard's ramp draws for, while it takes its steps; "": it takes none."""
+    """Keyed digest of the unit that the guard's ramp draws for, while it takes its steps; "" if it takes none."""
 
 
 def guard_in(target: str) -> str | None:
-    """The guard that a target's text, such as "guard/secrets[1f0c…]", stands for; None: it is a model."""
+    """The guard that a target's text, such as "guard/secrets[1f0c…]", stands for; None if it is a model."""
     upstream, slash, model = target.partition("/")
     return model.partition("[")[0] if slash and upstream == GUARD else None
 
@@ -110,7 +110,7 @@ class GuardRamp:
     domain: str = ""
     """The purpose of the draws of units; a larger share of the same domain only adds units."""
     secret: bytes = field(default=b"", repr=False)
-    """Keys the draws, so that no caller can compute which of its units are acted on; b"": it is not known."""
+    """Keys the draws, so that no caller can compute which of its units are acted on; b"" if it is not known."""
     counted: bool = False
     """Whether its steps are being taken: every call that the guard judges is recorded, with its unit."""
 

@@ -115,7 +115,7 @@ class RampRecord:
     plan: str  # the plan's hash
     version: int  # rises by 1 with each change
     state: RampState
-    step: int  # an index of the design's steps; -1: none was reached
+    step: int  # an index of the design's steps; -1 if none was reached
     paused: bool
     since: float  # when this state and step began: Unix seconds
     at: float  # when this version was made
@@ -125,7 +125,7 @@ class RampRecord:
     overridden: bool = False  # somebody took this step without the evidence for it
     kept: tuple[str, ...] = ()  # names of the segments that stay with the control
     design: Mapping[str, Any] | None = field(default=None, hash=False)
-    """The design of a ramp without a plan: that of a guard (core/guard_ramp.py). None: the plan has it."""
+    """The design of a ramp without a plan: that of a guard (core/guard_ramp.py). None if the plan has it."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The stored bytes; b"" for a record that was not read from the server."""
 
@@ -189,7 +189,7 @@ class RampDecision:
 
     @classmethod
     def of(cls, evidence: Mapping[str, Any]) -> RampDecision | None:
-        """The decision in the evidence that a controller has stored; None: it has none."""
+        """The decision in the evidence that a controller has stored; None if it has none."""
         found = evidence.get("decision")
         if not isinstance(found, dict) or "action" not in found:
             return None
@@ -208,7 +208,7 @@ class RampEvent:
 
     id: str  # of its entry in the stream of events
     record: RampRecord  # after it
-    before: tuple[RampState, int] | None  # (state, step); None: there was no record
+    before: tuple[RampState, int] | None  # (state, step); None if there was no record
     evidence: Mapping[str, Any]  # as the controller saw it last
 
     @property

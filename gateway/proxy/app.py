@@ -84,7 +84,7 @@ def routes_with(models: Mapping[WithDefault, str], passes: frozenset[bytes] = fr
 
 
 def only_model(models: Collection[str]) -> Callable[[Caller], str | None]:
-    """A function that finds the only one of these models that a caller may use; None: it may use several, or none."""
+    """A function that finds the only one of these models that a caller may use; None if it may use several, or none."""
 
     def find(caller: Caller) -> str | None:
         names = [name for name in models if caller.models is None or name in caller.models]
@@ -128,7 +128,7 @@ def _run_sources(config: Config, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _azure_path(path: bytes) -> bytes | None:
-    """The path below /v1 that one of Azure's means; None: it is none of Azure's, or one of a deployment."""
+    """The path below /v1 that one of Azure's means; None if it is none of Azure's, or one of a deployment."""
     if not path.startswith(b"/openai/") or path.startswith(_DEPLOYMENTS):
         return None
     return b"/v1/" + path.removeprefix(b"/openai/").removeprefix(b"v1/")
@@ -155,7 +155,7 @@ class Gateway:
     access: CallLog | None
     spans: Spans | None
     guards: Guards | None
-    """The guards; None: none is configured."""
+    """The guards; None if none is configured."""
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
@@ -181,7 +181,7 @@ class Gateway:
     ) -> None:
         """Settles a call, and writes its line of the access log and its span; later, if guards still judge it.
 
-        call: None: the request could not be read. route: None: it was refused before it was routed.
+        call: None if the request could not be read. route: None if it was refused before it was routed.
         """
         if context.notes.ended_at is None:
             del self.running[context.task]

@@ -69,7 +69,7 @@ def _copy(path: Path, to: Path) -> None:
 
 
 def in_force() -> Path | None:
-    """The file in which workers keep the config in force; None: there is only one process."""
+    """The file in which workers keep the config in force; None if there is only one process."""
     shared = shared_metrics()
     return None if shared is None else shared / "gateway.yaml"
 

@@ -54,9 +54,9 @@ class SamplingDecision:
     pi: float
     stratum: str
     assignment: Assignment | None = None
-    """The assignment to an arm; None: the exchange belongs to no experiment."""
+    """The assignment to an arm; None if the exchange belongs to no experiment."""
     offer: ShadowOffer | None = None
-    """The offer of a shadow; None: none was drawn."""
+    """The offer of a shadow; None if none was drawn."""
 
 
 LEFT_RULES = 2  # the first rules of plans by which a call whose client left has an arm

@@ -44,13 +44,13 @@ class HttpRequest(Protocol):
     """The query as on the wire, without the question mark; b"" when there is none."""
     headers: Headers
     peer: str
-    """The address of the connection's other end; "": it has none."""
+    """The address of the connection's other end; "" if it has none."""
     fields: Mapping[bytes, bytes]
     """The headers by name; of a repeated header, the last value."""
     holder: str
-    """The name of the key that its body is counted for; "": it is not known yet."""
+    """The name of the key that its body is counted for; "" if it is not known yet."""
     task: asyncio.Task[Any] | None
-    """The task that answers it; None: it is to be asked for, which before Python 3.12 takes two system calls."""
+    """The task that answers it; None if it is to be asked for, which before Python 3.12 takes two system calls."""
 
     async def body(self, limit_bytes: int) -> bytes:
         """The complete body. Raises ClientGone, and TooLarge: before reading, if content-length exceeds the limit."""
@@ -140,7 +140,7 @@ class GuardedExchange(Protocol):
     """The guards' actions on one call, as the end of the call sees them."""
 
     def restart(self) -> str | None:
-        """The text of a stream that has been sent, from which another answer continues; None: nothing is held."""
+        """The text of a stream that has been sent, from which another answer continues; None if nothing is held."""
         ...
 
     def answered(self) -> bool:
@@ -156,7 +156,7 @@ class GuardedExchange(Protocol):
         ...
 
     def to_json(self) -> str | None:
-        """The decisions, for the record; None: there are none."""
+        """The decisions, for the record; None if there are none."""
         ...
 
 

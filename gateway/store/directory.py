@@ -58,7 +58,7 @@ class DirectoryRow:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """A change: its author, its time, and the record before and after (None: it did not exist)."""
+    """A change: its author, its time, and the record before and after (None if it did not exist)."""
 
     id: str = field(default_factory=new_id, kw_only=True)
     """Ids are ordered by time."""

@@ -42,7 +42,9 @@ class PredictionTerms(NamedTuple):
 
 
 def terms_of(of: Prediction, result: ScoreResult | None, scorer: ConfiguredScorer) -> PredictionTerms:
-    """The summands of an exchange. result: None: it was not drawn, or an internal error lost the judge's result."""
+    """The summands of an exchange. result: None if it was not drawn, or if an internal error lost the judge's
+    result.
+    """
     g = of.predicted or 0.0
     if not of.judged:
         return PredictionTerms(0.0, 0.0, 1.0, g, 0.0)

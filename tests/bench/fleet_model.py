@@ -126,7 +126,7 @@ class Seen:
 
 def steady(acknowledged: Sequence[tuple[float, int]]) -> float:
     """Entries a second, from (time, all that were acknowledged until then): between the first time and the last, so
-    that a batch of which only a part falls into the window does not count. 0.0: there is no such time."""
+    that a batch of which only a part falls into the window does not count. 0.0 if there is no such time."""
     if len(acknowledged) < 2:
         return 0.0
     (began, first), (ended, last) = acknowledged[0], acknowledged[-1]

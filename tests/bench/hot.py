@@ -90,8 +90,8 @@ class Hot:
         route: LearnedRoute | None = None,
         guards: dict[str, Any] | None = None,
     ) -> None:
-        """kind: of the upstream. route: that of the model that is asked for; None: its targets are weighted. guards:
-        the section of the config; None: there is none."""
+        """kind: of the upstream. route: that of the model that is asked for; None if its targets are weighted. guards:
+        the section of the config; None if there is none."""
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()

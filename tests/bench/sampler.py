@@ -30,7 +30,7 @@ _EACH_SECOND = frozenset({"_tick", "closing", "retaining", "_heartbeat"})  # fun
 
 
 def phase_of(frame: FrameType | None, phases: Mapping[str, Sequence[str]], name: str) -> str | None:
-    """The phase that the stack belongs to; None: it waits. name: of the thread."""
+    """The phase that the stack belongs to; None if it waits. name: of the thread."""
     if frame is None or frame.f_code.co_filename.endswith(_WAITS):
         return None
     names, at = set(), frame

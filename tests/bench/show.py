@@ -19,7 +19,7 @@ OURS = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """row: its key. than: the system that the gateway is compared with; None: the value itself is. of: whose
+    """row: its key. than: the system that the gateway is compared with; None if the value itself is. of: whose
     value it is, where not the gateway's. cheaper: the other
     system's value over ours, instead of ours over the other's."""
 
@@ -30,7 +30,7 @@ class Target:
     cheaper: bool = False
     of: str = OURS
     label: str = ""
-    """Name in the summary; "": it is not shown there."""
+    """Name in the summary; "" if it is not shown there."""
 
     def text(self, unit: str) -> str:
         sign, limit = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
@@ -40,7 +40,7 @@ class Target:
         return f"{whose}{sign} {limit:g} × {'cheaper than ' if self.cheaper else ''}{self.than}"
 
     def value(self, rows: Rows) -> float | None:
-        """The median over the rounds; None: one of both was not measured."""
+        """The median over the rounds; None if one of both was not measured."""
         row = rows.get(self.row)
         ours = row.values.get(self.of) if row else None
         if not row or not ours:

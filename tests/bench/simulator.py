@@ -195,7 +195,7 @@ class Process:
         self._waiting: deque[tuple[float, float, Then]] = deque()
         self._job: tuple[float, float, Then] | None = None
         self.left_s = 0.0
-        """Seconds left of the present job; 0: there is none."""
+        """Seconds left of the present job; 0 if there is none."""
         self.running = False
         """Whether the process has a core."""
         self.ran_s = self.credit_s = 0.0

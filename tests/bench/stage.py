@@ -34,7 +34,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """The place where one system runs. upstream: the port of its upstream; 0: it has none."""
+    """The place where one system runs. upstream: the port of its upstream; 0 if it has none."""
 
     stage: Stage
     port: int

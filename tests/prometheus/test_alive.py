@@ -251,7 +251,7 @@ async def an_entry_vanishes(whole: Any) -> None:
 
 
 def vanishes(redis: Any) -> bool:
-    """Deletes an exchange that no consumer has been given yet; False: there is none."""
+    """Deletes an exchange that no consumer has been given yet; False if there is none."""
     (group,) = redis.xinfo_groups(STREAM)
     for entry, fields in redis.xrange(STREAM, min=b"(" + group["last-delivered-id"]):
         if fields[b"kind"] == b"exchange":

@@ -32,7 +32,7 @@ VLLM_ARGS = ["--max-model-len", "1024", "--max-num-seqs", "2", "--dtype", "bfloa
 @dataclass(frozen=True, slots=True)
 class Engine:
     """environment: its folder under .real; None: installed next to the gateway. distributions: whose versions count.
-    tells_load: in the header of plain answers. context: tokens that a prompt may have; None: it knows no limit.
+    tells_load: in the header of plain answers. context: tokens that a prompt may have; None if it knows no limit.
     done: whether it ends a stream with [DONE]."""
 
     name: str

@@ -173,7 +173,9 @@ def test_the_load_that_its_metrics_tell_does_so_too(stage: Any, client: OpenAI, 
 
 
 def refused(stage: Any, client: OpenAI, journal: Any, check: str, **fields: Any) -> APIStatusError | None:
-    """The refusal of a request, as the client sees it; None: it is answered. An engine's own words pass as they are."""
+    """The refusal of a request, as the client sees it; None if it is answered. An engine's own words pass as they
+    are.
+    """
     asked = {"model": "alone", "messages": JAPAN, "max_tokens": 4, **fields}
     try:
         client.post("/chat/completions", body=asked, cast_to=object)

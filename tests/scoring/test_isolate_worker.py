@@ -85,7 +85,7 @@ def test_our_own_pid_is_seen_as_alive():
     assert alive(os.getpid())
 
 
-def test_processes_that_score_single_answers_load_no_arrays_and_no_experiments():
+def test_processes_that_score_single_answers_load_no_arrays():
     """One starts for each worker of a gateway with guards, and for each isolated scorer."""
     program = "import sys, gateway.scoring.isolate_worker, gateway.features.guards.process; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -36,7 +36,7 @@ class Spot:
     share: float
     loss: float
     columns: int = 1
-    found_by: int | None = None  # pairs after which it is found in half of the runs; None: it must not be
+    found_by: int | None = None  # pairs after which it is found in half of the runs; None if it must not be
 
 
 SPOTS = (
@@ -61,7 +61,7 @@ def world(spot: Spot, rng: np.random.Generator) -> tuple[Any, Any]:
 
 
 def found_after(differences: Any, columns: Any) -> int | None:
-    """Pairs until the alarm; None: there is none."""
+    """Pairs until the alarm; None if there is none."""
     search = WeakSpotSearch(MARGIN, ALPHA)
     for at in range(0, MOST, BLOCK):
         rule = fit_rule(differences[:at], columns[:at], MARGIN)

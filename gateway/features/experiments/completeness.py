@@ -88,7 +88,7 @@ class SplitMissing:
 def completeness_gate(
     metric: str, candidate: str, found: OneSided, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """Gate: could pairs without a score on one arm change the verdict? None: nothing is missing on one arm alone.
+    """Gate: could pairs without a score on one arm change the verdict? None if nothing is missing on one arm only.
 
     Red once the shares are shown to differ by more than a quarter of the margin. Green while they are below that, or
     shown to be alike within it. Until either is known, the gate is as green as the primary at worst: worst is its

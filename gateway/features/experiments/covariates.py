@@ -131,7 +131,7 @@ def adjustment(a: ArmTerms, b: ArmTerms, x_a: UnitCovariates, x_b: UnitCovariate
 
 
 def adjustment_gate(decisive: Sequence[Comparison]) -> GateResult | None:
-    """Gate: do the adjusted differences agree with the measured ones, except for noise? None: nothing is adjusted.
+    """Gate: do the adjusted differences agree with the measured ones, except for noise? None if nothing is adjusted.
 
     decisive: the primary and the guardrails. Red: a covariate differs between the arms, so an arm influenced it.
     """

@@ -16,7 +16,7 @@ from gateway.store.query import Reading
 
 
 def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: RampHistory | None = None) -> Outcome:
-    """ramp: None: there is none, or the sentence is to be about the pairs alone."""
+    """ramp: None if there is none, or if the sentence is to be about the pairs alone."""
     plan, kept = found.stored_plan.plan, found.segments.kept if found.segments else None
     moved = kept.metrics[0] if kept else None
     return Outcome(

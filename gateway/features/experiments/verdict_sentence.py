@@ -172,7 +172,7 @@ def _step_action(ramp: RampHistory, otherwise: str) -> str:
 
 
 def ended_sentence(state: str, reason: str) -> str:
-    """The sentence on a ramp that has ended. state: a key of ENDED. reason: "": it is not known."""
+    """The sentence on a ramp that has ended. state: a key of ENDED. reason: "" if unknown."""
     return shortened(f"{ENDED[state][0]}: {reason}" if reason else ENDED[state][0], MOST)
 
 

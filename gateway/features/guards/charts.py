@@ -84,7 +84,7 @@ class RateChart:
 
 
 def rate_chart(of: RateChart) -> Chart | None:
-    """The share with its interval of 95 % over time. None: there were no calls."""
+    """The share with its interval of 95 % over time. None if there were no calls."""
     if not of.points:
         return None
     shares = [point.share.share for point in of.points]

@@ -66,10 +66,10 @@ class GuardEvidence:
     guard: str
     on: GuardSide
     action: GuardAction | None
-    """Action in force for the newest call; None: no call is that new."""
+    """Action in force for the newest call; None if no call is that new."""
     config_hash: str
     since: float | None
-    """Arrival of the oldest call that counts here, Unix seconds; None: there is none."""
+    """Arrival of the oldest call that counts here, Unix seconds; None if there is none."""
     recorded: int
     """Decisions on recorded calls that count here."""
     other_configs: int
@@ -77,7 +77,7 @@ class GuardEvidence:
     calls: float
     """Estimated number of calls judged, recorded or not."""
     hit: ShareEstimate | None
-    """Share of the calls judged; None: none was judged."""
+    """Share of the calls judged; None if none was judged."""
     near: ShareEstimate | None
     failed: ShareEstimate | None
     """Share of all calls for which the guard gave no score."""
@@ -86,12 +86,12 @@ class GuardEvidence:
     labels: int
     """Labelled calls with a known probability."""
     precision: LabelledShare | None
-    """Share of the calls with a hit for which people say that the hit was right; None: none is labelled."""
+    """Share of the calls with a hit for which people say that the hit was right; None if none is labelled."""
     recall: LabelledShare | None
     """Share of the calls that should have a hit that have one. right: labelled calls with a right hit; labelled: those
     that should have one."""
     missed: LabelledShare | None
-    """Share of the calls without a hit that should have had one; None: none of them is labelled."""
+    """Share of the calls without a hit that should have had one; None if none of them is labelled."""
     recall_unknown: str | None
     """Reason why recall is None."""
     unsampled: tuple[str, ...] = ()
@@ -101,12 +101,12 @@ class GuardEvidence:
     failures: Mapping[GuardFailure, float] = field(default_factory=dict)
     """Estimated number of calls without a score, by reason; `timeout` are the late ones."""
     p99_s: float | None = None
-    """Time within which 99 % of its decisions were made, to within a quarter; None: there are none."""
+    """Time within which 99 % of its decisions were made, to within a quarter; None if there are none."""
     few_blocks: bool = False
     """Whether fewer than ten quarters of an hour have calls, so that the intervals take calls as independent over
     time."""
     drift: GuardDrift | None = None
-    """Whether its hits or scores have left their usual range; None: that is not known yet."""
+    """Whether its hits or scores have left their usual range; None if that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +210,9 @@ def estimated(records: GuardRecords) -> GuardEvidence:
 
 
 def hit_share(hours: Hours, config: tuple[str, str]) -> tuple[ShareEstimate | None, float]:
-    """(the share of hits, the estimated number of judged calls) of these hours. None: no call was judged. config: side
-    and hash."""
+    """(the share of hits, the estimated number of judged calls) of these hours. None if no call was judged. config:
+    side and hash.
+    """
     mine = {begin: hour for begin, of in hours.items() for hour in of if hour.same_config(*config)}
     sums = _DecisionSums(mine)
     return sums.share(("hit",), JUDGED), sums.total(JUDGED).weight
@@ -248,7 +249,7 @@ class _DecisionSums:
         busy = sum(hour.weight(*JUDGED) > 0 for hour in hours.values())
         quarters = sum(quarter.judged > 0 for hour in hours.values() for quarter in hour.quarters)
         self.blocks = "hours" if busy >= FEWEST_BLOCKS else "quarters" if quarters >= FEWEST_BLOCKS else ""
-        """The blocks of time that tell whether hits come together; "": too few have calls."""
+        """The blocks of time that tell whether hits come together; "" if too few have calls."""
 
     def total(self, results: Sequence[GuardResult], caller: str | None = None) -> WeightSums:
         mine = self._callers.values() if caller is None else [self._callers[caller]]

@@ -165,7 +165,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def seconds_at(share: float, weights: Mapping[int, float]) -> float | None:
-    """The time that a share of the decisions does not exceed, to within a quarter; None: there are none."""
+    """The time that a share of the decisions does not exceed, to within a quarter; None if there are none."""
     total, below = sum(weights.values()), 0.0
     for step in sorted(weights):
         below += weights[step]

@@ -30,7 +30,7 @@ def guard_figures(connection: Reading, guards: Iterable[str], now: float) -> tup
 
 
 def summed_evidence(connection: Reading, guard: str, since: float) -> GuardEvidence | None:
-    """The evidence from the hours that consumers have summed: decisions are not searched. None: there is none. since:
+    """The evidence from the hours that consumers have summed: decisions are not searched. None if there is none. since:
     Unix seconds."""
     version = version_of(connection, OF_GUARD + guard)
     hours = {begin: of for begin, of in stored_hours(connection, guard, since).items() if of}

@@ -55,7 +55,7 @@ class LiveGuard:
     """One guard, as the gateways report it now."""
 
     failing: str = ""
-    """Reason why its last decisions have all failed; "": they have not."""
+    """Reason why its last decisions have all failed; "" if they have not."""
     breaker_open: bool = False
     gateways: int = 0
     """Gateway processes that report it."""
@@ -103,7 +103,7 @@ class GuardView:
 
     @property
     def changed(self) -> str:
-        """The change of the guard; "": nothing has changed, as far as is known."""
+        """The change of the guard; "" if nothing has changed, as far as is known."""
         return drift_sentence(self.drift) if self.drift is not None and self.drift.alarm else ""
 
     @property

@@ -116,7 +116,7 @@ class PromotionEvidence:
     newest: float | None
     """Arrival of the newest call, Unix seconds."""
     failing: str = ""
-    """Reason why the guard gives no decision in a gateway process; "": it gives some."""
+    """Reason why the guard gives no decision in a gateway process; "" if it gives some."""
 
     def fields(self) -> dict[str, Any]:
         """JSON-able: the snapshot that the audit keeps."""
@@ -308,7 +308,7 @@ def _all_bad(sums: ServedSums) -> ServedSums:
 
 
 def _ratio(design: GuardRampDesign, here: StepPeriod, calls: Sequence[CountedCall]) -> str | None:
-    """The alarm on the sample ratio of the present step; None: it fits."""
+    """The alarm on the sample ratio of the present step; None if it fits."""
     share = design.steps[here.step] if here.step >= 0 else 0.0
     if not 0.0 < share < 1.0:
         return None

@@ -118,7 +118,7 @@ class GuardRampController:
     def _amended(
         self, config: GuardConfig | None, known: RampRecord | None, stored: RampRecord | None, now: float
     ) -> RampRecord | None:
-        """The record that has to be in force before anything is decided; None: the known one is right.
+        """The record that has to be in force before anything is decided; None if the known one is right.
 
         config: None: the config has no such guard. stored: of the newest event in the audit.
         """
@@ -159,7 +159,7 @@ class GuardRampController:
 def _ended(
     settings: GuardRampSettings, config: GuardConfig | None, design: GuardRampDesign, known: RampRecord
 ) -> str | None:
-    """Reason why the ramp ends without a finding against the guard; None: it continues, or is over."""
+    """Reason why the ramp ends without a finding against the guard; None if it continues, or is over."""
     if config is None:
         return "the config has no such guard any more"
     if config.action == design.to and known.state == "promoted":
@@ -178,13 +178,13 @@ def guard_calls(connection: Reading, guard: str, since: float, middles: Mapping[
 
 
 def _failing(guard: str, beats: Iterable[Mapping[str, Any]]) -> str:
-    """Reason why the guard gives no decision in one of the gateway processes; "": it gives some in all."""
+    """Reason why the guard gives no decision in one of the gateway processes; "" if it gives some in all."""
     reports = (as_object(as_object(beat.get("guards")).get(guard)) for beat in beats)
     return next((str(report["failing"]) for report in reports if report.get("failing")), "")
 
 
 def guard_ramps_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task that moves ramps; None: the config has no guards."""
+    """The task that moves ramps; None if the config has no guards."""
     if not context.config.guards:
         return None
     settings = GuardRampSettings.of(context.config)

@@ -127,7 +127,7 @@ def watched(connection: Reading, guard: str) -> tuple[DriftState | None, tuple[s
 
 
 def first_decision(connection: Reading, guard: str) -> float | None:
-    """The arrival of the oldest call that a guard decided on, Unix seconds; None: there is none."""
+    """The arrival of the oldest call that a guard decided on, Unix seconds; None if there is none."""
     d = guard_decisions.c
     return connection.execute(select(func.min(d.received)).where(d.guard == guard)).scalar()
 
@@ -189,7 +189,7 @@ class CountedCall:
     """Action in force for the unit."""
     result: GuardResult
     asked: str | None
-    """A digest of key, end user and prompt; None: it is not known."""
+    """A digest of key, end user and prompt; None if unknown."""
 
 
 def counted_calls(connection: Reading, guard: str, since: float) -> list[CountedCall]:

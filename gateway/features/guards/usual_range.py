@@ -69,7 +69,7 @@ class DriftState:
     begun: float
     """The beginning of the oldest quarter that may count for the usual range."""
     usual: tuple[float, float] | None = None
-    """The share of hits and the mean score in the usual range; None: it is not known yet."""
+    """The share of hits and the mean score in the usual range; None if it is not known yet."""
     scale: tuple[float, float] = (1.0, 1.0)
     calls: float = 0.0
     """Calls of an ordinary quarter: one with fewer counts less."""
@@ -77,7 +77,7 @@ class DriftState:
     """The range comes from a whole week."""
     detector: Mapping[str, Any] | None = None
     since: float | None = None
-    """Time of the alarm, Unix seconds; None: there is none."""
+    """Time of the alarm, Unix seconds; None if there is none."""
     now: tuple[float, float] | None = None
     """The share of hits and the mean score of the newest day."""
 
@@ -98,7 +98,7 @@ class GuardDrift:
     now: float
     """Value of the newest day."""
     since: float | None
-    """Time of the alarm, Unix seconds; None: there is none."""
+    """Time of the alarm, Unix seconds; None if there is none."""
 
     @property
     def alarm(self) -> bool:
@@ -234,7 +234,7 @@ def _groups(blocks: Sequence[Block]) -> Iterator[NDArray[np.bool_]]:
 
 
 def drift_of(guard: str, state: DriftState | None) -> GuardDrift | None:
-    """The alarm; None: the usual range is not known yet."""
+    """The alarm; None if the usual range is not known yet."""
     if state is None or state.detector is None or state.usual is None:
         return None
     detector = ChangeDetector.from_state(state.detector)

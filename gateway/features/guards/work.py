@@ -127,7 +127,7 @@ def drift_events(found: Iterable[GuardDrift]) -> list[DeploymentEvent]:
 
 
 def guards_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task; None: no guard is configured."""
+    """The task; None if no guard is configured."""
     if not context.config.guards:
         return None
     return GuardWatch(context.worker, tuple(context.config.guards)).run()

@@ -33,7 +33,7 @@ class BreakerReport:
 
     @property
     def broken(self) -> str | None:
-        """The reason to roll the candidate back; None: there is none yet."""
+        """The reason to roll the candidate back; None if there is none yet."""
         if not (self.open or self.again):
             return None
         if self.failing_s >= FAILING_S:

@@ -111,7 +111,7 @@ def _without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tu
 
 
 def _raised(v: StepValues, look: Sequence[WeightedCaller], margin: float, alpha: float) -> ServedFinding | None:
-    """The finding without the caller who weighs most against the candidate; None: the finding does not show the
+    """The finding without the caller who weighs most against the candidate; None if the finding does not show the
     candidate to be worse."""
     speaker = _speaker(v, look)
     left = _of(v, [each for each in look if each.sums.caller != speaker])
@@ -122,7 +122,7 @@ def _raised(v: StepValues, look: Sequence[WeightedCaller], margin: float, alpha:
 
 
 def _speaker(v: StepValues, look: Sequence[WeightedCaller]) -> str | None:
-    """The caller without whom the candidate looks best; None: nobody may be left out."""
+    """The caller without whom the candidate looks best; None means that nobody may be left out."""
     others = set(may_be_left_out({each.sums.caller: each.sums.calls for each in look}))
     total_a, total_b = _total(look, "a"), _total(look, "b")
 
@@ -149,7 +149,7 @@ def _less(total: ServedSums, sums: ServedSums, weight: float) -> ServedSums:
 
 
 def _of(v: StepValues, look: Sequence[WeightedCaller]) -> StepValues | None:
-    """The values of these callers; None: an arm has less than a whole unit of them."""
+    """The values of these callers; None if an arm has less than a whole unit of them."""
     a, b = _total(look, "a"), _total(look, "b")
     return replace(v, a=a, b=b, callers=()) if min(a.n, b.n) >= 1.0 else None
 
@@ -179,20 +179,20 @@ def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -
 
 
 def without_speaker(found: ServedFinding, again: ServedFinding | None, speaker: str) -> ServedFinding:
-    """The finding, unless it is another one without this caller. again: the finding without; None: there is none."""
+    """The finding, unless it is another one without this caller. again: the finding without; None if there is none."""
     if again is not None and again.found != "unclear" and again.raised == found.raised:
         return found
     return replace(found, found="unclear", rests_on=speaker)
 
 
 def friend_of(values: Sequence[StepValues]) -> str | None:
-    """The caller without whom the candidate looks worst, over all steps; None: nobody may be left out."""
+    """The caller without whom the candidate looks worst, over all steps; None means that nobody may be left out."""
     known = _differences_without(values)
     return min(known, key=lambda caller: known[caller]) if known else None
 
 
 def foe_of(values: Sequence[StepValues]) -> str | None:
-    """The caller without whom the candidate looks best, over all steps; None: nobody may be left out."""
+    """The caller without whom the candidate looks best, over all steps; None means that nobody may be left out."""
     known = _differences_without(values)
     return max(known, key=lambda caller: known[caller]) if known else None
 

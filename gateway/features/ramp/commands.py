@@ -73,7 +73,7 @@ class RampView:
 
     @property
     def record(self) -> RampRecord | None:
-        """Record of this plan; None: the consumer has not seen the plan yet."""
+        """Record of this plan; None if the consumer has not seen the plan yet."""
         return self.stored if self.stored is not None and self.stored.plan == self.plan.plan.hash else None
 
     @property

@@ -62,7 +62,7 @@ class StepValues:
 
     metric: str
     step: int
-    sign: float  # 1: more is better; -1: less is better
+    sign: float  # 1: more is better; -1 means that less is better
     bounded: bool  # values are in [0, 1]
     a: ServedSums  # of the control
     b: ServedSums  # of the candidate
@@ -100,11 +100,11 @@ class ServedBlocks:
     bounded: bool
     blocks: tuple[ServedBlock, ...]  # in order of time
     inflation: float = 1.0  # as in ProofTerms
-    friend: str = ""  # the caller who speaks most for the candidate; "": nobody may be left out
+    friend: str = ""  # the caller who speaks most for the candidate; "" means that nobody may be left out
     without: ServedBlocks | None = None  # the same without that caller
-    foe: str = ""  # the caller who speaks most against the candidate; "": nobody may be left out
+    foe: str = ""  # the caller who speaks most against the candidate; "" means that nobody may be left out
     without_foe: ServedBlocks | None = None  # the same without that caller
-    missing: MissingScores | None = None  # whose answers are in none of these blocks; None: every answer has a score
+    missing: MissingScores | None = None  # whose answers are in none of these blocks; None if every answer has a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,9 @@ class ServedFinding:
     margin: float
     found: Margin
     units: tuple[int, int]  # (control, candidate)
-    callers: int = 0  # whose units these are; 0: unknown
+    callers: int = 0  # whose units these are; 0 if unknown
     rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
-    needed: int | None = None  # units an arm until it is decided, about; None: unknown
+    needed: int | None = None  # units an arm until it is decided, about; None if unknown
     cut: tuple[int, int] = (0, 0)  # answers (control, candidate) whose record was cut, where the proof fails for them
     unscored: tuple[int, int] = (0, 0)  # the same of those that their scorer gave no value
 
@@ -191,10 +191,10 @@ class RampEvidence:
     breakers: BreakerReport = field(default_factory=BreakerReport)
     late: str | None = None  # why outcomes or scores are too old for a step
     ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
-    independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None: the rules do not ask
+    independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None if the rules do not ask
     switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (served.py)
     excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
-    weak_spot: WeakSpot | None = None  # the search for weak spots; None: the plan asks for none
+    weak_spot: WeakSpot | None = None  # the search for weak spots; None if the plan asks for none
     headline: str = ""  # the verdict in at most 90 characters
 
     @property

@@ -100,7 +100,7 @@ def _by_segment(view: RampView) -> _SegmentsOutput:
 
 
 def _holdout(view: RampView) -> HoldoutOutput | None:
-    """The holdout in force; None: there is none, or it has ended."""
+    """The holdout in force; None if there is none, or it has ended."""
     record, design = view.record, view.design
     if record is None or not view.plan.running or not record.holds_out(design):
         return None

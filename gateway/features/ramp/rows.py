@@ -115,7 +115,7 @@ class ServedCalls:
     end: float
     """The span, first to end of `received`, Unix seconds."""
     stratum: str | None = None
-    """Stratum of the calls that count; None: all do."""
+    """Stratum of the calls that count; None if all do."""
     keyed: bool = False
     """Whether a call without a conversation belongs to the unit of its key, and not to one of its own."""
 

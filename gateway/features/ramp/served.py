@@ -136,8 +136,9 @@ def served_values(
 
 
 def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> StepValues | None:
-    """The failures of both arms at the present step: a query that is cheap enough for frequent looks. None: it is at no
-    step."""
+    """The failures of both arms at the present step: a query that is cheap enough for frequent looks. None if it is at
+    no step.
+    """
     if not periods or periods[-1].end <= now:
         return None
     here = periods[-1]
@@ -430,7 +431,7 @@ class BlockRows:
 
     @property
     def missing(self) -> MissingScores | None:
-        """Answers without a score; None: every one has one."""
+        """Answers without a score; None if every one has one."""
         if not any(self._cut) and not any(self._unscored):
             return None
         cut, unscored = (self._cut[0], self._cut[1]), (self._unscored[0], self._unscored[1])
@@ -444,7 +445,9 @@ class BlockRows:
                 arms[row.arm != CONTROL].setdefault((row.caller, row.unit), []).append(value)
 
     def of(self, friend: str | None, foe: str | None) -> ServedBlocks:
-        """friend, foe: the callers who speak most for and against the candidate; None: nobody may be left out."""
+        """friend, foe: the callers who speak most for and against the candidate; None means that nobody may be left
+        out.
+        """
         everybody = self._blocks(None)
         if friend is not None:
             everybody = replace(everybody, friend=friend, without=self._blocks(friend))

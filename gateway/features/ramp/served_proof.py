@@ -71,7 +71,7 @@ class ServedBlock:
 class ProofTerms:
     """Terms of the proof of one metric."""
 
-    sign: float  # 1: more is better; -1: less is better
+    sign: float  # 1: more is better; -1 means that less is better
     margin: float
     alpha: float  # two-sided; the proof is one-sided, with half of it
     bounded: bool  # values are in [0, 1]
@@ -80,7 +80,7 @@ class ProofTerms:
 
 @dataclass(frozen=True, slots=True)
 class ServedProof:
-    """The proof so far. needed: units an arm in total, of the arm with fewer; None: unknown, or no number helps."""
+    """The proof so far. needed: units an arm in total, of the arm with fewer; None if unknown, or no number helps."""
 
     found: Margin
     difference: Estimate  # positive is better for the candidate
@@ -115,7 +115,7 @@ def prove(blocks: Sequence[ServedBlock], terms: ProofTerms) -> ServedProof:
 
 
 def planned_look(blocks: Sequence[ServedBlock], terms: ProofTerms) -> PooledDifference | None:
-    """The planned look; None: it has not come yet. blocks: in order of time.
+    """The planned look; None if it has not come yet. blocks: in order of time.
 
     The same blocks give the same look whenever they are read, so it needs no memory.
     """

@@ -76,7 +76,7 @@ class WebhookSender:
         return await self._sender.send_due() if await self._store.run(self._prepare) else 0
 
     def _prepare(self, connection: Transaction) -> bool:
-        """Makes the deliveries of new events. False: another consumer sends."""
+        """Makes the deliveries of new events. False if another consumer sends."""
         now = self._clock()
         if not self._sender.holds_lease(connection):
             return False
@@ -90,7 +90,7 @@ class WebhookSender:
 
 
 def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """The task that sends; None: the config has no receivers."""
+    """The task that sends; None if the config has no receivers."""
     if not context.config.webhooks:
         return None
     return WebhookSender(context.worker, context.connections, context.config.webhooks).run()

@@ -90,7 +90,7 @@ async def drain_events(store: Store, corridor: Corridor) -> None:
 
 
 async def replace_record(corridor: Corridor, before: RampRecord | None, after: RampRecord, evidence: bytes) -> bool:
-    """Changes the record and logs it. False: somebody else has changed it meanwhile."""
+    """Changes the record and logs it. False if somebody else has changed it meanwhile."""
     done = await corridor.ramps.change(before, after, evidence)
     if done:
         level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
@@ -100,7 +100,9 @@ async def replace_record(corridor: Corridor, before: RampRecord | None, after: R
 
 
 def put_back(known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:
-    """The record that the stream server has lost; None: it has the newest. stored: of the newest event in the audit."""
+    """The record that the stream server has lost; None if it has the newest. stored: of the newest event in the
+    audit.
+    """
     if stored is None or (known is not None and known.version >= stored.version):
         return None
     reason = f"put back, as the stream server had lost it; before: {stored.reason}"
@@ -164,7 +166,7 @@ class RampController:
     async def _one(
         self, plan: StoredPlan, known: RampRecord | None, before: RampStanding | None
     ) -> RampStanding | None:
-        """The standing after this round; None: it is not this round's turn, or somebody else changed the record."""
+        """The standing after this round; None if it is not this round's turn, or somebody else changed the record."""
         design, name, now = plan.plan.ramp, plan.plan.name, self._clock()
         unchanged = before is not None and known is not None and before.record.version == known.version
         if design is None or (unchanged and now < self._due.get(name, 0.0)):
@@ -219,7 +221,7 @@ class RampController:
     async def _in_force(
         self, plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float
     ) -> RampRecord | None:
-        """The record of this plan: made, put back or ended where needed. None: it was changed just now."""
+        """The record of this plan: made, put back or ended where needed. None if it was changed just now."""
         after = _amended(plan, known, stored, now)
         if after is None:
             return known
@@ -227,7 +229,7 @@ class RampController:
         return None
 
     async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
-        """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
+        """The evidence of an alarm on errors; None if there is none, as far as a quick look shows."""
         terms, periods = AlarmTerms.of(plan.plan), periods_of(events, watched_s(plan.plan))
         found = await self._store.look(lambda c: failures_now(c, plan, periods, now))
         evidence = RampEvidence(now, served=caller_alarms([found] if found else [], terms))
@@ -278,7 +280,7 @@ def _holdout_over(plan: Plan, record: RampRecord, plans: Sequence[StoredPlan], n
 
 
 def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:
-    """The record that has to be in force before anything is decided; None: the known one is right.
+    """The record that has to be in force before anything is decided; None if the known one is right.
 
     stored: of the newest event in the audit.
     """
@@ -301,7 +303,7 @@ def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | No
 
 
 def _ratio(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent]) -> str | None:
-    """The alarm on the sample ratio of the present step; None: it fits, or a person has resumed the step since."""
+    """The alarm on the sample ratio of the present step; None if it fits, or a person has resumed the step since."""
     design, record = plan.plan.ramp, events[-1].record if events else None
     if design is None or drawn_stratum(plan.plan) is None or record is None or record.state != "ramp":
         return None

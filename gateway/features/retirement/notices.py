@@ -62,7 +62,7 @@ class RetirementNotice:
 
 
 def notices(config: Config, traffic: DailyCalls | None, today: date) -> list[RetirementNotice]:
-    """Notices of all models with a date, the first day first. traffic: None: no store can be read."""
+    """Notices of all models with a date, the first day first. traffic: None if no store can be read."""
     models = retiring_models((*retiring_targets(config), *_of_wildcards(config, traffic)))
     return [_notice(config, each, traffic, today) for each in models]
 

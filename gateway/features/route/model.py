@@ -84,7 +84,7 @@ class RouteTerms:
 
 @dataclass(frozen=True, slots=True)
 class LearnedChoice:
-    """A route with the curve that it was chosen from. route: None: no share may be moved."""
+    """A route with the curve that it was chosen from. route: None if no share may be moved."""
 
     route: LearnedRoute | None
     curve: RouteCurve

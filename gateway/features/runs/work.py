@@ -86,7 +86,7 @@ class RunScoring:
     def __init__(
         self, worker: TaskWorker, scorers: RunScorers, timing: RunTiming, spans: SpansOfRuns | None = None
     ) -> None:
-        """spans: None: there is no collector."""
+        """spans: None if there is no collector."""
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._scorers, self._timing, self._spans = scorers, timing, spans
 

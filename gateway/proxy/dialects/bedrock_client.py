@@ -75,7 +75,7 @@ def _usage(answer: dict[str, Any]) -> Usage | None:
 
 
 def header_usage(headers: Headers) -> Usage | None:
-    """The tokens that InvokeModel reports of any model, in headers; None: it reports none."""
+    """The tokens that InvokeModel reports of any model, in headers; None if it reports none."""
     named = dict(headers)
     counts = [named.get(b"x-amzn-bedrock-%b-token-count" % each, b"") for each in (b"input", b"output")]
     if not any(counts):

@@ -38,7 +38,7 @@ def to_message(answer: dict[str, Any], id: str, model: str) -> dict[str, Any]:
 
 
 def to_block(block: dict[str, Any]) -> dict[str, Any] | None:
-    """A block of an answer in Anthropic's form; None: that has none for it."""
+    """A block of an answer in Anthropic's form; None if that has none for it."""
     if "text" in block:
         return {"type": "text", "text": block["text"]}
     if "toolUse" in block:

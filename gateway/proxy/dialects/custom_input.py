@@ -83,7 +83,7 @@ class CustomInput:
 
 
 def _escape_end(text: str, at: int) -> int:
-    """The end of the escape that starts here, with both halves of a surrogate pair; 0: it is not complete."""
+    """The end of the escape that starts here, with both halves of a surrogate pair; 0 if it is not complete."""
     if text[at + 1 : at + 2] != "u":
         return at + 2 if len(text) >= at + 2 else 0
     end = at + _UNICODE

@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error that it reports, with Anthropic's type; None: it is an event."""
+        """The error that it reports, with Anthropic's type; None if it is an event."""
         if self.headers.get(":message-type") not in ("exception", "error"):
             return None
         text = self.json().get("message") or self.headers.get(":error-message") or self.kind

@@ -218,7 +218,7 @@ class TranslatingReader(EventReader):
         super().__init__()
         self._form: EventForm | None = None
         self._piece: str | None = None
-        """The text of the event that was parsed last; None: it was more than a piece of text."""
+        """The text of the event that was parsed last; None if it was more than a piece of text."""
 
     def feed(self, data: bytes) -> bytes:
         self._forget_form()
@@ -231,7 +231,7 @@ class TranslatingReader(EventReader):
         self._form = self._piece = None
 
     def translated(self, data: bytes) -> bytes:
-        """The client's event for one event of the known form, which then counts as fed; b"": it must be fed."""
+        """The client's event for one event of the known form, which then counts as fed; b"" if it must be fed."""
         form = self._form
         if form is None or not (data.startswith(form.before) and data.endswith(form.after)):
             return b""

@@ -186,7 +186,7 @@ class ToMessagesReader(TranslatingReader):
     __slots__ = ("_at", "_calls", "_kind", "_refused", "_source", "_started", "_stop")
 
     def __init__(self, source: Reader | None = None) -> None:
-        """source: turns the upstream's bytes into chat chunks; None: they are."""
+        """source: turns the upstream's bytes into chat chunks; None if they are chunks already."""
         super().__init__()
         self._source = source
         self._started = False

@@ -42,7 +42,7 @@ class ChatReader(PassingReader):
     def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
         super().__init__(each=_many(call), keep=keep_text)
         self._drops_usage = drops_usage
-        self._before = self._after = b""  # what surrounds the text of this stream's events; b"": not known
+        self._before = self._after = b""  # what surrounds the text of this stream's events; b"" if not known
         self._inside = slice(0)  # position of the text between them
         self._events = 0  # in bytes of this form: the text between them has none, and so needs no counting
         self._texts: list[bytes] = []  # of the events in this form that came after all that is in `_kept`

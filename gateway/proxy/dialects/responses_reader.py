@@ -114,7 +114,7 @@ class ResponseBuilder:
     def __init__(self, head: ResponseHead) -> None:
         self._head = head
         self.response: dict[str, Any] = {}
-        """The response so far; {}: it has not begun."""
+        """The response so far; {} if it has not begun."""
         self._items: list[Item] = []  # by output index; {}: not done yet
         self._sequence = 0
         self._text: _OpenText | None = None
@@ -285,7 +285,7 @@ def _text_part(part: str, text: str) -> dict[str, Any]:
 
 
 def _text_item(text: _OpenText, status: str, whole: str | None = None) -> Item:
-    """whole: None: it has just begun, and has no part."""
+    """Output item of a text. whole: None if it has just begun, and has no part."""
     parts = [] if whole is None else [_text_part(text.part, whole)]
     if text.part == "summary_text":
         return {"id": text.item_id, "type": "reasoning", "summary": parts}
@@ -319,7 +319,7 @@ class ToResponsesReader(TranslatingReader):
     __slots__ = ("_after_number", "_builder", "_number", "_source", "_until_number")
 
     def __init__(self, head: ResponseHead, source: Reader | None = None) -> None:
-        """source: turns the upstream's bytes into chat chunks; None: they are."""
+        """source: turns the upstream's bytes into chat chunks; None if they are."""
         super().__init__()
         self._builder = ResponseBuilder(head)
         self._source = source

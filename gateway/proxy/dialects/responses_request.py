@@ -31,7 +31,7 @@ class ChatForm:
     tool_images: bool = False
     """The result of a tool may hold images and files; otherwise they follow as a message of the user."""
     reasoning_name: str = ""
-    """The member of an assistant's message that must repeat its reasoning; "": reasoning is not sent back."""
+    """The member of an assistant's message that must repeat its reasoning; "" means that reasoning is not sent back."""
 
 
 _PASSED = (

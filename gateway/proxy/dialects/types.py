@@ -32,8 +32,9 @@ class PlainReply(NamedTuple):
     usage: Usage | None
     """The tokens it reports; None if it reports none."""
     error_source: ErrorSource | None = None
-    """The source of a failure; None: it is an answer; "answer" or "request": it reports a failure that the client gets
-    as it is."""
+    """The source of a failure; None if it is an answer; "answer" or "request": it reports a failure that the client
+    gets as it is.
+    """
 
 
 class Reader(Protocol):
@@ -47,7 +48,7 @@ class Reader(Protocol):
     """Whether the reply is complete (after [DONE] or its equivalent): the relay does not wait for the connection to
     end."""
     error: str | None
-    """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
+    """The message of an error event; None if there was none. feed() returns that event as well: if nothing was sent to
     the client yet and error_source is "target", the relay drops those bytes and tries another target."""
     error_source: ErrorSource
     usage: Usage | None
@@ -69,7 +70,7 @@ class Reader(Protocol):
 
     def passes(self, data: bytes) -> int:
         """Number of events in these bytes, if they may go to the client as they are: complete events that need not be
-        read. They then count as fed. 0: they must be fed."""
+        read. They then count as fed. 0 if they must be fed."""
         ...
 
     def end(self) -> bytes:

@@ -20,7 +20,7 @@ _OTHERS = (b"openai-", b"anthropic-")
 
 class UpstreamAddress:
     def __init__(self, upstream: Upstream, credential: tuple[bytes, bytes] | None) -> None:
-        """credential: the header with the upstream's key; None: it has none, or `auth` adds one."""
+        """credential: the header with the upstream's key; None if it has none, or `auth` adds one."""
         self.origin, self._prefix = split_base_url(upstream.url)
         self._fixed = fixed_headers(upstream, credential)
         self._fixed_names = frozenset(name for name, _ in self._fixed)

@@ -48,7 +48,7 @@ class DirectoryPoller:
 
     @property
     def trouble(self) -> str:
-        """Reason why the last known keys stay in force; "": they are read, or there are none."""
+        """Reason why the last known keys stay in force; "" if they are read, or there are none."""
         return self._trouble if self.directory.head is not None else ""
 
     async def start(self) -> None:

@@ -30,7 +30,7 @@ _OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-
 
 
 Recall = Callable[[str], Awaitable[str | None]]
-"""Reads a small text by its name, which another program has put into the stream server; None: it is not there."""
+"""Reads a small text by its name, which another program has put into the stream server; None if it is not there."""
 
 
 async def no_recall(_: str) -> str | None:

@@ -35,7 +35,7 @@ class GatewayReasons:
         self.keys: DirectoryPoller | None = None
         self.issuers: SigningKeyPoller | None = None
         self.guard_ramps: GuardRampPoller | None = None
-        """The pollers; None: they have not started."""
+        """The pollers; None if they have not started."""
 
     def __call__(self, *, but_config: bool = False) -> list[Reason]:
         """but_config: without a refused config, which the heartbeat reports in a member of its own."""

@@ -97,7 +97,7 @@ def _check_paths(caller: Caller, method: str, raw: bytes) -> None:
 async def counted(gateway: Gateway, caller: Caller, upstream: str, priced: str | None) -> AsyncIterator[None]:
     """Counts a forwarded call for its caller's limits and usage while it is in flight.
 
-    upstream: "" where it is not counted as one's. priced: the path whose price is charged; None: the call is free."""
+    upstream: "" where it is not counted as one's. priced: the path whose price is charged; None if the call is free."""
     async with AsyncExitStack() as stack:
         if caller.limit is not None:
             stack.enter_context(caller.limit)
@@ -354,7 +354,7 @@ def _has_body(scope: dict[str, Any]) -> bool:
 
 
 def _length(scope: dict[str, Any]) -> int | None:
-    """The length of the request's body in bytes; the server has validated it. None: it is not known, or there is no
+    """The length of the request's body in bytes; the server has validated it. None if it is not known, or there is no
     body."""
     return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
 

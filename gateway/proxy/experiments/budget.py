@@ -52,7 +52,7 @@ class ShadowSpending:
         return usd is not None and self.spent(experiment, "usd") >= usd
 
     def used(self, experiment: str, budget: ExperimentBudget) -> float | None:
-        """The share of the day's budget that is used, the larger of tokens and USD; None: there is no daily limit."""
+        """The share of the day's budget that is used, the larger of tokens and USD; None if there is no daily limit."""
         limits = {"tokens": budget.tokens_per_day, "usd": budget.usd_per_day}
         shares = [self.spent(experiment, what) / limit for what, limit in limits.items() if limit]
         return max(shares, default=None)

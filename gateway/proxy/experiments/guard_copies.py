@@ -21,7 +21,7 @@ ACTS = ("redact", "block")
 
 
 def why_no_copy(candidate: GuardCandidate, call: Call, decisions: str | None) -> str | None:
-    """Reason why the call makes no pair; None: it makes one. decisions: as Exchange.guards has them.
+    """Reason why the call makes no pair; None if it makes one. decisions: as Exchange.guards has them.
 
     The action depends on the call's unit and never on a hit, so leaving these calls out favours no arm. Without content
     a refusal could not be told from the answer.
@@ -53,7 +53,7 @@ def tied_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exchang
 
 
 def refusal_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exchange | None:
-    """The refusal that the arm's guard would have put in place of the served answer; None: it would have let it pass.
+    """The refusal that the arm's guard would have put in place of the served answer; None if it would have let it pass.
 
     Its text is the answer's text in every API, also where callers would get it in a field of its own, which scorers of
     texts pass over, or as an error: so each scorer judges what the caller reads. It is complete, since `blocked` is no

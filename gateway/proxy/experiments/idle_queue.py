@@ -46,7 +46,7 @@ class IdleQueue:
         return len(self._tasks) >= CAPACITY
 
     def later(self, task: IdleTask) -> bool:
-        """Queues a task. False: the queue is full, and the task was not taken."""
+        """Queues a task. False if the queue is full, and the task was not taken."""
         if self.full:
             return False
         self._tasks.append((self.clock(), task))

@@ -52,7 +52,7 @@ class PlanPoller:
     """Receives the secret that keys draws."""
     clock: Callable[[], float] = time.time
     trouble: str = field(default="", init=False)
-    """Reason why experiments continue with the last known plans; "": plans are read."""
+    """Reason why experiments continue with the last known plans; "" if plans are read."""
     _published: ExperimentAssignments | None = field(default=None, init=False)
     """The config whose plans have been offered."""
     _waiting: frozenset[str] = field(default=frozenset(), init=False)
@@ -102,7 +102,9 @@ class PlanPoller:
         await self.shadow_state.spending.share(self.shared, list(present.plans))
 
     async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:
-        """Publishes plans that differ. False: another process changed one in between, so the next poll tries again."""
+        """Publishes plans that differ. False if another process changed one in between, so the next poll tries
+        again.
+        """
         done = True
         for name, plan in present.plans.items():
             known = states.get(name)
@@ -134,7 +136,7 @@ class PlanPoller:
         return done
 
     async def _paced(self, known: PlanState, plan: Plan) -> bool:
-        """Applies changes to a running plan that do not affect its results. False: another process changed it in
+        """Applies changes to a running plan that do not affect its results. False if another process changed it in
         between."""
         if not known.running or known.plan.after_verdict == plan.after_verdict:
             return True

@@ -162,7 +162,7 @@ def _first_bytes(before: Sequence[_PromptToken], first: str) -> list[_PromptToke
 def _without_partial(rest: str, before: str, most: int) -> str:
     """The text without the characters at its end that `most` tokens with parts of characters stand for.
 
-    before: the text of the token before them. Raises _Refused if they stand for none. "": they begin the answer.
+    before: the text of the token before them. Raises _Refused if they stand for none. "" if they begin the answer.
     """
     for n in range(1, min(most, len(rest)) + 1):
         if rest[-n].isascii():

@@ -21,7 +21,7 @@ class RampShares:
         self._known: dict[str, RampRecord] = {}
 
     def state(self, experiment: str) -> RampRecord | None:
-        """The record that is applied; None: none has been read."""
+        """The record that is applied; None if none has been read."""
         return self._known.get(experiment)
 
     def read(self, records: Mapping[str, RampRecord], states: Mapping[str, PlanState]) -> None:

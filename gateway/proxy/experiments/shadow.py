@@ -83,7 +83,7 @@ class ShadowOffer:
     reason: str | None = None
     """Reason why none is sent."""
     answer: str | None = None
-    """The served answer, whose likelihood the arms are asked for; None: they are asked for answers."""
+    """The served answer, whose likelihood the arms are asked for; None means that they are asked for answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class AskedArm:
     """The served call as the arm was asked it."""
     context: CallContext
     choice: RouteChoice | None = None
-    """Decision of the arm's learned route; None: the arm is one target."""
+    """Decision of the arm's learned route; None if the arm is one target."""
 
     def decided(self) -> RouteChoice | None:
         """Returns the decision of the arm's route; that of a cascade depends on the answer."""
@@ -138,7 +138,7 @@ class ShadowSender:
         self.idle_queue.empty()
 
     def later(self, task: IdleTask) -> bool:
-        """Queues the rest of a call's settlement. False: the queue is full, so the caller does it now."""
+        """Queues the rest of a call's settlement. False if the queue is full, so the caller does it now."""
         return not self._given_up and self.idle_queue.later(task)
 
     def decide(self, call: Call, assignment: Assignment, context: CallContext) -> ShadowOffer:

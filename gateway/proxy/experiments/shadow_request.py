@@ -117,7 +117,7 @@ _ASKED: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Scorable:
-    """Whether a served answer's likelihood can be asked for. why_not: None: it can."""
+    """Whether a served answer's likelihood can be asked for. why_not: None if it can."""
 
     answer: str = ""
     why_not: str | None = None
@@ -202,7 +202,7 @@ def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: Varied
     cannot be compared.
 
     key: a secret of this process, so that a prompt cannot be guessed from its digest. varied: members that the variants
-    of the pair's arms change; they are left out as well. None: the body is too large to be read between calls, or is
+    of the pair's arms change; they are left out as well. None if the body is too large to be read between calls, or is
     not a JSON object.
     """
     if len(body) > LARGE:

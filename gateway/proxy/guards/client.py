@@ -154,7 +154,7 @@ class _HeldEvent:
     raw: bytes
     event: Event
     part: dict[str, Any] | None
-    """Parsed data of the event; None: it is not a JSON object."""
+    """Parsed data of the event; None if it is not a JSON object."""
     pieces: list[tuple[TextWindow | WholeText, Slot, int, int]] = field(default_factory=list)
     repeats: bool = False
     """Whether it holds whole texts, which have not been searched."""

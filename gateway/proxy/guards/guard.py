@@ -89,7 +89,7 @@ class Guard:
         return self.config.action if ramp is None else ramp.action_of(guard_unit(call))
 
     def counted_unit(self, call: Call) -> str:
-        """The digest of the call's unit while its ramp takes its steps; "": it takes none."""
+        """The digest of the call's unit while its ramp takes its steps; "" if it takes none."""
         ramp = self.ramps.get(self.name)
         return "" if ramp is None else ramp.digest_of(f"{call.caller.name}\0{guard_unit(call)}")
 
@@ -175,7 +175,7 @@ class Verdict:
     guard: Guard
     action: GuardAction
     hits: RuleHits | None
-    """Hits of its rule; None: it has no rule that finds places."""
+    """Hits of its rule; None if it has no rule that finds places."""
     score: float | None = None
     failure: GuardFailure | None = None
     seconds: float = 0.0

@@ -53,11 +53,11 @@ class GuardedCall:
         self.of_request: list[Verdict] = []
         self.of_answer: list[Verdict] = []
         self.blocked: Verdict | None = None
-        """The guard that has refused the call; None: none has."""
+        """The guard that has refused the call; None if none has."""
         self.stream: ResumableStream | None = None
-        """The stream that is judged while it arrives; None: none is."""
+        """The stream that is judged while it arrives; None if none is."""
         self._guards = guards
-        self._clean_s: float | None = None  # time of the look in which nothing was found; None: there was none
+        self._clean_s: float | None = None  # time of the look in which nothing was found; None if there was none
         self._tasks = tasks
         self._beside: asyncio.Task[None] | None = None  # judges the request while it is under way
         self._later: list[asyncio.Task[Any]] = []  # judgements that nothing but the record waits for
@@ -138,7 +138,7 @@ class GuardedCall:
         return self._guards.holds_answer if self.quick else any(v.enforced for v in self.of_answer)
 
     def passes(self, body: bytes) -> bool:
-        """Whether no rule finds anything in a plain answer, which then has been judged. False: it must be judged."""
+        """Whether no rule finds anything in a plain answer, which then has been judged. False if it must be judged."""
         if body[_ABOVE_LARGE]:
             return False
         guards, began = self._guards, time.perf_counter()
@@ -162,7 +162,7 @@ class GuardedCall:
         return True
 
     async def judge_answer(self, body: bytes) -> bytes | None:
-        """A plain answer as it may leave; None: it is refused."""
+        """A plain answer as it may leave; None if it is refused."""
         self.make_verdicts()
         part = judged_object(body)
         verdicts = [v for v in self.of_answer if v.enforced or v.guard.config.in_process]
@@ -334,7 +334,7 @@ class GuardedCall:
         return lines + self.header_line()
 
     def header_line(self) -> bytes:
-        """The header line that names the guards that acted, as far as known; b"": none did."""
+        """The header line that names the guards that acted, as far as known; b"" if none did."""
         acted = [v for v in (*self.of_request, *self.of_answer) if v.acted]
         if not acted:
             return b""
@@ -351,7 +351,7 @@ class GuardedCall:
 
     def restart(self) -> str | None:
         """The text of a stream that has been sent, from which another answer continues; the held rest is forgotten.
-        None: nothing was held."""
+        None if nothing was held."""
         return None if self.stream is None else self.stream.restart()
 
     # The record
@@ -371,7 +371,7 @@ class GuardedCall:
         return max(rates, default=(0.0, ""))
 
     def to_json(self) -> str | None:
-        """The record's `guards`; None: no guard has decided."""
+        """The record's `guards`; None if no guard has decided."""
         if self._clean_s is not None:
             return to_json(clean_decision(guard, self._clean_s) for guard in self._guards.answer)
         judged = self._judged()

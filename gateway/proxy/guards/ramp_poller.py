@@ -40,7 +40,7 @@ class GuardRampPoller:
     """Receives the secret that keys draws."""
     metrics: ProxyMetrics
     trouble: str = field(default="", init=False)
-    """Reason why the last known ramps stay in force; "": they are read."""
+    """Reason why the last known ramps stay in force; "" if they are read."""
     _known: dict[str, RampRecord] = field(default_factory=dict, init=False)
 
     async def look(self) -> None:

@@ -27,7 +27,7 @@ class StreamSoFar:
     sequence: int = -1
     """The number of the last event of the Responses API; -1: none came."""
     block: int | None = None
-    """The content block of the Messages API that is open; None: none is."""
+    """The content block of the Messages API that is open; None if none is."""
     blocks: int = 0
     """The number of content blocks that have begun."""
     response: dict[str, Any] | None = None
@@ -58,7 +58,7 @@ class StreamSoFar:
 
 def plain_refusal(api: str, text: str, call_id: str, model: str, answer: dict[str, Any] | None = None) -> bytes:
     """A complete answer that contains only the refusal. answer: the one that it replaces, for its id and its usage;
-    None: there is none."""
+    None if there is none."""
     given = answer or {}
     named = {"id": given.get("id") or f"blocked-{call_id}", "model": given.get("model") or model}
     if api == "messages":

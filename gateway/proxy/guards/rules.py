@@ -147,7 +147,8 @@ _MAKERS: dict[str, Callable[[GuardConfig], SpanRule]] = {
 
 
 def span_rule(config: GuardConfig) -> SpanRule | None:
-    """The rule of a guard that finds spans; None: it is judged otherwise. Raises ValueError for a pattern that is not
-    valid."""
+    """The rule of a guard that finds spans; None means that it is judged otherwise. Raises ValueError for a pattern
+    that is not valid.
+    """
     make = _MAKERS.get(config.scorer)
     return None if make is None else make(config)

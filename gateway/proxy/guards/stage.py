@@ -43,7 +43,7 @@ class Guards:
         tasks: Tasks,
         ramps: Mapping[str, GuardRamp],
     ) -> None:
-        """process: in which scorers judge; None: no guard has a scorer. exempt: keys of scorers, whose calls no guard
+        """process: in which scorers judge; None if no guard has a scorer. exempt: keys of scorers, whose calls no guard
         judges: one that calls a model would judge its own calls. cap_bytes: of a recorded answer. ramps: in force, by
         the guards' names."""
         self.all = guards
@@ -152,7 +152,7 @@ def build_guards(
 
 def record_redactor(config: Config) -> Redactor | None:
     """Redacts records of calls in which a guard's rule has matched: with the rules of all guards, and those of
-    `redaction`. None: no guard has such a rule."""
+    `redaction`. None if no guard has such a rule."""
     guards = config.guards.values()
     rules, patterns = set[RuleName](), list[RedactionPattern]()
     for guard in guards:

@@ -127,7 +127,7 @@ class StreamEvent:
     pieces: list[tuple[Channel, Slot]]
     """Continuations of texts."""
     ended: Channel | None = None
-    """The beginning of the channels whose texts are complete before this event; None: none is; (): all."""
+    """The beginning of the channels whose texts are complete before this event; None if none is; (): all."""
     repeats: bool = False
     """Whether it holds whole texts, also those that came in pieces before."""
     arguments: bool = False

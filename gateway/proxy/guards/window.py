@@ -161,7 +161,7 @@ class WholeText:
     def __init__(self, rules: Sequence[RuleHits]) -> None:
         self._rules = rules
         self._pieces: list[str] = []
-        self._new: str | None = None  # what stands in place of the whole; None: it leaves as it is
+        self._new: str | None = None  # what stands in place of the whole; None if it leaves as it is
         self.end = 0
         self.released = 0
 

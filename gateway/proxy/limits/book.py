@@ -45,7 +45,7 @@ class SharedPlaces(Protocol):
         """Demand of this worker, for the others; "": none."""
 
     def heard(self, demands: Demands | None) -> None:
-        """Takes what the workers want. None: that is unknown."""
+        """Takes what the workers want. None if that is unknown."""
 
 
 class Account:
@@ -163,7 +163,7 @@ class LeaseBook:
         return True
 
     def roll(self, account: Account) -> bool:
-        """Moves an account on to the windows that are open now. False: they were."""
+        """Moves an account on to the windows that are open now. False if they were."""
         now = self.now()
         if now < account.rolls_at:
             return False

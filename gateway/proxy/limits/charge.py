@@ -38,7 +38,7 @@ class Charge:
     reasoning_tokens: int
     """A part of the output."""
     usd: float | None
-    """The cost in USD; None: a target that used tokens has no price."""
+    """The cost in USD; None if a target that used tokens has no price."""
     estimated: bool
     """Whether some of the tokens are an estimate."""
     gpu_seconds: float = 0.0
@@ -58,7 +58,7 @@ class EndedAnswer(Protocol):
 
 
 def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int) -> Charge | None:
-    """The cost of a call that has ended. None: nothing was sent to an upstream.
+    """The cost of a call that has ended. None if nothing was sent to an upstream.
 
     most_output: the tokens that all of its answers together may have, as they were reserved.
     """

@@ -41,12 +41,12 @@ class ModelEstimate:
     """1e-9 USD per input token, at the dearest target."""
     output_nano: float
     unpriced: str | None
-    """A target without a known price; None: all have one."""
+    """A target without a known price; None if all have one."""
     gpu_input_nano: float = 0.0
     """1e-9 GPU-seconds per input token, at the target that takes the most."""
     gpu_output_nano: float = 0.0
     lacks_gpu: str | None = None
-    """An engine without a known price in GPU-seconds; None: all have one."""
+    """An engine without a known price in GPU-seconds; None if all have one."""
     set_output: int = 0
     """The largest limit of an answer that one of its targets sets in place of the client's; 0 if no target does."""
     output: float = FIRST_OUTPUT

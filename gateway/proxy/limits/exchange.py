@@ -37,7 +37,7 @@ class LeaseExchange:
         self._metrics = metrics
         self._every_s = every_s
         self._wake = asyncio.Event()
-        self._round: asyncio.Future[None] | None = None  # of the next exchange; None: nobody waits for it
+        self._round: asyncio.Future[None] | None = None  # of the next exchange; None if nobody waits for it
         self._last = float("-inf")
         self._failures = 0
         self.trouble = ""
@@ -63,7 +63,7 @@ class LeaseExchange:
                     await self._wake.wait()
 
     async def next_exchange(self, timeout_s: float) -> bool:
-        """Waits for an exchange that begins after now. False: it failed, or took too long."""
+        """Waits for an exchange that begins after now. False if it failed, or took too long."""
         if self._round is None or self._round.done():
             self._round = asyncio.get_running_loop().create_future()
         try:

@@ -21,7 +21,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def parts_of(places: int, weights: Mapping[str, float], demands: Mapping[str, Demand]) -> dict[str, float] | None:
-    """The places that each worker should have. None: there are enough for all calls.
+    """The places that each worker should have. None if there are enough for all calls.
 
     weights: by owner; 1 of those that are not there. demands: by worker.
     """

@@ -18,7 +18,7 @@ def rate_headers(account: Account, now: float) -> list[tuple[bytes, bytes]]:
 
 
 def rate_lines(leases: Sequence[Lease | None], now: float) -> bytes:
-    """The headers as lines on the wire; b"": the caller has no such limit."""
+    """The headers as lines on the wire; b"" if the caller has no such limit."""
     lines = b""
     for lease in leases:
         if lease is not None:

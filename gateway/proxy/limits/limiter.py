@@ -64,7 +64,7 @@ class CallReservation:
     pairs: LeasePairs
     needs: Needs
     estimate: ModelEstimate | None
-    """Learns from the call's output; None: the caller has limited it, or there is none."""
+    """Learns from the call's output; None if the caller has limited it, or there is none."""
     lines: bytes
     """x-ratelimit header lines for the response; b"": none."""
     output: int
@@ -92,7 +92,7 @@ class Limiter:
         self.estimates_by_request = estimates if budgets.estimate == "request" else {}
         """The estimates that learn by the kind of a request."""
         self.default_output = budgets.default_max_tokens
-        """The limit of answers that name none; None: they stay without one."""
+        """The limit of answers that name none; None means that they stay without one."""
         self._budgets = budgets
         self._metrics = metrics
 
@@ -102,7 +102,7 @@ class Limiter:
         return self._book.down and bool(self._book.leases)
 
     def reserve(self, caller: Caller, call: Call) -> CallReservation | None:
-        """Reserves from the amounts that this worker holds. None: they do not suffice, and `wait` has to decide.
+        """Reserves from the amounts that this worker holds. None if they do not suffice, and `wait` has to decide.
 
         Raises NotAllowed for a model without a known price, if the caller has limits in dollars and the policy says so;
         LimitsUnavailable in an outage, if one of its limits is `closed`.
@@ -257,8 +257,8 @@ class Limiter:
     async def passing(self, caller: Caller, target: str | None, *, on_engine: bool = False) -> AsyncIterator[None]:
         """A call outside the models: it counts as a request and as a call in flight.
 
-        target: the one that it is sent to, if that may cost money; None: it costs nothing. on_engine: that runs on the
-        user's own machines. Raises as `reserve` and `wait` do.
+        target: the one that it is sent to, if that may cost money; None if it costs nothing. on_engine: that runs on
+        the user's own machines. Raises as `reserve` and `wait` do.
         """
         if not caller.scopes:
             yield

@@ -37,7 +37,7 @@ class VendorLevel:
     """Monotonic seconds after which nothing is known: the reset has passed."""
 
     def now(self, at: float) -> float | None:
-        """The amount left at a time; None: unknown."""
+        """The amount left at a time; None if unknown."""
         return None if at >= self.until else min(self.most, self.left + self.rate * (at - self.at))
 
 
@@ -107,7 +107,7 @@ def _amount(value: bytes | None) -> float | None:
 
 
 def _seconds(value: bytes | None, wall: float) -> float | None:
-    """Seconds from now of a duration, of a number of seconds, or of a time; None: it is none of these."""
+    """Seconds from now of a duration, of a number of seconds, or of a time; None if it is none of these."""
     if value is None:
         return None
     if _DURATION.fullmatch(value):

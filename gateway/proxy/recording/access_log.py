@@ -49,9 +49,9 @@ class AccessLine(NamedTuple):
     client_id: str
     """The client's own id; "": it sent none."""
     key: str
-    """The caller's name; "": it is unknown."""
+    """The caller's name; "" if unknown."""
     client: str
-    """The client's address; "": it is unknown."""
+    """The client's address; "" if unknown."""
     api: str
     status: int
     outcome: CountedOutcome

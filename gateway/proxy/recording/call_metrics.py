@@ -72,8 +72,9 @@ class CallMetrics:
         gpu: Price | None = None,
         own_histograms: bool = True,
     ) -> None:
-        """gpu: the target's price in GPU-seconds; None: it has none. own_histograms: False: the histograms are those of
-        all upstreams without their own, `upstream="other"`."""
+        """gpu: the target's price in GPU-seconds; None if it has none. own_histograms: False: the histograms are those
+        of all upstreams without their own, `upstream="other"`.
+        """
         m = books.metrics
         self._books, self._alias, self._target = books, alias, target_state.target
         self._ended = m.ended

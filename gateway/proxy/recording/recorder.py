@@ -86,7 +86,7 @@ class HeldRecord:
 
     record: Exchange | Feedback
     redactor: Redactor | None
-    """Removes secrets before the record leaves; None: it may leave as it is."""
+    """Removes secrets before the record leaves; None if it may leave as it is."""
     size: int
     """Bytes reserved in the buffer."""
     unshrunk: bool = False
@@ -120,7 +120,7 @@ class Recorder:
         self.redactors: dict[str, Redactor] = {}
         """Redactors by caller; a caller without one keeps its content in full."""
         self.guard_redactor: Redactor | None = None
-        """Redacts records in which a guard's rule matched; None: no guard has such rules."""
+        """Redacts records in which a guard's rule matched; None if no guard has such rules."""
         self.cap_bytes = 1 << 20
         """The largest size of a request above LARGE, whose images are removed here, on a thread."""
         self._shrink_body = shrink
@@ -169,7 +169,7 @@ class Recorder:
         return self._seq + 1
 
     def put(self, exchange: Exchange) -> bool:
-        """Takes an exchange. False: the buffer is full and the exchange was dropped. exchange.seq must be `seq`."""
+        """Takes an exchange. False if the buffer is full and the exchange was dropped. exchange.seq must be `seq`."""
         size = _size(exchange)
         cell = cell_of(exchange)
         self.ledger.sampled[cell] += 1
@@ -184,7 +184,7 @@ class Recorder:
         return True
 
     def feedback(self, feedback: Feedback) -> bool:
-        """Takes a person's feedback. False: the buffer is full."""
+        """Takes a person's feedback. False if the buffer is full."""
         size = _size(feedback)
         if size > self._room:
             return False
@@ -206,7 +206,7 @@ class Recorder:
         return own if keeps_none or not has_found(guards) else self.guard_redactor
 
     def saw(self, cell: Cell, reason: str | None) -> None:
-        """Counts one call that reached an upstream. reason: why it is not sampled; None: it is."""
+        """Counts one call that reached an upstream. reason: why it is not sampled; None if it is."""
         known = self._known
         if (cell, reason) not in known:
             known[cell, reason] = self._counted(cell, reason)

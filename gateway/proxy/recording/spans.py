@@ -76,7 +76,7 @@ class Spans:
 
 
 def failure_of(context: CallContext) -> str:
-    """The span's error type; "": the call succeeded, or its client left."""
+    """The span's error type; "" if the call succeeded, or its client left."""
     if context.notes.error_code:
         return context.notes.error_code
     if context.outcome == "ok" or context.outcome in CLIENT_ENDED:

@@ -65,7 +65,7 @@ class Failure:
     """Reason why one attempt gave no answer."""
 
     cause: Cause | None
-    """Decides which fallbacks may follow; None: none may, the client gets this answer."""
+    """Decides which fallbacks may follow; None if none may, so that the client gets this answer."""
     text: str
     """The words for the sentence that lists the failures; it names no address, since it may reach the client."""
     outcome: Outcome = "upstream_error"
@@ -84,9 +84,9 @@ class Failure:
     queue_full: bool = False
     """Whether nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
     sent: bool = True
-    """Whether the request was sent; False: no connection was established."""
+    """Whether the request was sent; False if no connection was established."""
     answer_bytes: int | None = None
-    """Bytes of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
+    """Bytes of a complete response with HTTP 200 that is not an answer; None if the response was not complete."""
     declined: bool = False
     """Whether a complete answer came that a cascade did not accept."""
 
@@ -132,7 +132,7 @@ def of_full_queue() -> Failure:
 
 
 def of_declined(answer_bytes: int | None) -> Failure:
-    """answer_bytes: of an answer whose usage the upstream has not reported; None: it has."""
+    """answer_bytes: of an answer whose usage the upstream has not reported; None if it has."""
     return Failure("error", DECLINED_TEXT, target_fault=False, status=200, answer_bytes=answer_bytes, declined=True)
 
 
@@ -307,7 +307,7 @@ class AttemptNote:
     """The label `result` of gateway_attempts_total."""
     ending: AttemptEnding
     failure: str | None
-    """The failure in words; None: it answered."""
+    """The failure in words; None if it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +336,8 @@ def verdict(
     """The client's answer when no target answered.
 
     An upstream's refusal of the request itself is passed on: the first one, so that a later target's complaint does not
-    hide it. blocked_s: seconds until the first target that was skipped may be tried; None: none was skipped.
-    targets: of the alias; None: those that failed are all. named: False calls the targets "target 1", "target 2", ….
+    hide it. blocked_s: seconds until the first target that was skipped may be tried; None if none was skipped.
+    targets: of the alias; None if those that failed are all. named: False calls the targets "target 1", "target 2", ….
     """
     if not failed:
         return Overloaded(

@@ -99,8 +99,8 @@ class Relay:
     ) -> None:
         """Sends the client one complete response, or raises the GatewayError that is to be the response.
 
-        held: the answer is one JSON object. lane: of the client's WebSocket; None: the call came by HTTP. Every result
-        is noted in `context`.
+        held: the answer is one JSON object. lane: of the client's WebSocket; None if the call came by HTTP. Every
+        result is noted in `context`.
         """
         blocked_s: float | None = None
         failure: Failure | None = None
@@ -219,7 +219,7 @@ class Relay:
             raise
 
     async def _queued(self, state: RelayState, target_state: TargetState, call: Call) -> Admission | None:
-        """Waits for the upstream's limiter. None: its queue was full, or the wait too long."""
+        """Waits for the upstream's limiter. None if its queue was full, or the wait too long."""
         state.deadlines.pause()  # the phase of the previous attempt is over
         limiter = target_state.upstream.limiter
         tokens = self.tokens_of(call) if limiter.allowance is not None and limiter.allowance.in_tokens else 0
@@ -433,7 +433,7 @@ class Relay:
 
 
 def _used_tokens(state: RelayState, admission: Admission | None, failure: Failure | None) -> int | None:
-    """The tokens that count against the upstream's limits; None: nothing was sent."""
+    """The tokens that count against the upstream's limits; None if nothing was sent."""
     if admission is None or admission.grant is None or state.connecting:
         return None
     usage = state.attempt_usage
@@ -444,7 +444,7 @@ def _used_tokens(state: RelayState, admission: Admission | None, failure: Failur
 
 
 def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | GatewayError:
-    """blocked_s: until the first breaker lets a call pass; None: none was open."""
+    """blocked_s: until the first breaker lets a call pass; None if none was open."""
     call, targets = state.call, len(state.route.candidates)
     return verdict(call.named or call.alias, state.failed, blocked_s, targets, named=call.caller.sees_upstreams)
 

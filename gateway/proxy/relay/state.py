@@ -60,25 +60,25 @@ class CallNotes:
     """Facts about a call for logs, spans and metrics, besides its result."""
 
     id: str = ""
-    """The response's x-request-id, where there is no Call; "": there is one."""
+    """The response's x-request-id, where there is no Call; "" if there is one."""
     routed: bool = False
     """The router knows the alias and the caller may use it."""
     failure: str = ""
-    """Reason why the last attempt failed, in the log's words; "": none has failed."""
+    """Reason why the last attempt failed, in the log's words; "" if none has failed."""
     error_code: str = ""
-    """The code of the gateway's own error response; "": none was sent."""
+    """The code of the gateway's own error response; "" if none was sent."""
     error_source: ErrorSource | None = None
-    """The party at fault for an error within HTTP 200 that was passed on; None: there was none."""
+    """The party at fault for an error within HTTP 200 that was passed on; None if there was none."""
     queue_full: bool = False
     """Whether no target had space in its queue."""
     span: SpanIds | None = None
-    """The ids of the call's span; None: it has none."""
+    """The ids of the call's span; None if it has none."""
     overhead_s: float = 0.0
     """The gateway's own share of the time until the response began."""
     ended_by: GatewayError | None = None
-    """Error with which the gateway itself ends the answer; None: it does not."""
+    """Error with which the gateway itself ends the answer; None if it does not."""
     ended_at: float | None = None
-    """Monotonic time at which the response ended, where its record waited for guards; None: it did not wait."""
+    """Monotonic time at which the response ended, where its record waited for guards; None if it did not wait."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class CallContext:
     response: HeldBytes
     outcome: Outcome = "ok"
     target_state: TargetState | None = None
-    """The target that answered, or the last one that was attempted; None: no target was attempted."""
+    """The target that answered, or the last one that was attempted; None if no target was attempted."""
     sent_body: bytes = b""
     """The request body as the first answering target got it; b"" where the response is not held either."""
     status: int = 0
@@ -97,28 +97,28 @@ class CallContext:
     first_content: float | None = None
     """Monotonic time of the first content that was sent on."""
     reservation: CallReservation | None = None
-    """The amounts reserved of its caller's limits; None: none holds for it."""
+    """The amounts reserved of its caller's limits; None if none holds for it."""
     sent: bool = False
     """Whether an attempt has sent the request, or a part of it."""
     unmetered: tuple[UnmeteredAttempt, ...] = ()
     """The attempts that were sent and whose usage the upstream has not reported completely."""
     charge: Charge | None = None
-    """Charge of the call, once it has ended; None: nothing was sent, or its usage at the target's price."""
+    """Charge of the call, once it has ended; None if nothing was sent, or its usage at the target's price."""
     spliced: bool = False
     """The stream was cut and continued by another target."""
     client_gone: bool = False
     ended: bool = False
     """Whether nothing more is sent to the client."""
     task: asyncio.Task[Any] | None = None
-    """The task that answers the call; None: unknown to the code that created the context."""
+    """The task that answers the call; None if unknown to the code that created the context."""
     key: str = ""
-    """The caller's name; "": it is unknown."""
+    """The caller's name; "" if it is unknown."""
     notes: CallNotes = field(default_factory=CallNotes)
     guarded: GuardedExchange | None = None
     """The guards that judge the call; None if no guard does."""
 
     def upstream(self) -> str:
-        """The upstream that answered, or was attempted last; "": none was."""
+        """The upstream that answered, or was attempted last; "" if none was."""
         return "" if self.target_state is None else self.target_state.target.upstream
 
     def client_left(self) -> None:
@@ -142,7 +142,7 @@ class SentText:
     target_state: TargetState
     reader: Reader
     id: str
-    """The id in the first chunk, which a continuation keeps; "": it had none."""
+    """The id in the first chunk, which a continuation keeps; "" if it had none."""
     text: str = ""
     """Text that the client has; filled in once a continuation needs it."""
 
@@ -159,10 +159,10 @@ class RelayState:
     held: bool
     """The answer is one JSON object, held until it is complete."""
     lane: WebSocketLane | None = None
-    """The lane of the client's WebSocket; None: the call came by HTTP, or is a shadow."""
+    """The lane of the client's WebSocket; None if the call came by HTTP, or is a shadow."""
     failed: list[FailedAttempt] = field(default_factory=list)
     sent: SentText | None = None
-    """The stream whose head has been sent; None: none has."""
+    """The stream whose head has been sent; None if none has."""
     backoff_s: float = 0.0
     """Time slept between retries so far."""
     upstream_s: float = 0.0
@@ -180,7 +180,7 @@ class RelayState:
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
     admission: Admission | None = None
-    """Admission of the current attempt by its upstream's limiter; None: the limiter was not asked."""
+    """Admission of the current attempt by its upstream's limiter; None if the limiter was not asked."""
 
     @property
     def client_deadline(self) -> bool:

@@ -23,14 +23,14 @@ class StoredState:
     def __init__(
         self, affinity: ResponseAffinity, config: ResponsesConfig, endpoint: Endpoint, lane: WebSocketLane | None = None
     ) -> None:
-        """lane: of a call that came over a WebSocket; None: it did not."""
+        """lane: of a call that came over a WebSocket; None if it did not."""
         self._affinity = affinity
         self._config = config
         self._endpoint = endpoint
         self._lane = lane
         self._named: Sequence[NamedState] = ()
         self.home: str | None = None
-        """The upstream that keeps the state; None: any may answer."""
+        """The upstream that keeps the state; None means that any may answer."""
 
     async def prepare(
         self, call: Call, client: ClientConnection, context: CallContext, upstreams: Iterable[str]

@@ -234,7 +234,9 @@ class WholeReply:
 
 
 def _refusal(message: bytes) -> WholeReply | None:
-    """The error that a first message is, as the HTTP answer that it stands for; None: it is an event of a response."""
+    """The error that a first message is, as the HTTP answer that it stands for; None if it is an event of a
+    response.
+    """
     if kind_of(message) != "error":
         return None
     event = parse_object(message) or {}

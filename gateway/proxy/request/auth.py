@@ -68,10 +68,10 @@ class KeyRing:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """limits: of the process, by key name; those of earlier configs stay, with the calls that they count.
-        directory: the records of the config: its keys, teams and organizations; None: it has none but these keys.
+        directory: the records of the config: its keys, teams and organizations; None if it has none but these keys.
         dynamic: None: keys are made in the config only. expects_dynamic: until dynamic keys have been read, whether an
         unknown key is valid cannot be known. guard: the addresses that may call. tokens: verifies tokens that stand
-        in for keys; None: there are none. sees_upstreams: whether a caller, by its name and what it may control, may
+        in for keys; None if there are none. sees_upstreams: whether a caller, by its name and what it may control, may
         learn the names of upstreams. clock: Unix seconds."""
         keys = list(keys)
         static = directory or Directory(keys={k.name: _record(k) for k in keys})

@@ -97,13 +97,13 @@ class Caller:
     allow: frozenset[str] = frozenset()
     """The x-gateway-* options its requests may set (`keys[].allow`)."""
     sampled: bool = True
-    """Whether the caller takes part in evaluation; False: it opted out."""
+    """Whether the caller takes part in evaluation; False if it opted out."""
     content: Content = "full"
     """The content of its exchanges that may be recorded."""
     limit: CallerLimit | None = field(default=None, compare=False)
-    """The limit of its calls in flight; None: they are not counted."""
+    """The limit of its calls in flight; None means that they are not counted."""
     id: str = ""
-    """Stable, unlike the name of a dynamic key; "": the request came without a key."""
+    """Stable, unlike the name of a dynamic key; "" if the request came without a key."""
     team: str | None = None
     organization: str | None = None
     tags: tuple[str, ...] = ()
@@ -111,9 +111,9 @@ class Caller:
     call_tags: tuple[str, ...] = ()
     """Tags that the call gave itself, as "key=value"; of a caller that was made for such calls."""
     scopes: tuple[LimitScope, ...] = ()
-    """Key, team and organization, as far as they have limits; (): no limit holds for all of its calls."""
+    """Key, team and organization, as far as they have limits; () if no limit holds for all of its calls."""
     of_call: CallScopes | None = None
-    """Limits of some of its calls: to a model, of an end user, with a tag; None: there are none."""
+    """Limits of some of its calls: to a model, of an end user, with a tag; None if there are none."""
     until: float | None = field(default=None, compare=False)
     """Unix time at which its key, or the secret that it sent, expires; None: never."""
     networks: tuple[tuple[IPv4Network | IPv6Network, ...], ...] = ()
@@ -131,7 +131,7 @@ class RequestOptions:
     """The options of one request in its x-gateway-* headers, as far as its key allows that."""
 
     target: str | None = None
-    """"upstream/model"; None: the router chooses."""
+    """"upstream/model"; None means that the router chooses."""
     sample: str | None = None
     """"always" or "never"; None: sampled like any other request."""
     timeout_s: float | None = None
@@ -180,10 +180,12 @@ class Call:
     user: str | None = None  # from x-gateway-user; the body may name another in `user`
     upload: Upload | None = None  # a multipart form that is still arriving; None: not a form
     passed: Headers = field(default_factory=list)  # the client's headers that some upstreams get (`pass_headers`)
-    members: Members | None = None  # the slices of `body`; None: not found yet
+    members: Members | None = None  # the slices of `body`; None if not found yet
     changes: Mapping[str, Change] | None = None  # the members that the upstream gets in place of the body's own
     named: str = ""  # the model that the client named, where `alias` is the pattern that it matches
-    default_output: int | None = None  # the limit of its answers where it names none itself; None: none is added
+    default_output: int | None = (
+        None  # the limit of its answers where it names none itself; None means that none is added
+    )
     run: RunId | None = None  # None: the call names none, and is a run of its own
     prefill: bool = False  # it asks for the likelihood of an answer: nothing that steers how one is drawn is set
 
@@ -198,12 +200,12 @@ class Call:
         return read_members(self.body) if self.members is None else self.members
 
     def read(self, name: str) -> Any:
-        """A top-level member, decoded however large it is; None: there is none. Raises BadRequest."""
+        """A top-level member, decoded however large it is; None if there is none. Raises BadRequest."""
         found = self.fields.get(name)
         return decoded_member(self.slices()[name], name) if found is ... else found
 
     def current(self, name: str) -> Raw | bytes | None:
-        """The JSON of a top-level member, with the changes; None: there is none."""
+        """The JSON of a top-level member, with the changes; None if there is none."""
         if self.changes is not None and name in self.changes:
             change = self.changes[name]
             return b"".join(change) if isinstance(change, tuple) else change
@@ -237,7 +239,7 @@ _LONGEST_USER = 512
 
 def end_user_of(call: Call) -> str | None:
     """The end user that a call names: in `x-gateway-user`, `safety_identifier`, `user`, or Anthropic's
-    `metadata.user_id`. None: it names none."""
+    `metadata.user_id`. None if it names none."""
     metadata = call.fields.get("metadata")
     named = metadata.get("user_id") if isinstance(metadata, dict) else None
     found = call.user or call.fields.get("safety_identifier") or call.fields.get("user") or named

@@ -131,7 +131,7 @@ _DECODERS: Mapping[str, Callable[[], Decoder]] = MappingProxyType({
 
 
 def encoding_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The encoding of a request's body that can be decompressed; None: it has none, or one that is not known here.
+    """The encoding of a request's body that can be decompressed; None if it has none, or one that is not known here.
 
     Raises BadRequest for a body that is encoded more than once.
     """

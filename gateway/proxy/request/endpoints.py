@@ -62,9 +62,11 @@ class Endpoint:
     carries_text: bool = False
     """Whether its exchanges are recorded for evaluation."""
     default: str | None = None
-    """The model of a request that names none (`defaults`); None: such a request is refused."""
+    """The model of a request that names none (`defaults`); None means that such a request is refused."""
     only_model: Callable[[Caller], str | None] | None = None
-    """The only model that a caller may use, for a request that names none (`defaults: auto`); None: not configured."""
+    """The only model that a caller may use, for a request that names none (`defaults: auto`); None if not
+    configured.
+    """
     read: BodyReader = read_json
     """Reads the request body."""
     required: tuple[str, ...] = ()
@@ -88,9 +90,9 @@ class Endpoint:
     run_sources: tuple[str, ...] = ()
     """Additional sources of a run's id (`runs.from`)."""
     tags: TagReader | None = None
-    """Reads the tags of its calls; None: no key of a tag is configured (`tags.keys`)."""
+    """Reads the tags of its calls; None if no key of a tag is configured (`tags.keys`)."""
     streams: bool | None = None
-    """Whether its answers are streams, where the path says so; None: the body does."""
+    """Whether its answers are streams, where the path says so; None if the body does."""
     errors: ErrorShape = "openai"
     """The shape of its errors."""
     names_state: bool = field(init=False)

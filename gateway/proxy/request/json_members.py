@@ -21,7 +21,7 @@ Members = dict[str, Raw]
 """The values of an object's top-level members, by name, in their order. A Raw is a slice that copies nothing."""
 
 Change = bytes | tuple[bytes | memoryview, ...] | None
-"""The JSON that a member gets, whole or in slices; None: the member is removed."""
+"""The JSON that a member gets, whole or in slices; None means that the member is removed."""
 
 MOST_MEMBERS = 1000
 """Top-level members of a request; an API has about fifty."""
@@ -166,7 +166,7 @@ def leading_items(array: Raw | bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _item(text: str, at: int) -> tuple[Any, int] | None:
-    """The value at this offset and the offset of its end; None: it is not complete. Raises BadRequest: an unreadable
+    """The value at this offset and the offset of its end; None if it is not complete. Raises BadRequest: an unreadable
     value must not count as a missing one."""
     try:
         return _SCAN(text, at)

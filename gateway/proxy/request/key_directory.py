@@ -91,7 +91,7 @@ class KeyDirectory:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the stream server confirmed the records in force; None: it never has."""
+        """Seconds since the stream server confirmed the records in force; None if it never has."""
         return None if self._confirmed is None else max(0.0, self._clock() - self._confirmed)
 
     @property

@@ -88,7 +88,7 @@ def _integer(value: Any, name: str) -> int:
 
 
 def output_limit(api: str, fields: Mapping[str, Any]) -> int:
-    """The most output tokens of one answer that the request allows; 0: it names none. Takes no call for most APIs."""
+    """The most output tokens of one answer that the request allows; 0 if it names none. Takes no call for most APIs."""
     read: Mapping[str, Any] = fields
     if api in NESTED:
         read = as_object(fields.get(NESTED[api]))
@@ -137,7 +137,7 @@ DEFAULTED = frozenset({"chat", "completions", "responses", "messages", "chat_bat
 
 
 def default_name(api: str, kind: str) -> str | None:
-    """The member that limits one answer at an upstream of this kind; None: the API has none, or requires its own."""
+    """The member that limits one answer at an upstream of this kind; None if the API has none, or requires its own."""
     if api == "chat":  # OpenAI's reasoning models refuse max_tokens; other providers know only that
         return "max_completion_tokens" if kind in ("openai", "azure") else "max_tokens"
     return {"completions": "max_tokens", "responses": "max_output_tokens", "chat_batch": "max_tokens"}.get(api)

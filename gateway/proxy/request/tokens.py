@@ -97,7 +97,7 @@ class SigningKeys:
         one."""
 
     def ask(self, issuer: str) -> bool:
-        """Requests the issuer's keys again; False: they were read just now."""
+        """Requests the issuer's keys again; False if they were read just now."""
         event = self.asked.get(issuer)
         if event is not None:
             event.set()
@@ -239,7 +239,7 @@ def _holds(name: str, value: Any, expected: str | bool | int) -> bool:
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
-    """A claim by its name, which may hold dots, or else by its path; None: there is none."""
+    """A claim by its name, which may hold dots, or else by its path; None if there is none."""
     return claims[name] if name in claims else _within(claims, name.split("."))
 
 

@@ -90,7 +90,7 @@ class Upload:
     """One form: the part that has arrived, and the rest, which is read from the client at the upstream's pace."""
 
     def __init__(self, receive: Receive, length: int | None, limit_bytes: int, boundary: bytes) -> None:
-        self.length = length  # the client's content-length; None: it sent none
+        self.length = length  # the client's content-length; None if it sent none
         self.alias = ""  # the field `model`
         self.stream = False  # the field `stream`, if it came before `model`
         self.complete = False
@@ -106,7 +106,7 @@ class Upload:
         self._on_complete: Callable[[], None] | None = None
 
     async def to_model(self, default: str | None = None) -> None:
-        """Reads until the model is known. default: of a form that names none; None: such a form is refused.
+        """Reads until the model is known. default: of a form that names none; None means that such a form is refused.
 
         Raises BadRequest, TooLarge and ClientGone.
         """
@@ -230,7 +230,7 @@ class Upload:
 
 
 class SplicedUpload:
-    """An upload with another model; can be iterated once per attempt. length: in bytes; None: not known yet."""
+    """An upload with another model; can be iterated once per attempt. length: in bytes; None if not known yet."""
 
     def __init__(self, upload: Upload, start: int, end: int, value: bytes) -> None:
         self._upload = upload

@@ -30,7 +30,7 @@ _GENERATES = re.compile(rb"/v1beta/(?:tuned)?models/[^/]*:.*generate.*")
 
 
 def split_model(path: bytes) -> tuple[bytes, str] | None:
-    """A path with a place for its model, and the model; None: it has no such form."""
+    """A path with a place for its model, and the model; None if it has no such form."""
     found, form = _GEMINI.fullmatch(path), GEMINI_PATH
     if found is None:
         found, form = _BEDROCK.fullmatch(path), BEDROCK_PATH
@@ -38,7 +38,7 @@ def split_model(path: bytes) -> tuple[bytes, str] | None:
 
 
 def vendor_of(path: str) -> Vendor | None:
-    """The vendor whose API has this path; None: it is none of theirs."""
+    """The vendor whose API has this path; None if it is none of theirs."""
     return next((vendor for prefix, vendor in VENDOR_PREFIXES.items() if path.startswith(prefix)), None)
 
 

@@ -64,7 +64,7 @@ class RunningExperiment:
     varied: VariedParts = NOTHING_VARIED
     """The parts of requests that the variants of its arms change."""
     share: float | None = None
-    """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
+    """Share of the units that the candidate of a ramp serves; None if it has no ramp."""
     routes: Mapping[str, ServedRoute] = field(default_factory=dict)
     """The learned routes among its arms."""
     guards: Mapping[str, GuardCandidate] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class RunningExperiment:
     begun: object = field(default_factory=object)
     """Identity that stays while candidates are dropped."""
     segmenter: Segmenter | None = None
-    """Determines a call's segments; None: the plan declares none."""
+    """Determines a call's segments; None if the plan declares none."""
     kept: frozenset[str] = frozenset()
     """Names of the segments that a ramp leaves with the control."""
 
@@ -111,15 +111,15 @@ class Assignment:
     target: Target
     """The arm's target."""
     unit: str | None
-    """The unit that was randomised; None: the experiment does not split."""
+    """The unit that was randomised; None if the experiment does not split."""
     shadowed: bool
     """A shadow was drawn."""
     record: float
     """The rate at which a split's calls are recorded."""
     choice: RouteChoice | None = None
-    """Decision of the arm's learned route; None: the arm is one target."""
+    """Decision of the arm's learned route; None if the arm is one target."""
     segments: CallSegments | None = None
-    """The call's declared segments; None: the plan declares none."""
+    """The call's declared segments; None if the plan declares none."""
     shadow: float | None = None
     """The probability of its shadow, where its segments have another one than the plan."""
     stays: bool = False
@@ -181,8 +181,8 @@ class ExperimentAssignments:
         """Applies the plans' states in the stream server, as of `now` (Unix seconds).
 
         shares: of the units that candidates of ramps serve, by the plan's hash; a ramp that is not in it is at 0.
-        secret: of the deployment, for keyed draws. None: it has not been read; plans that need it are not in force, so
-        that clients get the control. An experiment whose plan, share and secret have not changed keeps its
+        secret: of the deployment, for keyed draws. None if it has not been read; plans that need it are not in force,
+        so that clients get the control. An experiment whose plan, share and secret have not changed keeps its
         RunningExperiment. kept: names of the segments that stay with the control, by the plan's hash.
         """
         if secret != self._secret:
@@ -209,7 +209,9 @@ class ExperimentAssignments:
         self.in_force, self.by_alias = in_force, by_alias
 
     def still(self, running: RunningExperiment) -> RunningExperiment | None:
-        """The experiment as it is in force now; None: it has ended, or another plan, config or step has replaced it."""
+        """The experiment as it is in force now; None if it has ended, or another plan, config or step has replaced
+        it.
+        """
         now = self.in_force.get(running.plan.name)
         return now if now is not None and now.begun is running.begun else None
 

@@ -25,7 +25,7 @@ class Grant(Protocol):
         """Reads the remainders that the attempt's response reports."""
 
     def settle(self, tokens: int | None) -> None:
-        """Ends the attempt. tokens: what it has used; None: it was not sent."""
+        """Ends the attempt. tokens: what it has used; None if it was not sent."""
 
 
 class Allowance(Protocol):
@@ -40,7 +40,7 @@ class Allowance(Protocol):
         """Whether an attempt would probably be admitted now."""
 
     def take(self, tokens: int) -> Grant | None:
-        """Takes what one attempt needs. None: less than that is left now."""
+        """Takes what one attempt needs. None if less than that is left now."""
 
     async def refresh(self, tokens: int) -> None:
         """Waits until there may be enough for an attempt of these tokens."""
@@ -158,7 +158,7 @@ class ConcurrencyLimiter:
         return admitted
 
     def release(self, admission: Admission | None = None, tokens: int | None = None) -> None:
-        """Ends an attempt; those whose turn it is start. tokens: what it has used; None: it was not sent."""
+        """Ends an attempt; those whose turn it is start. tokens: what it has used; None if it was not sent."""
         self.in_flight -= 1
         if admission is not None and self.managed:
             if admission.grant is not None:
@@ -173,7 +173,7 @@ class ConcurrencyLimiter:
         self._start_waiting()
 
     def _admit(self, flow: Flow, tokens: int, waiter: Waiter | None) -> Admission | None:
-        """Admits an attempt. None: there is no slot for it now."""
+        """Admits an attempt. None if there is no slot for it now."""
         if self._limit is not None and self.in_flight >= self._limit:
             return None
         grant: Grant | None = None

@@ -27,7 +27,7 @@ class Flow(NamedTuple):
 
     key: str = ""
     team: str = ""
-    """The team of the key; "": it has none."""
+    """The team of the key; "" if it has none."""
     rank: int = NORMAL
     """Position of its class; BACKGROUND: of shadow requests and scorers."""
 
@@ -176,7 +176,7 @@ class FairQueue:
         return True
 
     def began(self, flow: Flow, waiter: Waiter | None = None) -> float:
-        """Counts an attempt that begins, and takes it out of the queue. waiter: None: it did not have to wait.
+        """Counts an attempt that begins, and takes it out of the queue. waiter: None if it did not have to wait.
         Returns the step that its flow was charged."""
         team, key = self._names(flow)
         if waiter is None:
@@ -205,7 +205,7 @@ class FairQueue:
         """Removes the attempt that gives way to a new one: the newest of the key with the most waiting, of the lowest
         class first. A guaranteed share of the queue's places gives way to none.
 
-        None: the new one must give way, since its key would have as many waiting as any other key has.
+        None if the new one must give way, since its key would have as many waiting as any other key has.
         """
         entitled = self._entitled(flow)
         for rank in range(BACKGROUND, -1 if entitled else flow.rank - 1, -1):
@@ -267,7 +267,7 @@ class FairQueue:
         return line[team][self._by_team[team].first(line[team])][0]
 
     def _take_out(self, waiter: Waiter) -> tuple[bool, bool] | None:
-        """Whether others of its team and of its key still wait; None: it was not waiting."""
+        """Whether others of its team and of its key still wait; None if it was not waiting."""
         team, key = self._names(waiter.flow)
         line = self._lines[waiter.flow.rank]
         turns = line.get(team, {}).get(key)

@@ -51,7 +51,7 @@ class RouteChoice:
     header_line: bytes
     """x-gateway-route, with the line break before it."""
     cascade: ServedRoute | None = None
-    """The cascade that decides once `target` has answered; None: this is the decision."""
+    """The cascade that decides once `target` has answered; None if this is the decision."""
 
 
 class ServedRoute:
@@ -157,7 +157,7 @@ class ServedRoutes:
         self.by_name: Mapping[str, ServedRoute] = {name: ServedRoute(each) for name, each in config.routes.items()}
 
     def of(self, target: Target) -> ServedRoute | None:
-        """The route that this target of a plan stands for; None: the config has no such route, or another version."""
+        """The route that this target of a plan stands for; None if the config has no such route, or another version."""
         route = self.by_name.get(target.model)
         return route if route is not None and route.learned.target == target else None
 

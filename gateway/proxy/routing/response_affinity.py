@@ -58,11 +58,11 @@ class ResponseAffinity:
             raise
 
     async def home_of(self, response_id: str) -> str | None:
-        """The upstream that made a response whose id is not sealed; None: it is not known here."""
+        """The upstream that made a response whose id is not sealed; None if it is not known here."""
         return await self._homes.find(self.ids.state_digest(response_id))
 
     async def prepare(self, call: Call, upstreams: Iterable[str], *, sealed: bool = True) -> tuple[Call, str | None]:
-        """The call as its upstream understands it, and that upstream; None: any may answer.
+        """The call as its upstream understands it, and that upstream; None means that any may answer.
 
         sealed: ids of responses are. Raises NotFound if it continues a response that is not its caller's.
         """

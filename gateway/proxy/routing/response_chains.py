@@ -41,5 +41,5 @@ class ResponseChains:
         self._runs.note(self._ids.chain_digest(caller.name, response_id), run)
 
     async def find(self, caller: Caller, response_id: str) -> str | None:
-        """The id of the run of a caller's response; None: it is not known."""
+        """The id of the run of a caller's response; None if it is not known."""
         return await self._runs.find(self._ids.chain_digest(caller.name, response_id))

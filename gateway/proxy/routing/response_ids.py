@@ -83,8 +83,8 @@ def _mac(secret: bytes, *parts: str) -> str:
 
 
 def id_of_answer(data: bytes) -> str | None:
-    """The id of the response, or of Anthropic's message, in a complete answer or in the first event of a stream; None:
-    there is none.
+    """The id of the response, or of Anthropic's message, in a complete answer or in the first event of a stream; None
+    if there is none.
 
     Read as a parser reads it: a search could find an id that the request itself put into the answer.
     """

@@ -59,7 +59,7 @@ class AliasRoutes:
     """The index of the last target."""
     learned: ServedRoute | None = None
     """The learned route that chooses the target: with `orders[0]` the control, with `orders[1]` the moved one and
-    then the control. None: the strategy chooses."""
+    then the control. None means that the strategy chooses."""
 
     @property
     def all_healthy(self) -> bool:
@@ -102,17 +102,17 @@ class Route:
     on_cut: OnCut
     drawn: SampleDraw
     assignment: Assignment | None = None
-    """The assignment to an arm; None: the call is in no experiment."""
+    """The assignment to an arm; None if the call is in no experiment."""
     recordable: bool = False
     """The answer may be recorded, so it is held until the call ends."""
     total_shortened: bool = False
     """Whether `timeouts.total_s` is less than the config's, because the caller or an experiment allows less."""
     shadow_of: str = ""
-    """The experiment for which a shadow request is sent; "": a client waits for the answer."""
+    """The experiment for which a shadow request is sent; "" if a client waits for the answer."""
     scorer: str = ""
     """The scorer that says it made the call; "" if it names none."""
     choice: RouteChoice | None = None
-    """The decision of a learned route; None: none was asked."""
+    """The decision of a learned route; None if none was asked."""
     tiers: bool = False
     """The fallbacks for a budget that is nearly used up may answer it."""
     tiered_down: bool = False
@@ -298,7 +298,9 @@ class Router:
         return did_you_mean(alias, known) if comparable else ""
 
     def decide(self, call: Call, options: RequestOptions, home: str | None = None) -> Route:
-        """home: the upstream that keeps the response which this call continues; None: any upstream may answer."""
+        """home: the upstream that keeps the response which this call continues; None means that any upstream may
+        answer.
+        """
         named = call.named
         routes = self._behind_pattern(call.alias, named) if named else self.check(call.alias, call.caller)
         model = routes.model

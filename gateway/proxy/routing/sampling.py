@@ -33,7 +33,7 @@ class SampleDraw:
     kept: float | None = None
     """Rate at which the call's whole run is recorded, with runs as the unit; `pi` is then that of its scoring."""
     reason: str | None = None
-    """Reason why the call is outside the sampled population: "opted_out" or "forbidden"; None: it is inside."""
+    """Reason why the call is outside the sampled population: "opted_out" or "forbidden"; None if it is inside."""
 
     @property
     def recordable(self) -> bool:

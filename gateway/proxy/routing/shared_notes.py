@@ -41,7 +41,7 @@ class SharedNotes:
             self._tasks.start(self._share(self._store, digest, fact), self._kind.about)
 
     async def find(self, digest: str) -> str | None:
-        """None: it is not known."""
+        """Finds a fact by its digest; None if it is unknown."""
         fact = self._known.get(digest) or await self._recall(digest)
         if fact is not None:
             self._keep(digest, fact)

@@ -67,7 +67,7 @@ _TOOLS = Decoder(list[_ToolContainer])
 
 
 def _containers(call: Call) -> list[bytes | None]:
-    """The container of each tool; None: it has none."""
+    """The container of each tool; None if it has none."""
     if "tools" not in call.fields:
         return []
     try:
@@ -107,7 +107,7 @@ class StateOwners:
     """The callers that have used each state first."""
 
     store: SharedState | None
-    """The state shared with other processes; None: nothing is shared."""
+    """The state shared with other processes; None if nothing is shared."""
     tasks: Tasks
     ids: ResponseIds
     max_names: int = 10_000

@@ -32,7 +32,7 @@ class UpstreamState:
     transport_kind: object = None
     """A key that tells its transport from others; it differs where the CA file has changed."""
     websockets: WebSocketConnector | None = None
-    """Opens WebSockets for responses; None: it has none, or is not to be asked for one."""
+    """Opens WebSockets for responses; None if it has none, or is not to be asked for one."""
     down: bool = False
     """Whether its health endpoint fails to answer."""
     checked: bool = False
@@ -64,7 +64,7 @@ class TargetState:
     latency_s: float = 0.0
     """Moving average of the time to the first byte."""
     variant: TargetVariant | None = None
-    """The variant that changes its requests; None: it changes nothing."""
+    """The variant that changes its requests; None if it changes nothing."""
     model: str = ""
     """The model that requests name; "": the target's. It differs where one target stands for all names of a pattern."""
     name: str = field(init=False)  # "upstream/model" or "upstream/model[variant]"

@@ -116,7 +116,7 @@ class TargetVariant:
 
 
 def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:
-    """JSON by name, with the names that this API has for them. None: the member is removed."""
+    """JSON by name, with the names that this API has for them. None means that the member is removed."""
     found: dict[str, bytes | None] = {}
     for name, value in parameters.items():
         json = None if value is None else orjson.dumps(value)

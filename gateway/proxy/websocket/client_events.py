@@ -32,17 +32,17 @@ class CreateEvent:
     """The whole message."""
     members: Members
     lane: str | None
-    """Value of `stream_id`; None: there is none."""
+    """Value of `stream_id`; None if there is none."""
     previous: str | None
-    """The response that it continues; None: it begins a conversation."""
+    """The response that it continues; None if it begins a conversation."""
     generates: bool
-    """Whether it generates; False: it only prepares a conversation."""
+    """Whether it generates; False if it only prepares a conversation."""
     stores: bool
     """Whether the upstream is to keep the response."""
 
     @property
     def model(self) -> Any:
-        """Value of `model`, of any type; None: there is none."""
+        """Value of `model`, of any type; None if there is none."""
         found = self.members.get("model")
         return None if found is None else decoded_member(found, "model")
 
@@ -139,7 +139,7 @@ class ResponsesRequest:
 
     body: bytes
     items: tuple[bytes, ...] | None
-    """The conversation up to its end, as a turn holds it; None: it cannot be continued from here."""
+    """The conversation up to its end, as a turn holds it; None if it cannot be continued from here."""
     base: bytes | None
     """Base of the turn, as in ConversationTurn."""
     continuation: Continuation | None
@@ -166,7 +166,7 @@ def to_request(event: CreateEvent, parent: ConversationTurn | None) -> Responses
 
 
 def input_items(given: Raw | None) -> bytes | None:
-    """The items of `input`, separated by commas; b"": there are none; None: it is neither a text nor an array."""
+    """The items of `input`, separated by commas; b"" if there are none; None if it is neither a text nor an array."""
     text = b"" if given is None else bytes(given).strip()
     if text[:1] == b"[":
         return text[1:-1].strip()

@@ -40,7 +40,7 @@ class EventClient:
         self.refused = False
         """Whether the reply was an error."""
         self.response: tuple[str, bytes] | None = None
-        """The id and the output items of the complete response; None: there is none that could be continued."""
+        """The id and the output items of the complete response; None if there is none that could be continued."""
         self.on_end: Callable[[EventClient], None] = _nothing
         """Called before the event that ends the response is sent: the client may continue it at once."""
         self._connection = connection

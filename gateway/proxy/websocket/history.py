@@ -85,7 +85,7 @@ class ConnectionHistory:
         return None
 
     def latest(self, lane: str | None) -> str | None:
-        """The id of a lane's latest response; None: it is not kept."""
+        """The id of a lane's latest response; None if it is not kept."""
         kept = self._by_lane.get(lane)
         return None if kept is None else kept.turn.id
 

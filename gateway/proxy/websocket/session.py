@@ -61,7 +61,7 @@ class RunningTurn:
     """The response that it continues."""
     stores: bool
     items: tuple[bytes, ...] | None
-    """Items in the form of a request; None: they cannot be kept."""
+    """Items in the form of a request; None if they cannot be kept."""
     base: bytes | None
 
 

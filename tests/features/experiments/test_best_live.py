@@ -196,7 +196,7 @@ class Fleet:
                 await asyncio.sleep(0.1)
 
     def _found(self, world: Several) -> tuple[str, ...] | None:
-        """The candidates that are dropped; ("",): the experiment has stopped; None: the look is not in force yet."""
+        """The candidates that are dropped; ("",): the experiment has stopped; None if the look is not in force yet."""
         with reading(self.url) as connection:
             plan = current_plan(stored_plans(connection, alias_of(world)))
             assert plan is not None

@@ -74,7 +74,7 @@ class TrafficWorld:
     deviation: float | None = DEVIATION
     """Deviation that the plan knows; None if it guesses a variance of 0.1."""
     rail: float | None = None
-    """The margin of the error rate; None: the plan has no guardrail."""
+    """The margin of the error rate; None if the plan has no guardrail."""
     pairs: int | None = None
     """Pairs in those hours; None: the planned ones."""
     fixed: float = (Z(0.975) + Z(0.8)) ** 2 * DEVIATION**2 / MARGIN**2
@@ -82,7 +82,7 @@ class TrafficWorld:
     power: float | None = None
     """Least share of equal candidates that ship; None: that of the ideal test, less SHORT_OF_IDEAL."""
     price: float | None = None
-    """Largest median of the pairs in units of `fixed`; None: there is no bound."""
+    """Largest median of the pairs in units of `fixed`; None if there is no bound."""
     scale: float = 1.0
     """The deviation of one value in units of that of a call."""
     before: Draw | None = None

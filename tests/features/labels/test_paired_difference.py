@@ -54,7 +54,7 @@ class Drawn:
     units: list[str]
 
     def pi(self, n: int, reached: float) -> np.ndarray:
-        """Probabilities of each of the first n pairs' labels, once keys below `reached` are labelled; 0: it has
+        """Probabilities of each of the first n pairs' labels, once keys below `reached` are labelled; 0 if it has
         none."""
         rate = np.minimum(1.0, reached * np.where(self.f[:n] < 0.5, 1.0, 0.5))
         return np.where(self.key[:n] < reached, rate, 0.0)

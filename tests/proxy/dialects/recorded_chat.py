@@ -12,7 +12,7 @@ from gateway.core.exchange import Usage
 
 @dataclass(frozen=True, slots=True)
 class ChatStream:
-    """blocks: the content that the events build. stop: (stop_reason, stop_sequence); None: the stream has no end."""
+    """blocks: the content that the events build. stop: (stop_reason, stop_sequence); None if the stream has no end."""
 
     name: str
     stream: bytes

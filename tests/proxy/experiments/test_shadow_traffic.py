@@ -49,7 +49,8 @@ async def make(
     third: FakeUpstream,
 ) -> Make:
     """A gateway that shadows `chat` (control u0, fallback u2) at u1; `plain`, the same without, is in no experiment.
-    experiment: changes to it, None: there is none. rate: of sampling. total_s: of both aliases, and so the deadline."""
+    experiment: changes to it, None if there is none. rate: of sampling. total_s: of both aliases, and so the deadline.
+    """
 
     def config(
         rate: float = 1.0,

@@ -50,7 +50,7 @@ class Worker:
         )
 
     async def sees(self) -> tuple[str, float] | None:
-        """(action, share) of the guard; None: the config's action holds."""
+        """(action, share) of the guard; None if the config's action holds."""
         await self.poller.look()
         found = self.applied.get("injection")
         return None if found is None else (found.action, found.share)

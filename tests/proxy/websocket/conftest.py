@@ -96,7 +96,7 @@ class SocketUpstream:
         self.left = 0
         """Connections that ended during a response."""
         self.refuses: HTTPStatus | None = None
-        """The answer to each handshake; None: it is taken."""
+        """The answer to each handshake; None if it is taken."""
         self.first: list[dict[str, Any]] = []
         """Events that are sent in place of the next responses, one each."""
         self.cuts = False

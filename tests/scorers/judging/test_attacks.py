@@ -62,7 +62,7 @@ def taken_for_instructions(content: str) -> str:
 
 
 def after_token(text: str) -> str:
-    """The text after the first control token; "": there is none. Many tokenizers normalise full-width characters."""
+    """The text after the first control token; "" if there is none. Many tokenizers normalise full-width characters."""
     parts = re.split(_TOKEN, unicodedata.normalize("NFKC", text), maxsplit=1)
     return parts[1] if len(parts) > 1 else ""
 
@@ -121,7 +121,7 @@ async def scripted() -> AsyncIterator[GatewayClient]:
 
 
 Outcome = dict[Attack, bool | None]
-"""attack → whether it got a wrong answer a better score; None: the judge gave no verdict any more."""
+"""attack → whether it got a wrong answer a better score; None if the judge gave no verdict any more."""
 
 
 async def swayed(score: Scoring, wrong: str = WRONG, attacks: Sequence[Attack] = ATTACKS, at_once: int = 1) -> Outcome:

@@ -45,7 +45,7 @@ class CloudCredential(Protocol):
         ...
 
     async def authorize_again(self, refused: Authorized) -> UpstreamRequest | None:
-        """The request with a newer credential than the one that was refused; None: there is none."""
+        """The request with a newer credential than the one that was refused; None if there is none."""
         ...
 
 

@@ -84,7 +84,7 @@ class Renewal(Generic[T]):
         return await self._wait(wait_s)
 
     async def renewed(self, refused: T, wait_s: float = _WAIT_S) -> T | None:
-        """A newer value than the one that a server has refused; None: there is none."""
+        """A newer value than the one that a server has refused; None if there is none."""
         issued, now = self._issued, self._clock()
         if issued is None or issued.value == refused:
             if now - self._forced_at < _FORCED_EVERY_S and self._fetching is None:

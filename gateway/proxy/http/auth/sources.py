@@ -56,7 +56,7 @@ def quiet_libraries() -> None:
 
 
 def _by_https(proxy: str | None) -> dict[str, str] | None:
-    """The proxy as these libraries take it; None: there is none."""
+    """The proxy as these libraries take it; None if there is none."""
     return None if proxy is None else {"https": proxy}
 
 

@@ -248,7 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
             reply._wake()
 
     def _body_taken(self, reply: Http1Reply) -> bool:
-        """Hands the body's bytes of one read to the reply's sink, or holds them. True: the sink has taken them."""
+        """Hands the body's bytes of one read to the reply's sink, or holds them. True if the sink has taken them."""
         body = self._body
         data = body[0] if len(body) == 1 else b"".join(body)
         del body[:]

@@ -25,7 +25,7 @@ class OutboundProxy:
     hostname: str
     port: int
     credential: bytes = b""
-    """Value of `proxy-authorization`; b"": it asks for none."""
+    """Value of `proxy-authorization`; b"" if it asks for none."""
 
     @classmethod
     def parse(cls, url: str) -> OutboundProxy:
@@ -44,7 +44,7 @@ class OutboundProxy:
 
 
 class Dialer:
-    """Opens connections. proxy: None: they are straight."""
+    """Opens connections. proxy: None for direct ones."""
 
     def __init__(self, resolver: Resolver, proxy: OutboundProxy | None = None) -> None:
         self._resolver = resolver

@@ -22,7 +22,7 @@ class UpstreamTls:
     ca_file: str | None = None
     """Certificates to trust; None: the system's."""
     cert_file: str | None = None
-    """The client's certificate; None: none is shown."""
+    """The client's certificate; None if none is shown."""
     key_file: str | None = None
 
     @property

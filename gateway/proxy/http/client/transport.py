@@ -26,13 +26,15 @@ class UpstreamRequest:
     body: bytes | Slices | AsyncIterable[bytes] = b""
     """A body that is an iterator can be sent only once, so its request is never repeated."""
     length: int | None = None
-    """The length of a streamed body in bytes; None: it is sent chunked. It is not used for slices."""
+    """The length of a streamed body in bytes; None means that it is sent chunked. It is not used for slices."""
     stream: bool = False
     """The reply is a stream: its first bytes should arrive as soon as possible."""
     connecting: bool = False
     """Whether its connection is still being opened, so that nothing was written. Not every transport sets it."""
     recorded: bytes = b""
-    """The body to record in place of `body`: the client's, in its own API, where it was translated; b"": it was not."""
+    """The body to record in place of `body`: the client's, in its own API, where it was translated; b"" if it was
+    not.
+    """
 
     def join(self) -> bytes | AsyncIterable[bytes]:
         """Makes one object of a body in slices, and returns the body."""

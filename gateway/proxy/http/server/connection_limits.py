@@ -86,7 +86,7 @@ class ConnectionLimits:
         shared: Callable[[str], bool] = lambda address: False,
     ) -> None:
         """limits: (in all, from one address) in force; None: the default, which sets no limit for one address.
-        files: the process's; None: they are not watched.
+        files: the process's; None means that they are not watched.
         shared: whether many clients share an address, for which the limit of one does not count."""
         self.open = 0
         self.refused = 0

@@ -155,7 +155,7 @@ class HttpProtocol(asyncio.Protocol):
         self._received = 0  # bytes of the current read
         self._head_too_large = False
         self._non_body_bytes = 0  # bytes since the last body byte
-        self._head_bytes = 0  # of an incomplete head; 0: none has started
+        self._head_bytes = 0  # of an incomplete head; 0 if none has started
         self._since = 0.0  # loop time at which that head, or the idle time, started
         self._timer: asyncio.TimerHandle | None = None
         self._reading = True
@@ -190,7 +190,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.abort()
 
     def admit(self, transport: asyncio.BaseTransport) -> bool:
-        """Counts the connection, once; False: it is refused, and no files are left to tell its client why. Until
+        """Counts the connection, once; False if it is refused, and no files are left to tell its client why. Until
         connection_made() has been called, not_made() must follow if it ends."""
         self._counted = True
         if self._limits is None:

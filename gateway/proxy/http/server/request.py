@@ -24,9 +24,9 @@ class BodySource(Protocol):
 
     loop: asyncio.AbstractEventLoop
     memory: BodyMemory | None
-    """The count of all bodies; None: they are not counted."""
+    """The count of all bodies; None means that they are not counted."""
     peer: str
-    """The client's address; "": it has none."""
+    """The client's address; "" if it has none."""
 
     def read_more(self) -> None:
         """Reads more of the body; sends 100 Continue first if the client waits for it."""
@@ -178,7 +178,7 @@ class ServerRequest:
 
     @property
     def lacks(self) -> int:
-        """Bytes of the body that have not arrived; 0: none, or its length was not announced."""
+        """Bytes of the body that have not arrived; 0 if none, or its length was not announced."""
         length = self.fields.get(b"content-length")
         return int(length) - self.size if length is not None else 0
 

@@ -75,7 +75,7 @@ class ResponseWriter:
         self._bodiless = bodiless
         self._chunks = chunks
         self._chunked = False
-        self._left: int | None = None  # bytes left of the announced length; None: no length was announced
+        self._left: int | None = None  # bytes left of the announced length; None if no length was announced
         self._head = b""
 
     def close_after(self) -> None:

@@ -39,7 +39,7 @@ class CertificateFiles:
         return files
 
     def mistake(self) -> str | None:
-        """The mistake in the files; None: they can be used."""
+        """The mistake in the files; None if they can be used."""
         try:
             # The password callback keeps OpenSSL from asking on the terminal for that of an encrypted key.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password="")

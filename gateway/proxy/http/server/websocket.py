@@ -99,7 +99,7 @@ class UpgradedTransport:
     loop: asyncio.AbstractEventLoop
     state: ServerState
     memory: BodyMemory | None
-    """The count of all bodies; None: they are not counted."""
+    """The count of all bodies; None means that they are not counted."""
     closed: Callable[[], None]
     """Called when the connection has ended."""
 

@@ -25,7 +25,7 @@ class Leaf:
     secret: bool = False
     """The name of its member says that it is a secret."""
     unescaped: str | None = None
-    """The text without its escapes, which could hide something; None: it has none, or is JSON itself."""
+    """The text without its escapes, which could hide something; None if it has none, or is JSON itself."""
 
 
 @dataclass(slots=True)
@@ -145,7 +145,7 @@ def unescape(text: str) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """The object or list that a text spells; None: it spells neither."""
+    """The object or list that a text spells; None if it spells neither."""
     if text[:1] not in ("{", "[") and not text[:64].lstrip().startswith(("{", "[")):
         return None
     try:

@@ -10,7 +10,7 @@ from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWrit
 
 
 class Wire:
-    """A connection that keeps what was written. kept: whether it may carry another answer; None: none has ended."""
+    """A connection that keeps what was written. kept: whether it may carry another answer; None if none has ended."""
 
     common = b"server: x\r\n"
 
