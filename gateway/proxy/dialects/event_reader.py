@@ -185,7 +185,7 @@ class PassingReader(EventReader):
         return event.raw if self._read(part) else _blank(event.raw)
 
     def _read(self, part: dict[str, Any]) -> bool:
-        """Updates the reader's state from one event; False: the client must not get the event."""
+        """Updates the reader's state from one event; False if the client must not get the event."""
         raise NotImplementedError
 
     def _done(self, event: Event) -> bytes:

@@ -39,7 +39,7 @@ def dumps(value: Any) -> bytes:
 
 
 def arguments_of(function: Fields) -> Fields | None:
-    """The arguments of the call of a function; None: they are not a JSON object."""
+    """The arguments of the call of a function; None if they are not a JSON object."""
     try:
         given = orjson.loads(function.get("arguments") or "{}")
     except (orjson.JSONDecodeError, TypeError):

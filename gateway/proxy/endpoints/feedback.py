@@ -87,7 +87,7 @@ def _not_found(given: Feedback) -> NotFound:
 
 
 async def _verdict(recall: Recall, given: Feedback) -> dict[str, Any] | None:
-    """The consumer's verdict on this feedback, not on an earlier one with the same id. None: there is none yet."""
+    """The consumer's verdict on this feedback, not on an earlier one with the same id. None if there is none yet."""
     for _ in range(_LOOKS):
         try:
             found = await recall(f"feedback:{given.feedback_id}")

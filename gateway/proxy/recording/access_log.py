@@ -47,7 +47,7 @@ class AccessLine(NamedTuple):
     """Unix seconds."""
     id: str
     client_id: str
-    """The client's own id; "": it sent none."""
+    """The client's own id; "" if it sent none."""
     key: str
     """The caller's name; "" if unknown."""
     client: str
@@ -73,7 +73,7 @@ class AccessLine(NamedTuple):
     """Seconds to the first token; None: not a stream, or no token came."""
     overhead_s: float = 0.0
     trace: str = ""
-    """The trace id in hex; "": the call is not traced."""
+    """The trace id in hex; "" if the call is not traced."""
     charge: Charge | None = None
     """Charge of the call; None: nothing, or its usage at the target's price."""
 
