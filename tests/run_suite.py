@@ -39,7 +39,7 @@ PRELOADED = (
 )
 """Files whose imports are those of many others. One has tests of properties: for these, hypothesis reads the constants
 of all modules."""
-MODULES = ("openai",)
+MODULES = ("anthropic", "openai")
 """Modules that many lists import, and no file of PRELOADED."""
 ALONE = (
     "tests/features/calls/test_export.py",
