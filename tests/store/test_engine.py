@@ -24,7 +24,7 @@ from gateway.core.errors import CannotRun
 from gateway.store import engine
 from gateway.store.tables import metadata
 
-pytestmark = pytest.mark.dialect
+pytestmark = [pytest.mark.dialect, pytest.mark.usefixtures("migrating_writer")]
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):

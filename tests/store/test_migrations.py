@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, MetaData, Table, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, inspect, select, text
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
@@ -19,7 +20,9 @@ from gateway.cli import app
 from gateway.store import engine
 from gateway.store.tables import scores
 
-pytestmark = pytest.mark.dialect
+pytestmark = [pytest.mark.dialect, pytest.mark.usefixtures("migrating_writer")]
+
+Rows = Counter[tuple[Any, ...]]
 
 VERSIONS = Path(engine.__file__).parent / "migrations" / "versions"
 SAVED = Path(__file__).parents[1] / "fixtures" / "store_0032.json.gz"
@@ -68,15 +71,33 @@ def rows(opened: Engine, table: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def reflected(opened: Engine) -> dict[str, Table]:
-    there = MetaData()
-    there.reflect(opened)
-    return {table.name: table for table in there.sorted_tables if table.name != "alembic_version"}
+    """The tables with their columns and keys, which takes a third of the time of all that they have."""
+    found = inspect(opened)
+    keys = {name: key["constrained_columns"] for (_, name), key in found.get_multi_pk_constraint().items() if key}
+    return {
+        name: Table(name, MetaData(), *(_column(each, keys.get(name, ())) for each in columns))
+        for (_, name), columns in sorted(found.get_multi_columns().items())
+        if name != "alembic_version"
+    }
 
 
-def read(opened: Engine, table: Table, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:
-    """Rows of a table, in any order."""
+def _column(found: ReflectedColumn, key: Sequence[str]) -> Column[Any]:
+    default = None if found["default"] is None else text(found["default"])
+    in_key = found["name"] in key
+    return Column(found["name"], found["type"], nullable=found["nullable"], primary_key=in_key, server_default=default)
+
+
+def read_all(opened: Engine, there: Mapping[str, Table]) -> dict[str, tuple[list[str], Rows]]:
+    """The names of each table's columns, and its rows."""
     with opened.connect() as connection:
-        return Counter(map(tuple, connection.execute(select(*(table.c[name] for name in columns)))))
+        names = {name: table.columns.keys() for name, table in there.items()}
+        return {name: (columns, read(connection, there[name], columns)) for name, columns in names.items()}
+
+
+def read(connection: Connection, table: Table, columns: Sequence[str]) -> Rows:
+    """Rows of a table, in any order. The query is text: one of a version's table would be compiled for it alone."""
+    *names, of = map(connection.dialect.identifier_preparer.quote, (*columns, table.name))
+    return Counter(map(tuple, connection.exec_driver_sql(f"SELECT {', '.join(names)} FROM {of}")))  # noqa: S608
 
 
 def fill(opened: Engine, there: dict[str, Table], version: int) -> list[dict[str, Any]]:
@@ -92,17 +113,17 @@ def fill(opened: Engine, there: dict[str, Table], version: int) -> list[dict[str
 def test_rows_of_a_store_of_any_version_are_in_this_one(opened):
     """Step by step: what a version left, and all versions before it, is there in the next. One opinion still is one
     row, and one that is there is not inserted again."""
-    kept: dict[str, tuple[list[str], Counter[tuple[Any, ...]]]] = {}
+    kept: dict[str, tuple[list[str], Rows]] = {}
     for version in [*OLDER, engine.head()]:
         engine.migrate(opened, version)
         there = reflected(opened)
-        for name, (columns, before) in kept.items():
-            assert set(columns) <= set(there[name].columns.keys()), "names that users query stay"
-            assert read(opened, there[name], columns) == before, (version, name)
+        with opened.connect() as connection:
+            for name, (columns, before) in kept.items():
+                assert set(columns) <= set(there[name].columns.keys()), "names that users query stay"
+                assert read(connection, there[name], columns) == before, (version, name)
         if version != engine.head():
             given = fill(opened, there, int(version))
-            names = {name: table.columns.keys() for name, table in there.items()}
-            kept = {name: (columns, read(opened, there[name], columns)) for name, columns in names.items()}
+            kept = read_all(opened, there)
 
     assert rows(opened, "alembic_version", "version_num") == [(engine.head(),)]
     assert len(kept["scores"][1]) == kept["scores"][1].total() == 9 * len(OLDER)
@@ -140,15 +161,15 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(old):
         rows(store, "deployment_secrets", "name")
 
 
-@pytest.mark.parametrize("opening", [engine.writer, engine.reader, engine.migrate_store])
-def test_a_store_before_0032_names_the_program_to_run_first(old, new_url, opening):
+def test_a_store_before_0032_names_the_program_to_run_first(old, new_url):
     store = old("0032")
     with store.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0031'"))
     advice = r"tables of version 0031, .* from version 0032: run `gateway migrate` of the program at commit \w{7} first"
-    with pytest.raises(engine.StoreUnavailable, match=advice):
-        opening(new_url)
-    assert rows(store, "alembic_version", "version_num") == [("0031",)]
+    for opening in (engine.writer, engine.reader, engine.migrate_store):
+        with pytest.raises(engine.StoreUnavailable, match=advice):
+            opening(new_url)
+        assert rows(store, "alembic_version", "version_num") == [("0031",)]
 
 
 def test_rows_that_a_program_of_0032_stored_stay(opened):
@@ -159,12 +180,13 @@ def test_rows_that_a_program_of_0032_stored_stay(opened):
         for table in there.values():
             for row in saved.get(table.name, ()):  # without the columns that are NULL
                 connection.execute(table.insert().values({name: _bytes(value) for name, value in row.items()}))
-    columns = {name: table.columns.keys() for name, table in there.items()}
-    before = {name: read(opened, there[name], columns[name]) for name in there}
-    assert before["exchanges"].total() == len(saved["exchanges"]) > 0
+    before = read_all(opened, there)
+    assert before["exchanges"][1].total() == len(saved["exchanges"]) > 0
     engine.migrate(opened)
     after = reflected(opened)
-    assert {name: read(opened, after[name], columns[name]) for name in there} == before
+    with opened.connect() as connection:
+        for name, (columns, stored) in before.items():
+            assert read(connection, after[name], columns) == stored, name
 
 
 def _bytes(value: Any) -> Any:

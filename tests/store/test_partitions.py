@@ -25,9 +25,9 @@ DAY_S = 86_400
 
 
 @pytest.fixture
-def book(postgres, migrated, stated_scorer) -> Iterator[Ledgerbook]:
+def book(postgres, postgres_template, stated_scorer) -> Iterator[Ledgerbook]:
     """A store of the test's own on PostgreSQL."""
-    url = postgres.new(like=migrated)
+    url = postgres.new(like=postgres_template)
     opened = engine.connect_writer(url)
     yield Ledgerbook(url, opened, {"stated": stated_scorer()})
     opened.dispose()
