@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from gateway.core.did_you_mean import did_you_mean
@@ -63,10 +64,7 @@ def _schema_of(entry: Any) -> Schema:
 
 def _admin_schema(name: str) -> Schema:
     """A schema of the admin API with those that it refers to."""
-    from gateway.console.api import collected_operations
-    from gateway.console.openapi import describe
-
-    schemas = describe(collected_operations())["components"]["schemas"]
+    schemas = _admin_schemas()
     needed, found = [name], dict[str, Any]()
     while needed:
         each = needed.pop()
@@ -74,6 +72,15 @@ def _admin_schema(name: str) -> Schema:
             found[each] = _moved(schemas[each])
             needed += _named(schemas[each])
     return {**found.pop(name), **({"$defs": found} if found else {})}
+
+
+@cache
+def _admin_schemas() -> Schema:
+    from gateway.console.api import collected_operations
+    from gateway.console.openapi import describe
+
+    schemas: Schema = describe(collected_operations())["components"]["schemas"]
+    return schemas
 
 
 def _named(schema: Any) -> Iterator[str]:

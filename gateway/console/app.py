@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,13 @@ class ConsoleApp:
     def app(self) -> Starlette:
         found = collected_operations()
         table = tuple(operation for feature in found for operation in feature.operations)
-        description = orjson.dumps(describe(found))
+
+        @cache
+        def description() -> bytes:
+            return orjson.dumps(describe(found))
 
         async def openapi(request: Request) -> Response:
-            return _answer(description)
+            return _answer(description())
 
         routes = [
             Route("/health", self._health, methods=["GET"]),

@@ -7,6 +7,7 @@ and marks that reorder text are removed first. Only the programs that write page
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Literal
@@ -41,7 +42,9 @@ def templates(*packages: str) -> ChoiceLoader:
     return ChoiceLoader([PackageLoader(name) for name in (*packages, *of_features)])
 
 
+@cache
 def environment() -> Environment:
+    """Jinja's environment of the reports. One for all of them: it compiles each template once."""
     made = Environment(
         loader=templates("gateway.reports"),
         autoescape=True,
