@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.piece_sizes import STEPS, piece_sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,9 +52,10 @@ def test_a_chat_client_gets_every_part(sse: Any, make_call: MakeCall, read: Read
     assert reader.text == ("".join(d.get("content", "") for d in sse.deltas) if sse.plain else "")
 
 
-def test_every_size_of_pieces_gives_the_same_chunks(sse: Any, make_call: MakeCall, read: Read) -> None:
+@STEPS
+def test_pieces_of_any_size_give_the_same_chunks(sse: Any, make_call: MakeCall, read: Read, step: int) -> None:
     whole = read(chat_reader(make_call(stream=True, **ASKED)), sse.stream, len(sse.stream))
-    for size in range(1, len(sse.stream)):
+    for size in piece_sizes(len(sse.stream), step):
         reader = chat_reader(make_call(stream=True, **ASKED))
         assert read(reader, sse.stream, size) == whole, size
         assert reader.usage == sse.usage
@@ -75,9 +77,10 @@ def test_usage_comes_last_and_only_if_it_was_asked_for(
     assert not any("usage" in chunk for chunk in silent)
 
 
-def test_an_anthropic_client_gets_the_same_bytes(sse: Any, read: Read) -> None:
+@STEPS
+def test_an_anthropic_client_gets_the_same_bytes(sse: Any, read: Read, step: int) -> None:
     supplied = STOP if sse.name == "no message_stop" else b""
-    for size in range(1, len(sse.stream) + 1):
+    for size in piece_sizes(len(sse.stream), step):
         reader = MessagesReader()
         assert read(reader, sse.stream, size) == sse.stream + supplied, size
         assert (reader.usage, reader.error) == (sse.usage, sse.error)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
+from fixtures.piece_sizes import STEPS, piece_sizes
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
@@ -155,9 +156,10 @@ def test_the_events_build_the_message(chat_sse: Any, read: Read, data_of: DataOf
         assert opened == closed == len(chat_sse.blocks)
 
 
-def test_every_size_of_pieces_gives_the_same_events(chat_sse: Any, read: Read) -> None:
+@STEPS
+def test_pieces_of_any_size_give_the_same_events(chat_sse: Any, read: Read, step: int) -> None:
     whole = read(ToMessagesReader(), chat_sse.stream, len(chat_sse.stream))
-    for size in range(1, len(chat_sse.stream)):
+    for size in piece_sizes(len(chat_sse.stream), step):
         assert read(ToMessagesReader(), chat_sse.stream, size) == whole, size
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixtures.piece_sizes import STEPS, piece_sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +29,12 @@ def make_reader(call: Call, keep_text: bool = False) -> Reader:
     return OpenAI(Upstream(kind="openai")).reader(call, keep_text)
 
 
-def test_every_size_of_pieces_gives_the_same_bytes_and_usage(recorded: Any, make_call: MakeCall, read: Read) -> None:
+@STEPS
+def test_pieces_of_any_size_give_the_same_bytes_and_usage(
+    recorded: Any, make_call: MakeCall, read: Read, step: int
+) -> None:
     call = make_call(recorded.api, stream=True, **recorded.fields)
-    for size in range(1, len(recorded.stream) + 1):
+    for size in piece_sizes(len(recorded.stream), step):
         reader = make_reader(call)
         assert read(reader, recorded.stream, size) == recorded.client, size
         assert (reader.usage, reader.error) == (recorded.usage, recorded.error), size

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.piece_sizes import STEPS, piece_sizes
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -103,9 +104,10 @@ def built(heard: list[dict[str, Any]]) -> dict[str, Any]:
     return response
 
 
-def test_every_size_of_pieces_gives_the_same_events(read: Read) -> None:
+@STEPS
+def test_pieces_of_any_size_give_the_same_events(read: Read, step: int) -> None:
     whole = read(ToResponsesReader(HEAD), EVERY_KIND, len(EVERY_KIND))
-    for size in range(1, len(EVERY_KIND)):
+    for size in piece_sizes(len(EVERY_KIND), step):
         reader = ToResponsesReader(HEAD)
         assert read(reader, EVERY_KIND, size) == whole, size
         assert reader.usage == Usage(9, 5, 4, 2)

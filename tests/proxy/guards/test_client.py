@@ -94,11 +94,11 @@ async def test_a_secret_that_is_split_anywhere_is_blocked(make: Make, api: str) 
         assert made.sent.ended
 
 
-async def test_two_percent_with_secrets_none_leaves(make: Make) -> None:
-    """1 000 answers in pieces of 1 to 9 characters, 20 of them with a secret; all others pass to the letter."""
+async def test_no_secret_leaves_in_many_answers(make: Make) -> None:
+    """300 answers in pieces of 1 to 9 characters, 20 of them with a secret; all others pass to the letter."""
     rng, planted = random.Random(36), 0
-    for i in range(1000):
-        secret = rng.choice([SECRET, PEM, "AKIA" + "IOSFODNN7EXAMPLE"]) if i % 50 == 0 else ""
+    for i in range(300):
+        secret = rng.choice([SECRET, PEM, "AKIA" + "IOSFODNN7EXAMPLE"]) if i % 15 == 0 else ""
         planted += bool(secret)
         words = " ".join(rng.choice(["the", "order", "was", "sent", "on", "Monday,", "number", "4711", "for", "12.50"])
                          for _ in range(rng.randrange(2, 20)))  # fmt: skip

@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import brotli
@@ -53,6 +54,7 @@ def read(encoding: str, data: bytes, size: int = 0, limit: int = 32 * MB) -> byt
     return b"".join(pieces)
 
 
+@cache
 def text(size: int) -> bytes:
     """Text of words, about as compressible as a conversation."""
     rng = random.Random(7)
