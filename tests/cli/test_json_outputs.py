@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_a_schema_is_valid_complete_and_closed(verb: str) -> None:
         jsonschema_rs.validator_for(schema).validate({"unheard_of": 1})
 
 
+@cache
 def validated() -> set[str]:
     """The verbs whose output a test hands to `conforms`."""
     found = set()

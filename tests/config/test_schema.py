@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,13 @@ def examples() -> list[tuple[str, Any]]:
 EXAMPLES = examples()
 
 
+@cache
+def validator() -> Any:
+    return jsonschema_rs.validator_for(json_schema())
+
+
 def errors(document: Any) -> list[str]:
-    return [each.message for each in jsonschema_rs.validator_for(json_schema()).iter_errors(document)]
+    return [each.message for each in validator().iter_errors(document)]
 
 
 def changed(**sections: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import subprocess
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate.utils
 import pytest
 import typer.main
 
 from gateway.cli import app
+
+# It reads the definitions of a version, 2 MB, for each object that it validates.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ENVIRON = {
