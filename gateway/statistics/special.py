@@ -113,14 +113,21 @@ def student_tail(t: float, df: float) -> float:
 
 
 def student_quantile(p: float, df: float) -> float:
-    """t with P(T <= t) = p, T Student's. p: in (0, 1). df: > 0. Raises ValueError outside these domains."""
+    """t with P(T <= t) = p, T Student's. p: in (0, 1). df: > 0. Raises ValueError outside these domains.
+
+    The search starts at the normal quantile with two terms of its expansion: Abramowitz & Stegun, 26.7.5.
+    """
     tail = min(inside("p", p), 1.0 - p)
     if tail == 0.5:
         return 0.0
-    high = 2.0
+    z = -normal_quantile(tail)
+    near = z + (z**3 + z) / (4.0 * positive("df", df)) + (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / (96.0 * df * df)
+    low, high = 0.99 * near, 1.01 * near
+    while student_tail(low, df) < tail:
+        low *= 0.5
     while student_tail(high, df) > tail:
         high *= 2.0
-    t = find_root(lambda x: tail - student_tail(x, df), 0.0, high)
+    t = find_root(lambda x: tail - student_tail(x, df), low, high)
     return t if p > 0.5 else -t
 
 

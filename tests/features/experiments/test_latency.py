@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -71,9 +72,8 @@ def sampled(of: ArmSeconds, seed: int) -> ArmSeconds:
 
 
 def first(of: ArmSeconds, units: int) -> ArmSeconds:
-    taken = [i for i, name in enumerate(of.units) if int(str(name)[1:]) < units]
-    weights = None if of.weights is None else of.weights[taken]
-    return ArmSeconds(of.seconds[taken], np.asarray(of.units)[taken].tolist(), weights)
+    end = bisect_left(of.units, units, key=lambda name: int(str(name)[1:]))  # they are in order
+    return ArmSeconds(of.seconds[:end], of.units[:end], None if of.weights is None else of.weights[:end])
 
 
 def misses(seed: int, weighted: bool, scale: float = 1.0, units: int = 500) -> bool:

@@ -15,7 +15,7 @@ from gateway.consumer.gauges import Gauges
 from gateway.core.errors import CannotRun
 from gateway.features.labels.blind import LabelVerdict
 from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_figures
-from gateway.features.labels.desk import LabelRequest, next_item, open_desk, save_labels
+from gateway.features.labels.desk import Desk, LabelRequest, save_labels
 from gateway.features.labels.rows import labels_with_scores
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.store.query import reading
@@ -143,11 +143,14 @@ models: {chat: {targets: [{upstream: local, model: small}]}}
 def labelled_store(keep, exchange, stated_scorer):
     """80 answers, judged 1, 1, 0 in turn, of which people labelled 40 and contradicted 5."""
     url = keep([exchange(f"{int(i % 3 > 0)} n {i}") for i in range(80)])
-    desk = open_desk(url, LabelRequest("stated", "ada"))
-    for n in range(40):
-        drawn = next_item(url, desk)
-        judged = float(drawn.blind.answers[0].split()[0])
-        save_labels(url, [desk.label(drawn, LabelVerdict(1 - judged if n % 8 == 0 else judged))])
+    given = []
+    with reading(url) as connection:
+        desk = Desk(connection, LabelRequest("stated", "ada"))
+        for n in range(40):
+            drawn = desk.next(connection)
+            judged = float(drawn.blind.answers[0].split()[0])
+            given.append(desk.label(drawn, LabelVerdict(1 - judged if n % 8 == 0 else judged)))
+    save_labels(url, given)
     return url
 
 

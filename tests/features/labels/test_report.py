@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.features.labels.blind import LabelVerdict
-from gateway.features.labels.desk import LabelRequest, next_item, open_desk, save_labels
+from gateway.features.labels.desk import Desk, LabelRequest, save_labels
+from gateway.store.query import reading
 
 
 @pytest.fixture
@@ -21,11 +22,14 @@ def calibrate(tmp_path, keep, exchange, monkeypatch):
         return CliRunner().invoke(app, ["judge", "calibrate", "stated", *arguments, "--data", str(tmp_path / "kept")])
 
     def label(count, agree=lambda n: True, labeller="ada"):
-        desk = open_desk(url, LabelRequest("stated", labeller, again=labeller != "ada"))
-        for n in range(count):
-            drawn = next_item(url, desk)
-            judged = float(drawn.blind.answers[0].split()[0])
-            save_labels(url, [desk.label(drawn, LabelVerdict(judged if agree(n) else 1 - judged))])
+        given = []
+        with reading(url) as connection:
+            desk = Desk(connection, LabelRequest("stated", labeller, again=labeller != "ada"))
+            for n in range(count):
+                drawn = desk.next(connection)
+                judged = float(drawn.blind.answers[0].split()[0])
+                given.append(desk.label(drawn, LabelVerdict(judged if agree(n) else 1 - judged)))
+        save_labels(url, given)
 
     run.label = label
     return run

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,8 @@ async def breaking(
             await room.begin(plan)
             ramps, at = room.corridor.ramps, made.now() - 100.0
             async with room.consuming():
-                for i in range(120):
-                    await room.send(*paired(plan, "0.5", {"candidate": "0.5", "repeat": "0.5"}, unit=f"u{i}"))
+                pairs = (paired(plan, "0.5", {"candidate": "0.5", "repeat": "0.5"}, unit=f"u{i}") for i in range(120))
+                await room.send(*chain.from_iterable(pairs))
                 await room.until_settled(120)
                 await made.look(made.controller(ADVISE))
                 known = await made.record()

@@ -90,8 +90,8 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     assert made["primary"]["corrected"] is None
     assert (made["verdict"], made["primary"]["metric"]) == ("ship", "stated")
     assert made["gates"]["aa"]["state"] == "green"
-    label = ["label", "next", "--scorer", "stated", "--as", "ada", "--count", "60", "--data", str(tmp_path / "data")]
-    assert CliRunner().invoke(app, label, input="good\n" * 60).exit_code == 0
+    label = ["label", "next", "--scorer", "stated", "--as", "ada", "--count", "40", "--data", str(tmp_path / "data")]
+    assert CliRunner().invoke(app, label, input="good\n" * 40).exit_code == 0
     primary = orjson.loads(CliRunner().invoke(app, [*base, "--json"]).stdout)["primary"]
     assert (primary["corrected_basis"]["source"], primary["corrected_basis"]["looks"]) == ("pairs", "every")
     assert primary["corrected"]["low"] <= 0.0 <= primary["corrected"]["high"], "to people all answers are good"
