@@ -141,7 +141,7 @@ async def test_a_scorer_that_favours_an_arm_is_noticed(
         await room.until(lambda: path_gate_of(room, plan)[0] is not None)
     gate, decision = path_gate_of(room, plan)
     assert gate.state == state
-    assert ("get another score when they are scored like a candidate's" in gate.says) == kinder
+    assert ("get a different score when scored like a candidate's" in gate.says) == kinder
     assert "scored again, with the same result" in gate.says or kinder
     assert (gate.says in "; ".join(decision.reasons)) == kinder
 
