@@ -130,7 +130,7 @@ class UnitDispersion:
     repeated: int = 0  # units that came first in their bucket and have at least two values
 
     def add(self, value: float, unit: str | None, mean: float) -> None:
-        """The next value. mean: of all values before it."""
+        """Takes the next value. mean: of all values before it."""
         if unit is None:
             self.sums.take(value, mean, 0, 0.0)
             return

@@ -86,7 +86,7 @@ async def run(
 
 
 async def _erase_stream(store: Store, corridor: Corridor, request: ErasureRequest, counts: Counter[str]) -> None:
-    """Entries count as dead letters in the ledger: they arrived, and will not be stored."""
+    """Erases entries of the stream. They count as dead letters in the ledger: they arrived, and will not be stored."""
     async for page in _entries(corridor, request):
         now = time.time()
         letters = [DeadLetterRow(entry.id, "erased", rows.ERASED, now, exchange_in(entry)) for entry in page]

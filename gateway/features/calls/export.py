@@ -67,7 +67,9 @@ def columns(scorers: Sequence[str]) -> dict[str, str]:
 
 
 def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
-    """PLAIN, all `scores`, and a column for each scorer's newest value. named: the result of columns()."""
+    """A row with the columns PLAIN, all `scores`, and a column for each scorer's newest value. named: the result of
+    columns().
+    """
     body = parse_object(found["request"]) or {}
     values = {s["scorer"]: s["value"] for s in found["scores"]}
     return {

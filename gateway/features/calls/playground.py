@@ -258,7 +258,7 @@ async def _receive(evals: EvalsConfig, run: AskRun, answer: AskAnswer) -> None:
 
 
 async def _read(reply: StreamedReply, api: str, answer: AskAnswer, began: float) -> bytes:
-    """The whole body. The text of a stream is handed on while it arrives."""
+    """Reads the whole body. The text of a stream is handed on while it arrives."""
     whole, waiting = bytearray(), b""
     shown = reply.status < 400 and api in _STREAMED and "event-stream" in reply.headers.get("content-type", "")
     async for piece in reply.pieces():
@@ -307,7 +307,7 @@ async def _scores(services: PageServices, run: AskRun, answer: AskAnswer) -> Seq
 
 
 def _scoring(services: PageServices) -> tuple[Mapping[str, RegisteredScorer], EntryScorer]:
-    """Rebuilt when the config has changed."""
+    """The scorers of the playground, rebuilt when the config has changed."""
     config = services.admin.config()
     digest, scoring = services.kept.get("scoring", (None, None))
     if scoring is None or digest != config.digest:

@@ -135,7 +135,7 @@ def _opik(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def parsed(value: Any) -> Any:
-    """Lists and objects that a table has as text."""
+    """Parses lists and objects that a table holds as text."""
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     try:
@@ -181,7 +181,7 @@ def _objects(rows: list[Any]) -> Iterator[DatasetRow]:
 
 
 def _pages(path: Path, document: Mapping[str, Any]) -> Iterator[str]:
-    """A note where a document is one page of several, as an API's answer."""
+    """The note on a document that is one page of several, such as an API's answer."""
     meta = as_object(document.get("meta"))
     pages, total = meta.get("totalPages"), document.get("total", meta.get("totalItems"))
     rows: list[Any] = next((document[m] for m in _LISTS if isinstance(document.get(m), list)), [])

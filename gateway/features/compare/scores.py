@@ -104,7 +104,7 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
 
 
 def choose(files: Sequence[ScoreFile], options: ScoreOptions) -> Columns:
-    """The columns that all files have. Raises WrongColumns."""
+    """Chooses the columns, which all files must have. Raises WrongColumns."""
     peeks = [file.peek() for file in files]
     for file, rows in zip(files, peeks, strict=True):
         if not rows:

@@ -219,7 +219,9 @@ def _unpaired_before(
 
 
 def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> UnpairedRequest:
-    """π is that of the union of the sampling's draw and the shadow's, which this request did not have."""
+    """A request without a pair. Its π is that of the union of the sampling's draw and the shadow's, which it did not
+    have.
+    """
     return UnpairedRequest(control, unpaired_rate(plan, of.pi), draw(f"unpaired:{plan.name}", of.id))
 
 
@@ -261,7 +263,9 @@ def _segments(plan: Plan, served: ArmRecord | None) -> dict[str, Any]:
 
 
 def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
-    """The time is that of the stream, in whose order pairs are taken: its ids begin with milliseconds."""
+    """Origin of a pair. Its time is that of the stream, in whose order pairs are taken: ids there begin with
+    milliseconds.
+    """
     ms = pair.position.partition("-")[0]
     at = int(ms) / 1000 if ms.isdigit() else None
     caller, user = (None, None) if served is None else (served.caller, served.user_digest)

@@ -93,7 +93,7 @@ def without(rows: Sequence[ServedAnswer], values: Floats, caller: str) -> Floats
     return np.where([row.caller == caller for row in rows], np.nan, values)
 
 
-def outstanding(rows: Sequence[ServedAnswer], values: Floats, sign: float) -> str | None:
+def decisive_caller(rows: Sequence[ServedAnswer], values: Floats, sign: float) -> str | None:
     """The caller without whom sign · (candidate − control) is smallest; None means that nobody may be left out."""
     known = ~np.isnan(values)
     names, of = np.unique([row.caller for row in rows], return_inverse=True)

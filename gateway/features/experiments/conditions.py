@@ -108,7 +108,7 @@ class Condition:
         )
 
 
-def standing(c: Comparison | None, variance: float) -> str:
+def describe_difference(c: Comparison | None, variance: float) -> str:
     """Describes an undecided metric: "worse by 0.055 so far, likely". variance: of one difference.
 
     The word is that of a single look (a normal approximation): it informs and decides nothing.
@@ -130,7 +130,7 @@ def standing(c: Comparison | None, variance: float) -> str:
 def progress(
     plan: Plan, so_far: str, conditions: Sequence[Condition], pace: Pace, decided: bool, until_end: int | None = None
 ) -> Progress:
-    """The progress of one candidate. so_far: from standing. decided: there is a verdict other than hold.
+    """The progress of one candidate. so_far: from describe_difference. decided: there is a verdict other than hold.
     until_end: expected settled pairs until the plan stops by itself; None if it does not, or the number is unknown.
     """
     if decided:
@@ -276,7 +276,7 @@ def progress_of(found: Finding, look: SequenceStates) -> Progress:
     decided = found.decision.verdict != "hold"
     conditions, pace = conditions_of(found, look), pace_of(found)
     ends = _until_end(found.stored_plan.plan, conditions, sequence, pace)
-    return progress(found.stored_plan.plan, standing(primary, variance), conditions, pace, decided, ends)
+    return progress(found.stored_plan.plan, describe_difference(primary, variance), conditions, pace, decided, ends)
 
 
 def _until_end(

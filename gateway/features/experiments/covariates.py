@@ -61,7 +61,7 @@ class Adjustment:
 
 
 def may_adjust(plan: Plan) -> bool:
-    """Plans of the first rules had no switch for splits: they are adjusted, but by fewer covariates than before."""
+    """Whether a plan adjusts its splits. Plans of the first rules had no switch: they do, by fewer covariates."""
     return plan.adjust or plan.rules < 2
 
 

@@ -187,7 +187,7 @@ def _is_rare(of: CandidateEvidence, segment: Segment, without: Collection[Segmen
     """Whether its share of the pairs is too small, without the requests of others. It depends on counts alone."""
     if of.cells is None or of.cells.count() < FEWEST:
         return False
-    cells = set(of.cells.of_segment(*segment)) & set(of.cells.left(without))
+    cells = set(of.cells.of_segment(*segment)) & set(of.cells.without(without))
     return of.cells.count(cells) < of.design.least_share * of.cells.count()
 
 
@@ -233,7 +233,7 @@ def kept_traffic(
     of = replace(of, share=AlphaShare(of.share.ship * part, of.share.reject))
     if of.cells is None:
         return None
-    left = of.cells.left(excepted)
+    left = of.cells.without(excepted)
     n = of.cells.count(left)
     if not n:
         return None

@@ -36,7 +36,7 @@ class IndependenceCheck:
         return cls(users, keys, conversations, BlockDispersion() if by_blocks else None)
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
-        """The next value. mean: of all values before it."""
+        """Takes the next value. mean: of all values before it."""
         if self.users is not None:
             self.users.add(value, None if origin.user is None else f"{origin.caller}\0{origin.user}", mean)
         if self.keys is not None:
@@ -146,7 +146,7 @@ class ConversationMeans:
         return found
 
     def add(self, conversation: str, value: PairValue, origin: PairOrigin) -> list[WholeConversation]:
-        """The next pair of a conversation. Returns the conversations that are complete with it."""
+        """Takes the next pair of a conversation. Returns the conversations that are complete with it."""
         row = self.rows.pop(conversation, [0, 0.0, 0.0, 0.0, origin.at, origin.caller, origin.user])
         self.rows[conversation] = row
         row[0] += 1

@@ -61,7 +61,8 @@ class JudgeMargin:
 
 
 def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> JudgeMargin:
-    """The interval combines Wilson's intervals of both rates by the square root of the summed squares of their arms.
+    """The margin as people judge. Its interval combines Wilson's intervals of both rates by the square root of the
+    summed squares of their arms.
 
     Source: Zou & Donner 2008, "Construction of confidence limits about effect measures", Stat. Med. 27 (MOVER).
     """
@@ -118,10 +119,10 @@ def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: 
 
 def plan_judge_cautions(connection: Reading, plan: Plan) -> tuple[str, ...]:
     """Cautions about a plan before it starts, from its store alone: none if the store has no score of its judge."""
-    return judges_cautions(connection, (plan.primary,), plan.margin) if plan.primary else ()
+    return cautions_by_judge(connection, (plan.primary,), plan.margin) if plan.primary else ()
 
 
-def judges_cautions(connection: Reading, scorers: Iterable[str], margin: float) -> tuple[str, ...]:
+def cautions_by_judge(connection: Reading, scorers: Iterable[str], margin: float) -> tuple[str, ...]:
     """Cautions about each judge among these scorers as the primary of an experiment with this margin."""
     found: list[str] = []
     for scorer in scorers:
@@ -260,7 +261,9 @@ def _answers(
     labelled: Mapping[str, LabelledItem],
     preference: bool,
 ) -> tuple[JudgedAnswer, JudgedAnswer]:
-    """A preference is the candidate's share of the win, and its label that of the candidate's answer."""
+    """The judged answers. A preference is the candidate's share of the win, and its label that of the candidate's
+    answer.
+    """
     base, that = seen
     if preference:
         return JudgedAnswer(0.0, exact=True), _answer(that, value.b, labelled, base.failed or that.failed)
@@ -268,7 +271,7 @@ def _answers(
 
 
 def _answer(of: ArmObservation, f: float, labelled: Mapping[str, LabelledItem], failed: bool) -> JudgedAnswer:
-    """An answer that failed has the verdict 0 without a label."""
+    """One judged answer; one that failed has the verdict 0 without a label."""
     item = labelled.get(of.exchange or "")
     if item is None or failed:
         return JudgedAnswer(f, exact=failed)

@@ -237,7 +237,7 @@ def segment_value(plan: Plan, primary: Metric, joined: JoinedPair, arm: str) -> 
 
 
 def _of_completeness(plan: Plan, primary: Metric) -> list[Metric]:
-    """A score without bounds has no worst value."""
+    """The metrics of the gate on completeness; none for a score without bounds, which has no worst value."""
     if plan.rules < 2 or primary.source not in ("score", "value", "preference"):
         return []
     missing = Metric(MISSING, "missing", primary.identity, primary.against)

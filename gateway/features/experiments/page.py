@@ -37,7 +37,7 @@ from gateway.features.experiments.commands import (
     targets_of,
 )
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, findings
-from gateway.features.experiments.judges import judges_cautions, plan_judge_cautions
+from gateway.features.experiments.judges import cautions_by_judge, plan_judge_cautions
 from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
@@ -438,7 +438,7 @@ async def _of_judges(services: PageServices, config: Config, margin: object) -> 
         wanted = math.nan
     wanted = wanted if 0 < wanted < math.inf else MARGIN
     names = tuple(config.scorers)
-    kept = await _read(services, ("judges", names, wanted), lambda c: judges_cautions(c, names, wanted))
+    kept = await _read(services, ("judges", names, wanted), lambda c: cautions_by_judge(c, names, wanted))
     return () if kept is None else kept.value
 
 
@@ -492,7 +492,7 @@ async def stop(request: Request) -> Response:
 
 
 async def command(request: Request) -> Response:
-    """A command to a ramp: pause, resume, rollback, promote or override, each with a reason."""
+    """Runs a command on a ramp: pause, resume, rollback, promote or override, each with a reason."""
     form = await form_actor(request, "operator", "change a ramp")
     name, verb = form.get("name"), form.get("verb")
     ends_holdout, excepts = verb == "promote-full", verb == "promote-except"

@@ -150,7 +150,7 @@ class PlanProgress:
         return rule_of(self._plan, primary, margin_of(self._plan, primary), arm)
 
     def see(self, unpaired: UnpairedRequest) -> None:
-        """A request without a pair, between the pairs around it."""
+        """Takes a request without a pair, between the pairs around it."""
         for name, sequence in self._sequences.items():
             if sequence.adjustment is None or sequence.closed:
                 continue

@@ -92,7 +92,7 @@ class SegmentCells:
         return key if key in self.pairs or len(self.pairs) < MOST_CELLS else "\0".join(_REST for _ in self.by)
 
     def add(self, values: Mapping[str, str], taken: Mapping[str, PairValue], at: float | None) -> None:
-        """The next pair. taken: metric → its value on the pair. at: Unix seconds."""
+        """Takes the next pair. taken: metric → its value on the pair. at: Unix seconds."""
         self.n += 1
         key = self.key(values)
         self.pairs[key] = self.pairs.get(key, 0) + 1
@@ -104,7 +104,7 @@ class SegmentCells:
             self.time.add(at)
 
     def add_to(self, segment: str, values: Mapping[str, str], difference: float) -> None:
-        """The next pair of one segment, by its name."""
+        """Takes the next pair of one segment, by its name."""
         cells, key = self.segments.setdefault(segment, {}), self.key(values)
         cells[key] = cells.get(key, Moments()).add(difference)
 
@@ -143,13 +143,13 @@ class SegmentCells:
             precise = not rule.close_at or error <= rule.close_at * math.sqrt(LEAST_KEPT)
             self.closed = precise or n >= AT_MOST * rule.horizon / LEAST_KEPT
 
-    def left(self, excepted: Collection[tuple[str, str]]) -> list[str]:
+    def without(self, excepted: Collection[tuple[str, str]]) -> list[str]:
         """The cells without a request of these segments."""
         return [key for key in self.pairs if not self._in_any(key, excepted)]
 
     def of_segment(self, prop: str, value: str) -> list[str]:
         """The cells of one segment."""
-        return sorted(self.pairs.keys() - set(self.left([(prop, value)])))
+        return sorted(self.pairs.keys() - set(self.without([(prop, value)])))
 
     def sums(self, metric: str, cells: Iterable[str] | None = None) -> CellMetric:
         """The sums of one metric. cells: None: all."""

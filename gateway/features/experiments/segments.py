@@ -133,7 +133,7 @@ def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
 
 
 def _share(k: int, n: int) -> Estimate:
-    """Valid at every look, each share for itself."""
+    """A share with its interval, which is valid at every look for this share alone."""
     return Estimate(k / n, *bernoulli_interval(k, n, ALPHA, _N_OPT))
 
 

@@ -252,7 +252,7 @@ class DifferenceSequence:
 
     @property
     def closed(self) -> bool:
-        """The last look is taken: no further pair is."""
+        """Whether the last look is taken, so that no further pair counts."""
         return isinstance(self.difference, HybridMean) and self.difference.closed
 
     @property

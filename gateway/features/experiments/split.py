@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, RUN_METRICS, Guardrail, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
-from gateway.features.experiments.callers import outstanding, thinned_values, without
+from gateway.features.experiments.callers import decisive_caller, thinned_values, without
 from gateway.features.experiments.completeness import PrimaryValues, SplitMissing, split_missing
 from gateway.features.experiments.covariates import (
     GATE_ALPHA,
@@ -469,7 +469,7 @@ def _compare_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: Spl
     if found is None or found.margin_found == "unclear":
         return found
     side = of.sign if found.margin_found != "inferior" else -of.sign
-    caller = outstanding(rows, fair.values, side)
+    caller = decisive_caller(rows, fair.values, side)
     if caller is None:
         return found
     less = compare_arms(rows, replace(fair, values=without(rows, fair.values, caller)), terms)

@@ -98,7 +98,9 @@ class SplitRows(Sequence[ServedAnswer]):
         return self._known[key]
 
     def _of_units(self, found: dict[str, list[float]], plan: Plan) -> Covariates:
-        """Calls are weighted by how often they are recorded; other units only count where all calls are."""
+        """Observations of units: calls weighted by how often they are recorded; other units only if all of their calls
+        are.
+        """
         by_call = plan.unit == "request"
         a, b = (unit_covariates(found, s.names, s.weights if by_call else np.ones(len(s.names))) for s in self.arms)
         return a, b

@@ -29,7 +29,7 @@ class TrafficTime:
     last: float | None = None
 
     def add(self, at: float) -> None:
-        """The next pair, at this Unix time. One from before the last covers nothing."""
+        """Takes the next pair, at this Unix time. A time before the last one covers nothing."""
         if self.last is not None:
             self.covered_s += min(max(at - self.last, 0.0), LONGEST_GAP_S)
         self.last = at if self.last is None else max(at, self.last)
@@ -76,7 +76,7 @@ class DayEffects:
     days: dict[int, Moments] = field(default_factory=dict)
 
     def add(self, difference: float, at: float) -> None:
-        """The difference of a pair at this Unix time."""
+        """Takes the difference of a pair at this Unix time."""
         day = int(at // DAY_S)
         self.days[day] = self.days.get(day, Moments()).add(difference)
 

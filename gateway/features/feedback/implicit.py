@@ -179,7 +179,7 @@ def _digest(caller: str, *texts: str) -> str:
 
 
 def _stopped_only(subject: Subject) -> Turn:
-    """A stream that the client left, whose messages are not recorded."""
+    """The turn of a stream that the client left, whose messages are not recorded."""
     e = subject.exchange
     unknown = _digest(e.caller, "exchange", e.id)
     return Turn(e.id, e.received, e.caller, _scope(subject), unknown, unknown, None, (), True)

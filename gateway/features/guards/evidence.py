@@ -261,7 +261,7 @@ class _DecisionSums:
     def share(
         self, these: Sequence[GuardResult], among: Sequence[GuardResult], caller: str | None = None
     ) -> ShareEstimate | None:
-        """None if there are no calls to take the share of."""
+        """The share of these decisions among others; None if there are no others."""
         part, whole = self.total(these, caller), self.total(among, caller)
         if whole.weight <= 0:
             return None

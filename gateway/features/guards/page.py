@@ -108,7 +108,7 @@ class GuardView:
 
     @property
     def state(self) -> tuple[str, str]:
-        """A word for it, and its tone."""
+        """The state in a word, and its tone."""
         if self.config is None:
             return "not in the config", ""
         if self.live.failing or self.live.breaker_open:
@@ -119,7 +119,7 @@ class GuardView:
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
-        """The most urgent first."""
+        """The key by which guards are sorted, the most urgent first."""
         hit = self.evidence.hit if self.evidence is not None else None
         return not self.live.failing, not self.changed, -(0.0 if hit is None else hit.share)
 
@@ -197,7 +197,7 @@ def stricter(action: GuardAction) -> list[tuple[str, str]]:
 
 
 async def command(request: Request) -> Response:
-    """A command to a guard's ramp: promote, pause, resume or rollback, each with a reason."""
+    """Runs a command on a guard's ramp: promote, pause, resume or rollback, each with a reason."""
     form = await form_actor(request, ROLE, "change how far a guard is promoted")
     name, verb = form.get("name"), next((each for each in GUARD_RAMP_VERBS if each == form.get("verb")), None)
     if verb is None:

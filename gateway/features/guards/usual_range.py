@@ -106,7 +106,7 @@ class GuardDrift:
 
     @property
     def id(self) -> str:
-        """One for each alarm."""
+        """Id of the alarm."""
         return f"guard:{self.guard}:drift:{self.since or 0.0:.0f}"
 
 

@@ -208,7 +208,7 @@ def _labels_of_guard(of: ScorerVersion, since: float) -> Select[Any]:
 
 
 def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
-    """The exchange is stored with its texts, or without them but somebody has labelled the subject."""
+    """The condition that the exchange is stored with its texts, or that somebody has labelled the subject."""
     stored = select(exchanges.c.id).where(exchanges.c.id == exchange_id)
     return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), _has_label(subject_id, of)))
 
@@ -222,7 +222,7 @@ def _is_imported(exchange_id: Any) -> ColumnElement[bool]:
 
 
 def save_labels(connection: Connection, given: Sequence[Label]) -> None:
-    """A later label of one person on one subject replaces the earlier one."""
+    """Stores labels; a later one of the same person on the same subject replaces the earlier one."""
     rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
     if rows:
         connection.execute(replacing(connection.dialect, labels, rows[0]), rows)

@@ -107,7 +107,7 @@ class PredictorState:
 
     @property
     def state(self) -> tuple[str, str]:
-        """A word for it, and its tone."""
+        """The state in a word, and its tone."""
         if not self.card.get("held_out"):
             return "no model yet", "open"
         return ("off", "bad") if harmful(self.card) else ("on", "good")

@@ -67,7 +67,7 @@ def _row(row: Any) -> PredictedRow:
 
 
 def load_state(connection: Connection, scorer: str, alias: str) -> str | None:
-    """Locks the row, so that consumers take turns."""
+    """Reads the state, and locks its row, so that consumers take turns."""
     d = drift_states.c
     query = select(d.state).where(d.scorer == scorer, d.alias == alias).with_for_update()
     return connection.execute(query).scalar()

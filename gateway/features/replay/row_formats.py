@@ -136,7 +136,7 @@ def _text(value: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """Lists and objects that a table has as text."""
+    """Parses lists and objects that a table holds as text."""
     if not isinstance(value, str):
         return value
     try:

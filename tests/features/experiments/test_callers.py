@@ -14,8 +14,8 @@ from gateway.features.experiments.callers import (
     CAP,
     CAPPED_FROM,
     LEFT,
+    decisive_caller,
     may_be_left_out,
-    outstanding,
     thinned,
     thinned_values,
     without,
@@ -104,11 +104,11 @@ def test_nothing_is_thinned_where_nobody_stands_out(sizes: dict[str, int]) -> No
     assert thinned_values(rows, values) is values
 
 
-def test_the_outstanding_caller_is_the_one_that_makes_the_difference() -> None:
+def test_the_decisive_caller_is_the_one_that_makes_the_difference() -> None:
     rows = traffic({"mallory": 100, **{f"team{i}": 100 for i in range(5)}})
     failed = np.array([float(r.caller == "mallory" and r.arm == "candidate") for r in rows])
-    assert outstanding(rows, failed, 1.0) == "mallory", "without it, the candidate fails less"
-    assert outstanding(rows, failed, -1.0) != "mallory"
+    assert decisive_caller(rows, failed, 1.0) == "mallory", "without it, the candidate fails less"
+    assert decisive_caller(rows, failed, -1.0) != "mallory"
     left = without(rows, failed, "mallory")
     assert kept(rows, left) == {"mallory": 0, **{f"team{i}": 100 for i in range(5)}}
-    assert outstanding(traffic({"only": 50}), np.zeros(50), 1.0) is None
+    assert decisive_caller(traffic({"only": 50}), np.zeros(50), 1.0) is None

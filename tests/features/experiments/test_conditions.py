@@ -14,11 +14,11 @@ from gateway.features.experiments.conditions import (
     Condition,
     Pace,
     conditions_of,
+    describe_difference,
     offered_share,
     pairs_a_day,
     progress,
     progress_of,
-    standing,
 )
 from gateway.features.experiments.findings import SequenceStates, finding
 from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
@@ -187,7 +187,7 @@ def plan(simulation: Any) -> Any:
     ],
 )
 def test_an_undecided_metric_says_how_it_stands(value: float | None, text: str) -> None:
-    assert standing(compared(value), 0.01) == text
+    assert describe_difference(compared(value), 0.01) == text
 
 
 def test_a_verdict_waits_for_the_slowest_condition(plan: Any) -> None:

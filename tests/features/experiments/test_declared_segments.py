@@ -146,7 +146,7 @@ def test_cells_add_up_to_any_part_of_the_traffic(rows: list[tuple[str, str, floa
     for one, two, d in rows:
         cells.add({"one": one, "two": two}, {"q": PairValue(0.0, d, d)}, None)
         kept += [] if one == "a" or two == "y" else [d]
-    left = cells.left([("one", "a"), ("two", "y")])
+    left = cells.without([("one", "a"), ("two", "y")])
     assert cells.count(left) == len(kept)
     sums, whole = cells.sums("q", left).differences, Moments.of(kept) if kept else Moments()
     assert (sums.n, sums.mean, sums.m2) == pytest.approx((whole.n, whole.mean, whole.m2), abs=1e-9)

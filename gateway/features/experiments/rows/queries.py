@@ -184,7 +184,9 @@ def paid_calls(connection: Connection, plan: str) -> dict[str, int]:
 
 
 def request_checks(connection: Connection, plan: str) -> RequestChecks:
-    """Records without a digest, of an older gateway or of a large request, are in no count."""
+    """Counts of requests that were compared by digest. A record without one, of an older gateway or of a large request,
+    is in no count.
+    """
     arm, served = exchanges.alias(), exchanges.alias()
     a, b = arm.c.request_digest, served.c.request_digest
     found = case((a == b, "same"), (func.substr(a, 1, 3) == func.substr(b, 1, 3), "different"), else_="translated")

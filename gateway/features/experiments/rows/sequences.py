@@ -124,7 +124,9 @@ def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[S
 
 @cache
 def _newer_state(dialect: Dialect) -> Any:
-    """Built once: with dozens of sequences a second, building the statement costs more than running it."""
+    """The statement that stores a newer state, built once: with dozens of sequences a second, building the statement
+    costs more than running it.
+    """
     return replacing(dialect, sequences, ("n", "state", "updated"))
 
 

@@ -92,7 +92,7 @@ def served_answers(
 
 
 def is_own(target: Target) -> ColumnElement[bool]:
-    """The condition on rows of `exchanges`."""
+    """The SQL condition that an arm's own target gave the answer."""
     e = exchanges.c
     if target.upstream != ROUTE:
         return TARGET.in_([str(target)])
