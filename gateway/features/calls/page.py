@@ -7,8 +7,8 @@ of a search would reveal the texts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -22,6 +22,7 @@ from gateway.console.frame import (
     RUNS,
     Page,
     PageRoute,
+    PageServices,
     proxied_name,
     redirect,
     render,
@@ -86,8 +87,25 @@ class TooManyTails(AdminError):
 
 
 @dataclass(frozen=True, slots=True)
-class CallSearch:
-    """The filters in the address of the page."""
+class PageSearch:
+    """The filters in the address of a page."""
+
+    path: ClassVar[str]
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        return cls(**{each.name: query.get(each.name, "").strip() for each in fields(cls)})
+
+    def address(self, **changed: str) -> str:
+        query = urlencode({name: value for name, value in (asdict(self) | changed).items() if value})
+        return f"{self.path}?{query}" if query else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class CallSearch(PageSearch):
+    """The filters of calls."""
+
+    path: ClassVar[str] = PATH
 
     alias: str = ""
     model: str = ""
@@ -100,10 +118,6 @@ class CallSearch:
     since: str = ""
     worst: str = ""
     after: str = ""
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> CallSearch:
-        return cls(**{name: query.get(name, "").strip() for name in cls.__dataclass_fields__})
 
     @property
     def expression(self) -> str:
@@ -120,11 +134,6 @@ class CallSearch:
     def chosen(self, name: str, value: str) -> str:
         """The address with a facet's value, or without it where it is chosen already."""
         return self.address(after="", **{name: "" if self[name] == value else value})
-
-    def address(self, **changed: str) -> str:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changed
-        query = urlencode({name: value for name, value in values.items() if value})
-        return f"{PATH}?{query}" if query else PATH
 
 
 def _quoted(text: str) -> str:
@@ -267,12 +276,17 @@ def target_text(call: Found) -> str:
     return str(Target(call["upstream"], call["model"], call.get("variant") or ""))
 
 
-async def call_page(request: Request) -> Response:
-    services, id = services_of(request), request.path_params["id"]
-
+async def _stored_call(services: PageServices, id: str) -> FullCall:
     found = await services.admin.store.read(lambda connection: full_call(connection, id))
     if found is None:
         raise NotThere(f"no call {id[:60]} is in the store: it was not sampled, is not scored yet, or was deleted")
+    return found
+
+
+async def call_page(request: Request) -> Response:
+    services, id = services_of(request), request.path_params["id"]
+
+    found = await _stored_call(services, id)
     content = visitor_of(request).actor.content
     config = services.admin.config()
     return render(
@@ -392,10 +406,7 @@ async def replay_call(request: Request) -> Response:
     """Asks targets the recorded request again; nothing of it is recorded."""
     form = await form_actor(request, "operator", "ask a target", content=True)
     id, services = request.path_params["id"], services_of(request)
-    found = await services.admin.store.read(lambda connection: full_call(connection, id))
-    if found is None:
-        raise NotThere(f"no call {id[:60]} is in the store")
-    call = found.call
+    call = (await _stored_call(services, id)).call
     body = _request_body(call)
     if body is None:
         raise InvalidBody("the request of this call cannot be sent again: it is not stored whole, or not a JSON object")

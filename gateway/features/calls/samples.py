@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import orjson
@@ -85,7 +85,7 @@ def table(found: list[Found]) -> Table:
     titles = ("time", "id", "alias", "target", "outcome", *figures, "scores")
     drawn = plain_table(titles, right=figures, unbroken=("time", "id", *figures))
     for e in found:
-        head = (_time(e["received"]), e["id"], e["alias"], _target(e), _outcome(e))
+        head = (_time(e["received"]), e["id"], e["alias"], _target(e), outcome_text(e))
         times = (_seconds(e["first_token_s"]), _seconds(e["total_s"]))
         drawn.add_row(*map(safe_text, (*head, _tokens(e), *times, _brief(e["scores"]))))
     return drawn
@@ -101,7 +101,7 @@ def _head(e: Found) -> Iterator[RenderableType]:
     yield safe_text(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
     role = "" if e["role"] == "served" else ", imported" if e["role"] == IMPORTED else f", {e['role']} of {e['pair']}"
     experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
-    yield safe_text(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
+    yield safe_text(f"{e['alias']} → {_target(e)}: {outcome_text(e)}{role}{experiment}")
     if e["run_id"]:
         yield safe_text(f"run {e['run'] or e['run_id']} (by {e['run_source']}): gateway samples --run {e['run_id']}")
     for shadow in e["shadows"]:
@@ -140,7 +140,7 @@ def _record(e: Found) -> Iterator[RenderableType]:
         yield safe_text(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
     if e["scores"]:
         yield Text()
-        yield _scores(e["scores"])
+        yield score_table(e["scores"])
     for f in e["feedback"]:
         yield safe_text(_feedback(f))
 
@@ -153,8 +153,9 @@ def _feedback(f: Found) -> str:
     return f"feedback {f['name']}: {' '.join(given)}"
 
 
-def _scores(scores: list[Found]) -> Table:
-    drawn = plain_table(("scorer", "score", "label", "π", "why"))
+def score_table(scores: Sequence[Found], title: str = "scorer") -> Table:
+    """title: heading of the scorers."""
+    drawn = plain_table((title, "score", "label", "π", "why"))
     for s in scores:
         value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
         cells = (
@@ -168,7 +169,7 @@ def _scores(scores: list[Found]) -> Table:
     return drawn
 
 
-def _outcome(e: Found) -> str:
+def outcome_text(e: Found) -> str:
     return e["outcome"] if e["status"] == 200 else f"{e['outcome']} {e['status']}"
 
 

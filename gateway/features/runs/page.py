@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from typing import ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from gateway.console.errors import NotThere
 from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, render, services_of, visitor_of
-from gateway.features.calls.page import SPANS, parsed_after, target_text
+from gateway.features.calls.page import SPANS, PageSearch, parsed_after, target_text
 from gateway.features.calls.samples import seconds_of
 from gateway.features.runs.report import first_failure, readable_run
 from gateway.features.runs.rows import RunFilter, RunPage, full_run, list_runs, scorers_of_runs
@@ -23,22 +22,15 @@ PATH = "/console/runs"
 
 
 @dataclass(frozen=True, slots=True)
-class RunSearch:
-    """The filters in the address of the page."""
+class RunSearch(PageSearch):
+    """The filters of runs."""
+
+    path: ClassVar[str] = PATH
 
     caller: str = ""
     since: str = ""
     worst: str = ""
     after: str = ""
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> RunSearch:
-        return cls(**{name: query.get(name, "").strip() for name in cls.__dataclass_fields__})
-
-    def address(self, **changed: str) -> str:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changed
-        query = urlencode({name: value for name, value in values.items() if value})
-        return f"{PATH}?{query}" if query else PATH
 
     def filter(self, now: float) -> RunFilter:
         """Raises ValueError for a time span or a page that does not exist."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
+from gateway.features.calls.samples import outcome_text, score_table
 from gateway.features.runs.rows import full_run, runs_named
 from gateway.reports.number_format import counted
 from gateway.reports.terminal import plain_table, safe_text
@@ -68,7 +69,8 @@ def first_failure(run: Found) -> Found | None:
 
 
 def to_terminal(run: Found) -> RenderableType:
-    return Group(*_head(run), _timeline(run["calls"]), *_scores(run["scores"]))
+    scores = [score_table(run["scores"], "scorer of the run")] if run["scores"] else []
+    return Group(*_head(run), _timeline(run["calls"]), *scores)
 
 
 def _head(run: Found) -> Iterator[RenderableType]:
@@ -82,7 +84,7 @@ def _head(run: Found) -> Iterator[RenderableType]:
     failed = first_failure(run)
     if failed is not None:
         why = f": {failed['error']}" if failed["error"] else ""
-        yield safe_text(f"first failure: {failed['id']}, {_outcome(failed)}{why}", "red")
+        yield safe_text(f"first failure: {failed['id']}, {outcome_text(failed)}{why}", "red")
 
 
 def _timeline(calls: Sequence[Found]) -> Table:
@@ -93,7 +95,7 @@ def _timeline(calls: Sequence[Found]) -> Table:
             f"{datetime.fromtimestamp(call['received']).astimezone():%m-%d %H:%M:%S}",
             call["id"],
             str(Target(call["upstream"], call["model"], call["variant"] or "")),
-            _outcome(call),
+            outcome_text(call),
             "–" if call["tokens"] is None else f"{call['input_tokens']}+{call['output_tokens']}",
             "–" if call["cost_usd"] is None else f"${call['cost_usd']:.3g}",
             f"{call['total_s']:.3f} s",
@@ -109,17 +111,3 @@ def _tool(call: Mapping[str, Any]) -> str:
     shown = arguments if len(arguments) <= _SHOWN else f"{arguments[: _SHOWN - 1]}…"
     again = f" (time {call['time']})" if call["time"] > 1 else ""
     return f"{call['name']}({shown}){again}"
-
-
-def _outcome(call: Found) -> str:
-    return call["outcome"] if call["status"] == 200 else f"{call['outcome']} {call['status']}"
-
-
-def _scores(scores: Sequence[Found]) -> Iterator[RenderableType]:
-    if not scores:
-        return
-    drawn = plain_table(("scorer of the run", "score", "label", "π", "why"))
-    for s in scores:
-        value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
-        drawn.add_row(*map(safe_text, (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or "")))
-    yield drawn
