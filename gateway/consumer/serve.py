@@ -139,13 +139,19 @@ STOP_S = 25
 _AGAIN = Backoff(first_s=0.2, most_s=5.0)  # between tries to open the store
 
 
-def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
-    """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
+def begin_process(config_path: Path) -> Config:
+    """Reads the config, and sets up the log and the protection of this process's memory. Raises ConfigError."""
     config = load_for_consumer(config_path)
     require_extras(config, (*OF_CONSUMER, *all_extras()))
     log_format.begin(config.log)
     if not debuggable():
         hide_memory()
+    return config
+
+
+def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
+    """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
+    config = begin_process(config_path)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
 

@@ -27,16 +27,11 @@ from prometheus_client.samples import Sample
 
 from gateway import __version__
 from gateway.config.config import Config
-from gateway.config.environment import debuggable, metrics_socket_environment
-from gateway.config.extras import OF_CONSUMER, require_extras
-from gateway.config.loading import load_for_consumer
-from gateway.consumer.serve import STOP_S
-from gateway.features import all_extras
-from gateway.observability import logging as log_format
+from gateway.config.environment import metrics_socket_environment
+from gateway.consumer.serve import STOP_S, begin_process
 from gateway.observability.eval_metrics import BLOCKED, FAILING_PARTS, WORKER_RESTARTS, WORKERS
 from gateway.observability.metrics_server import metrics_server
 from gateway.runtime.child import Child
-from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.tasks import Tasks, on_first_signal
@@ -63,12 +58,7 @@ class EvaluateOptions:
 def run_workers(options: EvaluateOptions) -> None:
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, and CannotRun for a port, or
     for workers that do not start."""
-    config = load_for_consumer(options.config)
-    require_extras(config, (*OF_CONSUMER, *all_extras()))
-    log_format.begin(config.log)
-    if not debuggable():
-        hide_memory()
-    asyncio.run(_run(config, options))
+    asyncio.run(_run(begin_process(options.config), options))
 
 
 async def _run(config: Config, options: EvaluateOptions) -> None:

@@ -361,29 +361,29 @@ def _preference(
     metric: Metric, base: ArmObservation, that: ArmObservation, arm: str
 ) -> PairValue | WithheldPair | None:
     """The wins of each arm (a tie counts half); their difference is in [−1, 1]."""
-    opinion = that.pair_scores.get((metric.name, metric.identity))
-    if opinion is None:
-        return None
-    if opinion.status not in ANSWERED:
-        return WithheldPair("judge_failed", arm)
-    if opinion.raw is None:
-        return WithheldPair("not_applicable")
-    return PairValue(1 - opinion.raw, opinion.raw, 2 * opinion.raw - 1)
+    wins = _compared(metric, that, arm)
+    return wins if wins is None or isinstance(wins, WithheldPair) else PairValue(1 - wins, wins, 2 * wins - 1)
 
 
 def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair | None:
     """The distance from the served answer to the control's repeat, and to the candidate's answer."""
-    opinions = {name: s.pair_scores.get((metric.name, metric.identity)) for name, s in ((REPEAT, base), (arm, that))}
     values = []
-    for name, opinion in opinions.items():
-        if opinion is None:
-            return None
-        if opinion.status not in ANSWERED:
-            return WithheldPair("judge_failed", name)
-        if opinion.raw is None:
-            return WithheldPair("not_applicable")
-        values.append(opinion.raw)
+    for name, observed in ((REPEAT, base), (arm, that)):
+        value = _compared(metric, observed, name)
+        if value is None or isinstance(value, WithheldPair):
+            return value
+        values.append(value)
     return PairValue(values[0], values[1], values[0] - values[1])
+
+
+def _compared(metric: Metric, observed: ArmObservation, arm: str) -> float | WithheldPair | None:
+    """What a scorer of pairs says of an answer next to the served one; None: it has not said anything yet."""
+    opinion = observed.pair_scores.get((metric.name, metric.identity))
+    if opinion is None:
+        return None
+    if opinion.status not in ANSWERED:
+        return WithheldPair("judge_failed", arm)
+    return WithheldPair("not_applicable") if opinion.raw is None else opinion.raw
 
 
 def _measure(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
