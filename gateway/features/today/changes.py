@@ -79,7 +79,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure that changed for sure."""
+    """A figure whose change is more than chance."""
 
     group: GroupKey
     figure: Figure

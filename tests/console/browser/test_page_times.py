@@ -229,7 +229,7 @@ def test_page_times_with_a_million_exchanges(
         assert client.post("/console/login", data={"token": TOKEN}).status_code == 303
         every = paths(world, client.get("/console").text)
         for path in every:  # what is read in the background is there
-            while "This page loads itself again" in client.get(path).text:
+            while "This page reloads by itself" in client.get(path).text:
                 time.sleep(0.5)
         read: dict[str, int] = {}
         lines = [f"{database}: {n:,} exchanges, written in {time.perf_counter() - began:.0f} s"]

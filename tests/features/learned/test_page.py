@@ -108,7 +108,7 @@ async def test_the_card_and_the_judged_share(pages, make_exchange):
 async def test_a_model_that_does_harm_is_off(pages):
     configure(pages)
     await save(pages, "v1", pages.admin.clock(), variance_ratio=1.4, variance_ratio_low=1.2, variance_ratio_high=1.6)
-    assert "off The model costs precision for sure" in words(await pages.get(await pages.login("viewer"), PATH))
+    assert "off The model is shown to cost precision" in words(await pages.get(await pages.login("viewer"), PATH))
 
 
 async def test_a_call_shows_its_prediction(pages, make_exchange):
