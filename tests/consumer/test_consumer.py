@@ -252,7 +252,7 @@ async def test_a_store_that_fails_is_tried_again_and_told_once(room, exchange, c
                 consumer.stop()
     assert room.sql("SELECT count(*) FROM exchanges") == [(1,)]
     assert [r.message for r in caplog.records] == [
-        "scoring paused; retried until it works: store: it is full",
+        "scoring paused; retrying: store: it is full",
         "scoring resumed",
     ]
 

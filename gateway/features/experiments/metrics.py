@@ -377,7 +377,7 @@ def _distance(metric: Metric, base: ArmObservation, that: ArmObservation, arm: s
 
 
 def _compared(metric: Metric, observed: ArmObservation, arm: str) -> float | WithheldPair | None:
-    """What a scorer of pairs says of an answer next to the served one; None: it has not said anything yet."""
+    """Result of a scorer of pairs on an answer and the served one; None if there is none yet."""
     opinion = observed.pair_scores.get((metric.name, metric.identity))
     if opinion is None:
         return None

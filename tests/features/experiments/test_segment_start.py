@@ -95,7 +95,7 @@ def test_a_segment_that_nobody_had_in_the_last_day_is_a_caution(store: Any, exch
     found = store.run(lambda c: list(segment_cautions(c, plan(segments=stated), NOW)))
     assert found[0] == (
         "experiment swap: no recorded call of chat in the last day had the segment metadata.product=code, so nothing "
-        "would be known of it; take it out of `segments`"
+        "would be known about it; remove it from `segments`"
     )
     assert any("the segment tools=yes" in text for text in found)
     served(store, exchange, {"code": 1}, received=NOW - 90_000.0)
