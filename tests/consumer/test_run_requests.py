@@ -21,7 +21,7 @@ from gateway.store.store import Store
 from gateway.stream import Corridor
 
 REQUESTS = growing(8, 120_000)
-QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
+QUICK = ConsumerTiming(block_ms=40, tick_s=0.05, claim_s=0.05, heartbeat_s=0.05, retry=Backoff(0.01, 0.02))
 
 
 @pytest.fixture

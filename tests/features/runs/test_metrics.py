@@ -20,7 +20,7 @@ from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
-QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, labels_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
+QUICK = ConsumerTiming(block_ms=40, tick_s=0.05, labels_s=0.0, heartbeat_s=0.05, retry=Backoff(0.01, 0.02))
 MODELS = frozenset({"local/small"})
 
 
