@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import example, note
+from gateway.cli.options import example, note, on_corridor
 
 if TYPE_CHECKING:
     from gateway.config.config import Config
@@ -68,21 +68,14 @@ def _stream_warnings(config: Config) -> list[str]:
     import asyncio
 
     from gateway.core.errors import StreamDown
-    from gateway.stream import EVICTS, Corridor
+    from gateway.stream import EVICTS
 
     address = config.stream.address
     if address is None:
         return []
 
-    async def policy() -> str | None:
-        corridor = Corridor.of(config.stream, address)
-        try:
-            return await corridor.evicting()
-        finally:
-            await corridor.aclose()
-
     try:
-        evicting = asyncio.run(policy())
+        evicting = asyncio.run(on_corridor(config.stream, address, lambda corridor: corridor.evicting()))
     except StreamDown as error:
         return [f"{error}; whether it may evict entries of the stream is unknown"]
     return [] if evicting is None else [EVICTS % evicting]

@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.config.config import Config as GatewayConfig
+    from gateway.config.stream import StreamConfig
     from gateway.reports.progress_bar import ShowProgress
     from gateway.store.reader_config import ReaderConfig, StoreLocation
     from gateway.stream import Corridor
@@ -100,23 +101,25 @@ class Deployment:
         from gateway.config.loading import data_directory
         from gateway.core.errors import CannotRun, StreamDown
         from gateway.runtime.embedded_socket import stream_url
-        from gateway.stream import Corridor
 
         stream = self.config.stream
-
-        async def run() -> T:
-            corridor = Corridor.of(stream, stream_url(stream.address, data_directory(self.data)))
-            try:
-                return await work(corridor)
-            finally:
-                await corridor.aclose()
-
+        url = stream_url(stream.address, data_directory(self.data))
         try:
-            return asyncio.run(run())
+            return asyncio.run(on_corridor(stream, url, work))
         except StreamDown as error:
             raise CannotRun(
                 f"{error}. Is a gateway of this config running? The embedded server runs with it"
             ) from error
+
+
+async def on_corridor(stream: StreamConfig, url: str, work: Callable[[Corridor], Awaitable[T]]) -> T:
+    """Runs work on a stream server. Raises StreamDown."""
+    from contextlib import aclosing
+
+    from gateway.stream import Corridor
+
+    async with aclosing(Corridor.of(stream, url)) as corridor:
+        return await work(corridor)
 
 
 def note(text: str) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -295,15 +295,13 @@ async def _ledger(sections: Mapping[str, ScorerConfig], location: GatewayLocatio
     if all(s.budget_usd is None and s.budget_tokens is None for s in sections.values()):
         yield None
         return
-    async with keep(location.config, location.data, None) as url:
-        corridor = Corridor.of(location.config.stream, url)
+    stream = location.config.stream
+    async with keep(location.config, location.data, None) as url, aclosing(Corridor.of(stream, url)) as corridor:
         try:
             await corridor.ping()
             yield corridor
         except StreamDown as error:
             raise CannotRun(f"what the scorers have spent today is unknown: {error}") from error
-        finally:
-            await corridor.aclose()
 
 
 @asynccontextmanager

@@ -63,13 +63,11 @@ def child(data: Path, lock: FileLock) -> Child:
 async def _answers(url: str) -> bool:
     from gateway.stream import Corridor  # redis-py takes 0.4 s to import, longer than the server to start
 
-    corridor = Corridor(url)
-    try:
-        await corridor.ping()
-    except StreamDown:
-        return False
-    finally:
-        await corridor.aclose()
+    async with contextlib.aclosing(Corridor(url)) as corridor:
+        try:
+            await corridor.ping()
+        except StreamDown:
+            return False
     return True
 
 

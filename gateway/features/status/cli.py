@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, StoreOptions, example, grouped, note, progress, show
+from gateway.cli.options import AsJson, StoreOptions, example, grouped, note, on_corridor, progress, show
 from gateway.core.chunked import chunked
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def status(
     if watch:
         refreshing = _lines if as_json else _screen
         with suppress(KeyboardInterrupt):
-            asyncio.run(_with_corridor(around, lambda corridor: refreshing(around, corridor, every)))
+            asyncio.run(on_corridor(around.stream, around.url, lambda corridor: refreshing(around, corridor, every)))
         return
-    found = asyncio.run(_with_corridor(around, lambda corridor: look(around, corridor)))
+    found = asyncio.run(on_corridor(around.stream, around.url, lambda corridor: look(around, corridor)))
     show(to_json(found.to_dict()) if as_json else to_terminal(found))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
@@ -67,16 +67,6 @@ def _with_config(around: ReaderConfig, path: Path | None) -> ReaderConfig:
         return replace(around, served=load_for_consumer(path))
     except ConfigError:
         return around
-
-
-async def _with_corridor(around: ReaderConfig, work: Callable[[Corridor], Awaitable[T]]) -> T:
-    from gateway.stream import Corridor
-
-    corridor = Corridor.of(around.stream, around.url)
-    try:
-        return await work(corridor)
-    finally:
-        await corridor.aclose()
 
 
 async def _lines(around: ReaderConfig, corridor: Corridor, every_s: float) -> None:
@@ -238,7 +228,7 @@ def _run(work: Callable[[Corridor], Awaitable[T]], store: StoreOptions) -> T:
 
     around = store.whole()
     try:
-        return asyncio.run(_with_corridor(around, work))
+        return asyncio.run(on_corridor(around.stream, around.url, work))
     except StreamDown as error:
         raise CannotRun(f"{error}; dead letters are in the stream server") from error
 
