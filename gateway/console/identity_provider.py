@@ -22,6 +22,7 @@ from gateway.config.admin import OidcConfig
 from gateway.config.egress import Egress
 from gateway.console.access import Actor, actor_with
 from gateway.console.errors import AdminError, NotPermitted
+from gateway.core.json_values import value_at
 from gateway.scoring.http_client import HttpConnections, HttpReply, Unreachable
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ def _object(reply: HttpReply) -> dict[str, Any]:
 
 def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
     """The role of the first entry of `roles` that matches. Raises LoginRefused."""
-    name = claim(claims, config.name)
+    name = value_at(claims, config.name)
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise LoginRefused(f'the identity has no claim "{config.name}" that could be a name')
     verified = claims.get("email_verified") is True
@@ -214,19 +215,9 @@ def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
     for entry in config.roles:
         if "email" in entry.claims and not verified:  # an address that somebody only claims to have gives no role
             continue
-        if all(_holds(claim(claims, wanted), value) for wanted, value in entry.claims.items()):
+        if all(_holds(value_at(claims, wanted), value) for wanted, value in entry.claims.items()):
             return actor_with(name, entry)
     raise LoginRefused(f"{name} has no role here: no entry of admin.oidc.roles matches")
-
-
-def claim(claims: Mapping[str, Any], name: str) -> Any:
-    """The value of a claim; `realm_access.roles` is a claim within another. None if it is absent."""
-    found: Any = claims
-    if name in claims:
-        return claims[name]
-    for part in name.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
 
 
 def _holds(found: Any, expected: str | bool | int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -29,6 +30,33 @@ def as_list(value: Any) -> list[Any]:
 def as_text(value: Any) -> str:
     """The value if it is text, else ""."""
     return value if isinstance(value, str) else ""
+
+
+def decoded(value: Any) -> Any:
+    """The value of a text that begins as JSON objects, lists and texts do, if it is JSON; any other value as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "[", '"'):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def value_at(found: Mapping[str, Any], path: str, read: Callable[[Any], Any] | None = None) -> Any:
+    """The member of this name, which may hold dots, or else the value at this dotted path, in which numbers are places
+    in lists; None if there is none. read: returns what a value on the way stands for."""
+    if path in found:
+        return found[path]
+    value: Any = found
+    for step in path.split("."):
+        value = value if read is None else read(value)
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
 
 
 def content_text(content: Any, separator: str = "") -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.json_values import as_list, as_object, as_text, content_text, parse_object
+from gateway.core.json_values import as_list, as_object, as_text, content_text, decoded, parse_object, value_at
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -42,3 +42,25 @@ def test_the_texts_of_parts_are_joined() -> None:
     assert content_text(parts, "\n") == "a\nc"
     assert content_text("plain") == "plain"
     assert content_text(None) == content_text({"text": "a"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("a", {"b": [{"c": 1}, 2]}),
+        ("a.b.0.c", 1),
+        ("a.b.1", 2),
+        ("a.b.2", None),
+        ("a.b.x", None),
+        ("x.y", 3),
+        ("t.u", None),
+    ],
+)
+def test_a_path_leads_to_a_value_within_others(path: str, found: Any) -> None:
+    """A name may hold dots; what is not there is None."""
+    assert value_at({"a": {"b": [{"c": 1}, 2]}, "x.y": 3, "x": {"y": 4}, "t": '{"u": 5}'}, path) == found
+
+
+def test_a_path_leads_through_texts_that_are_read() -> None:
+    assert value_at({"t": '{"u": [5]}'}, "t.u.0", decoded) == 5
+    assert [decoded(value) for value in ("[1]", '"a"', "[1", "5", 5, None)] == [[1], "a", "[1", "5", 5, None]

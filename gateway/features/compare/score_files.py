@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import CannotRun
-from gateway.core.json_values import as_list, as_object
+from gateway.core.json_values import as_list, as_object, decoded
 from gateway.features.compare import inspect_logs, lm_eval
 from gateway.features.replay.row_files import DatasetRow, TableColumns, read_rows
 
@@ -128,20 +128,12 @@ def _opik(row: Mapping[str, Any]) -> Mapping[str, Any]:
     Source: comet.com/docs/opik, "Exporting experiment results", and the REST type ExperimentItemCompare.
     """
     scores = {
-        str(score["name"]): score.get("value") for score in as_list(parsed(row[FEEDBACK])) if "name" in as_object(score)
+        str(score["name"]): score.get("value")
+        for score in as_list(decoded(row[FEEDBACK]))
+        if "name" in as_object(score)
     }
     left_out = {FEEDBACK, "id"} if "dataset_item_id" in row else {FEEDBACK}
     return {**{name: v for name, v in row.items() if name not in left_out}, **scores}
-
-
-def parsed(value: Any) -> Any:
-    """Parses lists and objects that a table holds as text."""
-    if not isinstance(value, str) or value[:1] not in ("[", "{"):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value
 
 
 def _of_inspect(path: Path) -> ScoreFile:

@@ -10,8 +10,9 @@ from typing import Any
 
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
+from gateway.core.json_values import decoded, value_at
 from gateway.core.sanitize import plain
-from gateway.features.compare.score_files import FEEDBACK, ScoreFile, parsed
+from gateway.features.compare.score_files import FEEDBACK, ScoreFile
 
 IDS = (
     "dataset_item_id", "datasetItemId", "item_id", "itemId", "sample_id", "question_id", "example_id", "doc_id", "id",
@@ -89,20 +90,6 @@ class ModelScores:
         return [item for item, runs in self.runs.items() if len(runs) > 1]
 
 
-def value_at(row: Mapping[str, Any], column: str) -> Any:
-    """A column, or a value within one by a dotted path, as metadata.topic; None if there is none."""
-    if column in row:
-        return row[column]
-    value: Any = row
-    for step in column.split("."):
-        value = parsed(value)
-        if isinstance(value, list) and step.isdecimal():
-            value = value[int(step)] if int(step) < len(value) else None
-        else:
-            value = value.get(step) if isinstance(value, Mapping) else None
-    return value
-
-
 def choose(files: Sequence[ScoreFile], options: ScoreOptions) -> Columns:
     """Chooses the columns, which all files must have. Raises WrongColumns."""
     peeks = [file.peek() for file in files]
@@ -121,7 +108,7 @@ def choose(files: Sequence[ScoreFile], options: ScoreOptions) -> Columns:
 
 
 def _has(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
-    return any(column in row or value_at(row, column) is not None for row in rows)
+    return any(column in row or value_at(row, column, decoded) is not None for row in rows)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,7 +156,7 @@ def _guessed_score(files: Sequence[ScoreFile], peeks: Sequence[Sequence[Mapping[
 
 def _numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
     """Whether a column holds numbers, as far as it holds anything."""
-    values = [value for row in rows if (value := value_at(row, column)) not in (None, "")]
+    values = [value for row in rows if (value := value_at(row, column, decoded)) not in (None, "")]
     return bool(values) and sum(isinstance(number_of(value), float) for value in values) * 2 > len(values)
 
 
@@ -214,8 +201,8 @@ def read_scores(file: ScoreFile, columns: Columns, options: ScoreOptions) -> Mod
 
 
 def _take(found: ModelScores, place: str, row: Mapping[str, Any], columns: Columns, options: ScoreOptions) -> None:
-    item = _label(value_at(row, columns.id), f"no id in column {columns.id}")
-    value = number_of(value_at(row, columns.score))
+    item = _label(value_at(row, columns.id, decoded), f"no id in column {columns.id}")
+    value = number_of(value_at(row, columns.score, decoded))
     if isinstance(value, str):
         raise ValueError(f"{columns.score}: {value}")
     if value is None:
@@ -248,7 +235,7 @@ def _check(score: str, value: float, bounds: tuple[float, float] | None) -> None
 
 
 def _cluster(found: ModelScores, item: str, row: Mapping[str, Any], column: str) -> None:
-    value = value_at(row, column)
+    value = value_at(row, column, decoded)
     if value is None and not found.clusters:
         return  # the column may be in another file
     cluster = _label(value, f"no cluster in column {column}")

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import value_at
+
 Row = Mapping[str, Any]
 ROLES: Mapping[str, str] = {
     "question": "examples",
@@ -106,28 +108,13 @@ def _mapped(row: Row, columns: ColumnMap) -> Row:
 
 
 def _joined(row: Row, names: tuple[str, ...], role: str) -> Any:
-    values = [_at(row, name) for name in names]
+    values = [value_at(row, name) for name in names]
     if role == "messages":
         return _json(values[0])
     if len(values) == 1 and role == "question":
         return _text(values[0])
     texts = [str(_text(value)) for value in values if value is not None]
     return "\n\n".join(text for text in texts if text) or None
-
-
-def _at(row: Row, path: str) -> Any:
-    """A column, or a value within it by a dotted path; None if there is none."""
-    if path in row:
-        return row[path]
-    value: Any = row
-    for step in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
 
 
 def _text(value: Any) -> Any:

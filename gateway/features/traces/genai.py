@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.core.exchange import Usage
-from gateway.core.json_values import as_list, as_object, as_text
+from gateway.core.json_values import as_list, as_object, as_text, decoded
 from gateway.features.traces.messages import (
     FINISHED,
     Message,
     answer_of,
     chat_response,
-    decoded,
     error_response,
     messages_of,
     system_of,

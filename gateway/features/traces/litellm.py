@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.exchange import Usage
-from gateway.core.json_values import as_object, as_text
-from gateway.features.traces.messages import answer_of, chat_response, decoded, error_response, messages_of
+from gateway.core.json_values import as_object, as_text, decoded
+from gateway.features.traces.messages import answer_of, chat_response, error_response, messages_of
 from gateway.features.traces.model import InvalidTrace, SpanRecord, TracedCall
 from gateway.features.traces.rows import count_of, seconds_between, time_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.json_values import as_list, as_object, as_text
+from gateway.core.json_values import as_list, as_object, as_text, decoded
 
 Message = dict[str, Any]
 FINISHED: Mapping[str, str] = {
@@ -24,16 +24,6 @@ FINISHED: Mapping[str, str] = {
 """Reasons for which an answer ended that OpenAI's API names otherwise."""
 _RESULTS = ("tool_call_response", "tool_result")
 _CALLS = ("tool_call", "tool_use")
-
-
-def decoded(value: Any) -> Any:
-    """A value that may be JSON text."""
-    if isinstance(value, str) and value[:1] in ("{", "[", '"'):
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-    return value
 
 
 def messages_of(value: Any) -> list[Message]:

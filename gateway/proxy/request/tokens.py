@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.config.derive import limit_settings
 from gateway.config.jwt import JwtIssuer, TokenCaller
 from gateway.core.errors import ConfigError, InvalidKey, KeysUnavailable, NotAllowed
 from gateway.core.extras import install_command
-from gateway.core.json_values import as_object, as_text
+from gateway.core.json_values import as_object, as_text, value_at
 from gateway.core.keys import KeyRecord
 
 MISSING = f"jwt: needs PyJWT: {install_command('jwt')}"
@@ -196,7 +196,7 @@ def _verified(token: bytes, key: Any, algorithm: str, issuer: JwtIssuer) -> dict
 
 def _record(name: str, issuer: JwtIssuer, claims: Mapping[str, Any]) -> KeyRecord:
     """Raises InvalidKey, NotAllowed."""
-    subject = _claim(claims, issuer.name)
+    subject = value_at(claims, issuer.name)
     if not isinstance(subject, str) or not _NAME.fullmatch(subject):
         raise _invalid(f"its claim `{issuer.name}`, which names the caller, is missing or not a name")
     found = next((caller for caller in issuer.callers if _matches(caller, claims)), None)
@@ -222,7 +222,7 @@ def _record(name: str, issuer: JwtIssuer, claims: Mapping[str, Any]) -> KeyRecor
 
 
 def _matches(caller: TokenCaller, claims: Mapping[str, Any]) -> bool:
-    return all(_holds(name, _claim(claims, name), expected) for name, expected in caller.claims.items())
+    return all(_holds(name, value_at(claims, name), expected) for name, expected in caller.claims.items())
 
 
 _LISTS = ("scope", "scp")
@@ -236,19 +236,6 @@ def _holds(name: str, value: Any, expected: str | bool | int) -> bool:
     if isinstance(value, list):
         return any(type(each) is type(expected) and each == expected for each in value)
     return type(value) is type(expected) and bool(value == expected)
-
-
-def _claim(claims: Mapping[str, Any], name: str) -> Any:
-    """A claim by its name, which may hold dots, or else by its path; None if there is none."""
-    return claims[name] if name in claims else _within(claims, name.split("."))
-
-
-def _within(value: Any, path: Sequence[str]) -> Any:
-    for part in path:
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
 
 
 def _invalid(reason: str) -> InvalidKey:
