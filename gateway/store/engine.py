@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, create_engine, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
 
 from gateway.core.errors import CannotRun, is_disk_error
 from gateway.core.extras import install_command
@@ -122,15 +123,15 @@ def migrate_store(url: str) -> str | None:
     return found
 
 
-def reader(url: str) -> Engine:
-    """An engine that only reads. Raises StoreUnavailable."""
+def reader(url: str, *, keep: bool = True) -> Engine:
+    """An engine that only reads. keep: it keeps its connections open. Raises StoreUnavailable."""
     target = _url(url)
     if target.get_backend_name() == "sqlite":
         path = Path(target.database or "")
         if not path.is_file():
             raise StoreUnavailable(f"no store at {path} yet; `gateway up` or `gateway evaluate` creates it")
         target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
-    engine = _made(target)
+    engine = _made(target, keep)
     event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
     try:
         _check_version(engine, url)
@@ -282,12 +283,13 @@ def _url(url: str, option: str = "store.url") -> URL:
     return target
 
 
-def _made(target: URL) -> Engine:
+def _made(target: URL, keep: bool = True) -> Engine:
+    pool: dict[str, Any] = {} if keep else {"poolclass": NullPool}
     try:
         if target.get_backend_name() != "postgresql":
-            return create_engine(target)
+            return create_engine(target, **pool)
         given = {name: value for name, value in _POSTGRES.items() if name not in target.query}
-        return create_engine(target, connect_args=given, pool_pre_ping=True)
+        return create_engine(target, connect_args=given, pool_pre_ping=keep, **pool)
     except ModuleNotFoundError as error:
         raise CannotRun(f"a store on PostgreSQL needs psycopg: {install_command('postgres')}") from error
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.store import engine, feedback, ledger, loss_accounting, retention, score_sums, turns, usage
 from gateway.store import write as writing
 from gateway.store.bulk_insert import WriteConflict
-from gateway.store.query import Reading, reading
+from gateway.store.query import Reading
 from gateway.store.retention import RetentionLimits, RetentionResult
 from gateway.store.snapshot import StoreSnapshot, take_snapshot
 from gateway.store.write import DeadLetterRow, ScoredBatch, WriteResult
@@ -50,7 +50,10 @@ class Store:
         *,
         keep_reader: bool = False,
     ) -> None:
-        """Opens nothing yet. keep_reader: `look` keeps its connections open, for programs that read often."""
+        """Opens nothing yet. keep_reader: `look` keeps its connections open, for programs that read often.
+
+        Otherwise each `look` connects anew, and sees that the database has gone; its queries stay compiled.
+        """
         self._url = url
         self._clock = clock
         self.retention = retention or RetentionLimits()
@@ -119,12 +122,9 @@ class Store:
         """Runs read-only queries on a thread and a connection of their own: writing does not wait for them."""
 
         def looking() -> T:
-            if not self._keep_reader:
-                with reading(self._url) as connection:
-                    return work(connection)
             with self._opening:
                 if self._reader is None:
-                    self._reader = engine.reader(self._url)
+                    self._reader = engine.reader(self._url, keep=self._keep_reader)
             with self._reader.connect() as connection:
                 return work(connection)
 

@@ -63,7 +63,7 @@ async def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE
             return
         if time.monotonic() > end:
             raise TimeoutError(what)
-        await asyncio.sleep(0.1)  # what is asked costs all programs time, which they are to work in
+        await asyncio.sleep(0.25)  # what is asked costs all programs time, which they are to work in
 
 
 class Wire:
