@@ -224,8 +224,16 @@ def _postgres_of_its_own() -> Iterator[Any]:
 
 
 @pytest.fixture
-def postgres_url(postgres: Any) -> Iterator[str]:
-    """The URL of a database of the test's own on a real PostgreSQL."""
+def postgres_url(postgres: Any, postgres_template: str) -> Iterator[str]:
+    """The URL of an empty store of the test's own on a real PostgreSQL: quicker to copy than to migrate one."""
+    url = postgres.new(like=postgres_template)
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def postgres_database(postgres: Any) -> Iterator[str]:
+    """The URL of a database of the test's own, without tables, on a real PostgreSQL."""
     url = postgres.new()
     yield url
     postgres.drop(url)
