@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from gateway.console.frame import local_path, static_files
+from gateway.console.frame import environment, local_path, static_files
 
 HTMX_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"  # htmx.org 4.0.1, dist/htmx.min.js
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x1b[31mred \u202eevil\u2066 {{7*7}}"
@@ -133,3 +133,11 @@ async def test_static_files_are_kept_by_browsers_under_their_own_version(pages):
     assert (await client.get("/console/static/console.css?v=other")).headers["cache-control"] == "no-store"
     assert (await client.get("/console/static/frame.py")).status_code == 404
     assert (await client.get("/console/static/..%2fframe.py")).status_code in (303, 404)
+
+
+def test_a_table_has_a_named_region_and_columns_of_numbers() -> None:
+    source = '{% import "macros.html.jinja" as m %}{% call m.table(label, ["Key", "#Calls"]) %}{{ row }}{% endcall %}'
+    shown = environment().from_string(source).render(label='"a" & b', row="<1>")
+    assert '<div class="table" role="region" aria-label="&#34;a&#34; &amp; b" tabindex="0"><table>' in shown
+    assert '<tr><th scope="col">Key</th><th scope="col" class="number">Calls</th></tr>' in shown
+    assert "<tbody>\n&lt;1&gt;\n</tbody></table></div>" in shown
