@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import logging
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from gateway.config.environment import metrics_socket_environment
 from gateway.consumer.serve import STOP_S, begin_process
 from gateway.observability.eval_metrics import BLOCKED, FAILING_PARTS, WORKER_RESTARTS, WORKERS
 from gateway.observability.metrics_server import metrics_server
-from gateway.runtime.child import Child
+from gateway.runtime.child import Child, gateway_argv
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.tasks import Tasks, on_first_signal
@@ -105,7 +104,7 @@ def _child(n: int, listener: socket.socket, options: EvaluateOptions) -> Child:
 
     return Child(
         f"worker-{n}",
-        (sys.executable, "-P", "-m", "gateway", *words),
+        gateway_argv(*words),
         ready,
         ready_s=_READY_S,
         hung_s=_HUNG_S,

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,11 @@ from dataclasses import dataclass
 logger = logging.getLogger(__name__)
 CHILDREN = "gateway.child"  # the parent of the loggers of children's output
 MAX_LINE_BYTES = 65_536
+
+
+def gateway_argv(*arguments: str) -> tuple[str, ...]:
+    """The command line of a verb of this installation. -P: the working directory shadows no installed module."""
+    return (sys.executable, "-P", "-m", "gateway", *arguments)
 
 
 async def _ready_at_once() -> bool:

@@ -21,7 +21,7 @@ from gateway.config.upstreams import PACKAGED_SLOTS, EngineRun
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
 from gateway.core.providers import PROVIDERS
-from gateway.runtime.child import Child
+from gateway.runtime.child import Child, gateway_argv
 from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
 
 HOST = "127.0.0.1"
@@ -31,11 +31,6 @@ _READY_S = {"llamacpp": 120.0, "vllm": 900.0}
 _GRACE_S = {"llamacpp": 10.0, "vllm": 30.0}  # vLLM first ends a process of its own
 _PROBE_S = 1.0
 _HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable: the one provider key that an engine may need
-
-
-def gateway_argv(*arguments: str) -> tuple[str, ...]:
-    """The command line of a verb of this installation. -P: the working directory shadows no installed module."""
-    return (sys.executable, "-P", "-m", "gateway", *arguments)
 
 
 def engine_child(upstream: str, run: EngineRun, port: int, environ: Mapping[str, str]) -> Child:

@@ -30,14 +30,14 @@ from gateway.config.extras import OF_ALL, require_extras
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.features import all_extras
-from gateway.runtime.child import Child
+from gateway.runtime.child import Child, gateway_argv
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.file_lock import FileLock
 from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.tasks import cancel_on_signal
 from gateway.up import engines
 from gateway.up.child_logs import child_log, shared_log
-from gateway.up.engines import gateway_argv, http_probe
+from gateway.up.engines import http_probe
 from gateway.up.ports import PortReservations
 
 if TYPE_CHECKING:

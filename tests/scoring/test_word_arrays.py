@@ -16,9 +16,7 @@ def test_words_have_equal_hashes_exactly_where_they_are_equal() -> None:
     ends = 1 + np.cumsum([len(word) + 1 for word in words]) - 1
     found = hashed_words(data, ends - [len(word) for word in words], ends).tolist()
     assert found[: len(WORDS)] == found[len(WORDS) :][::-1]
-    middle = {"internationalisation", "internationalization"}  # alike in length, and in the first and last eight bytes
-    assert len({found[i] for i, word in enumerate(WORDS) if word not in middle}) == len(WORDS) - len(middle)
-    assert found[WORDS.index("internationalisation")] != found[WORDS.index("eightlet")]
+    assert len(set(found)) == len(WORDS)
 
 
 @pytest.mark.parametrize(("gram", "repeats"), [(1, True), (2, True), (3, False)])

@@ -11,7 +11,6 @@ import hashlib
 import os
 import secrets
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import CannotRun
 from gateway.features.replay.design import NO_SETTINGS, ReplayTarget, RequestSettings, TargetError, resolve_targets
-from gateway.runtime.child import Child, runs
+from gateway.runtime.child import Child, gateway_argv, runs
 from gateway.runtime.supervisor import Supervisor
 from gateway.scoring.http_client import HttpConnections, Unreachable
 from gateway.store.engine import default_url
@@ -147,12 +146,10 @@ def _config_file(directory: Path, text: str) -> Iterator[Path]:
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnections, ready_s: float) -> Child:
-    """Start the child. With -P, modules in the working directory do not shadow installed ones."""
-
     async def ready() -> bool:
         return await answers(f"http://{_HOST}:{port}", connections)
 
-    return Child(name, (sys.executable, "-P", "-m", "gateway", *argv), ready, ready_s, _GRACE_S)
+    return Child(name, gateway_argv(*argv), ready, ready_s, _GRACE_S)
 
 
 async def answers(origin: str, connections: HttpConnections) -> bool:

@@ -27,7 +27,7 @@ from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger("gateway")
 
-ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.guards.process")
+_OPTIONS = ("-P", "-X", "utf8", "-m", "gateway.features.guards.process")
 _MOST_WAITING_BYTES = 32 << 20  # in the pipe, before a subject is refused
 _HUNG_S = 20.0  # without any reply, while subjects wait
 _LOOK_S = 1.0
@@ -45,15 +45,15 @@ class GuardProcess:
         tasks: Tasks,
         clock: Callable[[], float] = time.monotonic,
         hung_s: float = _HUNG_S,
-        argv: tuple[str, ...] = ARGV,
+        argv: tuple[str, ...] | None = None,
     ) -> None:
         """spec: what gateway/features/guards/process.py builds. hung_s: seconds without a reply after which a process
-        with waiting subjects is killed."""
+        with waiting subjects is killed. argv: the process's command line; None: that of this installation."""
         self.spec = pickle.dumps(dict(spec))
         self._tasks = tasks
         self._clock = clock
         self._hung_s = hung_s
-        self._argv = argv
+        self._argv = argv or (sys.executable, *_OPTIONS)
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[int, asyncio.Future[float]] = {}
         self._number = 0

@@ -28,6 +28,8 @@ from gateway.features.replay.gateway_choice import (
 )
 from gateway.scoring.http_client import GatewayClient, HttpConnections
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+
 CONFIG = """
 keys: [{name: web, sha256: "%s"}]
 upstreams:

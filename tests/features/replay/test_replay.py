@@ -22,6 +22,8 @@ from gateway.features.replay.replay import replay, write_references
 from gateway.features.replay.run import ReplayProgress, ReplayStopped
 from gateway.store.engine import StoreUnavailable
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+
 OPTIONS = ReplayOptions(
     ("one", "two"), scorers=("exact", "f1"), margin=0.1, pace=RequestPacing(attempts=1), command="gateway replay"
 )

@@ -15,6 +15,7 @@ import pytest
 from gateway.core.guards import from_json
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream
 
+pytestmark = pytest.mark.usefixtures("forked_children")
 Configured = Callable[..., dict[str, Any]]
 PLUG_IN = """
 import os, time
