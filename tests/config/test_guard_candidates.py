@@ -93,7 +93,7 @@ def test_settings_that_change_no_refusal_keep_the_plan() -> None:
     [
         ({}, {"candidate": {"guard": "won"}}, 'e.candidate.guard: no guard "won"; did you mean "own"?'),
         ({}, {"candidate": {"guard": "own", "set": {"temperature": 0}}}, "e.candidate.set: a guard sends no request"),
-        ({}, {"control": {"guard": "own"}}, "e.control.guard: the control is the answer as it goes out"),
+        ({}, {"control": {"guard": "own"}}, "e.control.guard: the control is the answer as it is sent"),
         ({"own": {"action": "block"}}, {}, "guards.own.action is block, so the control would be guarded already"),
         ({"own": {"ramp": {"to": "redact"}}}, {}, "records hold marks in place of what a rule matches"),
         (

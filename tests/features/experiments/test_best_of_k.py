@@ -358,7 +358,9 @@ def test_a_judge_of_pairs_has_no_duel(begin_experiment: Any) -> None:
         found = finding(connection, stored(experiment), "fast")
         cautions = list(cautions_of(connection, found))
     assert found.best.verdict == "open"
-    assert cautions[0].startswith("edit compares an answer with the served one, so the candidates have no value of it")
+    assert cautions[0].startswith(
+        "edit compares an answer with the served one, so the candidates cannot be compared with each other"
+    )
 
 
 def test_an_answer_without_a_score_is_in_no_duel(begin_experiment: Any) -> None:

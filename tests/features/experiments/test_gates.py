@@ -113,7 +113,11 @@ def test_a_reject_waits_while_the_path_may_explain_it(
         (PathChecks(same=40, rescored=4), 1, "; 4 stored answers were scored again, with the same result"),
         (PathChecks(translated=7), 1, "no request could be compared; 7 were sent in another API's format"),
         (PathChecks(same=40, different=1, differs="x7"), -1, "1 of 41 requests to shadow arms differ from the served"),
-        (PathChecks(same=40, rescored=4, disagreed=1, disagrees="x8"), -1, "1 of 4 answers of the control get another"),
+        (
+            PathChecks(same=40, rescored=4, disagreed=1, disagrees="x8"),
+            -1,
+            "1 of 4 answers of the control get a different",
+        ),
     ],
 )
 def test_one_pair_that_was_treated_otherwise_makes_the_path_red(checks: PathChecks, state: int, says: str) -> None:
