@@ -52,7 +52,7 @@ class Store:
     ) -> None:
         """Opens nothing yet. keep_reader: `look` keeps its connections open, for programs that read often.
 
-        Otherwise each `look` connects anew, and sees that the database has gone; its queries stay compiled.
+        Otherwise each `look` connects again, and sees that the database has gone; its queries stay compiled.
         """
         self._url = url
         self._clock = clock
