@@ -124,6 +124,19 @@ def evidence_of(held_out: HeldOut) -> CardEvidence:
     return CardEvidence(rows.h, held_out.g, held_out.residual, rows.pi, held_out.mean, rows.x, held_out.before.x)
 
 
+def boosted(x: Floats, y: Floats, weights: Floats, settings: Mapping[str, Any]) -> TreeEnsemble:
+    """Fits scikit-learn's HistGradientBoostingRegressor with these settings. Raises CannotRun without scikit-learn."""
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError as error:
+        raise CannotRun(f"boosted trees need scikit-learn: {install_command('learn')}") from error
+    regressor = HistGradientBoostingRegressor(**settings)
+    with threadpool_limits(1, user_api="openmp"):  # on a busy machine, several threads wait for each other
+        regressor.fit(x, y, sample_weight=weights)
+    return exported(regressor)
+
+
 class _Fitting:
     """Fits trees to parts of the same rows. Their features are replaced by the numbers of bins once, for all fits:
     scikit-learn would compute weighted quantiles of each feature for each fit, which takes longer than the trees."""
@@ -135,18 +148,10 @@ class _Fitting:
         self._step = step
 
     def of(self, part: slice, y: Floats, sizes: Mapping[str, int]) -> TreeEnsemble:
-        try:
-            from sklearn.ensemble import HistGradientBoostingRegressor
-            from threadpoolctl import threadpool_limits
-        except ModuleNotFoundError as error:
-            raise CannotRun(f"training needs scikit-learn: {install_command('learn')}") from error
-        regressor = HistGradientBoostingRegressor(**_BOOSTING, **sizes)
         codes = self._codes[part]
         known = np.where(np.isnan(codes).all(axis=0), 0.0, codes)  # scikit-learn takes no column without a value
-        with threadpool_limits(1, user_api="openmp"):  # on a busy machine, several threads wait for each other
-            regressor.fit(known, y[part], sample_weight=self._weights[part])
+        coded = boosted(known, y[part], self._weights[part], {**_BOOSTING, **sizes})
         self._step()
-        coded = exported(regressor)
         return replace(coded, trees=tuple(_decoded(tree, self._edges) for tree in coded.trees))
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.errors import CannotRun
-from gateway.core.extras import install_command
 from gateway.core.learned_route import Node
-from gateway.features.learned.training import exported
+from gateway.features.learned.training import boosted
 from gateway.features.learned.trees import Tree
 from gateway.features.route.model import Floats, Groups, LearningPairs
 
@@ -29,15 +27,7 @@ _BOOSTING = {
 
 def boosted_groups(older: LearningPairs, bands: int) -> Groups:
     """Raises CannotRun without scikit-learn. bands: of the expected difference, with equally many pairs each."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-        from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError as error:
-        raise CannotRun(f"kind boosted needs scikit-learn: {install_command('learn')}") from error
-    regressor = HistGradientBoostingRegressor(**_BOOSTING)
-    with threadpool_limits(1, user_api="openmp"):  # on a busy machine, several threads wait for each other
-        regressor.fit(older.x, older.difference, sample_weight=older.weights)
-    ensemble = exported(regressor)
+    ensemble = boosted(older.x, older.difference, older.weights, _BOOSTING)
     expected = ensemble.predict(older.x)
     cuts = _cuts(expected, bands)
 
