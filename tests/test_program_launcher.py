@@ -77,3 +77,29 @@ def test_a_child_of_a_fork_is_a_fork_too(tmp_path: Path) -> None:
     plain = ran(forked_python(words.format(["-c", "import sys; print(sys.executable)"]) + "; print(out)"))
     assert Path(plain.stdout.strip()).samefile(sys.executable)
     assert ran(module_command("gateway.scoring.isolate_worker"), input="").returncode == 1, "there is no spec"
+
+
+WORKERS = """
+import multiprocessing, os
+read, _ = os.pipe()
+looks = f'''
+import os, sys, signal
+try:
+    os.fstat({read})
+    left = True
+except OSError:
+    left = False
+print('gateway.proxy.serve' in sys.modules, left, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, flush=True)
+'''
+import signal
+signal.signal(signal.SIGTERM, lambda *_: None)
+worker = multiprocessing.get_context("spawn").Process(target=exec, args=(looks,))
+worker.start()
+worker.join()
+print(worker.exitcode)
+"""
+
+
+def test_a_worker_of_multiprocessing_is_a_fork_with_its_own_files_and_signals() -> None:
+    done = ran(forked_python(WORKERS))
+    assert (done.stdout, done.stderr) == ("True False True\n0\n", "")

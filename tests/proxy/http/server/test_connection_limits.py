@@ -8,7 +8,6 @@ import os
 import resource
 import selectors
 import socket
-import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.program_command import forked_python
 
 from gateway.core.errors import GatewayError
 from gateway.fake import FakeUpstream
@@ -191,7 +191,7 @@ async def served(path: Path) -> Any:
     code = f"{limit}; from gateway.__main__ import main; main()"
     argv = ["serve", "--config", str(path), "--port", "0", "--data", str(path.parent / "data")]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *argv, stderr=asyncio.subprocess.PIPE,
+        *forked_python(code, *argv), stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
     )  # fmt: skip
     assert process.stderr is not None
