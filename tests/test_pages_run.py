@@ -94,7 +94,7 @@ def typed(stack: Stack, text: str) -> subprocess.CompletedProcess[str]:
         )  # fmt: skip
         if finished.returncode == 0 or len(text.splitlines()) > 1 or time.monotonic() > until:
             return finished
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @pytest.mark.timeout(400)  # each block has 50 s

@@ -39,7 +39,7 @@ async def until(holds: Callable[[], Any], what: str, timeout_s: float = PATIENCE
         if found:
             return found
         assert time.monotonic() < end, what() if callable(what) else what
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 class Program:

@@ -100,7 +100,7 @@ async def metric(port: int, line: str) -> float:
 async def until(port: int, line: str, value: float) -> None:
     async with asyncio.timeout(60):
         while await metric(port, line) != value:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
 
 async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:

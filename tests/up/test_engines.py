@@ -236,7 +236,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def pids(word: str) -> list[int]:
