@@ -22,10 +22,10 @@ from gateway.core.json_values import as_list, as_object
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader, to_chat, to_openai_error
 from gateway.proxy.dialects.lenient_json import translated
-from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.dialects.unsupported import unsupported_api, unsupported_parameter
+from gateway.proxy.dialects.upstream_address import UpstreamAddress
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import output_limit
@@ -43,11 +43,10 @@ class Anthropic:
     """One upstream that speaks the Messages API."""
 
     def __init__(self, upstream: Upstream) -> None:
-        self.origin, self._prefix = split_base_url(upstream.url)
         key = upstream.api_key
-        self._fixed = fixed_headers(upstream, (b"x-api-key", key.encode()) if key else None)
-        self._fixed_names = frozenset(name for name, _ in self._fixed)
-        self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._fixed_names
+        self._address = UpstreamAddress(upstream, (b"x-api-key", key.encode()) if key else None)
+        self.origin = self._address.origin
+        self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._address.fixed_names
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api in _NATIVE_APIS:
@@ -68,13 +67,10 @@ class Anthropic:
         return [*headers, *passed] if passed else headers
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
-        out = [h for h in request.headers if h[0] not in self._fixed_names] + self._fixed
-        named = {name for name, _ in out}
-        if b"anthropic-version" not in named:
-            out.append(_VERSION)
-        if b"content-type" not in named and request.body:
-            out.append((b"content-type", b"application/json"))
-        return replace(request, origin=self.origin, path=self._prefix + request.path, headers=out)
+        sent = self._address.raw(request)
+        if any(name == b"anthropic-version" for name, _ in sent.headers):
+            return sent
+        return replace(sent, headers=[*sent.headers, _VERSION])
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return MessagesReader() if call.api in _NATIVE_APIS else ToChatReader(call, keep_text=keep_text)

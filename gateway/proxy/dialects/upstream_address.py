@@ -1,6 +1,6 @@
-"""The address of one upstream of a cloud, and what every request to it carries. Pure.
+"""The address of one upstream, and what every request to it carries. Pure.
 
-Dialects whose upstreams take a model in the path share it: Gemini's, and those of Bedrock.
+The dialects of Anthropic, Gemini and Bedrock share it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class UpstreamAddress:
         """credential: the header with the upstream's key; None if it has none, or `auth` adds one."""
         self.origin, self._prefix = split_base_url(upstream.url)
         self._fixed = fixed_headers(upstream, credential)
-        self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self.fixed_names = frozenset(name for name, _ in self._fixed)
+        """Names of the headers that every request to it has."""
 
     def request(self, call: Call, model: str, path: bytes, body: bytes) -> UpstreamRequest:
         """A translated request. The record has the client's own, with the model of the target."""
@@ -33,7 +34,7 @@ class UpstreamAddress:
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
         """Same as in Dialect."""
-        out = [h for h in request.headers if h[0] not in self._fixed_names] + self._fixed
+        out = [h for h in request.headers if h[0] not in self.fixed_names] + self._fixed
         if request.body and not any(name == b"content-type" for name, _ in out):
             out.append((b"content-type", b"application/json"))
         return replace(request, origin=self.origin, path=self._prefix + request.path, headers=out)
