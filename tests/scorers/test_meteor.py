@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,15 @@ class NoWordNet:
 
 
 @pytest.fixture(scope="module")
-def nltk_meteor():
+def _without_sklearn():
+    """Lets nltk do without scikit-learn, whose import takes half of nltk's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn", None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def nltk_meteor(_without_sklearn):
     """METEOR as nltk computes it; skipped where it is not installed."""
     translate = pytest.importorskip("nltk.translate.meteor_score", reason="nltk is not installed", exc_type=ImportError)
     porter = pytest.importorskip("nltk.stem.porter", reason="nltk is not installed", exc_type=ImportError)
@@ -73,7 +83,7 @@ def test_the_examples_of_the_paper(word):
 
 
 @pytest.fixture(scope="module")
-def nltk_stem():
+def nltk_stem(_without_sklearn):
     """Porter's stemmer as nltk has it; skipped where it is not installed."""
     porter = pytest.importorskip("nltk.stem.porter", reason="nltk is not installed", exc_type=ImportError)
     stemmer = porter.PorterStemmer(mode=porter.PorterStemmer.ORIGINAL_ALGORITHM)

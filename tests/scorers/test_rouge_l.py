@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 
 import pytest
+from fixtures.rouge_oracle import rouge_oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,35 +26,11 @@ def test_the_number_of_the_design_notes():
     assert f_measure(dog, fox) == pytest.approx(0.5882, abs=1e-4)
 
 
-# In a process of its own: its imports take 80 MB.
-ORACLE = """
-import json, sys
-from rouge_score.rouge_scorer import RougeScorer
-scorer = RougeScorer(["rougeL"], use_stemmer=False)
-for line in sys.stdin:
-    reference, answer = json.loads(line)
-    print(scorer.score(reference, answer)["rougeL"].fmeasure, flush=True)
-"""
-
-
 @pytest.fixture(scope="module")
-def rouge_score() -> Iterator[Callable[[str, str], float]]:
-    """(reference, answer) → F measure."""
-    if find_spec("rouge_score") is None:
-        pytest.skip("rouge_score is not installed")
-    with subprocess.Popen(
-        [sys.executable, "-c", ORACLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def scored(reference: str, answer: str) -> float:
-            process.stdin.write(json.dumps([reference, answer]) + "\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
-
+def rouge_score() -> Iterator[Callable[[str, str], dict[str, float]]]:
+    """(reference, answer) → F measure by its name."""
+    with rouge_oracle("rougeL") as scored:
         yield scored
-        process.stdin.close()
 
 
 @given(TEXT, TEXT)
@@ -66,7 +39,7 @@ def test_it_equals_rouge_score(ask, subject, rouge_score, answer, reference):
     if isinstance(score, Skipped):
         assert not any(c.isascii() and c.isalnum() for c in reference)
     else:
-        assert score.value == pytest.approx(rouge_score(reference, answer))
+        assert score.value == pytest.approx(rouge_score(reference, answer)["rougeL"])
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))

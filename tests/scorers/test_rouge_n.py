@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 
 import pytest
+from fixtures.rouge_oracle import rouge_oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,35 +16,12 @@ RULES = {"rouge1": Rouge1("r"), "rouge2": Rouge2("r"), "rougeLsum": RougeLsum("r
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "\n", "mat", "ü"]), max_size=24).map(" ".join)
 TEXT = st.text(alphabet="ab C1.ü-\n", max_size=60) | WORDS
 
-# In a process of its own: its imports take 80 MB.
-ORACLE = """
-import json, sys
-from rouge_score.rouge_scorer import RougeScorer
-scorer = RougeScorer(["rouge1", "rouge2", "rougeLsum"], use_stemmer=False)
-for line in sys.stdin:
-    reference, answer = json.loads(line)
-    print(json.dumps({k: v.fmeasure for k, v in scorer.score(reference, answer).items()}), flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
 def rouge_score() -> Iterator[Callable[[str, str], dict[str, float]]]:
-    """(reference, answer) → F measures."""
-    if find_spec("rouge_score") is None:
-        pytest.skip("rouge_score is not installed")
-    with subprocess.Popen(
-        [sys.executable, "-c", ORACLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def scored(reference: str, answer: str) -> dict[str, float]:
-            process.stdin.write(json.dumps([reference, answer]) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
+    """(reference, answer) → F measure by its name."""
+    with rouge_oracle("rouge1", "rouge2", "rougeLsum") as scored:
         yield scored
-        process.stdin.close()
 
 
 @given(TEXT, TEXT)

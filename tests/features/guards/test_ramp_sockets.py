@@ -35,6 +35,7 @@ from gateway.store.store import Store
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE_S = 250.0
+PAUSE_S = 0.2  # between calls: the controller looks every two seconds
 KEYS = {name: f"sk-{name}" for name in ("web", "app", "bot", "desk")}
 
 
@@ -81,11 +82,12 @@ class Deployment:
         return found
 
     async def until(self, state: str, step: int, text: str = "hello") -> RampRecord:
-        """Sends calls until the ramp is there."""
+        """Sends calls until the ramp is there, as many as a look of the controller needs."""
         async with asyncio.timeout(PATIENCE_S):
             while ((found := await self.record()).state, found.step) != (state, step):
                 assert found.state in ("shadow", "ramp"), found
                 await self.calls(20, text)
+                await asyncio.sleep(PAUSE_S)
                 if found.paused:  # the draws of this deployment's secret do not fit the share: once in 1 000
                     await self.command("resume")
         return found
@@ -187,6 +189,7 @@ async def test_a_guard_that_refuses_too_much_is_taken_back(deployment: Deploymen
     async with asyncio.timeout(PATIENCE_S):
         while (record := await made.record()).state == "ramp":
             await made.calls(20, "please pay invoice")
+            await asyncio.sleep(PAUSE_S)
     assert (record.state, record.by) == ("rolled_back", "controller")
     assert "block rate" in record.reason
     await until_applied(made, [f"probe-{i}" for i in range(12)], refused=False)

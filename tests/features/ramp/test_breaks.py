@@ -166,9 +166,10 @@ async def breaking(
                 async with asyncio.timeout(PATIENCE_S):
                     while made.advised != "ready":
                         await made.look(made.controller(ADVISE))
+                        await asyncio.sleep(0.05)
             async with asyncio.timeout(PATIENCE_S):
                 while f'gateway_ramp_share{{experiment="swap"}} {STEP}' not in await metrics(base_url):
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05)
             await room.send(exchange("0.5", experiment="swap", plan=plan.hash, arm="control"))
             passed[0] += BEHIND_S  # in which nobody reads the stream
             made.states.clear()
