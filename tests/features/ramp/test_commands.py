@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.core.ramp import RampPace, RampRefused
+from gateway.core.ramp import RampChange, RampPace, RampRefused, paused, resumed, rolled_back
 from gateway.core.segments import SegmentDesign
-from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp, read_ramp
+from gateway.features.ramp.commands import NoRamp, ProposedChange, RampCommand, command_ramp, make_change, read_ramp
 from gateway.stream import Corridor
 
 
@@ -106,6 +106,31 @@ async def test_commands_at_the_same_time_are_taken_one_after_the_other(ramp: Any
     assert sum(not isinstance(each, Exception) for each in done) == 1
     assert all(isinstance(each, RampRefused) for each in done if isinstance(each, Exception))
     assert [event.kind for event in (await ramp.corridor.ramps.waiting()).events] == ["shadowing", "paused"]
+
+
+@pytest.mark.parametrize(("others", "refused"), [(1, False), (100, True)])
+async def test_a_change_is_proposed_again_after_those_of_others(ramp: Any, others: int, refused: bool) -> None:
+    """Only so often: whoever changes it all the time refuses the command."""
+    await ramp.begins()
+    left = others
+
+    async def propose() -> ProposedChange:
+        nonlocal left
+        before = await ramp.record()
+        if left:
+            left -= 1
+            change = RampChange(ramp.at, "otto", "meanwhile")
+            between = resumed(before, change) if before.paused else paused(before, change)
+            assert await ramp.corridor.ramps.change(before, between, b"{}")
+        return ProposedChange(before, rolled_back(before, RampChange(ramp.at, "ada", "as agreed"), 60.0), {})
+
+    if refused:
+        with pytest.raises(RampRefused, match="swap: others changed it at the same time; try again"):
+            await make_change(ramp.corridor, "swap", "as agreed", propose)
+        return
+    done = await make_change(ramp.corridor, "swap", "as agreed", propose)
+    assert await ramp.record() == done
+    assert (done.state, done.by, done.version) == ("rolled_back", "ada", 3)
 
 
 async def test_a_plan_without_a_ramp_is_an_error(ramp: Any) -> None:
