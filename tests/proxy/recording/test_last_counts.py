@@ -78,17 +78,17 @@ async def read_until(corridor: Corridor, holds: Callable[[list[Any]], bool]) -> 
     return found
 
 
-def appended(path: Path) -> int:
-    return CountsOfProcess(*memoryview(path.read_bytes()).cast("Q")).appended
-
-
-async def until_appended(path: Path, records: int) -> None:
-    """Waits until the gateway knows that this number of records is in the stream, which is later than that they are
-    there.
+async def until(path: Path, **least: int) -> None:
+    """Waits until the gateway has counted this many. It takes a record after the answer's last byte, and knows that
+    one is in the stream after it is there.
     """
     async with asyncio.timeout(60):
-        while appended(path) < records:
+        while any(getattr(kept(path), name) < count for name, count in least.items()):
             await asyncio.sleep(0.01)
+
+
+def kept(path: Path) -> CountsOfProcess:
+    return CountsOfProcess(*memoryview(path.read_bytes()).cast("Q"))
 
 
 async def test_each_record_that_a_kill_lost_is_named(
@@ -101,9 +101,11 @@ async def test_each_record_that_a_kill_lost_is_named(
     await first.call(5)
     arrived = await read_until(corridor, lambda all_: sum(isinstance(each, Exchange) for each in all_) == 5)
     killed = next(record.incarnation for record in arrived if isinstance(record, Exchange))
-    await until_appended(tmp_path / "data" / "counts" / killed, 5)
+    counts = tmp_path / "data" / "counts" / killed
+    await until(counts, appended=5)
     stream_server.pause()
     await first.call(3)
+    await until(counts, taken=8)
     await first.kill()
     stream_server.resume()
 
