@@ -28,11 +28,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def counted() -> Any:
     """The function `counted` of calls.py, which counts the function calls of a block."""
-    sys.path.insert(0, str(HERE))
-    try:
-        return _load("calls").counted
-    finally:
-        sys.path.remove(str(HERE))
+    return _load("calls").counted
 
 
 def _load(name: str) -> ModuleType:
@@ -40,7 +36,11 @@ def _load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(HERE))  # it imports its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(HERE))
     return module
 
 
@@ -67,11 +67,7 @@ def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
 @pytest.fixture(scope="module")
 def guarded() -> Any:
     """The function `guarded` of calls.py."""
-    sys.path.insert(0, str(HERE))
-    try:
-        return _load("calls").guarded
-    finally:
-        sys.path.remove(str(HERE))
+    return _load("calls").guarded
 
 
 @pytest.mark.parametrize("action", ["observe", "redact", "block"])
@@ -91,11 +87,7 @@ def test_a_guard_of_other_keys_adds_few_calls(guarded: Any) -> None:
 @pytest.fixture(scope="module")
 def routed() -> Any:
     """The function `routed` of calls.py."""
-    sys.path.insert(0, str(HERE))
-    try:
-        return _load("calls").routed
-    finally:
-        sys.path.remove(str(HERE))
+    return _load("calls").routed
 
 
 def _route(kind: str) -> LearnedRoute:
