@@ -174,7 +174,7 @@ async def test_answers_of_one_round_leave_together_at_its_end(monkeypatch: pytes
 
         def __init__(self) -> None:
             self.direct = self
-            self.batcher = WriteBatcher()
+            self.outbox = WriteBatcher()
 
         def find(self, method: bytes, path: bytes) -> None:
             return None
@@ -240,7 +240,7 @@ async def test_the_last_bytes_do_not_wait_for_a_client_that_stalls() -> None:
 
         def __init__(self) -> None:
             self.direct = self
-            self.batcher = WriteBatcher()
+            self.outbox = WriteBatcher()
 
         def find(self, method: bytes, path: bytes) -> object:
             return self
