@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, send_signal
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -72,7 +72,7 @@ class Child:
 
     def tell(self, number: signal.Signals) -> None:
         assert self.process is not None
-        self.process.send_signal(number)
+        send_signal(self.process.pid, number)
 
     async def ended(self) -> None:
         assert self.process is not None

@@ -23,7 +23,7 @@ import httpx2
 import pytest
 import yaml
 from fixtures import limit_callers
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, send_signal
 
 from gateway.core.exchange import Tally
 from gateway.fake import HOLD, FakeUpstream
@@ -196,8 +196,7 @@ class Pod:
 
     async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        send_signal(self.process.pid, number)
         await self.process.wait()
 
 

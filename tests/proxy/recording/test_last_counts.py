@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from fixtures.program_command import gateway_command
+from fixtures.program_command import gateway_command, send_signal
 from prometheus_client import CollectorRegistry
 
 from gateway.core.exchange import Exchange, Tally, from_fields
@@ -39,7 +40,7 @@ class Program:
                 assert (await client.post(f"{self.url}/chat/completions", json=QUESTION)).status_code == 200
 
     async def kill(self) -> None:
-        self.process.kill()
+        send_signal(self.process.pid, signal.SIGKILL)
         await self.process.wait()
 
 
