@@ -96,6 +96,6 @@ print(worker.exitcode)
 """
 
 
-def test_a_worker_of_multiprocessing_is_a_fork_with_its_own_files_and_signals() -> None:
+def test_a_worker_of_multiprocessing_is_a_fork_with_its_own_files() -> None:
     done = ran(forked_python(WORKERS))
     assert (done.stdout, done.stderr) == ("True [] True\n0\n", "")

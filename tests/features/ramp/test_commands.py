@@ -110,7 +110,7 @@ async def test_commands_at_the_same_time_are_taken_one_after_the_other(ramp: Any
 
 @pytest.mark.parametrize(("others", "refused"), [(1, False), (100, True)])
 async def test_a_change_is_proposed_again_after_those_of_others(ramp: Any, others: int, refused: bool) -> None:
-    """Only so often: whoever changes it all the time refuses the command."""
+    """A command is proposed again only a few times: constant changes by others refuse it."""
     await ramp.begins()
     left = others
 
