@@ -19,6 +19,7 @@ from gateway.features.replay.replay import replay
 # would need WordNet's data; without them nltk's is this one.
 ORACLE = """
 import json, re, sys
+sys.modules["sklearn"] = None  # which nltk would import, if it is there
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
 from rouge_score.rouge_scorer import RougeScorer
@@ -26,14 +27,14 @@ scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=Fa
 stemmer = PorterStemmer(mode=PorterStemmer.ORIGINAL_ALGORITHM)
 class NoWordNet:
     def synsets(self, word): return []
-rows = json.load(sys.stdin)
-columns = {"meteor": []}
-for reference, answer in rows:
-    for name, value in scorer.score(reference, answer).items():
-        columns.setdefault(name, []).append(value.fmeasure)
-    words = [re.findall(r"\\w+", text.lower()) for text in (reference, answer)]
-    columns["meteor"].append(single_meteor_score(*words, stemmer=stemmer, wordnet=NoWordNet()))
-print(json.dumps({name: sum(values) / len(values) for name, values in columns.items()}))
+for rows in json.load(sys.stdin):
+    columns = {"meteor": []}
+    for reference, answer in rows:
+        for name, value in scorer.score(reference, answer).items():
+            columns.setdefault(name, []).append(value.fmeasure)
+        words = [re.findall(r"\\w+", text.lower()) for text in (reference, answer)]
+        columns["meteor"].append(single_meteor_score(*words, stemmer=stemmer, wordnet=NoWordNet()))
+    print(json.dumps({name: sum(values) / len(values) for name, values in columns.items()}))
 """
 COLUMNS = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum", "meteor": "meteor"}
 WHO, WHAT = ("Ada", "Ben", "Cleo"), ("the report", "two tickets", "some cakes", "a new lock")
@@ -53,13 +54,12 @@ def answer(i: int) -> str:
     return f"{WHO[i % 3]} will be getting {WHAT[(i + i // 5) % 4]} {WHEN[i % 3]}.\nThey call later."
 
 
-def published(rows: list[list[str]]) -> dict[str, float]:
-    """Computes in a process of its own: the imports take 80 MB."""
+def published(tables: list[list[list[str]]]) -> list[dict[str, float]]:
+    """The columns of each table. Computes in a process of its own: the imports take 80 MB."""
     run = subprocess.run(
-        [sys.executable, "-c", ORACLE], input=json.dumps(rows), capture_output=True, text=True, check=True
+        [sys.executable, "-c", ORACLE], input=json.dumps(tables), capture_output=True, text=True, check=True
     )
-    columns: dict[str, float] = json.loads(run.stdout)
-    return columns
+    return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -86,8 +86,7 @@ async def test_the_columns_of_lumigator_are_the_same_numbers(dialogues, named, s
     assert (dataset.rows, dataset.references) == (38, 36)
     assert dataset.notes[0].startswith("1 rows have fewer cells than columns")
     found = await replay(dataset, ReplayOptions(("one", "two"), tuple(COLUMNS)), named, print, lambda _: None)
-    for shift, target in enumerate(found.targets):
-        rows = [[summary(i), answer(i + shift)] for i in range(36)]
-        columns = published(rows)
+    tables = [[[summary(i), answer(i + shift)] for i in range(36)] for shift in range(2)]
+    for target, columns in zip(found.targets, published(tables), strict=True):
         for name, column in COLUMNS.items():
             assert target.means[name].value == pytest.approx(columns[column]), name
