@@ -8,6 +8,7 @@ from gateway.statistics.domains import inside, not_negative, positive
 
 TINY = 1e-300
 EPSILON = 1e-16
+_ROOT_WIDTH = 1e-13  # of a bracket, in units of the root: the functions whose roots are sought err by as much
 
 
 def normal_quantile(p: float) -> float:
@@ -151,7 +152,7 @@ def smallest(enough: Callable[[int], bool], start: int, most: int) -> int | None
 def find_root(f: Callable[[float], float], low: float, high: float) -> float:
     """x in [low, high] with f(x) = 0, for continuous f with f(low) <= 0 <= f(high) or the reverse; f may be infinite.
 
-    Stops at f = 0 or when the bracket is a few floats wide. Raises ValueError if f has the same sign at both ends.
+    Stops at f = 0 or when the bracket is 1e-13 of x wide. Raises ValueError if f has the same sign at both ends.
     Source: Chandrupatla 1997, Advances in Engineering Software 28(3): inverse quadratic interpolation where the last
     three points promise that it converges, else bisection.
     """
@@ -161,9 +162,9 @@ def find_root(f: Callable[[float], float], low: float, high: float) -> float:
     part = 0.5  # of the way from a to b, where the next point lies
     for _ in range(400):
         best = a if abs(f_a) < abs(f_b) else b
-        if f_a == 0.0 or f_b == 0.0 or abs(b - a) <= 4.0 * EPSILON * abs(best):
+        if f_a == 0.0 or f_b == 0.0 or abs(b - a) <= _ROOT_WIDTH * abs(best):
             break
-        least = 2.0 * EPSILON * abs(best) / abs(b - a)  # so that both ends come near
+        least = 0.5 * _ROOT_WIDTH * abs(best) / abs(b - a)  # so that both ends come near
         x = a + min(1.0 - least, max(least, part)) * (b - a)
         if x in (a, b):
             break

@@ -73,8 +73,8 @@ def test_a_root_of_a_smooth_function_takes_few_evaluations() -> None:
         at.append(x)
         return math.exp(x) - 20.0
 
-    assert special.find_root(f, 0.0, 64.0) == pytest.approx(math.log(20.0), rel=1e-15)
-    assert len(at) <= 20
+    assert special.find_root(f, 0.0, 64.0) == pytest.approx(math.log(20.0), rel=1e-13)
+    assert len(at) <= 16
 
 
 def test_domains() -> None:
