@@ -21,6 +21,7 @@ from gateway.core.guards import GuardDecision, GuardRamp, from_json, to_json
 from gateway.core.plan import PlanState
 from gateway.fake import FakeUpstream
 from gateway.proxy.experiments.guard_copies import refusal_copy, why_no_copy
+from gateway.proxy.guards.ramp_poller import GuardRampPoller
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.assignment import RunningExperiment
 from gateway.proxy.routing.assignment import running as running_of
@@ -121,8 +122,14 @@ async def test_no_hit_is_drawn_more_often_into_pairs(make: Make, upstream: FakeU
     assert {e.pi for e in copies} == {0.5}
 
 
-async def test_calls_on_which_the_guard_acts_make_no_pair(make: Make, upstream: FakeUpstream) -> None:
+async def test_calls_on_which_the_guard_acts_make_no_pair(
+    make: Make, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A ramp that blocks for some units takes all of their calls out, not only those with a hit."""
+
+    async def nothing(poller: GuardRampPoller) -> None: ...
+
+    monkeypatch.setattr(GuardRampPoller, "look", nothing)  # it would end the ramp, which is in no stream
     gateway = await make()
     gateway.gateway.guards.all[0].ramps["own"] = GuardRamp("block", "observe", 1.0, "d", b"s")
     upstream.replies(lambda asked: asked.json["messages"][-1]["content"])
