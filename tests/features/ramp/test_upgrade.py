@@ -100,12 +100,17 @@ async def test_evidence_margins_and_decisions_stay(upgraded: str, saved: Mapping
         await store.look(look)
 
 
+def close(value: Any) -> Any:
+    """The value, of which a float may differ in its last digits."""
+    return pytest.approx(value, abs=1e-12) if isinstance(value, float) else value
+
+
 def same_finding(connection: Reading, plan: StoredPlan, expected: Mapping[str, Any], now: float) -> None:
     found = finding(connection, plan, "candidate", now)
     assert (found.decision.verdict, found.pairs.joined) == (expected["verdict"], expected["pairs"])
     metrics = {m.metric: m for m in found.metrics}
     for name, (value, low, high, margin, said) in expected["metrics"].items():
-        m, close = metrics[name], lambda x: x if x is None else pytest.approx(x, abs=1e-12)
+        m = metrics[name]
         assert (m.difference.value, m.difference.low, m.difference.high) == (close(value), close(low), close(high))
         assert (m.margin, m.margin_found) == (margin, said)
     assert {gate.name: gate.state for gate in found.gates} == expected["gates"]
@@ -120,7 +125,7 @@ def same_ramp(connection: Reading, plan: StoredPlan, expected: Mapping[str, Any]
         assert fields[name] == expected["evidence"][name], name
     served = [{k: v for k, v in each.items() if k in before} for each, before in zip(
         fields["served"], expected["evidence"]["served"], strict=True)]  # fmt: skip
-    assert served == expected["evidence"]["served"]
+    assert served == [{k: close(v) for k, v in each.items()} for each in expected["evidence"]["served"]]
     assert plan.plan.ramp is not None
     decision = decide_ramp(events[-1].record, plan.plan.ramp, evidence, now, RampPace("auto"))
     assert decision.action == expected["decision"]["action"]
