@@ -76,28 +76,32 @@ async def secured(certificate: Path) -> AsyncIterator[Callable[[Any], Awaitable[
     """Puts TLS in front of a gateway, and returns its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    running, loop = list[asyncio.Task[None]](), asyncio.get_running_loop()
+    running, writers = list[asyncio.Task[Any]](), list[asyncio.StreamWriter]()
     with contextlib.ExitStack() as stack:
 
         async def put(gateway: Any) -> str:
             host, port = root(gateway).removeprefix("http://").split(":")
 
             async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                ahead = await asyncio.open_connection(host, int(port))
-                running.append(loop.create_task(piped(ahead[0], writer)))
-                await piped(reader, ahead[1])
+                answer, ahead = await asyncio.open_connection(host, int(port))
+                writers.append(ahead)
+                await asyncio.gather(piped(answer, writer), piped(reader, ahead))
 
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                running.append(loop.create_task(forward(reader, writer)))
+                writers.append(writer)
+                running.append(asyncio.get_running_loop().create_task(forward(reader, writer)))
 
             server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
             stack.callback(server.close)
             return f"https://localhost:{server.sockets[0].getsockname()[1]}"
 
         yield put
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0.01)  # until the loop has closed the sockets
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +135,10 @@ async def bedrock(
 def said_by(client: Any, **more: Any) -> tuple[str, Any]:
     """(text, usage) of a stream of Converse."""
     text, usage = "", None
-    for part in client.converse_stream(modelId="chat", messages=HI, **more)["stream"]:
-        text += part.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
-        usage = part.get("metadata", {}).get("usage", usage)
+    with contextlib.closing(client.converse_stream(modelId="chat", messages=HI, **more)["stream"]) as parts:
+        for part in parts:
+            text += part.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
+            usage = part.get("metadata", {}).get("usage", usage)
     return text, usage
 
 
