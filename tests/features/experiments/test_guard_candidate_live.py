@@ -114,7 +114,7 @@ async def test_each_guard_gets_the_verdict_it_deserves(deployment: Deployment, r
     assert "no more calls are copied" in await made.command("ab", "start", "guarded")
     await made.runs()
     await made.calls(CALLS)
-    await room.until_settled(CALLS)
+    await room.until_settled(CALLS, PATIENCE_S)
     await until_decided(made)
     assert len(made.upstream.calls) == CALLS, "no request is sent for a guard"
     status = await made.command("ab", "status", "guarded")
