@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -43,29 +44,32 @@ def bound_socket() -> socket.socket:
     return sock
 
 
+PORTS = range(16_000, 28_000)
+"""Below those that a kernel gives to clients (Linux: from 32 768 on)."""
+
+
 def free_ports(n: int) -> list[int]:
     """n ports that are free, each with the port of a cluster's bus (10 000 above) free too.
 
-    They stay ours: a socket that is bound and never listens keeps the kernel from giving them to a program that asks
-    for any port, and leaves them to a server that asks for this one (with SO_REUSEADDR, as all here do). So no other
-    program answers, while a server is killed and not yet back, to those who ask for it.
+    They stay ours: a socket that is bound and never listens leaves them to a server that asks for this one (with
+    SO_REUSEADDR, as all here do). So no other program answers, while a server is killed and not yet back, to those who
+    ask for it. The kernel gives none of them to a client, nor those above that `gateway up` chooses for its programs.
     """
     ports: list[int] = []
     while len(ports) < n:
-        port = _hold(0)
-        if port is not None and port < 55_000 and _hold(port + 10_000) is not None:
+        port = _hold(PORTS.start + secrets.randbelow(len(PORTS)))
+        if port is not None and _hold(port + 10_000) is not None:
             ports.append(port)
     return ports
 
 
 def _hold(port: int) -> int | None:
-    """The port; None if it is taken. 0: any."""
-    if port:
-        with contextlib.closing(socket.socket()) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return None
+    """The port; None if it is taken."""
+    with contextlib.closing(socket.socket()) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return None
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", port))

@@ -53,13 +53,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yaml.safe_dump({**section, "sampling": {"rate": 1.0}, "scorers": {"length": {}}})
     )
     command = gateway_command("up", "--port", str(own))
-    up = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with (folder / "errors").open("w") as errors:
+        up = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert up.stdout is not None
     printed = ""
     for line in up.stdout:
         printed += line
         if "Ctrl-C stops everything" in line:
             break
+    else:
+        raise RuntimeError(f"gateway up ended:\n{printed}{(folder / 'errors').read_text()}")
     values = dict(re.findall(r"^  (base_url|key) +(\S+)$", printed, re.MULTILINE))
     yield Stack(folder, values["base_url"].removesuffix("/v1"), values["key"])
     for process in (up, double):
