@@ -45,6 +45,7 @@ ALONE = (
     "tests/features/calls/test_export.py",
     "tests/scorers/test_embedding.py",
     "tests/scorers/test_meteor.py",
+    "tests/scorers/test_minilm.py",
 )
 """Files that need much memory: a list each."""
 NO_TESTS = 5  # pytest's exit status

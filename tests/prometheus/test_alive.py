@@ -318,9 +318,15 @@ async def people_label_a_guard(whole: Any) -> None:
     data = whole.directory / "data" / "gateway.db"
     sheet = whole.directory / "guard.csv"
     asked = LabelRequest("guard mails", "ada")
-    sheet.write_text(await asyncio.to_thread(export_blind_sheet, f"sqlite:///{data}", asked, 400, "csv"))
-    with sheet.open() as file:
-        rows = list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+
+    async def both_kinds() -> bool:
+        sheet.write_text(await asyncio.to_thread(export_blind_sheet, f"sqlite:///{data}", asked, 400, "csv"))
+        with sheet.open() as file:
+            rows[:] = csv.DictReader(file)
+        return len({"[email]" in row["question"] for row in rows}) == 2
+
+    await whole.until(both_kinds, "there is no call with a hit to label, or none without")
     with sheet.open("w") as file:
         out = csv.DictWriter(file, rows[0].keys())
         out.writeheader()
