@@ -46,6 +46,7 @@ ALONE = (
     "tests/scorers/test_embedding.py",
     "tests/scorers/test_meteor.py",
     "tests/scorers/test_minilm.py",
+    "tests/scorers/test_properties.py",
 )
 """Files that need much memory: a list each."""
 NO_TESTS = 5  # pytest's exit status
