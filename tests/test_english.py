@@ -82,7 +82,7 @@ _NO_SUBJECT = re.compile(
 """The prepositions, pronouns, conjunctions and question words with which a description of a thing does not begin."""
 _PARAMETERS = re.compile(r"(\w+)(?:, \w+)*: ")
 _FORMULA = re.compile(r"(?:ln|rho|mu|lambda|mean|[a-z])(?: of\b|[ (=_^]|$)|[\w ]+ → ")
-_VALUE_FIRST = re.compile(r"""(?:None|True|False|-?\d(?:\.\d)?|"\w*"|\(\)|\[\]|\{\}): """)
+_VALUE_FIRST = re.compile(r"""(?:None|True|False|-?\d(?:\.\d)?|"\w*"|\(\)|\[\]|\{\}): |(?:None|"") if """)
 _CLAUSE_OF_A_VALUE = re.compile(
     r"""(None|True|False|b?""|\(\)|\[\]|\{\}): ((?:it|they|there|this|that|nothing|nobody|none|no \w+)"""
     r"""(?: is| are| was| were| has| have| had| does| do| did| cannot| can| may| must))\b"""

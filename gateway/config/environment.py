@@ -247,8 +247,8 @@ def _token_before(path: Path) -> tuple[str, float]:
 
 
 def _private_text(path: Path) -> tuple[str, float]:
-    """The text of a file that only its owner can have read, and the time of its last change; "" if there is no such
-    file."""
+    """Reads a file that is private to its owner: (its text, the time of its last change); "" if it is missing or other
+    users may read it."""
     try:
         found = path.stat()
         text = path.read_text(encoding="utf-8")

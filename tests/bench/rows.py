@@ -112,7 +112,7 @@ class Bench:
         return found
 
     def _twice(self, running: Running, ask: Callable[[Running, int], T], seconds: int) -> T | None:
-        """None if it failed twice."""
+        """Asks again after a failure. None if it failed twice."""
         for _ in range(2):
             try:
                 return ask(running, seconds)

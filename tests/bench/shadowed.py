@@ -143,7 +143,7 @@ class Found:
         return _percentile([ms for threes in self.threes.values() for b, _, a in threes for ms in b.ms + a.ms], percent)
 
     def compared(self, state: str, percent: int) -> Compared | None:
-        """None if it was never undisturbed."""
+        """Compares a state with calls that nothing disturbed. None if there were none."""
         threes = self.threes[state]
         if not threes:
             return None

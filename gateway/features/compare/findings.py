@@ -85,7 +85,7 @@ class ModelFinding:
     mean: Estimate
     runs: int
     variance: VarianceSplit | None
-    """None if no item has several runs."""
+    """The variance by its sources; None if no item has several runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def exit_sentences(found: ScoreComparison) -> list[str]:
 class IntervalOutput(TypedDict):
     value: float | None
     low: float | None
-    """None if there is no interval."""
+    """Lower end of the interval; None if there is none."""
     high: float | None
 
 
@@ -209,7 +209,7 @@ class ComparedModelOutput(TypedDict):
     rows: int
     mean: IntervalOutput
     variance: RunVarianceOutput | None
-    """None if no item has several runs."""
+    """The variance by its sources; None if no item has several runs."""
 
 
 class ScorePairOutput(TypedDict):

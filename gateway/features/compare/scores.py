@@ -46,7 +46,7 @@ class ScoreOptions:
     """The column of ids. None if it is guessed."""
     score: str | None = None
     cluster: str | None = None
-    """None if items are independent."""
+    """Name of the column with the cluster of an item; None if items are independent."""
     bounds: tuple[float, float] | None = None
     """The lowest and the highest possible score. None: [0, 1] if all scores are in it, else unknown."""
     missing: float | str = "fail"

@@ -55,7 +55,7 @@ class Pace:
     pairs_per_request: float
     """Settled pairs per eligible request; 0 means that none is shadowed."""
     pairs_a_day: float | None = None
-    """None if there are too few pairs to tell."""
+    """Settled pairs per day; None if there are too few pairs to tell."""
 
     def requests(self, pairs: float | None) -> int | None:
         if pairs is None or not self.pairs_per_request:

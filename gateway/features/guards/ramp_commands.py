@@ -137,7 +137,7 @@ class GuardRampView:
     judged_hash: str
     """Hash of what decides its hits in the config in force."""
     record: RampRecord | None
-    """None if none has begun."""
+    """The ramp's record; None if no ramp has begun."""
     evidence: Mapping[str, Any]
     """The controller's newest, of this run of the ramp."""
 

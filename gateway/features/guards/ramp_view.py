@@ -33,7 +33,7 @@ class ShownRamp:
     events: Sequence[RampEvent]
     """Changes, newest first."""
     chart: Chart | None
-    """None if there was no change yet."""
+    """The shares over time; None if there was no change yet."""
 
     @property
     def begun(self) -> bool:

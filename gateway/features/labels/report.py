@@ -48,7 +48,7 @@ class CalibrationOutput(TypedDict):
     krippendorff_alpha: float | None
     """Agreement among the labellers."""
     agreement: Agreement | None
-    """None if there are too few labels."""
+    """The judge's agreement with the labels; None if there are too few."""
     flip_rate: RateEstimate | None
     """The share of pairs in which the winner changed with the order."""
     first_slot_rate: RateEstimate | None

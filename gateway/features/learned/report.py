@@ -49,7 +49,7 @@ class TrainingOutput(TypedDict):
     rows: int
     """Exchanges with a value."""
     version: str | None
-    """None if there are too few values for a model."""
+    """The model's version; None if there are too few values for a model."""
     cpu_s: float
 
 

@@ -23,7 +23,7 @@ class RoutePairsOutput(TypedDict):
 class RouteBoundsOutput(TypedDict):
     value: float
     low: float | None
-    """None if there are too few pairs for an interval."""
+    """Lower end of the interval; None if there are too few pairs for one."""
     high: float | None
 
 

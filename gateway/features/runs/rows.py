@@ -190,7 +190,7 @@ class ScoredRuns:
     model: str
     """Target of the call that stands for the run, as "upstream/model"."""
     arm: str
-    """"" if the run is in no arm."""
+    """The arm of an experiment; "" if the run is in none."""
     stratum: str
     pi: float
     scored: int

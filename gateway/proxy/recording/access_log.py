@@ -62,7 +62,7 @@ class AccessLine(NamedTuple):
     total_s: float
     prices: Prices
     alias: str = ""
-    """"" if it is not one of the config's, so that no name is logged that a client has invented."""
+    """The alias; "" if the config has no such alias, so that names that clients invent are not logged."""
     model: str = ""
     stream: bool = False
     failure: str = ""

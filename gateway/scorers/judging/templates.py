@@ -91,7 +91,7 @@ _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class Template:
     system: str
-    """"" if there is none."""
+    """The system message; "" if there is none."""
     user: str
     digest: str
     """12 hex digits of the file's sha256."""
