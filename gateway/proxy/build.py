@@ -381,7 +381,7 @@ def _use_vendor_limits(upstreams: Iterable[UpstreamState], parts: ProcessParts) 
             continue
         limiter = Limiter(parts.leases, parts.exchanges, {}, Budgets(), parts.metrics)
         amounts = limits_of(limits.model_dump())
-        allowance = UpstreamLimits(upstream.name, amounts, parts.leases, parts.exchanges, limiter)
+        allowance = UpstreamLimits(upstream.name, amounts, parts.leases, parts.exchanges, limiter, parts.clock)
         weights = _shares_of(upstream.config.shares).weights
         by_owner = {f"{kind} {owner}": weight for (kind, owner), weight in weights.items()}
         allowance.share(by_owner, upstream.limiter.demand, upstream.limiter.rescale)

@@ -149,16 +149,18 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
             limits_wait_s: float = 10.0,
             stack: contextlib.AsyncExitStack = stack,
             routes: Sequence[LearnedRoute] = (),
+            passed_s: Callable[[], float] = lambda: 0.0,
             **limits: float,
         ) -> Running:
             """limits_wait_s: calls wait for a slow stream server, unless the test is about those that do not.
-            stack: of a gateway that stops before the others. routes: whose files are next to the config."""
+            stack: of a gateway that stops before the others. routes: whose files are next to the config. passed_s:
+            seconds by which the clock of its breakers is ahead."""
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
             for route in routes:
                 route_path(path, route.name).write_bytes(route.to_json())
             return await stack.enter_async_context(
-                running(path, config, key, flush_s, limits, limits_shift_s, limits_wait_s)
+                running(path, config, key, flush_s, limits, limits_shift_s, limits_wait_s, passed_s)
             )
 
         yield go
@@ -173,6 +175,7 @@ async def running(
     limits: dict[str, float],
     limits_shift_s: float = 0.0,
     limits_wait_s: float = 10.0,
+    passed_s: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
     corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
@@ -180,7 +183,12 @@ async def running(
         await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
     served = WorkerEnvironment(path, path.parent / "data", loopback=True)
     process = Process(
-        served, flush_s=flush_s, heartbeat_s=0.2, limits_shift_s=limits_shift_s, limits_wait_s=limits_wait_s
+        served,
+        flush_s=flush_s,
+        heartbeat_s=0.2,
+        limits_shift_s=limits_shift_s,
+        limits_wait_s=limits_wait_s,
+        passed_s=passed_s,
     )
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"

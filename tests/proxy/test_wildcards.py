@@ -63,6 +63,20 @@ async def test_each_model_has_its_own_breaker(start: Any, configured: Configured
     assert (await gateway.chat(model="one/well")).status_code == 200
 
 
+async def test_a_rate_limit_pauses_its_model_alone(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
+    """Names beyond the first 100 share their state, and are not paused together."""
+    config = with_patterns(configured, upstream, sampling={"rate": 0.0})
+    config["models"]["one/*"]["retries"] = {"attempts": 1}
+    gateway = await start(config)
+    limited = Fault.status(429, retry_after=3600)
+    upstream.then(limited)
+    assert [(await gateway.chat(model=f"one/{name}")).status_code for name in ("a", "a", "b")] == [429, 503, 200]
+    for n in range(110):
+        assert (await gateway.chat(model=f"one/m{n}")).status_code == 200
+    upstream.then(limited)
+    assert [(await gateway.chat(model=f"one/{name}")).status_code for name in ("c", "d")] == [429, 200]
+
+
 async def test_a_key_may_use_a_pattern_or_one_of_its_names(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:

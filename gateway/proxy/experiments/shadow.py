@@ -448,7 +448,8 @@ def _loaded(target_state: TargetState, limit: float | None) -> bool:
 
 def _admitted(target_states: list[TargetState]) -> bool:
     """Whether every upstream admits its arms at once, with no client's request waiting there."""
-    wanted = Counter(target_state.upstream.name for target_state in target_states)
-    return all(
-        target_state.upstream.limiter.can_admit(wanted[target_state.upstream.name]) for target_state in target_states
-    )
+    models: dict[str, list[str]] = defaultdict(list)
+    for target_state in target_states:
+        models[target_state.upstream.name].append(target_state.model)
+    limiters = {target_state.upstream.name: target_state.upstream.limiter for target_state in target_states}
+    return all(limiter.can_admit(models[name]) for name, limiter in limiters.items())

@@ -2,9 +2,9 @@
 needs.
 
 They are leased like the limits of callers (lease.py), under the scope `upstream NAME`, and tightened by the remainders
-in the vendor's own headers (vendor_state.py). While more calls want a place than there are, each worker keeps to its
-part of the places (fleet_share.py). An attempt that finds too little waits in the upstream's queue
-(routing/concurrency_limiter.py), which asks here again.
+in the vendor's own headers, which hold for one model each (vendor_state.py). While more calls want a place than there
+are, each worker keeps to its part of the places (fleet_share.py). An attempt that finds too little waits in the
+upstream's queue (routing/concurrency_limiter.py), which asks here again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from gateway.proxy.limits.fleet_share import Demand, FleetShare
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.limiter import CallReservation, Exchanges, Limiter, Needs
 from gateway.proxy.limits.vendor_state import VendorState
+from gateway.proxy.routing.concurrency_limiter import VendorWait
 from gateway.proxy.types import Headers
 from gateway.stream.leases import Demands
 
 _AGAIN_S = 0.25
 """The longest time between two looks at limits for which attempts wait."""
 _SHORTEST_S = 0.01
+_MOST_MODELS = 1000
+"""Models of one upstream whose remainders are known: behind a pattern, clients choose their names."""
 
 
 @dataclass(slots=True)
@@ -37,23 +40,30 @@ class UpstreamGrant:
     limits: UpstreamLimits
     reservation: CallReservation
     tokens: int
+    vendor: VendorState
+    """State of the model that the attempt asks."""
+    probe: bool = False
+    """Whether the vendor's last report would have made it wait: it asks for a new one."""
     counted: bool = False
     """Whether the vendor has counted the attempt: its response has begun, or it has ended."""
 
     def learn(self, headers: Headers) -> None:
         """Reads the remainders that the attempt's response reports."""
         self._count()
-        self.limits.vendor.learn(headers, self.limits.clock(), time.time())
+        self.vendor.learn(headers, self.limits.clock(), time.time(), probed=self.probe)
+        self.probe = False
 
     def settle(self, tokens: int | None) -> None:
         self._count()
+        if self.probe:
+            self.vendor.release_probe()
         charge = None if tokens is None else Charge(tokens, 0, 0, 0, 0.0, False)
         self.limits.limiter.settle(self.reservation, charge)
 
     def _count(self) -> None:
         if not self.counted:
             self.counted = True
-            self.limits.vendor.ended((1, self.tokens))
+            self.vendor.ended((1, self.tokens))
 
 
 class UpstreamLimits:
@@ -66,12 +76,13 @@ class UpstreamLimits:
         book: LeaseBook,
         exchanges: Exchanges,
         limiter: Limiter,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """limits: as configured; (): only the vendor's headers count."""
-        self.vendor = VendorState()
+        """limits: as configured; (): only the vendor's headers count. clock: monotonic seconds."""
         self.limiter = limiter
-        self.clock = book.clock
+        self.clock = clock
+        self._vendor: dict[str, VendorState] = {}  # by model
         self._scope = LimitScope("upstream", name, limits)
         self._book = book
         self._exchanges = exchanges
@@ -118,17 +129,24 @@ class UpstreamLimits:
 
     @property
     def in_tokens(self) -> bool:
-        return bool(self._most_tokens) or "tokens" in self.vendor.levels
+        return bool(self._most_tokens) or any("tokens" in vendor.levels for vendor in self._vendor.values())
 
-    @property
-    def open(self) -> bool:
-        if self._vendor_wait_s(1) or self._has_its_part:
+    def open(self, model: str) -> bool:
+        if self._vendor_wait_s(1, model) or self._has_its_part:
             return False
         return all(lease.free > 0 or not lease.seen or lease.left > 0 for lease in self._account().leases)
 
-    def take(self, tokens: int) -> UpstreamGrant | None:
+    def closed(self, tokens: int, model: str) -> VendorWait | None:
+        vendor = self._vendor.get(model)
+        if vendor is None:
+            return None
+        needs, now = (1, self._at_most(tokens)), self.clock()
+        short, wait_s = vendor.short(needs, self._sharing, now), vendor.wait_s(needs, self._sharing, now)
+        return VendorWait(str(short[0]), wait_s) if short is not None and wait_s else None
+
+    def take(self, tokens: int, model: str) -> UpstreamGrant | None:
         tokens = self._at_most(tokens)
-        if self._vendor_wait_s(tokens) or self._has_its_part:
+        if self._vendor_wait_s(tokens, model) or self._has_its_part:
             return None
         account, needs = self._account(), _needs(tokens)
         taken = self.limiter.take(account, needs, None, self._book.now())
@@ -138,12 +156,16 @@ class UpstreamLimits:
             taken = self.limiter.take(account, needs, None, self._book.now())
         if taken is None:
             return None
-        self.vendor.take((1, tokens))
-        return UpstreamGrant(self, taken, tokens)
+        vendor, now = self._vendor_of(model), self.clock()
+        probe = vendor.short((1, tokens), self._sharing, now) is not None
+        if probe:
+            vendor.begin_probe(now)
+        vendor.take((1, tokens))
+        return UpstreamGrant(self, taken, tokens, vendor, probe)
 
-    async def refresh(self, tokens: int) -> None:
+    async def refresh(self, tokens: int, model: str) -> None:
         tokens = self._at_most(tokens)
-        vendor_s = self._vendor_wait_s(tokens)
+        vendor_s = self._vendor_wait_s(tokens, model)
         if vendor_s > 0:
             await self._sleep(max(_SHORTEST_S, min(vendor_s, _AGAIN_S)))
             return
@@ -172,8 +194,28 @@ class UpstreamLimits:
     def _lacking(self, account: Account, needs: Needs) -> list[Lease]:
         return [lease for lease in account.leases if lease.free < needs[lease.measure]]
 
-    def _vendor_wait_s(self, tokens: int) -> float:
-        return self.vendor.wait_s((1, tokens), max(1, self._book.workers), self.clock())
+    @property
+    def _sharing(self) -> int:
+        """Workers that share what a vendor reports."""
+        return max(1, self._book.workers)
+
+    def _vendor_wait_s(self, tokens: int, model: str) -> float:
+        vendor = self._vendor.get(model)
+        return 0.0 if vendor is None else vendor.wait_s((1, tokens), self._sharing, self.clock())
+
+    def _vendor_of(self, model: str) -> VendorState:
+        vendor = self._vendor.get(model)
+        if vendor is None:
+            if len(self._vendor) >= _MOST_MODELS:
+                self._forget()
+            vendor = self._vendor[model] = VendorState()
+        return vendor
+
+    def _forget(self) -> None:
+        """Forgets the models of which nothing is known, or else the one known for longest: its next call asks."""
+        now = self.clock()
+        for model in [name for name, vendor in self._vendor.items() if vendor.idle(now)] or [next(iter(self._vendor))]:
+            del self._vendor[model]
 
 
 def _demand_of(wanted: str) -> Demand:

@@ -87,6 +87,9 @@ class Failure:
     """Whether the request was sent; False if no connection was established."""
     answer_bytes: int | None = None
     """Bytes of a complete response with HTTP 200 that is not an answer; None if the response was not complete."""
+    vendor_wait_s: float | None = None
+    """Seconds until the target is asked again, of which its vendor's headers said that nothing is left; None if they
+    are not the reason."""
     declined: bool = False
     """Whether a complete answer came that a cascade did not accept."""
 
@@ -129,6 +132,20 @@ class AttemptFailed(Exception):
 
 def of_full_queue() -> Failure:
     return Failure("error", "has a full queue", target_fault=False, retry_after_s=1.0, queue_full=True, sent=False)
+
+
+def of_vendor_limit(header: str, wait_s: float) -> Failure:
+    """header: of the last response, with its value; it names the vendor's API, which not every client may know."""
+    return Failure(
+        "error",
+        "has used up its vendor's limit",
+        target_fault=False,
+        detail=header,
+        said=f" ({header})",
+        queue_full=True,
+        sent=False,
+        vendor_wait_s=wait_s,
+    )
 
 
 def of_declined(answer_bytes: int | None) -> Failure:
@@ -356,6 +373,10 @@ def verdict(
     else:
         who = "the only target" if names == 1 else f"all {names} targets"
     text = f'{who} of "{alias}" failed: {attempts}'
+    waits = [f.failure.vendor_wait_s for f in failed if f.failure.vendor_wait_s is not None]
+    if len(waits) == len(failed):
+        again_s = max(1.0, min(waits))
+        return QueueFull(f"{text}; the vendor is asked again in {again_s:.0f} s: retry then", retry_after_s=again_s)
     if all(f.failure.queue_full or f.failure.cause == "rate_limit" for f in failed):
         return QueueFull(f"{text}; retry, or raise `concurrency` or `queue` of the upstream", retry_after_s=1.0)
     if failed[-1].failure.outcome == "client_deadline":

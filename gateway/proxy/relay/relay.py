@@ -42,6 +42,7 @@ from gateway.proxy.relay.failures import (
     of_refused_time,
     of_status,
     of_transport,
+    of_vendor_limit,
     verdict,
 )
 from gateway.proxy.relay.response_head import start_response
@@ -171,8 +172,11 @@ class Relay:
         admission: Admission | None = None
         if not limiter.limited or limiter.free:
             limiter.in_flight += 1
-        elif (admission := await self._queued(state, target_state, call)) is None:
-            return self._note_failed(state, target_state, of_full_queue(), started)
+        else:
+            queued = await self._queued(state, target_state, call)
+            if isinstance(queued, Failure):
+                return self._note_failed(state, target_state, queued, started)
+            admission = queued
         state.admission = admission
         target_state.in_flight += 1
         try:
@@ -218,16 +222,17 @@ class Relay:
             state.context.client_gone = state.context.client_gone or isinstance(error, ClientGone)
             raise
 
-    async def _queued(self, state: RelayState, target_state: TargetState, call: Call) -> Admission | None:
-        """Waits for the upstream's limiter. None if its queue was full, or the wait too long."""
+    async def _queued(self, state: RelayState, target_state: TargetState, call: Call) -> Admission | Failure:
+        """Waits for the upstream's limiter. A failure if its queue was full, or the wait too long."""
         state.deadlines.pause()  # the phase of the previous attempt is over
         limiter = target_state.upstream.limiter
         tokens = self.tokens_of(call) if limiter.allowance is not None and limiter.allowance.in_tokens else 0
         try:
             state.queued = True
-            return await limiter.acquire(self._flow(state), tokens)
+            return await limiter.acquire(self._flow(state), tokens, target_state.model)
         except Overloaded:
-            return None
+            closed = limiter.closed(tokens, target_state.model)
+            return of_full_queue() if closed is None else of_vendor_limit(*closed)
         except asyncio.CancelledError:
             target_state.breaker.release_probe()
             raise
@@ -309,7 +314,7 @@ class Relay:
 
     def _note_failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
         breaker = target_state.breaker
-        if failure.cause == "rate_limit":
+        if failure.cause == "rate_limit" and target_state.is_one_model:
             breaker.pause(failure.retry_after_s if failure.retry_after_s is not None else 0.5)
         elif failure.target_fault:
             was_open = breaker.open

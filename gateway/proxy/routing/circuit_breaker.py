@@ -12,6 +12,7 @@ Clock = Callable[[], float]
 
 _WINDOW_S = 10.0
 _WINDOW_LEAST = 20  # calls a window needs before its share of failures counts
+_LONGEST_PAUSE_S = 60.0
 
 
 class CircuitBreaker:
@@ -33,6 +34,7 @@ class CircuitBreaker:
         self._opened = 0  # how often it has opened since the last success
         self._until = 0.0
         self._paused_until = 0.0
+        self._asked_until = 0.0  # the end of the pause that the target asked for, which may be longer
         self._probing = False
         self._since = clock()
         self.closed = True
@@ -65,7 +67,7 @@ class CircuitBreaker:
             return True
         if self.wait_s() > 0:
             return False
-        self._probing = self._opened > 0
+        self._probing = self._opened > 0 or self._clock() < self._asked_until
         return True
 
     def record_success(self) -> None:
@@ -77,7 +79,7 @@ class CircuitBreaker:
         if not self.closed:
             was_open, self.closed = self._opened > 0, True
             self._opened = 0
-            self._paused_until = 0.0
+            self._paused_until = self._asked_until = 0.0
             self._probing = False
             if was_open and self.on_change is not None:
                 self.on_change(False)
@@ -92,6 +94,7 @@ class CircuitBreaker:
     def record_failure(self) -> None:
         if self._opened and not self._probing:
             return  # calls that were in flight when it opened are part of the same event
+        probed, self._probing = self._opened > 0 and self._probing, False
         self._row += 1
         now = self._clock()
         if now - self._since > _WINDOW_S:
@@ -99,8 +102,7 @@ class CircuitBreaker:
         self._calls += 1
         self._failed += 1
         crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
-        if self._probing or self._row >= self._consecutive or crowd:
-            self._probing = False
+        if probed or self._row >= self._consecutive or crowd:
             self._opened += 1
             self.closed = False
             self._row = self._calls = self._failed = 0
@@ -114,7 +116,10 @@ class CircuitBreaker:
         self._probing = False
 
     def pause(self, seconds: float) -> None:
-        """Pauses calls at the target's request (Retry-After); 120 s at most. A longer pause replaces a shorter one."""
+        """Pauses calls at the target's request (Retry-After). After a minute of a longer pause one call at a time
+        asks. A longer pause replaces a shorter one."""
         self._probing = False
         self.closed = False
-        self._paused_until = max(self._paused_until, self._clock() + min(seconds, 120.0))
+        now = self._clock()
+        self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE_S))
+        self._asked_until = max(self._asked_until, now + seconds)

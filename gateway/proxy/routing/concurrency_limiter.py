@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.errors import Overloaded
 from gateway.proxy.routing.fair_queue import NO_SHARES, FairQueue, Flow, FlowShares, Waiter, owner_of
@@ -16,6 +16,15 @@ from gateway.proxy.types import Headers
 
 NOBODY = Flow()
 _FIRST_S, _STEADY = 1.0, 0.9  # the time an attempt is expected to take at first, and how slowly that changes
+
+
+class VendorWait(NamedTuple):
+    """A model that its vendor has closed for a while."""
+
+    header: str
+    """The header that closed it, with its value."""
+    seconds: float
+    """Seconds until it is asked again."""
 
 
 class Grant(Protocol):
@@ -35,15 +44,17 @@ class Allowance(Protocol):
     def in_tokens(self) -> bool:
         """Whether tokens count."""
 
-    @property
-    def open(self) -> bool:
+    def open(self, model: str) -> bool:
         """Whether an attempt would probably be admitted now."""
 
-    def take(self, tokens: int) -> Grant | None:
+    def closed(self, tokens: int, model: str) -> VendorWait | None:
+        """The vendor's closure of this model to such an attempt; None if it is open."""
+
+    def take(self, tokens: int, model: str) -> Grant | None:
         """Takes what one attempt needs. None if less than that is left now."""
 
-    async def refresh(self, tokens: int) -> None:
-        """Waits until there may be enough for an attempt of these tokens."""
+    async def refresh(self, tokens: int, model: str) -> None:
+        """Waits until there may be enough for such an attempt."""
 
 
 @dataclass(slots=True)
@@ -124,23 +135,24 @@ class ConcurrencyLimiter:
     def free(self) -> bool:
         return not self.managed and (self._limit is None or (self.in_flight < self._limit and not self.waiting))
 
-    def can_admit(self, n: int) -> bool:
-        """Whether n more attempts could start at once, with none waiting before them."""
-        if self.allowance is not None and (self.waiting or not self.allowance.open):
+    def can_admit(self, models: Sequence[str]) -> bool:
+        """Whether one more attempt at each of these models could start at once, with none waiting before them."""
+        if self.allowance is not None and (self.waiting or not all(map(self.allowance.open, models))):
             return False
-        return self._limit is None or (self.in_flight + n <= self._limit and not self.waiting)
+        return self._limit is None or (self.in_flight + len(models) <= self._limit and not self.waiting)
 
-    async def acquire(self, flow: Flow = NOBODY, tokens: int = 0) -> Admission:
-        """Waits for the flow's turn. tokens: what the attempt may use, where that counts.
+    async def acquire(self, flow: Flow = NOBODY, tokens: int = 0, model: str = "") -> Admission:
+        """Waits for the flow's turn. tokens: what the attempt may use, where that counts. model: that it asks; "": none
+        that the vendor's headers are about.
 
         Raises Overloaded if the queue is full, if the wait takes too long, or if the attempt gives way to a key that
         has fewer waiting.
         """
-        if not self.waiting and (admission := self._admit(flow, tokens, None)) is not None:
+        if self._is_first(model) and (admission := self._admit(flow, tokens, model, None)) is not None:
             return admission
         if self.waiting >= self._queue:
             self._make_room(flow)
-        waiter = Waiter(flow, asyncio.get_running_loop().create_future(), tokens)
+        waiter = Waiter(flow, asyncio.get_running_loop().create_future(), tokens, model)
         self._turns.push(waiter)
         self.waiting += 1
         self._refresh()
@@ -172,12 +184,16 @@ class ConcurrencyLimiter:
             self._turns.ended(admission.flow, difference)
         self._start_waiting()
 
-    def _admit(self, flow: Flow, tokens: int, waiter: Waiter | None) -> Admission | None:
+    def closed(self, tokens: int, model: str) -> VendorWait | None:
+        """The vendor's closure of this model to such an attempt; None if that is not what it waits for."""
+        return None if self.allowance is None or self._at_limit else self.allowance.closed(tokens, model)
+
+    def _admit(self, flow: Flow, tokens: int, model: str, waiter: Waiter | None) -> Admission | None:
         """Admits an attempt. None if there is no slot for it now."""
-        if self._limit is not None and self.in_flight >= self._limit:
+        if self._at_limit:
             return None
         grant: Grant | None = None
-        if self.allowance is not None and (grant := self.allowance.take(tokens)) is None:
+        if self.allowance is not None and (grant := self.allowance.take(tokens, model)) is None:
             return None
         if grant is not None:
             self._active[self._turns.owner(flow)] += 1
@@ -185,14 +201,27 @@ class ConcurrencyLimiter:
         step = self._turns.began(flow, waiter) if self.managed or waiter is not None else 0.0
         return Admission(flow, tokens, self._clock(), step, grant)
 
+    def _is_first(self, model: str) -> bool:
+        """Whether no attempt waits that comes before one at this model: all wait for models that the vendor closed."""
+        if not self.waiting:
+            return True
+        return self.allowance is not None and model not in self._turns.models and self._next() is None
+
+    def _next(self) -> Waiter | None:
+        """The attempt whose turn it is; None if all wait for models that the vendor closed."""
+        closed: set[str] = set()
+        while (waiter := self._turns.first_open(closed)) is not None and self.closed(waiter.tokens, waiter.model):
+            closed.add(waiter.model)
+        return waiter
+
     def _start_waiting(self) -> None:
         while self.waiting:
-            waiter = self._turns.first()
+            waiter = self._next() or self._turns.first()
             if waiter.turn.done():  # cancelled in this moment
                 self._turns.remove(waiter)
                 self.waiting -= 1
                 continue
-            admission = self._admit(waiter.flow, waiter.tokens, waiter)
+            admission = self._admit(waiter.flow, waiter.tokens, waiter.model, waiter)
             if admission is None:
                 self._refresh()
                 return
@@ -209,7 +238,8 @@ class ConcurrencyLimiter:
     async def _refreshed(self, allowance: Allowance) -> None:
         try:
             while self.waiting and (self._limit is None or self.in_flight < self._limit):
-                await allowance.refresh(self._turns.first().tokens)
+                waiter = self._next() or self._turns.first()
+                await allowance.refresh(waiter.tokens, waiter.model)
                 self._start_waiting()
         finally:
             self._refreshing = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -63,6 +63,8 @@ class Waiter:
     turn: asyncio.Future[Any]
     tokens: int = 0
     """The estimated tokens of the attempt, for an upstream with a limit of tokens."""
+    model: str = ""
+    """The model that it asks, which its vendor may have closed."""
 
 
 class _Tags:
@@ -119,6 +121,16 @@ _Line = dict[Holder, dict[Holder, deque[Waiter]]]
 """Waiting attempts of one class, by team (or key without a listed team) and key."""
 
 
+def _of_open_models(line: _Line, closed: Collection[str]) -> _Line:
+    """The attempts of the line whose model is not closed."""
+    open_line: _Line = {}
+    for team, keys in line.items():
+        turns = {key: deque(w for w in waiters if w.model not in closed) for key, waiters in keys.items()}
+        if any(turns.values()):
+            open_line[team] = {key: waiters for key, waiters in turns.items() if waiters}
+    return open_line
+
+
 def owner_of(name: str) -> Holder:
     """The inverse of the name that `FairQueue.owner` gives."""
     kind, _, rest = name.partition(" ")
@@ -130,7 +142,7 @@ class FairQueue:
 
     __slots__ = (
         *("_by_team", "_in_flight", "_keys", "_lines", "_places", "_shares", "_teams", "_waiting"),
-        *("factors", "step"),
+        *("factors", "models", "step"),
     )
 
     def __init__(self, shares: FlowShares = NO_SHARES, places: int = 1, queue: int = 1) -> None:
@@ -139,6 +151,8 @@ class FairQueue:
         """Charge of one attempt: 1 where turns are counted, seconds where time is."""
         self.factors: Mapping[Holder, float] = {}
         """Factors of weights: parts of the owners' calls that are here and not at other workers."""
+        self.models: Counter[str] = Counter()
+        """Waiting attempts by model; none with zero."""
         self._shares = shares
         self._lines: tuple[_Line, ...] = tuple({} for _ in range(BACKGROUND + 1))
         self._teams = _Tags()
@@ -154,14 +168,24 @@ class FairQueue:
         self._teams.enter(team, self._step(team))
         self._by_team.setdefault(team, _Tags()).enter(key, self._step(key))
         self._waiting.update(self._shares.holders(flow))
+        self.models[waiter.model] += 1
 
     def first(self) -> Waiter:
         """The attempt whose turn it is. Raises ValueError if none waits."""
+        return self._first(self._lines)
+
+    def first_open(self, closed: Collection[str]) -> Waiter | None:
+        """The attempt whose turn it is, of a model that is not closed; None if all wait for closed ones."""
+        if all(model in closed for model in self.models):
+            return None
+        return self._first([_of_open_models(line, closed) for line in self._lines] if closed else self._lines)
+
+    def _first(self, lines: Sequence[_Line]) -> Waiter:
         for holder in self._below_guarantee():
-            found = self._first_of(holder)
-            if found is not None:
-                return found
-        line = next((line for line in self._lines if line), {})
+            waiter = self._first_of(holder, lines)
+            if waiter is not None:
+                return waiter
+        line = next((line for line in lines if line), {})
         return self._first_in(line, line)
 
     def remove(self, waiter: Waiter) -> bool:
@@ -247,8 +271,8 @@ class FairQueue:
         below = [h for h, part in used.items() if part < 1 and self._waiting[h] > 0]
         return sorted(below, key=used.__getitem__)
 
-    def _first_of(self, holder: Holder) -> Waiter | None:
-        for rank, line in enumerate(self._lines[:BACKGROUND]):
+    def _first_of(self, holder: Holder, lines: Sequence[_Line]) -> Waiter | None:
+        for rank, line in enumerate(lines[:BACKGROUND]):
             if not line or (holder[0] == "class" and holder[1] != CLASSES[rank]):
                 continue
             if holder[0] == "class":
@@ -274,6 +298,9 @@ class FairQueue:
         if turns is None or waiter not in turns:
             return None
         turns.remove(waiter)
+        self.models[waiter.model] -= 1
+        if not self.models[waiter.model]:
+            del self.models[waiter.model]
         if not turns:
             del line[team][key]
         if not line[team]:

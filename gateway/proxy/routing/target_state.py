@@ -97,6 +97,11 @@ class TargetState:
         return not self.upstream.down and self.breaker.wait_s() == 0.0
 
     @property
+    def is_one_model(self) -> bool:
+        """Whether its breaker is of this model alone, and not of all names of a pattern."""
+        return self.model == self.target.model
+
+    @property
     def load(self) -> float:
         """Requests in flight from this process, plus those that the server last reported as waiting; at least 1."""
         fresh = self.clock() - self._load_at < _LOAD_FRESH_S

@@ -92,6 +92,66 @@ async def test_the_vendors_remaining_amount_is_respected(
     assert [(await gateway.chat()).headers["x-gateway-upstream"] for _ in range(5)] == ["u0"] * 5
 
 
+SPENT = [
+    ("x-ratelimit-limit-requests", "10"),
+    ("x-ratelimit-remaining-requests", "0"),
+    ("x-ratelimit-reset-requests", "8h"),
+]
+
+
+def with_other(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with an alias `other` at another model of the same upstream."""
+    other = {**config["models"]["chat"], "targets": [{"upstream": "u0", "model": "model-other"}]}
+    return {**config, "models": {**config["models"], "other": other}}
+
+
+async def test_a_models_headers_close_no_other_model(
+    start: Start, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """Calls of the closed model that fill the upstream's queue change nothing, and their 429 names the header."""
+    config = with_other(limited(configured(upstream), queue_s=0.2))
+    config["upstreams"]["u0"] |= {"queue": 3}
+    gateway = await start(config)
+    upstream.answers(200, ANSWER, SPENT)
+    assert (await gateway.chat()).status_code == 200
+    upstream.answers(200, ANSWER)
+    refused = await gateway.chat()
+    assert refused.status_code == 429
+    assert "x-ratelimit-remaining-requests: 0, which resets 28,800 s later" in refused.json()["error"]["message"]
+    assert int(refused.headers["retry-after"]) in range(1, 61)
+    loop = asyncio.get_running_loop()
+    waiting = [loop.create_task(gateway.chat()) for _ in range(3)]
+    others = await asyncio.gather(*(gateway.chat(model="other") for _ in range(8)))
+    assert [answer.status_code for answer in others] == [200] * 8
+    assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [429] * 3
+
+
+async def test_a_minute_after_the_report_one_call_asks(
+    start: Start, configured: Configured, upstream: FakeUpstream
+) -> None:
+    passed = [0.0]
+    gateway = await start(limited(configured(upstream), queue_s=0.2), passed_s=lambda: passed[0])
+    upstream.answers(200, ANSWER, SPENT)
+    assert (await gateway.chat()).status_code == 200
+    for _ in range(2):
+        passed[0] += 61.0
+        answers = await asyncio.gather(*(gateway.chat() for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [200, *[429] * 5]
+
+
+async def test_an_answer_without_figures_ends_the_wait(
+    start: Start, configured: Configured, upstream: FakeUpstream
+) -> None:
+    passed = [0.0]
+    gateway = await start(limited(configured(upstream), queue_s=50.0), passed_s=lambda: passed[0])
+    upstream.answers(200, ANSWER, SPENT)
+    assert (await gateway.chat()).status_code == 200
+    passed[0] += 61.0
+    upstream.answers(200, ANSWER)
+    answers = await asyncio.gather(*(gateway.chat() for _ in range(6)))
+    assert [answer.status_code for answer in answers] == [200] * 6
+
+
 async def test_an_upstream_without_limits_does_not_wait(
     start: Start, configured: Configured, upstream: FakeUpstream
 ) -> None:

@@ -90,4 +90,29 @@ def test_calls_in_flight_are_not_part_of_what_a_header_says() -> None:
 def test_no_header_value_breaks_the_state(value: bytes, name: str) -> None:
     headers = [*openai("5"), (f"x-ratelimit-{name}-requests".encode(), value)]
     state = learned(headers)
-    assert 0.0 <= state.wait_s((1, 1), 2, 100.0) <= 86_400.0
+    assert 0.0 <= state.wait_s((1, 1), 2, 100.0) <= 60.0
+
+
+def test_after_a_minute_one_attempt_asks_whatever_the_reset() -> None:
+    state = learned(openai("0", "500", "8h"))
+    assert state.wait_s((1, 0), 4, 100.0) == 60.0
+    assert state.wait_s((1, 0), 4, 160.0) == 0.0
+    state.begin_probe(160.0)
+    state.take((1, 0))
+    assert state.wait_s((1, 0), 4, 160.0) == 60.0, "the others wait for its answer"
+    state.learn(openai("0", "500", "7h59m"), 161.0, WALL, probed=True)
+    assert state.wait_s((1, 0), 4, 200.0) == 21.0
+
+
+def test_an_attempt_that_asks_and_gets_no_report_opens_the_model() -> None:
+    state = learned(openai("0", "500", "8h"))
+    state.begin_probe(160.0)
+    state.learn([], 161.0, WALL, probed=True)
+    assert state.wait_s((1, 0), 4, 161.0) == 0.0
+
+
+def test_an_attempt_that_asks_in_vain_lets_the_next_one_ask() -> None:
+    state = learned(openai("0", "500", "8h"))
+    state.begin_probe(160.0)
+    state.release_probe()
+    assert state.wait_s((1, 0), 4, 161.0) == 0.0

@@ -155,7 +155,18 @@ def test_a_requested_pause_is_kept_and_only_lengthened(breaker: CircuitBreaker, 
     clock.now += 0.2
     assert breaker.allow()
     breaker.pause(1e9)
-    assert breaker.wait_s() == pytest.approx(120.0), "a pause is limited"
+    assert breaker.wait_s() == pytest.approx(60.0), "a pause is limited"
+
+
+def test_a_pause_above_a_minute_lets_one_call_ask_each_minute(breaker: CircuitBreaker, clock: Clock) -> None:
+    breaker.pause(8 * 3600.0)
+    for ending in (lambda: breaker.pause(8 * 3600.0), breaker.record_failure):
+        clock.now += 60.0
+        assert [breaker.allow() for _ in range(3)] == [True, False, False]
+        ending()
+    assert (breaker.open, breaker.allow()) == (False, True), "one failure does not open it"
+    breaker.record_success()
+    assert [breaker.allow() for _ in range(3)] == [True] * 3
 
 
 @given(st.lists(st.sampled_from(["enter", "ok", "fail", "left", "cool", "tick"]), max_size=60))

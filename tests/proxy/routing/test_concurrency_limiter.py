@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import Overloaded
 from gateway.core.traffic_class import RANKS
-from gateway.proxy.routing.concurrency_limiter import Admission, ConcurrencyLimiter
+from gateway.proxy.routing.concurrency_limiter import Admission, ConcurrencyLimiter, VendorWait
 from gateway.proxy.routing.fair_queue import Flow, FlowShares
 from gateway.proxy.types import Headers
 
@@ -285,21 +285,24 @@ class Purse:
     """An allowance of a number of attempts, which a test fills."""
 
     left: int
+    closed_models: set[str] = field(default_factory=set)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
     settled: list[int | None] = field(default_factory=list)
     in_tokens: bool = False
 
-    @property
-    def open(self) -> bool:
-        return self.left > 0
+    def open(self, model: str) -> bool:
+        return self.left > 0 and model not in self.closed_models
 
-    def take(self, tokens: int) -> Purse | None:
-        if not self.left:
+    def closed(self, tokens: int, model: str) -> VendorWait | None:
+        return VendorWait("x-remaining: 0", 60.0) if model in self.closed_models else None
+
+    def take(self, tokens: int, model: str) -> Purse | None:
+        if not self.open(model):
             return None
         self.left -= 1
         return self
 
-    async def refresh(self, tokens: int) -> None:
+    async def refresh(self, tokens: int, model: str) -> None:
         self.filled.clear()
         await self.filled.wait()
 
@@ -327,7 +330,7 @@ async def test_attempts_wait_for_an_allowance_in_the_order_of_their_classes() ->
 
     tasks = [loop.create_task(one("batch", Flow("b", "", 2))), loop.create_task(one("user", Flow("i", "", 0)))]
     await turns()
-    assert (limiter.waiting, limiter.can_admit(1)) == (2, False)
+    assert (limiter.waiting, limiter.can_admit(["m"])) == (2, False)
     purse.fill(1)
     await turns()
     assert got == ["user"]
@@ -346,3 +349,38 @@ async def test_an_allowance_that_stays_empty_refuses_and_says_so() -> None:
     with pytest.raises(Overloaded, match=r"limits are used up: no part of them came free within 0\.01 s"):
         await limiter.acquire()
     assert (limiter.waiting, limiter.in_flight) == (0, 0)
+
+
+async def test_attempts_at_a_closed_model_hold_up_no_other_model() -> None:
+    """An open model starts next to a queue that they fill, and first when a place comes free."""
+    limiter, purse, loop = ConcurrencyLimiter(2, 2, 60.0), Purse(100), asyncio.get_running_loop()
+    limiter.use(purse, loop.create_task)
+    purse.closed_models.add("spent")
+    started: list[str] = []
+
+    async def one(name: str, model: str) -> Admission:
+        admission = await limiter.acquire(Flow(name), 0, model)
+        started.append(name)
+        return admission
+
+    closed = [loop.create_task(one(f"spent {n}", "spent")) for n in range(2)]
+    await turns()
+    held = [await one(name, "open") for name in ("a", "b")]
+    with pytest.raises(Overloaded, match="2 in flight, 2 waiting"):
+        await limiter.acquire(Flow("spent 0"), 0, "open")
+    closed.pop().cancel()
+    await turns()
+    waiting = loop.create_task(one("c", "open"))
+    await turns()
+    assert (limiter.waiting, started) == (2, ["a", "b"])
+    limiter.release(held.pop())
+    await turns()
+    assert (limiter.waiting, started) == (1, ["a", "b", "c"])
+    limiter.release(held.pop())
+    purse.closed_models.clear()
+    purse.fill(1)
+    await turns()
+    assert started == ["a", "b", "c", "spent 0"]
+    for task in (*closed, waiting):
+        limiter.release(await task)
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)
