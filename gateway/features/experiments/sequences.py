@@ -282,11 +282,12 @@ class DifferenceSequence:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean, with the floor for unseen values; infinity before the first pair."""
-        if not self.n:
-            return math.inf
+        """Standard error of the mean, with the floor for unseen values; infinity before the first pair, and while
+        dependent values are too few groups for a variance."""
         largest, mean = self.largest, self.moments.mean
         sums = [(self.moments.m2, 1.0), *((sums.m2(mean), floor) for _, sums, floor in self.independence.alarms())]
+        if not self.n or not all(math.isfinite(m2) for m2, _ in sums):
+            return math.inf
         return max(math.sqrt(guarded(m2, floor * largest) if largest else m2) for m2, floor in sums) / self.n
 
     @property

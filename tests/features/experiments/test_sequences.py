@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.plan import REPEAT
-from gateway.features.experiments.metrics import ALONE, Metric, PairValue
+from gateway.features.experiments.metrics import ALONE, Metric, PairOrigin, PairValue
 from gateway.features.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of, trail_point
 from gateway.statistics.past_adjustment import PastAdjustment
 
@@ -239,3 +240,29 @@ def test_only_the_primary_of_a_partly_shadowed_plan_is_adjusted() -> None:
         (plan, Metric("error_rate", "failed"), "candidate"),
     ):
         assert rule_of(other, metric, 0.1, arm).compared == 0
+
+
+def one_heavy_user(share: float, n: int) -> Iterator[PairOrigin]:
+    """Calls of a user with this share of them, and of others with a few each."""
+    rng = random.Random(9)
+    for i in range(n):
+        yield PairOrigin(float(i), "app", "heavy" if rng.random() < share else f"u{rng.randrange(n // 8)}")
+
+
+@pytest.mark.parametrize("share", [0.55, 0.65, 0.7])
+def test_one_heavy_user_makes_the_error_infinite_and_raises_nothing(share: float) -> None:
+    """A user whose values depend on each other, with most calls, leaves fewer than three groups."""
+    plan = a_plan(method="hybrid", max_pairs=400, auto_horizon=True, shadow=1.0, rules=2)
+    sequence = DifferenceSequence(rule_of(plan, Metric("quality", "score"), 0.05), bounded=True)
+    rng, effects, infinite = random.Random(10), dict[str, float](), 0
+    for origin in one_heavy_user(share, 800):
+        if sequence.closed:
+            break
+        effect = effects.setdefault(str(origin.user), rng.choice((-0.4, 0.4)) if effects else -0.4)
+        sequence.add(taken(0.5, 0.5 + effect + rng.uniform(-0.1, 0.1)), None, origin)
+        infinite += math.isinf(sequence.standard_error)
+        assert sequence.horizon >= sequence.n
+        assert math.isfinite(sequence.variance)
+        low, high = sequence.interval()
+        assert low <= sequence.moments.mean <= high
+    assert infinite > 0, "the world has no alarm with fewer than three groups"
