@@ -32,6 +32,12 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def as_decimal(text: str) -> int | None:
+    """The number that up to 18 ASCII digits write; None for any other text. `str.isdigit` takes what `int` refuses, such
+    as "²", and thousands of digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def decoded(value: Any) -> Any:
     """The value of a text that begins as JSON objects, lists and texts do, if it is JSON; any other value as it is."""
     if isinstance(value, str) and value[:1] in ("{", "[", '"'):

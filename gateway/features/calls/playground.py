@@ -47,6 +47,7 @@ from gateway.core.completion import Completion, assemble
 from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange, Target, Usage, new_id
+from gateway.core.json_values import as_decimal
 from gateway.core.score import ScoreResult
 from gateway.core.sse import events
 from gateway.reports.text_diff import side_by_side
@@ -456,8 +457,8 @@ def dataset_row(run: AskRun, form: Form) -> dict[str, Any]:
         row["reference"] = "\n".join(form.all("reference")[-1:]).strip()
     elif chosen == "recorded" and run.recorded is not None:
         row["reference"] = run.recorded
-    elif chosen.isdigit() and int(chosen) < len(run.answers):
-        row["reference"] = run.answers[int(chosen)].text
+    elif (place := as_decimal(chosen)) is not None and place < len(run.answers):
+        row["reference"] = run.answers[place].text
     elif chosen:
         raise InvalidBody(f"right: {chosen[:30]!r} is not one of these answers")
     return row

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.core.exchange import Usage
-from gateway.core.json_values import as_list, as_object, as_text, decoded
+from gateway.core.json_values import as_decimal, as_list, as_object, as_text, decoded
 from gateway.features.traces.messages import (
     FINISHED,
     Message,
@@ -35,6 +35,10 @@ FIRST_TOKEN = ("First Token Stream Event", "gen_ai.content.completion.chunk")
 """Events of OpenInference and OpenLLMetry at pieces of a streamed answer."""
 _PARAMETERS = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "presence_penalty")
 _MOST_MESSAGES = 10_000
+_MOST_TOKENS = 1 << 53
+"""Above it, a double is not a count."""
+_DEEPEST = 32
+"""Parts of an attribute's name that become nested objects."""
 _WHOLE = 1 << 56
 
 
@@ -114,8 +118,8 @@ def kept_with(state: str, a: Attributes) -> float | None:
         th, p = given.get("th", ""), given.get("p", "")
         if th and len(th) <= 14 and set(th) <= set("0123456789abcdef"):
             return (_WHOLE - int(th.ljust(14, "0"), 16)) / _WHOLE
-        if p.isdigit() and int(p) <= 62:
-            return float(2 ** -int(p))
+        if (power := as_decimal(p)) is not None and power <= 62:
+            return float(2**-power)
     rate = a.get("SampleRate")
     return 1.0 / rate if isinstance(rate, int | float) and not isinstance(rate, bool) and rate >= 1 else None
 
@@ -150,9 +154,10 @@ def _numbered(a: Attributes, prefix: str) -> Iterator[dict[str, Any]]:
     for name, value in a.items():
         if not name.startswith(f"{prefix}."):
             continue
-        number, _, path = name[len(prefix) + 1 :].partition(".")
-        if number.isdigit() and path and int(number) < _MOST_MESSAGES:
-            _set(found.setdefault(int(number), {}), path.split("."), value)
+        place, _, path = name[len(prefix) + 1 :].partition(".")
+        number = as_decimal(place)
+        if number is not None and path and number < _MOST_MESSAGES:
+            _set(found.setdefault(number, {}), path.split(".", _DEEPEST), value)
     yield from (found[number] for number in sorted(found))
 
 
@@ -188,7 +193,8 @@ def decoded_parts(content: Any) -> Any:
 
 def _rows(numbered: Any) -> list[dict[str, Any]]:
     given = as_object(numbered)
-    return [as_object(given[number]) for number in sorted(given, key=lambda n: int(n) if n.isdigit() else -1)]
+    places = {place: -1 if (number := as_decimal(place)) is None else number for place in given}
+    return [as_object(given[place]) for place in sorted(given, key=places.__getitem__)]
 
 
 def _tool_call(of: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,7 +267,9 @@ def _first_token(span: Span, a: Attributes) -> float | None:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    """The value as a number of tokens; None for what is not one."""
+    counts = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
+    return int(value) if counts else None
 
 
 def _seconds(value: Any) -> float | None:
@@ -271,5 +279,5 @@ def _seconds(value: Any) -> float | None:
 def _status(a: Attributes, kind: str) -> int:
     """The HTTP status of a call that failed; 500: it is not stated."""
     stated = _first(a, "http.response.status_code", "http.status_code")
-    number = stated if isinstance(stated, int) else int(kind) if kind.isdigit() else 500
-    return number if 400 <= number <= 599 else 500
+    number = stated if isinstance(stated, int) else as_decimal(kind)
+    return number if number is not None and 400 <= number <= 599 else 500

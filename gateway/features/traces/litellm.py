@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.exchange import Usage
-from gateway.core.json_values import as_object, as_text, decoded
+from gateway.core.json_values import as_decimal, as_object, as_text, decoded
 from gateway.features.traces.messages import answer_of, chat_response, error_response, messages_of
 from gateway.features.traces.model import InvalidTrace, SpanRecord, TracedCall
 from gateway.features.traces.rows import count_of, seconds_between, time_of
@@ -56,8 +56,8 @@ def _call(row: Mapping[str, Any], at: str, body: Mapping[str, Any], said: tuple[
     answered = as_text(row.get("model"))
     named = as_text(row.get("model_group")) or as_text(body.get("model")) or answered
     fault = as_object(metadata.get("error_information"))
-    code = str(fault.get("error_code") or "")
-    status = int(code) if code.isdigit() and 400 <= int(code) <= 599 else 500
+    code = as_decimal(str(fault.get("error_code") or ""))
+    status = code if code is not None and 400 <= code <= 599 else 500
     given, made = count_of(row.get("prompt_tokens")), count_of(row.get("completion_tokens"))
     first = row.get("completionStartTime")
     return TracedCall(

@@ -6,7 +6,7 @@ Source: opentelemetry-proto, "OTLP/JSON": ids are hexadecimal, 64-bit numbers ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,11 @@ MEMBER = "resourceSpans"
 TIME_NS = "event.time_ns"
 _DEEPEST = 32
 _FAILED = 2
+_INT64 = 1 << 63
+_FIXED64 = 1 << 64
 Attributes = Mapping[str, Any]
+Refuse = Callable[[InvalidTrace], None]
+"""Takes the error of a span that cannot be read; the other spans of the request are read on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,26 @@ class Span:
     resource: Attributes = field(default_factory=dict)
 
 
-def spans_in_json(document: Any) -> Iterator[Span]:
-    """The spans of an export request. Raises InvalidTrace, naming the member."""
+def raise_it(error: InvalidTrace) -> None:
+    """Refuses the whole request with its first span that cannot be read."""
+    raise error
+
+
+def spans_in_json(document: Any, refuse: Refuse = raise_it) -> Iterator[Span]:
+    """The spans of an export request. Raises InvalidTrace, naming the member. refuse: is called with what is wrong with
+    a single span."""
     for i, of_resource in enumerate(_list(document, MEMBER, MEMBER)):
         at = f"{MEMBER}[{i}]"
         resource = _attributes(as_object(as_object(of_resource).get("resource")).get("attributes"), f"{at}.resource")
         for j, of_scope in enumerate(_list(of_resource, "scopeSpans", at)):
             spans = f"{at}.scopeSpans[{j}]"
             for k, span in enumerate(_list(of_scope, "spans", spans)):
-                yield _span(as_object(span), f"{spans}.spans[{k}]", resource)
+                try:
+                    found = _span(as_object(span), f"{spans}.spans[{k}]", resource)
+                except InvalidTrace as error:
+                    refuse(error)
+                else:
+                    yield found
 
 
 def _list(value: Any, member: str, at: str) -> list[Any]:
@@ -93,9 +108,10 @@ def _hex(span: Mapping[str, Any], member: str, length: int, at: str) -> str:
 
 
 def _integer(span: Mapping[str, Any], member: str, at: str) -> int:
+    """A time, which is a fixed64 of Protobuf."""
     value = span.get(member)
     try:
-        if isinstance(value, str | int) and not isinstance(value, bool):
+        if isinstance(value, str | int) and not isinstance(value, bool) and 0 <= int(value) < _FIXED64:
             return int(value)
     except ValueError:
         pass
@@ -133,15 +149,19 @@ def _value(given: Any, at: str, depth: int = 0) -> Any:
 
 
 def _number(value: Any, kind: type[int] | type[float], at: str) -> int | float:
+    """An int64 or a double of Protobuf; 0 for a double that is not finite."""
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidTrace(f"{at}: an attribute is {str(value)[:60]!r}, expected a number") from None
+    if isinstance(number, int) and not -_INT64 <= number < _INT64:
+        raise InvalidTrace(f"{at}: an attribute is {str(value)[:60]!r}, expected an integer of 64 bits")
     return number if math.isfinite(number) else 0
 
 
-def spans_in_protobuf(data: bytes) -> Iterator[Span]:
-    """The spans of an encoded ExportTraceServiceRequest. Raises InvalidTrace; CannotRun without the extra `otel`."""
+def spans_in_protobuf(data: bytes, refuse: Refuse = raise_it) -> Iterator[Span]:
+    """The spans of an encoded ExportTraceServiceRequest. Raises InvalidTrace; CannotRun without the extra `otel`.
+    refuse: as for spans_in_json."""
     try:
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -159,7 +179,12 @@ def spans_in_protobuf(data: bytes) -> Iterator[Span]:
         resource = _encoded_attributes(of_resource.resource.attributes)
         for of_scope in of_resource.scope_spans:
             for k, span in enumerate(of_scope.spans):
-                yield _encoded_span(span, f"resource_spans[{i}].spans[{k}]", resource)
+                try:
+                    found = _encoded_span(span, f"resource_spans[{i}].spans[{k}]", resource)
+                except InvalidTrace as error:
+                    refuse(error)
+                else:
+                    yield found
 
 
 def _encoded_span(span: Any, at: str, resource: Attributes) -> Span:

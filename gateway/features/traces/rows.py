@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
 from gateway.features.traces.model import InvalidTrace
+
+_MOST_COUNT = 1 << 53
 
 
 def time_of(value: Any, at: str) -> float:
@@ -26,7 +27,6 @@ def seconds_between(began: float, end: Any, at: str) -> float:
 
 
 def count_of(value: Any) -> int | None:
-    """A number of tokens; None if there is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if value >= 0 else None
+    """A number of tokens; None if there is none, or if a double is too large to be a count."""
+    counts = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_COUNT
+    return int(value) if counts else None

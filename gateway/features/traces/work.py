@@ -12,7 +12,7 @@ import hmac
 import logging
 import socket
 import zlib
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -67,12 +67,12 @@ class TraceReceiver:
         encoded = request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON
         try:
             self._check(request)
-            records = _records(await _body(request), encoded=encoded)
-            left_out = _left_out(records)
+            records, unread = _records(await _body(request), encoded=encoded)
+            left_out = [*unread, *(f"{each.place} {each.left_out}" for each in _left_out(records))]
             await self._append(records)
         except Refused as error:
             return _response(error.status, _status(str(error), encoded=encoded), error.headers, encoded=encoded)
-        reason = f"{left_out[0].place} {left_out[0].left_out}" if left_out else ""
+        reason = left_out[0] if left_out else ""
         return _response(200, _accepted(len(left_out), reason, encoded=encoded), encoded=encoded)
 
     def _check(self, request: Request) -> None:
@@ -142,17 +142,27 @@ def _too_large() -> Refused:
     return Refused(413, f"more than {MOST_BYTES >> 20} MiB, unpacked; lower OTEL_BSP_MAX_EXPORT_BATCH_SIZE")
 
 
-def _records(body: bytes, *, encoded: bool) -> list[SpanRecord]:
-    """Raises Refused for a body that cannot be read."""
+def _records(body: bytes, *, encoded: bool) -> tuple[list[SpanRecord], list[str]]:
+    """(the spans, the reasons of those that cannot be read). Raises Refused for a body that cannot be read."""
+    records, unread = list[SpanRecord](), list[InvalidTrace]()
     try:
-        spans = otlp.spans_in_protobuf(body) if encoded else otlp.spans_in_json(_document(body))
-        records = [record_of(span, "body") for span in spans]
-        for record in records:
-            if record.call is not None:
-                check_time(record.call, record.place)
+        read = otlp.spans_in_protobuf if encoded else _spans_in_json
+        for span in read(body, unread.append):
+            record = record_of(span, "body")
+            try:
+                if record.call is not None:
+                    check_time(record.call, record.place)
+            except InvalidTrace as error:
+                unread.append(error)
+            else:
+                records.append(record)
     except InvalidTrace as error:
         raise Refused(400, str(error)) from None
-    return records
+    return records, [str(error) for error in unread]
+
+
+def _spans_in_json(body: bytes, refuse: otlp.Refuse) -> Iterator[otlp.Span]:
+    return otlp.spans_in_json(_document(body), refuse)
 
 
 def _left_out(records: list[SpanRecord]) -> list[SpanRecord]:

@@ -130,7 +130,7 @@ def score_distribution(tokens: Sequence[Any], key: str, low: int, high: int) -> 
     masses: dict[str, float] = {}
     for each in alternatives:
         token, logprob = str(each.get("token", "")).strip(' "'), each.get("logprob")
-        if token.isdigit() and len(token) == 1 and low <= int(token) <= high and isinstance(logprob, int | float):
+        if token.isdecimal() and len(token) == 1 and low <= int(token) <= high and isinstance(logprob, int | float):
             masses[token] = masses.get(token, 0.0) + math.exp(min(0.0, logprob))
     mass = sum(masses.values())
     if mass < MIN_MASS:

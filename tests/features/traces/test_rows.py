@@ -32,7 +32,7 @@ def test_an_end_before_the_start_or_none_gives_no_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "count"), [(3, 3), (3.0, 3), (-1, None), ("3", None), (True, None), (float("nan"), None)]
+    ("value", "count"), [(3, 3), (3.0, 3), (-1, None), ("3", None), (True, None), (float("nan"), None), (1e300, None)]
 )
 def test_a_count_is_a_number(value: Any, count: int | None) -> None:
     assert count_of(value) == count

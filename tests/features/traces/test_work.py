@@ -131,6 +131,52 @@ async def test_calls_without_content_are_a_partial_success(receiver: Receiver) -
     assert message.partial_success.error_message == answer["partialSuccess"]["errorMessage"]
 
 
+HUGE = "9" * 400
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "a start of 400 digits": {"startTimeUnixNano": HUGE},
+    "a negative end": {"endTimeUnixNano": "-1"},
+    "a start in 1970": {"startTimeUnixNano": "0"},
+    "a start of 65 bits": {"startTimeUnixNano": str(1 << 64)},
+    "an event of 400 digits": {"events": [{"name": "e", "timeUnixNano": HUGE}]},
+    "an attribute of 400 digits": {"attributes": [{"key": "k", "value": {"intValue": HUGE}}]},
+    "2^70 tokens": {"attributes": [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": str(1 << 70)}}]},
+    "an infinite integer": {"attributes": [{"key": "k", "value": {"intValue": 1e300}}]},
+}
+
+
+@pytest.mark.parametrize("broken", UNREADABLE.values(), ids=list(UNREADABLE))
+async def test_a_span_with_numbers_out_of_range_costs_itself_alone(receiver: Receiver, broken: dict[str, Any]) -> None:
+    """OTLP's partial success: the call in the same request is taken."""
+    good, bad = (traces.span(name, name, attributes=traces.chat_attributes()) for name in ("good", "bad"))
+    attributes = [*bad["attributes"], *broken.get("attributes", [])]
+    document = traces.export({**bad, **broken, "attributes": attributes}, good)
+    answer = await receiver.post(orjson.dumps(document))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert "expected" in answer.json()["partialSuccess"]["errorMessage"]
+    await receiver.until_stored(1)
+    assert receiver.sql("SELECT run FROM exchanges") == [(good["traceId"],)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"gen_ai.usage.input_tokens": 1e300}, {"gen_ai.usage.output_tokens": float(1 << 70)},
+        {"gen_ai.prompt.².role": "user", f"gen_ai.prompt.{'9' * 5000}.role": "user"},
+        {"gen_ai.prompt.0." + "a." * 3000 + "b": "x", "gen_ai.completion.0." + "a." * 3000 + "b": "x"},
+        {"llm.tools.0.tool.json_schema" + ".0" * 3000: "x"},
+    ],
+    ids=["tokens", "answer", "places", "depth", "tools"],
+)  # fmt: skip
+async def test_odd_attributes_never_refuse_a_call(receiver: Receiver, more: dict[str, Any]) -> None:
+    for kind in (traces.chat_attributes(), traces.numbered_attributes(), traces.openinference_attributes()):
+        answer = await receiver.post(orjson.dumps(traces.export(traces.span("call", attributes={**kind, **more}))))
+        assert (answer.status_code, answer.json()) == (200, {}), answer.text
+    encoded = traces.encoded(traces.export(traces.span("c", "t3", attributes={**traces.chat_attributes(), **more})))
+    assert (await receiver.post(encoded, content_type=PROTOBUF["content-type"])).content == b""
+    await receiver.until_stored(2)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status", "said"),
     [

@@ -233,6 +233,11 @@ def test_spellings_of_one_digit_add_up():
     assert {k: round(v, 9) for k, v in found.items()} == {"2": 0.3, "4": 0.7}
 
 
+def test_a_superscript_is_no_alternative_to_a_score():
+    found = score_distribution(tokens('{"score":', "@", **{"4": 0.6, "\u00b2": 0.4}), "score", 1, 5)
+    assert found in (None, {"4": 1.0})
+
+
 def test_a_score_that_shares_its_token_is_found():
     top = [{"token": "4", "logprob": -0.1}]
     assert score_distribution([{"token": '{"score": 4}', "top_logprobs": top}], "score", 1, 5) == {"4": 1.0}
