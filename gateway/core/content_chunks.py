@@ -21,20 +21,27 @@ MOST_BYTES = 16_384
 # After an object in an array, whether another one follows or not: a message that was the last one of a call ends at
 # the same place in the next call. Such bytes within a text are as good a place as any.
 _END = re.compile(rb"\}(?=\s*(?:,\s*\{|\]))")
-_NEAR = 64  # bytes before an end that decide about it
+_NEAR = 64
+"""Bytes before an end that decide about it. The next end is looked for after as many, so that the work on a body of
+braces is bounded by its size."""
 _ONE_OF = 4
 
 
 def ends(body: bytes, least: int) -> Iterator[int]:
     """The ends of the chunks, in order. least: COARSE_BYTES or FINE_BYTES."""
-    start = element = 0
-    for match in _END.finditer(body):
+    start, at = 0, least - 1
+    while (match := _END.search(body, at)) is not None:
         end = match.end()
-        size = end - start
-        if end - element >= least or size >= MOST_BYTES or (size >= least and _chosen(body, end)):
+        if end - start >= MOST_BYTES or _is_large(body, end, least) or _chosen(body, end):
             yield end
-            start = end
-        element = end
+            start, at = end, end + least - 1
+        else:
+            at = end + _NEAR - 1
+
+
+def _is_large(body: bytes, end: int, least: int) -> bool:
+    """Whether the element that ends here has `least` bytes: no other one ends within them."""
+    return _END.search(body, end - least, end) is None
 
 
 def _chosen(body: bytes, end: int) -> bool:

@@ -33,8 +33,8 @@ def as_text(value: Any) -> str:
 
 
 def as_decimal(text: str) -> int | None:
-    """The number that up to 18 ASCII digits write; None for any other text. `str.isdigit` takes what `int` refuses, such
-    as "²", and thousands of digits."""
+    """The number that up to 18 ASCII digits write; None for any other text. `str.isdigit` takes what `int` refuses, "²"
+    and thousands of digits."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 

@@ -30,6 +30,8 @@ class Trajectory:
     complete: bool = True
     """Whether the steps are complete; False if a request was not recorded to its end."""
     _before: list[RunStep] = field(default_factory=list)
+    _known: set[RunStep] = field(default_factory=set)
+    """The steps, to be looked up."""
     _returned: set[str] = field(default_factory=set)
     """The tool calls whose results are known."""
 
@@ -41,11 +43,15 @@ class Trajectory:
         else:
             messages = list(_messages(body))
             shared = count_shared(self._before, messages)
-            self.steps += [step for step in messages[shared:] if self._is_new(step)]
+            self._take([step for step in messages[shared:] if self._is_new(step)])
             self._before = messages
         if call.text or call.tool_calls or call.refusal:
             text = "\n".join(part for part in (call.text, call.refusal) if part)
-            self.steps.append(RunStep("assistant", text, call.tool_calls))
+            self._take([RunStep("assistant", text, call.tool_calls)])
+
+    def _take(self, steps: list[RunStep]) -> None:
+        self.steps += steps
+        self._known.update(steps)
 
     def _is_new(self, step: RunStep) -> bool:
         """Whether the steps lack this message: where an agent shortens its history, the rest is sent again."""
@@ -55,7 +61,7 @@ class Trajectory:
             new = step.tool_call_id not in self._returned
             self._returned.add(step.tool_call_id)
             return new
-        return step not in self.steps
+        return step not in self._known
 
 
 def tool_results(request: bytes) -> list[str]:

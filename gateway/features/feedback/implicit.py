@@ -28,6 +28,10 @@ _THANKS_WORDS = 12
 """A longer message is a new question, whose thanks are politeness."""
 _SAME_WORD = 0.8
 _LONG_WORD = 5
+_LONGEST_WORD = 40
+"""Characters of a word above which it is not compared: the comparison takes their square."""
+_MOST_SLIPS = 20
+"""Misspelt words in a repeated question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,10 @@ class ImplicitFeedback:
         mine, theirs = ([w for w in re.findall(r"[\w']+", text) if w not in self._fillers] for text in (one, other))
         if not mine:  # fillers only: the same message all the same
             return one == other
-        return len(mine) == len(theirs) and all(a == b or _slip(a, b) for a, b in zip(mine, theirs, strict=True))
+        if len(mine) != len(theirs):
+            return False
+        others = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
+        return len(others) <= _MOST_SLIPS and all(_slip(a, b) for a, b in others)
 
 
 def _compiled(language: Mapping[str, Any]) -> _Rules:
@@ -143,7 +150,8 @@ def _folded(text: str) -> str:
 
 def _slip(one: str, other: str) -> bool:
     """Tells whether two words may be the same, misspelt. Numbers never are."""
-    if min(len(one), len(other)) < _LONG_WORD or any(c.isdigit() for c in one + other):
+    sizes = len(one), len(other)
+    if min(sizes) < _LONG_WORD or max(sizes) > _LONGEST_WORD or any(c.isdigit() for c in one + other):
         return False
     return SequenceMatcher(None, one, other, autojunk=False).ratio() >= _SAME_WORD
 

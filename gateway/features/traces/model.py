@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -82,13 +82,49 @@ class SpanRecord:
     """Reason why a call cannot be imported; "" if it can, or if the span is not a call."""
 
 
+SpanKey = tuple[str, str]
+"""A trace and a span of it."""
+
+
+def spans_around(
+    parents: Mapping[SpanKey, str], spans: Iterable[SpanKey], known: Collection[SpanKey] = ()
+) -> set[SpanKey]:
+    """The spans around any of these. Each is visited once, however long the chains are that share it.
+
+    known: spans at which a chain is left, since those around them are known.
+    """
+    found: set[SpanKey] = set()
+    for span in spans:
+        key = span
+        while parent := parents.get(key):
+            key = key[0], parent
+            if key == span or key in found or key in known:
+                break
+            found.add(key)
+    return found
+
+
+def spans_within(parents: Mapping[SpanKey, str], spans: Collection[SpanKey]) -> set[SpanKey]:
+    """The spans below any of these. Each is visited once."""
+    below: dict[SpanKey, list[SpanKey]] = {}
+    for (trace, span), parent in parents.items():
+        below.setdefault((trace, parent), []).append((trace, span))
+    found: set[SpanKey] = set()
+    waiting = list(spans)
+    while waiting:
+        new = [key for key in below.pop(waiting.pop(), ()) if key not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
 @dataclass(slots=True)
 class Nesting:
     """The calls that describe another one: a framework's span around the span of the client that it uses. Only the
     innermost with content counts. Spans may come in any order."""
 
-    _parents: dict[tuple[str, str], str] = field(default_factory=dict)
-    _calls: set[tuple[str, str]] = field(default_factory=set)
+    _parents: dict[SpanKey, str] = field(default_factory=dict)
+    _calls: set[SpanKey] = field(default_factory=set)
 
     def add(self, record: SpanRecord) -> None:
         key = record.trace, record.span
@@ -97,40 +133,24 @@ class Nesting:
         if record.call is not None:
             self._calls.add(key)
 
-    def around_calls(self) -> set[tuple[str, str]]:
+    def around_calls(self) -> set[SpanKey]:
         """The spans that have a call below them."""
-        found: set[tuple[str, str]] = set()
-        for call in self._calls:
-            for above in self._above(call):
-                if above in found:
-                    break
-                found.add(above)
-        return found
+        return spans_around(self._parents, self._calls)
 
-    def wrappers(self) -> set[tuple[str, str]]:
+    def within_calls(self) -> set[SpanKey]:
+        """The spans that have a call around them."""
+        return spans_within(self._parents, self._calls)
+
+    def wrappers(self) -> set[SpanKey]:
         """The calls that have another one below them."""
         return self._calls & self.around_calls()
-
-    def within_call(self, key: tuple[str, str]) -> bool:
-        """Whether a call is around this span."""
-        return any(above in self._calls for above in self._above(key))
-
-    def _above(self, key: tuple[str, str]) -> Iterator[tuple[str, str]]:
-        seen = {key}
-        while parent := self._parents.get(key):
-            key = key[0], parent
-            if key in seen:
-                return
-            seen.add(key)
-            yield key
 
 
 def without_content(records: Iterable[SpanRecord], nesting: Nesting) -> list[SpanRecord]:
     """The calls that cannot be imported. Clients make spans of their own without content, within or around those of an
     instrumentation that have it: these are not missing."""
-    around = nesting.around_calls()
-    left = (record for record in records if record.left_out)
-    return [r for r in left if (r.trace, r.span) not in around and not nesting.within_call((r.trace, r.span))]
+    near = nesting.around_calls() | nesting.within_calls()
+    return [record for record in records if record.left_out and (record.trace, record.span) not in near]
 
 
 def exchange_id(began: float, trace: str, span: str) -> str:

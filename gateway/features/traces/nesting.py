@@ -9,36 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.features.traces.model import SpanRecord, TracedCall
+from gateway.features.traces.model import SpanKey, SpanRecord, TracedCall, spans_around, spans_within
 from gateway.stream.shared_state import SharedState
 
 KEPT_S = 600
 """Seconds for which a late span is joined to the others of its trace."""
 _DEEPEST = 100
-Key = tuple[str, str]
-"""A trace and a span."""
+"""Levels of spans of earlier requests that are looked for."""
 
 
 @dataclass(slots=True)
 class _Trees:
     """The spans of one request, with the known facts about those around them."""
 
-    records: Mapping[Key, SpanRecord]
-    parents: dict[Key, str] = field(default_factory=dict)
-    inner: set[Key] = field(default_factory=set)
+    records: Mapping[SpanKey, SpanRecord]
+    parents: dict[SpanKey, str] = field(default_factory=dict)
+    inner: set[SpanKey] = field(default_factory=set)
     """Spans with a call below them."""
-    taken: set[Key] = field(default_factory=set)
+    taken: set[SpanKey] = field(default_factory=set)
     """Spans that were taken as calls."""
-
-    def above(self, key: Key) -> list[Key]:
-        """The spans around a span, from the nearest on: up to one whose own parent is not known."""
-        found: list[Key] = []
-        while (parent := self.parents.get(key)) and len(found) < _DEEPEST:
-            key = key[0], parent
-            if key in found:
-                break
-            found.append(key)
-        return found
 
 
 class SeenSpans:
@@ -53,13 +42,9 @@ class SeenSpans:
         trees.parents.update({key: each.parent for key, each in trees.records.items() if each.parent})
         await self._recall(trees)
         calls = {key: each.call for key, each in trees.records.items() if each.call is not None}
-        for key in [*trees.inner, *calls]:
-            trees.inner.update(trees.above(key))
-        chosen = {
-            key: call
-            for key, call in calls.items()
-            if key not in trees.inner and trees.taken.isdisjoint(trees.above(key))
-        }
+        trees.inner |= spans_around(trees.parents, [*trees.inner, *calls])
+        left = trees.inner | spans_within(trees.parents, trees.taken)
+        chosen = {key: call for key, call in calls.items() if key not in left}
         return list(chosen.values()), _marks(trees, chosen)
 
     async def remember(self, marks: Mapping[str, str]) -> None:
@@ -69,25 +54,27 @@ class SeenSpans:
     async def _recall(self, trees: _Trees) -> None:
         """Reads the parents of spans of earlier requests, level by level, and then the known facts about all of
         them."""
-        asked: set[Key] = set()
+        known = trees.records.keys() | spans_around(trees.parents, trees.records)
+        unknown = [key for key in known if key not in trees.parents]
         for _ in range(_DEEPEST):
-            known = {key for own in trees.records for key in (own, *trees.above(own))}
-            unknown = [key for key in known if key not in trees.parents and key not in asked]
             if not unknown:
                 break
-            asked.update(unknown)
             values = await self._state.recall_all([_name(key, "parent") for key in unknown])
-            trees.parents.update({key: value for key, value in zip(unknown, values, strict=True) if value})
-        keys = list({key for own in trees.records for key in (own, *trees.above(own))})
+            found = {key: value for key, value in zip(unknown, values, strict=True) if value}
+            trees.parents.update(found)
+            new = spans_around(trees.parents, found, known) - known
+            known |= new
+            unknown = [key for key in new if key not in trees.parents]
+        keys = list(known)
         for kind, marked in (("inner", trees.inner), ("taken", trees.taken)):
             values = await self._state.recall_all([_name(key, kind) for key in keys])
             marked.update(key for key, value in zip(keys, values, strict=True) if value)
 
 
-def _marks(trees: _Trees, chosen: Iterable[Key]) -> dict[str, str]:
+def _marks(trees: _Trees, chosen: Iterable[SpanKey]) -> dict[str, str]:
     """Marks that later requests must know. A call that is not taken marks nothing around it."""
     below = {*chosen, *(trees.inner & trees.records.keys())}
-    inner = {above for key in below for above in trees.above(key)}
+    inner = spans_around(trees.parents, below)
     return {
         **{_name(key, "parent"): each.parent for key, each in trees.records.items() if each.parent},
         **{_name(key, "inner"): "1" for key in inner},
@@ -95,5 +82,5 @@ def _marks(trees: _Trees, chosen: Iterable[Key]) -> dict[str, str]:
     }
 
 
-def _name(key: Key, kind: str) -> str:
+def _name(key: SpanKey, kind: str) -> str:
     return f"trace:{key[0]}:{key[1]}:{kind}"

@@ -15,7 +15,7 @@ DATA_URL = re.compile(rb"(;[bB][aA][sS][eE]64,)" + _PAYLOAD)
 _BASE64 = b";base64,"
 _ALPHABET = (ascii_letters + digits + "+/=_%-").encode()
 _LARGE = 65_536
-_PIECE = 262_144
+_FIRST, _PIECE = 64, 262_144
 _DATA = re.compile(rb'("data\\*"\s*:\s*\\*")' + _PAYLOAD + rb'(?=(?:\\+[nr])*\\*")')
 
 
@@ -49,23 +49,30 @@ def _without_large(body: bytes) -> bytes:
     parts, kept, at = [], 0, 0
     while (found := body.find(_BASE64, at)) >= 0:
         at = found + len(_BASE64)
-        end = body.find(b'"', at)
-        digest = _digest(body, at, end) if end - at >= _LARGE else None
-        if digest is not None:
+        end = _run_end(body, at)
+        if end - at >= _LARGE and body[end : end + 1] == b'"':
             parts.append(DATA_URL.sub(name_payload, body[kept:at]))
-            parts.append(b"sha256=%b;bytes=%d" % (digest, (end - at) * 3 // 4))
+            parts.append(b"sha256=%b;bytes=%d" % (_digest(body, at, end), (end - at) * 3 // 4))
             kept = at = end
     return b"".join([*parts, DATA_URL.sub(name_payload, body[kept:])])
 
 
-def _digest(body: bytes, start: int, end: int) -> bytes | None:
-    """The SHA-256 of body[start:end] in hex; None if it is not base64."""
+def _run_end(body: bytes, start: int) -> int:
+    """The end of the characters of base64 that begin here. The pieces grow, so that a short run costs little."""
+    low, size = start, _FIRST
+    while low < len(body):
+        piece = body[low : low + size]
+        if others := piece.translate(None, _ALPHABET):
+            return low + piece.index(others[:1])
+        low, size = low + size, min(2 * size, _PIECE)
+    return len(body)
+
+
+def _digest(body: bytes, start: int, end: int) -> bytes:
+    """The SHA-256 of body[start:end] in hex."""
     hashed = sha256()
     for low in range(start, end, _PIECE):
-        piece = body[low : min(end, low + _PIECE)]
-        if piece.translate(None, _ALPHABET):
-            return None
-        hashed.update(piece)
+        hashed.update(body[low : min(end, low + _PIECE)])
     return hashed.hexdigest().encode()
 
 

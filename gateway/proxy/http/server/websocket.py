@@ -24,6 +24,9 @@ from gateway.proxy.http.server.request import COUNTED_BYTES, ServerRequest
 from gateway.proxy.http.server.unsent import unacknowledged_bytes
 
 MOST_REPLIES = 256 * 1024  # bytes of pongs and errors that wait for a client that sends and does not read
+FREE_FRAGMENTS, LEAST_FRAGMENT_BYTES = 8192, 64
+"""Fragments that a message may have, whatever their size, and the bytes that it must have for each further one: a frame
+costs as much as hundreds of bytes."""
 MOST_REASON = 123  # bytes of a close frame's reason (RFC 6455, section 5.5)
 
 
@@ -113,6 +116,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     __slots__ = (
         "_drainers",
+        "_fragments",
         "_framing",
         "_held",
         "_limits",
@@ -142,6 +146,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._framing = Framing(Side.SERVER, state=OPEN, max_size=most_bytes, logger=_QUIET)
         self._session: WebSocketSession | None = None
         self._message = bytearray()  # the fragments of an incomplete message
+        self._fragments = 0  # their number
         self._text = True  # it is a text
         self._held = 0  # bytes of an incomplete message that are counted in the memory of all bodies
         self._replied = 0  # bytes of pongs and errors since the client has stopped reading
@@ -273,13 +278,19 @@ class WebSocketConnection(asyncio.Protocol):
             if frame.fin:
                 self._complete(bytes(frame.data))
             else:
-                self._message += frame.data
+                self._fragment(frame)
         elif opcode is Opcode.CONT:
-            self._message += frame.data
+            self._fragment(frame)
             if frame.fin:
-                message = bytes(self._message)
+                message, self._fragments = bytes(self._message), 0
                 self._message = bytearray()
                 self._complete(message)
+
+    def _fragment(self, frame: Frame) -> None:
+        self._message += frame.data
+        self._fragments += 1
+        if self._fragments > FREE_FRAGMENTS + len(self._message) // LEAST_FRAGMENT_BYTES:
+            self._fail(CloseCode.POLICY_VIOLATION, "a message has too many fragments; send larger ones")
 
     def _complete(self, message: bytes) -> None:
         session = self._session

@@ -15,7 +15,8 @@ from gateway.proxy.recording.redaction.finder import says_secret
 
 _MAX_NESTING = 8  # JSON within JSON; text that lies deeper is searched as it is
 _CARD_FROM, _CARD_TO = 10**12, 10**19
-_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|([\"'/bfnrt]))")
+# Lookbehind and possessive quantifier: a run of backslashes is read once, and not again from each of its backslashes.
+_ESCAPE = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|([\"'/bfnrt]))")
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
@@ -11,6 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.websocket import (
+    FREE_FRAGMENTS,
     MOST_REASON,
     MOST_REPLIES,
     UpgradedTransport,
@@ -161,6 +163,30 @@ def test_many_small_fragments_take_little_memory() -> None:
     connection.data_received(Frame(Opcode.CONT, b"a").serialize(mask=True))
     assert messages.got == [b"a" * 70_011]
     assert memory.held == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"a"])
+def test_a_message_of_very_small_fragments_ends_the_connection(data: bytes) -> None:
+    connection, messages, wire, memory = connected()
+    fragment = Frame(Opcode.CONT, data, False).serialize(mask=True)
+    connection.data_received(Frame(Opcode.TEXT, data, False).serialize(mask=True))
+    taken = 1
+    while not messages.gone and taken < 2_000_000:
+        connection.data_received(fragment)
+        taken += 1
+    assert FREE_FRAGMENTS < taken < 1.05 * FREE_FRAGMENTS
+    assert b"too many fragments" in wire.written
+    assert memory.held == 0
+
+
+def test_a_long_message_may_have_a_fragment_for_every_64_bytes() -> None:
+    connection, messages, _, _ = connected(2_000_000)
+    sent = b"a" * 64
+    connection.data_received(Frame(Opcode.TEXT, sent, False).serialize(mask=True))
+    connection.data_received(Frame(Opcode.CONT, sent, False).serialize(mask=True) * 25_000)
+    connection.data_received(Frame(Opcode.CONT, b"").serialize(mask=True))
+    connection.data_received(Frame(Opcode.TEXT, b"{}").serialize(mask=True))
+    assert messages.got == [sent * 25_001, b"{}"]
 
 
 def test_pongs_and_errors_for_a_client_that_does_not_read_are_bounded() -> None:
