@@ -50,10 +50,11 @@ class NotifyTarget(Section):
     to: Annotated[tuple[Address, ...], Field(max_length=50)] = ()
     """Addresses that mails go to."""
     on: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
-    """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config`, `store` and `guard`.
-    Default: all."""
+    """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config`, `store`, `guard`,
+    `upstream`, `consumer` and `feature`. Default: all."""
     per_hour: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Messages in 60 minutes; what exceeds them is gathered into one."""
+    """Warnings in 60 minutes; what exceeds them is gathered into one message. Outages and what is critical are sent at
+    once, and information as one digest an hour."""
     private: bool = False
     """Allow a host name that leads to a private address. An address in the URL itself, and `localhost`, may always be
     private."""

@@ -664,6 +664,7 @@ webhook_deliveries = _table(
     Column("due", Double, nullable=False),  # of the next attempt
     Column("ended", Double),  # NULL: pending
     Column("error", Text),  # of the last attempt that failed
+    Column("priority", Integer, nullable=False, server_default="1"),  # a core.notice.Priority
     Index("webhook_deliveries_due", "state", "due"),
 )
 

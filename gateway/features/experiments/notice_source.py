@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.notice import Notice, Severity
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import ExperimentFigures
 
@@ -25,10 +25,10 @@ class VerdictNotices:
 
 
 def _notice(found: ExperimentFigures, now: float) -> Notice:
-    severity: Severity = "warning" if found.verdict == "reject" else "info"
     title = f"experiment {found.experiment}: {_WORDS.get(found.verdict, found.verdict)}"
     text = f"{found.candidate}: {found.sentence or f'verdict {found.verdict} after {found.pairs} pairs'}"
     data = {"experiment": found.experiment, "candidate": found.candidate, "verdict": found.verdict}
     id = f"verdict:{found.plan}:{found.candidate}:{found.verdict}"
     path = f"/console/experiments/{found.experiment}"
+    severity = SEVERITIES[f"verdict.{found.verdict}"]
     return Notice(id, "verdict", title, text, now, path, severity, data | {"pairs": found.pairs})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.notice import Notice
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.features.guards.rows import watched
 from gateway.features.guards.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.task import TaskContext
@@ -35,4 +35,5 @@ def _notice(drift: GuardDrift) -> Notice:
     of_change = {"what": drift.what, "direction": drift.direction, "usual": drift.usual, "now": drift.now}
     data = {"guard": drift.guard, **of_change}
     path = f"/console/guards/of/{drift.guard}"
-    return Notice(drift.id, "guard", title, text, drift.since or 0.0, path, "warning", data)
+    severity = SEVERITIES["guard.changed"]
+    return Notice(drift.id, "guard", title, text, drift.since or 0.0, path, severity, data)

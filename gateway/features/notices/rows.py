@@ -8,7 +8,9 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from gateway.core.notice import Priority
 from gateway.store.engine import insert
+from gateway.store.query import Reading
 from gateway.store.tables import webhook_deliveries
 
 DeliveryState = Literal["pending", "delivered", "dead"]
@@ -30,6 +32,7 @@ class WebhookDelivery:
     attempts: int = 0
     ended: float | None = None
     error: str | None = None
+    priority: int = Priority.LIMITED
 
 
 def add_deliveries(connection: Connection, deliveries: Iterable[WebhookDelivery]) -> None:
@@ -46,9 +49,9 @@ def first_deliveries(connection: Connection) -> Mapping[str, float]:
 
 
 def due_deliveries(connection: Connection, webhooks: Iterable[str], now: float, most: int) -> list[WebhookDelivery]:
-    """Deliveries to these receivers that are due, in the order in which they were made."""
+    """Deliveries to these receivers that are due: by priority, then in the order in which they were made."""
     query = select(webhook_deliveries).where(_T.state == "pending", _T.due <= now, _T.webhook.in_(sorted(webhooks)))
-    rows = connection.execute(query.order_by(_T.created, _T.event, _T.webhook).limit(most)).mappings()
+    rows = connection.execute(query.order_by(_T.priority, _T.created, _T.event, _T.webhook).limit(most)).mappings()
     return [WebhookDelivery(**row) for row in rows]
 
 
@@ -70,18 +73,52 @@ def count_deliveries(connection: Connection) -> Mapping[tuple[str, str], int]:
     return {(webhook, state): n for webhook, state, n in connection.execute(query)}
 
 
-def sent_since(connection: Connection, webhook: str, at: float) -> int:
-    """Messages that a receiver accepted since a time; those that were sent together ended at the same moment."""
+def sent_since(connection: Connection, webhook: str, at: float, priority: int) -> int:
+    """Messages of one priority that a receiver accepted since a time; those that were sent together ended at the same
+    moment."""
     query = select(func.count(func.distinct(_T.ended))).where(
-        _T.webhook == webhook, _T.state == "delivered", _T.ended >= at
+        _T.webhook == webhook, _T.state == "delivered", _T.ended >= at, _T.priority == priority
     )
     return int(connection.execute(query).scalar_one())
+
+
+def waiting_above(connection: Connection, webhook: str, priority: int) -> bool:
+    """Whether a delivery that is sent before those of this priority is pending."""
+    query = select(_T.event).where(_T.webhook == webhook, _T.state == "pending", _T.priority < priority)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def forget_ended(connection: Connection, prefix: str, before: float) -> None:
     """Deletes ended deliveries to receivers whose names begin so."""
     ours = _T.webhook.startswith(prefix, autoescape=True)
     connection.execute(delete(webhook_deliveries).where(ours, _T.state != "pending", _T.ended < before))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Messages that are not sent yet because of `per_hour`, or because information is gathered."""
+
+    webhook: str
+    warnings: int
+    information: int
+
+    @property
+    def text(self) -> str:
+        parts = f"{self.warnings} above per_hour, {self.information} of the next digest"
+        return f"held back: {self.warnings + self.information} for {self.webhook} ({parts})"
+
+
+def held_back(connection: Reading, prefix: str, before: float) -> list[HeldBack]:
+    """Messages that wait since a time without an attempt. prefix: begins the receivers' names in the store."""
+    waits = (_T.state == "pending") & (_T.attempts == 0) & (_T.created < before) & (_T.priority > Priority.AT_ONCE)
+    ours = _T.webhook.startswith(prefix, autoescape=True)
+    query = select(_T.webhook, _T.priority, func.count()).where(waits, ours).group_by(_T.webhook, _T.priority)
+    counts: dict[str, dict[int, int]] = {}
+    for webhook, priority, n in connection.execute(query):
+        counts.setdefault(webhook, {})[priority] = n
+    return [
+        HeldBack(name, by.get(Priority.LIMITED, 0), by.get(Priority.DIGEST, 0)) for name, by in sorted(counts.items())
+    ]
 
 
 @dataclass(frozen=True, slots=True)

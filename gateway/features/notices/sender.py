@@ -1,5 +1,6 @@
 """Sends stored deliveries: by the one consumer that holds the lease, repeated until they are accepted, given up after a
-day, and no more of them in an hour than a receiver wants.
+day. Outages and critical ones go first and at once, then no more warnings in an hour than a receiver wants, and
+information as one digest an hour.
 
 A receiver sees each message once; if a consumer dies between an answer and the note of it, twice with the same id.
 """
@@ -13,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.core.notice import Priority
 from gateway.features.notices.receivers import GONE
-from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since
+from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since, waiting_above
 from gateway.features.task import LoopStep, TaskWorker
 from gateway.store.engine import Transaction
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 RETRY_S = (5.0, 60.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
 """Seconds to wait after each failure; after one more, the delivery is dead."""
 HOUR_S = 3_600.0
+GATHER_S = 60.0
+"""Seconds for which information is gathered, so that what comes together is one digest."""
 _EVERY_S = 1.0
 _KEEP_S = 90.0  # a lease outlives the slowest receiver
 _AT_ONCE = 20
@@ -35,8 +39,8 @@ class DeliveryReceiver(Protocol):
 
     @property
     def per_hour(self) -> int | None:
-        """Messages in 60 minutes, above which several deliveries become one message; None means that each delivery is a
-        message."""
+        """Warnings in 60 minutes, above which several deliveries become one message; None means that each delivery is a
+        message, whatever its priority."""
 
     async def send(self, id: str, deliveries: Sequence[WebhookDelivery], at: float) -> str | None:
         """One attempt. Returns None if it was accepted, else what went wrong, without a secret."""
@@ -62,6 +66,8 @@ class DeliverySender:
         """receivers: by the name in the store. lease: its name."""
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._receivers, self._lease = receivers, lease
+        self.information_waits = False
+        """Whether causes of more importance may be unknown at the moment, because a source cannot be read."""
 
     async def repeat(self, look: Callable[[], Awaitable[object]], every_s: float = _EVERY_S) -> None:
         """Runs `look` until cancelled."""
@@ -86,14 +92,35 @@ class DeliverySender:
     def _messages(self, connection: Transaction) -> list[_OutgoingMessage]:
         now, found = self._clock(), list[_OutgoingMessage]()
         for name, receiver in self._receivers.items():
-            most = _AT_ONCE if receiver.per_hour is None else _GATHERED
-            due = due_deliveries(connection, [name], now, most)
-            if due and receiver.per_hour is not None:
-                room = receiver.per_hour - sent_since(connection, name, now - HOUR_S)
-                found += _gathered(name, due, room)
+            if receiver.per_hour is None:
+                due = due_deliveries(connection, [name], now, _AT_ONCE)
+                found += [_OutgoingMessage(name, (delivery,)) for delivery in due]
             else:
-                found += [_OutgoingMessage(name, (each,)) for each in due]
+                found += self._by_priority(connection, name, receiver.per_hour)
         return found
+
+    def _by_priority(self, connection: Transaction, name: str, per_hour: int) -> list[_OutgoingMessage]:
+        """The messages of the highest priority that may be sent: those of one turn arrive in any order."""
+        now = self._clock()
+        due = due_deliveries(connection, [name], now, _GATHERED)
+        at_once, limited, digest = ([d for d in due if d.priority == priority] for priority in Priority)
+        if at_once:
+            return list(_gathered(name, at_once, _AT_ONCE))
+        room = per_hour - sent_since(connection, name, now - HOUR_S, Priority.LIMITED) if limited else 0
+        if room > 0:
+            return list(_gathered(name, limited, room))
+        if digest and self._digest_is_due(connection, name, digest[0].created):
+            return [_OutgoingMessage(name, tuple(digest))]
+        return []
+
+    def _digest_is_due(self, connection: Transaction, name: str, oldest: float) -> bool:
+        """Whether information may be sent: once an hour, after everything above it, for which it waits at most an
+        hour. oldest: when the first of it was made."""
+        now, hour_ago = self._clock(), self._clock() - HOUR_S
+        if oldest > now - GATHER_S or sent_since(connection, name, hour_ago, Priority.DIGEST):
+            return False
+        behind = self.information_waits or waiting_above(connection, name, Priority.DIGEST)
+        return not behind or oldest <= hour_ago
 
     async def _deliver(self, message: _OutgoingMessage, nth: int) -> None:
         """nth: index among those that are sent together. Each ends at a different time, by which messages are

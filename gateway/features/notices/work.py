@@ -108,6 +108,7 @@ class NoticeSender:
                     found += await source.look(self._clock())
                 except StreamDown as error:
                     down = str(error)
+        self._sender.information_waits = bool(down)
         if not down:
             self._stream_outage = None
         return found + (self._stream_down(down) if down and leads else [])
@@ -115,10 +116,8 @@ class NoticeSender:
     def _add(self, connection: Transaction, found: Sequence[Notice]) -> None:
         now = self._clock()
         for name, receiver in self._receivers.items():
-            wanted = (each for each in found if each.subject in receiver.on)
-            add_deliveries(
-                connection, (WebhookDelivery(each.id, name, "", notice_to_json(each), now, now) for each in wanted)
-            )
+            wanted = (notice for notice in found if notice.subject in receiver.on)
+            add_deliveries(connection, (_delivery(notice, name, now) for notice in wanted))
         if now - self._forgot_at >= _FORGET_EVERY_S:
             self._forgot_at = now
             forget_ended(connection, PREFIX, now - KEEP_S)
@@ -153,6 +152,11 @@ class NoticeSender:
             return await self._state.claim("notice-store-down", _CLAIM_S)
         except StreamDown:
             return True
+
+
+def _delivery(notice: Notice, receiver: str, now: float) -> WebhookDelivery:
+    body = notice_to_json(notice)
+    return WebhookDelivery(notice.id, receiver, "", body, created=now, due=now, priority=notice.priority)
 
 
 def _outage_notice(title: str, text: str, since: float) -> Notice:

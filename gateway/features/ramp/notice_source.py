@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core.guard_ramp import ramped_guard
-from gateway.core.notice import Notice, Severity
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.core.ramp import RampEvent, RampRecord
 from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import TaskContext
@@ -29,7 +29,7 @@ class RampNotices:
 
 def _notice(event: RampEvent) -> Notice:
     record, guard = event.record, ramped_guard(event.record.experiment)
-    severity: Severity = "warning" if event.kind in _BACK else "info"
+    severity = SEVERITIES["ramp.back" if event.kind in _BACK else "ramp.forward"]
     title = f"{_subject(record)}: {event.kind.replace('_', ' ')}"
     data = {"experiment": record.experiment, "kind": event.kind, "state": record.state, "step": record.step}
     path = f"/console/experiments/{record.experiment}" if guard is None else f"/console/guards/of/{guard}"

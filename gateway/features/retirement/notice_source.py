@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.config.retirements import day_of
-from gateway.core.notice import Notice
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.features.retirement.notices import RetirementNotice, due_notices
 from gateway.features.retirement.traffic import daily_calls
 from gateway.features.task import TaskContext
@@ -39,5 +39,5 @@ def _notice(each: RetirementNotice, now: float) -> Notice:
     data = {"model": each.name, "retires": each.retires, "days": each.days, "successor": each.successor}
     data |= {"aliases": list(each.aliases)}
     id = f"retirement:{each.name}:{each.retires}:{stage}"
-    severity = "warning" if stage <= STAGES[1] else "info"
-    return Notice(id, "retirement", title, each.text, now, "/console/system", severity, data)  # type: ignore[arg-type]
+    severity = SEVERITIES["retirement.soon" if stage <= STAGES[1] else "retirement.later"]
+    return Notice(id, "retirement", title, each.text, now, "/console/system", severity, data)

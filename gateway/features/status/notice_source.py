@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from gateway.core.notice import Notice
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.task import TaskContext
 from gateway.stream import Corridor
@@ -49,7 +49,9 @@ def _notices(refused: Sequence[tuple[str, str]], now: float) -> Iterator[Notice]
         by_text.setdefault(why, []).append(name)
     for why, names in by_text.items():
         digest = hashlib.sha256(why.encode()).hexdigest()[:16]
-        title = f"{len(names)} processes refuse the newest gateway.yaml"
+        refuse = "1 process refuses" if len(names) == 1 else f"{len(names)} processes refuse"
+        title = f"{refuse} the newest gateway.yaml"
         text = f"{why}\nThe previous one stays in force. {', '.join(sorted(names)[:5])}"
         id = f"config:{digest}:{int(now // _DAY_S)}"
-        yield Notice(id, "config", title, text, now, "/console/system", "warning", {"reason": why, "by": sorted(names)})
+        data = {"reason": why, "by": sorted(names)}
+        yield Notice(id, "config", title, text, now, "/console/system", SEVERITIES["config.refused"], data)

@@ -24,7 +24,9 @@ from gateway.features.guards.rows import watched
 from gateway.features.guards.usual_range import drift_of, drift_sentence
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
-from gateway.features.notices.rows import ReceiverTrouble, receivers_in_trouble
+from gateway.features.notices.rows import HeldBack, ReceiverTrouble, held_back, receivers_in_trouble
+from gateway.features.notices.sender import GATHER_S
+from gateway.features.notices.work import PREFIX
 from gateway.features.retirement.notices import RetirementNotice, notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
@@ -179,6 +181,8 @@ class Status:
     near_limits: tuple[NearLimit, ...] = ()
     """Budgets of callers of which at least 80 % are used, the most used first. A budget that does its work is no
     problem."""
+    held_back: tuple[HeldBack, ...] = ()
+    """Notices that wait for their turn, by receiver: no problem."""
 
     @property
     def exit_code(self) -> int:
@@ -200,6 +204,7 @@ class _StoredState:
     traffic: DailyCalls | None = None
     receivers: tuple[ReceiverTrouble, ...] = ()
     guards: tuple[str, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     budgets: Mapping[LimitScope, str] = field(default_factory=dict)
     """Scopes of callers with a budget, and their names."""
 
@@ -214,6 +219,7 @@ def _read_store(around: ReaderConfig, now: float) -> _StoredState:
             daily_calls(connection, day_of(now)),
             tuple(receivers_in_trouble(connection, now - DAY_S)),
             tuple(changed_guards(connection, around.guards)),
+            tuple(held_back(connection, PREFIX, now - GATHER_S)),
             caller_budgets(connection, static, now),
         )
 
@@ -258,6 +264,7 @@ async def look(
         stored.guards,
         retiring,
         near,
+        stored.held_back,
     )
 
 
@@ -552,9 +559,9 @@ _MAX_ROWS = 12  # of one table, so that all fits on one screen
 def to_terminal(status: Status) -> RenderableType:
     stream = _stream(status.stream) if status.stream else ()
     near = _near_limits(status.near_limits)
-    return Group(
-        *_head(status), *stream, *near, *_delivery(status.delivery), *_predictors(status), *_retirements(status)
-    )
+    held = [_line("notices" if i == 0 else "", waiting.text) for i, waiting in enumerate(status.held_back)]
+    stored = (*_delivery(status.delivery), *_predictors(status), *_retirements(status))
+    return Group(*_head(status), *held, *stream, *near, *stored)
 
 
 def _retirements(status: Status) -> Iterator[RenderableType]:

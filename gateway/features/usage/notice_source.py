@@ -1,16 +1,18 @@
 """Notices of budgets: 50, 80 and 100 % of a limit per day, week or month, soft or not.
 
-One message for each limit, window and threshold; if several are passed between two looks, the highest alone.
+One message for each limit, window and threshold; if several are passed between two looks, the highest alone. One that
+was passed before the caller came here, by what an import carried, is not announced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from gateway.config.derive import directory_of
 from gateway.core.chunked import chunked
 from gateway.core.limits import Limit, LimitScope, counter_name, window_end
-from gateway.core.notice import Notice, Severity
+from gateway.core.notice import SEVERITIES, Notice
 from gateway.features.task import TaskContext
 from gateway.features.usage.rows import limited_call_scopes, limited_scopes, soft_scopes, spent_floors
 from gateway.store.query import Reading
@@ -18,7 +20,7 @@ from gateway.stream.leases import LeaseServer
 
 THRESHOLDS = (1.0, 0.8, 0.5)
 _AT_ONCE = 500
-_SEVERITIES: dict[float, Severity] = {1.0: "critical", 0.8: "warning", 0.5: "info"}
+_CAUSES: Mapping[float, str] = MappingProxyType({1.0: "budget.all", 0.8: "budget.most", 0.5: "budget.half"})
 
 
 class BudgetNotices:
@@ -59,10 +61,10 @@ def notices_of(
 ) -> Iterator[Notice]:
     """used: limits with the names of their counters, and what is spent of them."""
     for (scope, limit), name, units in used:
-        spent = units / limit.scale
-        spent += limit.carried if now < limit.carried_until else 0.0
+        brought = limit.carried if now < limit.carried_until else 0.0
+        spent = units / limit.scale + brought
         passed = next((t for t in THRESHOLDS if spent >= t * limit.amount), None)
-        if passed is not None:
+        if passed is not None and brought < passed * limit.amount:
             yield _notice(scope, limit, ("soft " if soft else "") + name, (spent, passed), now)
 
 
@@ -79,4 +81,4 @@ def _notice(scope: LimitScope, limit: Limit, name: str, used: tuple[float, float
         "window_ends": until, "soft": soft,
     }  # fmt: skip
     id = f"budget:{name}:{passed:.0%}"
-    return Notice(id, "budget", title, text, now, "/console/keys", _SEVERITIES[passed], data)
+    return Notice(id, "budget", title, text, now, "/console/keys", SEVERITIES[_CAUSES[passed]], data)

@@ -21,7 +21,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 
 
 def a_notice(title: str, text: str = "text") -> Notice:
-    return Notice("id:1", "budget", title, text, AT)
+    return Notice("id:1", "budget", title, text, AT, "/console", "info")
 
 
 @given(TEXT, TEXT)

@@ -18,7 +18,7 @@ NOTICE = Notice(
     "/console/keys", "warning", {"spent": 400.0},
 )  # fmt: skip
 CONSOLE = "https://console.example.org/"
-MANY = [Notice(f"n{i}", "store", f"title {i}", f"text {i}", AT + i) for i in range(25)]
+MANY = [Notice(f"n{i}", "store", f"title {i}", f"text {i}", AT + i, "/console", "info") for i in range(25)]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_mail_has_a_subject_of_one_line_and_a_lasting_id(connections: Any,
         "to": ["a@x.org", "b@x.org"],
     }
     to = receiver_of(target("mail", **mail, username="u", password="hunter2"), connections, CONSOLE)
-    bent = Notice("x:1", "config", "two\nlines\r\nBcc: everybody@example.org", "why\n", AT)
+    bent = Notice("x:1", "config", "two\nlines\r\nBcc: everybody@example.org", "why\n", AT, "/console", "info")
     assert await to.send("x:1", [bent], AT) is None
     (got,) = mail_server.got
     assert got["subject"] == "[gateway] two lines Bcc: everybody@example.org"

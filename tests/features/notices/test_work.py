@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pytest
 
 from gateway.config.notify import NotifyTarget
 from gateway.core.errors import StreamDown
-from gateway.core.notice import Notice, Subject
+from gateway.core.notice import Notice, Severity, Subject
 from gateway.features.notices.receivers import receiver_of
-from gateway.features.notices.rows import count_deliveries, receivers_in_trouble
-from gateway.features.notices.sender import RETRY_S
+from gateway.features.notices.rows import count_deliveries, held_back, receivers_in_trouble
+from gateway.features.notices.sender import GATHER_S, HOUR_S, RETRY_S
 from gateway.features.notices.work import DOWN_S, FIND_S, KEEP_S, NoticeSender, NotifyReceiver
 from gateway.features.task import TaskWorker
 from gateway.scoring.http_client import HttpConnections
@@ -23,8 +23,8 @@ from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
 
 
-def a_notice(n: int = 0, subject: Subject = "budget") -> Notice:
-    return Notice(f"cause-{n}", subject, f"title {n}", f"text {n}", 1000.0)
+def a_notice(n: int = 0, subject: Subject = "budget", severity: Severity = "warning") -> Notice:
+    return Notice(f"cause-{n}", subject, f"title {n}", f"text {n}", 1000.0, "/console", severity)
 
 
 @dataclass
@@ -210,6 +210,100 @@ async def test_an_unreachable_stream_server_is_told_once(
 
 
 async def test_sources_that_work_are_heard_while_others_fail(receiver: Any, sending: Sending, source: Source) -> None:
-    source.notices = [replace(a_notice(), subject="config")]
+    source.notices = [a_notice(subject="config")]
     await sending(more=[Source(down=True)]).look()
     assert len(receiver.got) == 1
+
+
+INFORMATION = [a_notice(n, severity="info") for n in range(80)]
+
+
+async def test_outages_do_not_wait_behind_notices_of_budgets(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    """Twenty warnings have used up `per_hour`; an outage and what is critical are sent all the same."""
+    source.notices = [a_notice(n) for n in range(20)]
+    sender = sending()
+    await sender.look()
+    assert len(receiver.got) == 20
+    urgent = [a_notice(100, "config"), a_notice(101, "upstream", "critical"), a_notice(102, severity="critical")]
+    source.notices = [*INFORMATION, a_notice(50), *urgent]
+    clock.now += FIND_S
+    await sender.look()
+    assert sorted(text.partition("title ")[2][:3] for text in texts(receiver)[20:]) == ["100", "101", "102"]
+
+
+async def test_the_order_is_outages_warnings_then_information(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    source.notices = [*INFORMATION, a_notice(200), a_notice(300, "store", "critical"), a_notice(201)]
+    sender = sending()
+    for _ in range(9):
+        await sender.look()
+        clock.now += FIND_S
+    assert [text[:20].count("title 300") for text in texts(receiver)[:1]] == [1]
+    assert sorted(text.partition("title ")[2][:3] for text in texts(receiver)[1:3]) == ["200", "201"]
+    assert len(receiver.got) == 4, "information is one message"
+
+
+async def test_information_is_one_digest_an_hour(sending: Sending, source: Source, receiver: Any, clock: Clock) -> None:
+    sender = sending()
+    for n in range(80):  # one more at each look
+        source.notices = INFORMATION[: n + 1]
+        await sender.look()
+        clock.now += HOUR_S / 80
+    assert len(receiver.got) == 1
+    clock.now += 2 * GATHER_S
+    await sender.look()
+    assert len(receiver.got) == 2
+    shown = [text.count("\n\n") for text in texts(receiver)]
+    assert shown[1] == 20, "twenty written out, and the number of the others"
+
+
+async def test_information_waits_while_a_source_cannot_be_read(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    """A stream server that is away hides causes of more importance; information waits for them an hour at most."""
+    source.notices, away = INFORMATION, Source(down=True)
+    sender = sending(more=[away])
+    for _ in range(20):
+        await sender.look()
+        clock.now += FIND_S
+    assert [("unreachable" in text) for text in texts(receiver)] == [True]
+    away.down = False
+    await sender.look()
+    assert len(receiver.got) == 2
+    source.notices, away.down = [a_notice(n, severity="info") for n in range(500, 503)], True
+    clock.now += HOUR_S
+    for _ in range(3):
+        await sender.look()
+        clock.now += HOUR_S / 2
+    assert "title 500" in texts(receiver)[-1]
+
+
+async def test_information_waits_for_a_warning_that_is_repeated(
+    sending: Sending, source: Source, receiver: Any, clock: Clock
+) -> None:
+    receiver.answers = [503, 503]
+    source.notices = [*INFORMATION, a_notice(300, "store", "critical")]
+    sender = sending()
+    for _ in range(4):
+        await sender.look()
+        clock.now += GATHER_S
+    assert [text.count("title 300") for text in texts(receiver)][:3] == [1, 1, 1]
+    assert "title 0" in texts(receiver)[3]
+
+
+async def test_messages_that_wait_are_counted_by_receiver(
+    sending: Sending, source: Source, clock: Clock, told: Store
+) -> None:
+    source.notices = [a_notice(n) for n in range(3)]
+    sender = sending(per_hour=3)
+    await sender.look()
+    source.notices = [*(a_notice(n) for n in range(10, 17)), *(a_notice(n, severity="info") for n in range(20, 22))]
+    clock.now += FIND_S
+    await sender.look()
+    assert await told.look(lambda c: held_back(c, "notify ", clock.now - GATHER_S)) == []
+    clock.now += GATHER_S + 1
+    (waiting,) = await told.look(lambda c: held_back(c, "notify ", clock.now - GATHER_S))
+    assert waiting.text == "held back: 9 for notify ops (7 above per_hour, 2 of the next digest)"

@@ -37,3 +37,11 @@ def test_a_carried_amount_counts_until_its_end() -> None:
     limit = Limit("usd", 100.0, "month", carried=45.0, carried_until=NOW + 1)
     assert found(limit, round(10e9)).text == "$55.00 of $100.00."
     assert found(limit, round(10e9), NOW + 2) is None
+
+
+@pytest.mark.parametrize(("carried", "usd", "title"), [(60, 5, None), (60, 25, "80%"), (85, 5, None), (100, 9, None)])
+def test_an_amount_carried_by_an_import_is_not_announced(carried: float, usd: float, title: str | None) -> None:
+    """A threshold that was passed elsewhere is not announced; the next one is."""
+    limit = Limit("usd", 100.0, "month", carried=carried, carried_until=NOW + 1)
+    notice = found(limit, round(usd * 1e9))
+    assert (notice and notice.title) == (title and f"team search has used {title} of its usd_per_month")
