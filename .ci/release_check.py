@@ -1,5 +1,7 @@
 """Says whether this commit may be released as a tag, or prints a line for each thing that is missing.
 
+Cautions go to stderr: what the calendar makes old keeps no release from being made.
+
     python .ci/release_check.py vX.Y.Z
 
 Needs Python 3.11 alone. The workflow `release` runs it first; docs/releasing.md is the checklist.
@@ -8,16 +10,21 @@ Needs Python 3.11 alone. The workflow `release` runs it first; docs/releasing.md
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+RETIREMENTS = "gateway/core/list_retirements.json"
+NOTICE_DAYS = 90
 URLS = ("Source", "Documentation", "Issues", "Changelog")
 _VERSION = re.compile(r'^__version__ = "(\d+\.\d+\.\d+)"$', re.MULTILINE)
 _SECTION = re.compile(r"^## \[([^\]]+)\](?: - (\S+))?[ \t]*$", re.MULTILINE)
+_ABOUT_RETIREMENT = re.compile(r"^## When must I switch\?\n.*?(?=^## )", re.MULTILINE | re.DOTALL)  # names old models
 _NAMING = {  # files that name the version, and how
     "deploy/kubernetes/base/kustomization.yaml": r"newTag: (\S+?)}",
     "deploy/bench/assay-gateway/build.sh": r"assay-gateway==([\d.]+)",
@@ -63,10 +70,26 @@ def _metadata(project: dict[str, Any]) -> Iterator[str]:
             yield f"pyproject.toml: project.urls.{name} is {url or 'missing'}; expected the public address (https://…)"
 
 
+def cautions(root: Path, today: date) -> Iterator[str]:
+    """Models that the pages name and that their providers retire soon, and the age of the list of retirements."""
+    listed = json.loads((root / RETIREMENTS).read_text(encoding="utf-8"))
+    age = (today - date.fromisoformat(listed["date"])).days
+    if age > NOTICE_DAYS:
+        yield f"{RETIREMENTS}: the list is {age} days old: read the providers' pages again"
+    days = {model: day for rows in listed["retirements"].values() for model, (day, _) in rows.items()}
+    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        text = _ABOUT_RETIREMENT.sub("", page.read_text(encoding="utf-8"))
+        for model in sorted(set(re.findall(r"\bmodel: ([\w.:-]*\w)", text)) & set(days)):
+            if (date.fromisoformat(days[model]) - today).days < NOTICE_DAYS:
+                yield f"{page.name}: {model} retires on {days[model]}: name its successor"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("tag", help="vX.Y.Z")
-    problems = list(missing(Path(__file__).parents[1], parser.parse_args().tag))
+    root = Path(__file__).parents[1]
+    problems = list(missing(root, parser.parse_args().tag))
+    sys.stderr.write("".join(f"caution: {line}\n" for line in cautions(root, date.today())))
     sys.stdout.write("".join(f"{each}\n" for each in problems) or "ready\n")
     return 1 if problems else 0
 

@@ -14,17 +14,20 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import typer.main
-import yaml
+from fixtures.config_parts import extras_of, is_config, read_part
 from fixtures.pages import BLOCK, COMMANDS, DOCS, ROOT, RUN, Block, blocks, marked
 
 from gateway.cli import app
+from gateway.cli.machine_help import described
 from gateway.config import loading
+from gateway.core.errors import ConfigError
 from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
 
@@ -105,8 +108,15 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def understood(line: str) -> None:
-    """Raises what click raises for a command line that the gateway rejects."""
-    words = shlex.split(re.split(r" [|>&]|;", line)[0])
+    """Raises what click raises for a command line of which the gateway rejects a part."""
+    parts = [part.strip() for part in re.split(r" (?:&&|\|\|?|;) |;(?= )", line)]
+    for part in parts:
+        if re.match(r"(\w+=\S+ )*(\S*/)?(gateway|make) ", part):
+            one_understood(part)
+
+
+def one_understood(command_line: str) -> None:
+    words = shlex.split(re.split(r" [>&<]", command_line)[0])
     words = words[next(i for i, w in enumerate(words) if w.endswith(("gateway", "make"))) :]
     if words[0] == "make":
         targets = [w for w in words[1:] if "=" not in w]
@@ -115,7 +125,7 @@ def understood(line: str) -> None:
     command: Any = typer.main.get_command(app)
     rest = words[1:]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        assert rest[0] in command.commands, f"no verb {rest[0]} in: {line}"
+        assert rest[0] in command.commands, f"no verb {rest[0]} in: {command_line}"
         command, rest = command.commands[rest[0]], rest[1:]
     try:
         command.make_context("gateway", list(rest))
@@ -124,15 +134,56 @@ def understood(line: str) -> None:
             raise
 
 
+@pytest.fixture
+def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a gateway.yaml, in which commands are read: a default that is missing hides other mistakes."""
+    (tmp_path / "gateway.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("readers_folder")
 @pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
 def test_every_command_that_a_page_shows_exists(page: str, line: str) -> None:
     understood(line)
 
 
+@pytest.mark.usefixtures("readers_folder")
 def test_an_unknown_command_would_be_found() -> None:
-    for line in ("gateway evalute --config f", "gateway serve --prot 8000"):
-        with pytest.raises(Exception, match=r"evalute|prot"):
+    for line in ("gateway evalute --config f", "gateway serve --prot 8000", "make test && gateway serve gateway.yaml"):
+        with pytest.raises(Exception, match=r"evalute|prot|unexpected extra argument"):
             understood(line)
+
+
+def named_commands() -> Iterator[tuple[str, str]]:
+    """Every `gateway …` within a sentence or a table, with its page, without what follows a pipe."""
+    for page in PAGES:
+        for span in re.findall(r"`gateway ([a-z][^`\n]*)`", BLOCK.sub("", page.read_text())):
+            yield page.stem, re.split(r" [|>&;]", span)[0]
+
+
+def test_every_command_in_a_sentence_exists() -> None:
+    """Against `gateway --help --json`: its verb, and the names of its options."""
+    listed = {verb["verb"]: verb for verb in described(app, [])["verbs"]}
+    unknown = [f"{page}: gateway {line}" for page, line in named_commands() if not _listed(line.split(), listed)]
+    assert len(set(named_commands())) > 200
+    assert unknown == []
+
+
+def _listed(words: list[str], listed: dict[str, Any]) -> bool:
+    """Whether the words begin with a verb, or are one of a group, and name none but its options."""
+    plain = [word for word in words if not word.startswith("-") and word != "…"]
+    names = [" ".join(plain[:n]) for n in (3, 2, 1)]
+    verb = next((listed[name] for name in names if name in listed), None)
+    if verb is None:
+        return any(known.startswith(f"{plain[0]} ") for known in listed) and _alternatives(plain, listed)
+    options = {name for option in verb["options"] for name in option["names"]} | {"--help", "-h", "--json"}
+    return {word.partition("=")[0].rstrip(",.)]") for word in words if word.startswith("--")} <= options
+
+
+def _alternatives(plain: list[str], listed: dict[str, Any]) -> bool:
+    """Whether each of `start|stop` behind the name of a group is a verb of it; the group alone is."""
+    below = plain[1].split("|") if len(plain) > 1 else []
+    return all(f"{plain[0]} {verb}" in listed for verb in below)
 
 
 def test_agents_md_is_short_and_its_folders_collect() -> None:
@@ -152,31 +203,45 @@ def test_every_block_says_what_becomes_of_it() -> None:
             assert block.note in ("run", "real") or re.fullmatch(r"not run: \w.+", block.note), block
 
 
-def completed(text: str) -> str:
-    """A part of a config, with what it leaves out: a model for its upstreams, upstreams for its models."""
-    raw = yaml.safe_load(text)
-    first = next(iter(raw.get("upstreams", {"fake": {}})))
-    raw.setdefault("models", {"chat": {"targets": [{"upstream": first, "model": "m"}]}})
-    raw.setdefault("open", "keys" not in raw)
-    named = {t["upstream"] for m in raw["models"].values() for t in (*m["targets"], *m.get("fallback", ()))}
-    raw.setdefault("upstreams", {name: {"kind": "fake"} for name in named})
-    return yaml.safe_dump(raw)
+CONFIGS = [block for page in PAGES for block in blocks(page) if block.language == "yaml" and is_config(block.text)]
 
 
-WITH_CONFIGS = [DOCS / f"{name}.md" for name in ("sampling", "privacy", "store")]
-
-
-@pytest.mark.parametrize(
-    "block",
-    [b for b in [*marked(), *(b for p in WITH_CONFIGS for b in blocks(p))] if b.language == "yaml"],
-    ids=lambda b: f"{b.page}-{b.number}",
-)
+@pytest.mark.parametrize("block", CONFIGS, ids=lambda b: f"{b.page}-{b.number}")
 def test_every_config_is_one(block: Block) -> None:
+    """Each part of gateway.yaml passes the checks, and its page names every extra that the part needs."""
     if block.note:
         assert block.note.startswith("not run: "), block.note
         return
-    names = set(re.findall(r"\$\{(\w+)\}", block.text))
-    assert loading.parse(completed(block.text), environ=dict.fromkeys(names, "redis://x"))
+    page = next(page for page in PAGES if page.stem == block.page).read_text()
+    for extra in extras_of(read_part(block.text)):
+        assert re.search(rf"\[[\w,]*\b{extra}\b[\w,]*\]|extra `{extra}`", page), f"needs the extra {extra}"
+
+
+def test_a_config_that_check_refuses_would_be_found() -> None:
+    with pytest.raises(ConfigError, match=r"budget\.concurrency"):
+        read_part("experiments: {e: {model: m, control: {upstream: a, model: x}, candidate: {upstream: b, model: y}, "
+                  "primary: judge, margin: 0.1, budget: {concurrency: 1}}}")  # fmt: skip
+    assert is_config("models: {}")
+    assert not is_config("services: {gateway: {image: x}}")
+    assert extras_of(read_part('ingest: {bind: "127.0.0.1:4318", sha256: "…"}')) == {"otel"}
+
+
+ABOUT_RETIREMENT = re.compile(r"^## When must I switch\?\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+CONFIG_FILES = [ROOT / "deploy" / "gateway.yaml", *sorted((ROOT / "deploy").rglob("config/gateway.yaml"))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CONFIG_FILES], ids=lambda p: p.stem)
+def test_no_page_shows_a_model_that_retires_soon(page: Path) -> None:
+    """Soon: within 90 days of the list's own date. The section on retirements names such models on purpose."""
+    table = json.loads((ROOT / "gateway" / "core" / "list_retirements.json").read_text())
+    last = date.fromisoformat(table["date"]) + timedelta(days=90)
+    days = {
+        model: date.fromisoformat(day) for rows in table["retirements"].values() for model, (day, _) in rows.items()
+    }
+    text = ABOUT_RETIREMENT.sub("", page.read_text())
+    lines = [line for line in text.splitlines() if "retires" not in line]
+    named = {word for line in lines for word in re.findall(r"[A-Za-z0-9][\w.:-]*\w", line)} & set(days)
+    assert {model: str(days[model]) for model in named if days[model] <= last} == {}
 
 
 def test_every_kind_of_upstream_has_its_section() -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from gateway import __version__
 
 ROOT = Path(__file__).parents[1]
 CHECK = ROOT / ".ci" / "release_check.py"
-missing: Callable[[Path, str], Iterable[str]] = runpy.run_path(str(CHECK))["missing"]
+_CHECK = runpy.run_path(str(CHECK))
+missing: Callable[[Path, str], Iterable[str]] = _CHECK["missing"]
+cautions: Callable[[Path, date], Iterable[str]] = _CHECK["cautions"]
 FILES = (
     "gateway/__init__.py", "CHANGELOG.md", "pyproject.toml", "deploy/kubernetes/base/kustomization.yaml",
     "deploy/bench/assay-gateway/build.sh",
@@ -88,3 +91,16 @@ def test_the_workflow_checks_builds_attests_and_publishes_a_tag() -> None:
     assert build["permissions"]["attestations"] == "write"
     assert (publish["needs"], publish["permissions"]) == ("build", {"id-token": "write"})
     assert [step["uses"].partition("@")[0] for step in publish["steps"]][-1] == "pypa/gh-action-pypi-publish"
+
+
+def test_a_release_is_cautioned_by_the_calendar(tmp_path: Path) -> None:
+    """An old list of retirements, and a model on a page that retires within 90 days of today."""
+    (tmp_path / "gateway" / "core").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "gateway" / "core" / "list_retirements.json").write_text(
+        '{"date": "2026-11-29", "retirements": {"openai": {"old-1": ["2027-03-01", null]}}}'
+    )
+    (tmp_path / "README.md").write_text("targets: [{upstream: openai, model: old-1}]\n")
+    assert list(cautions(tmp_path, date(2026, 11, 30))) == []
+    assert list(cautions(tmp_path, date(2027, 2, 1))) == ["README.md: old-1 retires on 2027-03-01: name its successor"]
+    assert "the list is 122 days old" in next(iter(cautions(tmp_path, date(2027, 3, 31))))

@@ -580,8 +580,8 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
         )
     yield from _deadline_mistakes(at, experiment, model)
     yield from _likelihood_mistakes(at, experiment) if experiment.likelihood else _method_mistakes(at, experiment)
-    at_once = len(experiment.arms) + (experiment.repeat_share > 0) + (experiment.scored_twice_share > 0)
-    if shadows and not experiment.guarded and experiment.budget.concurrency < at_once:
+    at_once = experiment.requests_of_shadow
+    if shadows and not experiment.guarded and experiment.shadow_concurrency < at_once:
         yield (
             f"{at}.budget.concurrency: {experiment.budget.concurrency} is below the {at_once} requests of one shadow "
             "(each candidate, and the control again), so none could be sent"

@@ -148,7 +148,8 @@ class ExperimentBudget(Section):
     tokens_per_day: Annotated[int, Field(gt=0)] | None = None
     """Tokens per UTC day, over all gateways, input and output of every arm. Default: unlimited."""
     concurrency: Annotated[int, Field(gt=0)] = 4
-    """Shadow requests in flight at once, per gateway process."""
+    """Shadow requests in flight at once, per gateway process. Where it is not written: at least the requests of one
+    shadow (each candidate, and the control again)."""
 
 
 class AllowList(Section):
@@ -317,6 +318,17 @@ class Experiment(Section):
     def guarded(self) -> bool:
         """Whether its candidates are guards."""
         return bool(self.arms) and all(ref.guard is not None for ref in self.arms.values())
+
+    @property
+    def requests_of_shadow(self) -> int:
+        """The most requests of one shadow: each candidate, and the control again, for a repeat and a second scoring."""
+        return len(self.arms) + (self.repeat_share > 0) + (self.scored_twice_share > 0)
+
+    @property
+    def shadow_concurrency(self) -> int:
+        """Shadow requests in flight at once, per gateway process. A default is never below those of one shadow."""
+        written = "concurrency" in self.budget.model_fields_set
+        return self.budget.concurrency if written else max(self.budget.concurrency, self.requests_of_shadow)
 
     @property
     def only_shadows(self) -> bool:

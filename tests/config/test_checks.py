@@ -318,3 +318,12 @@ def test_a_call_can_be_in_only_one_experiment() -> None:
 def test_experiments_that_share_no_call_may_share_a_model(second: dict[str, Any]) -> None:
     text = with_experiments(one={**SWAP, "allow": {"keys": ["web"]}}, two={**SWAP, **second})
     assert len(parse(text, environ={}).experiments) == 2
+
+
+def test_by_default_a_shadow_of_any_size_may_be_sent() -> None:
+    """Five arms and the control again are six requests, more than the default concurrency of 4."""
+    arms = {f"c{n}": {"upstream": "b", "model": f"n{n}"} for n in range(5)}
+    section = {name: value for name, value in SWAP.items() if name != "candidate"} | {"candidates": arms}
+    assert parse(with_experiments(swap=section), "f.yaml", {}).experiments["swap"].shadow_concurrency == 6
+    written = section | {"budget": {"concurrency": 4}}
+    assert any("4 is below the 6 requests of one shadow" in m for m in mistakes(with_experiments(swap=written)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 drafts = typer.Typer()
 
 
-@drafts.command(epilog=example("gateway ab draft gpt-5-mini --successor gpt-6-mini"))
+@drafts.command(epilog=example("gateway ab draft gpt-5.4-mini --successor gpt-6.1-terra"))
 @grouped
 def draft(
     options: ConfigOptions,

@@ -192,7 +192,7 @@ class ShadowSender:
             return "gate"
         if self.shadow_state.spending.over(name, settings.budget) or self._unpriced(running, target_states):
             return "budget"
-        full = self.shadow_state.running[name] + len(arms) > settings.budget.concurrency
+        full = self.shadow_state.running[name] + len(arms) > settings.shadow_concurrency
         return "busy" if full or not _admitted(target_states) else None
 
     def _why_no_copies(

@@ -124,3 +124,18 @@ async def test_a_call_on_its_way_asks_those_that_are_left(
     await quiet(gateway)
     await gateway.until(lambda: len(asked_of(second)) == 2)
     assert set(asked_of(second)) == {"fast", "slow"}
+
+
+async def test_by_default_more_candidates_than_four_are_asked(
+    start: Any, configured: Any, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """The default concurrency of 4 rises to the requests of one shadow: five candidates, and the control again."""
+    made = several(configured, upstream, second)
+    swap = made["experiments"]["swap"]
+    del swap["budget"]
+    swap |= {"candidates": {f"c{n}": {"upstream": "u1", "model": f"c{n}"} for n in range(5)}, "shadow": 1}
+    swap["repeat_control"] = 1
+    gateway = await start(made)
+    await runs_without(gateway)
+    await ask(1, gateway)
+    assert asked_of(second) == Counter([f"c{n}" for n in range(5)])
