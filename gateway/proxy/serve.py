@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +79,7 @@ from gateway.proxy.websocket.endpoint import WebSocketResponses
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.directory_snapshot import DirectorySnapshot
 from gateway.runtime.embedded_redis import keep
+from gateway.runtime.progress import work_done
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
@@ -92,7 +92,8 @@ log = logging.getLogger("gateway")
 _SECRET_S = 0.5  # how long a start waits for the shared secret; it is usually there in a millisecond
 _SECRET_AGAIN = Backoff(first_s=0.5, most_s=10.0)
 _SETTLE_S = 1.0  # how long a stopping process waits for calls that it has cancelled
-_WORKER_TIMEOUT_S = 30  # silence after which the parent kills a worker; starting one may take 10 s
+_WORKER_TIMEOUT_S = 30.0  # without an answer or, of one that starts, without progress: the parent kills the worker
+_UNSEEN_START_S = 300.0  # the same where the system does not tell what a process has done
 _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), a tenth of Python's default
 
 
@@ -143,17 +144,51 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
 
 
 class WorkerProcess(UvicornWorker):
-    """One worker process, seen from its parent and, once pickled, from itself."""
+    """One worker process, seen from its parent and, once pickled, from itself.
 
-    def ping(self, timeout: float = 5) -> bool:
-        """Whether it answers within `timeout` seconds. uvicorn would wait the full timeout for a worker that has
-        died."""
+    It answers pings once its modules are loaded, which takes a second of CPU time: minutes on a machine that has none
+    to spare. So until its first answer the work that it has done counts, and afterwards the time.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._answered = self._asked = False
+        self._well_at: float | None = None  # the parent's clock at its last answer, or its last progress
+        self._work: int | None = None
+
+    def trouble(self, now: float) -> str:
+        """The reason why it must be replaced; "" if there is none. Does not wait. now: monotonic seconds."""
+        if not self.process.is_alive():
+            return f"died ({_how(self.exitcode)})"
+        well = self._has_answered() or self._has_worked()
+        if well or self._well_at is None:
+            self._well_at = now
+        silent_s = now - self._well_at
+        if silent_s < (_WORKER_TIMEOUT_S if self._answered or self._work is not None else _UNSEEN_START_S):
+            return ""
+        if self._answered:
+            return f"has not answered for {silent_s:.0f} s and is killed"
+        return f"has not started and is killed: it made no progress for {silent_s:.0f} s"
+
+    def _has_answered(self) -> bool:
+        """Whether an answer has come since the last look. Asks again after each."""
+        came = False
         with contextlib.suppress(OSError, EOFError):
-            self.parent_conn.send(b"ping")
-            if self.parent_conn in wait([self.parent_conn, self.process.sentinel], timeout):
+            while self.parent_conn.poll():
                 self.parent_conn.recv()
-                return True
-        return False
+                came, self._asked = True, False
+            if not self._asked:
+                self.parent_conn.send(b"ping")
+                self._asked = True
+        self._answered = self._answered or came
+        return came
+
+    def _has_worked(self) -> bool:
+        """Whether a worker that is starting has done anything since the last look."""
+        if self._answered or self.pid is None:
+            return False
+        before, self._work = self._work, work_done(self.pid)
+        return self._work != before
 
     @property
     def server(self) -> uvicorn.Server:
@@ -163,6 +198,8 @@ class WorkerProcess(UvicornWorker):
 
 
 class _Workers(Multiprocess):
+    processes: list[WorkerProcess]  # type: ignore[assignment]
+
     def init_processes(self) -> None:
         self.processes = [self._started() for _ in range(self.processes_num)]
 
@@ -170,7 +207,7 @@ class _Workers(Multiprocess):
         self.processes_num += 1
         self.processes.append(self._started())
 
-    def _started(self) -> UvicornWorker:
+    def _started(self) -> WorkerProcess:
         worker = WorkerProcess(self.config, self.sockets)
         worker.start()
         return worker
@@ -179,7 +216,8 @@ class _Workers(Multiprocess):
         """Replaces workers that have died or hang. A worker that could not start would fail again, and stops the
         parent."""
         for index, worker in enumerate(self.processes):
-            if self.should_exit.is_set() or worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+            trouble = "" if self.should_exit.is_set() else worker.trouble(time.monotonic())
+            if not trouble:
                 continue
             worker.kill()
             worker.join()
@@ -187,7 +225,7 @@ class _Workers(Multiprocess):
                 log.error("worker %s failed to start; the parent process stops", worker.pid)
                 self.should_exit.set()
             elif not self.should_exit.is_set():
-                log.warning("worker %s died (%s); another one starts", worker.pid, _how(worker.exitcode))
+                log.warning("worker %s %s; another one starts", worker.pid, trouble)
                 if (shared := shared_metrics()) is not None:
                     count_restart(shared)
                 self.processes[index] = self._started()
@@ -231,7 +269,6 @@ def server_settings(
         ssl_keyfile=None if tls is None else tls.key,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
-        timeout_worker_healthcheck=_WORKER_TIMEOUT_S,
     )
 
 

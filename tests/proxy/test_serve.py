@@ -11,10 +11,11 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ import yaml
 from fixtures.program_command import gateway_command
 from fixtures.secret_of_draws import SECRET
 from prometheus_client.parser import text_string_to_metric_families
+from servers import bound_socket
 
 from gateway.config.loading import load
 from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import HOLD, FakeUpstream
 from gateway.proxy.serve import WorkerProcess, is_loopback, server_settings
+from gateway.runtime.progress import work_done
 from gateway.stream import Corridor
 
 Configured = Callable[..., dict[str, Any]]
@@ -404,23 +407,80 @@ async def test_a_scrape_covers_all_workers_and_a_killed_one(
     assert len({t.incarnation for t in tallies if t.final}) == 2, "the killed one could not say good-bye"
 
 
-async def test_a_worker_that_dies_while_it_is_pinged_is_noticed_at_once(
-    tmp_path: Path, configured: Configured, upstream: FakeUpstream
-) -> None:
+@pytest.fixture
+def worker(tmp_path: Path, configured: Configured, upstream: FakeUpstream) -> Iterator[WorkerProcess]:
+    """A worker without a parent, which is not started; its application is empty."""
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(configured(upstream)))
-    worker = WorkerProcess(server_settings("gateway.proxy.serve:create", load(path), "127.0.0.1", 0, 2), [])
-    worker.start()
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    alive = asyncio.get_running_loop().run_in_executor(None, worker.is_alive, 3600)  # seconds
+    settings = server_settings("starlette.applications:Starlette", load(path), "127.0.0.1", 0, 2)
+    with contextlib.closing(bound_socket()) as sock:
+        process = WorkerProcess(settings, [sock])
+        yield process
+        process.process.kill()
+        process.join()
+        process.kill()  # closes its pipe
+
+
+async def until(holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
-        while not worker.child_conn.poll():  # nobody reads the ping
+        while not holds():
             await asyncio.sleep(0.005)
+
+
+async def stop(process: WorkerProcess) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    status = Path(f"/proc/{process.pid}/stat")
+    await until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
+
+
+async def test_a_worker_that_dies_while_it_is_pinged_is_noticed_at_once(worker: WorkerProcess) -> None:
+    worker.start()
+    await stop(worker)
+    assert [worker.trouble(now) for now in (0.0, 0.5)] == ["", ""]
+    await until(worker.child_conn.poll)  # nobody reads the ping
     worker.process.kill()
-    assert not await alive
-    worker.join()
-    worker.kill()  # closes its pipe
+    worker.process.join()
+    assert worker.trouble(1.0) == "died (SIGKILL)"
+
+
+async def test_a_worker_that_starts_slowly_is_judged_by_its_progress(worker: WorkerProcess) -> None:
+    """A process that computes for hours stands for a slow start, and once it is stopped for one that hangs."""
+    worker.process = get_context("spawn").Process(target=sum, args=(range(10**15),))
+    worker.start()
+    assert worker.trouble(0.0) == ""
+    for minute in range(1, 5):
+        before = work_done(worker.pid or 0)
+        await until(lambda before=before: work_done(worker.pid or 0) != before)
+        assert worker.trouble(60.0 * minute) == ""
+    await stop(worker)
+    worker.trouble(245.0)  # may see work that was done before the stop
+    assert worker.trouble(269.0) == ""
+    assert worker.trouble(276.0).startswith("has not started and is killed: it made no progress for 3")
+
+
+async def test_a_worker_that_answered_once_must_go_on_answering(worker: WorkerProcess) -> None:
+    worker.start()
+    worker.trouble(0.0)
+    await until(worker.parent_conn.poll)
+    assert worker.trouble(1.0) == ""
+    await stop(worker)
+    worker.trouble(2.0)  # may read an answer that came before the stop
+    assert worker.trouble(30.0) == ""
+    assert re.fullmatch("has not answered for 3[12] s and is killed", worker.trouble(33.0))
+
+
+@pytest.mark.long
+async def test_a_worker_that_hangs_is_replaced_in_words_of_its_own(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    program = await serve(configured(upstream), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    os.kill(program.workers[0], signal.SIGSTOP)
+    await program.until(lambda: f"worker {program.workers[0]} has not answered for 3" in program.output, 90)
+    await program.until_said("Application startup complete", 3)
+    assert "died" not in program.output
+    assert await program.call() == 200
 
 
 async def test_every_worker_reloads_and_keeps_its_streams_until_it_stops(
