@@ -105,6 +105,7 @@ def _not_adaptive(config: Config) -> Iterator[str]:
 
 def _gpu_limits_without_prices(config: Config) -> Iterator[str]:
     limits = [config.budgets.default_limits, *(key.limits for key in config.keys)]
+    limits += [person.limits for person in config.people.values()]
     limits += [team.limits for team in config.teams.values()]
     limits += [organization.limits for organization in config.organizations.values()]
     if not any(_has_gpu_limit(each.model_dump(exclude_none=True, exclude={"carried", "soft"})) for each in limits):
@@ -200,7 +201,7 @@ MAX_KEYS = 20
 
 
 def directory_summary(config: Config) -> list[str]:
-    """A line for each organization and team, and for the keys that have limits, a team or an end."""
+    """A line for each organization and team, and for the people and keys that have limits, a team or an end."""
     directory = directory_of(config)
     lines = [f"organization {o.id}: {_described(o.limits)}{_off(o.disabled)}" for o in directory.organizations.values()]
     for team in directory.teams.values():
@@ -211,13 +212,16 @@ def directory_summary(config: Config) -> list[str]:
             f"team {team.id}{of}: {_described(team.limits)}{models}; {members} key{'' if members == 1 else 's'} here"
             f"{_off(team.disabled)}"
         )
-    keys = [key for key in directory.keys.values() if key.limits or key.team or key.expires or key.disabled]
+    people = [person for person in directory.people.values() if person.limits]
+    lines += [f"person {person.id}: {_described(person.limits)}" for person in people[:MAX_KEYS]]
+    lines += [f"and {len(people) - MAX_KEYS} more people with limits"] if len(people) > MAX_KEYS else []
+    keys = [k for k in directory.keys.values() if k.limits or k.team or k.person or k.expires or k.disabled]
     lines += [_key(key) for key in keys[:MAX_KEYS]]
     return lines + ([f"and {len(keys) - MAX_KEYS} more keys with limits"] if len(keys) > MAX_KEYS else [])
 
 
 def _key(key: KeyRecord) -> str:
-    of = f" of {key.team}" if key.team else ""
+    of = f" of {' and '.join(filter(None, (key.team, key.person)))}" if key.team or key.person else ""
     expires = "" if key.expires is None else f"; expires {datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d %H:%M} UTC"
     return f"key {key.name}{of}: {_described(key.limits)}{expires}{_off(key.disabled)}"
 

@@ -288,8 +288,15 @@ def _unknown_team(at: str, entry: dict[str, Any], teams: list[str]) -> Iterator[
         yield f'{at}.team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
 
 
+def _unknown_person(at: str, entry: dict[str, Any], people: list[str]) -> Iterator[str]:
+    person = entry.get("person")
+    if isinstance(person, str) and person not in people:
+        hint = did_you_mean(person, people) or "; add it to `people`"
+        yield f'{at}.person: no person "{person}"{hint}'
+
+
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    models, teams = _sections(raw, "models"), _named(raw, "teams")
+    models, teams, people = _sections(raw, "models"), _named(raw, "teams"), _named(raw, "people")
     rights: dict[str, dict[str, Any]] = {}
     digests: set[str] = set()
     for i, key in _keys(raw):
@@ -305,6 +312,7 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         digests.add(str(digest))
         yield from _unknown_models(f"keys[{i}]", key, models)
         yield from _unknown_team(f"keys[{i}]", key, teams)
+        yield from _unknown_person(f"keys[{i}]", key, people)
 
 
 def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.guards import GuardConfig, GuardName
 from gateway.config.jwt import JwtIssuer
-from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
+from gateway.config.limits import Budgets, LimitsConfig, Organization, Person, Team
 from gateway.config.notify import NotifyConfig
 from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
@@ -164,6 +164,8 @@ class ApiKey(Section):
     """Limits of its use, over all gateways. Default: no limit."""
     team: Name | None = None
     """The team in `teams` whose limits it shares. Default: none."""
+    person: Name | None = None
+    """The person in `people` whose limits it shares with all other keys of the person. Default: none."""
     tags: tuple[Name, ...] = ()
     """Labels under which its usage is summed, in addition to its team's."""
     expires: AwareDatetime | None = None
@@ -440,6 +442,9 @@ class Config(Section):
     """The callers. Without any, `gateway serve` refuses to start unless `open` is true, and `gateway up` makes one."""
     open: bool = False
     """Accept every request when there are no keys."""
+    people: dict[Name, Person] = Field({})
+    """People, whose keys share limits, whatever their teams. Keys name their person (`keys[].person`); a caller with a
+    token of an identity provider is the person with the caller's name, such as `sso:alice`."""
     teams: dict[Name, Team] = Field({})
     """Teams, whose keys share limits and models."""
     organizations: dict[Name, Organization] = Field({})

@@ -21,7 +21,7 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.guards import GUARD
 from gateway.core.horizon import FEWEST_REPEATS, likelihood_scale, planned_pairs
-from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, PersonRecord, TeamRecord
 from gateway.core.learned_route import ROUTE
 from gateway.core.plan import (
     DEFAULT_WINDOW_S,
@@ -209,7 +209,7 @@ def cautions(plan: Plan) -> list[str]:
 
 
 def directory_of(config: Config) -> Directory:
-    """The keys, teams and organizations of the file. Keys that share a name are one key with several digests."""
+    """The keys, people, teams and organizations of the file. Keys with one name are one key with several digests."""
     keys: dict[str, KeyRecord] = {}
     for key in config.keys:
         same = keys.get(key.name)
@@ -230,7 +230,9 @@ def directory_of(config: Config) -> Directory:
             networks=key.networks,
             traffic_class=key.traffic_class,
             paths=key.paths,
+            person=key.person,
         )
+    people = {name: PersonRecord(name, limit_settings(person.limits)) for name, person in config.people.items()}
     teams = {
         name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled, t.networks)
         for name, t in config.teams.items()
@@ -238,7 +240,7 @@ def directory_of(config: Config) -> Directory:
     organizations = {
         name: OrganizationRecord(name, limit_settings(o.limits), o.disabled) for name, o in config.organizations.items()
     }
-    return Directory(0, organizations, teams, keys, limit_settings(config.budgets.default_limits))
+    return Directory(0, organizations, teams, keys, limit_settings(config.budgets.default_limits), people)
 
 
 def limit_settings(limits: LimitsConfig) -> dict[str, Any]:

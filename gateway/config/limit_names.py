@@ -28,7 +28,7 @@ def limit_mistakes(raw: Mapping[str, Any]) -> Iterator[str]:
     keys = ((f"keys[{i}]", key) for i, key in enumerate(as_list(raw.get("keys"))))
     groups = (
         (f"{section}.{name}", group)
-        for section in ("teams", "organizations")
+        for section in ("people", "teams", "organizations")
         for name, group in as_object(raw.get(section)).items()
     )
     for at, owner in (*keys, *groups):

@@ -1,4 +1,4 @@
-"""Section `limits` of a key, a team and the organization, the section `teams`, and `budgets`."""
+"""Section `limits` of a key, a person, a team and an organization, the sections of these, and `budgets`."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ class UserLimits(WindowAmounts):
 
 
 class LimitsConfig(LimitAmounts):
-    """Limits of one key, team or organization, over all gateways together. A request must pass the limits of its
-    key, of its key's team and of the organization."""
+    """Limits of one key, person, team or organization, over all gateways together. A request must pass the limits of
+    its key, of its key's person and team, and of the organization."""
 
     time_zone: TimeZone = "UTC"
     """Time zone in which days, weeks and months begin, such as `Europe/Berlin`."""
@@ -194,6 +194,13 @@ class LimitsConfig(LimitAmounts):
     @property
     def limits(self) -> tuple[Limit, ...]:
         return limits_of(self.model_dump())
+
+
+class Person(Section):
+    """A person, whose limits are shared by all keys that name the person."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """Limits of the person's keys together. Default: no limit."""
 
 
 class Team(Section):

@@ -39,7 +39,7 @@ def user_digest(user: str) -> str:
 
 
 def call_scopes_of(kind: ScopeKind, id: str, settings: Mapping[str, Any], base: CallScopes) -> CallScopes:
-    """Adds what the limits of a key, team or organization say about models, tags and end users."""
+    """Adds what the limits of a key, person, team or organization say about models, tags and end users."""
     shared = {name: settings[name] for name in ("time_zone", "on_outage") if name in settings}
     models = _scopes("model", f"{kind}-{id}", settings.get("models"), shared)
     tags = _scopes("tag", f"{kind}-{id}", settings.get("tags"), shared)

@@ -1,5 +1,5 @@
-"""Keys, teams and organizations as records: written by the admin API, published through the stream server, read by
-every gateway. Pure.
+"""Keys, people, teams and organizations as records. Those that the admin API writes are published through the stream
+server, and read by every gateway. Pure.
 
 A key's secret is never part of a record, only its SHA-256. Those of gateway.yaml become records too, so that a gateway
 treats both alike.
@@ -35,6 +35,14 @@ class OrganizationRecord:
     limits: Mapping[str, Any]
     """Limits as in gateway.yaml, validated; {}: no limit."""
     disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRecord:
+    """A person of gateway.yaml. The limits are shared by all of the person's keys, whatever their teams."""
+
+    id: str
+    limits: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +89,12 @@ class KeyRecord:
     """The order in which its calls are served where they have to wait."""
     paths: tuple[str, ...] | None = None
     """Paths outside the routed endpoints that it may use, if it may use any; None: all."""
+    person: str | None = None
+    """The person whose limits it shares; of a token, its caller."""
 
 
 AnyRecord = OrganizationRecord | TeamRecord | KeyRecord
+LimitedRecord = AnyRecord | PersonRecord
 _KINDS: dict[str, type[OrganizationRecord] | type[TeamRecord] | type[KeyRecord]] = {
     "organization": OrganizationRecord,
     "team": TeamRecord,
@@ -92,10 +103,15 @@ _KINDS: dict[str, type[OrganizationRecord] | type[TeamRecord] | type[KeyRecord]]
 
 
 _FIELDS = {kind: frozenset(each.name for each in fields(record)) for kind, record in _KINDS.items()}
-_KIND_NAMES = {record: kind for kind, record in _KINDS.items()}
+_KIND_NAMES: Mapping[type[LimitedRecord], ScopeKind] = {
+    OrganizationRecord: "organization",
+    TeamRecord: "team",
+    PersonRecord: "person",
+    KeyRecord: "key",
+}
 
 
-def record_kind(record: AnyRecord) -> str:
+def record_kind(record: LimitedRecord) -> ScopeKind:
     return _KIND_NAMES[type(record)]
 
 
@@ -135,6 +151,7 @@ def _checked(record: AnyRecord) -> AnyRecord:
         return record
     _demand(type(record.name) is str and record.name != "", "name")
     _demand(record.team is None or type(record.team) is str, "team")
+    _demand(record.person is None or type(record.person) is str, "person")
     _demand(_are_texts(record.allow), "allow")
     _demand(record.sample in ("rules", "never"), "sample")
     _demand(record.content in (None, "full", "redacted", "metadata"), "content")
@@ -193,7 +210,7 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Snapshot of all keys, teams and organizations at one version, by id."""
+    """Snapshot of all keys, people, teams and organizations at one version, by id."""
 
     version: int = 0
     organizations: Mapping[str, OrganizationRecord] = field(default_factory=dict)
@@ -201,6 +218,7 @@ class Directory:
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
     default_limits: Mapping[str, Any] = field(default_factory=dict)
     """Limits of keys that do not set them (`budgets.default_limits`)."""
+    people: Mapping[str, PersonRecord] = field(default_factory=dict)
 
 
 def organization_of(directory: Directory, key: KeyRecord) -> str | None:
@@ -210,15 +228,16 @@ def organization_of(directory: Directory, key: KeyRecord) -> str | None:
 
 
 def scopes_of(directory: Directory, key: KeyRecord) -> CallScopes:
-    """The scopes whose limits a call of this key must pass: key, team, organization, and those of their models, tags
-    and end users. Those without limits are left out."""
+    """The scopes whose limits a call of this key must pass: key, person, team, organization, and those of their models,
+    tags and end users. Those without limits are left out."""
     organization = directory.organizations.get(organization_of(directory, key) or "")
-    records: tuple[tuple[ScopeKind, AnyRecord | None], ...] = (
-        ("key", with_defaults(directory, key)),
-        ("team", directory.teams.get(key.team or "")),
-        ("organization", organization),
+    records: tuple[LimitedRecord | None, ...] = (
+        with_defaults(directory, key),
+        directory.people.get(key.person or ""),
+        directory.teams.get(key.team or ""),
+        organization,
     )
-    there = [(kind, record) for kind, record in records if record is not None]
+    there = [(record_kind(record), record) for record in records if record is not None]
     found = [LimitScope(kind, record.id, limits_of(record.limits)) for kind, record in there]
     scopes = CallScopes(tuple(scope for scope in found if scope.limits))
     for kind, record in there:

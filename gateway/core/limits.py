@@ -1,4 +1,5 @@
-"""Limits of keys, teams and organizations: what is limited, over which calendar window, and when a window ends. Pure.
+"""Limits of keys, people, teams and organizations: what is limited, over which calendar window, and when a window ends.
+Pure.
 
 Both sides of a limit read this module: the gateway that enforces it and the admin API that stores it.
 """
@@ -16,7 +17,7 @@ from zoneinfo import ZoneInfo
 Measure = Literal["requests", "tokens", "usd", "concurrency", "gpu_seconds"]
 Window = Literal["minute", "hour", "day", "week", "month"]
 OnOutage = Literal["bounded", "closed", "split"]
-ScopeKind = Literal["key", "team", "organization", "upstream", "model", "tag", "user"]
+ScopeKind = Literal["key", "person", "team", "organization", "upstream", "model", "tag", "user"]
 UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -67,8 +68,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """A key, a team, an organization or an upstream, or those of their calls to one model, with one tag or of one end
-    user, with the limits that these calls share."""
+    """A key, a person, a team, an organization or an upstream, or those of their calls to one model, with one tag or of
+    one end user, with the limits that these calls share."""
 
     kind: ScopeKind
     id: str

@@ -1,4 +1,4 @@
-"""Usage: what calls have used and cost, summed by day, key, team, tags, model, experiment, scorer, … Pure.
+"""Usage: what calls have used and cost, summed by day, key, person, team, tags, model, experiment, scorer, … Pure.
 
 A gateway keeps cumulative sums since its start and reports them in its tallies; the store keeps the newest of each
 process. Money is counted in whole nano-dollars, so that sums are exact in any order.
@@ -33,6 +33,8 @@ class UsageCell(NamedTuple):
     experiment: str
     arm: str
     scorer: str
+    person: str = ""
+    """Person to whom the key belonged when the calls ended."""
 
 
 class UsageSums(NamedTuple):

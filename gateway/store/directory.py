@@ -86,6 +86,7 @@ class DirectoryPage:
     """SHA-256 of a secret of the key."""
     deleted: bool = False
     """Include deleted rows."""
+    person: str | None = None
 
 
 def directory_state_of(connection: Connection) -> DirectoryState:
@@ -168,7 +169,7 @@ def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[D
     query = select(table).where(table.c.id > page.after).order_by(table.c.id).limit(page.limit)
     if not page.deleted:
         query = query.where(table.c.deleted.is_(None))
-    for name in ("team", "organization", "name"):
+    for name in ("team", "organization", "name", "person"):
         wanted = getattr(page, name)
         if wanted is not None and name in table.c:
             query = query.where(table.c[name] == wanted)
@@ -296,6 +297,7 @@ def _row(kind: str, row: RowMapping) -> DirectoryRow:
             networks=_texts(row["networks"]),
             traffic_class=row["traffic_class"],
             paths=_texts(row["paths"]),
+            person=row["person"],
         )
     return DirectoryRow(record, row["created"], row["updated"], row["version"], row["deleted"])
 

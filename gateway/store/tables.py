@@ -333,6 +333,7 @@ tallies = _table(
 USAGE = ("day", "incarnation", *(name for name in UsageCell._fields if name not in ("day", "key_name")))
 USAGE_SUMS = UsageSums._fields
 _LATER_SUMS = ("nano_gpu_seconds", "tiered_calls")
+_LATER_USAGE = ("person",)
 
 usage = _table(
     # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
@@ -340,7 +341,8 @@ usage = _table(
     # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls
     # their key and a scorer; the others are "".
     "usage",
-    *_required(Text, *USAGE),
+    *_required(Text, *(name for name in USAGE if name not in _LATER_USAGE)),
+    *_required(Text, *_LATER_USAGE, server_default=""),
     Column("key_name", Text, nullable=False),
     *_required(BigInteger, *(name for name in USAGE_SUMS if name not in _LATER_SUMS)),
     *_required(BigInteger, *_LATER_SUMS, server_default="0"),
@@ -716,6 +718,7 @@ keys = _table(
     Column("networks", Text),  # JSON; NULL: everywhere
     Column("traffic_class", Text, nullable=False, server_default="normal"),
     Column("paths", Text),  # JSON; NULL: all
+    Column("person", Text),
     Index("keys_version", "version"),
     Index("keys_team", "team"),
     _partial_index("keys_name", "name", where="deleted IS NULL", unique=True),

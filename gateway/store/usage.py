@@ -33,6 +33,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "source": ("experiment", "scorer"),
     "organization": ("organization",),
     "team": ("team",),
+    "person": ("person",),
     "key": ("key_id",),
     "tag": ("tags",),
     "alias": ("alias",),

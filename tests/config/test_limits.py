@@ -7,7 +7,7 @@ import pytest
 from gateway.config.derive import directory_of
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
-from gateway.core.keys import KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.keys import KeyRecord, OrganizationRecord, PersonRecord, TeamRecord
 from gateway.core.limits import Limit, limits_of
 
 A, B = "a" * 64, "b" * 64
@@ -18,11 +18,14 @@ models:
   chat: {{targets: [{{upstream: local, model: m}}]}}
 organizations:
   acme: {{limits: {{usd_per_month: 1000, time_zone: Europe/Berlin}}}}
+people:
+  ann: {{limits: {{usd_per_month: 30}}}}
 teams:
   search: {{organization: acme, limits: {{requests_per_minute: 60, concurrency: 8}}, models: [chat], tags: [cc-7]}}
   empty: {{}}
 keys:
-  - {{name: web, sha256: {A}, team: search, expires: "2027-01-01T00:00:00Z", limits: {{tokens_per_day: 10000}}}}
+  - {{name: web, sha256: {A}, team: search, person: ann, expires: "2027-01-01T00:00:00Z",
+     limits: {{tokens_per_day: 10000}}}}
 """
 
 
@@ -41,7 +44,10 @@ def test_the_file_becomes_a_directory_of_records() -> None:
     limits = {"requests_per_minute": 60, "concurrency": 8}
     search = TeamRecord("search", limits, "acme", ("chat",), ("cc-7",))
     assert directory.teams == {"search": search, "empty": TeamRecord("empty", {})}
-    web = KeyRecord("web", "web", ((A, None),), {"tokens_per_day": 10000}, team="search", expires=1798761600.0)
+    web = KeyRecord(
+        "web", "web", ((A, None),), {"tokens_per_day": 10000}, team="search", expires=1798761600.0, person="ann"
+    )
+    assert directory.people == {"ann": PersonRecord("ann", {"usd_per_month": 30})}
     assert directory.keys == {"web": web}
     assert limits_of(search.limits) == (Limit("requests", 60, "minute"), Limit("concurrency", 8))
 
@@ -79,6 +85,13 @@ def test_keys_of_one_name_are_one_key_with_two_secrets() -> None:
         ),
         ("team: search", "team: serach", 'keys[0].team: no team "serach"; did you mean "search"?'),
         ("team: search", "team: other", 'keys[0].team: no team "other"; add it to `teams`'),
+        ("person: ann", "person: anna", 'keys[0].person: no person "anna"; did you mean "ann"?'),
+        ("person: ann", "person: zoe", 'keys[0].person: no person "zoe"; add it to `people`'),
+        (
+            "usd_per_month: 30",
+            "usd_per_month: 30, models: {chta: {usd_per_day: 1}}",
+            'people.ann.limits.models: no model "chta"; did you mean "chat"?',
+        ),
         (
             "organization: acme",
             "organization: other",

@@ -12,6 +12,7 @@ from gateway.core.keys import (
     Directory,
     KeyRecord,
     OrganizationRecord,
+    PersonRecord,
     TeamRecord,
     organization_of,
     record_from_json,
@@ -31,6 +32,7 @@ KEY = KeyRecord(
     allow=("sample",),
     tags=("a", "b"),
     expires=2e9,
+    person="ann",
 )
 RECORDS = [KEY, TeamRecord("search", {}, "acme", None, ("t",)), OrganizationRecord("acme", {"tokens_per_day": 9}, True)]
 
@@ -77,6 +79,7 @@ def test_anything_but_a_record_is_refused(raw: bytes) -> None:
         ("disabled", 1),
         ("end_streams", None),
         ("team", 5),
+        ("person", 5),
     ],
 )
 def test_a_field_of_another_type_makes_the_record_malformed(field: str, value: object) -> None:
@@ -88,11 +91,12 @@ def test_a_directory_is_empty_at_first() -> None:
     assert Directory() == Directory(0, {}, {}, {})
 
 
-def test_a_call_has_the_limits_of_its_key_team_and_organization() -> None:
-    team, organization = RECORDS[1], RECORDS[2]
-    whole = Directory(1, {"acme": organization}, {"search": team}, {"key_1": KEY})  # type: ignore[dict-item]
+def test_a_call_has_the_limits_of_key_person_team_organization() -> None:
+    team, organization, ann = RECORDS[1], RECORDS[2], PersonRecord("ann", {"requests_per_day": 7})
+    whole = Directory(1, {"acme": organization}, {"search": team}, {"key_1": KEY}, people={"ann": ann})  # type: ignore[dict-item]
     assert scopes_of(whole, KEY).base == (
         LimitScope("key", "key_1", (Limit("usd", 5.0, "month"),)),
+        LimitScope("person", "ann", (Limit("requests", 7.0, "day"),)),
         LimitScope("organization", "acme", (Limit("tokens", 9.0, "day"),)),
     )
     assert organization_of(whole, KEY) == "acme"

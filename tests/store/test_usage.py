@@ -82,10 +82,12 @@ def test_a_call_of_two_tags_counts_under_both_and_once_in_the_total(store: Any, 
     assert total(read).calls == 3
 
 
-def test_a_change_of_tags_or_team_does_not_rewrite_the_past(store: Any, read: Read) -> None:
-    store.write(tally((WEB, times(2)), (WEB._replace(tags="cc-8", team="ads"), ONE)))
+def test_a_change_of_tags_team_or_person_rewrites_no_past(store: Any, read: Read) -> None:
+    store.write(tally((WEB, times(2)), (WEB._replace(tags="cc-8", team="ads"), ONE), (WEB._replace(person="ann"), ONE)))
     found = {(row.by["team"], row.by["tag"]): row.sums.calls for row in read("team", "tag")}
-    assert found == {("search", "cc-7"): 2, ("search", "prod"): 2, ("ads", "cc-8"): 1}
+    assert found == {("search", "cc-7"): 3, ("search", "prod"): 3, ("ads", "cc-8"): 1}
+    assert {row.by["person"]: row.sums.calls for row in read("person")} == {"": 3, "ann": 1}
+    assert [row.sums.calls for row in read(person="ann")] == [1]
 
 
 def test_a_key_is_shown_with_its_newest_name(store: Any, read: Read) -> None:

@@ -53,6 +53,9 @@ class KeyOptions:
     """The settings of a key, named as the admin API names them."""
 
     team: Annotated[str | None, typer.Option(help="The team whose limits it shares.")] = None
+    person: Annotated[
+        str | None, typer.Option(help="The person, in `people` of gateway.yaml, whose limits it shares.")
+    ] = None
     limits: Limits = None
     models: Models = None
     allow: Annotated[
@@ -116,6 +119,7 @@ class NoOptions:
 @dataclass(frozen=True, slots=True)
 class ListedKeys:
     team: Annotated[str | None, typer.Option(help="Only keys of this team.")] = None
+    person: Annotated[str | None, typer.Option(help="Only keys of this person.")] = None
     deleted: Annotated[bool, typer.Option("--all", help="List revoked keys, too.")] = False
 
 
@@ -177,7 +181,7 @@ KEY = ManagedKind(
     renaming=NewName,
     refusing=EndStreams,
     listed=ListedKeys,
-    columns=("name", "id", "team", "limits", "models", "expires"),
+    columns=("name", "id", "team", "person", "limits", "models", "expires"),
     verbs={
         "create": (
             "Make a key and print its secret, which cannot be shown again.",

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from gateway.config.config import Config
-from gateway.config.derive import directory_of
+from gateway.config.derive import directory_of, limit_settings
 from gateway.config.limit_names import unknown_limit_names
 from gateway.config.reserved_names import caller_prefix
 from gateway.console.access import Actor, ActorScope, FailedLogins
@@ -305,9 +305,15 @@ def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: A
 def _check_bounds_left(
     admin: Admin, connection: Transaction, actor: Actor, change: tuple[AnyRecord, AnyRecord]
 ) -> None:
-    """Lets only an owner take a key out of a team, as only owners change its bounds. change: old and new record."""
+    """Lets only an owner take a key from a team or a person, as only owners change their bounds. change: old and new
+    record."""
     old, new = change
-    if not isinstance(old, KeyRecord) or not isinstance(new, KeyRecord) or old.team == new.team:
+    if not isinstance(old, KeyRecord) or not isinstance(new, KeyRecord):
+        return
+    person = admin.config().people.get(old.person or "")
+    if old.person != new.person and person is not None and limit_settings(person.limits):
+        actor.require("owner", f"take a key from the limits of the person {old.person}")
+    if old.team == new.team:
         return
     left = bounds_left(_team_bounds(admin, connection, old.team), _team_bounds(admin, connection, new.team))
     if left:
@@ -369,6 +375,11 @@ def _check_key(
             raise Conflict(f'name: callers with tokens have names that begin with "{prefix}"; choose another name')
     if old is None:
         _check_digest(connection, new, of_file)
+    person, people = new.person, admin.config().people
+    if person is not None and person != getattr(old, "person", None) and person not in people:
+        raise _invalid(
+            [f'person: no person "{person}"{did_you_mean(person, people) or "; add it to `people` of gateway.yaml"}']
+        )
     before = old.expires if isinstance(old, KeyRecord) else None
     if new.expires is not None and new.expires != before and new.expires <= admin.clock():
         raise _invalid(["expires: this time has passed; give a later one, or `disabled: true` to refuse the key"])

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.core.chunked import chunked
-from gateway.core.keys import AnyRecord, record_kind
-from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end
+from gateway.core.keys import LimitedRecord, record_kind
+from gateway.core.limits import Limit, LimitScope, counter_name, limits_of, window_end
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
 
@@ -44,9 +44,8 @@ class UsedLimit:
         return self.share >= NEAR
 
 
-def scope_of(record: AnyRecord) -> LimitScope:
-    kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
-    return LimitScope(kind, record.id, limits_of(record.limits))
+def scope_of(record: LimitedRecord) -> LimitScope:
+    return LimitScope(record_kind(record), record.id, limits_of(record.limits))
 
 
 async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: float) -> list[UsedLimit]:

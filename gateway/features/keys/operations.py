@@ -42,6 +42,7 @@ AFTER = QueryParameter("after", {"type": "string"}, "The `next` of the previous 
 DELETED = QueryParameter("deleted", {"type": "boolean", "default": False}, "List those that were deleted, too.")
 TEAM = QueryParameter("team", {"type": "string"}, "Only keys of this team.")
 ORGANIZATION = QueryParameter("organization", {"type": "string"}, "Only teams of this organization.")
+PERSON = QueryParameter("person", {"type": "string"}, "Only keys of this person.")
 NAME = QueryParameter("name", {"type": "string"}, "Only the keys with this name.")
 SHA256 = QueryParameter("sha256", {"type": "string"}, "Only the key that the secret with this SHA-256 opens.")
 SUBJECT = QueryParameter("subject", {"type": "string"}, "Only changes of the key, team or organization with this id.")
@@ -61,7 +62,7 @@ def _of_kind(
 ) -> list[Operation]:
     path, a = f"/admin/v1/{kind}s", "an" if kind == "organization" else "a"
     one, changed, of = f"{path}/{{id}}", f"changed_{kind}", KindHandlers(kind)
-    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME, SHA256) if kind == "key" else ()))
+    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((PERSON, NAME, SHA256) if kind == "key" else ()))
     created = "key_with_secret" if kind == "key" else changed
     gone = "Revoke a key permanently." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
     ending = (END_STREAMS,) if kind == "key" else ()
@@ -100,7 +101,7 @@ class KindHandlers:
         q, limit = call.query, limit_of(call.query)
         parents = (q.get("team"), q.get("organization"))
         digest, deleted = q.get("sha256"), bool(flag_of(q, "deleted"))
-        page = DirectoryPage(q.get("after", ""), limit + 1, *parents, q.get("name"), digest, deleted)
+        page = DirectoryPage(q.get("after", ""), limit + 1, *parents, q.get("name"), digest, deleted, q.get("person"))
         rows = await call.admin.store.read(lambda c: list_rows(c, self.kind, page))
         following = rows[limit - 1].record.id if len(rows) > limit else None
         return AdminAnswer({"data": [view_of(row) for row in rows[:limit]], "next": following})

@@ -22,7 +22,7 @@ from gateway.console.filters import percent, shortened, usd
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import StreamDown
-from gateway.core.keys import AnyRecord, KeyRecord, TeamRecord, record_kind, with_defaults
+from gateway.core.keys import AnyRecord, KeyRecord, LimitedRecord, TeamRecord, record_kind, with_defaults
 from gateway.core.limits import LimitScope
 from gateway.core.wildcards import is_unknown
 from gateway.features.keys import directory
@@ -105,7 +105,8 @@ async def list_page(request: Request) -> Response:
 
     found = await services.admin.store.read(read)
     static = directory_of(services.admin.config())
-    records: list[AnyRecord] = [*static.keys.values(), *static.teams.values(), *static.organizations.values()]
+    groups = (static.keys, static.people, static.teams, static.organizations)
+    records: list[LimitedRecord] = [record for group in groups for record in group.values()]
     stored = {(record_kind(each), each.id): each for each in (*found.limited, *(row.record for row in found.keys))}
     both = (*records, *stored.values())
     limited = [scope_of(with_defaults(static, each) if isinstance(each, KeyRecord) else each) for each in both]
@@ -274,7 +275,7 @@ async def new_page(
     config = services.admin.config()
     static = directory_of(config)
     limited = services.admin.whole is not None
-    fields = ("name", "id", "team", "organization", "models", "expires", *MEASURED)
+    fields = ("name", "id", "team", "person", "organization", "models", "expires", *MEASURED)
     return render(
         request,
         "key_new.html.jinja",
@@ -284,6 +285,7 @@ async def new_page(
         measured=MEASURED,
         teams=[*([] if limited else [("", "no team")]), *_choices(static.teams, teams)],
         organizations=[*([] if limited else [("", "none")]), *_choices(static.organizations, organizations)],
+        people=[] if limited or not config.people else [("", "nobody"), *((name, name) for name in config.people)],
         models=_offered_models(services.admin, [*static.teams.values(), *(row.record for row in teams)]),
         error=error,
     )
@@ -308,6 +310,7 @@ async def make_key(request: Request) -> Response:
     try:
         body: dict[str, Any] = {"name": form.get("name"), "limits": _limits(form)}
         body |= {"team": form.get("team")} if form.get("team") else {}
+        body |= {"person": form.get("person")} if form.get("person") else {}
         body |= {"models": form.all("models")} if form.all("models") else {}
         body |= {"expires": f"{form.get('expires')}T00:00:00Z"} if form.get("expires") else {}
         changed = await directory.create_record(services_of(request).admin, form.actor, "key", body)

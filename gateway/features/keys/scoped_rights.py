@@ -106,11 +106,13 @@ class ScopedChange:
             raise Conflict(f"team: {new.team} has {self.most_keys} keys in force already; revoke some")
 
     def _check_reach(self, old: KeyRecord | None, new: KeyRecord) -> None:
-        """Refuses what would give a key more than its team's bounds say: rights of requests, a place before the calls
-        of others, and content that the deployment does not record."""
+        """Refuses what would give a key more than its team's bounds say: rights of requests, the limits of a person,
+        a place before the calls of others, and content that the deployment does not record."""
         more = set(new.allow) - set(() if old is None else old.allow)
         if more:
             raise NotPermitted(f"allow: {', '.join(sorted(more))} needs rights that are not limited to a team")
+        if new.person != (None if old is None else old.person):
+            raise NotPermitted("person: another person's limits need rights that are not limited to a team")
         usual = "normal" if old is None else old.traffic_class
         if RANKS[new.traffic_class] < min(RANKS["normal"], RANKS[usual]):
             raise NotPermitted(f"class: {new.traffic_class} goes before others; it needs rights that are not limited")

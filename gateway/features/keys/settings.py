@@ -63,6 +63,8 @@ class KeySettings(Section):
     """The caller's name in logs, records and metrics; one key in force has it."""
     team: PlainName | None = None
     """The team whose limits it shares."""
+    person: PlainName | None = None
+    """The person in `people` of gateway.yaml whose limits it shares with the person's other keys."""
     limits: LimitsConfig = LimitsConfig()
     """Limits of its usage."""
     models: Models | None = None
@@ -161,7 +163,7 @@ def settings_of(record: AnyRecord) -> dict[str, Any]:
     common |= {"networks": None if record.networks is None else list(record.networks)}
     if isinstance(record, TeamRecord):
         return common | {"organization": record.organization}
-    own = {name: getattr(record, name) for name in ("name", "team", "sample", "content", "end_streams")}
+    own = {name: getattr(record, name) for name in ("name", "team", "person", "sample", "content", "end_streams")}
     more = {"allow": list(record.allow), "expires": moment(record.expires), "class": record.traffic_class}
     more["paths"] = None if record.paths is None else list(record.paths)
     return common | own | more
@@ -201,6 +203,7 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
         "models": not _within(new.models, old.models),
         "networks": not is_inside(new.networks, old.networks),
         "limits": not _no_higher(new.limits, old.limits),
+        "person": new.person != old.person,
         "team": new.team != old.team,  # a team has models, networks and limits of its own
         "expires": old.expires is not None and (new.expires is None or new.expires > old.expires),
         "disabled": old.disabled and not new.disabled,

@@ -53,7 +53,7 @@ class KeyHolder:
     stored: bool
     """Whether the key is in the store, and not in gateway.yaml."""
     directory: Directory = field(repr=False)
-    """The key, its team and its organization."""
+    """The key, its person, its team and its organization."""
 
     @property
     def ends(self) -> float | None:
@@ -138,7 +138,8 @@ def _check_in_force(holder: KeyHolder, now: float) -> None:
     team = directory.teams.get(key.team or "")
     organization = directory.organizations.get((team.organization if team else None) or "")
     off = [each for each in (key, team, organization) if each is not None and each.disabled]
-    if off or (key.team is not None and team is None):
+    nowhere = key.person is not None and key.person not in directory.people
+    if off or nowhere or (key.team is not None and team is None):
         raise NotPermitted("this key, its team or its organization is disabled: ask the person who gave you the key")
     if key.expires is not None and key.expires <= now:
         raise NotPermitted(f"this key has expired ({moment(key.expires)}): ask the person who gave you the key")
@@ -175,6 +176,7 @@ class OwnKey:
             "name": key.name,
             "team": key.team,
             "organization": None if team is None else team.organization,
+            "person": key.person,
             "models": None if key.models is None else list(key.models),
             "tags": list(key.tags),
             "expires": moment(key.expires),

@@ -47,6 +47,7 @@ def _own_key_schema() -> Schema:
             "name": text,
             "team": maybe,
             "organization": maybe,
+            "person": maybe,
             "models": {"anyOf": [texts, {"type": "null"}]},
             "tags": texts,
             "expires": MOMENT,

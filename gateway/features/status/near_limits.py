@@ -1,5 +1,5 @@
-"""Budgets of callers that are nearly or completely used, for `gateway status`: those of keys, teams and organizations,
-and of their calls to a model or with a tag. End users are too many, and are left out."""
+"""Budgets of callers that are nearly or completely used, for `gateway status`: those of keys, people, teams and
+organizations, and of their calls to a model or with a tag. End users are too many, and are left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.core.call_scopes import CallScopes, call_scopes_of
-from gateway.core.keys import AnyRecord, Directory, KeyRecord
+from gateway.core.keys import Directory, KeyRecord, LimitedRecord
 from gateway.core.limits import LimitScope
 from gateway.features.keys.limits_used import UsedLimit, scope_of, used_limits
 from gateway.features.usage.rows import records_with_defaults
@@ -20,7 +20,7 @@ class NearLimit:
     """A budget of which a caller has used at least 80 %."""
 
     scope: str
-    """The kind of the caller: key, team, organization; or model, tag: its calls to one model or with one tag."""
+    """The kind of the caller: key, person, team, organization; or model, tag: calls to one model or with one tag."""
     name: str
     """Name of the caller; of calls to a model or with a tag, `team-search/chat`."""
     limit: str
@@ -49,13 +49,13 @@ def caller_budgets(connection: Reading, static: Directory, now: float) -> dict[L
     return found
 
 
-def _scopes(record: AnyRecord) -> list[LimitScope]:
+def _scopes(record: LimitedRecord) -> list[LimitScope]:
     scope = scope_of(record)
     of_calls = call_scopes_of(scope.kind, record.id, record.limits, CallScopes(()))
     return [scope, *(each for _, each in (*of_calls.models, *of_calls.tags))]
 
 
-def _name(scope: LimitScope, record: AnyRecord) -> str:
+def _name(scope: LimitScope, record: LimitedRecord) -> str:
     """A key has an id of its own, which says nothing to people."""
     return scope.id.replace(record.id, record.name, 1) if isinstance(record, KeyRecord) else scope.id
 

@@ -54,7 +54,7 @@ MOST_VALUES = 200
 _SECRET_NAME = re.compile(r"api_key|sha256|password|secret|authorization|cookie|token$|key_id$", re.IGNORECASE)
 _SECRET_PARENTS = ("headers", "environ", "args")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
-_LISTS = ("keys", "upstreams", "models", "scorers", "experiments", "teams", "organizations", "prices")
+_LISTS = ("keys", "upstreams", "models", "scorers", "experiments", "people", "teams", "organizations", "prices")
 """Sections whose entries are named by people: of them, defaults are not shown."""
 
 

@@ -11,7 +11,7 @@ from gateway.cli.options import AsJson, StoreOptions, example, grouped, show
 
 verbs = typer.Typer()
 
-_BY = "source, organization, team, key, tag, alias, upstream, model, experiment, arm, scorer, day, month"
+_BY = "source, organization, team, person, key, tag, alias, upstream, model, experiment, arm, scorer, day, month"
 
 
 @verbs.command(epilog=example("gateway usage --by team,day --since 2026-11-01 --csv > november.csv"))
@@ -29,7 +29,7 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show tokens and costs of all calls, by key, team, model, day, …
+    """Show tokens and costs of all calls, by key, person, team, model, day, …
 
     All calls count, not only the recorded ones. Days are UTC. Experiments' shadow requests and scorers' calls are
     sources of their own. Calls whose cost is unknown are counted as such, never as free.

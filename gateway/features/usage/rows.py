@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from gateway.core.call_scopes import CallScopes, call_scopes_of
-from gateway.core.keys import AnyRecord, Directory, KeyRecord, record_kind, with_defaults
+from gateway.core.keys import Directory, KeyRecord, LimitedRecord, record_kind, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
 from gateway.core.usage import UsageSums
 from gateway.store.directory import all_rows
@@ -41,7 +41,7 @@ class SpentFloor:
 
 
 def limited_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
-    """The keys, teams and organizations with limits, of gateway.yaml (static) and of the store."""
+    """The keys, people, teams and organizations with limits, of gateway.yaml (static) and of the store."""
     found = (_scope(record, record.limits) for record in records_with_defaults(connection, static, now))
     return [scope for scope in found if scope.limits]
 
@@ -52,7 +52,7 @@ def limited_call_scopes(connection: Connection, static: Directory, now: float) -
     """
     found = []
     for record in records_with_defaults(connection, static, now):
-        of = call_scopes_of(_kind(record), record.id, record.limits, CallScopes(()))
+        of = call_scopes_of(record_kind(record), record.id, record.limits, CallScopes(()))
         scopes = (scope for _, scope in (*of.models, *of.tags))
         found += [replace(scope, limits=tuple(_in_windows(scope.limits))) for scope in scopes]
     return [scope for scope in found if scope.limits]
@@ -66,19 +66,15 @@ def soft_scopes(connection: Connection, static: Directory, now: float) -> list[L
     return [scope for scope in found if scope.limits]
 
 
-def records_with_defaults(connection: Connection, static: Directory, now: float) -> list[AnyRecord]:
-    records: list[AnyRecord] = [*static.organizations.values(), *static.teams.values(), *static.keys.values()]
+def records_with_defaults(connection: Connection, static: Directory, now: float) -> list[LimitedRecord]:
+    groups = (static.organizations, static.teams, static.people, static.keys)
+    records: list[LimitedRecord] = [record for group in groups for record in group.values()]
     records += [row.record for row in all_rows(connection, deleted_since=now)[1]]
     return [with_defaults(static, each) if isinstance(each, KeyRecord) else each for each in records]
 
 
-def _scope(record: AnyRecord, settings: Mapping[str, Any]) -> LimitScope:
-    return LimitScope(_kind(record), record.id, tuple(_in_windows(limits_of(settings))))
-
-
-def _kind(record: AnyRecord) -> ScopeKind:
-    kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
-    return kind
+def _scope(record: LimitedRecord, settings: Mapping[str, Any]) -> LimitScope:
+    return LimitScope(record_kind(record), record.id, tuple(_in_windows(limits_of(settings))))
 
 
 def _in_windows(limits: Iterable[Limit]) -> Iterator[Limit]:

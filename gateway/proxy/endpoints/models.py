@@ -52,6 +52,7 @@ class ModelPages:
             "name": caller.name,
             "team": caller.team,
             "organization": caller.organization,
+            "person": caller.person,
             "tags": caller.tags,
             "models": [*gateway.router.aliases(caller), *gateway.router.patterns(caller)],
             "limits": await gateway.limiter.figures(caller) if caller.scopes else [],

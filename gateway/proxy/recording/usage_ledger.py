@@ -149,7 +149,7 @@ class UsageBooks:
     def _add(self, caller: Caller, scorer: str, model: tuple[str, str, str], sums: UsageSums) -> None:
         tags = " ".join(sorted({*caller.tags, *caller.call_tags}))
         whose = (caller.id, caller.name, caller.team or "", caller.organization or "", tags)
-        self.ledger.add(UsageCell(self.ledger.day, *whose, *model, "", "", scorer), sums)
+        self.ledger.add(UsageCell(self.ledger.day, *whose, *model, "", "", scorer, caller.person or ""), sums)
         if not scorer or caller.team is not None:
             self._count_team(self.teams.of(caller.team), sums)
         for tag in caller.call_tags:

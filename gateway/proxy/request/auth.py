@@ -83,6 +83,7 @@ class KeyRing:
             organizations=_first_of(static.organizations, self._dynamic.organizations),
             teams=_first_of(static.teams, self._dynamic.teams),
             default_limits=static.default_limits,
+            people=static.people,
         )
         limits = {} if limits is None else limits
         _allow_calls(keys, limits)
@@ -165,6 +166,7 @@ class KeyRing:
         if dynamic and record.name in self._static_names:
             raise _refused(f"gateway.yaml has another key with the name {record.name}; make one with another name")
         self._check_enabled(record)
+        self._check_person(record)
         until = _until(record, digest.hex())
         if until is not None and self._clock() >= until:
             ended = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
@@ -209,6 +211,11 @@ class KeyRing:
             state = "does not exist" if organization is None else "is disabled"
             raise _refused(f"the organization of the API key, {team.organization}, {state}")
 
+    def _check_person(self, record: KeyRecord) -> None:
+        """Raises InvalidKey for a key whose person is missing. A token's caller needs no entry in `people`."""
+        if record.person is not None and record.person not in self._directory.people:
+            raise _refused(f"the person of the API key, {record.person}, is not in `people` of gateway.yaml")
+
     def _caller(self, record: KeyRecord, until: float | None) -> Caller:
         team = self._directory.teams.get(record.team or "")
         scopes = scopes_of(self._directory, record)
@@ -221,6 +228,7 @@ class KeyRing:
             self._limits.get(record.name),
             id=record.id,
             team=record.team,
+            person=record.person,
             organization=organization_of(self._directory, record),
             tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
             scopes=scopes.base,

@@ -105,13 +105,14 @@ class Caller:
     id: str = ""
     """Stable, unlike the name of a dynamic key; "" if the request came without a key."""
     team: str | None = None
+    person: str | None = None
     organization: str | None = None
     tags: tuple[str, ...] = ()
     """Labels of its own and of its team, for sums of its usage."""
     call_tags: tuple[str, ...] = ()
     """Tags that the call gave itself, as "key=value"; of a caller that was made for such calls."""
     scopes: tuple[LimitScope, ...] = ()
-    """Key, team and organization, as far as they have limits; () if no limit holds for all of its calls."""
+    """Key, person, team and organization, as far as they have limits; () if no limit holds for all of its calls."""
     of_call: CallScopes | None = None
     """Limits of some of its calls: to a model, of an end user, with a tag; None if there are none."""
     until: float | None = field(default=None, compare=False)

@@ -211,6 +211,7 @@ def _record(name: str, issuer: JwtIssuer, claims: Mapping[str, Any]) -> KeyRecor
         digests=(),
         limits=limit_settings(found.limits),
         team=found.team,
+        person=caller,
         models=found.models,
         allow=found.allow,
         sample=found.sample,

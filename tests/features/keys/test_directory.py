@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config.jwt import JwtIssuer
-from gateway.config.limits import Team
+from gateway.config.limits import Person, Team
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotPermitted, NotThere
 from gateway.core.keys import KeyRecord
@@ -291,6 +291,24 @@ async def test_a_team_of_the_file_is_not_left_either(admin, ada):
     id = (await directory.create_record(admin, OTTO, "key", {"name": "web", "team": "filed"})).row.record.id
     with pytest.raises(NotPermitted, match="limits of the team filed"):
         await directory.change_record(admin, OTTO, "key", id, {"team": None})
+
+
+async def test_a_key_names_a_person_of_the_file(admin, ada):
+    """An operator gives a key to a person, and takes it from one without limits; only an owner lifts a budget."""
+    people = {"ann": Person.model_validate({"limits": {"usd_per_day": 1}}), "bob": Person()}
+    filed = admin.config().model_copy(update={"people": people})
+    admin = replace(admin, config=lambda: filed)
+    with pytest.raises(InvalidBody, match='person: no person "anne"; did you mean "ann"'):
+        await directory.create_record(admin, OTTO, "key", {"name": "web", "person": "anne"})
+    with pytest.raises(InvalidBody, match=r'person: no person "zoe"; add it to `people` of gateway\.yaml'):
+        await directory.create_record(admin, OTTO, "key", {"name": "web", "person": "zoe"})
+    made = (await directory.create_record(admin, OTTO, "key", {"name": "web", "person": "bob"})).row.record
+    given = (await directory.change_record(admin, OTTO, "key", made.id, {"person": "ann"})).row.record
+    assert (made.person, given.person) == ("bob", "ann")
+    for leaving in ({"person": None}, {"person": "bob"}):
+        with pytest.raises(NotPermitted, match="take a key from the limits of the person ann"):
+            await directory.change_record(admin, OTTO, "key", made.id, leaving)
+    assert (await directory.change_record(admin, ada, "key", made.id, {"person": None})).row.record.person is None
 
 
 async def test_teams_of_one_organization_share_its_limits(admin, ada):

@@ -50,6 +50,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"team": "nobody"}, "these rights are limited to the team"),
     ({"allow": ["target"]}, "allow: target needs rights that are not limited"),
     ({"allow": ["passthrough"]}, "allow: passthrough needs rights that are not limited"),
+    ({"person": "ann"}, "person: another person's limits need rights that are not limited"),
     ({"class": "interactive"}, "class: interactive goes before others"),
     ({"sha256": "f" * 64}, "make a key from the SHA-256 of its secret needs the role owner"),
 ]

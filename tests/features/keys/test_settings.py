@@ -28,7 +28,7 @@ from gateway.store.directory import DirectoryRow
 
 DIGESTS = (("d" * 64, None), ("e" * 64, 1e9))
 FULL: dict[str, Any] = {
-    "name": "web", "team": "search", "limits": {"usd_per_month": 5.5, "time_zone": "Europe/Berlin"},
+    "name": "web", "team": "search", "person": "ann", "limits": {"usd_per_month": 5.5, "time_zone": "Europe/Berlin"},
     "models": ["chat"], "allow": ["sample"], "sample": "never", "content": "metadata", "tags": ["a"],
     "expires": "2030-01-01T00:00:00.000+00:00", "disabled": True, "end_streams": True,
     "networks": ["10.0.0.0/8"], "class": "batch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, PersonRecord, TeamRecord
 from gateway.core.limits import counter_name
 from gateway.features.status.near_limits import caller_budgets, near_limits
 from gateway.store.directory import DirectoryRow, begin_change, save_row
@@ -17,7 +17,7 @@ OF_CALLS = {"models": {"chat": {"usd_per_day": 2.0}}, "tags": {"project=demo": {
             "per_user": {"usd_per_day": 1.0}}  # fmt: skip
 STATIC = Directory(
     0, {"acme": OrganizationRecord("acme", LIMITS)}, {"search": TeamRecord("search", {"concurrency": 4})}, {},
-    {"requests_per_week": 9},
+    {"requests_per_week": 9}, {"ann": PersonRecord("ann", {"usd_per_month": 30.0})},
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def test_rates_and_end_users_are_no_budgets_and_defaults_are(store: Any) -> None
     found = store.run(lambda c: caller_budgets(c, STATIC, time.time()))
     assert {f"{scope.kind} {name}": [limit.name for limit in scope.limits] for scope, name in found.items()} == {
         "organization acme": ["tokens_per_hour", "usd_per_month"],
+        "person ann": ["usd_per_month"],
         "key web": ["requests_per_week"],
         "model key-web/chat": ["usd_per_day"],
         "tag key-web/project=demo": ["requests_per_day"],
@@ -42,7 +43,7 @@ async def test_the_most_used_is_the_first_and_the_others_are_left_out(corridor: 
     now = time.time()
     budgets = store.run(lambda c: caller_budgets(c, STATIC, now))
     counters = LeaseServer(corridor.client, corridor.state.prefix, "consumer")
-    shares = {"key-web/chat": 0.8, "key-web/project=demo": 1.4, "acme": 0.79}
+    shares = {"key-web/chat": 0.8, "key-web/project=demo": 1.4, "acme": 0.79, "ann": 0.9}
     for scope, name in budgets.items():
         for limit in scope.limits:
             used = round(shares.get(name, 0.0) * limit.amount * limit.scale)
@@ -50,6 +51,7 @@ async def test_the_most_used_is_the_first_and_the_others_are_left_out(corridor: 
     found = await near_limits(corridor, budgets, now)
     assert [(near.scope, near.name, near.limit, near.spent, near.amount) for near in found] == [
         ("tag", "key-web/project=demo", "requests_per_day", 7.0, 5.0),
+        ("person", "ann", "usd_per_month", 27.0, 30.0),
         ("model", "key-web/chat", "usd_per_day", 1.6, 2.0),
     ]
     assert all(near.resets_at is not None and near.resets_at > now for near in found)

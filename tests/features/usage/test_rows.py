@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Tally
-from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, PersonRecord, TeamRecord
 from gateway.core.limits import LimitScope, limits_of, window_end
 from gateway.core.usage import UsageCell, UsageCount, UsageSums
 from gateway.features.usage.rows import SpentFloor, limited_scopes, spent_floors
@@ -75,13 +75,17 @@ def test_a_day_that_is_partly_before_the_window_is_left_out(store: Any, floors: 
     assert floors(new_york) == {"team:search:requests_per_month:2026-11": 1}
 
 
-def test_keys_teams_and_organizations_count_for_themselves(store: Any, floors: Floors) -> None:
-    store.write(used("2026-11-26"), used("2026-11-26", cell=WEB._replace(key_id="batch"), incarnation="g2"))
+def test_keys_people_teams_organizations_count_for_themselves(store: Any, floors: Floors) -> None:
+    store.write(used("2026-11-26", cell=WEB._replace(person="ann")))
+    store.write(used("2026-11-26", cell=WEB._replace(key_id="batch"), incarnation="g2"))
+    elsewhere = WEB._replace(key_id="lab", team="ads", organization="", person="ann")
+    store.write(used("2026-11-26", cell=elsewhere, incarnation="g3"))
     limits = limits_of({"requests_per_day": 5})
     scopes = [LimitScope("key", "web", limits), LimitScope("team", "search", limits)]
     scopes += [LimitScope("organization", "acme", limits), LimitScope("team", "idle", limits)]
-    names = ("key:web", "team:search", "organization:acme")
-    assert floors(*scopes) == dict(zip((f"{n}:requests_per_day:2026-11-26" for n in names), (1, 2, 2), strict=True))
+    scopes += [LimitScope("person", "ann", limits)]
+    names = ("key:web", "team:search", "organization:acme", "person:ann")
+    assert floors(*scopes) == dict(zip((f"{n}:requests_per_day:2026-11-26" for n in names), (1, 2, 2, 2), strict=True))
 
 
 def test_experiments_count_for_no_limit_scorers_for_their_key(store: Any, floors: Floors) -> None:
@@ -102,7 +106,11 @@ def test_a_floor_outlives_its_window(store: Any) -> None:
 
 def test_limits_are_those_of_the_file_and_of_the_store(store: Any) -> None:
     limits = {"usd_per_day": 5.0, "requests_per_minute": 3}
-    static = Directory(0, {"acme": OrganizationRecord("acme", {})}, {"search": TeamRecord("search", limits)}, {})
+    static = Directory(
+        organizations={"acme": OrganizationRecord("acme", {})},
+        teams={"search": TeamRecord("search", limits)},
+        people={"ann": PersonRecord("ann", limits)},
+    )
     key = KeyRecord("key_1", "web", (), {"tokens_per_month": 100})
     row = DirectoryRow(key, 1.0, 1.0, 1)
 
@@ -114,5 +122,6 @@ def test_limits_are_those_of_the_file_and_of_the_store(store: Any) -> None:
     found: list[LimitScope] = store.run(lambda c: limited_scopes(c, static, NOW))
     assert [(scope.kind, scope.id, [limit.name for limit in scope.limits]) for scope in found] == [
         ("team", "search", ["usd_per_day"]),
+        ("person", "ann", ["usd_per_day"]),
         ("key", "key_1", ["tokens_per_month"]),
     ]

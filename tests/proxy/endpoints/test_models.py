@@ -19,7 +19,9 @@ async def test_a_caller_sees_its_limits_and_remainders(
     start: Any, configured: Configured, upstream: FakeUpstream
 ) -> None:
     config = configured(upstream)
-    config["keys"][0] |= {"team": "search", "limits": {"requests_per_day": 5}, "tags": ["a"]}
+    config["keys"][0] |= {"team": "search", "person": "ann", "limits": {"requests_per_day": 5}, "tags": ["a"]}
+    config["people"] = {"ann": {"limits": {"usd_per_month": 30}}}
+    config["budgets"] = {"unknown_price": "count_tokens"}
     config["teams"] = {"search": {"organization": "acme", "tags": ["b"], "limits": {"tokens_per_day": 1000}}}
     config["organizations"] = {"acme": {"limits": {"concurrency": 8}}}
     gateway = await start(config)
@@ -30,11 +32,12 @@ async def test_a_caller_sees_its_limits_and_remainders(
     by_limit = {each["limit"]: each for each in key.pop("limits")}
     assert key == {
         "object": "key", "id": "tester", "name": "tester", "team": "search", "organization": "acme",
-        "tags": ["a", "b"], "models": ["chat"],
+        "person": "ann", "tags": ["a", "b"], "models": ["chat"],
     }  # fmt: skip
     requests, tokens, flight = (by_limit[name] for name in ("requests_per_day", "tokens_per_day", "concurrency"))
     assert (requests["scope"], requests["amount"], requests["used"], requests["remaining"]) == ("key tester", 5, 1, 4)
     assert (tokens["scope"], tokens["used"], tokens["remaining"]) == ("team search", total, 1000 - total)
+    assert (by_limit["usd_per_month"]["scope"], by_limit["usd_per_month"]["remaining"]) == ("person ann", 30)
     assert (flight["used"], flight["remaining"], flight["reset"]) == (0, 8, None)
     assert requests["reset"].endswith("T00:00:00Z")
     assert sha256(b"test-key").hexdigest() not in answer.text

@@ -15,10 +15,17 @@ BODY = {"model": "chat", "messages": [{"role": "user", "content": "one two three
 
 
 def on_engine(
-    limited: Limited, *, key: Any = None, team: Any = None, priced: bool = True, kind: str = "vllm", **sections: Any
+    limited: Limited,
+    *,
+    key: Any = None,
+    team: Any = None,
+    person: Any = None,
+    priced: bool = True,
+    kind: str = "vllm",
+    **sections: Any,
 ) -> dict[str, Any]:
     """The model is on an engine of one's own. priced: its GPU-seconds are known."""
-    config = limited(key=key, team=team, prices=None, **sections)
+    config = limited(key=key, team=team, person=person, prices=None, **sections)
     config["upstreams"]["u0"]["kind"] = kind
     gpu = {"u0/model-u0": {"input": IN, "output": OUT}} if priced else {}
     return {**config, "prices": {"as_of": "2026-11-29", "models": {}, "gpu_seconds": gpu}}
@@ -32,12 +39,13 @@ async def asked(gateway: Any, n: int = 1, **fields: Any) -> list[Any]:
     ("where", "scope"),
     [
         ({"key": {"gpu_seconds_per_day": 2.0}}, "key tester"),
+        ({"person": {"gpu_seconds_per_day": 2.0}}, "person ann"),
         ({"team": {"gpu_seconds_per_month": 2.0}}, "team search"),
         ({"organization": {"gpu_seconds_per_day": 2.0}}, "organization acme"),
         ({"team": {"models": {"chat": {"gpu_seconds_per_day": 2.0}}}}, "model team-search/chat"),
         ({"key": {"per_user": {"gpu_seconds_per_day": 2.0}}}, "user key-tester/"),
     ],
-    ids=["key", "team", "organization", "model", "end user"],
+    ids=["key", "person", "team", "organization", "model", "end user"],
 )
 async def test_a_budget_in_gpu_seconds_is_kept(
     start: Any, limited: Limited, upstream: FakeUpstream, where: Any, scope: str

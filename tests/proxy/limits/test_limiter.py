@@ -29,7 +29,7 @@ from gateway.stream.leases import LeaseGrant
 Limited = Callable[..., dict[str, Any]]
 Start = Callable[..., Any]
 
-SCOPES = {"key": "key tester", "team": "team search", "organization": "organization acme"}
+SCOPES = {"key": "key tester", "person": "person ann", "team": "team search", "organization": "organization acme"}
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 

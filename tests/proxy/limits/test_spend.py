@@ -37,7 +37,7 @@ TEXT = "count these words of the request and no others please"
 MOST = 20  # max_tokens
 NANO_IN, NANO_OUT = 1000, 10_000  # as conftest.PRICES
 CLOCK_AHEAD = "import time; now = time.time; time.time = lambda: now() + 5400"
-DAY_KEY = "{{{name}:limits}}:team:search:{limit}:{day}"
+DAY_KEY = "{{{name}:limits}}:{owner}:{limit}:{day}"
 
 
 @dataclass
@@ -96,18 +96,24 @@ class Callers:
         return (await client.post(f"{url}/chat/completions", json=body)).status_code
 
 
-def the_config(limited: Limited, usd: float, **sections: Any) -> dict[str, Any]:
-    """All keys are in one team with a budget; the organization has a limit of tokens that is never reached first."""
-    config = limited(team={"usd_per_day": usd, "tokens_per_day": 10**9}, organization={"concurrency": 50}, **sections)
-    config["keys"] = [{"name": k, "sha256": sha256(k.encode()).hexdigest(), "team": "search"} for k in KEYS]
+def the_config(limited: Limited, usd: float, *, owner: str = "team:search", **sections: Any) -> dict[str, Any]:
+    """All keys are of one team with a budget, or of one person with it, each in a team of its own; the organization has
+    a limit of tokens that is never reached first."""
+    budget = {"usd_per_day": usd, "tokens_per_day": 10**9}
+    of_team = owner == "team:search"
+    limits = {"team": budget} if of_team else {"person": budget}
+    config = limited(**limits, organization={"concurrency": 50}, **sections)
+    whose = {key: {"team": "search"} if of_team else {"team": f"of-{key}", "person": "ann"} for key in KEYS}
+    config["keys"] = [{"name": k, "sha256": sha256(k.encode()).hexdigest(), **whose[k]} for k in KEYS]
+    config["teams"] |= {its["team"]: {"organization": "acme"} for its in whose.values() if its["team"] != "search"}
     return {**config, "sampling": {"rate": 0.0}}
 
 
-async def counters(url: str, name: str, limit: str) -> tuple[int, int]:
-    """(spent, held beyond it) of a limit of the team today, on the stream server."""
+async def counters(url: str, name: str, limit: str, owner: str = "team:search") -> tuple[int, int]:
+    """(spent, held beyond it) of a limit of the team or person today, on the stream server."""
     corridor = Corridor(url, name)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    found: Any = await corridor.client.hgetall(DAY_KEY.format(name=name, limit=limit, day=day))
+    found: Any = await corridor.client.hgetall(DAY_KEY.format(name=name, owner=owner, limit=limit, day=day))
     await corridor.aclose()
     return int(found[b"s"]), int(found[b"o"])
 
@@ -123,14 +129,16 @@ async def until_quiet(url: str, name: str, limit: str) -> tuple[int, int]:
     return seen
 
 
+@pytest.mark.parametrize("owner", ["team:search", "person:ann"])
 async def test_counters_ledger_and_upstream_agree_after_an_outage(
-    stream_server: Any, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream
+    stream_server: Any, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, owner: str
 ) -> None:
-    """Short form: two gateways in this process, a restart and a pause of the server; no worker dies."""
+    """Short form: two gateways in this process, a restart and a pause of the server; no worker dies. Four keys of one
+    team, or of one person who is in four teams."""
     rng = random.Random(7)
     witness = Witness(rng, limited=True)
     upstream.replies(witness)
-    config = the_config(limited, 0.02, stream={"url": stream_server.url, "name": stream_name})
+    config = the_config(limited, 0.02, owner=owner, stream={"url": stream_server.url, "name": stream_name})
     gateways = [await start(config) for _ in range(2)]
     callers = Callers([each.base_url for each in gateways], rng, limited=True)
     async with asyncio.TaskGroup() as group:
@@ -154,7 +162,7 @@ async def test_counters_ledger_and_upstream_agree_after_an_outage(
     assert {200, 429} <= set(callers.statuses) <= {200, 429, 503}, "503: a worker has used its part in the outage"
     for limit, used in (("usd_per_day", witness.nano_usd), ("tokens_per_day", witness.tokens)):
         async with asyncio.timeout(30):
-            while await counters(stream_server.url, stream_name, limit) != (used, 0):
+            while await counters(stream_server.url, stream_name, limit, owner) != (used, 0):
                 await asyncio.sleep(0.05)
     assert await ledger(gateways[0], witness.tokens) == (witness.tokens, witness.nano_usd)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config.config import ApiKey
 from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
-from gateway.core.keys import AnyRecord, Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.keys import AnyRecord, Directory, KeyRecord, OrganizationRecord, PersonRecord, TeamRecord
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.request.auth import OPEN, KeyRing, matches
 from gateway.proxy.request.call import Caller
@@ -180,6 +180,19 @@ def test_a_later_key_opens_with_its_team_and_organization() -> None:
     )
 
 
+def test_keys_of_one_person_share_limits_whatever_their_teams() -> None:
+    ann = PersonRecord("ann", {"usd_per_day": 2})
+    later = replace(KEY, team=None, person="ann", limits={})
+    of_file = Directory(
+        keys={"web": KeyRecord("web", "web", ((digest(b"sesame"), None),), {}, team="search", person="ann")},
+        teams={"search": TeamRecord("search", {})},
+        people={"ann": ann},
+    )
+    keys = ring(dynamic(later), a_key(), directory=of_file)
+    scopes = [keys.caller(headers).scopes for headers in (HEADERS, {b"x-api-key": b"sesame"})]
+    assert scopes == [(LimitScope("person", "ann", (Limit("usd", 2, "day"),)),)] * 2
+
+
 def test_a_team_of_the_config_wins_over_a_dynamic_one() -> None:
     of_file = Directory(teams={"search": TeamRecord("search", {}, models=("chat",))})
     caller = ring(dynamic(KEY, TEAM, ACME), directory=of_file).caller(HEADERS)
@@ -191,6 +204,7 @@ OFF: list[tuple[list[AnyRecord], str, str]] = [
     ([KEY, replace(TEAM, disabled=True), ACME], "key_disabled", "the team of the API key, search, is disabled"),
     ([KEY, TEAM, replace(ACME, disabled=True)], "key_disabled", "the organization of the API key, acme, is disabled"),
     ([KEY], "key_disabled", "the team of the API key, search, does not exist"),
+    ([replace(KEY, team=None, person="ann")], "key_disabled", "the person of the API key, ann, is not in `people`"),
     ([KEY, TEAM], "key_disabled", "the organization of the API key, acme, does not exist"),
     ([replace(KEY, expires=1000.0), TEAM, ACME], "key_expired", "the API key expired at 1970-01-01T00:16:40"),
 ]

@@ -52,6 +52,7 @@ def test_each_algorithm_of_the_list_verifies(algorithm: str, key: str) -> None:
     tokens = verifier(public(signing_key(key), "k1"), algorithms=[algorithm])
     record = tokens.record(token(ISS, signing_key(key), algorithm=algorithm, groups=["ml"]).encode())
     assert (record.id, record.name, record.team, record.models) == ("jwt:sso:alice", "sso:alice", "lab", ("m",))
+    assert record.person == "sso:alice", "the keys of a person may name a token's caller"
     assert (record.tags, record.content, record.digests) == (("gpu",), "metadata", ())
     assert record.expires is not None
     assert 300 < record.expires - time.time() <= 331
