@@ -410,13 +410,14 @@ class Passthrough(Section):
     """The upstreams of requests to paths that are not routed by model, by the API that the client speaks."""
 
     openai: str | None = None
-    """The upstream of all requests but Anthropic's. Default: they get HTTP 404."""
+    """The upstream of all requests but those of the other APIs. Default: they get HTTP 404."""
     anthropic: str | None = None
     """The upstream of requests below /v1/messages, and of those with the header `anthropic-version`. Default: they get
     HTTP 404."""
     gemini: str | None = None
-    """The upstream, of kind gemini_native, of requests below /v1beta/ that name no model or no method that is routed,
-    such as /v1beta/files. Default: they get HTTP 404."""
+    """The upstream, of kind gemini_native, of requests of Gemini's clients that name no model or no method that is
+    routed, such as /v1beta/files: below /v1beta/ and /v1alpha/; below /v1/ those with the header `x-goog-api-key`, and
+    paths that only Google's APIs have, such as /v1/cachedContents and `…:embedContent`. Default: they get HTTP 404."""
     bedrock: str | None = None
     """The upstream, of kind bedrock_converse or bedrock_anthropic, of requests to other paths of Bedrock's runtime:
     below /guardrail/ and /async-invoke. Default: they get HTTP 404."""

@@ -66,7 +66,7 @@ ForwardedPath = Annotated[
     str,
     Field(
         pattern=r"^(?:(?:GET|HEAD|POST|PUT|PATCH|DELETE) )?"
-        r"/(?:(?:v1|v1beta|guardrail|guardrail-checks)/|async-invoke)[^\s?#*%]*\*?$",
+        r"/(?:(?:v1|v1alpha|v1beta|guardrail|guardrail-checks)/|async-invoke)[^\s?#*%]*\*?$",
         max_length=300,
     ),
 ]

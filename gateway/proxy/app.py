@@ -41,7 +41,7 @@ from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, VENDORS
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.request.tags import TagReader
-from gateway.proxy.request.vendor_paths import split_model, vendor_of
+from gateway.proxy.request.vendor_paths import GEMINI_VERSIONS, api_of, is_vertex, split_model
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_chains import SOURCE as CHAIN
@@ -71,6 +71,7 @@ ROUTES = (
 
 
 _DEPLOYMENTS = b"/openai/deployments/"
+_VERSION_TWICE = (b"/v1/v1/", *(f"/v1{version}/".encode() for version in GEMINI_VERSIONS))
 
 
 def routes_with(models: Mapping[WithDefault, str], passes: frozenset[bytes] = frozenset()) -> dict[bytes, Endpoint]:
@@ -329,7 +330,7 @@ class App:
         if meant in ROUTES:
             return meant
         path = single_slashes(path)
-        if path.startswith(b"/v1/v1/"):  # Anthropic's clients add /v1 themselves, and many a base_url has it already
+        if path.startswith(_VERSION_TWICE):  # some clients add it themselves, and many a base_url has it already
             return self.canonical(path[3:])
         azure = _azure_path(path)
         return path if azure is None else self.canonical(azure)
@@ -512,8 +513,10 @@ ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
 ALLOWED |= dict.fromkeys((b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
 
 
-def unknown_path(path: str, method: str) -> GatewayError:
-    """The error for a path that the gateway does not serve, or not with this method."""
+def unknown_path(path: str, method: str, api: ErrorShape | None = None) -> GatewayError:
+    """The error for a path that the gateway does not serve, or not with this method.
+
+    api: the one that the request belongs to; None: the path says it."""
     named = split_model(path.encode()) if method != "POST" else None
     allow = ALLOWED.get(path.encode() if named is None else named[0])
     if allow is not None:
@@ -531,8 +534,10 @@ def unknown_path(path: str, method: str) -> GatewayError:
     for beginning, hint in _OTHER_APIS.items():
         if meant.startswith(beginning):
             return NotFound(f"{path[:200]} does not exist here: {hint}", retry=False)
-    if vendor := vendor_of(path):
-        return NotFound(f"{method} {path[:200]} does not exist here: {_VENDORS[vendor]}", retry=False)
+    if is_vertex(meant):
+        return NotFound(f"{method} {path[:200]} does not exist here: {_NO_VERTEX}", retry=False)
+    if vendor := _VENDORS.get(api or api_of(path, [])):
+        return NotFound(f"{method} {path[:200]} does not exist here: {vendor}", retry=False)
     if meant.startswith(_FORWARDED):
         return NotFound(f"{method} {path[:200]} does not exist here: {_NO_PASSTHROUGH}", retry=False)
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
@@ -542,6 +547,7 @@ _UPGRADE_LOST = "; if this was to open a WebSocket, a proxy in front has dropped
 _OTHER_APIS = {
     b"/openai/deployments/": "below a deployment, Azure's paths of models are served, such as chat/completions",
     b"/api/": "Ollama's own API is not served; use an OpenAI client with a base_url that ends in /v1",
+    b"/upload/": "Gemini's uploads are not forwarded, because Google's answer sends the client to Google itself",
     b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",
 }
 """Hints for clients of other APIs, by the beginning of the path, in lower case."""
@@ -552,6 +558,10 @@ _VENDORS = {
     "and count-tokens are served; other paths are forwarded where `passthrough.bedrock` names an upstream",
 }
 """Hints for vendors' own clients."""
+_NO_VERTEX = (
+    "paths of Vertex AI, which name a project or a publisher, are not served; use Gemini's own API, without "
+    "`vertexai=True`"
+)
 _FORWARDED = tuple(
     b"/v1/" + name
     for name in (

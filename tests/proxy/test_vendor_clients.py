@@ -473,6 +473,97 @@ async def test_other_paths_go_to_the_vendor_for_keys_that_name_them(
     assert (len(upstream.calls), len(second.calls)) == (1, 1)
 
 
+@pytest.fixture
+async def three(start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream) -> Any:
+    """A gateway with an upstream of OpenAI's and one of Gemini's, which both get other paths of their own clients."""
+    config = configured(upstream, second, passthrough={"openai": "u0", "gemini": "u1"})
+    config["upstreams"]["u0"] |= {"api_key": "sk-openai"}
+    config["upstreams"]["u1"] |= {"kind": "gemini_native", "api_key": "sk-google"}
+    config["models"]["chat"].pop("fallback", None)
+    config["models"]["gem"] = {"targets": [{"upstream": "u1", "model": "model-u1"}]}
+    for fake in (upstream, second):
+        fake.answers(200, b'{"ok": true}')
+    return await start(config, key=None)
+
+
+OF_GOOGLES_LIBRARY = [
+    ("GET", "/v1/files"), ("GET", "/v1/files/f1"), ("DELETE", "/v1/files/f1"), ("GET", "/v1/files/f1:download"),
+    ("POST", "/v1/files:register"), ("POST", "/v1/models/gemini-embedding-001:batchEmbedContents"),
+    ("POST", "/v1/models/gemini-embedding-001:embedContent"), ("POST", "/v1/models/imagen-4:predict"),
+    ("POST", "/v1/cachedContents"), ("GET", "/v1/batches"), ("GET", "/v1/batches/b1"), ("GET", "/v1/tunedModels"),
+    ("POST", "/v1/fileSearchStores"), ("GET", "/v1/models/veo-3/operations/o1"), ("GET", "/v1/operations/o1"),
+]  # fmt: skip
+"""Requests of google-genai 3.6.1 to Gemini's API, whose default version is /v1."""
+
+
+@pytest.mark.parametrize(("method", "path"), OF_GOOGLES_LIBRARY)
+async def test_no_path_of_googles_library_goes_to_another_vendor(
+    three: Any, upstream: FakeUpstream, second: FakeUpstream, method: str, path: str
+) -> None:
+    reply = await three.client.request(method, root(three) + path, headers={"x-goog-api-key": "test-key"})
+    assert reply.json() == {"ok": True}
+    [asked] = second.calls
+    assert (asked.path, asked.header("x-goog-api-key")) == (path, "sk-google")
+    assert not upstream.calls
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches", "/v1/cachedContents", "/v1/models/g:embedContent"])
+async def test_a_path_without_an_upstream_of_its_api_is_refused(
+    start: Any, configured: Configured, upstream: FakeUpstream, path: str
+) -> None:
+    """One upstream for `passthrough` is OpenAI's and Anthropic's: Google's clients have no business there."""
+    gateway = await start(configured(upstream, passthrough="u0"), key=None)
+    reply = await gateway.client.post(root(gateway) + path, headers={"x-goog-api-key": "test-key"})
+    assert (reply.status_code, reply.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert "`passthrough.gemini` names an upstream" in reply.json()["error"]["message"]
+    assert not upstream.calls
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/projects/p/locations/l/publishers/google/models/g:generateContent",
+        "/v1beta1/projects/p/locations/l/models", "/v1beta1/publishers/google/models/g:generateContent",
+        "/v1beta/projects/p/locations/l/publishers/x/models/o:rawPredict",
+        "/v1/publishers/google/models", "/v1//projects/p/locations", "/v1/%70rojects/p/locations/l",
+    ],
+)  # fmt: skip
+async def test_a_path_of_vertex_reaches_nobody(
+    three: Any, upstream: FakeUpstream, second: FakeUpstream, path: str
+) -> None:
+    for headers in ({"x-goog-api-key": "test-key"}, {"authorization": "Bearer test-key"}):
+        reply = await three.client.post(root(three) + path, headers=headers, json={})
+        assert reply.status_code == 404
+        assert "Vertex AI" in reply.json()["error"]["message"]
+    assert not upstream.calls
+    assert not second.calls
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+async def test_googles_library_lists_the_models_it_can_use(three: Any, second: FakeUpstream, version: str) -> None:
+    """An answer in OpenAI's form would be an empty list to it."""
+    key = {"x-goog-api-key": "test-key"}
+    listed = (await three.client.get(f"{root(three)}/{version}/models?pageSize=50", headers=key)).json()
+    assert [
+        (model["name"], "generateContent" in model["supportedGenerationMethods"]) for model in listed["models"]
+    ] == [("models/gem", True)]
+    assert (await three.client.get(f"{root(three)}/{version}/models/gem", headers=key)).json() == listed["models"][0]
+    missing = await three.client.get(f"{root(three)}/{version}/models/other", headers=key)
+    assert (missing.status_code, missing.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert (
+        await three.client.get(f"{root(three)}/{version}/models", headers={"x-goog-api-key": "no"})
+    ).status_code == 401
+    assert not second.calls
+
+
+async def test_a_base_url_that_has_a_version_already_works(three: Any, second: FakeUpstream) -> None:
+    second.replies(gemini)
+    for version in ("v1", "v1beta"):
+        url = f"{root(three)}/v1/{version}/models/gem:generateContent"
+        assert (await three.client.post(url, json=CONTENTS, headers={"x-goog-api-key": "test-key"})).status_code == 200
+    assert len(second.calls) == 2
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -20,7 +20,16 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 KEY = "sk-assay-of-one-test"
 CALLS = Path(__file__).with_name("vendor_calls.py")
 EXPECTED: dict[str, list[Any]] = {
-    "gemini": ["one two three", "one two three", 15, 15, 11, "404 NOT_FOUND", "502 UNAVAILABLE"],
+    "gemini": [
+        "one two three",
+        "one two three",
+        15,
+        15,
+        11,
+        "404 NOT_FOUND",
+        "502 UNAVAILABLE",
+        ["models/chat", "models/cut"],
+    ],
     "bedrock": ["one two three", "one two three", 15, 15, "ResourceNotFoundException", "modelStreamErrorException"],
 }
 KINDS = {"gemini": "gemini_native", "bedrock": "bedrock_converse"}

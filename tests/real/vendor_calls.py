@@ -3,7 +3,7 @@
     python vendor_calls.py gemini|bedrock ORIGIN KEY
 
 Prints, as JSON, the text and the tokens of a plain and a streamed answer, and the errors for an unknown model
-and for a stream that is cut.
+and for a stream that is cut; of Gemini also the names of the models.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def gemini(origin: str, key: str) -> list[Any]:
     except genai.errors.APIError as error:
         cut = f"{error.code} {error.status}"
     tokens = [plain.usage_metadata.total_token_count, parts[-1].usage_metadata.total_token_count]
-    return [plain.text, streamed, *tokens, counted.total_tokens, refused, cut]
+    names = [model.name for model in client.models.list()]
+    return [plain.text, streamed, *tokens, counted.total_tokens, refused, cut, names]
 
 
 def bedrock(origin: str, key: str) -> list[Any]:

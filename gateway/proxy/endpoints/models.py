@@ -10,14 +10,16 @@ from typing import Any
 
 from starlette.requests import Request
 
+from gateway.core.errors import ErrorShape
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import caller_of
+from gateway.proxy.request.vendor_paths import api_of
 
 OWNER = "assay-gateway"
 
 
 class ModelPages:
-    """The handlers. A client of Anthropic's API, known by its header, gets its list and its form of a model."""
+    """The handlers. Clients of Anthropic's and of Gemini's APIs get their own lists, and their own forms of a model."""
 
     def __init__(self, gateway: Callable[[], Gateway]) -> None:
         """gateway: returns the Gateway in force."""
@@ -28,7 +30,9 @@ class ModelPages:
         gateway = self._gateway()
         caller = caller_of(gateway.keys, request.scope)
         aliases = gateway.router.listed(caller)
-        if speaks_anthropic(request):
+        if (api := _api(request)) == "gemini":
+            return {"models": [_gemini_model(alias) for alias in aliases if gateway.router.speaks(alias, "gemini")]}
+        if api == "anthropic":
             data = [self._anthropic_model(alias) for alias in aliases]
             ends = {"first_id": aliases[0], "last_id": aliases[-1]} if aliases else {"first_id": None, "last_id": None}
             return {"data": data, "has_more": False, **ends}
@@ -40,7 +44,9 @@ class ModelPages:
         alias = request.path_params["name"]
         if gateway.router.pattern_for(alias, caller) is None:
             gateway.router.check(alias, caller)
-        return self._anthropic_model(alias) if speaks_anthropic(request) else self._model(alias)
+        if (api := _api(request)) == "gemini":
+            return _gemini_model(alias)
+        return self._anthropic_model(alias) if api == "anthropic" else self._model(alias)
 
     async def key(self, request: Request) -> dict[str, Any]:
         """Describes the caller's key; never with a secret, nor its digest."""
@@ -68,6 +74,10 @@ class ModelPages:
         return {"type": "model", "id": alias, "display_name": alias, "created_at": created, "lifecycle": "active"}
 
 
-def speaks_anthropic(request: Request) -> bool:
-    """Whether a client of Anthropic's API sent the request: every one of them sends this header."""
-    return "anthropic-version" in request.headers
+def _api(request: Request) -> ErrorShape:
+    return api_of(request.scope["path"], request.scope["headers"])
+
+
+def _gemini_model(alias: str) -> dict[str, Any]:
+    methods = ["generateContent", "streamGenerateContent", "countTokens"]
+    return {"name": f"models/{alias}", "displayName": alias, "supportedGenerationMethods": methods}

@@ -22,12 +22,12 @@ from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page
 from gateway.proxy.endpoints.health import HealthPages
 from gateway.proxy.endpoints.metrics import MetricsAccess, MetricsPage
-from gateway.proxy.endpoints.models import ModelPages, speaks_anthropic
+from gateway.proxy.endpoints.models import ModelPages
 from gateway.proxy.endpoints.passthrough import METHODS, PassthroughCall, forward_or_refuse
 from gateway.proxy.endpoints.responses_by_id import response_by_id
 from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.request.auth import PAGE
-from gateway.proxy.request.vendor_paths import VENDOR_PREFIXES, vendor_of
+from gateway.proxy.request.vendor_paths import VENDOR_PREFIXES, api_of
 from gateway.proxy.types import ClientGone
 
 Page = Callable[[Request], Awaitable[Response | dict[str, Any]]]
@@ -57,8 +57,10 @@ class OtherPages:
         """Builds the application of the main port, behind Starlette's router."""
         models = ModelPages(self.gateway)
         routes = [
-            Route("/v1/models", self._said(models.models), methods=["GET"]),
+            *(Route(f"{version}/models", self._said(models.models), methods=["GET"]) for version in _VERSIONS),
+            Route("/v1/models/{model}/operations/{id}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS),
             Route("/v1/models/{name:path}", self._said(models.model), methods=["GET"]),
+            *(Route(f"{version}/models/{{name}}", self._said(models.model), methods=["GET"]) for version in _VERSIONS),
             Route("/v1/key", self._said(models.key), methods=["GET"]),
             Route("/v1/feedback", self._said(feedback_page(self.gateway, self.recall)), methods=["POST"]),
             *self._observed(private=False),
@@ -110,8 +112,10 @@ async def _unknown(request: Request) -> Response:
     raise unknown_path(request.scope["path"], request.method)
 
 
+_VERSIONS = ("/v1", "/v1beta", "/v1alpha")
+"""Versions of the APIs whose clients list models."""
 _APIS = (
-    ("/v1/models", "models"),
+    *((f"{version}/models", "models") for version in _VERSIONS),
     ("/v1/key", "key"),
     ("/v1/feedback", "feedback"),
     ("/v1/responses", "responses"),
@@ -197,5 +201,4 @@ def error_response(error: GatewayError, shape: ErrorShape, request_id: str) -> R
 
 
 def _shape(request: Request) -> ErrorShape:
-    vendor = vendor_of(request.scope["path"])
-    return vendor or ("anthropic" if speaks_anthropic(request) else "openai")
+    return api_of(request.scope["path"], request.scope["headers"])

@@ -36,7 +36,7 @@ from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.request.paths import path_allowed, resolved, segments
-from gateway.proxy.request.vendor_paths import below_base, check_key_in_query, names_routed_model, vendor_of
+from gateway.proxy.request.vendor_paths import api_of, below_base, check_key_in_query, is_vertex, names_routed_model
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.state_owners import StateOwners
@@ -61,10 +61,11 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
     raw: bytes = scope.get("raw_path") or path.encode()
     _refuse_upgrade_and_preflight(scope)
     leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
-    upstream = gateway.config.passthrough_of(vendor_of(path) or ("anthropic" if _speaks_anthropic(scope) else "openai"))
+    api = api_of(path, scope["headers"])
+    upstream = gateway.config.passthrough_of(api)
     if upstream is None or leads_out or is_reserved(raw):
-        raise unknown_path(path, scope["method"])
-    if vendor_of(path) == "gemini":
+        raise unknown_path(path, scope["method"], api)
+    if api == "gemini":
         check_key_in_query(scope["query_string"])
     caller = caller_of(gateway.keys, scope)
     scope[CONTEXT].key = caller.name
@@ -123,12 +124,7 @@ def is_reserved(raw: bytes) -> bool:
     meant = resolved(raw).lower()
     if meant == b"/v1/realtime" or meant.startswith((b"/v1/v1/", b"/model/")):
         return True
-    return (meant in ROUTES and meant != raw) or names_routed_model(meant)
-
-
-def _speaks_anthropic(scope: Any) -> bool:
-    messages = scope["path"] == "/v1/messages" or scope["path"].startswith("/v1/messages/")
-    return messages or any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return (meant in ROUTES and meant != raw) or names_routed_model(meant) or is_vertex(meant)
 
 
 def _no_websocket(path: str) -> NotImplementedHere:

@@ -1,5 +1,5 @@
 """Paths of vendors' own APIs: those that name the model and, by their verb, whether the answer is a stream; and all
-others of the same APIs. Pure."""
+others of the same APIs. `api_of` is the one place that decides whose API a request belongs to. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from typing import Literal
 from urllib.parse import unquote, unquote_to_bytes
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, ErrorShape
 from gateway.proxy.request.call import Api
+from gateway.proxy.types import Headers
 
 Vendor = Literal["gemini", "bedrock"]
 GEMINI_PATH = b"/v1beta/models/{model}"
@@ -19,14 +20,29 @@ VENDOR_APIS: frozenset[Api] = frozenset((*GEMINI_APIS, *BEDROCK_APIS))
 """APIs of vendors' own clients, which upstreams of these vendors alone have."""
 FRAMED_APIS: frozenset[Api] = frozenset({"converse", "invoke_model"})
 """APIs whose streams are the binary frames of AWS."""
+GEMINI_VERSIONS = ("/v1beta", "/v1alpha", "/v1beta1")
+"""The versions that only Google's APIs have. Its library asks for /v1 by default, as OpenAI's does."""
 VENDOR_PREFIXES: dict[str, Vendor] = {
-    "/v1beta/": "gemini", "/model/": "bedrock", "/guardrail/": "bedrock", "/guardrail-checks/": "bedrock",
-    "/async-invoke": "bedrock",
+    **{f"{version}/": "gemini" for version in GEMINI_VERSIONS},
+    "/model/": "bedrock", "/guardrail/": "bedrock", "/guardrail-checks/": "bedrock", "/async-invoke": "bedrock",
 }  # fmt: skip
 """The API that a path belongs to, by its beginning."""
+_GOOGLE_HEADERS = frozenset({b"x-goog-api-key", b"x-goog-api-client"})
+"""Headers that Google's libraries send with every request, and no others do."""
+_GOOGLE_COLLECTIONS = (
+    "auth_tokens|batchPredictionJobs|cachedContents|corpora|dynamic|fileSearchStores|generatedFiles|interactions|"
+    "operations|projects|publishers|tunedModels|tuningJobs"
+)
+_OF_GOOGLE = re.compile(
+    rf"/v1/(?:(?:{_GOOGLE_COLLECTIONS})(?:/.*)?"
+    r"|(?:[^/:]+/)*(?!ft:)[^/:]+:[A-Za-z]+"  # a verb; OpenAI's ids of tuned models, ft:…, have colons, too
+    r"|models/[^/]+/operations/.*)"
+)
+"""Paths below /v1 that only Google's APIs have."""
+_VERTEX = re.compile(rb"/v1[a-z0-9]*/(?:projects|publishers)(?:/.*)?")
 _GEMINI = re.compile(rb"/v1(?:beta|alpha)?/models/([^/:]+)(:[A-Za-z]+)")
 _BEDROCK = re.compile(rb"/model/([^/]+)(/[a-z-]+)")
-_GENERATES = re.compile(rb"/v1beta/(?:tuned)?models/[^/]*:.*generate.*")
+_GENERATES = re.compile(rb"/v1[a-z0-9]*/(?:tuned)?models/[^/]*:.*generate.*")
 
 
 def split_model(path: bytes) -> tuple[bytes, str] | None:
@@ -38,8 +54,28 @@ def split_model(path: bytes) -> tuple[bytes, str] | None:
 
 
 def vendor_of(path: str) -> Vendor | None:
-    """The vendor whose API has this path; None if it is none of theirs."""
+    """The vendor whose API alone has this path; None if it is none of theirs, or others have it, too."""
+    if _OF_GOOGLE.fullmatch(path):
+        return "gemini"
     return next((vendor for prefix, vendor in VENDOR_PREFIXES.items() if path.startswith(prefix)), None)
+
+
+def api_of(path: str, headers: Headers) -> ErrorShape:
+    """The API that a request belongs to: by its path where one API alone has it, else by the headers that the clients
+    of an API send. Each API has an upstream and a credential of its own (`passthrough`)."""
+    if vendor := vendor_of(path):
+        return vendor
+    names = {name for name, _ in headers}
+    if not _GOOGLE_HEADERS.isdisjoint(names):
+        return "gemini"
+    if path == "/v1/messages" or path.startswith("/v1/messages/") or b"anthropic-version" in names:
+        return "anthropic"
+    return "openai"
+
+
+def is_vertex(meant: bytes) -> bool:
+    """Whether a lower-case path is one of Vertex AI, which names the project and the model: it is served nowhere."""
+    return _VERTEX.fullmatch(meant) is not None
 
 
 def names_routed_model(meant: bytes) -> bool:
@@ -49,7 +85,10 @@ def names_routed_model(meant: bytes) -> bool:
 
 def below_base(path: bytes) -> bytes:
     """A path below an upstream's base URL, which ends in the version that the path begins with."""
-    return next((path[len(v) :] for v in (b"/v1beta", b"/v1") if path.startswith(v + b"/")), path)
+    return next((path[len(v) :] for v in _VERSIONS if path.startswith(v + b"/")), path)
+
+
+_VERSIONS = (*(version.encode() for version in GEMINI_VERSIONS), b"/v1")
 
 
 def check_key_in_query(query: bytes) -> None:

@@ -15,6 +15,7 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.core.prices import Prices
+from gateway.core.providers import DialectName
 from gateway.core.wildcards import STAR, filled, is_pattern, names_for, pattern_of
 from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
@@ -244,6 +245,11 @@ class Router:
         """The upstreams behind the names this caller may use."""
         target_states = (p for a in [*self.aliases(caller), *self.patterns(caller)] for p in self._of_alias(a))
         return list({p.upstream.name: p.upstream for p in target_states}.values())
+
+    def speaks(self, name: str, dialect: DialectName) -> bool:
+        """Whether a target behind a name that exists speaks this dialect."""
+        alias = name if name in self._routes else pattern_of(name, self._patterns) or name
+        return any(state.upstream.config.provider.dialect == dialect for state in self._of_alias(alias))
 
     def _of_alias(self, alias: str) -> list[TargetState]:
         return _states(self._routes.get(alias) or self._patterns[alias])

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadRequest
 from gateway.proxy.request.endpoints import VENDORS
 from gateway.proxy.request.vendor_paths import (
+    api_of,
     below_base,
     check_key_in_query,
+    is_vertex,
     names_routed_model,
     split_model,
     vendor_of,
@@ -58,8 +60,45 @@ def test_a_path_belongs_to_a_vendor_and_below_its_base_url() -> None:
     assert vendor_of("/guardrail/g/version/1/apply") == vendor_of("/async-invoke") == "bedrock"
     assert vendor_of("/v1/files") is None
     assert below_base(b"/v1beta/files/a") == b"/files/a"
-    assert below_base(b"/v1/files") == b"/files"
+    assert below_base(b"/v1alpha/files") == below_base(b"/v1/files") == b"/files"
     assert below_base(b"/guardrail/g/apply") == b"/guardrail/g/apply"
+
+
+GOOGLES = [
+    "/v1/models/gemini-embedding-001:embedContent", "/v1/models/g:batchEmbedContents", "/v1/models/imagen:predict",
+    "/v1/models/veo:predictLongRunning", "/v1/models/veo/operations/o1", "/v1/files:register", "/v1/files/f1:download",
+    "/v1/cachedContents", "/v1/cachedContents/c1", "/v1/tunedModels/t:embedContent", "/v1/fileSearchStores/s/documents",
+    "/v1/dynamic/x:generateContent", "/v1/auth_tokens", "/v1/operations/o1", "/v1/projects/p/locations/l/endpoints/e",
+    "/v1/publishers/google/models/g:generateContent", "/v1/corpora", "/v1beta1/projects/p", "/v1alpha/auth_tokens",
+    "/v1beta/files", "/v1beta/openai/embeddings",
+]  # fmt: skip
+OPENAIS = [
+    "/v1/files", "/v1/files/file-1/content", "/v1/batches", "/v1/models/ft:gpt-4o-mini:acme::AbCdEfGh",
+    "/v1/models/ft:x", "/v1/fine_tuning/checkpoints/ft:gpt-4o:acme::a/permissions", "/v1/vector_stores/vs_1/files",
+    "/v1/organization/projects", "/v1/videos", "/v1/agents", "/v1/embeddings", "/v1/threads/runs",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", GOOGLES)
+def test_a_path_of_googles_alone_is_googles(path: str) -> None:
+    """Headers do not matter: another vendor would get the request with that vendor's key."""
+    for headers in ([], [(b"anthropic-version", b"2023-06-01")], [(b"authorization", b"Bearer x")]):
+        assert api_of(path, headers) == "gemini"
+
+
+@pytest.mark.parametrize("path", OPENAIS)
+def test_a_path_that_several_have_is_of_the_clients_api(path: str) -> None:
+    assert api_of(path, [(b"authorization", b"Bearer x")]) == "openai"
+    assert api_of(path, [(b"anthropic-version", b"2023-06-01")]) == "anthropic"
+    assert api_of(path, [(b"x-goog-api-key", b"x")]) == "gemini"
+    assert api_of(path, [(b"x-goog-api-client", b"google-genai-sdk/3.6.1 gl-python/3.11")]) == "gemini"
+
+
+def test_paths_of_vertex_are_known() -> None:
+    assert is_vertex(b"/v1/projects/p/locations/l/publishers/google/models/g:generatecontent")
+    assert is_vertex(b"/v1beta1/publishers/google/models")
+    assert not is_vertex(b"/v1beta/models/g:generatecontent")
+    assert not is_vertex(b"/v1/organization/projects")
 
 
 @pytest.mark.parametrize("query", [b"key=x", b"a=1&key=x", b"%6bey=x", b"KEY=x", b"a;key"])
@@ -72,4 +111,5 @@ def test_a_key_in_the_query_is_refused(query: bytes) -> None:
 def test_methods_that_generate_are_never_forwarded() -> None:
     assert names_routed_model(b"/v1beta/models/g:batchgeneratecontent")
     assert names_routed_model(b"/v1beta/tunedmodels/g:generatecontent")
+    assert names_routed_model(b"/v1/models/g:batchgeneratecontent")
     assert not names_routed_model(b"/v1beta/models/g:embedcontent")
