@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 NONE = "–"
+MINUS = "\u2212"
 
 
 def count(value: float | None) -> str:
@@ -17,7 +18,11 @@ def count(value: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    return NONE if value is None or math.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
+    """A value with at most three decimals, and a minus sign in place of a hyphen."""
+    if value is None or math.isnan(value):
+        return NONE
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text.replace("-", MINUS)
 
 
 def percent(value: float | None) -> str:

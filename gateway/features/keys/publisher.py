@@ -93,7 +93,7 @@ class Publisher:
         """Publishes the changes. Returns the reason why nothing could be published, or "" if the server has
         everything."""
         head = await self._stream.head()  # before the store is read: nobody can be ahead of it then
-        state = await self._store.run(directory_state_of)
+        state = await self._store.read(directory_state_of)
         if head is not None and (head.epoch != state.epoch or head.version > state.version):
             if not self._take_over:
                 return _foreign(head, state)
@@ -114,13 +114,13 @@ class Publisher:
         return ""
 
     async def _publish_changes(self, head: DirectoryHead) -> bool:
-        state, rows = await self._store.run(lambda c: changed_since(c, head.version, self._batch))
+        state, rows = await self._store.read(lambda c: changed_since(c, head.version, self._batch))
         version = state.version if len(rows) < self._batch else rows[-1].version
         return await self._stream.publish(head, version, [(row.version, row.published) for row in rows])
 
     async def _publish_all(self, head: DirectoryHead | None) -> str:
         since = self._clock() - _TOLD_S
-        state, rows = await self._store.run(lambda c: all_rows(c, since))
+        state, rows = await self._store.read(lambda c: all_rows(c, since))
         records = [row.published for row in rows]
         if not await self._stream.publish_all(head, state.epoch, state.version, records):
             return "the keys on the stream server changed meanwhile"
@@ -134,7 +134,7 @@ class Publisher:
         if self._clock() - self._compacted < _COMPACT_EVERY_S:
             return
         self._compacted = self._clock()
-        held, live = await self._stream.count(), sum((await self._store.run(count_rows)).values())
+        held, live = await self._stream.count(), sum((await self._store.read(count_rows)).values())
         if held > live + max(self._waste, live // 2):
             await self._publish_all(head)
 

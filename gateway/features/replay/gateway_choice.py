@@ -22,6 +22,7 @@ import yaml
 from gateway.config.config import Config
 from gateway.config.derive import refs_of_model
 from gateway.config.environment import resolve_evals
+from gateway.config.routes import RouteFiles, read_routes, route_path
 from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import CannotRun
@@ -32,7 +33,7 @@ from gateway.scoring.http_client import HttpConnections, Unreachable
 from gateway.store.engine import default_url
 
 _HOST = "127.0.0.1"
-_KEPT_SECTIONS = ("upstreams", "models", "limits")
+_KEPT_SECTIONS = ("upstreams", "models", "cascades", "limits")
 _HEALTH_DEADLINE_S = 5.0
 _GRACE_S = 1.0  # the replay is its only client
 _READY_S = 30.0
@@ -61,7 +62,7 @@ async def own_gateway(
     engines = {name: _free_port() for name in _engines(config, targets)}
     text = gateway_yaml(path, targets, hashlib.sha256(key.encode()).hexdigest(), engines)
     async with Supervisor() as supervisor, HttpConnections() as connections:
-        with _config_file(directory, text) as own:
+        with _config_file(directory, text, read_routes(path)) as own:
             for name, port in engines.items():
                 run = config.upstreams[name].run
                 engine = ("engine", "--model", run.model if run else "", "--port", str(port))
@@ -82,6 +83,8 @@ def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engin
     for target in targets:
         if target.extra:
             kept["models"][target.alias] = _model_of(target, kept["models"])
+    for model in kept["models"].values():
+        model["targets"] = [{**ref, "watch": 0} if "route" in ref else ref for ref in model["targets"]]
     kept["keys"] = [{"name": "replay", "sha256": digest, "sample": "never", "allow": ["target"]}]
     kept["sampling"] = {"rate": 0.0}
     kept["stream"] = {"url": "unix:///dev/null"}  # nothing is recorded, so it is never opened
@@ -128,21 +131,28 @@ def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
 
 
 @contextmanager
-def _config_file(directory: Path, text: str) -> Iterator[Path]:
-    """The text in a file while the context is open. Files that killed replays have left, with keys, are removed."""
+def _config_file(directory: Path, text: str, routes: RouteFiles) -> Iterator[Path]:
+    """The text in a file, with the learned routes next to it, while the context is open.
+
+    Files that killed replays have left, with keys, are removed.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"gateway-{os.getpid()}.yaml"
-    for leftover in directory.glob("gateway-*.yaml"):
-        pid = leftover.stem.rpartition("-")[2]
-        if leftover == path or not (pid.isdecimal() and runs(int(pid))):
+    for leftover in directory.glob("gateway-*"):
+        pid = leftover.name.removeprefix("gateway-").partition(".")[0]
+        if pid == str(os.getpid()) or not (pid.isdecimal() and runs(int(pid))):
             leftover.unlink(missing_ok=True)
+    copies = {route_path(path, name): content for name, content in routes.texts.items()}
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+        for copied, content in copies.items():
+            copied.write_bytes(content)
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        for written in (path, *copies):
+            written.unlink(missing_ok=True)
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnections, ready_s: float) -> Child:

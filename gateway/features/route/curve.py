@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.reports.charts import WIDE, Axes, Chart, Scale, Shape, line, path, shape, ticks, variants_of
+from gateway.reports.number_format import MINUS, number
 
 _HEIGHT = 320
 _AIR = 1.12  # of the y axis beyond the largest value
@@ -24,7 +25,7 @@ def curve_chart(evidence: Mapping[str, Any]) -> Chart | None:
     def draw(width: int) -> list[Shape]:
         x, y = Scale(0.0, 1.0, 70, width - 30), Scale(bottom, top, _HEIGHT - 52, 14)
         x_ticks = tuple((v, f"{v:.0%}") for v in ticks(0.0, 1.0, 10 if width == WIDE else 4))
-        y_ticks = tuple((v, f"{v:+.2g}") for v in ticks(bottom, top, 5))
+        y_ticks = tuple((v, f"{v:+.2g}".replace("-", MINUS)) for v in ticks(bottom, top, 5))
         axes = Axes(x, y, x_ticks, y_ticks, f"share of the traffic moved; up: {primary} lost").shapes()
         limit = [line(x.start, y(margin), x.end, y(margin), "margin"), line(x.start, y(0), x.end, y(0), "zero")]
         return [*axes, *limit, *_course(points, x, y), *_dots(points, evidence["chosen"], x, y)]
@@ -38,10 +39,10 @@ def described(evidence: Mapping[str, Any]) -> str:
     if chosen is None:
         return f"None of {len(points)} shares is shown to lose at most {evidence['margin']:g} of {evidence['primary']}."
     of = points[chosen]
-    loss = of["loss"]
+    value, low, high = (number(of["loss"][part], 3, signed=True) for part in ("value", "low", "high"))
     return (
-        f"{of['share']:.0%} of the traffic can move: the loss of {evidence['primary']} is {loss['value']:+.3f}, from "
-        f"{loss['low']:+.3f} to {loss['high']:+.3f}; the margin is {evidence['margin']:g}."
+        f"{of['share']:.0%} of the traffic can move: the loss of {evidence['primary']} is {value}, from {low} to "
+        f"{high}; the margin is {evidence['margin']:g}."
     )
 
 

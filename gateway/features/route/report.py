@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from gateway.core.learned_route import Kind, LearnedRoute, RouteLeaf
 from gateway.features.route.model import LearnedChoice, RouteTerms
 from gateway.features.route.verification import State, Verification
+from gateway.reports.number_format import number
 from gateway.statistics.route_choice import Bounded
 
 
@@ -170,11 +171,14 @@ def _sentence(terms: RouteTerms, choice: LearnedChoice) -> str:
 
 
 def leaf_lines(leaves: Sequence[RouteLeaf]) -> list[str]:
-    """A line for each leaf."""
+    """A heading, and a line for each leaf. The loss has the sign that `verify` and the curve give it."""
     return [
-        f"  {i:>2}  {'→ moved  ' if leaf.moved else '  control'}  {leaf.share:>5.0%}  {leaf.pairs:>6} pairs  "
-        f"{'      –' if leaf.difference is None else f'{leaf.difference:+.3f}':>7}  {leaf.says}"
-        for i, leaf in enumerate(leaves)
+        "leaf  goes to     share    pairs     loss  requests",
+        *(
+            f"  {i:>2}  {'→ moved  ' if leaf.moved else '  control'}  {leaf.share:>6.0%}  {leaf.pairs:>7}  "
+            f"{number(None if leaf.difference is None else -leaf.difference, 3, signed=True):>7}  {leaf.says}"
+            for i, leaf in enumerate(leaves)
+        ),
     ]
 
 
@@ -229,12 +233,13 @@ def verification_text(route: LearnedRoute, found: Verification, margin: float) -
         f"{route.name}: {found.state}: on {found.pairs} pairs it moves {found.share:.0%}{saved} and loses "
         f"{_interval(found.loss)}; the margin is {margin:g}",
         "",
+        f"leaf  goes to      pairs  {'loss':<24}  requests",
     ]
     for leaf in found.leaves:
         name = "–" if leaf.leaf < 0 else str(leaf.leaf)
-        loss = "–" if leaf.loss is None else f"loss {_interval(leaf.loss)}"
+        loss = "–" if leaf.loss is None else _interval(leaf.loss)
         goes = "→ moved  " if leaf.moved else "  control"
-        lines.append(f"  {name:>2}  {goes}  {leaf.pairs:>6} pairs  {loss}  {leaf.says}")
+        lines.append(f"  {name:>2}  {goes}  {leaf.pairs:>7}  {loss:<24}  {leaf.says}")
     return "\n".join(lines)
 
 
@@ -248,7 +253,8 @@ def yaml_lines(route: LearnedRoute, primary: str, margin: float) -> str:
 
 
 def _interval(of: Bounded) -> str:
-    return f"{of.value:+.3f} [{of.low:+.3f}, {of.high:+.3f}]"
+    value, low, high = (number(bound, 3, signed=True) for bound in (of.value, of.low, of.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _percent(of: Bounded) -> str:

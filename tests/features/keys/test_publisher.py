@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +63,21 @@ async def test_changes_are_published_singly_and_deletions_as_disabled(opened, co
     await one.look()
     assert await there(corridor) == {"key:key_1": a_key(1, disabled=True), "key:key_2": a_key(2)}
     assert (await corridor.directory.head()).full == full, "nothing else was written"
+
+
+async def test_a_writer_of_the_store_delays_no_publication(opened, corridor, publisher, tmp_path):
+    """A consumer under load holds SQLite's write lock for longer than a console waits for it."""
+    store = await opened(busy_ms=1)
+    one = publisher(store)
+    await one.look()
+    await store_keys(store, a_key(1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as consumer:
+        consumer.execute("BEGIN IMMEDIATE")
+        await one.look()
+        assert (one.trouble, set(await there(corridor))) == ("", {"key:key_1"})
+        await corridor.client.flushall()
+        await one.look()
+        assert (one.trouble, set(await there(corridor))) == ("", {"key:key_1"})
 
 
 async def test_many_changes_are_published_in_batches(opened, corridor, publisher):

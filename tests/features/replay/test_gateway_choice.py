@@ -9,13 +9,17 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from fixtures.learned_routes import a_route
 
 from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
+from gateway.config.routes import route_path
 from gateway.core.errors import CannotRun
+from gateway.core.learned_route import RouteTarget
 from gateway.fake import FakeUpstream
 from gateway.features.replay.design import TargetError, resolve_targets
 from gateway.features.replay.gateway_choice import (
@@ -146,3 +150,26 @@ def test_answers_are_in_the_configured_or_the_default_store(gateway_yaml, tmp_pa
     assert store_of(GatewayLocation(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"
     path = gateway_yaml()
     assert store_of(GatewayLocation(path, load(path), tmp_path)).startswith(f"sqlite:///{tmp_path}")
+
+
+@pytest.fixture
+def write_config(request: pytest.FixtureRequest) -> Any:
+    """Writes the config of two doubles; `gateway_yaml` is the name of a function here."""
+    return request.getfixturevalue("gateway_yaml")
+
+
+async def test_a_replay_works_next_to_a_learned_route(write_config: Any, tmp_path: Path) -> None:
+    """The own gateway reads the route under its own config's name, and watches nothing: it has no scorers."""
+    learned = a_route(control=RouteTarget("one", "m"), moved=RouteTarget("two", "m"))
+    path = tmp_path / "gateway.yaml"
+    route_path(path, learned.name).write_bytes(learned.to_json())
+    write_config(models={"chat": {"targets": [{"route": learned.name}]}}, scorers={"valid_json": {}})
+    config, directory = load(path), tmp_path / "own"
+    [target] = resolve_targets(["chat"], config, own=True)
+    async with HttpConnections() as connections, own_gateway(path, config, [target], directory) as own:
+        body = {"model": target.alias, "messages": [{"role": "user", "content": "question 1"}]}
+        reply = await GatewayClient(own.base_url, own.api_key, connections).ask(
+            "/chat/completions", body, deadline_s=10
+        )
+    assert reply.status == 200
+    assert list(directory.glob("gateway-*")) == []

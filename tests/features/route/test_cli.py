@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from fixtures.json_outputs import conforms
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.config.routes import read_route
+from gateway.core.learned_route import RouteLeaf
+from gateway.features.route.report import leaf_lines
 
 Run = Callable[..., str]
 
@@ -60,9 +63,21 @@ async def test_a_route_that_loses_too_much_on_new_pairs_fails(experiment: Any, r
     await experiment.room.begin(plan)
     await experiment.send(plan, 320, lost=0.0)
     await in_thread(run, "learn", "swap", "--write")
+    shown = await in_thread(run, "show", "swap-route")
+    assert [line.split("  ")[0] for line in shown.splitlines() if line.startswith("leaf")] == ["leaf"]
     await experiment.send(plan, 200, lost=0.5, always=True)
     said = await in_thread(run, "verify", "swap-route", code=1)
     assert "swap-route: loses too much: on 200 pairs it moves 100%" in said
+    assert re.search(r"→ moved +200  \+0\.5", said), "a loss is positive, as what `learn` and `show` print"
+
+
+def test_learn_prints_the_sign_that_verify_prints() -> None:
+    heading, kept, lost = leaf_lines(
+        [RouteLeaf(True, "chat", 800, 0.8, 0.01), RouteLeaf(False, "code", 200, 0.2, -0.3)]
+    )
+    assert heading.split() == ["leaf", "goes", "to", "share", "pairs", "loss", "requests"]
+    assert kept.split() == ["0", "→", "moved", "80%", "800", "−0.010", "chat"]
+    assert lost.split() == ["1", "control", "20%", "200", "+0.300", "code"]
 
 
 async def test_a_margin_that_nothing_meets_moves_nothing(experiment: Any, run: Run) -> None:

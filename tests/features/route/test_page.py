@@ -54,8 +54,8 @@ async def test_each_leaf_shows_its_calls(pages: Any, make_exchange: Any) -> None
     page = words(html)
     assert route.digest in page
     assert re.search(r"\w+ moves 80\.0 % of \w+ to \w+", page), page
-    assert re.search(r"0 no code moved 80\.0 % 0\.01 3 0 –", page), page
-    assert re.search(r"1 code control 20\.0 % -0\.3 1 1 –", page), page
+    assert re.search(r"0 no code moved 80\.0 % −0\.01 3 0 –", page), page
+    assert re.search(r"1 code control 20\.0 % 0\.3 1 1 –", page), page
     assert "1 calls in 24 h were unlike" in page
     assert html.count("<svg") == 2
     assert "80% of the traffic can move" in page
