@@ -247,6 +247,32 @@ async def test_a_stopping_server_ends_responses_and_then_connections(
         await opened(gateway)
 
 
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_kept_connection_of_a_stopping_server_still_upgrades(
+    start: Any, configured: Any, upstream: FakeUpstream, asks: bool
+) -> None:
+    """A proxy sends an upgrade on a connection that it keeps: the response is answered, then the client comes again."""
+    limits = WebSocketLimits(grace_s=0.05)
+    gateway = await start(configured(upstream), idle_grace_s=60.0, websocket_limits=limits)
+    upstream.says("a")
+    host, _, port = gateway.base_url.removeprefix("http://").removesuffix("/v1").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    gateway.server.should_exit = True
+    await gateway.until(lambda: not any(server.is_serving() for server in gateway.server.servers))
+    writer.write(HANDSHAKE + (text(CREATE) if asks else b""))
+    async with asyncio.timeout(30):
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    events = []
+    while (received := await frame(reader))[0] == Opcode.TEXT:
+        events.append(json.loads(received[1])["type"])
+    assert received[1][:2] == struct.pack("!H", 1001)
+    assert events[-1:] == (["response.completed"] if asks else [])
+    writer.close()
+
+
 async def test_a_response_that_outlasts_the_drain_ends_with_an_error(
     start: Any, configured: Any, upstream: FakeUpstream, opened: Any
 ) -> None:

@@ -20,7 +20,6 @@ from uvicorn.server import ServerState
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.http.server.asgi import run_asgi
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits
-from gateway.proxy.http.server.drain import stopping
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.server.unsent import unacknowledged_bytes
@@ -520,8 +519,6 @@ class HttpProtocol(asyncio.Protocol):
         """Makes the connection a WebSocket, or refuses to."""
         app: WebSocketApp = self.app.websockets
         try:
-            if self._closing:
-                raise stopping()
             lines = app.accept(request)
         except GatewayError as error:
             self._send_error(error)
@@ -537,6 +534,8 @@ class HttpProtocol(asyncio.Protocol):
         self._out.write(STATUS_LINES[101] + self.common + lines + b"\r\n")
         connection = WebSocketConnection(kept, app.most_bytes, self.websocket_limits)
         connection.begin(app.session(request, connection), self._early + self._unparsed)
+        if self._closing:  # a refusal would reach the client, for whom a proxy keeps this connection
+            connection.shutdown()
 
     def _behind_upgrade(self, rest: bytes) -> bytes:
         """Continues after the head of the last request, and returns the bytes after that request; nothing follows one
