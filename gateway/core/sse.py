@@ -45,6 +45,11 @@ class Splitter:
         """The bytes of an event that has not ended."""
         return b"".join(self._held)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the beginning of an event is held."""
+        return bool(self._held)
+
     def feed(self, data: bytes) -> bytes:
         """Returns all events that are complete now, as one block of raw bytes; b"" if there is none.
 

@@ -12,7 +12,7 @@ from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.chat_reader import ChatChunkReader, chat_usage
-from gateway.proxy.dialects.event_reader import PassingReader, error_in, error_message
+from gateway.proxy.dialects.event_reader import PassingReader, error_in, error_message, says_something
 from gateway.proxy.request.call import Call
 
 
@@ -139,6 +139,8 @@ class MessagesReader(PassingReader):
             self.finished = self.complete = True
         elif kind == "error" or part.get("error"):
             self.fail(part.get("error") or part)
+        elif kind not in _EMPTY and not self.first_content:
+            self.first_content = says_something(part, _EMPTY_MEMBERS)
         return True
 
     def _count(self, usage: Any) -> None:
@@ -150,6 +152,9 @@ class MessagesReader(PassingReader):
         return b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
+_EMPTY = frozenset({"ping", "content_block_stop"})
+_EMPTY_MEMBERS = frozenset({"type", "id"})
+"""Members of an event of an unknown kind that are no content."""
 FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",

@@ -6,12 +6,13 @@ A passing reader parses an event only if it contains a marker; a translating rea
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event, Splitter, event_count, events, parse
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.types import Cut, ErrorSource
+from gateway.proxy.dialects.types import Cut, ErrorSource, OversizedEvent
 
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 
@@ -51,8 +52,8 @@ class EventReader:
             return b""
         try:
             block = self._splitter.feed(data)
-        except ValueError as error:
-            raise Cut(str(error)) from None
+        except ValueError:
+            raise OversizedEvent(f"sent an event larger than {self._splitter.limit_bytes >> 20} MB") from None
         return self._block(block) if block else b""
 
     def passes(self, data: bytes) -> int:
@@ -140,7 +141,7 @@ class PassingReader(EventReader):
         if self.passes(data):
             return data
         out = super().feed(data)
-        self._quiet = self.first_content and not (self._each or self.complete or self._splitter.tail)
+        self._quiet = self.first_content and not (self._each or self.complete or self._splitter.holds)
         self._keep(out)
         return out
 
@@ -223,7 +224,7 @@ class TranslatingReader(EventReader):
     def feed(self, data: bytes) -> bytes:
         self._forget_form()
         out = super().feed(data)
-        if self._piece is not None and not self._splitter.tail:
+        if self._piece is not None and not self._splitter.holds:
             self._form = form_of(data, out, self._piece)
         return out
 
@@ -296,6 +297,12 @@ class RawReader:
     def end(self) -> bytes:
         self.finished = self.complete = True
         return b""
+
+
+def says_something(part: Mapping[str, Any], structure: Set[str]) -> bool:
+    """Whether an event of an unknown kind has content: a text, list or object that is not empty, outside the members of
+    its structure. Numbers count places and sizes."""
+    return any(isinstance(v, str | list | dict) and v and name not in structure for name, v in part.items())
 
 
 def error_message(error: Any) -> str:

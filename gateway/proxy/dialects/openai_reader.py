@@ -9,7 +9,13 @@ import orjson
 
 from gateway.core.completion import usage_of
 from gateway.core.sse import Event, event_count, events
-from gateway.proxy.dialects.event_reader import EVENT_ENDS, PassingReader, error_message, is_request_error
+from gateway.proxy.dialects.event_reader import (
+    EVENT_ENDS,
+    PassingReader,
+    error_message,
+    is_request_error,
+    says_something,
+)
 from gateway.proxy.request.call import Call
 
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
@@ -153,6 +159,9 @@ class ChatReader(PassingReader):
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self._choice(choice)
+        if choices is None and not self.first_content and says_something(part, _CHUNK_HEAD):
+            self.first_content = True
+            self._keep_nothing()  # no other target can continue it
         return True
 
     def _choice(self, choice: dict[str, Any]) -> None:
@@ -217,6 +226,10 @@ def _with_timings(event: bytes, timings: Any) -> bytes:
     return head + b',"timings":' + orjson.dumps(timings) + close + end
 
 
+_CHUNK_HEAD = frozenset(
+    {"id", "object", "type", "model", "usage", "system_fingerprint", "service_tier", "provider", "obfuscation"}
+)
+"""Members of events without choices that are no content."""
 _NO_CHOICE: frozenset[int] = frozenset()
 _FIRST_CHOICE = frozenset({0})  # of most streams the only one: they share this set
 
@@ -300,10 +313,10 @@ class ResponsesReader(PassingReader):
         kind = str(part.get("type"))
         if kind == "error" or part.get("error"):
             self.fail(part.get("error") or part)
-        elif kind.endswith(".delta"):
-            self.first_content = self.first_content or bool(part.get("delta"))
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self._end_of(part.get("response"), failed=kind == "response.failed")
+        elif not self.first_content:
+            self.first_content = _has_said(part)
         return True
 
     def _end_of(self, response: Any, *, failed: bool) -> None:
@@ -314,3 +327,19 @@ class ResponsesReader(PassingReader):
             error = response.get("error") or "the response failed"
             self.error = error_message(error)
             self.error_source = "request" if is_request_error(error) else "answer"
+
+
+_EVENT_HEAD = frozenset({"type", "item_id", "response", "response_id", "stream_id", "event_id", "obfuscation"})
+_ITEM_HEAD = frozenset(
+    {"id", "type", "status", "role", "phase", "name", "namespace", "call_id", "server_label", "container_id"}
+    | {"encrypted_content"}
+)
+"""Members of an item or a part that has only begun."""
+
+
+def _has_said(event: dict[str, Any]) -> bool:
+    """Whether an event of the Responses API has content: a delta, an image, or an item that is not empty."""
+    begun = [event[name] for name in ("item", "part") if isinstance(event.get(name), dict)]
+    if begun:
+        return any(says_something(each, _ITEM_HEAD) for each in begun)
+    return says_something(event, _EVENT_HEAD)

@@ -24,6 +24,10 @@ class Cut(Exception):
     """A stream ended without a finish."""
 
 
+class OversizedEvent(Cut):
+    """A stream has an event above the size limit, which is not held any longer."""
+
+
 class PlainReply(NamedTuple):
     """A complete answer that is not a stream."""
 
@@ -41,7 +45,8 @@ class Reader(Protocol):
     """Reads one streamed reply as it arrives."""
 
     first_content: bool
-    """Whether content has arrived: text, reasoning, refusal, tool call, or audio."""
+    """Whether content has arrived: text, reasoning, refusal, tool call, audio, image, or an event of an unknown kind
+    that is not empty."""
     finished: bool
     """The model has finished: finish_reason, [DONE], message_stop or response.completed was seen."""
     complete: bool
@@ -64,7 +69,7 @@ class Reader(Protocol):
     def feed(self, data: bytes) -> bytes:
         """Upstream bytes → complete events for this client; a bounded remainder is buffered.
 
-        Returns b"" after `complete` and after an error event. Raises Cut for an event above the size limit.
+        Returns b"" after `complete` and after an error event. Raises OversizedEvent for an event above the size limit.
         """
         ...
 

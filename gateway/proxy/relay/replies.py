@@ -16,7 +16,7 @@ from gateway.proxy.dialects.bedrock_client import header_usage
 from gateway.proxy.dialects.event_frames import frame_count
 from gateway.proxy.dialects.event_reader import TranslatingReader
 from gateway.proxy.dialects.plain_answer import tail_usage
-from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
+from gateway.proxy.dialects.types import Cut, ErrorSource, OversizedEvent, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.deadlines import Deadlines
@@ -33,7 +33,7 @@ _MAX_HELD_BYTES = 64 << 20  # a larger JSON answer is refused rather than held
 _BYTES = ("embeddings", "pooling")
 """vLLM answers these in bytes on request (`encoding_format`), with their usage in a header."""
 _CLOSING_S = 1.0  # from the model's last content to the end of the stream
-_MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
+_MAX_HEAD_BYTES = 1 << 20  # of a stream's complete events without content: comments, pings and heads
 
 
 def relay(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> Awaitable[None]:
@@ -187,6 +187,8 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
             await _events(state, target_state, reply, reader)
         else:
             await _end_after_error(state, reader)
+    except OversizedEvent as error:  # the answer's size says nothing about the target
+        raise AttemptFailed(Failure("error", str(error), "cut", target_fault=False)) from error
     except Cut as error:
         _check_encoding(reply)
         raise AttemptFailed(Failure("error", "cut its stream", "cut", retryable=True)) from error
@@ -212,7 +214,7 @@ async def _to_first_content(
             if reader.error is not None and reader.error_source == "target":
                 text = f"returned HTTP 200 and then an error: {target_state.upstream.mask.text(reader.error)[:200]}"
                 raise AttemptFailed(Failure("error", text, retryable=True))
-            if size > _MAX_HEAD_BYTES:
+            if size > _MAX_HEAD_BYTES and not (reader.first_content or reader.complete):
                 raise AttemptFailed(Failure("error", "sent a megabyte without content"))
             if not data:
                 break
