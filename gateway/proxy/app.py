@@ -298,6 +298,7 @@ class App:
             },
             "upstreams": upstreams,
             "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
+            "breaker_causes": {t.name: t.last_failure for t in gateway.router.target_states if t.breaker.open},
             "guards": {} if gateway.guards is None else gateway.guards.report(),
         }
 
@@ -477,7 +478,8 @@ def _series(retiring: RetiringTarget) -> tuple[str, str, str]:
 
 def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:
     limiter = upstream.limiter
-    return {"down": upstream.down, "in_flight": limiter.in_flight, "queued": limiter.waiting}
+    report: dict[str, Any] = {"down": upstream.down, "in_flight": limiter.in_flight, "queued": limiter.waiting}
+    return report | {"key_refused": upstream.key_refused} if upstream.key_refused else report
 
 
 async def _reserve(gateway: Gateway, call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:

@@ -76,10 +76,12 @@ class GatewayStatus:
     config_age_s: float = 0.0
     """Seconds since that config was put in force."""
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The state by name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only
-    those that are down or in use."""
+    """The state by name: `down` (its health endpoint does not answer), `in_flight`, `queued`, and `key_refused` (the
+    answer) where it refuses the gateway's key. Of more than fifty only those that are down, in use or refuse it."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
+    breaker_causes: Mapping[str, str] = field(default_factory=dict)
+    """The newest failure of each of these targets; without those of an older version."""
     config_refused: str = ""
     """Reason why it refused the newest gateway.yaml; "" if it did not, or an older version does not report it."""
     reasons: tuple[str, ...] = ()
@@ -351,6 +353,7 @@ def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewaySt
         config_age_s=max(0.0, now - config.get("loaded", now)),
         upstreams=beat.get("upstreams", {}),
         breakers_open=tuple(beat.get("breakers_open", ())),
+        breaker_causes=beat.get("breaker_causes", {}),
         config_refused=str(config.get("refused", "")),
         reasons=tuple(map(str, beat.get("reasons", ()))),
         keys_version=int(keys.get("version", 0)),
@@ -497,13 +500,16 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
     return [
         *(text for text, holds in found.items() if holds),
         *_failing_parts(alive),
-        *(f"upstream {u.name} is down {_of(u.down, u.gateways)}" for u in upstream_states(alive) if u.down),
-        *(
-            f"circuit breaker of {target} is open {_of(n, u.gateways)}"
-            for u in upstream_states(alive)
-            for target, n in u.breakers_open.items()
-        ),
+        *(problem for u in upstream_states(alive) for problem in _upstream_problems(u)),
     ]
+
+
+def _upstream_problems(u: UpstreamSummary) -> Iterator[str]:
+    if u.down:
+        yield f"upstream {u.name} is down {_of(u.down, u.gateways)}"
+    for target, n in u.breakers_open.items():
+        cause = f": {u.causes[target]}" if u.causes.get(target) else ""
+        yield f"circuit breaker of {target} is open {_of(n, u.gateways)}{cause}"
 
 
 def _failing_parts(alive: Sequence[GatewayStatus]) -> Iterator[str]:
@@ -533,6 +539,20 @@ class UpstreamSummary:
     """Targets → processes with an open breaker."""
     in_flight: int
     queued: int
+    key_refused: str = ""
+    """The answer with which it refused the gateway's key; "" if it accepts it."""
+    causes: Mapping[str, str] = field(default_factory=dict)
+    """Targets with an open breaker → their newest failure, where it is known."""
+
+    @property
+    def state(self) -> str:
+        return "key refused" if self.key_refused else "down" if self.down else "failing" if self.breakers_open else "up"
+
+    @property
+    def last_cause(self) -> str:
+        """The newest failure, while something is wrong; "" if nothing is, or it is unknown."""
+        health = "its health path does not answer" if self.down else ""
+        return self.key_refused or next(iter(self.causes.values()), "") or health
 
 
 def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
@@ -542,7 +562,10 @@ def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
         reports = [g.upstreams[name] for g in alive if name in g.upstreams]
         opened = Counter(t for g in alive for t in g.breakers_open if t.partition("/")[0] == name)
         down, in_flight, queued = (sum(int(r.get(key, 0)) for r in reports) for key in ("down", "in_flight", "queued"))
-        found.append(UpstreamSummary(name, len(alive), down, dict(sorted(opened.items())), in_flight, queued))
+        refused = next((str(r["key_refused"]) for r in reports if r.get("key_refused")), "")
+        causes = {t: g.breaker_causes[t] for g in alive for t in sorted(opened) if g.breaker_causes.get(t)}
+        counts = (len(alive), down, dict(sorted(opened.items())), in_flight, queued)
+        found.append(UpstreamSummary(name, *counts, key_refused=refused, causes=causes))
     return found
 
 
@@ -637,12 +660,12 @@ def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:
     if not found:
         return
     yield Text()
-    drawn = _table("upstream", "state", "in flight", "queued", "breakers open")
-    for u in sorted(found, key=lambda u: (not u.down, not u.breakers_open))[:_MAX_ROWS]:
+    drawn = _table("upstream", "state", "in flight", "queued", "breakers open", "last cause")
+    for u in sorted(found, key=lambda u: (not u.key_refused, not u.down, not u.breakers_open))[:_MAX_ROWS]:
         opened = ", ".join(target.partition("/")[2] for target in u.breakers_open)
-        state = "down" if u.down else "failing" if u.breakers_open else "up"
-        cells = (u.name, state, _n(u.in_flight), _n(u.queued), opened or "none")
-        drawn.add_row(*map(safe_text, cells), style="" if state == "up" else "red")
+        cells = (u.name, u.state, _n(u.in_flight), _n(u.queued), opened or "none", u.last_cause)
+        drawn.add_row(*map(safe_text, cells), style="" if u.state == "up" else "red")
+    drawn.columns[5].justify = "left"
     yield drawn
 
 

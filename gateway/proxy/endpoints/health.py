@@ -1,7 +1,7 @@
 """GET /health and GET /ready, and the reasons why parts of a gateway process do not work as they should.
 
 The reasons, which the heartbeat reports too, are read from the state of the process itself, without I/O. Upstreams are
-not among the parts: /ready and the heartbeat report them.
+not among the parts, apart from one that refuses the gateway's key: /ready and the heartbeat report them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.signing_keys import SigningKeyPoller
 
+KEY_REFUSED = "an upstream refuses the gateway's key"
+
 
 class GatewayReasons:
     def __init__(self, app: App, recorder: Recorder, exchange: LeaseExchange) -> None:
@@ -45,10 +47,16 @@ class GatewayReasons:
             ("the newest gateway.yaml was refused, and the previous one is in force", refused),
             ("calls are not recorded now; records wait in memory", self._recorder.trouble),
             ("limits hold for each worker by itself", self._exchange.trouble if degraded else ""),
+            *self._refused_keys(),
             *self._guards(),
             *self._polled(),
         )
         return [Reason(what, why) for what, why in found if why]
+
+    def _refused_keys(self) -> Iterator[tuple[str, str]]:
+        for name, upstream in self._app.gateway.upstreams.items():
+            if upstream.key_refused:
+                yield KEY_REFUSED, f"upstreams.{name}: {upstream.key_refused}"
 
     def _guards(self) -> Iterator[tuple[str, str]]:
         guards = self._app.gateway.guards

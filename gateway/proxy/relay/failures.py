@@ -92,6 +92,8 @@ class Failure:
     are not the reason."""
     declined: bool = False
     """Whether a complete answer came that a cascade did not accept."""
+    refuses_key: bool = False
+    """Whether the upstream refused the credential of the gateway, or what it may do."""
 
     @property
     def result(self) -> str:
@@ -239,7 +241,8 @@ def of_status(status: int, headers: Headers, body: bytes, plain: bytes | None = 
             status=status,
         )
     if status == 401:
-        return Failure("error", f"{text}: the upstream refused the gateway's own key", status=status)
+        said = f"{text}: the upstream refused the gateway's own key"
+        return Failure("error", said, status=status, refuses_key=True)
     if status >= 500 or status == 408:
         after_s = retry_after(headers)
         return Failure(
@@ -256,7 +259,8 @@ def of_status(status: int, headers: Headers, body: bytes, plain: bytes | None = 
         cause = "context_length"
     elif code in _FILTER_CODES:
         cause = "content_filter"
-    return Failure(cause, text, target_fault=False, answer=answer, status=status)
+    refuses = status == 403 and cause is None
+    return Failure(cause, text, target_fault=False, answer=answer, status=status, refuses_key=refuses)
 
 
 def _said(body: bytes) -> str:

@@ -302,6 +302,8 @@ class Relay:
             self._note(state, target_state, started, status, note)
             return
         target_state.breaker.record_success()
+        if target_state.upstream.refusals:
+            target_state.upstream.record_key_accepted()
         self._note(state, target_state, started, status, _OK)
 
     def _note_abandoned(self, state: RelayState, target_state: TargetState, started: float) -> None:
@@ -314,10 +316,13 @@ class Relay:
 
     def _note_failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
         breaker = target_state.breaker
+        if failure.refuses_key and failure.status is not None:
+            target_state.upstream.record_key_refused(failure.status, failure.text)
         if failure.cause == "rate_limit" and target_state.is_one_model:
             breaker.pause(failure.retry_after_s if failure.retry_after_s is not None else 0.5)
         elif failure.target_fault:
             was_open = breaker.open
+            target_state.last_failure = failure.text
             target_state.record_failure(state.call.caller.name)
             self._log_failed(target_state, failure, opened=breaker.open and not was_open)
         elif failure.declined:

@@ -74,6 +74,8 @@ async def probe_idle(
         for state in target_states():
             if state.breaker.unprobed_s() < _IDLE_S or state.upstream.down or state.target in spared:
                 continue
+            if state.upstream.key_refused:  # lists of models and health paths often need no key
+                continue
             if state.upstream.name not in checked:
                 checked[state.upstream.name] = await _answers(state.upstream)
             if checked[state.upstream.name]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.variants import TargetVariant
 
+log = logging.getLogger(__name__)
+
 _LOAD_FRESH_S = 10.0
+_FORBIDDEN_ROW = 3  # one 403 may be about the request; several without an answer between them are about the key
 
 
 @dataclass(slots=True)
@@ -41,6 +45,11 @@ class UpstreamState:
     """Health checks in a row whose result differs from `down`."""
     on_health: Callable[[bool], object] | None = None
     """Called when `down` has changed, with its new value."""
+    refusals: int = 0
+    """Answers since the last good one that refused the gateway's key: HTTP 401 or 403."""
+    key_refused: str = ""
+    """The last of these refusals, once they are about the key for certain; "" if it is accepted. Only a call that is
+    answered ends this state: a free check often needs no key."""
     mask: SecretMask = field(init=False)
     """Hides the gateway's credential in the upstream's texts."""
 
@@ -50,6 +59,20 @@ class UpstreamState:
             self.mask = SecretMask(self.config, lambda: transport.credential.sent)
         else:
             self.mask = SecretMask(self.config)
+
+    def record_key_refused(self, status: int, text: str) -> None:
+        self.refusals += 1
+        if status != 401 and self.refusals < _FORBIDDEN_ROW:
+            return
+        if not self.key_refused:
+            log.error("upstream %s refuses the gateway's key; calls go on to find out when it accepts it: %s",
+                      self.name, text)  # fmt: skip
+        self.key_refused = text
+
+    def record_key_accepted(self) -> None:
+        if self.key_refused:
+            log.warning("upstream %s accepts the gateway's key again", self.name)
+        self.refusals, self.key_refused = 0, ""
 
 
 @dataclass(slots=True)
@@ -73,6 +96,8 @@ class TargetState:
     reports_load: bool = field(init=False)
     on_failure: Callable[[str], object] | None = None
     """Called with the caller's name at each failure that is the target's own, before the breaker counts it."""
+    last_failure: str = ""
+    """The newest failure that is the target's own, in words without a secret."""
     failure_logged_at: float = -1e9
     """Monotonic time of the last log line about a failed attempt."""
     _load: float = 0.0

@@ -112,6 +112,24 @@ async def test_the_card_of_the_predictor_is_shown_and_that_it_is_off(room, excha
     assert without.predictors == ()
 
 
+async def test_the_last_cause_of_each_upstream_is_shown(room, command):
+    says = {"at": time.time(), "started": time.time() - 60, "host": "box", "pid": 7, "rates": {}, "waiting": 0}
+    idle = {"down": False, "in_flight": 0, "queued": 0}
+    upstreams = {"openai": {**idle, "key_refused": "HTTP 401 invalid_api_key"}, "local": idle, "fine": idle}
+    causes = {"local/m": "HTTP 503", "openai/gpt": "HTTP 401 invalid_api_key"}
+    more = {"upstreams": upstreams, "breakers_open": list(causes), "breaker_causes": causes}
+    reasons = ["an upstream refuses the gateway's key: upstreams.openai: HTTP 401 invalid_api_key"]
+    await room.corridor.state.set_gateway_heartbeat("g1", {**says, **more, "reasons": reasons})
+    text = " ".join((await command()).output.split())
+    for words in (
+        "! an upstream refuses the gateway's key: upstreams.openai: HTTP 401 invalid_api_key (at box/7)",
+        "! circuit breaker of local/m is open at 1 of 1 gateway processes: HTTP 503",
+        "openai key refused 0 0 gpt HTTP 401 invalid_api_key",
+        "local failing 0 0 m HTTP 503", "fine up 0 0 none",
+    ):  # fmt: skip
+        assert words in text, f"{words}\n{text}"
+
+
 async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, command):
     sent = [exchange("1") for _ in range(5)]
     await room.corridor.append([{b"kind": b"junk"}])

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import pytest
 import redis.asyncio
 
-from gateway.fake import FakeUpstream
+from gateway.fake import FakeUpstream, Fault
 
 Configured = Callable[..., dict[str, Any]]
 RECORDING = "calls are not recorded now; records wait in memory"
@@ -95,6 +96,43 @@ async def test_an_issuer_that_does_not_answer_is_named(
     gateway = await start(configured(upstream, jwt={"staff": issuer}))
     (found,) = await reasons_until(gateway, lambda found: bool(found))
     assert found.startswith("the keys of a token issuer cannot be read: jwt.staff: ")
+
+
+REVOKED = Fault.status(401, error_code="invalid_api_key")
+FORBIDDEN = Fault.status(403, error_code="account_deactivated")
+KEY = "an upstream refuses the gateway's key"
+
+
+@pytest.mark.parametrize(("fault", "fewest"), [(REVOKED, 1), (FORBIDDEN, 3)], ids=["401", "403"])
+async def test_an_upstream_that_refuses_our_key_is_named(
+    start: Any, configured: Configured, upstream: FakeUpstream, fault: Fault, fewest: int
+) -> None:
+    """Until a call is answered again; one 403 may be about the request."""
+    gateway = await start(configured(upstream))
+    upstream.always(fault)
+    for n in range(fewest):
+        assert (await health(gateway))["reasons"] == [], n
+        await gateway.chat()
+    (found,) = (await health(gateway))["reasons"]
+    assert found.startswith(f"{KEY}: upstreams.u0: HTTP {fault.name.rpartition(':')[2]}")
+    assert (await health(gateway, **PROXIED))["reasons"] == [KEY]
+    assert await gateway.metric("gateway_failing_parts") == 1
+    upstream.always(None)
+    async with asyncio.timeout(60):
+        while (await gateway.chat()).status_code != 200:  # while the breaker is open
+            await asyncio.sleep(0.02)
+    assert (await health(gateway))["reasons"] == []
+
+
+async def test_a_403_between_answers_does_not_refuse_our_key(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream))
+    for _ in range(5):
+        upstream.then(FORBIDDEN)
+        assert (await gateway.chat()).status_code == 403
+        assert (await gateway.chat()).status_code == 200
+    assert (await health(gateway))["reasons"] == []
 
 
 async def test_the_metrics_listener_shows_causes(

@@ -120,6 +120,26 @@ async def test_an_idle_open_breaker_is_probed_free_of_charge(upstream: FakeUpstr
     assert {(r.method, r.path) for r in upstream.received} == {("GET", path)}
 
 
+async def test_a_refused_key_is_not_probed_by_a_free_check(upstream: FakeUpstream) -> None:
+    """The list of models answers 200 without a key, which proves nothing about it."""
+    target_state, now = idle_state(upstream, "openai")
+    other, _ = idle_state(upstream, "openai")
+    target_state.upstream.record_key_refused(401, "HTTP 401")
+    other.breaker = CircuitBreaker(lambda: now[0])
+    for _ in range(5):
+        other.breaker.record_failure()
+    now[0] += 20.0
+    task = asyncio.get_running_loop().create_task(probe_idle(lambda: [target_state, other], every_s=0.001))
+    async with asyncio.timeout(60):
+        while other.breaker.open:
+            await asyncio.sleep(0.001)
+    assert target_state.breaker.open
+    task.cancel()
+    await asyncio.wait([task])
+    for state in (target_state, other):
+        await state.upstream.transport.aclose()
+
+
 async def test_a_candidate_of_a_ramp_is_probed_by_calls_alone(upstream: FakeUpstream) -> None:
     target_state, now = idle_state(upstream, "vllm")
     now[0] += 20.0
