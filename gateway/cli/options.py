@@ -52,6 +52,13 @@ class StoreOptions:
 
         return where(self._path, data_directory(self.data))
 
+    def whole_or_usual(self) -> ReaderConfig:
+        """Reads what `whole` reads; a config that cannot be read is named in the result."""
+        from gateway.config.loading import data_directory
+        from gateway.store.reader_config import whole_or_usual
+
+        return whole_or_usual(self._path, data_directory(self.data))
+
     def whole(self) -> ReaderConfig:
         """The store and the stream server, from the config and the data directory."""
         from gateway.config.loading import data_directory

@@ -278,10 +278,14 @@ async def opened(
             metrics = EvalMetrics(registry)
             stack.callback(registry.unregister, metrics)
             of = TaskContext(config, opened_store, corridor, outside.connections, built, threads, name)
+            of = replace(of, config_refused=lambda: watch.refused if watch else "")
+            started = time.time()
             context = replace(
                 _context(of, built, threads, metrics),
                 events=stack.enter_context(_events(config)),
-                report=lambda: ConsumerReport(config=config.digest, config_refused=watch.refused if watch else ""),
+                report=lambda: ConsumerReport(
+                    config=config.digest, config_refused=of.config_refused(), started=started
+                ),
             )
             tasks = await stack.enter_async_context(Tasks())
             engine = context.experiments

@@ -23,7 +23,6 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "config.refused": "warning",
         "upstream.key_refused": "critical",
         "consumer.silent": "warning",
-        "consumer.paused": "critical",
         "feature.stopped": "warning",
         "budget.all": "critical",
         "budget.most": "warning",

@@ -52,6 +52,8 @@ class TaskContext:
     figures: Callable[[], Sequence[ExperimentFigures]] = tuple
     """The newest figures of experiments; none, if another consumer computes them."""
     notice_sources: Sequence[Callable[[TaskContext], NoticeSource]] = ()
+    config_refused: Callable[[], str] = str
+    """Reason why the newest gateway.yaml is not in force here; "" if it is."""
 
     @property
     def worker(self) -> TaskWorker:

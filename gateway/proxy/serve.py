@@ -408,7 +408,7 @@ class Process:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
             tasks.start(report_killed(self._served.data, corridor), "counts of killed processes")
-            heartbeat = self._heartbeat(corridor, app, parts, reasons)
+            heartbeat = reasons.heartbeat = self._heartbeat(corridor, app, parts, reasons)
             tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
                 _tune_interpreter()

@@ -5,7 +5,7 @@ Nothing else is read, so that `samples`, `report`, `status` and `dead` work in a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway.config.stream import StreamConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import ConfigError
 from gateway.core.json_values import as_object
+from gateway.core.reasons import one_line
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.engine import default_url
 
@@ -47,6 +48,10 @@ class ReaderConfig:
     """Names of the section `guards`."""
     served: Config | None = None
     """The whole config; None if it was not read, or cannot be."""
+    processes: tuple[str, ...] = ()
+    """URLs of processes whose /health is asked while the stream server is away; none: the usual ones."""
+    unreadable: str = ""
+    """Reason why the config was not read, and defaults take its place; "" if it was."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:
@@ -73,6 +78,15 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
         raise _mistaken(config) from error
     url, guards = store.url or default_url(data), tuple(as_object(raw.get("guards")))
     return ReaderConfig(url, stream_url(stream.address, data), stream, scorers, budgets, _target(raw), guards)
+
+
+def whole_or_usual(config: Path | None, data: Path) -> ReaderConfig:
+    """Reads what `whole` reads. Where the config cannot be read, these are the usual stream server and store of the
+    data directory, with the reason in `unreadable`."""
+    try:
+        return whole(config, data)
+    except ConfigError as error:
+        return replace(whole(None, data), unreadable=one_line(error))
 
 
 def _target(raw: dict[str, Any]) -> str | None:

@@ -50,6 +50,9 @@ class SharedState:
         """Whether this is the first process to ask for a name within keep_s seconds."""
         return bool(await ask(self._client.set(f"{self.prefix}:{name}", "1", ex=keep_s, nx=True)))
 
+    async def release_claim(self, name: str) -> None:
+        await ask(self._client.delete(f"{self.prefix}:{name}"))
+
     async def recall_all(self, names: Sequence[str]) -> list[str | None]:
         """Reads several texts in one round trip."""
         pipe = self._client.pipeline(transaction=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import yaml
 
 from gateway.config.config import Config
 from gateway.config.loading import parse
+from gateway.core.errors import StreamDown
 from gateway.core.limits import LimitScope, counter_name, limits_of
 from gateway.core.ramp import RampChange, RampEvent, rolled_back, started
 from gateway.features.experiments.notice_source import VerdictNotices
 from gateway.features.ramp.notice_source import RampNotices
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.retirement.notice_source import RetirementNotices
-from gateway.features.status.notice_source import ConfigNotices
+from gateway.features.status.consumer_report import ConsumerReport
+from gateway.features.status.notice_source import ConfigNotices, ConsumerNotices, KeyNotices
 from gateway.features.task import TaskContext
 from gateway.features.usage.notice_source import BudgetNotices
 from gateway.observability.eval_metrics import ExperimentFigures
@@ -143,3 +146,46 @@ async def test_a_config_that_many_processes_refuse_is_one_cause(context: Context
     assert found.title == "2 processes refuse the newest gateway.yaml"
     assert found.text.startswith("models.chat: missing\n")
     assert found.data["by"] == ["h/0", "h/1"]
+
+
+async def test_an_upstream_that_refuses_our_key_is_announced_once_a_day(context: Context) -> None:
+    of = context()
+    idle = {"down": False, "in_flight": 0, "queued": 0}
+    upstreams = {"openai": {**idle, "key_refused": "HTTP 401 invalid_api_key"}, "local": idle}
+    for incarnation, at in (("g1", NOW), ("g2", NOW), ("dead", NOW - 31)):
+        beat = {
+            "at": at,
+            "host": "h",
+            "pid": 1,
+            "upstreams": upstreams if at == NOW else {"azure": upstreams["openai"]},
+        }
+        await of.corridor.state.set_gateway_heartbeat(incarnation, beat)
+    (found,) = await KeyNotices(of).look(NOW)
+    assert (found.title, found.severity, found.subject) == ("upstream openai refuses our key", "critical", "upstream")
+    assert found.text.startswith("HTTP 401 invalid_api_key. ")
+    (later,) = await KeyNotices(of).look(NOW + 1)
+    assert later.id.rpartition(":")[0] == found.id.rpartition(":")[0]
+
+
+async def test_a_consumer_that_is_gone_is_announced_unless_replaced(context: Context) -> None:
+    of, state = context(), context().corridor.state
+    beats = {"box-1": NOW - 40, "box-2": NOW - 100, "pod-3": NOW - 1, "left": NOW - 1}
+    for name, at in beats.items():
+        await state.heartbeat(name, at)
+        started = NOW - 60 if name == "pod-3" else NOW - 9000
+        await state.remember(f"report:{name}", ConsumerReport(started=started).to_json(), 60)
+    await state.forget_consumer("left")
+    (found,) = await ConsumerNotices(of).look(NOW)
+    assert (found.title, found.severity) == ("consumer box-1 is gone", "warning")
+    assert found.id == "consumer:box-1:silent", "pod-3 replaced box-2"
+
+
+async def test_a_refused_config_is_known_without_the_stream_server(context: Context) -> None:
+    of = context(config_refused=lambda: "gateway.yaml: surely_unknown is not a section")
+    down = TaskContext(of.config, of.store, Corridor("redis://127.0.0.1:1/0", "s"), *[Any] * 3, "c1")  # type: ignore[arg-type]
+    with pytest.raises(StreamDown):
+        await ConfigNotices(down).look(NOW)
+    (found,) = await ConfigNotices(replace(down, config_refused=of.config_refused)).look(NOW)
+    assert found.title == "1 process refuses the newest gateway.yaml"
+    assert "surely_unknown" in found.text
+    await down.corridor.aclose()

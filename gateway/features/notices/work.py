@@ -1,24 +1,24 @@
 """The consumer's task: finds the notices for people, one for each cause, and sends them.
 
 A notice is written to the store before it is sent, under the id of its cause, so that it is sent once, whichever
-consumer finds it and however often. Only the notice of an unreachable store is sent without it.
+consumer finds it and however often. While the store takes no writes, outages alone are sent, without it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.config.config import Config
 from gateway.config.notify import NotifyTarget
 from gateway.core.errors import StreamDown
-from gateway.core.notice import Notice, notice_from_json, notice_to_json
+from gateway.core.notice import SEVERITIES, Notice, notice_from_json, notice_to_json
 from gateway.features.notices.receivers import NoticeReceiver, receiver_of
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, forget_ended
 from gateway.features.notices.sender import DeliverySender
+from gateway.features.notices.without_store import UnstoredNotices
 from gateway.features.task import NoticeSource, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
 from gateway.store.store import StoreDown
@@ -37,7 +37,6 @@ DOWN_S = 15.0
 KEEP_S = 40 * 86_400.0
 """Seconds for which ended messages are kept: longer than a window, so that nothing is sent twice in it."""
 _FORGET_EVERY_S = 3_600.0
-_CLAIM_S = 6 * 3_600
 
 
 class NotifyReceiver:
@@ -61,7 +60,6 @@ class _Outage:
 
     since: float
     why: str
-    told: bool = False
 
 
 class NoticeSender:
@@ -75,10 +73,12 @@ class NoticeSender:
         receivers: Mapping[str, NotifyReceiver],
     ) -> None:
         """receivers: by their names in gateway.yaml."""
-        self._store, self._state, self._sources, self._clock = worker.store, state, sources, worker.clock
+        self._store, self._sources, self._clock = worker.store, sources, worker.clock
         self._receivers = {PREFIX + each: receiver for each, receiver in receivers.items()}
         self._sender = DeliverySender(worker, self._receivers, LEASE)
         self._found_at = self._forgot_at = float("-inf")
+        self._unstored = UnstoredNotices(state, self._receivers)
+        self._failed: set[str] = set()
         self._store_outage: _Outage | None = None
         self._stream_outage: _Outage | None = None
 
@@ -90,28 +90,39 @@ class NoticeSender:
         """Looks at the sources, if it is time to, and sends what is due. Returns how many deliveries were tried."""
         try:
             leads = await self._store.run(self._sender.holds_lease)
+            await self._end_outage()
             if self._clock() - self._found_at >= FIND_S:
                 self._found_at = self._clock()
                 found = await self._find(leads=leads)
                 await self._store.run(lambda connection: self._add(connection, found))
-            self._store_outage = None
             return await self._sender.send_due() if leads else 0
         except StoreDown as error:
             await self._without_store(str(error))
             raise
 
     async def _find(self, *, leads: bool) -> list[Notice]:
-        found, down = list[Notice](), ""
+        found, stream_down, hidden = list[Notice](), "", False
         for source in self._sources:
             if leads or source.everywhere:
                 try:
                     found += await source.look(self._clock())
                 except StreamDown as error:
-                    down = str(error)
-        self._sender.information_waits = bool(down)
-        if not down:
+                    stream_down = str(error)
+                except StoreDown:
+                    hidden = True
+                except Exception:
+                    self._log_failed(source)
+        self._sender.information_waits = hidden or bool(stream_down)
+        if not stream_down:
             self._stream_outage = None
-        return found + (self._stream_down(down) if down and leads else [])
+        return found + (self._stream_down(stream_down) if stream_down and leads else [])
+
+    def _log_failed(self, source: NoticeSource) -> None:
+        """Logs the first failure of a source. The other sources go on."""
+        name = type(source).__name__
+        if name not in self._failed:
+            self._failed.add(name)
+            log.exception("a source of notices failed; the others go on: source=%s", name)
 
     def _add(self, connection: Transaction, found: Sequence[Notice]) -> None:
         now = self._clock()
@@ -128,30 +139,31 @@ class NoticeSender:
         if now - outage.since < DOWN_S:
             return []
         text = f"{why}. Limits hold for each worker by itself, and nothing is recorded until it is back."
-        return [_outage_notice("the stream server is unreachable", text, outage.since)]
+        return [_outage_notice("store.stream_unreachable", "the stream server is unreachable", text, outage.since)]
 
     async def _without_store(self, why: str) -> None:
-        """Sends the notice about the store itself. Nothing can be stored, so this makes one attempt for each receiver,
-        and others at the next looks as long as the store is unreachable."""
+        """Sends outages and what is critical, beginning with the store itself. Nothing can be stored, so they are sent
+        from memory, by each consumer that sees them."""
         now = self._clock()
         outage = self._store_outage = self._store_outage or _Outage(now, why)
-        if outage.told or now - outage.since < DOWN_S:
+        self._sender.information_waits = True
+        if now - outage.since < DOWN_S or now - self._found_at < FIND_S:
             return
-        outage.told = True
-        if not await self._claim():
-            return
-        notice = _outage_notice("the store is unreachable", f"{why}. Nothing is scored until it is back.", outage.since)
-        told = [r for r in self._receivers.values() if "store" in r.on]
-        errors = await asyncio.gather(*(r.send_notices(notice.id, [notice], now) for r in told))
-        for error in filter(None, errors):
-            log.error("a notice of the unreachable store was not accepted: %s", error)
+        self._found_at = now
+        found = await self._find(leads=True)
+        self._sender.information_waits = True
+        await self._unstored.send([_store_notice(outage), *found], now)
 
-    async def _claim(self) -> bool:
-        """Whether this is the first consumer to report the outage. Without the stream server, each of them does."""
-        try:
-            return await self._state.claim("notice-store-down", _CLAIM_S)
-        except StreamDown:
-            return True
+    async def _end_outage(self) -> None:
+        """Stores what was sent without the store, so that it is not sent again."""
+        if self._store_outage is None:
+            return
+        now, sent = self._clock(), await self._unstored.end()
+        ended = [
+            replace(_delivery(notice, name, now), state="delivered", attempts=1, ended=now) for name, notice in sent
+        ]
+        await self._store.run(lambda connection: add_deliveries(connection, ended))
+        self._store_outage, self._found_at = None, float("-inf")
 
 
 def _delivery(notice: Notice, receiver: str, now: float) -> WebhookDelivery:
@@ -159,9 +171,20 @@ def _delivery(notice: Notice, receiver: str, now: float) -> WebhookDelivery:
     return WebhookDelivery(notice.id, receiver, "", body, created=now, due=now, priority=notice.priority)
 
 
-def _outage_notice(title: str, text: str, since: float) -> Notice:
-    id = f"store:{title.split()[1]}:{since:.0f}"
-    return Notice(id, "store", title, text, since, "/console/system", "critical")
+_DISK = ("full", "disk I/O", "No space", "readonly")
+
+
+def _store_notice(outage: _Outage) -> Notice:
+    text = f"{outage.why}. Nothing is scored until it is back."
+    if any(words in outage.why for words in _DISK):
+        return _outage_notice("store.full", "the store cannot write, because of its disk", text, outage.since)
+    return _outage_notice("store.unreachable", "the store is unreachable", text, outage.since)
+
+
+def _outage_notice(cause: str, title: str, text: str, since: float) -> Notice:
+    """The id has the minute, so that consumers that see the same outage begin give it the same id."""
+    id = f"store:{title.split()[1]}:{int(since // 60)}"
+    return Notice(id, "store", title, text, since, "/console/system", SEVERITIES[cause])
 
 
 def notify_receivers(config: Config, context: TaskContext) -> dict[str, NotifyReceiver]:

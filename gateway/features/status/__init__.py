@@ -18,5 +18,9 @@ MANIFEST = Manifest(
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
     check="gateway.features.status.capacity:config_findings",
     templates=True,
-    notices=("gateway.features.status.notice_source:ConfigNotices",),
+    notices=(
+        "gateway.features.status.notice_source:ConfigNotices",
+        "gateway.features.status.notice_source:KeyNotices",
+        "gateway.features.status.notice_source:ConsumerNotices",
+    ),
 )

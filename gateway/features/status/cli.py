@@ -27,25 +27,31 @@ def status(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes, with --watch.")] = 2.0,
+    process: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Process to ask at /health while the stream server is away; may be repeated "
+            "(default: http://127.0.0.1:8000 and http://127.0.0.1:9101).",
+        ),
+    ] = None,
 ) -> None:
     """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters, budgets and who is near theirs.
 
-    Reads the stream server and the store, and lists problems first. Exit code 0: no problems; 1: at least one problem;
-    2: unknown, because the stream server or the config cannot be read.
+    Reads the stream server and the store, and lists problems first. While the stream server is away, it asks the
+    processes themselves. Exit code 0: no problems; 1: at least one problem; 2: unknown, because the stream server or
+    the config cannot be read.
     """
     import asyncio
     from contextlib import suppress
 
-    from gateway.core.errors import ConfigError
     from gateway.core.sanitize import to_json
     from gateway.features.status.report import look, to_terminal
 
-    try:
-        around = store.whole()
-    except ConfigError as error:
-        note(str(error))
-        raise typer.Exit(2) from error
-    around = _with_config(around, store.config)
+    around = store.whole_or_usual()
+    around = replace(
+        around if around.unreadable else _with_config(around, store.config), processes=tuple(process or ())
+    )
     if watch:
         refreshing = _lines if as_json else _screen
         with suppress(KeyboardInterrupt):

@@ -13,6 +13,8 @@ import orjson
 from gateway.core.reasons import Reason
 from gateway.core.score import ScoreResult
 
+SILENT_S = 30.0
+"""Heartbeats come every few seconds; a process whose last one is older is gone, or hangs."""
 WINDOW_S = 600.0
 _STEP_S = 60.0
 FEWEST_FAILED = 3
@@ -42,6 +44,8 @@ class ConsumerReport:
     """Digest of the config in force; "" if unknown."""
     config_refused: str = ""
     """Reason why the newest config is not in force; "" if it is."""
+    started: float = 0.0
+    """Unix seconds; 0 if unknown."""
 
     def reasons(self, blocked: Mapping[str, str | None]) -> list[Reason]:
         """The parts for /health. blocked: scorer → why it is not run now, or None. An error of a scorer may quote an
@@ -73,7 +77,24 @@ class ConsumerReport:
             for name, of in found.get("failing", {}).items()
         }
         texts = {name: str(found.get(name, "")) for name in ("paused", "config", "config_refused")}
-        return cls(texts["paused"], failing, texts["config"], texts["config_refused"])
+        started = float(found.get("started", 0.0))
+        return cls(texts["paused"], failing, texts["config"], texts["config_refused"], started)
+
+
+def silent_consumers(beats: Mapping[str, float], started: Mapping[str, float], now: float) -> list[str]:
+    """Consumers that are gone and not replaced, by name. Each consumer that started after the last heartbeat of one
+    that is gone replaces one, on whichever machine it runs.
+
+    beats: last heartbeats. started: when each started, as far as it is known. Unix seconds.
+    """
+    newest = sorted((started.get(name, 0.0) for name, at in beats.items() if now - at <= SILENT_S), reverse=True)
+    left = []
+    for at, name in sorted(((at, name) for name, at in beats.items() if now - at > SILENT_S), reverse=True):
+        if newest and newest[0] > at:
+            newest.pop(0)
+        else:
+            left.append(name)
+    return sorted(left)
 
 
 @dataclass(slots=True)

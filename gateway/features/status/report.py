@@ -29,8 +29,9 @@ from gateway.features.notices.sender import GATHER_S
 from gateway.features.notices.work import PREFIX
 from gateway.features.retirement.notices import RetirementNotice, notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
-from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
+from gateway.features.status.consumer_report import SILENT_S, ConsumerReport, FailingScorer, silent_consumers
 from gateway.features.status.near_limits import NearLimit, caller_budgets, near_limits
+from gateway.features.status.process_health import health_problems
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
 from gateway.store.guided_means import TARGET_LABELS, harmful
@@ -42,7 +43,6 @@ from gateway.stream import Corridor, Lag
 from gateway.stream.connect import described
 
 DAY_S = 86_400
-SILENT_S = 30.0  # heartbeats come every few seconds
 OLD_S = 60.0
 FORGOTTEN_S = 600.0  # a killed process is not shown, nor a problem, after so long
 SETTLED_S = 60.0  # gateways may differ in their config for so long while a change is rolled out
@@ -115,6 +115,8 @@ class ConsumerStatus:
     """Digest of its config, as a gateway reports it; "" if an older version does not."""
     config_refused: str = ""
     """Reason why the newest gateway.yaml is not in force; "" if it is."""
+    started: float = 0.0
+    """Unix seconds; 0 if an older version does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +187,16 @@ class Status:
     problem."""
     held_back: tuple[HeldBack, ...] = ()
     """Notices that wait for their turn, by receiver: no problem."""
+    config_unreadable: str = ""
+    """Reason why sections of gateway.yaml that this report needs cannot be read, so that defaults take their place; ""
+    if they can."""
 
     @property
     def exit_code(self) -> int:
         """Exit code: 0 if all is well, 1 if something is wrong, 2 if that is unknown because the stream server does not
-        answer.
+        answer, or the config cannot be read.
         """
-        return 2 if self.stream is None else 1 if self.problems else 0
+        return 2 if self.stream is None or self.config_unreadable else 1 if self.problems else 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -238,12 +243,12 @@ async def look(
     their event loop; None means that it is read here.
     """
     now = time.time() if now is None else now
-    problems: list[str] = []
+    problems = _config_problems(around)
     stream, stored, near = None, _StoredState(), tuple[NearLimit, ...]()
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
-        problems.append(str(error))
+        problems += [str(error), *await health_problems(around.processes)]
     problems += _stream_problems(stream) if stream else []
     try:
         stored = _read_store(around, now) if read_delivery is None else _StoredState(await read_delivery())
@@ -267,7 +272,15 @@ async def look(
         retiring,
         near,
         stored.held_back,
+        around.unreadable,
     )
+
+
+def _config_problems(around: ReaderConfig) -> list[str]:
+    if not around.unreadable:
+        return []
+    instead = f"this report is of the stream server {described(around.url)} and the usual store"
+    return [f"gateway.yaml cannot be read, so {instead}: {around.unreadable}"]
 
 
 def _store_problems(stored: _StoredState) -> Iterator[str]:
@@ -371,14 +384,16 @@ def _replaced(dead: GatewayStatus, found: Sequence[GatewayStatus]) -> bool:
 
 async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatus, ...]:
     found = []
-    for name, at in sorted((await corridor.state.consumers()).items()):
+    beats = await corridor.state.consumers()
+    for name, at in sorted(beats.items()):
         if now - at > FORGOTTEN_S:
             continue
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
-        reported = (says.paused, says.failing, says.config, says.config_refused)
+        reported = (says.paused, says.failing, says.config, says.config_refused, says.started)
         found.append(ConsumerStatus(name, max(0.0, now - at), blocked, *reported))
-    return tuple(found)
+    gone = silent_consumers(beats, {c.name: c.started for c in found}, now)
+    return tuple(c for c in found if c.age_s <= SILENT_S or c.name in gone)
 
 
 async def _read_budgets(around: ReaderConfig, corridor: Corridor, now: float) -> tuple[BudgetStatus, ...]:
@@ -411,6 +426,8 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
     gone = [g.name for g in stream.gateways if not g.alive]
     alive = len(stream.consumers) - len(silent)
     slow = alive and lag.oldest_s > OLD_S
+    paused = any(c.paused for c in stream.consumers if c.age_s <= SILENT_S)
+    advice = "it is read once scoring goes on" if paused else "run more consumers"
     trimmed = stream.trimmed_unread
     found = {
         f"the stream server takes no writes, so nothing is recorded and no heartbeat arrives: {stream.refuses}; calls "
@@ -426,7 +443,7 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
         f"consumers without a heartbeat: {', '.join(silent)}; others claim their entries": not stream.refuses
         and silent,
         f"gateways without a heartbeat: {', '.join(gone)}": not stream.refuses and gone,
-        f"the oldest entry has been waiting for {lag.oldest_s:.0f} s: run more consumers": slow,
+        f"the oldest entry has been waiting for {lag.oldest_s:.0f} s: {advice}": slow,
         f"{trimmed} entries were trimmed before they were read: raise stream.max_mb": trimmed,
         f"{sum(stream.letters.values())} dead letters: `gateway dead list`": stream.letters,
         f"maxmemory-policy {stream.evicts} may delete the stream: set noeviction": stream.evicts,

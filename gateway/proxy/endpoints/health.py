@@ -22,6 +22,7 @@ from gateway.proxy.endpoints.metrics import MetricsAccess
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.guards.ramp_poller import GuardRampPoller
 from gateway.proxy.limits.exchange import LeaseExchange
+from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.signing_keys import SigningKeyPoller
 
@@ -38,6 +39,7 @@ class GatewayReasons:
         self.issuers: SigningKeyPoller | None = None
         self.guard_ramps: GuardRampPoller | None = None
         """The pollers; None if they have not started."""
+        self.heartbeat: Heartbeat | None = None
 
     def __call__(self, *, but_config: bool = False) -> list[Reason]:
         """but_config: without a refused config, which the heartbeat reports in a member of its own."""
@@ -46,6 +48,7 @@ class GatewayReasons:
         found = (
             ("the newest gateway.yaml was refused, and the previous one is in force", refused),
             ("calls are not recorded now; records wait in memory", self._recorder.trouble),
+            ("no consumer scores what is recorded", "" if self.heartbeat is None else self.heartbeat.consumers_gone),
             ("limits hold for each worker by itself", self._exchange.trouble if degraded else ""),
             *self._refused_keys(),
             *self._guards(),

@@ -19,6 +19,7 @@ from gateway.stream.shared_state import SharedState
 EVERY_S = 2.0
 _EXPIRED_S = 600.0  # age at which the heartbeat of a killed process is removed
 _CLEAN_EVERY_S = 60.0
+_SILENT_S = 30.0  # consumers' heartbeats come every few seconds
 _RECENT_S = 60.0
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
@@ -48,6 +49,8 @@ class Heartbeat:
         self._before = pace(), self._counts()
         self._left = False
         self._cleaned: float | None = None
+        self.consumers_gone = ""
+        """The consumers that were killed, if none runs any more; "" if one runs, or all were stopped."""
         self._ended: deque[tuple[float, int, int]] = deque()  # (monotonic seconds, calls, failed calls), cumulative
 
     async def run(self) -> None:
@@ -55,6 +58,7 @@ class Heartbeat:
         while not self._left:
             with contextlib.suppress(StreamDown):
                 await self.beat()
+                await self._look_at_consumers()
                 await self._remove_expired()
             await asyncio.sleep(self._every_s)
 
@@ -99,6 +103,13 @@ class Heartbeat:
             kept.popleft()
         since, ended_before, failed_before = kept[0]
         return {"ended": ended - ended_before, "failed": failed - failed_before, "seconds": now - since}
+
+    async def _look_at_consumers(self) -> None:
+        """Notes whether all consumers were killed: then nobody sends notices, and this process says it."""
+        beats, now = await self._shared.consumers(), self._clock()
+        silent = sorted(name for name, at in beats.items() if now - at > _SILENT_S)
+        gone = ", ".join(silent[:3]) if len(silent) == len(beats) else ""
+        self.consumers_gone = f"without a heartbeat: {gone}" if gone else ""
 
     async def _remove_expired(self) -> None:
         """Removes the heartbeats of killed processes. Every process does it, since any of them may be killed."""

@@ -60,6 +60,20 @@ class BrokenStore:
     look = run
 
 
+class FullStore:
+    """A store whose disk is full until a test frees it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.full = store, True
+
+    async def run(self, work: Any) -> Any:
+        if self.full:
+            raise StoreDown("store: OperationalError: database or disk is full")
+        return await self._store.run(work)
+
+    look = run
+
+
 Sending = Callable[..., NoticeSender]
 
 
@@ -307,3 +321,47 @@ async def test_messages_that_wait_are_counted_by_receiver(
     clock.now += GATHER_S + 1
     (waiting,) = await told.look(lambda c: held_back(c, "notify ", clock.now - GATHER_S))
     assert waiting.text == "held back: 9 for notify ops (7 above per_hour, 2 of the next digest)"
+
+
+async def test_outages_are_sent_while_the_store_takes_no_writes(
+    sending: Sending, source: Source, receiver: Any, clock: Clock, told: Store
+) -> None:
+    """Notices come from memory, once, in several attempts; information follows when the store is back."""
+    full = FullStore(told)
+    source.notices = [*INFORMATION, a_notice(150), a_notice(101, "upstream", "critical")]
+    consumers = [sending(f"c{n}", full, more=[Source(down=True)]) for n in range(2)]
+    receiver.answers = [503]
+    for _ in range(12):
+        for sender in consumers:
+            with pytest.raises(StoreDown):
+                await sender.look()
+        clock.now += FIND_S
+    sent = sorted(texts(receiver)[1:])  # the first was not accepted
+    causes = ("because of its disk", "stream server", "title 101")
+    assert [sum(words in text for text in sent) for words in causes] == [1, 1, 1]
+    assert len(sent) == 3
+    full.full = False
+    for _ in range(8):
+        for sender in consumers:
+            await sender.look()
+        clock.now += FIND_S
+    assert "title 150" in texts(receiver)[4]
+    assert len(receiver.got) == 5, "a source still cannot be read, so information waits"
+
+
+async def test_a_source_that_fails_stops_no_other(
+    sending: Sending, source: Source, receiver: Any, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    class Failing(Source):
+        async def look(self, now: float) -> Sequence[Notice]:
+            raise ValueError("a plan's work fails")
+
+    source.notices = [a_notice()]
+    sender = sending(more=[Failing()])
+    for _ in range(3):
+        await sender.look()
+        clock.now += FIND_S
+    assert len(receiver.got) == 1
+    assert [r.message for r in caplog.records if "source" in r.message] == [
+        "a source of notices failed; the others go on: source=Failing"
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.score import Score, ScoreResult
-from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
+from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures, silent_consumers
 
 
 def result(scorer="judge", status="error", reason="HTTP 404: no such model"):
@@ -43,3 +43,20 @@ def test_a_metric_that_does_not_apply_is_not_a_failure():
     failures = ScorerFailures()
     failures.count([result(status=status) for status in ("not_applicable", "budget") for _ in range(9)], 0.0)
     assert failures.failing(0.0) == {}
+
+
+GONE = [
+    ({"a": 0.0}, {"a": -900.0}, ["a"]),
+    ({"a": 0.0, "b": 99.0}, {"a": -900.0, "b": -900.0}, ["a"]),
+    ({"a": 0.0, "b": 99.0}, {"a": -900.0, "b": 5.0}, []),
+    ({"a": 0.0, "c": 3.0, "b": 99.0}, {"b": 5.0}, ["a"]),
+    ({"a": 0.0, "c": 3.0, "b": 99.0}, {"b": 2.0}, ["c"]),
+    ({"a": 0.0, "b": 99.0}, {}, ["a"]),
+]
+
+
+@pytest.mark.parametrize(("beats", "started", "gone"), GONE, ids=[str(n) for n in range(len(GONE))])
+def test_each_new_consumer_replaces_one_that_is_gone(
+    beats: dict[str, float], started: dict[str, float], gone: list[str]
+) -> None:
+    assert silent_consumers(beats, started, 100.0) == gone

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import orjson
 import pytest
@@ -21,6 +24,7 @@ from gateway.core.exchange import Count
 from gateway.core.keys import KeyRecord, TeamRecord
 from gateway.core.limits import LimitScope, counter_name, limits_of
 from gateway.features.keys.limits_used import scope_of
+from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.status.report import look, to_terminal
 from gateway.store import engine
 from gateway.store.directory import DirectoryRow, begin_change, save_row
@@ -51,6 +55,36 @@ def command(room, tmp_path, monkeypatch):
         return await asyncio.to_thread(lambda: CliRunner().invoke(app, ["status", *arguments]))
 
     return run
+
+
+@pytest.fixture
+def reasons_page():
+    """Serves /health pages with these reasons; returns their URLs."""
+    servers = []
+
+    def serve(*reasons: str) -> str:
+        class Page(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = orjson.dumps({"status": "ok", "reasons": reasons})
+                self.send_response(200 if self.path == "/health" else 404)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Page)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 async def trimmed(shard, unread: int, to: str) -> None:
@@ -292,6 +326,46 @@ async def test_losses_with_a_known_cause_are_named(room, exchange, tally, comman
         await room.until(lambda: desk.metrics.figures.lost.get("trimmed") == 2)
     assert await room.corridor.home.trimmed() == TrimmedEntries(2, entry)
     assert "lost on the way: trimmed 2" in (await command()).output
+
+
+async def test_a_paused_consumer_is_not_answered_by_more_consumers(room, command):
+    now = time.time()
+    await room.corridor.state.heartbeat("eye", now)
+    await room.corridor.state.remember("report:eye", ConsumerReport(paused="store: disk is full").to_json(), 60)
+    await room.corridor.join()
+    old = f"{int((now - 1000) * 1000)}-0"
+    await room.corridor.home.client.xadd(room.corridor.home.key, {"kind": "junk"}, id=old)
+    shown = " ".join((await command()).output.split())
+    assert re.search(r"the oldest entry has been waiting for 1\d\d\d s: it is read once scoring goes on", shown), shown
+    assert "scoring is paused at eye: store: disk is full" in shown
+    assert "run more consumers" not in shown
+
+
+async def test_a_config_that_cannot_be_read_is_named_with_the_rest(room, command, tmp_path):
+    """The usual store and stream server of the data directory are read in its place."""
+    (tmp_path / "gateway.yaml").write_text("stream: [no, list\n")
+    shown = await command("--data", str(tmp_path))
+    assert shown.exit_code == 2
+    first, second, *_ = (line for line in shown.output.splitlines() if line.startswith("!"))
+    assert first.startswith("! gateway.yaml cannot be read, so this report is of the stream server")
+    assert second.startswith("! stream server: ")
+    found = conforms("status", (await command("--data", str(tmp_path), "--json")).output)
+    assert "gateway.yaml" in found["config_unreadable"]
+
+
+async def test_processes_are_asked_while_the_stream_server_is_away(command, tmp_path, reasons_page):
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({"stream": {"url": "redis://127.0.0.1:1/0"}}))
+    one, same = (
+        reasons_page("the newest gateway.yaml was refused: x"),
+        reasons_page("the newest gateway.yaml was refused: x", "b"),
+    )
+    asked = [word for url in (one, same, "http://127.0.0.1:1") for word in ("--process", url)]
+    shown = await command(*asked)
+    text, hosts = " ".join(shown.output.split()), [url.removeprefix("http://") for url in (one, same)]
+    assert shown.exit_code == 2
+    assert f"! the newest gateway.yaml was refused: x (at {', '.join(hosts)})" in text
+    assert f"! b (at {hosts[1]})" in text
+    assert "! /health does not answer (at 127.0.0.1:1)" in text
 
 
 async def test_a_missing_server_or_store_is_reported(command, tmp_path):

@@ -107,7 +107,7 @@ KEY = "an upstream refuses the gateway's key"
 async def test_an_upstream_that_refuses_our_key_is_named(
     start: Any, configured: Configured, upstream: FakeUpstream, fault: Fault, fewest: int
 ) -> None:
-    """Until a call is answered again; one 403 may be about the request."""
+    """Only an answered call ends the state; one 403 may be about the request."""
     gateway = await start(configured(upstream))
     upstream.always(fault)
     for n in range(fewest):

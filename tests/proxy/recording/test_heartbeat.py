@@ -23,6 +23,7 @@ class Shelf:
     def __init__(self) -> None:
         self.says: dict[str, dict[str, Any]] = {}
         self.down = False
+        self.consumer_beats: dict[str, float] = {}
 
     async def set_gateway_heartbeat(self, incarnation: str, says: dict[str, Any]) -> None:
         if self.down:
@@ -36,6 +37,9 @@ class Shelf:
 
     async def gateways(self) -> dict[str, dict[str, Any]]:
         return dict(self.says)
+
+    async def consumers(self) -> dict[str, float]:
+        return dict(self.consumer_beats)
 
 
 class Clock:
@@ -101,3 +105,27 @@ async def test_leaving_does_not_wait_for_a_dead_server(recorder: Recorder) -> No
     async with asyncio.timeout(60):
         await beating.leave()
         await beating.run()
+
+
+async def test_consumers_are_missed_once_all_were_killed(recorder: Recorder) -> None:
+    """One that was stopped has left, and none may ever have run."""
+    store, clock = Shelf(), Clock()
+    beating = Heartbeat(store, recorder, clock, pace=clock, every_s=0.001)
+    running = asyncio.get_running_loop().create_task(beating.run())
+
+    async def gone(**beats: float) -> str:
+        store.consumer_beats = beats
+        store.says.clear()
+        async with asyncio.timeout(60):
+            for _ in range(2):  # the second beat follows a look at these
+                while recorder.incarnation not in store.says:
+                    await asyncio.sleep(0.001)
+                store.says.clear()
+        return beating.consumers_gone
+
+    assert await gone() == ""
+    assert await gone(a=900.0, b=990.0) == ""
+    assert await gone(a=900.0, b=960.0) == "without a heartbeat: a, b"
+    assert await gone(c=990.0) == ""
+    running.cancel()
+    await asyncio.wait([running])
