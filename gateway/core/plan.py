@@ -140,6 +140,12 @@ class Plan:
         after_verdict."""
         return self._design() == other._design()
 
+    def same_segments(self, other: Plan) -> bool:
+        """Whether the segments of both distinguish the same values, which recent traffic completes before a start."""
+        if self.segments is None or other.segments is None:
+            return self.segments is other.segments
+        return self.segments.alike(other.segments)
+
     def continues(self, stored: Plan) -> bool:
         """Whether a stored plan of an older version is this one, except for what that version did not know.
 

@@ -89,6 +89,17 @@ class SegmentDesign:
         return {prop: known.get(prop) or KNOWN_VALUES.get(prop, ()) for prop in self.by}
 
     @property
+    def unknown(self) -> tuple[str, ...]:
+        """Declared properties of which no value is known: all calls are one segment of each, whatever they lose."""
+        return tuple(prop for prop, values in self.declared.items() if not values)
+
+    def alike(self, other: SegmentDesign) -> bool:
+        """Whether both distinguish the same values, in any order. Rates of small segments may differ."""
+        return {prop: set(values) for prop, values in self.declared.items()} == {
+            prop: set(values) for prop, values in other.declared.items()
+        }
+
+    @property
     def segments(self) -> tuple[tuple[str, str], ...]:
         """(property, value) of every declared segment."""
         found: list[tuple[str, str]] = []

@@ -5,7 +5,7 @@ gateway polls.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +50,6 @@ def start(name: Name, options: ConfigOptions) -> None:
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
     from gateway.config.derive import plans_of
-    from gateway.features.experiments.start_stop import start as start_plan
 
     of = options.load()
     plan = plans_of(of.config).get(name)
@@ -63,34 +62,41 @@ def start(name: Name, options: ConfigOptions) -> None:
     plan, closed = wanted.plan, wanted.closed
     for each in (*wanted.cautions, *_judge_cautions(of, name)):
         note(f"caution: {each}")
-    known = of.on_stream(lambda corridor: start_plan(corridor.state, wanted, of.config.experiments))
-    if known is not None and known.running and known.plan.same_design(plan):
-        show(f"{name} is running already, with plan {known.plan.hash}")
+    known, running = of.on_stream(lambda corridor: _started(corridor, wanted, of.config.experiments))
+    if known is not None and known.running and known.plan.hash == running.hash:
+        show(f"{name} is running already, with plan {running.hash}")
         return
     longer = known is not None and known.plan.hash in closed
-    same = known is not None and known.plan.same_design(plan) and not longer
-    before = f"; the previous plan was {known.plan.hash}" if known is not None and not same else ""
-    running = known.plan if known is not None and same else plan
+    replaced = known is not None and known.plan.hash != running.hash
+    before = f"; the previous plan was {known.plan.hash}" if known is not None and replaced else ""
     show(f"{name} is running with plan {running.hash}{before}")
     if longer:
         note(
             "the previous plan closed undecided; the variance of its pairs requires more, and this one starts from zero"
         )
-    for line in _start_notes(plan, running):
+    for line in _start_notes(running):
         note(line)
     note(f"see: gateway ab status {name}; gateway report {name}")
 
 
-def _start_notes(plan: Plan, running: Plan) -> Iterator[str]:
-    """Lists what the plan will do. running: the plan in force, of the same design, whose horizon may differ."""
+async def _started(corridor: Corridor, wanted: PlanToStart, others: Iterable[str]) -> tuple[PlanState | None, Plan]:
+    """Starts a plan. Returns the state before, and the plan that is in force now."""
+    from gateway.features.experiments.start_stop import start as start_plan
+
+    known = await start_plan(corridor.state, wanted, others)
+    return known, (await corridor.state.plans())[wanted.plan.name].plan
+
+
+def _start_notes(plan: Plan) -> Iterator[str]:
+    """Lists what a plan in force will do."""
     from gateway.features.experiments.verdict import REJECT_WAITS
 
     if plan.method == "anytime" and plan.ends_at is not None:
         about = "about " if plan.auto_horizon else ""
-        yield f"it ends at {about}{running.ends_at} pairs, if no candidate is shown to be the best before"
+        yield f"it ends at {about}{plan.ends_at} pairs, if no candidate is shown to be the best before"
     elif plan.max_pairs is not None:
         about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
-        closes = f"it closes at {about}{running.max_pairs} pairs with a value of {plan.primary}"
+        closes = f"it closes at {about}{plan.max_pairs} pairs with a value of {plan.primary}"
         yield f"{closes}; a verdict may come at any time before"
     if plan.rules >= 2:
         hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
@@ -274,6 +280,7 @@ def _judge_cautions(of: Deployment, name: str) -> list[str]:
 
 def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
     """The plan as it may start, with the store's data on earlier ones."""
+    from gateway.features.experiments.segment_start import segment_refusal
     from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
@@ -282,7 +289,8 @@ def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
         with reading(of.store) as connection:
             return prepared(connection, plan)
     except StoreUnavailable:
-        return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)))
+        refusal = segment_refusal(None, plan, time.time())
+        return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)), refusal=refusal)
 
 
 def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:

@@ -124,7 +124,7 @@ class StartedExperiment:
 
     @property
     def was_running(self) -> bool:
-        return self.before is not None and self.before.running and self.before.plan.same_design(self.plan)
+        return self.before is not None and self.before.running and self.before.plan.hash == self.plan.hash
 
 
 async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> StartedExperiment:
@@ -139,7 +139,8 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
     judged = await of.admin.store.read(lambda c: plan_judge_cautions(c, plan))
     before = await _on_stream(start_stop.start(of.states, wanted, config.experiments))
-    started = StartedExperiment(wanted.plan, before, (*wanted.cautions, *judged))
+    in_force = (await _on_stream(of.states.plans()))[name].plan
+    started = StartedExperiment(in_force, before, (*wanted.cautions, *judged))
     if not started.was_running:
         await _audited(of, actor, "start", name, {"plan": wanted.plan.hash})
     return started

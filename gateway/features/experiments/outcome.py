@@ -10,8 +10,9 @@ from gateway.features.experiments.findings import Finding, SequenceStates
 from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.rows.queries import scorer_facts
-from gateway.features.experiments.verdict_sentence import Outcome, best_about
-from gateway.reports.model import Comparison, Estimate, RampHistory
+from gateway.features.experiments.segments import segments_of
+from gateway.features.experiments.verdict_sentence import Outcome, best_about, strongest_loser
+from gateway.reports.model import Comparison, Estimate, RampHistory, SegmentDifference
 from gateway.store.query import Reading
 
 
@@ -32,7 +33,14 @@ def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: 
         best=best_about(found.best, found.candidate),
         excepted=kept.excepted if kept else (),
         moved=None if moved is None else as_measured(connection, found, look, moved),
+        loser=_loser(connection, found),
     )
+
+
+def _loser(connection: Reading, found: Finding) -> SegmentDifference | None:
+    if found.decision.verdict != "ship" or found.primary is None:
+        return None
+    return strongest_loser(segments_of(connection, found), found.primary.margin)
 
 
 def pairs_of(found: Finding) -> int:

@@ -55,6 +55,29 @@ def with_segments(connection: Reading, plan: Plan, now: float, variance: float |
     return replace(plan, segments=replace(frozen, more=tuple(_factors(plan, frozen, shares, variance))))
 
 
+def segment_refusal(connection: Reading | None, plan: Plan, now: float) -> str | None:
+    """Reason why a plan cannot start: no value of a declared property is known, so `ship` would need nothing of it.
+
+    plan: with its segments. connection: None before there is a store. now: Unix seconds.
+    """
+    design = plan.segments
+    if design is None or not design.unknown:
+        return None
+    at, prop, remedy = f"experiments.{plan.name}.segments", design.unknown[0], "write `values`"
+    shares = None if connection is None else traffic_shares(connection, plan, now)
+    if shares is None:
+        return (
+            f"{at}: fewer than {FEWEST} calls of {plan.model} were recorded in the last day, so the values of "
+            f"{prop} are unknown: {remedy}, or start after some traffic"
+        )
+    if not shares[prop]:
+        return f"{at}: no call of the last day has {prop}: {remedy}, or start after some traffic"
+    return (
+        f"{at}: no value of {prop} has {design.least_share:.0%} of the last day's calls, so they would be one segment: "
+        f"{remedy}, or lower `least_share`"
+    )
+
+
 def traffic_shares(connection: Reading, plan: Plan, now: float) -> Shares | None:
     """Shares of the last day's recorded calls, each of which stands for 1 / π; None if too few were recorded."""
     design = plan.segments
@@ -134,10 +157,4 @@ def segment_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[st
             yield (
                 f"experiment {plan.name}: no recorded call of {plan.model} in the last day had the segment "
                 f"{segment_name(*segment)}, so nothing would be known about it; remove it from `segments`"
-            )
-    for prop in design.by:
-        if not shares[prop]:
-            yield (
-                f"experiment {plan.name}: none of the last day's recorded calls of {plan.model} names {prop}, so all "
-                "of them are one segment of it; send it, or remove it from `segments.by`"
             )

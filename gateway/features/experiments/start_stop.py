@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.power import pilot_variance
-from gateway.features.experiments.segment_start import segment_cautions, with_segments
+from gateway.features.experiments.segment_start import segment_cautions, segment_refusal, with_segments
 from gateway.features.experiments.start_cautions import (
     api_cautions,
     paced,
@@ -27,7 +27,7 @@ from gateway.features.experiments.work import is_closed, is_decided
 from gateway.features.manifest import ConfigFindings
 from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable
-from gateway.store.plans import stored_plans
+from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.stream.shared_state import SharedState
 
@@ -50,14 +50,20 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     with a pace that spreads its pairs over the hours that `ship` waits for."""
     variance = pilot_variance(connection, plan) if plan.auto_horizon else None
     plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
-    plan = with_segments(connection, plan, time.time(), variance)
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    plan = _with_known_segments(with_segments(connection, plan, time.time(), variance), alike)
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
-    refusal = supply_refusal(connection, plan, time.time())
+    refusal = supply_refusal(connection, plan, time.time()) or segment_refusal(connection, plan, time.time())
     pace = paced(connection, plan, time.time())
     said = () if pace.says is None else (pace.says,)
     return PlanToStart(pace.plan, tuple(closed), (*start_cautions(connection, plan), *said), refusal)
+
+
+def _with_known_segments(plan: Plan, alike: Sequence[StoredPlan]) -> Plan:
+    """The plan with the segments of the newest earlier one, where the last day's traffic shows no values."""
+    known = [stored.plan.segments for stored in alike if stored.plan.segments and not stored.plan.segments.unknown]
+    return replace(plan, segments=known[-1]) if known and plan.segments and plan.segments.unknown else plan
 
 
 def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
@@ -98,8 +104,15 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
     found: list[str] = []
     with contextlib.suppress(StoreUnavailable), reading(store) as connection:
         refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
+        refusals += [why for plan in plans if (why := _unknown_segments(connection, plan))]
         found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
     return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
+
+
+def _unknown_segments(connection: Reading, plan: Plan) -> str | None:
+    alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    completed = _with_known_segments(with_segments(connection, plan, time.time()), alike)
+    return segment_refusal(connection, completed, time.time())
 
 
 def best_refusal(plan: Plan, built: BuiltScorers) -> str | None:
@@ -120,7 +133,7 @@ async def start(states: SharedState, wanted: PlanToStart, others: Iterable[str])
     """
     plan, all_states = wanted.plan, await states.plans()
     known = all_states.get(plan.name)
-    if known is not None and known.plan.same_design(plan) and not _is_replaced(known, wanted.closed):
+    if known is not None and _goes_on(known, wanted):
         plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
         if known.running and known.plan == plan:
             return known
@@ -146,6 +159,15 @@ async def stop(states: SharedState, name: str) -> PlanState | None:
     if known is not None and known.running:
         await _set(states, known.plan, "stopped", known)
     return known
+
+
+def _goes_on(known: PlanState, wanted: PlanToStart) -> bool:
+    """Whether the plan in the state is the one that shall run. Of a stopped one, other segments are another plan, and
+    so is one of which no value was known when it was started."""
+    if not known.plan.same_design(wanted.plan) or _is_replaced(known, wanted.closed):
+        return False
+    segments = known.plan.segments
+    return (known.running and not (segments and segments.unknown)) or known.plan.same_segments(wanted.plan)
 
 
 def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:

@@ -6,14 +6,26 @@ is built from the same values, so that the two cannot disagree.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.core.guards import guard_in
 from gateway.core.plan import FAILURE_METRICS
+from gateway.core.segments import METADATA, segment_name
 from gateway.features.experiments.short_names import short_names, shortened
 from gateway.features.experiments.verdict import FUTILE, HARMLESS, rejects
 from gateway.reports import number_format as say
-from gateway.reports.model import BestOfK, Comparison, Estimate, GateResult, Progress, RampHistory, State, Verdict
+from gateway.reports.model import (
+    BestOfK,
+    Comparison,
+    Estimate,
+    GateResult,
+    Progress,
+    RampHistory,
+    SegmentDifference,
+    State,
+    Verdict,
+)
 
 MOST = 90
 """Characters of a sentence: two lines of a page, one of a terminal."""
@@ -64,6 +76,8 @@ class Outcome:
     """Names of segments that stay with the control."""
     moved: Comparison | None = None
     """The primary on the traffic without the excepted segments, which is what a verdict `ship_except` moves."""
+    loser: SegmentDifference | None = None
+    """A part of the traffic that nobody declared and that loses more than the margin, under a verdict `ship`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,8 @@ def _of_verdict(of: Outcome, candidate: str) -> str:
     word = f"{VERDICTS[of.verdict]}."
     if of.verdict == "ship_except":
         word = f"Ship, but keep {shortened(', '.join(of.excepted), 24)}."
+    if of.loser is not None:
+        word = f"Ship, but {_loss(of.loser)}."
     if of.primary is None:
         return "No pair yet. Hold." if not of.pairs else fitted(f"{candidate}: no primary metric decides it. {word}")
     red = next((gate for gate in of.gates if gate.state < 0), None)
@@ -143,6 +159,21 @@ def _of_verdict(of: Outcome, candidate: str) -> str:
         why = _GATES.get(red.name, f"the gate {shortened(red.name, 16)} has failed")
         return fitted(f"{candidate}: no verdict, since {why}. {word}", f"No verdict, since {why}. {word}")
     return fitted(*(f"{candidate}: {text}. {word}" for text in _changes(of)), f"{candidate}. {word}")
+
+
+def strongest_loser(segments: Iterable[SegmentDifference], margin: float | None) -> SegmentDifference | None:
+    """The undeclared segment that loses most, of those whose whole interval is below the margin; None if there is none.
+
+    margin: of the primary in the plan.
+    """
+    beyond = [s for s in segments if s.difference.high is not None and s.difference.high < -(margin or 0.0)]
+    return min(beyond, key=lambda s: s.difference.value or 0.0, default=None)
+
+
+def _loss(of: SegmentDifference) -> str:
+    """ "code loses 0.46": the segment by its value."""
+    name = of.value if of.property.startswith(METADATA) else segment_name(of.property, of.value)
+    return f"{shortened(name, 24)} loses {_size(of.difference.value or 0.0, say.digits_of(of.difference))}"
 
 
 def _changes(of: Outcome) -> list[str]:
@@ -207,6 +238,9 @@ def _action(of: Outcome, control: str, candidate: str) -> str:
     guard = guard_in(of.candidate)
     if guard is not None and of.verdict != "hold":
         return f"Enforce it: gateway guard promote {guard}." if of.verdict == "ship" else f"Let {guard} observe only."
+    if of.loser is not None:
+        name = segment_name(of.loser.property, of.loser.value)
+        return f"Look at {shortened(name, 40)} first, and declare it as a segment."
     if of.verdict == "ship":
         return "The ramp may take its first step." if of.ramp else f"Switch to {candidate}."
     if of.verdict == "ship_except":

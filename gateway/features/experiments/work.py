@@ -53,6 +53,7 @@ from gateway.features.experiments.findings import (
 from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
+from gateway.features.experiments.segment_start import segment_refusal
 from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
@@ -248,10 +249,16 @@ class ExperimentEngine:
                 await self._pace(state)
 
     async def _pace(self, started: PlanState) -> None:
-        """Spreads the pairs of a plan that a gateway has started, before any of them is stored."""
+        """Spreads the pairs of a plan that a gateway has started, before any of them is stored. Stops one of which the
+        segments are unknown, as `gateway ab start` refuses it."""
         found = await self._store.look(lambda c: paced_start(c, started, self._clock()))
-        state = PlanState(found.plan, "running", started.since)
-        if await self._corridor.state.set_plan(state, started) and found.says is not None:
+        refusal = await self._store.look(lambda c: segment_refusal(c, found.plan, self._clock()))
+        state = PlanState(found.plan, "running" if refusal is None else "stopped", started.since)
+        if not await self._corridor.state.set_plan(state, started):
+            return
+        if refusal is not None:
+            log.error("%s; the experiment is stopped; `gateway ab start %s` starts it", refusal, found.plan.name)
+        elif found.says is not None:
             log.info("%s", found.says, extra={"plan": found.plan.hash, "started": started.plan.hash})
 
     async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:

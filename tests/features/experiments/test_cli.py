@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 from fixtures.json_outputs import conforms
@@ -18,14 +19,19 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
+from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
+from gateway.core.segments import segment_name
 from gateway.features.experiments.metrics import PairValue
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save
 from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule
 from gateway.store import engine
+from gateway.store import write as writing
 from gateway.store.plans import save_plans
+from gateway.store.rows import ScoredExchange
+from gateway.store.write import ScoredBatch
 from gateway.stream import Corridor
 
 Run = Callable[..., Any]
@@ -415,6 +421,46 @@ def test_start_and_power_name_the_segments_that_ship_needs(run: Any, stream_url:
     named = "tools=no, tools=yes, metadata.product=code, metadata.product=other"
     assert f"`ship` also needs these segments, each not worse by 0.1: {named}" in shown
     assert known(stream_url, stream_name).plan.segments.by == ("tools", "metadata.product")
+
+
+@pytest.fixture
+def serve(tmp_path: Path, exchange: Any) -> Callable[..., None]:
+    """Stores 30 recorded calls of the model for each product that it is given."""
+
+    def serving(*products: str) -> None:
+        opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+        with opened.begin() as connection:
+            for product in products:
+                body = orjson.dumps({"messages": [], "metadata": {"product": product}})
+                usual = {"alias": "chat", "received": time.time() - 60.0, "client_bytes": 300, "request": body}
+                calls = [exchange("1", **usual) for _ in range(30)]
+                judged = [ScoredExchange(call, completion_of(call), ()) for call in calls]
+                writing.write(connection, ScoredBatch({}, judged), time.time())
+        opened.dispose()
+
+    return serving
+
+
+def test_start_prints_the_plan_in_force(
+    run: Any, serve: Callable[..., None], stream_url: str, stream_name: str
+) -> None:
+    """Over start, traffic, stop and start, on a store that is empty at first."""
+    run.config(segments={"by": ["metadata.product"]})
+    refused = str(CliRunner().invoke(app, ["ab", "start", "swap"]).exception)
+    assert "the values of metadata.product are unknown: write `values`, or start after some traffic" in refused
+    assert known(stream_url, stream_name) is None
+    for products in (("chat", "code"), ("chat", "code", "german")):
+        serve(*products)
+        shown = run("start", "swap")
+        plan = known(stream_url, stream_name).plan
+        assert f"swap is running with plan {plan.hash}" in shown
+        named = ", ".join(segment_name(*each) for each in plan.segments.segments)
+        assert f"`ship` also needs these segments, each not worse by 0.1: {named}" in shown
+        assert {f"metadata.product={product}" for product in products} < set(named.split(", "))
+        run("stop", "swap")
+        assert f"swap is running with plan {plan.hash}" in run("start", "swap")
+        assert f"swap is running already, with plan {plan.hash}" in run("start", "swap")
+        run("stop", "swap")
 
 
 RunGateway = Callable[..., subprocess.CompletedProcess[str]]

@@ -14,7 +14,13 @@ from gateway.core.plan import Plan, PlanState
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.power import forecast
 from gateway.features.experiments.report.price import lines, to_dict
-from gateway.features.experiments.segment_start import added_share, segment_cautions, traffic_shares, with_segments
+from gateway.features.experiments.segment_start import (
+    added_share,
+    segment_cautions,
+    segment_refusal,
+    traffic_shares,
+    with_segments,
+)
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.store.plans import StoredPlan
 
@@ -102,10 +108,35 @@ def test_a_segment_that_nobody_had_in_the_last_day_is_a_caution(store: Any, exch
     assert found == store.run(lambda c: list(segment_cautions(c, plan(segments=stated), NOW))), "the day before"
 
 
-def test_a_property_that_no_call_names_is_a_caution(store: Any, exchange: Any) -> None:
+def refusal(store: Any, of: Plan) -> str | None:
+    found: str | None = store.run(lambda c: segment_refusal(c, with_segments(c, of, NOW), NOW))
+    return found
+
+
+def test_a_property_without_known_values_is_refused(store: Any, exchange: Any) -> None:
+    served(store, exchange, {"chat": 49})
+    assert "fewer than 50 calls of chat were recorded in the last day, so the values of metadata.product" in str(
+        refusal(store, plan())
+    )
+    assert segment_refusal(None, plan(), NOW) is not None, "before there is a store"
+    stated = replace(DESIGN, values=(("metadata.product", ("code",)),))
+    assert refusal(store, plan(segments=stated)) is None
+    assert refusal(store, plan(segments=SegmentDesign(("tools", "prompt", "stream")))) is None
+    served(store, exchange, {"chat": 1})
+    assert refusal(store, plan()) is None
+
+
+def test_a_property_that_no_call_names_is_refused(store: Any, exchange: Any) -> None:
     served(store, exchange, {"": 60})
-    found = store.run(lambda c: list(segment_cautions(c, plan(), NOW)))
-    assert any("names metadata.product, so all of them are one segment of it" in text for text in found)
+    assert refusal(store, plan()) == (
+        "experiments.swap.segments: no call of the last day has metadata.product: write `values`, or start after some "
+        "traffic"
+    )
+
+
+def test_a_property_of_which_every_value_is_rare_is_refused(store: Any, exchange: Any) -> None:
+    served(store, exchange, {f"p{n}": 2 for n in range(40)})
+    assert "no value of metadata.product has 5% of the last day's calls" in str(refusal(store, plan()))
 
 
 def test_the_price_has_a_line_for_each_segment(store: Any, exchange: Any) -> None:

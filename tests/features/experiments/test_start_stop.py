@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.errors import CannotRun
+from gateway.core.plan import Plan, PlanState
+from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.start_stop import PlanToStart, prepared, start, stop
 from gateway.store.query import reading
 
@@ -51,3 +53,32 @@ async def test_an_experiment_that_never_started_is_not_stopped(room) -> None:
 def test_a_store_without_earlier_pairs_leaves_the_plan(room, plan, tmp_path) -> None:
     with reading(room.store_url) as connection:
         assert prepared(connection, plan) == PlanToStart(plan)
+
+
+def by_product(plan: Plan, *values: str) -> Plan:
+    """The plan with declared segments whose values recent traffic has shown."""
+    frozen = (("metadata.product", values),) if values else ()
+    return replace(plan, segments=SegmentDesign(("metadata.product",), 0.16, frozen=frozen))
+
+
+async def test_other_values_of_segments_are_another_plan(room, plan) -> None:
+    states = room.corridor.state
+    await start(states, PlanToStart(by_product(plan, "code", "plain")), ["swap"])
+    await stop(states, "swap")
+    await start(states, PlanToStart(by_product(plan, "plain", "code")), ["swap"])
+    assert (await states.plans())["swap"].plan == by_product(plan, "code", "plain"), "only the order differs"
+    await stop(states, "swap")
+    await start(states, PlanToStart(by_product(plan, "code", "german", "plain")), ["swap"])
+    assert (await states.plans())["swap"].plan == by_product(plan, "code", "german", "plain")
+
+
+async def test_a_plan_whose_segments_were_unknown_is_replaced(room, plan) -> None:
+    """A version before this one has started it; `ship` would need nothing of any product."""
+    states = room.corridor.state
+    known = PlanState(by_product(plan), "running", 1.0)
+    assert await states.set_plan(known, None)
+    await start(states, PlanToStart(by_product(plan, "code", "plain")), ["swap"])
+    assert (await states.plans())["swap"].plan == by_product(plan, "code", "plain")
+    await stop(states, "swap")
+    with pytest.raises(CannotRun, match="no call of the last day has"):
+        await start(states, PlanToStart(by_product(plan), refusal="no call of the last day has it"), ["swap"])

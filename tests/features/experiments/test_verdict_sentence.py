@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.experiments.verdict_sentence import MOST, Outcome, verdict_sentence
+from gateway.features.experiments.verdict_sentence import MOST, Outcome, strongest_loser, verdict_sentence
 from gateway.reports.model import (
     Comparison,
     Estimate,
@@ -18,6 +18,7 @@ from gateway.reports.model import (
     Progress,
     RampChangeShown,
     RampHistory,
+    SegmentDifference,
 )
 
 NBSP = "\u202f"
@@ -45,6 +46,18 @@ def test_a_share_is_said_as_an_engineer_would() -> None:
     assert said.action == "Keep smollm2."
     assert said.settings == "local/smollm2 → local/smollm2[temperature=1.5]; right, margin 0.05; 120 pairs"
     assert (said.badge, said.state) == ("✕ Reject", -1)
+
+
+def test_a_ship_above_a_part_that_loses_names_the_part() -> None:
+    """A part that nobody declared decides nothing, but the first line says what it loses."""
+    part = SegmentDifference("metadata.product", "code", 80, Estimate(-0.46, -0.55, -0.37), "worse")
+    small = SegmentDifference("tools", "yes", 80, Estimate(-0.06, -0.09, -0.03), "worse")
+    loser = strongest_loser((small, part), 0.05)
+    said = verdict_sentence(outcome(verdict="ship", primary=SAME, loser=loser))
+    assert said.text.endswith("Ship, but code loses 0.460.")
+    assert said.action == "Look at metadata.product=code first, and declare it as a segment."
+    assert max(len(said.text), len(said.action)) <= MOST
+    assert strongest_loser((small,), 0.05) is None, "its interval reaches the margin"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gateway.features.experiments.verdict_sentence import (
     badge_of,
     best_about,
     left,
+    strongest_loser,
     verdict_sentence,
 )
 from gateway.reports.charts import IntervalScale, extent, interval_text
@@ -89,7 +90,14 @@ def outcome_of(report: Report) -> Outcome:
         best=best_about(report.best, report.candidate),
         excepted=kept.excepted if kept else (),
         moved=kept.metrics[0] if kept else None,
+        loser=_loser(report),
     )
+
+
+def _loser(report: Report) -> SegmentDifference | None:
+    if report.verdict != "ship" or report.primary is None:
+        return None
+    return strongest_loser(report.segments, report.primary.margin)
 
 
 def sentence_of(report: Report) -> VerdictSentence:
