@@ -13,7 +13,8 @@ from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.dialects.vendor_records import recorded_form
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
-from gateway.proxy.limits.charge import FREE_APIS, Charge, charge_of
+from gateway.proxy.limits.accounting import FREE_APIS
+from gateway.proxy.limits.charge import Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
 from gateway.proxy.recording.inline_media import without_data_urls, without_images

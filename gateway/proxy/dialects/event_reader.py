@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event, Splitter, event_count, events, parse
@@ -272,12 +272,31 @@ def form_of(event: bytes, translated: bytes, text: str) -> EventForm | None:
     return EventForm(before + b'"', b'"' + after, inside, client_before + b'"', b'"' + client_after)
 
 
+class Tail(Protocol):
+    """The end of an answer, from which its usage is read."""
+
+    def add(self, data: bytes) -> None: ...
+
+    def usage(self) -> Usage | None: ...
+
+
 class RawReader:
     """Streams that are not conversations: bytes pass unchanged; finished when the upstream ends the body."""
 
-    __slots__ = ("complete", "continuable", "error", "error_source", "finished", "first_content", "text", "usage")
+    __slots__ = (
+        "_tail",
+        "complete",
+        "continuable",
+        "error",
+        "error_source",
+        "finished",
+        "first_content",
+        "text",
+        "usage",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
         self.first_content = False
         self.finished = False
         self.complete = False
@@ -289,13 +308,18 @@ class RawReader:
 
     def feed(self, data: bytes) -> bytes:
         self.first_content = True
+        self._tail.add(data)
         return data
 
     def passes(self, data: bytes) -> int:
-        return event_count(data) if self.first_content else 0
+        if not self.first_content:
+            return 0
+        self._tail.add(data)
+        return event_count(data)
 
     def end(self) -> bytes:
         self.finished = self.complete = True
+        self.usage = self._tail.usage()
         return b""
 
 

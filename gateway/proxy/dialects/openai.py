@@ -19,7 +19,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
-from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
+from gateway.proxy.dialects.plain_answer import AnswerTail, failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.http.client.transport import Slices, UpstreamRequest
@@ -146,7 +146,7 @@ class OpenAI:
             drops, keep = self._adds_usage(call), keep_text and call.api == "chat"
             kind = TimingsReader if drops and self._upstream.kind in _HAVE_TIMINGS else ChatReader
             return kind(call, drops_usage=drops, keep_text=keep)
-        return ResponsesReader() if call.api == "responses" else RawReader()
+        return ResponsesReader() if call.api == "responses" else RawReader(AnswerTail())
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
         if call.api in _NOT_JSON:

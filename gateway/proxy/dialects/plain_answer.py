@@ -53,6 +53,50 @@ def tail_usage(body: bytes) -> Usage | None:
     return usage_of(whole.get("usage")) if isinstance(whole, dict) else None
 
 
+_TAIL_BYTES = 256 << 10
+
+
+class AnswerTail:
+    """The last bytes of an answer that passes as it arrives, from which its usage is read: JSON, or events."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > 2 * _TAIL_BYTES:
+            self._pieces = [b"".join(self._pieces)[-_TAIL_BYTES:]]
+            self._size = _TAIL_BYTES
+
+    def usage(self) -> Usage | None:
+        """The tokens that the answer, or the last event that has any, reports; None if it reports none, or a
+        duration."""
+        tail = b"".join(self._pieces)
+        at = tail.rfind(b'"usage"')
+        if at < 0:
+            return None
+        begin = tail.rfind(b"\ndata:", 0, at) + 1
+        if not tail.startswith(b"data:", begin):
+            return _tail_usage(tail, at)
+        end = tail.find(b"\n", at)
+        line = tail[begin : end if end >= 0 else len(tail)].removeprefix(b"data:").strip()
+        return _tail_usage(line, line.rfind(b'"usage"'))
+
+
+def _tail_usage(body: bytes, at: int) -> Usage | None:
+    """body: a JSON object, or its end; at: where `"usage"` is last."""
+    found = _LAST.match(body, at)
+    try:
+        usage = lenient_json.loads(body).get("usage") if found is None else lenient_json.loads(found[1])
+    except (ValueError, AttributeError):
+        return None
+    return usage_of(usage)
+
+
 class _AnswerHead(Struct):
     """The members that are read of an answer; msgspec validates and skips all others in the same pass."""
 

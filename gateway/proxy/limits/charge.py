@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.core.prices import Prices
+from gateway.proxy.limits.accounting import FREE_APIS, UNREAD_APIS
 from gateway.proxy.limits.endings import UnmeteredAttempt
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import GENERATES
@@ -24,9 +25,6 @@ _STEP_BYTES = _FILE_TOKENS * BYTES_PER_TOKEN
 _PROBE_BYTES = 32
 _BASE64 = (ascii_letters + digits + "+/=_%-;,\\").encode()  # with what an encoder of JSON may put between
 _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
-FREE_APIS = frozenset(
-    {"count_tokens", "input_tokens", "tokenize", "detokenize", "gemini_count_tokens", "bedrock_count_tokens"}
-)  # they run no model
 
 
 @dataclass(slots=True)  # one for each call
@@ -38,7 +36,7 @@ class Charge:
     reasoning_tokens: int
     """A part of the output."""
     usd: float | None
-    """The cost in USD; None if a target that used tokens has no price."""
+    """The cost in USD; None if a target that used tokens has no price, or if the answer does not show what it used."""
     estimated: bool
     """Whether some of the tokens are an estimate."""
     gpu_seconds: float = 0.0
@@ -83,7 +81,16 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int
     used = [(attempt.target, attempt.usage) for attempt in attempts if attempt.usage is not None]
     estimates = [(ended.target, _unreported(call, ended, most_output)) for ended in context.unmetered]
     estimates = [(target, usage) for target, usage in estimates if usage.input_tokens or usage.output_tokens]
-    return _sum([*used, *estimates], prices, estimated=bool(estimates))
+    total = _sum([*used, *estimates], prices, estimated=bool(estimates))
+    if _unread(call) and any(ended.input_estimated for ended in context.unmetered):
+        total.usd = None
+    return total
+
+
+def _unread(call: Call) -> bool:
+    """Whether the cost of an answer without usage cannot be estimated. That of a response in the background is not
+    there yet."""
+    return call.api in UNREAD_APIS or (call.api == "responses" and call.fields.get("background") is True)
 
 
 def input_tokens_of(body: bytes) -> int:

@@ -25,8 +25,9 @@ from gateway.core.call_scopes import NOBODY, OTHERS, user_digest
 from gateway.core.errors import GatewayError, NotAllowed, QuotaExceeded
 from gateway.core.limits import MEASURES, Limit, LimitScope
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.limits.accounting import FREE_APIS
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
-from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
+from gateway.proxy.limits.charge import BYTES_PER_TOKEN, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease

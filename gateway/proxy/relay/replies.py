@@ -15,7 +15,7 @@ from gateway.core.sse import event_count
 from gateway.proxy.dialects.bedrock_client import header_usage
 from gateway.proxy.dialects.event_frames import frame_count
 from gateway.proxy.dialects.event_reader import TranslatingReader
-from gateway.proxy.dialects.plain_answer import tail_usage
+from gateway.proxy.dialects.plain_answer import AnswerTail, tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, OversizedEvent, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
@@ -141,16 +141,21 @@ async def _pass_through(state: RelayState, target_state: TargetState, reply: Ups
     """Audio, images and files, forwarded as they arrive. After the head, a failure can only cut the response."""
     client, context, deadlines = state.client, state.context, state.deadlines
     _check_encoding(reply)
+    tail = AnswerTail() if is_json(reply) or is_event_stream(reply) else None
     data = await reply.chunk()
     start_response(
         state, target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply)
     )
     while data:
         context.response.add(data)
+        if tail is not None:
+            tail.add(data)
         deadlines.pause()
         await client.write(data)
         deadlines.start_phase("event", state.route.timeouts.idle_s)
         data = await reply.chunk()
+    if tail is not None:
+        context.usage = state.attempt_usage = tail.usage()
     context.ended = True
     await client.end()
 

@@ -14,13 +14,14 @@ from gateway.proxy.dialects.anthropic_reader import ToChatReader
 from gateway.proxy.dialects.client_tools import client_tools
 from gateway.proxy.dialects.event_reader import RawReader, TranslatingReader, error_message
 from gateway.proxy.dialects.messages import ToMessagesReader
+from gateway.proxy.dialects.plain_answer import AnswerTail
 from gateway.proxy.dialects.responses_reader import ResponseHead, ToResponsesReader
 from gateway.proxy.request.call import Call
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1))
 def test_raw_bytes_pass_and_end_when_the_upstream_does(chunks: list[bytes]) -> None:
-    reader = RawReader()
+    reader = RawReader(AnswerTail())
     assert not reader.first_content
     assert [reader.feed(chunk) for chunk in chunks] == chunks
     assert (reader.first_content, reader.finished, reader.complete) == (True, False, False)
