@@ -1,10 +1,13 @@
 """A LiteLLM proxy's config → the sections of a gateway.yaml, with a note for everything that differs there.
 
-Nothing is left out without a note: a setting that is not in the tables of import_litellm.toml is noted as lost.
+A setting that is not translated has a note: that of import_litellm.toml, or that nothing is known of it. Shares of
+deployments are those of LiteLLM's router (litellm/router_strategy); tests/fixtures/litellm_shares.json has what it
+drew.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,6 +77,10 @@ _TABLES: dict[str, Any] = tomllib.loads((files("gateway.config") / "import_litel
 _PROVIDERS = {prefix: _Provider(**row) for prefix, row in _TABLES["providers"].items()}
 _ELSEWHERE: dict[str, str] = _TABLES["elsewhere"]
 _STRATEGIES: dict[str, str] = _TABLES["strategies"]
+_STRATEGY_NOTES: dict[str, str] = _TABLES["strategy_notes"]
+_PARAM_NOTES: dict[str, str] = _TABLES["parameter_notes"]
+_INFO_NOTES: dict[str, str] = _TABLES["info_notes"]
+_SHUFFLE, _CHEAPEST = "simple-shuffle", "cost-based-routing"
 _CAUSES: dict[str, list[str]] = _TABLES["causes"]
 _AWS: dict[str, str] = _TABLES["aws"]
 _SET, _INFO = frozenset(_TABLES["parameters"]["set"]), frozenset(_TABLES["parameters"]["info"])
@@ -83,7 +90,6 @@ _NOTES: dict[str, tuple[Loss, str]] = {
 }
 
 _BUILT_IN_CALLBACKS = frozenset({"prometheus"})
-_WITHOUT_EFFECT = frozenset({"set_verbose", "json_logs"})
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_]\w*)")
 _BEDROCK = frozenset({"bedrock", "bedrock_converse"})
 _VERTEX = frozenset({"vertex_ai", "vertex_ai_beta"})
@@ -94,7 +100,7 @@ _CONVERSES, _CONVERSES_NOT = tuple(_TABLES["bedrock"]["converses"]), tuple(_TABL
 _REGION = re.compile(r"([a-z]{2}(?:-[a-z]+)+-\d)/")
 _GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
 _PER_MILLION = 1e6
-_NO_GUARDRAILS = "guardrails are not translated: what they stop in LiteLLM passes; see `guards`"
+_UNKNOWN = "not translated; see whether docs/configuration.md has its like"
 
 
 @dataclass(slots=True)
@@ -125,7 +131,7 @@ def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
         _deployments(_with_credentials(raw, done), settings.get("enable_azure_ad_token_refresh") is True, done)
     )
     _keys(_mapping(raw, "general_settings"), done)
-    breaker = _breaker(router)
+    breaker = _breaker({**{name: settings[name] for name in ("allowed_fails",) if name in settings}, **router})
     for upstream in done.sections["upstreams"].values():
         upstream |= {"breaker": breaker} if breaker else {}
     done.sections["models"] = _models(found, settings, router, done)
@@ -209,8 +215,9 @@ def _deployment(
         if not settings:
             return None
         info = _mapping(entry, "model_info")
-        _note_params(path, params, info, done)
-        return _Deployment(path, alias, _named(upstreams, settings["kind"], settings), model, params, info)
+        name = _added(upstreams, settings["kind"], settings, params)
+        _note_params(path, params, info, upstreams[name], done)
+        return _Deployment(path, alias, name, model, params, info)
     prefix, provider, model = _provider(full, params)
     if provider is None:
         reason = _ELSEWHERE.get(prefix, f'no provider "{prefix}" here; if its API is OpenAI\'s, give its api_base')
@@ -222,8 +229,9 @@ def _deployment(
     if provider.kind == "azure":
         _use_entra(upstream, params, always=entra)
     info = _mapping(entry, "model_info")
-    _note_params(path, params, info, done)
-    return _Deployment(path, alias, _named(upstreams, provider.kind, upstream), model, params, info)
+    name = _added(upstreams, provider.kind, upstream, params)
+    _note_params(path, params, info, upstreams[name], done)
+    return _Deployment(path, alias, name, model, params, info)
 
 
 def _unlike_star(alias: str, full: str) -> str | None:
@@ -382,11 +390,35 @@ def _variables(text: str) -> str:
     return _VARIABLE.sub(r"${\1}", text)
 
 
+def _added(upstreams: dict[str, dict[str, Any]], kind: str, settings: dict[str, Any], params: Mapping[str, Any]) -> str:
+    """The name of the upstream of a deployment. One with limits has an upstream of its own: they hold for it alone."""
+    named = {"requests_per_minute": _count(params.get("rpm")), "tokens_per_minute": _count(params.get("tpm"))}
+    limits = {name: amount for name, amount in named.items() if amount}
+    places = _count(params.get("max_parallel_requests"))
+    own = ({"limits": limits} if limits else {}) | ({"concurrency": places} if places else {})
+    if own:
+        return _named(upstreams, kind, settings | own)
+    same = next((name for name, known in upstreams.items() if known == settings), None)
+    return _named(upstreams, kind, settings) if same is None else same
+
+
+def _count(value: Any) -> int | None:
+    """The whole number that LiteLLM reads; None if it is none, or not above 0."""
+    number = _number(value)
+    return None if number is None or number < 1 else int(number)
+
+
+def _number(value: Any) -> float | None:
+    """The number, which LiteLLM also reads from a text in `rpm` and `tpm`; None if it is none."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _named(upstreams: dict[str, dict[str, Any]], kind: str, settings: dict[str, Any]) -> str:
-    """The name of the upstream with these settings, which is added if there is none."""
-    for name, known in upstreams.items():
-        if known == settings:
-            return name
+    """The name of a new upstream with these settings, which is added."""
     name = kind
     if kind in upstreams or kind == "azure":
         host = (urlsplit(settings.get("base_url", "")).hostname or "").partition(".")[0]
@@ -399,11 +431,22 @@ def _named(upstreams: dict[str, dict[str, Any]], kind: str, settings: dict[str, 
     return name
 
 
-def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], done: ImportedConfig) -> None:
-    for name in ("rpm", "tpm"):
-        if name in params:
-            text = "a limit by deployment; here limits belong to keys and teams. It is used as the target's weight"
+def _note_params(
+    path: str, params: Mapping[str, Any], info: Mapping[str, Any], upstream: Mapping[str, Any], done: ImportedConfig
+) -> None:
+    """upstream: the one that the deployment became, with its limits."""
+    for name, limit in (("rpm", "requests_per_minute"), ("tpm", "tokens_per_minute")):
+        if name in params and limit in upstream.get("limits", {}):
+            text = (
+                f"became `limits.{limit}` of its own upstream: a call above it waits for `queue_s`, then goes to the "
+                "next target"
+            )
             done.note(f"{path}.litellm_params.{name}", "changed", text)
+        elif name in params:
+            done.note(f"{path}.litellm_params.{name}", "lost", f"{params[name]!r}: expected a number of at least 1")
+    if "max_parallel_requests" in params and "concurrency" not in upstream:
+        text = f"{params['max_parallel_requests']!r}: expected a number of at least 1"
+        done.note(f"{path}.litellm_params.max_parallel_requests", "lost", text)
     if "max_retries" in params:
         text = "retries are set by model here: `models.NAME.retries.attempts`, one more"
         done.note(f"{path}.litellm_params.max_retries", "changed", text)
@@ -414,10 +457,10 @@ def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], 
         text = "became `set` of the target, which also replaces a value that the client sends"
         done.note(f"{path}.litellm_params.{name}", "changed", text)
     for name in sorted(params.keys() - _TRANSLATED_PARAMS - _SET):
-        text = _NO_GUARDRAILS if name == "guardrails" else "not set by the gateway; the client can send it"
+        text = _PARAM_NOTES.get(name, "not set by the gateway; a client can send what is a parameter of requests")
         done.note(f"{path}.litellm_params.{name}", "lost", text)
     for name in sorted(info.keys() - _INFO):
-        done.note(f"{path}.model_info.{name}", "lost", _NO_GUARDRAILS if name == "guardrails" else "no effect here")
+        done.note(f"{path}.model_info.{name}", "lost", _INFO_NOTES.get(name, "not read; targets have no such member"))
 
 
 def _price(deployment: _Deployment) -> dict[str, float] | None:
@@ -517,8 +560,12 @@ def _shared(settings: Mapping[str, Any], router: Mapping[str, Any], done: Import
     if isinstance(strategy, str):
         if strategy in _STRATEGIES:
             shared["strategy"] = _STRATEGIES[strategy]
-        else:
-            done.note("router_settings.routing_strategy", "changed", f"{strategy} is not known here; weighted is used")
+        note = _STRATEGY_NOTES.get(strategy)
+        if note is None and strategy not in _STRATEGIES:
+            note = "is not known here; every deployment gets an equal share"
+        if note is not None:
+            done.note("router_settings.routing_strategy", "changed", f"{strategy}: {note}")
+    shared["theirs"] = strategy if isinstance(strategy, str) else _SHUFFLE
     return shared
 
 
@@ -529,16 +576,15 @@ def _model(
     shared: Mapping[str, Any],
     done: ImportedConfig,
 ) -> dict[str, Any]:
-    first, later = _by_order(groups[alias])
-    weights = _weights(first)
-    _note_weights(first, done)
-    targets = [d.target | ({"weight": w} if w is not None else {}) for d, w in zip(first, weights, strict=True)]
+    shares, idle, later = _ranked(groups[alias], shared["theirs"])
+    _note_shares(groups[alias], shares, idle, shared["theirs"], done)
+    targets = [d.target | ({"weight": share} if share is not None else {}) for d, share in shares]
     fallbacks: list[dict[str, Any]] = []
-    for deployment in later:
+    for deployment in (*idle, *later):
         _add_fallback(fallbacks, deployment.target, _CAUSES["fallbacks"])
     for kind, causes in _CAUSES.items():
         for name in _flattened(alias, chains[kind]):
-            for deployment in groups[name]:
+            for deployment in _in_turn(groups[name], shared["theirs"]):
                 _add_fallback(fallbacks, deployment.target, causes)
     model: dict[str, Any] = {"targets": targets} | ({"fallback": fallbacks} if fallbacks else {})
     timeouts = _timeouts(groups[alias], shared["timeouts"], done)
@@ -555,12 +601,37 @@ def _add_fallback(fallbacks: list[dict[str, Any]], target: dict[str, Any], cause
     same["on"].extend(cause for cause in causes if cause not in same["on"])
 
 
+_Share = tuple[_Deployment, float | None]
+"""A deployment that gets calls, and its weight; None where all get the same."""
+
+
+def _ranked(deployments: list[_Deployment], strategy: str) -> tuple[list[_Share], list[_Deployment], list[_Deployment]]:
+    """Deployments that LiteLLM's router sends calls to, with their weights; those that get none while these work; and
+    those of a later `order`, in their order."""
+    first, later = _by_order(deployments)
+    if strategy == _CHEAPEST and all(_price(d) for d in first):
+        dearer = sorted(first, key=_cost)  # of two that cost the same, the first listed
+        return [(dearer[0], None)], dearer[1:], later
+    weights = _weights(first) if strategy == _SHUFFLE else None
+    if weights is None:
+        return [(d, None) for d in first], [], later
+    pairs = list(zip(first, weights, strict=True))
+    shares: list[_Share] = [(d, weight) for d, weight in pairs if weight > 0]
+    return shares if len(shares) > 1 else [(shares[0][0], None)], [d for d, weight in pairs if weight <= 0], later
+
+
+def _in_turn(deployments: list[_Deployment], strategy: str) -> list[_Deployment]:
+    """All deployments of a model, those with the most calls first."""
+    shares, idle, later = _ranked(deployments, strategy)
+    return [*(d for d, _ in sorted(shares, key=lambda share: -(share[1] or 0.0))), *idle, *later]
+
+
 def _by_order(deployments: list[_Deployment]) -> tuple[list[_Deployment], list[_Deployment]]:
-    """Deployments that are asked first, and those with a higher `order`, in their order."""
+    """Deployments that are asked first, and the others in their order: those without an `order` come last."""
 
     def order(d: _Deployment) -> float:
-        value = d.params.get("order", 1)
-        return float(value) if isinstance(value, int | float) else 1.0
+        value = d.params.get("order")
+        return float(value) if isinstance(value, int | float) else math.inf
 
     least = min(order(d) for d in deployments)
     return [d for d in deployments if order(d) == least], sorted(
@@ -568,23 +639,42 @@ def _by_order(deployments: list[_Deployment]) -> tuple[list[_Deployment], list[_
     )
 
 
-def _weights(deployments: list[_Deployment]) -> list[float | None]:
-    """LiteLLM shuffles by `weight`, else by `rpm`, else by `tpm`, where every deployment of the model has it."""
+def _weights(deployments: list[_Deployment]) -> list[float] | None:
+    """The weights by which LiteLLM shuffles: `weight`, or else `rpm`, or else `tpm`, as soon as one deployment has one
+    above 0; those without one have 0. None: all get the same."""
     for name in ("weight", "rpm", "tpm"):
-        values = [d.params.get(name) for d in deployments]
-        if len(deployments) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
-            return [float(value) for value in values]  # type: ignore[arg-type]
-    return [None] * len(deployments)
+        values = [max(0.0, _number(d.params.get(name)) or 0.0) for d in deployments]
+        if any(values):
+            return values
+    return None
 
 
-def _note_weights(deployments: list[_Deployment], done: ImportedConfig) -> None:
-    """Notes a weight that only some deployments of a model have: LiteLLM then reads those of the others as 0."""
-    with_weight = [d for d in deployments if d.params.get("weight") is not None]
-    if with_weight and len(with_weight) < len(deployments):
-        text = (
-            "only some deployments of the model have a weight, so none counts; give every target one, or leave it out"
-        )
-        done.note(f"{with_weight[0].path}.litellm_params.weight", "changed", text)
+def _cost(deployment: _Deployment) -> float:
+    price = _price(deployment) or {}
+    return price["input"] + price["output"]
+
+
+def _note_shares(
+    deployments: list[_Deployment], shares: list[_Share], idle: list[_Deployment], strategy: str, done: ImportedConfig
+) -> None:
+    for d in idle:
+        why = "costs more than another" if strategy == _CHEAPEST else "weighs 0, and others more"
+        text = f"{d.alias}: {d.model} {why}: it gets no call while they work, as in LiteLLM, and became a fallback"
+        done.note(f"{d.path}.litellm_params", "changed", text)
+    if strategy == _CHEAPEST and len(shares) > 1:
+        text = f"cost-based-routing needs the price of every deployment of {shares[0][0].alias}; they get equal shares"
+        done.note(f"{shares[0][0].path}.litellm_params.input_cost_per_token", "changed", text)
+    for d in deployments:
+        weight = d.params.get("weight")
+        if weight is None:
+            continue
+        if strategy != _SHUFFLE:
+            done.note(f"{d.path}.litellm_params.weight", "lost", f"{strategy} reads no weights, in LiteLLM neither")
+        elif not isinstance(weight, int | float):
+            text = f"{weight!r} is not a number, with which LiteLLM's router fails; counted as {_number(weight) or 0:g}"
+            done.note(f"{d.path}.litellm_params.weight", "changed", text)
+        elif weight < 0:
+            done.note(f"{d.path}.litellm_params.weight", "changed", f"{weight:g} is below 0, and counts as 0")
 
 
 def _flattened(alias: str, chain: Mapping[str, list[str]]) -> list[str]:
@@ -644,7 +734,7 @@ def _unknown_settings(raw: Mapping[str, Any], done: ImportedConfig) -> None:
         if known == []:  # translated as a whole
             continue
         if known is None or not isinstance(value, Mapping):
-            done.note(str(section), *_NOTES.get(str(section), ("lost", "no such section here")))
+            done.note(str(section), *_NOTES.get(str(section), ("lost", _UNKNOWN)))
             continue
         for name, setting in value.items():
             path = f"{section}.{name}"
@@ -654,8 +744,8 @@ def _unknown_settings(raw: Mapping[str, Any], done: ImportedConfig) -> None:
                 _note_callbacks(path, setting, done)
             elif str(name).startswith("redis_"):
                 done.note(path, "changed", "here `stream.url` names the Redis that gateways and consumers share")
-            elif name not in _WITHOUT_EFFECT:
-                done.note(path, *_NOTES.get(path, ("lost", "no such setting here")))
+            else:
+                done.note(path, *_NOTES.get(path, ("lost", _UNKNOWN)))
 
 
 def _note_callbacks(path: str, names: Any, done: ImportedConfig) -> None:

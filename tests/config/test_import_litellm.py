@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from fixtures.litellm_files import BEDROCK, CLOUD, CLOUDS, TIERS
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+import gateway
 from gateway.config.config import Config
 from gateway.config.import_litellm import (
     ImportedConfig,
@@ -27,6 +31,7 @@ from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
 
 TODAY = date(2026, 11, 26)
+TABLES = Path(gateway.__file__).parent
 
 
 def imported(text: str) -> ImportedConfig:
@@ -101,7 +106,9 @@ def test_settings_without_an_equivalent_are_noted_with_their_path() -> None:
     assert notes["model_list[4].litellm_params.temperature"].startswith("changed: became `set`")
     assert notes["litellm_settings.drop_params"].startswith("changed: ")
     assert notes["litellm_settings.callbacks"].startswith(("lost: langfuse", "changed: prometheus"))
-    assert notes["general_settings.database_url"].startswith("lost: ")
+    assert notes["general_settings.database_url"].startswith(
+        "changed: --database-url takes over its keys, teams, people"
+    )
     assert "MASTER" in notes["general_settings.master_key"], "nobody but its owner knows the digest"
 
 
@@ -266,7 +273,23 @@ WORDS = st.sampled_from(
 )
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(-5, 999), st.floats(-2, 99), WORDS)
 PARAMS = st.dictionaries(
-    st.sampled_from(["model", "api_base", "api_key", "rpm", "weight", "order", "timeout", "headers", "temperature"]),
+    st.sampled_from(
+        [
+            "model",
+            "api_base",
+            "api_key",
+            "rpm",
+            "tpm",
+            "weight",
+            "order",
+            "timeout",
+            "max_parallel_requests",
+            "headers",
+            "temperature",
+            "input_cost_per_token",
+            "output_cost_per_token",
+        ]
+    ),
     st.one_of(VALUES, st.just("http://h.example/v1"), st.dictionaries(WORDS, VALUES, max_size=2)),
 )
 ENTRIES = st.one_of(
@@ -275,6 +298,7 @@ ENTRIES = st.one_of(
         {"model_name": WORDS, "litellm_params": st.one_of(PARAMS, VALUES)}, optional={"model_info": PARAMS}
     ),
 )
+STRATEGIES = st.sampled_from(["simple-shuffle", "least-busy", "cost-based-routing", "usage-based-routing-v2"])
 CHAINS = st.lists(st.dictionaries(WORDS, st.one_of(VALUES, st.lists(WORDS, max_size=3)), max_size=2), max_size=3)
 FILES = st.fixed_dictionaries(
     {"model_list": st.lists(ENTRIES, max_size=5)},
@@ -289,7 +313,7 @@ FILES = st.fixed_dictionaries(
                     "model_group_alias": st.dictionaries(WORDS, st.one_of(WORDS, st.dictionaries(WORDS, WORDS))),
                     "num_retries": VALUES,
                     "cooldown_time": VALUES,
-                    "routing_strategy": WORDS,
+                    "routing_strategy": st.one_of(WORDS, STRATEGIES),
                 },
             ),
         ),
@@ -345,10 +369,10 @@ general_settings: {allowed_ips: ["10.0.0.1"], enable_jwt_auth: true, max_paralle
                    global_max_parallel_requests: 9, pass_through_endpoints: []}
 """
 EQUIVALENTS = {
-    "model_list[0].litellm_params.weight": "only some deployments",
+    "model_list[1].litellm_params": "m: b weighs 0, and others more: it gets no call while they work",
     "model_list[0].litellm_params.timeout": "5 s holds for the whole model",
     "model_list[0].litellm_params.max_retries": "retries.attempts",
-    "model_list[0].litellm_params.guardrails": "guardrails are not translated",
+    "model_list[0].litellm_params.guardrails": "until `guards` has it",
     "model_list[1].model_info.mode": "realtime",
     "model_list[3].litellm_params.litellm_credential_name": "absent",
     "router_settings.model_group_alias.secret.hidden": "keys[].models",
@@ -365,6 +389,84 @@ def test_each_setting_without_an_equal_names_what_is_near() -> None:
     notes = noted(imported(MIXED))
     for path, text in EQUIVALENTS.items():
         assert text in notes.get(path, ""), path
+
+
+LIMITED = """
+model_list:
+  - {model_name: m, litellm_params: {model: openai/a, rpm: 600, tpm: 90000, max_parallel_requests: 8}}
+  - {model_name: m, litellm_params: {model: openai/a, rpm: 100}}
+  - {model_name: m, litellm_params: {model: openai/b, order: 1}}
+  - {model_name: n, litellm_params: {model: openai/a, rpm: 0, weight: 2}}
+  - {model_name: n, litellm_params: {model: openai/b, weight: "3", tags: [eu]}}
+general_settings: {alerting: [slack], background_health_checks: true}
+litellm_settings: {max_end_user_budget: 5, allowed_fails: 2, guardrails: []}
+router_settings: {enable_tag_filtering: true, unheard_of: 1}
+"""
+
+
+def test_rates_of_a_deployment_are_limits_of_its_own_upstream() -> None:
+    """Two deployments of one address and key have two limits, and one without limits has neither."""
+    done = imported(LIMITED)
+    config = config_of(done)
+    upstreams = [config.upstreams[t.upstream] for t in config.models["m"].fallback]
+    assert [(u.limits.requests_per_minute, u.limits.tokens_per_minute) for u in upstreams if u.limits] == [
+        (600, 90000), (100, None),
+    ]  # fmt: skip
+    assert [u.concurrency for u in upstreams] == [8, None]
+    assert [t.upstream for t in config.models["m"].targets] == ["openai-3"], "the order of one is before none of others"
+    assert config.upstreams["openai-3"].limits is None
+    notes = noted(done)
+    assert "`limits.tokens_per_minute` of its own upstream" in notes["model_list[0].litellm_params.tpm"]
+    assert notes["model_list[3].litellm_params.rpm"] == "lost: 0: expected a number of at least 1"
+
+
+def test_each_line_names_what_there_is() -> None:
+    notes = noted(imported(LIMITED))
+    for path, text in {
+        "general_settings.alerting": "set `notify`",
+        "general_settings.background_health_checks": "`upstreams.NAME.health`",
+        "litellm_settings.max_end_user_budget": "`limits.per_user`",
+        "litellm_settings.allowed_fails": "breaker.failures",
+        "litellm_settings.guardrails": "until `guards` has it",
+        "router_settings.enable_tag_filtering": "`tags` sums usage",
+        "router_settings.unheard_of": "see whether docs/configuration.md has its like",
+        "model_list[4].litellm_params.weight": "'3' is not a number, with which LiteLLM's router fails; counted as 3",
+        "model_list[4].litellm_params.tags": "no target is chosen by tags here",
+    }.items():
+        assert text in notes.get(path, ""), path
+    assert config_of(imported(LIMITED)).upstreams["openai"].breaker.failures == 3
+
+
+def names_of(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
+    """The names of all settings below a section."""
+    for name, field in () if model in seen else model.model_fields.items():
+        seen.add(model)
+        yield field.alias or name
+        for inner in sections_in(field.annotation):
+            yield from names_of(inner, seen)
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from sections_in(each)
+
+
+SETTING = re.compile(r"[a-z_]+(?:\[\])?(?:\.[A-Za-z_]+(?:\[\])?)*")
+VALUES_AND_MEMBERS = {"session", "prefix", "metadata", "user", "model_info"}
+
+
+def test_every_setting_that_a_line_names_exists() -> None:
+    """A line that sends its reader to a setting which is not there would be worse than none."""
+    known = {*names_of(Config, set()), *VALUES_AND_MEMBERS, "NAME"}
+    tables = (TABLES / "config" / "import_litellm.toml", TABLES / "features" / "litellm" / "litellm.toml")
+    lines = [line for path in tables for line in path.read_text().splitlines() if not line.startswith("#")]
+    named = [each for line in lines for each in re.findall(r"`([^`]+)`", line)]
+    settings = [each.partition(":")[0] for each in named if SETTING.fullmatch(each.partition(":")[0])]
+    assert len(settings) > 60
+    unknown = {each for each in settings if not {part.removesuffix("[]") for part in each.split(".")} <= known}
+    assert unknown == set()
 
 
 def test_credentials_are_followed_by_their_name() -> None:
