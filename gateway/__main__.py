@@ -24,11 +24,12 @@ def main() -> None:
     except Exception as error:
         # Imported here: `gateway --help` needs neither orjson nor asyncio.
         from gateway.core.errors import line_for_the_user
+        from gateway.core.sanitize import plain
 
         line = line_for_the_user(error)
         if line is None:
             raise
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{plain(line)}\n")
         if isinstance(error, OSError):
             _drop_output()
         sys.exit(1)

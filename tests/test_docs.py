@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from fixtures.pages import BLOCK, COMMANDS, DOCS, ROOT, RUN, Block, blocks, mark
 from gateway.cli import app
 from gateway.cli.machine_help import described
 from gateway.config import loading
+from gateway.config.cautions import GUESSABLE
 from gateway.core.errors import ConfigError
 from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
@@ -78,6 +80,14 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_a_page_speaks_of_no_machine_and_no_registry(page: Path) -> None:
     assert not re.search(r"(?<![\w.])/(root|home|work|tmp)/\w|pypi\.org|files\.pythonhosted", page.read_text())
+
+
+def test_no_example_has_the_digest_of_a_guessable_key() -> None:
+    """A copied example would be a gateway whose token is known."""
+    digests = {sha256(word.encode()).hexdigest(): word for word in GUESSABLE}
+    shipped = [*PAGES, *(path for path in (ROOT / "deploy").rglob("*.*") if path.suffix in (".yaml", ".md", ".env"))]
+    for path in shipped:
+        assert not digests.keys() & set(re.findall(r"[0-9a-f]{64}", path.read_text())), path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)

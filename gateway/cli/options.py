@@ -130,7 +130,10 @@ async def on_corridor(stream: StreamConfig, url: str, work: Callable[[Corridor],
 
 
 def note(text: str) -> None:
-    typer.echo(text, err=True)
+    """Prints a line for people, without the control characters that a name in it may have."""
+    from gateway.core.sanitize import plain
+
+    typer.echo(plain(text), err=True)
 
 
 def example(line: str) -> str:

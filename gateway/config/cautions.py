@@ -57,7 +57,7 @@ def _read(path: Path) -> dict[str, float]:
     return {name: float(at) for name, at in entries if isinstance(at, int | float)}
 
 
-_GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
+GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
 _MAX_NAMED = 3
 
 
@@ -69,6 +69,7 @@ def cautions(config: Config) -> list[str]:
         *clear_text_caution(config),
         *_open_beside_keys(config),
         *_guessable(config),
+        *_unlimited_paths(config),
         *_literal_names(config),
         *of_plans,
         *_names_of_callers(config),
@@ -149,10 +150,28 @@ def _open_beside_keys(config: Config) -> Iterator[str]:
 
 
 def _guessable(config: Config) -> Iterator[str]:
-    digests = {sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
-    for i, key in enumerate(config.keys):
-        if word := digests.get(key.sha256):
-            yield f'keys[{i}] ({key.name}): its key is "{word}", which is easy to guess; make one: openssl rand -hex 32'
+    digests = {sha256(word.encode()).hexdigest(): word for word in GUESSABLE}
+    named = {f"keys[{i}] ({key.name})": key.sha256 for i, key in enumerate(config.keys)}
+    tokens = () if config.admin is None else config.admin.tokens
+    named |= {f"admin.tokens[{i}] ({token.name})": token.sha256 for i, token in enumerate(tokens)}
+    named |= {"ingest": config.ingest.sha256} if config.ingest is not None else {}
+    named |= {"metrics": config.metrics.sha256} if config.metrics.sha256 is not None else {}
+    for name, digest in named.items():
+        if word := digests.get(digest):
+            yield f'{name}: its key is "{word}", which is easy to guess; make one: openssl rand -hex 32'
+
+
+def _unlimited_paths(config: Config) -> Iterator[str]:
+    """Other paths reach models that a key may not use by name: their bodies are not read."""
+    if config.passthrough is None:
+        return
+    of_team = {name for name, team in config.teams.items() if team.models is not None}
+    keys = [key for key in config.keys if "passthrough" in key.allow and key.paths is None]
+    if names := [key.name for key in keys if key.models is not None or key.team in of_team]:
+        yield (
+            f"keys {_listed(names)}: `models` limits them, and `allow: [passthrough]` without `paths` lets them use "
+            "every path of the upstream, such as batches, which ask any of its models; list their `paths`"
+        )
 
 
 def _literal_names(config: Config) -> Iterator[str]:

@@ -152,8 +152,8 @@ class ApiKey(Section):
     """The models that this key may use. Default: all."""
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
     """Rights of its requests: `sample` (force or forbid recording by header), `target` (choose a target by
-    header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
-    them)."""
+    header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` limits none
+    but Google's and AWS's that ask a model, which a key with `models` needs to name in `paths`)."""
     paths: tuple[ForwardedPath, ...] | None = None
     """Paths that a key with the right `passthrough` may use, such as `/v1/files*` or `GET /v1/batches/*`; a star at the
     end stands for any continuation. Others get HTTP 403. Default: all."""

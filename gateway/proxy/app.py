@@ -354,6 +354,8 @@ class App:
             limit = None if caller.limit is None else caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
+            if request.query:
+                call = _without_secrets(gateway.keys, call)
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint, lane)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
@@ -513,6 +515,12 @@ async def send_error(
 
 ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
 ALLOWED |= dict.fromkeys((b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
+
+
+def _without_secrets(keys: KeyRing, call: Call) -> Call:
+    path, _, query = call.path.partition(b"?")
+    kept = keys.without_secrets(query)
+    return call if kept == query else replace(call, path=path + (b"?" + kept if kept else b""))
 
 
 def unknown_path(path: str, method: str, api: ErrorShape | None = None) -> GatewayError:

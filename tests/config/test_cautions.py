@@ -52,6 +52,33 @@ def test_a_key_that_anybody_guesses_is_named() -> None:
     assert 'keys[1] (old): its key is "test"' in text
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("ingest: {bind: '127.0.0.1:4318', sha256: DIGEST}", 'ingest: its key is "test"'),
+        ("metrics: {sha256: DIGEST}", 'metrics: its key is "test"'),
+        ("admin: {tokens: [{name: ada, sha256: DIGEST, role: owner}]}", 'admin.tokens[0] (ada): its key is "test"'),
+    ],
+)
+def test_every_digest_of_a_guessable_key_is_named(section: str, said: str) -> None:
+    assert said in cautions_of("redaction: {}\n" + section.replace("DIGEST", sha256(b"test").hexdigest()))
+
+
+@pytest.mark.parametrize(
+    ("key", "cautioned"),
+    [
+        (", allow: [passthrough], models: [chat]", True),
+        (", allow: [passthrough], team: narrow", True),
+        (", allow: [passthrough], models: [chat], paths: [/v1/files*]", False),
+        (", allow: [passthrough]", False),
+        (", models: [chat]", False),
+    ],
+)
+def test_a_key_whose_models_other_paths_do_not_heed_is_noted(key: str, cautioned: bool) -> None:
+    sections = "redaction: {}\npassthrough: l\nteams: {narrow: {models: [chat]}}"
+    assert ("list their `paths`" in cautions_of(sections, key=key)) is cautioned
+
+
 GPU_PRICE = "prices: {as_of: 2026-11-29, gpu_seconds: {NAME: {input: 1, output: 20}}}\n"
 
 

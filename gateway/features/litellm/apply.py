@@ -12,9 +12,13 @@ from gateway.console.client import AdminClient, AdminRefused
 from gateway.core.errors import CannotRun
 from gateway.features.litellm.plan import ImportPlan, PlannedRecord
 
-Step = Literal["make", "update", "keep", "revoked"]
+Step = Literal["make", "update", "keep", "revoked", "refused"]
 """`make`: the record does not exist. `update`: the amount spent at LiteLLM has changed. `keep`: nothing has changed.
-`revoked`: the record has been deleted here, which an import does not undo."""
+`revoked`: the record has been deleted here, which an import does not undo. `refused`: its name is another key's."""
+
+
+_MOST_REFUSALS = 50
+"""Refused records that are written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class ImportStep:
     """Change of the amounts carried over, as a merge patch; None means that all of it is removed."""
     left: tuple[str, ...] = ()
     """Settings that differ here, and are left as they are."""
+    refusal: str = ""
+    """Reason why it cannot be made; "" if it can."""
 
 
 class ImportTarget:
@@ -46,17 +52,18 @@ class ImportTarget:
         self._empty = not keys
 
     def steps(self, plan: ImportPlan) -> list[ImportStep]:
-        """Yields the actions that each record needs. Raises CannotRun for a name that another key has."""
+        """Lists the actions that each record needs."""
         return [self._step(record) for record in plan.records]
 
     def _step(self, record: PlannedRecord) -> ImportStep:
         found = self._find(record)
         if found is None:
             if record.kind == "key" and record.name in self._names:
-                raise CannotRun(
+                refusal = (
                     f'there is another key "{record.name}" already, with another secret; rename one: '
                     f"`gateway keys change {record.name} --name …`"
                 )
+                return ImportStep(record, "refused", refusal=refusal)
             return ImportStep(record, "make")
         if found["deleted"] is not None:
             return ImportStep(record, "revoked", found["id"])
@@ -75,16 +82,21 @@ class ImportTarget:
         return rows[0] if rows else None
 
     def write(self, steps: list[ImportStep], done: Callable[[int], None] = lambda n: None) -> None:
-        """Raises CannotRun at the first record that the console refuses; earlier records stay."""
+        """Writes all that the console takes. Raises CannotRun with the records that were refused."""
+        refused = [f"{step.record}: {step.refusal}" for step in steps if step.refusal]
         for n, step in enumerate(steps):
             try:
                 self._write(step)
             except AdminRefused as error:
-                raise CannotRun(
-                    f"{step.record}: {error}\n{n} of {len(steps)} records are done; correct this and import again: "
-                    "finished records stay as they are"
-                ) from error
+                refused.append(f"{step.record}: {error}")
             done(n + 1)
+        if refused:
+            more = [f"and {len(refused) - _MOST_REFUSALS} more"] if len(refused) > _MOST_REFUSALS else []
+            raise CannotRun(
+                "\n".join([*refused[:_MOST_REFUSALS], *more])
+                + f"\n{len(steps) - len(refused)} of {len(steps)} records are done; correct this and import again: "
+                "finished records stay as they are"
+            )
 
     def _write(self, step: ImportStep) -> None:
         path = f"/{step.record.kind}s"

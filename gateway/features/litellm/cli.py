@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from gateway.features.litellm.plan import ImportPlan
     from gateway.features.litellm.rows import LiteLLMDatabase
 
-_WORDS = {"make": "new", "update": "spend updated", "keep": "there already", "revoked": "revoked here, left so"}
+_WORDS = {
+    "make": "new",
+    "update": "spend updated",
+    "keep": "there already",
+    "revoked": "revoked here, left so",
+    "refused": "refused",
+}
 
 verbs = typer.Typer()
 importing = typer.Typer(
@@ -172,8 +178,8 @@ def _show_steps(steps: list[ImportStep]) -> None:
     for each in steps:
         if each.left:
             note(f"left as it is  {each.record}: {', '.join(each.left)} differ here")
-        if each.step in ("update", "revoked"):
-            note(f"{_WORDS[each.step]}  {each.record}")
+        if each.step in ("update", "revoked", "refused"):
+            note(f"{_WORDS[each.step]}  {each.record}" + (f": {each.refusal}" if each.refusal else ""))
     note(_summed(steps))
 
 

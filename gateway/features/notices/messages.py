@@ -64,14 +64,24 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+_MARKS = re.compile(r"[\\`*_\[\]~]")
+_LIST_MARK = re.compile(r"^([ \t]*\d*)([-+#>.)])")
+
+
+def _without_markdown(text: str) -> str:
+    """The text for a TextBlock of an adaptive card, which is Markdown: names in it make no link and no list."""
+    lines = (_MARKS.sub(r"\\\g<0>", line) for line in text.splitlines())
+    return "\n".join(_LIST_MARK.sub(r"\1\\\2", line) for line in lines)
+
+
 def teams_body(notices: Sequence[Notice], console_url: str) -> bytes:
     """The body for a workflow of Teams: one adaptive card."""
     blocks: list[dict[str, Any]] = []
     actions: list[dict[str, Any]] = []
     for notice in notices[:MOST_LISTED]:
-        title = f"{_SIGNS[notice.severity]} {_line(notice.title)}"
+        title = f"{_SIGNS[notice.severity]} {_without_markdown(_line(notice.title))}"
         blocks.append({"type": "TextBlock", "weight": "Bolder", "wrap": True, "text": title})
-        blocks.append({"type": "TextBlock", "wrap": True, "text": notice.text})
+        blocks.append({"type": "TextBlock", "wrap": True, "text": _without_markdown(notice.text)})
         if link := link_of(notice, console_url):
             actions.append({"type": "Action.OpenUrl", "title": "Open the console", "url": link})
     blocks += [{"type": "TextBlock", "text": each} for each in _more(notices)]

@@ -36,7 +36,14 @@ from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.request.paths import path_allowed, resolved, segments
-from gateway.proxy.request.vendor_paths import api_of, below_base, check_key_in_query, is_vertex, names_routed_model
+from gateway.proxy.request.vendor_paths import (
+    api_of,
+    asks_model,
+    below_base,
+    check_key_in_query,
+    is_vertex,
+    names_routed_model,
+)
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.state_owners import StateOwners
@@ -72,6 +79,7 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
     if "passthrough" not in caller.allow:
         raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
     _check_paths(caller, scope["method"], raw)
+    scope = without_secrets(gateway, scope)
     await gateway.affinity.owners.check_path(caller, raw, files=gateway.config.files_have_owners)
     scope[PAGE].upstream = upstream
     costs = scope["method"] in ("POST", "PUT", "PATCH")
@@ -82,10 +90,23 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
         await forward(gateway.upstreams[upstream], scope, receive, send, silence_s, caller, made=made)
 
 
+def without_secrets(gateway: Gateway, scope: dict[str, Any]) -> dict[str, Any]:
+    """The request without the parameters of its query that are keys of this gateway."""
+    query = scope["query_string"]
+    return {**scope, "query_string": gateway.keys.without_secrets(query)} if query else scope
+
+
 def _check_paths(caller: Caller, method: str, raw: bytes) -> None:
     """Raises NotAllowed for a path that the key does not name. Both spellings must fit: the one received, and the one
     that a server may read it as."""
     if caller.paths is None:
+        if caller.models is not None and asks_model(method, resolved(raw).lower()):
+            path = raw[:200].decode("latin-1")
+            raise NotAllowed(
+                f"this key may not use {method} {path}: it asks a model, and the models of this key are limited; "
+                "keys[].paths may name the path",
+                retry=False,
+            )
         return
     spellings = (raw.decode("latin-1"), resolved(raw).decode("latin-1"))
     if not all(path_allowed(caller.paths, method, path) for path in spellings):

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.core.errors import NotFound
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
-from gateway.proxy.endpoints.passthrough import CONTEXT, counted, forward
+from gateway.proxy.endpoints.passthrough import CONTEXT, counted, forward, without_secrets
 from gateway.proxy.request.auth import caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.response_ids import Replacer
@@ -49,6 +49,7 @@ async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Recei
                 param="id",
                 retry=False,
             )
+        scope = without_secrets(gateway, scope)
         await forward(known[home], scope, receive, send, silence_s, caller, replacer)
 
 

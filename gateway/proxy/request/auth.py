@@ -6,13 +6,15 @@ organization, gateway.yaml wins.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from gateway.config.config import ApiKey
 from gateway.config.derive import content_of
@@ -29,6 +31,8 @@ from gateway.proxy.types import Headers
 T = TypeVar("T")
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 _PREFIX = KEY_PREFIX.encode()
+_SEPARATOR = re.compile(rb"[&;]")
+_ROUNDS = 4  # of percent-decoding
 _MOST_CALLERS = 20_000
 """Number of callers that are remembered, by the digest of their credential."""
 
@@ -145,6 +149,20 @@ class KeyRing:
             raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
         raise self._unknown(key)
 
+    def without_secrets(self, query: bytes) -> bytes:
+        """The query without the parameters whose value, or name, is a key of this gateway, or a token that has called:
+        upstreams get no credential of ours, under whatever name."""
+        parts = _SEPARATOR.split(query)
+        kept = [part for part in parts if not any(self._is_secret(text) for text in (part, *part.split(b"=", 1)))]
+        return query if len(kept) == len(parts) else b"&".join(kept)
+
+    def _is_secret(self, text: bytes) -> bool:
+        for spelling in _spellings(text):
+            digest = sha256(spelling).digest()
+            if digest in self._static or digest in self._dynamic.by_digest or digest in self._callers:
+                return True
+        return False
+
     def _unknown(self, key: bytes) -> GatewayError:
         """Handles an unknown key. One that may have been made while this process could not read keys is not refused
         permanently."""
@@ -258,6 +276,16 @@ def caller_of(keys: KeyRing, scope: Any) -> Caller:
     """The owner of the key of an ASGI request, whose name goes to the access log. Raises InvalidKey, NotAllowed."""
     headers, peer = scope["headers"], (scope.get("client") or ("",))[0]
     return keys.admit(peer, headers, dict(headers), scope.get(PAGE))
+
+
+def _spellings(text: bytes) -> Iterator[bytes]:
+    """The text as a credential, percent-encodings undone however often, with and without the name of a scheme."""
+    for _ in range(_ROUNDS):
+        bare = text.replace(b"+", b" ").strip()
+        yield from (text, bare, bare.rpartition(b" ")[2]) if b" " in bare or bare != text else (text,)
+        if b"%" not in text:
+            return
+        text = unquote_to_bytes(text)
 
 
 def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:

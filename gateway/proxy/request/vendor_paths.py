@@ -42,7 +42,16 @@ _OF_GOOGLE = re.compile(
 _VERTEX = re.compile(rb"/v1[a-z0-9]*/(?:projects|publishers)(?:/.*)?")
 _GEMINI = re.compile(rb"/v1(?:beta|alpha)?/models/([^/:]+)(:[A-Za-z]+)")
 _BEDROCK = re.compile(rb"/model/([^/]+)(/[a-z-]+)")
-_GENERATES = re.compile(rb"/v1[a-z0-9]*/(?:tuned)?models/[^/]*:.*generate.*")
+_VERBS_WITHOUT_ANSWER = frozenset(
+    {b"computetokens", b"countmessagetokens", b"counttexttokens", b"counttokens",  # count
+     b"cancel", b"download", b"importfile", b"query", b"register", b"transferownership", b"updateembedcontentbatch",
+     b"updategeneratecontentbatch", b"uploadtofilesearchstore", b"wait"}  # administer files, corpora, batches
+)  # fmt: skip
+"""Verbs of Google's APIs that ask no model for anything but a count. Every other verb counts as one that does: new ones
+come."""
+_ASK_MODELS = re.compile(rb"/v1[a-z0-9]*/(?:auth_?tokens|interactions|openai)(?:/.*)?|/async-invoke")
+"""Paths of Google's and AWS's APIs whose bodies name the model, or whose answers are credentials for any."""
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 def split_model(path: bytes) -> tuple[bytes, str] | None:
@@ -80,7 +89,24 @@ def is_vertex(meant: bytes) -> bool:
 
 def names_routed_model(meant: bytes) -> bool:
     """Whether a lower-case path asks a model of Gemini's for an answer: such a path is routed, and never forwarded."""
-    return _GENERATES.fullmatch(meant) is not None
+    verb = _verb(meant)
+    return b"generate" in verb and verb not in _VERBS_WITHOUT_ANSWER
+
+
+def asks_model(method: str, meant: bytes) -> bool:
+    """Whether a request to this lower-case path asks a model of Google's or AWS's, whichever its path or body names:
+    `keys[].models` cannot limit which."""
+    if method in _READS:
+        return False
+    verb = _verb(meant)
+    return (verb != b"" and verb not in _VERBS_WITHOUT_ANSWER) or _ASK_MODELS.fullmatch(meant) is not None
+
+
+def _verb(meant: bytes) -> bytes:
+    """The verb at the end of a path of Google's; b"" if it has none. Ids of OpenAI's tuned models have colons, too."""
+    last = meant.rpartition(b"/")[2]
+    verb = last.rpartition(b":")[2]
+    return verb if verb != last and verb.isalpha() and not last.startswith(b"ft:") and meant[:3] == b"/v1" else b""
 
 
 def below_base(path: bytes) -> bytes:

@@ -59,29 +59,40 @@ def test_a_database_of_another_version_writes_nothing(config: Path, litellm: Lit
     assert "web1" not in managed("keys", "list").stdout
 
 
-def test_a_refused_record_ends_the_import_and_the_next_one_continues(
-    config: Path, litellm: LiteLLM, managed: Any
-) -> None:
-    """The console serves no model `gone`, though LiteLLM's file does."""
+def test_a_refused_record_keeps_no_other_from_its_import(config: Path, litellm: LiteLLM, managed: Any) -> None:
+    """The console serves no model `gone`, though LiteLLM's file does; a name of another key is refused alike."""
     text = CONFIG.replace("]\n", ", {model_name: gone, litellm_params: {model: openai/y}}]\n")
     config.write_text(text)
     a_key(litellm, 1)
     a_key(litellm, 2, models=["gone"])
     a_key(litellm, 3)
-    order = sorted((1, 2, 3), key=digest_of)
     words = ("import", "litellm", str(config), "--database-url", litellm.url, "--apply")
     refused = managed(*words)
     assert refused.returncode == 1
     assert 'key web2: models[0]: no model "gone"' in refused.stderr
-    assert f"{order.index(2)} of 3 records are done" in refused.stderr
+    assert "2 of 3 records are done" in refused.stderr
     litellm.run('UPDATE "LiteLLM_VerificationToken" SET models = %s WHERE token = %s', ["chat"], digest_of(2))
     done = managed(*words)
     assert done.returncode == 0, done.stderr
     assert managed(*words).stdout == "organizations: none; teams: none; keys: 3 there already\n"
     managed("keys", "create", "mine")
     a_key(litellm, 4, key_alias="mine")
+    a_key(litellm, 5)
     taken = managed(*words)
+    assert taken.returncode == 1
     assert 'there is another key "mine" already' in taken.stderr
+    assert "4 of 5 records are done" in taken.stderr
+    preview = managed(*words[:-1])
+    assert 'refused  key mine: there is another key "mine" already' in preview.stderr
+    assert "keys: 4 there already, 1 refused" in preview.stderr
+
+
+def test_names_in_the_lines_of_an_import_move_no_cursor(config: Path, litellm: LiteLLM) -> None:
+    a_key(litellm, key_alias="web\x1b[2J\x1b]0;title\x07\u202e", policies=["guard"], team_id="\x1b[31mgone")
+    found = CliRunner().invoke(app, ["import", "litellm", str(config), "--database-url", litellm.url], color=True)
+    assert found.exit_code == 0, found.stderr
+    assert "guardrails are not translated" in found.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(found.stderr)
 
 
 def test_the_summary_counts_by_kind_and_step() -> None:

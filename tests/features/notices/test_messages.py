@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from email import message_from_bytes, policy
 from typing import Any
 
@@ -40,6 +41,29 @@ def test_a_mail_has_the_headers_that_it_is_given_and_no_others(title: str, text:
 def test_slack_gets_no_link_or_mention_that_is_not_ours(title: str, text: str) -> None:
     body = json.loads(slack_body([a_notice(title, text)], "https://c.example.org"))["text"]
     assert body.count("<") == body.count(">") == 1
+
+
+@given(TEXT, TEXT)
+def test_teams_gets_no_link_or_emphasis_that_is_not_ours(title: str, text: str) -> None:
+    card = json.loads(teams_body([a_notice(title, text)], ""))["attachments"][0]["content"]
+    for block in card["body"]:
+        bare = re.sub(r"\\[^\n]", "", block["text"])
+        assert not set(bare) & set("\\`*_[]~")
+        assert not re.search(r"^[ \t]*([-+#>]|\d+[.)])", block["text"], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("[pay](https://evil.example)", r"\[pay\](https://evil.example)"),
+        ("web_*bold*", r"web\_\*bold\*"),
+        ("1. first\n- second", "1\\. first\n\\- second"),
+        ("gpt-5.4 used 50 %", "gpt-5.4 used 50 %"),
+    ],
+)
+def test_a_name_in_a_teams_card_is_text(name: str, shown: str) -> None:
+    card = json.loads(teams_body([a_notice("t", name)], ""))["attachments"][0]["content"]
+    assert card["body"][1]["text"] == shown
 
 
 @given(st.lists(TEXT, min_size=1, max_size=60))

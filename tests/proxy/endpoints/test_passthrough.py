@@ -360,3 +360,69 @@ async def test_a_key_uses_only_the_paths_that_it_names(
     assert upstream.calls == []
     if answer.status_code == 403:
         assert "keys[].paths are /v1/files*, GET /v1/batches/*" in answer.json()["error"]["message"]
+
+
+ASK_MODELS = [
+    "/v1beta/openai/chat/completions", "/v1beta/openai/embeddings", "/v1beta//openai/chat/completions",
+    "/v1beta/%6Fpenai/chat/completions", "/v1beta/interactions", "/v1beta/models/other:predict",
+    "/v1beta/models/other%3Apredict", "/v1beta/models/other:PREDICT", "/v1beta/models/other:predictLongRunning",
+    "/v1beta/models/other:embedContent", "/v1/models/other:embedContent", "/v1beta/models/other:batchGenerateContent",
+    "/v1beta/dynamic/x:generateContent", "/v1beta/dynamic/x:streamGenerateContent",
+    "/v1beta/tunedModels/other:generateContent", "/v1beta1/projects/p/locations/l/models/other:predict",
+    "/v1/projects/p/locations/l/publishers/google/models/other:generateContent", "/v1alpha/auth_tokens",
+    "/async-invoke", "/model/other/converse",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ASK_MODELS)
+async def test_a_key_with_models_asks_no_other_by_a_forwarded_path(
+    start: Any, configured: Any, upstream: FakeUpstream, second: FakeUpstream, path: str
+) -> None:
+    """A key whose paths name it, and one that may use all models, send the same to the vendor, unless it is routed."""
+    config = configured(upstream, second, passthrough={"gemini": "u0", "bedrock": "u1"})
+    config["models"]["chat"] = {"targets": [{"upstream": "u0", "model": "m"}]}
+    for name, kind in (("u0", "gemini_native"), ("u1", "bedrock_converse")):
+        config["upstreams"][name] |= {"kind": kind, "api_key": f"sk-{name}"}
+    paths = ["/v1/*", "/v1alpha/*", "/v1beta/*", "/async-invoke"]
+    models = {"models": ["chat"]}
+    rights: dict[str, Any] = {"limited": models, "listed": {**models, "paths": paths}, "all": {}}
+    for name, more in rights.items():
+        digest = sha256(name.encode()).hexdigest()
+        config["keys"].append({"name": name, "sha256": digest, "allow": ["passthrough"], **more})
+    gateway = await start(config, key=None)
+    for fake in (upstream, second):
+        fake.answers(200, b'{"ok": true}')
+    url, statuses = httpx2.URL(gateway.base_url.removesuffix("/v1") + path), {}
+    for name in rights:
+        answer = await gateway.client.post(url, headers={"x-api-key": name}, json={"model": "other"})
+        statuses[name] = answer.status_code
+        assert name != "limited" or not (upstream.calls or second.calls)
+    if statuses["limited"] == 404:
+        assert (statuses["listed"], statuses["all"]) == (404, 404)
+        return
+    assert statuses == {"limited": 403, "listed": 200, "all": 200}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "key[]=SECRET", "access_token=SECRET", "a=1&token=SECRET&b=2", "a=1;t=SECRET", "SECRET", "SECRET=1",
+        "t=Bearer%20SECRET", "t=Bearer+SECRET", "t=%2573ecret-of-another", "t=%73ecret-of-another",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/files", "/chat/completions"])
+async def test_no_key_of_the_gateway_reaches_an_upstream_by_a_query(
+    start: Any, configured: Any, upstream: FakeUpstream, query: str, path: str
+) -> None:
+    """Neither the caller's own key does, nor another's."""
+    config = configured(upstream, passthrough="u0")
+    config["keys"].append({"name": "another", "sha256": sha256(b"secret-of-another").hexdigest()})
+    gateway = await start(config)
+    for secret in ("test-key", "secret-of-another"):
+        given = f"keep=1&{query.replace('SECRET', secret)}&page=a%20b"
+        body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await gateway.client.post(httpx2.URL(f"{gateway.base_url}{path}?{given}"), json=body)
+        assert answer.status_code == 200
+    assert len(upstream.calls) == 2
+    for call in upstream.calls:
+        assert re.fullmatch(r"keep=1(&a=1)?(&b=2)?&page=a%20b", call.query)

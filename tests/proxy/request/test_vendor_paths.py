@@ -10,6 +10,7 @@ from gateway.core.errors import BadRequest
 from gateway.proxy.request.endpoints import VENDORS
 from gateway.proxy.request.vendor_paths import (
     api_of,
+    asks_model,
     below_base,
     check_key_in_query,
     is_vertex,
@@ -112,4 +113,32 @@ def test_methods_that_generate_are_never_forwarded() -> None:
     assert names_routed_model(b"/v1beta/models/g:batchgeneratecontent")
     assert names_routed_model(b"/v1beta/tunedmodels/g:generatecontent")
     assert names_routed_model(b"/v1/models/g:batchgeneratecontent")
+    assert names_routed_model(b"/v1beta/dynamic/x:generatecontent")
     assert not names_routed_model(b"/v1beta/models/g:embedcontent")
+    assert not names_routed_model(b"/v1beta/batches/b:updategeneratecontentbatch")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1beta/openai/chat/completions", b"/v1beta/openai/embeddings", b"/v1/openai/images/generations",
+        b"/v1beta/interactions", b"/v1beta/models/g:predict", b"/v1/models/g:predictlongrunning",
+        b"/v1beta/models/g:embedcontent", b"/v1beta/tunedmodels/g:averbofnextyear", b"/v1beta/dynamic/x:stream",
+        b"/v1alpha/auth_tokens", b"/async-invoke",
+    ],
+)  # fmt: skip
+def test_a_path_that_asks_a_model_is_known(path: bytes) -> None:
+    assert asks_model("POST", path)
+    assert not asks_model("GET", path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1beta/files:register", b"/v1beta/models/g:counttokens", b"/v1beta/batches/b:cancel",
+        b"/v1beta/cachedcontents", b"/v1/files", b"/v1/batches", b"/v1/models/ft:gpt-5:org::abc",
+        b"/guardrail/g/version/1/apply",
+    ],
+)  # fmt: skip
+def test_a_path_that_asks_no_model_is_known(path: bytes) -> None:
+    assert not asks_model("POST", path)
