@@ -101,7 +101,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="FILE FILE…",
-            help="Scores of each model: CSV, JSONL, Parquet, JSON of Langfuse or Opik, lm-eval results, inspect logs.",
+            help="Scores of each model: CSV, JSONL, Parquet, JSON of Langfuse or Opik, results of lm-eval or their "
+            "directory, inspect logs.",
         ),
     ],
     columns: _ScoreColumns,
@@ -173,7 +174,7 @@ def _missing(text: str) -> float | str:
 def _checked(files: list[str]) -> list[Path]:
     from gateway.features.compare.score_files import SUFFIXES
 
-    paths = [Path(file) for file in files or ()]
+    paths = [_file_of(Path(file)) for file in files or ()]
     if len(paths) < 2:
         raise _wrong_file("give the scores of two models or more, one file each")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -185,6 +186,19 @@ def _checked(files: list[str]) -> list[Path]:
             kind = path.suffix or "no suffix"
             raise _wrong_file(f"{path}: {kind} is not a format that is read; expected {', '.join(SUFFIXES)}")
     return paths
+
+
+def _file_of(path: Path) -> Path:
+    """The path itself; of a directory, the newest results that lm-eval has written there."""
+    from gateway.core.errors import CannotRun
+    from gateway.features.compare.lm_eval import newest_results
+
+    if not path.is_dir():
+        return path
+    try:
+        return newest_results(path)
+    except CannotRun as error:
+        raise _wrong_file(str(error)) from None
 
 
 def _wrong_file(message: str) -> typer.BadParameter:

@@ -96,3 +96,18 @@ def _file_of(results: Path, task: str, date: str | None) -> Path | None:
     name = f"samples_{task}_{date}.jsonl" if date else f"samples_{task}.jsonl"
     file = results.with_name(name)
     return file if file.is_file() else None
+
+
+def newest_results(directory: Path) -> Path:
+    """The newest file of results of a directory that lm-eval has written, its --output_path or a model's folder in it.
+
+    Raises CannotRun if there is none, or if it has results of several models.
+    """
+    found = [path for path in directory.rglob("results_*.json") if _RESULTS.fullmatch(path.stem)]
+    models = sorted({path.parent for path in found})
+    if not models:
+        raise CannotRun(f"{directory}: no results_DATE.json of lm-eval is in it; give a file of scores")
+    if len(models) > 1:
+        named = " ".join(map(str, models))
+        raise CannotRun(f"{directory}: it has results of {len(models)} models; name their directories: {named}")
+    return max(found, key=lambda path: path.stem)

@@ -27,6 +27,7 @@ from gateway.features.retirement.cli import drafts
 
 if TYPE_CHECKING:
     from gateway.config.config import Config
+    from gateway.config.experiments import RampConfig
     from gateway.core.plan import Plan, PlanState
     from gateway.features.experiments.power import PowerForecast, Terms
     from gateway.features.experiments.start_stop import PlanToStart
@@ -74,7 +75,8 @@ def start(name: Name, options: ConfigOptions) -> None:
         note(
             "the previous plan closed undecided; the variance of its pairs requires more, and this one starts from zero"
         )
-    for line in _start_notes(running):
+    settings = of.config.experiments[name].ramp
+    for line in (*_start_notes(running), *(_promotions(settings, running) if settings else ())):
         note(line)
     note(f"see: gateway ab status {name}; gateway report {name}")
 
@@ -110,8 +112,6 @@ def _start_notes(plan: Plan) -> Iterator[str]:
         yield f"it stops once {ends}, so that no more {saved}"
     if plan.mode == "split":
         yield f"it continues after its verdict, since its calls cost nothing extra: gateway ab stop {plan.name} ends it"
-    if plan.ramp is not None:
-        yield _promotions(len(plan.ramp.steps))
 
 
 def _segment_notes(plan: Plan) -> Iterator[str]:
@@ -153,12 +153,16 @@ def list_(options: ConfigOptions, as_json: AsJson = False) -> None:
     show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {of.path}")
 
 
-def _promotions(steps: int) -> str:
-    """Promotions of a ramp in `mode: advise`: one begins each step, and one more ends the last step."""
-    return (
-        f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the last "
-        f"one ends with it: run it {steps + 1} times"
-    )
+def _promotions(settings: RampConfig, plan: Plan) -> Iterator[str]:
+    """The steps of a ramp. In `mode: advise` a promotion begins each step, and one more ends the last step."""
+    steps = len(plan.ramp.steps) if plan.ramp else 0
+    if settings.mode == "auto":
+        yield f"its ramp takes its {steps} steps by itself, each once its evidence is complete"
+    elif steps:
+        yield (
+            f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the "
+            f"last one ends with it: run it {steps + 1} times"
+        )
 
 
 @ab.command(epilog=example("gateway ab status swap"))

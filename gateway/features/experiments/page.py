@@ -42,7 +42,7 @@ from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
 from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
-from gateway.features.experiments.verdict_sentence import MOST, verdict_sentence
+from gateway.features.experiments.verdict_sentence import ENDED, MOST, verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate
@@ -127,6 +127,7 @@ def _read_now(store_url: str, read: Callable[[Reading], T]) -> KeptValue[T]:
 
 HOME = "/console/experiments"
 MOST_LISTED = 50
+ROLLED_BACK = "rolled back"
 TRAIL_ROWS = 12
 MARGIN = NewExperiment.model_fields["margin"].default
 """Margin in an empty form."""
@@ -155,13 +156,15 @@ class ListedVerdict:
     """The share of the pairs that are taken, of those until the verdict. None if it is reached, or not known."""
     ends: float | None
     """Unix time at which the verdict is expected, if nothing changes. None if it is reached, or not known."""
+    rolled_back: bool = False
+    """Whether its ramp was rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedExperiment:
     name: str
     state: str
-    """State: running, stopped, not started, or disabled."""
+    """State: running, rolled back, stopped, not started, or disabled."""
     since: float | None
     mode: str
     control: str
@@ -193,7 +196,7 @@ async def list_page(request: Request) -> Response:
         _listed(name, config, states.get(name), plans.get(name), verdicts.get(name, ()), name in made)
         for name in dict.fromkeys(names)
     ]
-    order = {"running": 0, "stopped": 1}
+    order = {"running": 0, ROLLED_BACK: 0, "stopped": 1}
     return render(
         request,
         "experiments.html.jinja",
@@ -209,7 +212,7 @@ def headline(rows: Sequence[ListedExperiment]) -> str:
     """The list in a sentence: how many experiments run, and how far their candidates are."""
     if not rows:
         return "No experiment yet"
-    running = sum(row.state == "running" for row in rows)
+    running = sum(row.state in ("running", ROLLED_BACK) for row in rows)
     found = Counter(_standing(each) for row in rows for each in row.verdicts)
     state = rows[0].state if len(rows) == 1 else f"{running or 'none'} running"
     head = f"{say.counted(len(rows), 'experiment')}, {state}"
@@ -261,7 +264,8 @@ def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVer
     said = verdict_sentence(outcome)
     badge, state = (said.badge, said.state) if found.best is None else ranked_badge(found.best, found.candidate)
     c = found.primary
-    p = outcome.progress if found.decision.verdict == "hold" else None
+    over = ramp is not None and ramp.state in ENDED
+    p = outcome.progress if found.decision.verdict == "hold" and not over else None
     scale = None if c is None else IntervalScale(extent([c.difference], c.margin), c.margin)
     return ListedVerdict(
         candidate=found.candidate,
@@ -275,6 +279,7 @@ def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVer
         interval="" if c is None else say.interval(c.difference, say.digits_of(c.difference, margin=c.margin)),
         done=outcome.pairs / (outcome.pairs + p.pairs) if p is not None and p.pairs else None,
         ends=time.time() + 86_400 * p.days if p is not None and p.days is not None else None,
+        rolled_back=ramp is not None and ramp.state == "rolled_back",
     )
 
 
@@ -290,7 +295,7 @@ def _listed(
     off = name in config.experiments and not config.experiments[name].enabled
     return ListedExperiment(
         name=name,
-        state="disabled" if off else state.state if state else "not started",
+        state="disabled" if off else _state_of(state, verdicts) if state else "not started",
         since=state.since if state else None,
         mode=plan.mode if plan else "",
         control=f"{plan.model}: {plan.control}" if plan else "",
@@ -298,6 +303,12 @@ def _listed(
         made_here=made_here,
         verdicts=tuple(verdicts),
     )
+
+
+def _state_of(state: PlanState, verdicts: Sequence[ListedVerdict]) -> str:
+    """The plan's state; after a roll-back, that word: the plan runs, and the control answers every call."""
+    back = any(each.rolled_back for each in verdicts)
+    return ROLLED_BACK if back and state.running else state.state
 
 
 async def one_page(request: Request) -> Response:

@@ -149,7 +149,7 @@ def _rates(result: CalibrationResult) -> Table:
     shown.add_column("name")
     shown.add_column("value", justify="right")
     shown.add_column(f"{100 * (1 - result.options.alpha):g} % interval")
-    shown.add_column("n", justify="right")
+    shown.add_column("effective n", justify="right")
     agreed = result.agreement
     rows = [
         ("Cohen's kappa with people", agreed.kappa if agreed else None),

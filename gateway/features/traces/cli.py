@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -36,6 +37,7 @@ def ingest(
     calls were left out.
     """
     from gateway.consumer.ingest import IngestTarget
+    from gateway.core.errors import CannotRun
     from gateway.core.sanitize import to_json
     from gateway.features.traces.files import opened
     from gateway.features.traces.model import InvalidTrace
@@ -43,10 +45,11 @@ def ingest(
 
     location = store.location()
     since = 0.0 if location.keep_days is None else time.time() - 86_400 * location.keep_days
-    with opened(paths) as files:
+    with ExitStack() as stack:
         try:
+            files = stack.enter_context(opened(paths))
             found = survey(files, since)
-        except InvalidTrace as error:
+        except (InvalidTrace, CannotRun) as error:
             raise typer.BadParameter(f"{error}. Nothing was stored", param_hint="PATH") from error
         result = None
         if not dry_run and found.calls:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -275,3 +276,21 @@ def test_little_is_imported_for_two_csv_files(files: dict[str, Path], capsys: py
     assert done.stdout.startswith("On 60 items, from a to better: better on score")
     with capsys.disabled():
         print(f"\ngateway compare a.csv b.csv: {took} with its imports")  # noqa: T201
+
+
+def test_a_directory_of_lm_eval_is_its_newest_results(compare: Compare, tmp_path: Path) -> None:
+    """--output_path OUT writes OUT/MODEL/results_DATE.json, one more at each run."""
+    recorded = Path(__file__).parent / "lm_eval"
+    for name in ("greedy", "hot"):
+        shutil.copytree(recorded / name, tmp_path / name / "smollm2")
+        [results] = (tmp_path / name / "smollm2").glob("results_*.json")
+        results.with_name("results_2020-01-01T00-00-00.000000.json").write_text(results.read_text())
+    found = conforms("compare", compare("greedy", "hot/smollm2", "--json").stdout)
+    assert (found["verdict"], found["items"]) == ("hold", 8)
+    done = compare(".", "hot")
+    assert done.exit_code == 64
+    assert "it has results of 2 models; name their directories: greedy/smollm2 hot/smollm2" in " ".join(
+        done.stderr.split()
+    )
+    (tmp_path / "empty").mkdir()
+    assert "no results_DATE.json of lm-eval is in it" in " ".join(compare("empty", "hot").stderr.split())

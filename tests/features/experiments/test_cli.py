@@ -407,6 +407,11 @@ def test_status_shows_the_end_of_a_split_and_the_promotions_of_a_ramp(run: Any) 
     shown = run("start", "swap")
     assert "its ramp has 3 steps" in shown
     assert "run it 4 times" in shown
+    run("stop", "swap")
+    run.config(ramp={"steps": [0.1, 0.5, 1.0], "mode": "auto"})
+    shown = run("start", "swap")
+    assert "its ramp takes its 3 steps by itself" in shown
+    assert "promote" not in shown
 
 
 SEGMENTS = {"by": ["tools", "metadata.product"], "values": {"metadata.product": ["code"]}}

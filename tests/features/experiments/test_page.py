@@ -19,7 +19,7 @@ from gateway.config.made_experiments import made_path
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState
-from gateway.core.ramp import RampDesign
+from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, started
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.findings import drops_of
 from gateway.features.experiments.page import BackgroundReader
@@ -27,6 +27,7 @@ from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.rows.dropped import keep_dropped
 from gateway.features.experiments.rows.sequences import save
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
+from gateway.features.ramp.rows import add_ramp_events
 from gateway.runtime.tasks import Tasks
 from gateway.store.plans import StoredPlan, save_plans
 
@@ -230,6 +231,19 @@ async def test_names_from_the_store_are_shown_as_text(pages):
     assert "\x1b" not in page
     assert "\u202e" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+async def test_a_rolled_back_ramp_is_not_listed_as_on_its_way(pages, corridor):
+    """The plan runs, and copies calls; the control answers all of them."""
+    plan = a_plan(method="hybrid", max_pairs=200, ramp=RampDesign((0.5, 1.0), 0.0, 1))
+    await begun(pages, plan)
+    assert await corridor.state.set_plan(PlanState(plan, "running", time.time()))
+    begins = started("swap", plan.hash, RampChange(1.0, "controller", "begins"))
+    back = rolled_back(begins, RampChange(2.0, "controller", "it fails"), 60.0)
+    events = [RampEvent("1-0", begins, None, {}), RampEvent("2-0", back, ("shadow", -1), {})]
+    await pages.store.run(lambda c: add_ramp_events(c, events))
+    page = await pages.get(await pages.login(), "/console/experiments")
+    assert ("Rolled back" in page, "of the way" in page, ">running<" in page) == (True, False, False)
 
 
 async def test_an_unknown_experiment_is_not_found(pages):

@@ -40,8 +40,8 @@ def test_the_terminal_shows_agreement_and_corrected_means(calibrate):
     result = calibrate("--half-width", "0.01")
     assert result.exit_code == 0
     text = result.stdout
-    for words in ("40 labels by ada", "Cohen's kappa with people", "TPR", "TNR", "corrected (PPI++)", "Rogan–Gladen",
-                  "all", "candidate", "95 % interval"):  # fmt: skip
+    for words in ("40 labels by ada", "Cohen's kappa with people", "effective n", "TPR", "TNR", "corrected (PPI++)",
+                  "Rogan–Gladen", "all", "candidate", "95 % interval"):  # fmt: skip
         assert words in text, words
     assert "0.667" in text, "the mean as judged"
 

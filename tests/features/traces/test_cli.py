@@ -86,6 +86,12 @@ def test_a_dry_run_stores_nothing(run_verb: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("gateway.db"))
 
 
+def test_a_file_that_is_not_there_exits_with_2(run_verb: Run) -> None:
+    done = run_verb("ingest", "nofile")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nofile: there is no such file or directory. Nothing was stored" in " ".join(done.stderr.split())
+
+
 def test_one_broken_line_stores_nothing_of_any_file(run_verb: Run, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(orjson.dumps(traces.chats(2)))
     (tmp_path / "b.jsonl").write_bytes(orjson.dumps(traces.chats(1)) + b"\n{broken")
