@@ -112,6 +112,7 @@ SUBLAYERS = {
         ("serve",),
     ),
     "features": (
+        ("isolation",),
         ("manifest", "task"),
         ("calls",),
         ("usage",),
@@ -253,6 +254,7 @@ KNOWN_TO_SHELLS = {
     "features/learned/drift": "part of a consumer's loop",
     "features/learned/work": "changes the model of the predictor that scores",
     "features/learned/trainer": "changes the model of the predictor that scores",
+    "features/isolation": "what holds features' work apart; of no feature",
     "features/task": "what tasks work with; of no feature",
     "features/usage/work": "part of a consumer's loop",
     "features/status/consumer_report": "the heartbeat",

@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.guards.metrics import guard_figures
+from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.labels.rows import labels_with_scores
 from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
@@ -135,6 +136,8 @@ class ConsumerContext:
     """The model that chooses what a judge sees, if one is learned."""
     guards: tuple[str, ...] = ()
     """Names of the guards of the config."""
+    isolated: IsolatedWork = field(default_factory=IsolatedWork)
+    """The isolation of the features' work."""
     report: Callable[[], ConsumerReport] = ConsumerReport
     """Additional members of its heartbeat."""
 
@@ -373,18 +376,11 @@ class Consumer:
         await corridor.trim_read()
         if self._is_due("retention", self._timing.retention_s):
             await self._apply_retention()
-        if self._context.limit_repair is not None and self._is_due("limits", self._timing.limits_s):
-            await self._context.limit_repair.look()
         await self._report_blocked()
-        if self._is_due("labels", self._timing.labels_s):
-            self._labelled = await self._context.store.run(labels_with_scores)
-        if self._context.drift is not None and self._is_due("drift", self._timing.drift_s):
-            self._drift = await self._context.store.run(self._context.drift.look)
+        await self._context.isolated.beside(self._due_figures())
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
-        figures = replace(figures, drift=self._drift, runs=await self._run_means(), guards=await self._guard_figures())
+        figures = replace(figures, drift=self._drift, runs=self._runs, guards=self._guards)
         if self._context.experiments is not None:
-            if self._is_due("ramps", self._timing.ramps_s):
-                self._ramps = await self._context.store.look(ramp_figures)
             figures = replace(
                 figures, experiments=self._context.experiments.figures, ramps=self._ramps[0], webhooks=self._ramps[1]
             )
@@ -392,18 +388,48 @@ class Consumer:
             figures = replace(figures, predictor=self._context.predictor.figures())
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
-    async def _run_means(self) -> tuple[RunScoreFigures, ...]:
-        gauges = self._context.gauges
-        if gauges.run_scorers and self._is_due("run_means", self._timing.labels_s):
-            since, names = self._clock() - WINDOW_S, list(gauges.run_scorers)
-            self._runs = gauges.runs(await self._context.store.look(partial(scored_runs, scorers=names, since=since)))
-        return self._runs
+    def _due_figures(self) -> Iterator[tuple[Work, Callable[[], Coroutine[Any, Any, None]]]]:
+        """The features' figures to be read now, and the repair of limits; none waits for another."""
+        of, timing = self._context, self._timing
+        wanted = (
+            ("limits", timing.limits_s, of.limit_repair is not None, self._repair_limits),
+            ("figures of labels", timing.labels_s, True, self._read_labels),
+            ("figures of drift", timing.drift_s, of.drift is not None, self._read_drift),
+            ("figures of ramps", timing.ramps_s, of.experiments is not None, self._read_ramps),
+            ("figures of runs", timing.labels_s, bool(of.gauges.run_scorers), self._read_runs),
+            ("figures of guards", timing.guards_s, bool(of.guards), self._read_guards),
+        )
+        for name, every_s, needed, read in wanted:
+            if needed and self._is_due(name, every_s):
+                yield Work(name), read
 
-    async def _guard_figures(self) -> tuple[GuardFigures, ...]:
+    @property
+    def _reader(self) -> Store:
+        """The store, for queries with a budget."""
+        return self._context.store.bounded(self._context.isolated.limits.queries)
+
+    async def _repair_limits(self) -> None:
+        if self._context.limit_repair is not None:
+            await self._context.limit_repair.look()
+
+    async def _read_labels(self) -> None:
+        self._labelled = await self._reader.look(labels_with_scores)
+
+    async def _read_drift(self) -> None:
+        if self._context.drift is not None:
+            self._drift = await self._reader.run(self._context.drift.look)
+
+    async def _read_ramps(self) -> None:
+        self._ramps = await self._reader.look(ramp_figures)
+
+    async def _read_runs(self) -> None:
+        gauges, since = self._context.gauges, self._clock() - WINDOW_S
+        names = list(gauges.run_scorers)
+        self._runs = gauges.runs(await self._reader.look(partial(scored_runs, scorers=names, since=since)))
+
+    async def _read_guards(self) -> None:
         names, now = self._context.guards, self._clock()
-        if names and self._is_due("guards", self._timing.guards_s):
-            self._guards = await self._context.store.look(lambda connection: guard_figures(connection, names, now))
-        return self._guards
+        self._guards = await self._reader.look(lambda connection: guard_figures(connection, names, now))
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:
         """Adds what only the stream server knows: trimmed entries, living consumers, used budgets."""
@@ -454,7 +480,9 @@ class Consumer:
         return figures
 
     def _report(self) -> ConsumerReport:
-        return replace(self._context.report(), paused=self._paused, failing=self._failing)
+        return replace(
+            self._context.report(), paused=self._paused, failing=self._failing, stopped=self._context.isolated.stopped()
+        )
 
     async def _heartbeat(self) -> None:
         """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""

@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,14 +39,15 @@ from gateway.core.reasons import on_page, one_line
 from gateway.features import FEATURES, all_extras
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.trainer import training_job
 from gateway.features.learned.work import PredictorUpkeep
-from gateway.features.manifest import load
+from gateway.features.manifest import Manifest, load
 from gateway.features.ramp.work import RampController
 from gateway.features.status.consumer_report import ConsumerReport
-from gateway.features.task import TaskContext
+from gateway.features.task import MadeTask, TaskContext, TaskMaker, keep_working
 from gateway.features.usage.work import LimitRepair
 from gateway.observability import logging as log_format
 from gateway.observability.eval_metrics import EvalMetrics
@@ -277,7 +278,11 @@ async def opened(
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             metrics = EvalMetrics(registry)
             stack.callback(registry.unregister, metrics)
-            of = TaskContext(config, opened_store, corridor, outside.connections, built, threads, name)
+            tasks = await stack.enter_async_context(Tasks())
+            isolated = IsolatedWork(tasks)
+            of = TaskContext(
+                config, opened_store, corridor, outside.connections, built, threads, name, isolated=isolated
+            )
             of = replace(of, config_refused=lambda: watch.refused if watch else "")
             started = time.time()
             context = replace(
@@ -287,15 +292,17 @@ async def opened(
                     config=config.digest, config_refused=of.config_refused(), started=started
                 ),
             )
-            tasks = await stack.enter_async_context(Tasks())
             engine = context.experiments
             sources = [load(entry) for feature in FEATURES for entry in feature.notices]
-            _start_tasks(
-                tasks, replace(of, figures=lambda: () if engine is None else engine.figures, notice_sources=sources)
+            start_work(
+                tasks,
+                FEATURES,
+                replace(of, figures=lambda: () if engine is None else engine.figures, notice_sources=sources),
             )
             if context.predictor is not None:
                 job = training_job(config, store, built.single)
-                tasks.start(PredictorUpkeep(of.worker, context.predictor, job).run(), "predictor")
+                upkeep = PredictorUpkeep(of.worker, context.predictor, job)
+                tasks.start(keep_working("predictor", upkeep.run, isolated), "predictor")
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)
@@ -309,7 +316,9 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
     predictor = None if config.predictor is None else Predictor(config.predictor, built.single)
     implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
     scoring = EntryScorer(built.single, threads, prices_of(config), predictor, implicit)
-    ramps = RampController(store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan))
+    ramps = RampController(
+        store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan), isolated=of.isolated
+    )
     counters = LeaseServer(corridor.client, config.stream.name, "consumer")
     return ConsumerContext(
         corridor,
@@ -319,21 +328,33 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
         Gauges(config, built.single, {**built.pairs, **built.runs}),
         metrics,
         experiments=ExperimentEngine(
-            store, corridor, built.pairs, threads, rescore=scoring.score_again, after_step=ramps.step
+            store,
+            corridor,
+            built.pairs,
+            threads,
+            rescore=scoring.score_again,
+            after_step=ramps.step,
+            isolated=of.isolated,
         ),
         limit_repair=LimitRepair(store, corridor.state, counters, directory_of(config), time.time),
         drift=_drift_watch(config),
         guards=tuple(config.guards),
         predictor=predictor,
+        isolated=of.isolated,
     )
 
 
-def _start_tasks(tasks: Tasks, of: TaskContext) -> None:
-    """Starts the features' work that runs alongside the consumer."""
-    for task in (task for feature in FEATURES for task in feature.tasks):
-        work = load(task.entry)(of)
-        if work is not None:
-            tasks.start(work, task.name)
+def start_work(tasks: Tasks, features: Iterable[Manifest], of: TaskContext) -> None:
+    """Starts the features' work that runs alongside the consumer, each task with a store of its own budget."""
+    for task in (task for feature in features for task in feature.tasks):
+        progress = partial(of.isolated.progress, Work(task.name))
+        own = replace(of, store=of.store.bounded(of.isolated.limits.queries, progress))
+        tasks.start(keep_working(task.name, partial(_made, task.entry, own), of.isolated), task.name)
+
+
+def _made(entry: str, of: TaskContext) -> MadeTask:
+    make: TaskMaker = load(entry)
+    return make(of)
 
 
 @asynccontextmanager

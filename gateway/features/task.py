@@ -1,4 +1,4 @@
-"""The context of a feature's task in the consumer. Manifests name the functions that make the tasks."""
+"""The context of a feature's task in the consumer, and its loop. Manifests name the functions that make the tasks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gateway.config.config import Config
 from gateway.core.errors import StreamDown
 from gateway.core.notice import Notice
+from gateway.features.isolation import IsolatedWork, Work
 from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.registry import BuiltScorers
@@ -22,7 +23,6 @@ from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class NoticeSource(Protocol):
@@ -51,6 +51,8 @@ class TaskContext:
     """Name of this consumer, unique among those that run: it holds leases."""
     figures: Callable[[], Sequence[ExperimentFigures]] = tuple
     """The newest figures of experiments; none, if another consumer computes them."""
+    isolated: IsolatedWork = field(default_factory=IsolatedWork)
+    """The isolation of this consumer's work."""
     notice_sources: Sequence[Callable[[TaskContext], NoticeSource]] = ()
     config_refused: Callable[[], str] = str
     """Reason why the newest gateway.yaml is not in force here; "" if it is."""
@@ -85,45 +87,74 @@ class TaskWorker:
             log.debug("the lease of %s ends by itself: %s", lease, error)
 
 
-TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]
-"""Returns a coroutine that runs until it is cancelled; None if the config needs no such task."""
+@dataclass(frozen=True, slots=True)
+class PeriodicWork:
+    """Work that takes a step every few seconds."""
+
+    step: Callable[[], Awaitable[object]]
+    every_s: float
+    trouble: str = ""
+    """Beginning of the log's line of a step that an outage ends, such as "routes are not watched now"; "": none."""
+    at_most: float = 1.0
+    """Share of the time that steps may take; long ones are rarer."""
+    pause_s: Callable[[Any, float], float] | None = None
+    """Seconds until the next step, from what the step returned and the seconds that it took; None: every_s, or more
+    where at_most asks for it."""
+    close: Callable[[], Awaitable[object]] | None = None
+    """Called at the end."""
+
+    def wait_s(self, done: object, took_s: float) -> float:
+        if self.pause_s is not None:
+            return self.pause_s(done, took_s)
+        return max(self.every_s, took_s / self.at_most)
 
 
-async def repeat(step: Callable[[], Awaitable[object]], every_s: float, trouble: str, *, at_most: float = 1.0) -> None:
-    """Takes a step every few seconds until it is cancelled. trouble: what the log says of a failed step, such as
-    "routes are not watched now"; of failures in a row, it has the first. at_most: share of the time that steps may
-    take; long ones are rarer."""
-    failing = False
-    while True:
-        began = time.monotonic()
+MadeTask = PeriodicWork | Coroutine[Any, Any, None] | None
+TaskMaker = Callable[[TaskContext], MadeTask]
+"""Returns periodic work, or a coroutine that runs until it is cancelled; None if the config needs no such task."""
+
+
+async def keep_working(name: str, make: Callable[[], MadeTask], isolated: IsolatedWork) -> None:
+    """Does the work of a task until it is cancelled, needs nothing, or is stopped. make: a TaskMaker with its
+    context."""
+    work = Work(name)
+    while not isolated.is_stopped(work):
         try:
-            await step()
-            failing = False
-        except (StoreDown, StreamDown, WriteRejected) as error:
-            if not failing:
-                log.warning("%s; tried again in %g s: %s", trouble, every_s, error)
-            failing = True
-        await asyncio.sleep(max(every_s, (time.monotonic() - began) / at_most))
+            of = make()
+        except Exception as error:
+            isolated.failed(work, error)
+        else:
+            if of is None:
+                return
+            await (_steps(work, of, isolated) if isinstance(of, PeriodicWork) else _serve(work, of, isolated))
+        await asyncio.sleep(isolated.limits.retry_s)
 
 
-class LoopStep:
-    """A step of a loop that no error may end. Of failures in a row, the first is logged."""
+async def _serve(work: Work, serving: Coroutine[Any, Any, None], isolated: IsolatedWork) -> None:
+    """Runs a coroutine to its end. Raises nothing: an outage begins it again."""
+    try:
+        await isolated.attempt(work, lambda: serving, endless=True)
+    except (StreamDown, StoreDown) as error:
+        log.warning("%s: begun again in %g s: %s", work.name, isolated.limits.retry_s, error)
 
-    def __init__(self, what: str, every_s: float) -> None:
-        """what: begins the log's line. every_s: when the loop takes the next step."""
-        self._what, self._every_s = what, every_s
-        self._failure_logged = False
 
-    async def survive(self, step: Callable[[], Awaitable[T]]) -> T | None:
-        """None: the step failed."""
-        try:
-            done = await step()
-        except (StreamDown, StoreDown):
-            return None  # the reader of the stream logs it
-        except Exception:
-            if not self._failure_logged:
-                log.exception("%s: a step failed; retrying", self._what, extra={"retry_in_s": self._every_s})
-            self._failure_logged = True
-            return None
-        self._failure_logged = False
-        return done
+async def _steps(work: Work, of: PeriodicWork, isolated: IsolatedWork) -> None:
+    """Takes steps until the work is stopped. Of outages in a row, the first is logged."""
+    out = False
+    try:
+        while True:
+            began, done = time.monotonic(), None
+            try:
+                done = await isolated.attempt(work, of.step)
+                out = False
+            except (StoreDown, StreamDown) as error:
+                if of.trouble and not out:
+                    log.warning("%s; tried again in %g s: %s", of.trouble, of.every_s, error)
+                out = True
+            if isolated.is_stopped(work):
+                return
+            failing = isolated.is_failing(work)
+            await asyncio.sleep(isolated.limits.retry_s if failing else of.wait_s(done, time.monotonic() - began))
+    finally:
+        if of.close is not None:
+            await of.close()

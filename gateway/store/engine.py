@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 Transaction = Connection
 """The connection that `Store.run` passes to the code that it runs: modules above need not import SQLAlchemy."""
+QueryFailed = DBAPIError
+"""The error of a query, for modules above."""
 BUSY_MS = 10_000
 """Time that a SQLite connection waits for another's lock."""
 _POLL_S = 0.002
@@ -242,6 +244,32 @@ def adding(dialect: Dialect, table: Table, names: Iterable[str]) -> Any:
     statement = insert(dialect, table)
     more = {name: table.c[name] + statement.excluded[name] for name in names}
     return statement.on_conflict_do_update(index_elements=table.primary_key.columns.keys(), set_=more)
+
+
+_STEPS = 10_000  # of SQLite's virtual machine, between two looks at a deadline: less than a millisecond
+
+
+@contextmanager
+def query_deadline(connection: Connection, seconds: float) -> Iterator[None]:
+    """Interrupts queries of this transaction: on SQLite when it has taken so long, on PostgreSQL each that does."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}")
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+
+
+def interrupted(error: DBAPIError) -> bool:
+    """Tells whether a query was ended by its deadline."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT
+    return type(error.orig).__name__ == "QueryCanceled"
 
 
 def transient(error: DBAPIError) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -35,6 +38,22 @@ class WriteRejected(Exception):
     """The database rejects these rows; retrying does not help."""
 
 
+class QueryTooSlow(Exception):
+    """A transaction took longer than its budget, and was undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBudget:
+    """Seconds that the queries of some work may take: on SQLite those of a transaction, on PostgreSQL each of them.
+
+    What Python computes within a transaction is not interrupted.
+    """
+
+    read_s: float = 120.0
+    write_s: float = 30.0
+    """Nobody else can write meanwhile on SQLite."""
+
+
 class Store:
     """Every method raises StoreDown or WriteRejected; then nothing of that call is stored.
 
@@ -60,6 +79,8 @@ class Store:
         self._busy_ms = busy_ms
         self._keep_reader = keep_reader
         self._reader: Engine | None = None
+        self._budget: QueryBudget | None = None
+        self._done: Callable[[], object] | None = None
         self._opening = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
@@ -72,6 +93,18 @@ class Store:
         if self._reader is not None:
             await self._on_thread(self._reader.dispose)
         self._thread.shutdown(wait=False)
+
+    def bounded(self, budget: QueryBudget, done: Callable[[], object] | None = None) -> Store:
+        """The same store, opened, for work whose queries have a budget; above it they raise QueryTooSlow.
+
+        On PostgreSQL its transactions have a thread and connections of their own, so that no other work waits for a
+        slow one. done: is called after each transaction.
+        """
+        bounded = copy.copy(self)
+        bounded._budget, bounded._done, bounded._reader = budget, done, None
+        if self._engine.dialect.name == "postgresql":
+            bounded._thread = ThreadPoolExecutor(1, thread_name_prefix="bounded-store")
+        return bounded
 
     async def write(self, batch: ScoredBatch) -> WriteResult:
         """Stores the whole batch or nothing."""
@@ -125,33 +158,58 @@ class Store:
             with self._opening:
                 if self._reader is None:
                     self._reader = engine.reader(self._url, keep=self._keep_reader)
-            with self._reader.connect() as connection:
+            with self._reader.connect() as connection, self._within(connection, reads=True):
                 return work(connection)
 
         try:
-            return await asyncio.to_thread(looking)
+            found = await asyncio.to_thread(looking)
         except DBAPIError as error:
+            self._check_budget(error, reads=True)
             raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
         except engine.StoreUnavailable as error:  # a new connection failed; this store was opened before
             raise StoreDown(f"store: {error}") from error
+        self._note_done()
+        return found
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Runs a transaction, and again when another consumer wrote the same rows."""
-        return await self._on_thread(lambda: self._run(work))
+        done = await self._on_thread(lambda: self._run(work))
+        self._note_done()
+        return done
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         for _ in range(MAX_CONFLICTS):
             try:
-                with self._engine.begin() as connection:
+                with self._engine.begin() as connection, self._within(connection):
                     return work(connection)
             except WriteConflict:
                 continue
             except DBAPIError as error:
+                self._check_budget(error)
                 kind = StoreDown if engine.transient(error) else WriteRejected
                 raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
             except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
                 raise WriteRejected(f"store: {type(error).__name__}: {error}") from error
         raise StoreDown(f"store: other consumers wrote the same exchanges {MAX_CONFLICTS} times in a row")
+
+    @contextmanager
+    def _within(self, connection: Connection, *, reads: bool = False) -> Iterator[None]:
+        """Interrupts the queries within it when the budget is used up."""
+        if self._budget is None:
+            yield
+            return
+        with engine.query_deadline(connection, self._budget.read_s if reads else self._budget.write_s):
+            yield
+
+    def _check_budget(self, error: DBAPIError, *, reads: bool = False) -> None:
+        """Raises QueryTooSlow for the error of a query that was interrupted."""
+        if self._budget is not None and engine.interrupted(error):
+            budget_s = self._budget.read_s if reads else self._budget.write_s
+            raise QueryTooSlow(f"a query took longer than {budget_s:g} s") from error
+
+    def _note_done(self) -> None:
+        if self._done is not None:
+            self._done()
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

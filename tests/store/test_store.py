@@ -17,7 +17,7 @@ from gateway.scoring.registry import RegisteredScorer
 from gateway.store import engine
 from gateway.store.bulk_insert import WriteConflict, insert_scores
 from gateway.store.rows import ScoredExchange
-from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.store.store import QueryBudget, QueryTooSlow, Store, StoreDown, WriteRejected
 from gateway.store.write import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.stream.types import ShardSnapshot
 
@@ -158,3 +158,30 @@ async def test_a_kept_reader_sees_later_writes(file_url: str) -> None:
             await store.run(
                 lambda c, n=n: c.exec_driver_sql(f"INSERT INTO leases (name, holder, expires) VALUES ('{n}', 'h', 1)")  # type: ignore[misc]  # noqa: S608
             )
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+
+@pytest.mark.parametrize("method", ["look", "run"])
+async def test_a_query_ends_with_its_budget_and_others_go_on(store_url, method):
+    async with Store(store_url) as opened:
+        bounded = opened.bounded(QueryBudget(read_s=0.2, write_s=0.2))
+        with pytest.raises(QueryTooSlow, match=r"a query took longer than 0\.2 s"):
+            await getattr(bounded, method)(lambda c: c.exec_driver_sql(ENDLESS).scalar())
+        for each in (bounded, opened):
+            assert await getattr(each, method)(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+
+
+async def test_on_postgresql_nothing_waits_for_a_slow_transaction(postgres_url):
+    async with Store(postgres_url) as opened:
+        bounded = opened.bounded(QueryBudget(write_s=60))
+        slow = asyncio.ensure_future(bounded.run(lambda c: c.exec_driver_sql("SELECT pg_sleep(30)")))  # noqa: TID251
+        other = opened.bounded(QueryBudget())
+        for each in (opened, other):
+            assert await each.run(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+        assert not slow.done()
+        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'"
+        await opened.run(lambda c: c.exec_driver_sql(cancel))
+        with pytest.raises(QueryTooSlow):
+            await slow

@@ -22,6 +22,7 @@ import orjson
 from gateway.config.derive import horizon_of
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
 from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState
@@ -61,7 +62,7 @@ from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.experiments.verdict import HARMLESS
 from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.weak_spots import advance_search, searches
-from gateway.features.task import LoopStep
+from gateway.features.isolation import IsolatedWork, StoppedWork, Work
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison, margin_finding
 from gateway.scoring.large_request import reader_for
@@ -69,7 +70,7 @@ from gateway.scoring.registry import RegisteredPair
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Pair, Subject
-from gateway.store.engine import Transaction
+from gateway.store.engine import QueryFailed, Transaction
 from gateway.store.pairs import (
     Row,
     SettledPair,
@@ -90,6 +91,9 @@ SLACK_S = 30.0  # for a record's way through the recorder into the stream
 SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
 MOST_REPEATS = 60  # of the control, that a doubtful reject waits for beyond the horizon
 RANKS = {"best": 1, "compared": 0, "dropped": -1}
+WORK, FIGURES, RAMPS = Work("experiments"), Work("figures of experiments"), Work("ramps")
+FIGURES_OF = "figures of experiment"
+LAST_S = 20.0  # for plans that are still being settled when the consumer stops
 MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
 
 
@@ -123,9 +127,13 @@ class ExperimentEngine:
         clock: Callable[[], float] = time.time,
         rescore: Rescore | None = None,
         after_step: AfterStep | None = None,
+        isolated: IsolatedWork | None = None,
     ) -> None:
         """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. after_step: is
-        called after each step with all stored plans; ramps move there."""
+        called after each step with all stored plans; ramps move there. isolated: holds each plan's work apart from that
+        of others."""
+        self._isolated, self._isolated_alone = isolated or IsolatedWork(), isolated is None
+        self._stores: dict[str, Store] = {}  # by the name of an experiment
         self._store, self._corridor = store, corridor
         self._rescore = rescore
         self._after_step = after_step
@@ -137,7 +145,6 @@ class ExperimentEngine:
         self._timing = timing or EngineTiming()
         self._clock = clock
         self._turn = asyncio.Semaphore(self._timing.at_once)
-        self._step = LoopStep("experiments", self._timing.every_s)
         self._shown_at = 0.0
         self._settled_at = float("-inf")
         self._live: dict[str, LiveSequences] = {}  # by the hash of their plan
@@ -155,17 +162,21 @@ class ExperimentEngine:
             last = stopping.is_set()
             if last:
                 self._settled_at = float("-inf")
-            await self._step.survive(lambda: self.step(name))
+            with contextlib.suppress(StreamDown, StoreDown):  # the reader of the stream logs it
+                await self._isolated.attempt(WORK, partial(self.step, name, LAST_S if last else None), endless=True)
             if last:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.every_s):
                     await stopping.wait()
+        if self._isolated_alone:
+            await self._isolated.aclose()
         with contextlib.suppress(StoreDown):
             await self._store.run(lambda connection: release_lease(connection, LEASE, name))
 
-    async def step(self, name: str) -> bool:
-        """Settles everything that can be settled now. False if another consumer holds the lease."""
+    async def step(self, name: str, patience_s: float | None = None) -> bool:
+        """Settles everything that can be settled now. False if another consumer holds the lease. patience_s: seconds
+        for which the plans are waited for; None: a moment. A plan that takes longer is settled meanwhile."""
         leader = LeaseHolder(name, self._timing.keep_s)
         await self._draws.keep()
         await self._pace_started()
@@ -177,19 +188,44 @@ class ExperimentEngine:
             plans = await self._store.run(stored_plans)
             if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
                 self._settled_at = self._clock()
-                for plan in plans:
-                    await self._settle(leader, plan, watermark)
+                settling = ((work_of(plan), partial(self._settle, leader, plan, watermark)) for plan in plans)
+                await self._isolated.beside(settling, patience_s)
+                await self._stop_failing(plans)
             if self._after_step is not None:
-                await self._after_step(plans)
+                await self._isolated.beside([(RAMPS, partial(self._then, self._after_step, plans))], patience_s)
         await self._show(plans)
         return self.leads
+
+    async def _then(self, after_step: AfterStep, plans: Sequence[StoredPlan]) -> None:
+        await after_step(plans)
+
+    async def _stop_failing(self, plans: Iterable[StoredPlan]) -> None:
+        """Stops the plans whose work is stopped, so that no more shadows are paid for."""
+        stopped = self._isolated.stopped()
+        for plan in plans if stopped else ():
+            of = stopped.get(work_of(plan).name) or stopped.get(figures_work(plan).name)
+            if of is None or plan.state != "running":
+                continue
+            if plan.plan.ramp is not None:
+                record = (await self._corridor.ramps.records()).get(plan.plan.name)
+                if record is not None and record.plan == plan.hash and record.state == "promoted":
+                    continue  # its candidate serves everybody, which a fault of ours does not take back
+            await stop_plan(self._corridor, plan, of, self._clock())
+
+    def _store_of(self, plan: StoredPlan) -> Store:
+        """The store for the work of one plan."""
+        name = plan.plan.name
+        if name not in self._stores:
+            progress = partial(self._isolated.progress, work_of(plan))
+            self._stores[name] = self._store.bounded(self._isolated.limits.queries, progress)
+        return self._stores[name]
 
     async def _settle(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> None:
         """Takes the pairs of one plan that can be taken now, and checks whether it ends with them."""
         while await self._window(leader, plan, watermark):
             pass
         if searches(plan.plan):
-            await self._store.run(lambda c: advance_search(c, plan, self._clock()))
+            await self._store_of(plan).run(lambda c: advance_search(c, plan, self._clock()))
         if plan.state != "running":
             self._live.pop(plan.hash, None)
             return
@@ -198,14 +234,14 @@ class ExperimentEngine:
         if plan.plan.max_pairs is not None:
             await self._stop_at_horizon(plan)
         if not plan.plan.only_shadows:
-            await self._store.run(lambda c: keep_ratio(c, plan, self._clock()))
+            await self._store_of(plan).run(lambda c: keep_ratio(c, plan, self._clock()))
 
     async def _drop(self, leader: LeaseHolder, plan: StoredPlan) -> None:
         """Stores the candidates that get no more requests, and publishes them to every gateway, which reads them within
         a second."""
-        before = await self._store.look(lambda c: dropped_of(c, plan.hash))
-        found = await self._store.look(lambda c: drops_of(c, plan, self._clock()))
-        if found != before and not await self._store.run(lambda c: self._keep_dropped(c, leader, plan, found)):
+        before = await self._store_of(plan).look(lambda c: dropped_of(c, plan.hash))
+        found = await self._store_of(plan).look(lambda c: drops_of(c, plan, self._clock()))
+        if found != before and not await self._store_of(plan).run(lambda c: self._keep_dropped(c, leader, plan, found)):
             self.leads = False
             return
         known = (await self._corridor.state.plans()).get(plan.plan.name)
@@ -232,10 +268,22 @@ class ExperimentEngine:
             self.figures = ()
         elif now - self._shown_at >= self._timing.show_s:
             self._shown_at = now
-            self.figures = await self._store.look(lambda connection: figures_of(connection, now))
+            found = await self._isolated.attempt(FIGURES, lambda: self._figures(now))
+            self.figures = self.figures if found is None else found
             for plan in plans:
                 if plan.state == "running" and plan.plan.after_verdict == "stop" and self._all_decided(plan):
                     await self._stop(plan, "stops with its verdict")
+
+    async def _figures(self, now: float) -> tuple[ExperimentFigures, ...]:
+        """The figures of each plan for which they can be computed."""
+        bounded = self._store.bounded(self._isolated.limits.queries)
+        read, errors = await bounded.look(lambda connection: figures_and_errors(connection, now))
+        for figures in read:
+            self._isolated.succeeded(Work(f"{FIGURES_OF} {figures.experiment}"))
+        for plan, error in errors:
+            if not self._isolated.is_stopped(figures_work(plan)):
+                self._isolated.failed(figures_work(plan), error)
+        return read
 
     def _all_decided(self, plan: StoredPlan) -> bool:
         """Whether every candidate of a running plan has a verdict, as the figures show it."""
@@ -246,7 +294,8 @@ class ExperimentEngine:
         states = await self._corridor.state.plans()
         for state in states.values():
             if state.running and state.unpaced:
-                await self._pace(state)
+                work = Work(f"pace of experiment {state.plan.name}", token=state.since)
+                await self._isolated.attempt(work, partial(self._pace, state))
 
     async def _pace(self, started: PlanState) -> None:
         """Spreads the pairs of a plan that a gateway has started, before any of them is stored. Stops one of which the
@@ -265,17 +314,17 @@ class ExperimentEngine:
         """Takes the next pairs of one plan. Returns whether there may be more."""
         deadline_ms = int(1000 * ((plan.plan.deadline_s or DEADLINE_S) + SLACK_S))
         most = self._timing.window
-        found = await self._store.run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
+        found = await self._store_of(plan).run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
         if not found:
             return False
         if await self._is_over(plan):
-            await self._store.run(lambda c: leave_out(c, [pair.id for pair in found]))
+            await self._store_of(plan).run(lambda c: leave_out(c, [pair.id for pair in found]))
             return len(found) == most
         await self._compare(leader, plan, found)
         again = await self._score_again(plan, found)
         try:
             live = self._live.setdefault(plan.hash, LiveSequences())
-            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock(), again, live))
+            await self._store_of(plan).run(lambda c: advance(c, leader, plan, found, self._clock(), again, live))
         except LeaseLost:
             self.leads = False
             return False
@@ -285,18 +334,18 @@ class ExperimentEngine:
         """Whether a plan has been stopped and has its verdict, so that pairs still on their way change nothing."""
         if plan.state == "running" or plan.plan.after_verdict != "stop":
             return False
-        return await self._store.look(lambda connection: is_decided(connection, plan))
+        return await self._store_of(plan).look(lambda connection: is_decided(connection, plan))
 
     async def _score_again(self, plan: StoredPlan, found: Sequence[SettledPair]) -> Rescored:
         ids = drawn(found)
         if not ids or self._rescore is None:
             return Rescored()
-        exchanges, scores = await self._store.run(lambda c: (stored_exchanges(c, ids), arm_scores(c, ids)))
+        exchanges, scores = await self._store_of(plan).run(lambda c: (stored_exchanges(c, ids), arm_scores(c, ids)))
         return await scored_again(plan.plan, exchanges, scores, self._rescore)
 
     async def _stop_at_horizon(self, plan: StoredPlan) -> None:
         """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
-        if await self._store.look(lambda connection: is_closed(connection, plan)):
+        if await self._store_of(plan).look(lambda connection: is_closed(connection, plan)):
             p = plan.plan
             planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
             found_none = f"found no best candidate, planned to end at {p.ends_at} pairs"
@@ -309,7 +358,7 @@ class ExperimentEngine:
             return
         stopped = PlanState(known.plan, "stopped", self._clock(), dropped=known.dropped)
         if await self._corridor.state.set_plan(stopped, known):
-            for arm, found in (await self._store.look(lambda c: findings(c, plan))).items():
+            for arm, found in (await self._store_of(plan).look(lambda c: findings(c, plan))).items():
                 log.info(
                     "experiment %s %s; verdict on %s: %s",
                     plan.plan.name,
@@ -326,9 +375,9 @@ class ExperimentEngine:
         """
         if not self._scorers or plan.plan.likelihood:
             return
-        scored = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
+        scored = await self._store_of(plan).run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
         ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
-        exchanges = await self._store.run(lambda c: stored_exchanges(c, ids))
+        exchanges = await self._store_of(plan).run(lambda c: stored_exchanges(c, ids))
         subjects = {i: self._subject(e) for i, e in exchanges.items()}
         jobs = [
             partial(self._opinion, plan, name, arm, subjects[pair.id], subjects[other])
@@ -342,8 +391,8 @@ class ExperimentEngine:
         ]
         for chunk in chunked(jobs, 4 * self._timing.at_once):
             rows = await asyncio.gather(*(job() for job in chunk))
-            await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
-            await self._store.run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
+            await self._store_of(plan).run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
+            await self._store_of(plan).run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
 
     def _subject(self, exchange: Exchange) -> Subject:
         return Subject(exchange, self._request_of(exchange.request), completion_of(exchange))
@@ -435,11 +484,46 @@ def _row(
 
 def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
     """Figures of a store's experiments for Prometheus. now: Unix seconds."""
-    found: list[ExperimentFigures] = []
+    return figures_and_errors(connection, now)[0]
+
+
+def figures_and_errors(
+    connection: Reading, now: float
+) -> tuple[tuple[ExperimentFigures, ...], list[tuple[StoredPlan, Exception]]]:
+    """The figures, and the plans for which they cannot be computed, with the reason. now: Unix seconds."""
+    found, errors = list[ExperimentFigures](), list[tuple[StoredPlan, Exception]]()
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
-        found += [_figures(connection, each, look) for each in findings(connection, plan, now).values()]
-    return tuple(found)
+        try:
+            found += [_figures(connection, each, look) for each in findings(connection, plan, now).values()]
+        except QueryFailed:
+            raise
+        except Exception as error:  # of one plan, which must not take the figures of the others
+            errors.append((plan, error))
+    return tuple(found), errors
+
+
+def work_of(plan: StoredPlan) -> Work:
+    """The work on a plan. A plan that is started again has another token."""
+    return Work(f"experiment {plan.plan.name}", _resume(plan), plan.since if plan.state == "running" else None)
+
+
+def figures_work(plan: StoredPlan) -> Work:
+    """The work on the findings of a plan, without which it gets no verdict."""
+    return replace(work_of(plan), name=f"{FIGURES_OF} {plan.plan.name}")
+
+
+async def stop_plan(corridor: Corridor, plan: StoredPlan, why: StoppedWork, now: float) -> None:
+    """Stops a plan whose work is stopped."""
+    known = (await corridor.state.plans()).get(plan.plan.name)
+    if known is None or not known.running or known.plan.hash != plan.hash:
+        return
+    if await corridor.state.set_plan(PlanState(known.plan, "stopped", now, dropped=known.dropped), known):
+        log.error("experiment %s stops, as its work fails: %s; %s", plan.plan.name, why.kind, why.resume)
+
+
+def _resume(plan: StoredPlan) -> str:
+    return f"once its cause is mended, `gateway ab start {plan.plan.name}` begins it again"
 
 
 def is_closed(connection: Reading, plan: StoredPlan) -> bool:

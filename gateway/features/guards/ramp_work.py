@@ -6,7 +6,7 @@ with its event, so that two controllers, or a person at the same time, cannot bo
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ from gateway.features.ramp.breakers import FRESH_S, late
 from gateway.features.ramp.decision import follow
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.features.ramp.work import drain_events, lost_gateways, put_back, replace_record, was_paused
-from gateway.features.task import TaskContext, TaskWorker, repeat
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.query import Reading
 from gateway.stream import Corridor
 
@@ -74,9 +74,8 @@ class GuardRampController:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._corridor, self._settings = corridor, settings
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await repeat(self.look, EVERY_S, "the ramps of guards take no step now", at_most=_AT_MOST)
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.look, EVERY_S, "the ramps of guards take no step now", at_most=_AT_MOST)
 
     async def look(self) -> None:
         """Runs one round. Raises StreamDown and StoreDown."""
@@ -183,9 +182,9 @@ def _failing(guard: str, beats: Iterable[Mapping[str, Any]]) -> str:
     return next((str(report["failing"]) for report in reports if report.get("failing")), "")
 
 
-def guard_ramps_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def guard_ramps_task(context: TaskContext) -> PeriodicWork | None:
     """The task that moves ramps; None if the config has no guards."""
     if not context.config.guards:
         return None
     settings = GuardRampSettings.of(context.config)
-    return GuardRampController(context.worker, context.corridor, settings).run()
+    return GuardRampController(context.worker, context.corridor, settings).periodic()

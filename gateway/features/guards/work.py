@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from gateway.features.guards.hours import DAY_S, HOUR_S
 from gateway.features.guards.rows import (
@@ -31,7 +30,7 @@ from gateway.features.guards.usual_range import (
 )
 from gateway.features.guards.usual_range import SETTLED_S as DRIFT_SETTLED_S
 from gateway.features.labels.rows import OF_GUARD, version_of
-from gateway.features.task import TaskContext, TaskWorker, repeat
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
 from gateway.store.events import DeploymentEvent, add_events
 from gateway.store.query import Reading
@@ -52,9 +51,8 @@ class GuardWatch:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._guards = guards
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await repeat(self.look, EVERY_S, "guards are not watched now", at_most=_SHARE)
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.look, EVERY_S, "guards are not watched now", at_most=_SHARE)
 
     async def look(self) -> list[GuardDrift]:
         """Sums what is new. Returns the alarms that began with this look; none, if another consumer does it."""
@@ -126,8 +124,8 @@ def drift_events(found: Iterable[GuardDrift]) -> list[DeploymentEvent]:
     ]
 
 
-def guards_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def guards_task(context: TaskContext) -> PeriodicWork | None:
     """The task; None if no guard is configured."""
     if not context.config.guards:
         return None
-    return GuardWatch(context.worker, tuple(context.config.guards)).run()
+    return GuardWatch(context.worker, tuple(context.config.guards)).periodic()

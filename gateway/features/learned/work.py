@@ -15,7 +15,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
 from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
 from gateway.features.learned.trees import InvalidModel
-from gateway.features.task import TaskContext, TaskWorker, repeat
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import StoreDown, WriteRejected
 from gateway.stream.shared_state import SharedState
@@ -206,9 +206,8 @@ class OutputTokenLearner:
     def __init__(self, worker: TaskWorker, state: SharedState) -> None:
         self._worker, self._state = worker, state
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await repeat(self.publish, EVERY_S, "reservations are not learned now")
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.publish, EVERY_S, "reservations are not learned now")
 
     async def publish(self) -> Tables | None:
         """Publish the tables; None if another consumer does it."""
@@ -220,8 +219,8 @@ class OutputTokenLearner:
         return tables
 
 
-def output_tokens_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def output_tokens_task(context: TaskContext) -> PeriodicWork | None:
     """The task; None if gateways reserve without estimates of single requests."""
     if context.config.budgets.estimate != "request":
         return None
-    return OutputTokenLearner(context.worker, context.corridor.state).run()
+    return OutputTokenLearner(context.worker, context.corridor.state).periodic()

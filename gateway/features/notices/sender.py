@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.core.notice import Priority
 from gateway.features.notices.receivers import GONE
 from gateway.features.notices.rows import WebhookDelivery, due_deliveries, save_deliveries, sent_since, waiting_above
-from gateway.features.task import LoopStep, TaskWorker
+from gateway.features.task import PeriodicWork, TaskWorker
 from gateway.store.engine import Transaction
 
 log = logging.getLogger(__name__)
@@ -69,15 +69,8 @@ class DeliverySender:
         self.information_waits = False
         """Whether causes of more importance may be unknown at the moment, because a source cannot be read."""
 
-    async def repeat(self, look: Callable[[], Awaitable[object]], every_s: float = _EVERY_S) -> None:
-        """Runs `look` until cancelled."""
-        step = LoopStep(self._lease, every_s)
-        try:
-            while True:
-                await step.survive(look)
-                await asyncio.sleep(every_s)
-        finally:
-            await self._worker.release(self._lease)
+    def periodic(self, look: Callable[[], Awaitable[object]]) -> PeriodicWork:
+        return PeriodicWork(look, _EVERY_S, close=lambda: self._worker.release(self._lease))
 
     def holds_lease(self, connection: Transaction) -> bool:
         """Whether this consumer holds the lease; if not, another one sends."""

@@ -7,19 +7,20 @@ consumer finds it and however often. While the store takes no writes, outages al
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 from gateway.config.config import Config
 from gateway.config.notify import NotifyTarget
 from gateway.core.errors import StreamDown
 from gateway.core.notice import SEVERITIES, Notice, notice_from_json, notice_to_json
+from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.notices.receivers import NoticeReceiver, receiver_of
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, forget_ended
 from gateway.features.notices.sender import DeliverySender
 from gateway.features.notices.without_store import UnstoredNotices
-from gateway.features.task import NoticeSource, TaskContext, TaskWorker
+from gateway.features.task import NoticeSource, PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
 from gateway.store.store import StoreDown
 from gateway.stream.shared_state import SharedState
@@ -71,20 +72,20 @@ class NoticeSender:
         state: SharedState,
         sources: Sequence[NoticeSource],
         receivers: Mapping[str, NotifyReceiver],
+        isolated: IsolatedWork | None = None,
     ) -> None:
-        """receivers: by their names in gateway.yaml."""
+        """receivers: by their names in gateway.yaml. isolated: lets no source keep the others waiting."""
+        self._isolated = isolated or IsolatedWork()
         self._store, self._sources, self._clock = worker.store, sources, worker.clock
         self._receivers = {PREFIX + each: receiver for each, receiver in receivers.items()}
         self._sender = DeliverySender(worker, self._receivers, LEASE)
         self._found_at = self._forgot_at = float("-inf")
         self._unstored = UnstoredNotices(state, self._receivers)
-        self._failed: set[str] = set()
         self._store_outage: _Outage | None = None
         self._stream_outage: _Outage | None = None
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await self._sender.repeat(self.look)
+    def periodic(self) -> PeriodicWork:
+        return self._sender.periodic(self.look)
 
     async def look(self) -> int:
         """Looks at the sources, if it is time to, and sends what is due. Returns how many deliveries were tried."""
@@ -105,24 +106,16 @@ class NoticeSender:
         for source in self._sources:
             if leads or source.everywhere:
                 try:
-                    found += await source.look(self._clock())
+                    looked = await self._isolated.attempt(_work_of(source), partial(source.look, self._clock()))
+                    found += looked or ()
                 except StreamDown as error:
                     stream_down = str(error)
                 except StoreDown:
                     hidden = True
-                except Exception:
-                    self._log_failed(source)
         self._sender.information_waits = hidden or bool(stream_down)
         if not stream_down:
             self._stream_outage = None
         return found + (self._stream_down(stream_down) if stream_down and leads else [])
-
-    def _log_failed(self, source: NoticeSource) -> None:
-        """Logs the first failure of a source. The other sources go on."""
-        name = type(source).__name__
-        if name not in self._failed:
-            self._failed.add(name)
-            log.exception("a source of notices failed; the others go on: source=%s", name)
 
     def _add(self, connection: Transaction, found: Sequence[Notice]) -> None:
         now = self._clock()
@@ -166,6 +159,10 @@ class NoticeSender:
         self._store_outage, self._found_at = None, float("-inf")
 
 
+def _work_of(source: NoticeSource) -> Work:
+    return Work(f"notices of {type(source).__name__}")
+
+
 def _delivery(notice: Notice, receiver: str, now: float) -> WebhookDelivery:
     body = notice_to_json(notice)
     return WebhookDelivery(notice.id, receiver, "", body, created=now, due=now, priority=notice.priority)
@@ -198,10 +195,10 @@ def notify_receivers(config: Config, context: TaskContext) -> dict[str, NotifyRe
     }
 
 
-def notices_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def notices_task(context: TaskContext) -> PeriodicWork | None:
     """The task that sends; None if the config has no receivers."""
     receivers = notify_receivers(context.config, context)
     if not receivers:
         return None
     sources = [make(context) for make in context.notice_sources]
-    return NoticeSender(context.worker, context.corridor.state, sources, receivers).run()
+    return NoticeSender(context.worker, context.corridor.state, sources, receivers, context.isolated).periodic()

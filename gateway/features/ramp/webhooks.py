@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -15,7 +14,7 @@ from gateway.features.notices.receivers import JsonPoster, signed_headers
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, first_deliveries
 from gateway.features.notices.sender import DeliverySender
 from gateway.features.ramp.rows import ramp_events_since
-from gateway.features.task import TaskContext, TaskWorker
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.engine import Transaction
@@ -67,9 +66,8 @@ class WebhookSender:
         receivers = {each: RampWebhook(webhook, connections) for each, webhook in webhooks.items()}
         self._sender = DeliverySender(worker, receivers, LEASE)
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await self._sender.repeat(self.look)
+    def periodic(self) -> PeriodicWork:
+        return self._sender.periodic(self.look)
 
     async def look(self) -> int:
         """Makes the deliveries of new events, and tries those that are due. Returns how many were tried."""
@@ -89,8 +87,8 @@ class WebhookSender:
         return True
 
 
-def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def webhooks_task(context: TaskContext) -> PeriodicWork | None:
     """The task that sends; None if the config has no receivers."""
     if not context.config.webhooks:
         return None
-    return WebhookSender(context.worker, context.connections, context.config.webhooks).run()
+    return WebhookSender(context.worker, context.connections, context.config.webhooks).periodic()

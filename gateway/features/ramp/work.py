@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -34,6 +35,8 @@ from gateway.features.experiments.findings import Finding, SequenceStates, curre
 from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.verdict import HARMLESS, SHIPS, rejects
 from gateway.features.experiments.verdict_sentence import verdict_sentence
+from gateway.features.experiments.work import stop_plan
+from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.features.ramp.decision import decide_ramp, follow
@@ -131,10 +134,13 @@ class RampController:
         full_s: float = 2.0,
         clock: Callable[[], float] = time.time,
         has_control: Callable[[Plan], bool] = lambda plan: True,
+        isolated: IsolatedWork | None = None,
     ) -> None:
         """paces: of the experiments in the config; others wait for a person. every_s: between two looks at the
         failures of one. full_s: between two looks at everything, at least; with many answers they are rarer.
-        has_control: whether the config still has the plan's control; without it a holdout ends."""
+        has_control: whether the config still has the plan's control; without it a holdout ends. isolated: holds each
+        ramp's work apart from that of others."""
+        self._isolated = isolated or IsolatedWork()
         self._has_control = has_control
         self._switch: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # by plan, and when it was computed
         self._store, self._corridor = store, corridor
@@ -155,13 +161,28 @@ class RampController:
         current = {name: found for name, each in by_name.items() if (found := current_plan(each)) and found.plan.ramp}
         records = await self._corridor.ramps.records() if current else {}
         standing = {each.record.experiment: each for each in self.standings}
-        for name, plan in current.items():
+
+        async def one(name: str, plan: StoredPlan) -> None:
             record = await self._after_holdout(plan, records.get(name), plans)
             made = await self._one(plan, record, standing.get(name))
             if made is not None:
                 standing[name] = made
+
+        await self._isolated.beside((work_of(plan), partial(one, name, plan)) for name, plan in current.items())
         self.standings = tuple(standing[name] for name in current if name in standing)
+        for plan in current.values():
+            await self._stop_failing(plan, records.get(plan.plan.name))
         await drain_events(self._store, self._corridor)
+
+    async def _stop_failing(self, plan: StoredPlan, record: RampRecord | None) -> None:
+        """Stops a ramp whose work is stopped, and its experiment: a candidate whose alarms nobody reads serves nobody.
+        One that is promoted is not touched."""
+        of = self._isolated.stopped().get(work_of(plan).name)
+        if of is None or record is None or record.plan != plan.hash or record.state not in ("shadow", "ramp"):
+            return
+        change = RampChange(self._clock(), CONTROLLER, f"its evidence cannot be read: {of.kind}; {of.resume}")
+        await stop_plan(self._corridor, plan, of, self._clock())
+        await replace_record(self._corridor, record, stopped(record, change), b"{}")
 
     async def _one(
         self, plan: StoredPlan, known: RampRecord | None, before: RampStanding | None
@@ -265,6 +286,13 @@ class RampController:
             known = await self._store.look(lambda c: switch_of(c, plan, period))
             self._switch[plan.hash] = now, known
         return known
+
+
+def work_of(plan: StoredPlan) -> Work:
+    """The work on a ramp. A plan that is started again has another token."""
+    name = plan.plan.name
+    resume = f"once its cause is mended, `gateway ab start {name}` begins it again"
+    return Work(f"ramp of {name}", resume, plan.since if plan.state == "running" else None)
 
 
 def _holdout_over(plan: Plan, record: RampRecord, plans: Sequence[StoredPlan], now: float) -> str | None:

@@ -10,7 +10,7 @@ pairs. A leaf that was taken back stays so, for this content of the route.
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
-from gateway.features.task import TaskContext, TaskWorker, repeat
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
@@ -136,9 +136,8 @@ class RouteWatch:
         self._routes, self._webhooks = [each.route for each in config.routes.values()], config.webhooks
         self._corridor = corridor
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await repeat(self.look, EVERY_S, "routes are not watched now")
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.look, EVERY_S, "routes are not watched now")
 
     async def look(self) -> Mapping[str, frozenset[int]] | None:
         """Publishes the leaves that were taken back, by digest. None if another consumer does it."""
@@ -175,8 +174,8 @@ class RouteWatch:
         return all_
 
 
-def watch_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+def watch_task(context: TaskContext) -> PeriodicWork | None:
     """The task; None if no target is a learned route."""
     if not context.config.routes:
         return None
-    return RouteWatch(context.worker, context.config, context.corridor).run()
+    return RouteWatch(context.worker, context.config, context.corridor).periodic()

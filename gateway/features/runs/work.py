@@ -4,10 +4,9 @@ store."""
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.config.types import OtelConfig
 from gateway.core.randomization import draw
@@ -15,7 +14,7 @@ from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.runs.reading import RecordedRun, read_run
 from gateway.features.runs.rows import save_scores, summaries
-from gateway.features.task import LoopStep, TaskContext, TaskWorker
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.scoring.registry import RegisteredRun
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
@@ -23,7 +22,6 @@ from gateway.store.engine import Transaction
 from gateway.store.query import Found, Reading
 from gateway.store.runs import due, note_scored, note_sent
 
-log = logging.getLogger(__name__)
 LEASE = "runs"
 
 
@@ -90,19 +88,15 @@ class RunScoring:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._scorers, self._timing, self._spans = scorers, timing, spans
 
-    async def run(self) -> None:
-        """Runs until it is cancelled."""
-        try:
-            await self._run()
-        finally:
-            if self._spans is not None:
-                self._spans.close()
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.step, self._timing.every_s, pause_s=self._pause_s, close=self._close)
 
-    async def _run(self) -> None:
-        step = LoopStep("runs", self._timing.every_s)
-        while True:
-            more = await step.survive(self.step) == self._timing.most
-            await asyncio.sleep(0.0 if more else self._timing.every_s)
+    def _pause_s(self, scored: int | None, _: float) -> float:
+        return 0.0 if scored == self._timing.most else self._timing.every_s
+
+    async def _close(self) -> None:
+        if self._spans is not None:
+            self._spans.close()
 
     async def step(self) -> int:
         """Scores the runs that are due. Returns their number; 0 where another consumer holds the lease."""
@@ -144,14 +138,14 @@ class RunScoring:
         await self._store.run(saving)
 
 
-def run_scoring(of: TaskContext) -> Coroutine[Any, Any, None] | None:
+def run_scoring(of: TaskContext) -> PeriodicWork | None:
     """The task of a consumer; None if the config has no scorer of runs, and no collector of spans."""
     if not of.scorers.runs and of.config.otel is None:
         return None
     languages = of.config.feedback.implicit
     scorers = RunScorers(of.scorers.runs, of.threads, ImplicitFeedback(languages) if languages else None)
     timing = RunTiming(quiet_s=of.config.runs.quiet_s)
-    return RunScoring(of.worker, scorers, timing, _spans(of.config.otel)).run()
+    return RunScoring(of.worker, scorers, timing, _spans(of.config.otel)).periodic()
 
 
 def _spans(otel: OtelConfig | None) -> SpansOfRuns | None:

@@ -22,5 +22,6 @@ MANIFEST = Manifest(
         "gateway.features.status.notice_source:ConfigNotices",
         "gateway.features.status.notice_source:KeyNotices",
         "gateway.features.status.notice_source:ConsumerNotices",
+        "gateway.features.status.notice_source:WorkNotices",
     ),
 )

@@ -12,6 +12,7 @@ import orjson
 
 from gateway.core.reasons import Reason
 from gateway.core.score import ScoreResult
+from gateway.features.isolation import StoppedWork
 
 SILENT_S = 30.0
 """Heartbeats come every few seconds; a process whose last one is older is gone, or hangs."""
@@ -46,6 +47,8 @@ class ConsumerReport:
     """Reason why the newest config is not in force; "" if it is."""
     started: float = 0.0
     """Unix seconds; 0 if unknown."""
+    stopped: Mapping[str, StoppedWork] = field(default_factory=dict)
+    """Work of features that has stopped itself, by name."""
 
     def reasons(self, blocked: Mapping[str, str | None]) -> list[Reason]:
         """The parts for /health. blocked: scorer → why it is not run now, or None. An error of a scorer may quote an
@@ -57,6 +60,7 @@ class ConsumerReport:
         return [
             *paused,
             *refused,
+            *(Reason(f"{name} is stopped", f"{of.kind}; {of.resume}") for name, of in sorted(self.stopped.items())),
             *(Reason(f"scorer {name} is blocked", why) for name, why in blocked.items() if why is not None),
             *(
                 Reason(f"scorer {name} failed on {of.failed} of {of.of} answers within ten minutes")
@@ -76,9 +80,13 @@ class ConsumerReport:
             name: FailingScorer(int(of["failed"]), int(of["of"]), str(of["reason"]))
             for name, of in found.get("failing", {}).items()
         }
+        stopped = {
+            name: StoppedWork(str(of["why"]), str(of["kind"]), str(of["resume"]), float(of["at"]))
+            for name, of in found.get("stopped", {}).items()
+        }
         texts = {name: str(found.get(name, "")) for name in ("paused", "config", "config_refused")}
         started = float(found.get("started", 0.0))
-        return cls(texts["paused"], failing, texts["config"], texts["config_refused"], started)
+        return cls(texts["paused"], failing, texts["config"], texts["config_refused"], started, stopped)
 
 
 def silent_consumers(beats: Mapping[str, float], started: Mapping[str, float], now: float) -> list[str]:

@@ -1,5 +1,5 @@
-"""Notices of what heartbeats report: configs that are refused (one for a text, however many processes refuse it),
-upstreams that refuse our key, and consumers that are gone."""
+"""Notices of what heartbeats report: configs that are refused and work that has stopped itself (one for each cause,
+however many processes name it), upstreams that refuse our key, and consumers that are gone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.core.errors import StreamDown
 from gateway.core.notice import SEVERITIES, Notice
+from gateway.features.isolation import StoppedWork
 from gateway.features.status.consumer_report import SILENT_S, ConsumerReport, silent_consumers
 from gateway.features.task import TaskContext
 from gateway.stream import Corridor
@@ -79,6 +80,33 @@ def _consumer_notice(name: str, last_at: float) -> Notice:
     text = "It has sent no heartbeat for half a minute, and none has replaced it. Others claim its entries."
     id, severity = f"consumer:{name}:silent", SEVERITIES["consumer.silent"]
     return Notice(id, "consumer", title, text, last_at + SILENT_S, "/console/system", severity, {"consumer": name})
+
+
+class WorkNotices:
+    """Notices of work that has stopped itself, from the heartbeats of consumers."""
+
+    everywhere = False
+
+    def __init__(self, context: TaskContext) -> None:
+        self._corridor = context.corridor
+
+    async def look(self, now: float) -> Sequence[Notice]:
+        """Raises StreamDown."""
+        found: dict[str, Notice] = {}
+        for name, at in (await self._corridor.state.consumers()).items():
+            report = ConsumerReport.from_json(await self._corridor.state.recall(f"report:{name}"))
+            for work, of in report.stopped.items() if now - at <= SILENT_S else ():
+                found.setdefault(work, _stopped(work, of, name, now))
+        return list(found.values())
+
+
+def _stopped(work: str, of: StoppedWork, consumer: str, now: float) -> Notice:
+    """The error's own text stays in `gateway status`: it may quote an answer."""
+    id = f"feature:{hashlib.sha256(f'{work}|{of.kind}'.encode()).hexdigest()[:16]}:{int(now // _DAY_S)}"
+    text = f"{of.kind}, at {consumer}; `gateway status` has the whole reason. To resume: {of.resume}."
+    data = {"work": work, "reason": of.kind, "by": consumer}
+    severity = SEVERITIES["feature.stopped"]
+    return Notice(id, "feature", f"{work} is stopped", text, of.at, "/console/system", severity, data)
 
 
 async def config_refusals(corridor: Corridor, now: float) -> list[tuple[str, str]]:

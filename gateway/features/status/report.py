@@ -22,6 +22,7 @@ from gateway.core.limits import LimitScope
 from gateway.core.sanitize import plain
 from gateway.features.guards.rows import watched
 from gateway.features.guards.usual_range import drift_of, drift_sentence
+from gateway.features.isolation import StoppedWork
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
 from gateway.features.notices.rows import HeldBack, ReceiverTrouble, held_back, receivers_in_trouble
@@ -117,6 +118,8 @@ class ConsumerStatus:
     """Reason why the newest gateway.yaml is not in force; "" if it is."""
     started: float = 0.0
     """Unix seconds; 0 if an older version does not report it."""
+    stopped: Mapping[str, StoppedWork] = field(default_factory=dict)
+    """Work of features that has stopped itself, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +393,7 @@ async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatu
             continue
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
-        reported = (says.paused, says.failing, says.config, says.config_refused, says.started)
+        reported = (says.paused, says.failing, says.config, says.config_refused, says.started, says.stopped)
         found.append(ConsumerStatus(name, max(0.0, now - at), blocked, *reported))
     gone = silent_consumers(beats, {c.name: c.started for c in found}, now)
     return tuple(c for c in found if c.age_s <= SILENT_S or c.name in gone)
@@ -480,6 +483,11 @@ def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]
     return [
         *(f"scoring is paused at {', '.join(names)}: {why}" for why, names in paused.items()),
         *(_failing(scorer, of) for scorer, of in sorted(failing.items()) if scorer not in blocked),
+        *(
+            f"{name} is stopped at {c.name}: {of.why}; {of.resume}"
+            for c in alive
+            for name, of in sorted(c.stopped.items())
+        ),
         *(
             f"the newest gateway.yaml is not in force at {c.name}: {c.config_refused}"
             for c in alive
@@ -708,7 +716,8 @@ def consumer_trouble(c: ConsumerStatus) -> str:
     paused = [f"paused: {c.paused}"] if c.paused else []
     blocked = [f"{scorer} blocked: {why}" for scorer, why in c.blocked.items()]
     failing = [f"{scorer} fails: {of.reason}" for scorer, of in c.failing.items() if scorer not in c.blocked]
-    return "; ".join([*paused, *blocked, *failing])
+    stopped = [f"{name} stopped: {of.why}" for name, of in sorted(c.stopped.items())]
+    return "; ".join([*paused, *blocked, *failing, *stopped])
 
 
 def _spent(stream: StreamStatus) -> Iterator[RenderableType]:

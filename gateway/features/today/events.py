@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.core.ramp import RampEvent
 from gateway.features.ramp.rows import ramp_events_since
-from gateway.features.task import TaskContext, TaskWorker, repeat
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
 from gateway.store.events import (
     KEPT_S,
@@ -31,9 +31,8 @@ class EventKeeper:
     def __init__(self, worker: TaskWorker, corridor: Corridor) -> None:
         self._worker, self._corridor = worker, corridor
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await repeat(self.look, EVERY_S, "events are not noted now")
+    def periodic(self) -> PeriodicWork:
+        return PeriodicWork(self.look, EVERY_S, "events are not noted now")
 
     async def look(self) -> None:
         gateways = await self._corridor.state.gateways()
@@ -81,5 +80,5 @@ def ramp_step(event: RampEvent) -> DeploymentEvent:
     return DeploymentEvent(f"ramp:{event.id}", record.at, "ramp", record.experiment, text)
 
 
-def events_task(context: TaskContext) -> Coroutine[Any, Any, None]:
-    return EventKeeper(context.worker, context.corridor).run()
+def events_task(context: TaskContext) -> PeriodicWork:
+    return EventKeeper(context.worker, context.corridor).periodic()

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Coroutine
-from typing import Any
-
-from gateway.features.task import TaskContext, TaskWorker
+from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.features.today.changes import DAYS, HOURS
 from gateway.features.today.rows import HOUR_S, hour_sums, store_hour, stored_begins
-from gateway.store.store import StoreDown, WriteRejected
-
-log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 SETTLED_H = 20
@@ -30,16 +21,9 @@ class HourHistoryKeeper:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._hours = HOURS * days
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            began, stored = time.monotonic(), False
-            try:
-                stored = await self.store_one()
-            except (StoreDown, WriteRejected) as error:
-                log.warning("the sums of past hours are not stored now; tried again in %g s: %s", EVERY_S, error)
-            took_s = time.monotonic() - began
-            await asyncio.sleep(took_s / _SHARE if stored else EVERY_S)
+    def periodic(self) -> PeriodicWork:
+        trouble = "the sums of past hours are not stored now"
+        return PeriodicWork(self.store_one, EVERY_S, trouble, pause_s=_pause_s)
 
     async def store_one(self) -> bool:
         """Stores the newest hour that is missing. False if none is, or another consumer does it."""
@@ -57,5 +41,10 @@ class HourHistoryKeeper:
         return True
 
 
-def hour_history_task(context: TaskContext) -> Coroutine[Any, Any, None]:
-    return HourHistoryKeeper(context.worker).run()
+def _pause_s(stored: bool | None, took_s: float) -> float:
+    """Seconds until the next hour is stored."""
+    return took_s / _SHARE if stored else EVERY_S
+
+
+def hour_history_task(context: TaskContext) -> PeriodicWork:
+    return HourHistoryKeeper(context.worker).periodic()

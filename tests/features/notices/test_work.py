@@ -362,6 +362,6 @@ async def test_a_source_that_fails_stops_no_other(
         await sender.look()
         clock.now += FIND_S
     assert len(receiver.got) == 1
-    assert [r.message for r in caplog.records if "source" in r.message] == [
-        "a source of notices failed; the others go on: source=Failing"
+    assert [r.message for r in caplog.records if "Failing" in r.message] == [
+        "notices of Failing: a step failed; retrying"
     ]

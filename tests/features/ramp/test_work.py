@@ -18,6 +18,7 @@ from gateway.consumer.serve import opened
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan, PlanState
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, advanced, overridden, paused, resumed
+from gateway.features.isolation import IsolatedWork, WorkLimits
 from gateway.features.ramp.work import RampController
 from gateway.store.plans import save_plans, stored_plans
 from gateway.store.store import Store
@@ -361,3 +362,33 @@ stream: {{url: "{room.stream_url}", name: "{room.stream_name}"}}
             await asyncio.sleep(0.02)
         consumer.stop()
     assert room.sql("SELECT kind FROM ramp_events") == [("shadowing",)]
+
+
+class Unreadable(Store):
+    """A store whose evidence cannot be read."""
+
+    async def look(self, work: Any) -> Any:
+        raise ValueError("planted")
+
+
+async def test_a_ramp_whose_evidence_fails_serves_nobody(controlled: Controlled, room: Any, ramped: Plan) -> None:
+    """The experiment stops, too, and another start begins it again."""
+    await controlled.put(ramped)
+    await room.begin(ramped)
+    assert (await controlled.round()).state == "shadow"
+    isolated = IsolatedWork(limits=WorkLimits(tries=2, failing_s=0.0))
+    async with Unreadable(room.store_url) as broken:
+        fine, controlled.controller = (
+            controlled.controller,
+            RampController(broken, room.corridor, AUTO, 0.0, 0.0, lambda: controlled.now, isolated=isolated),
+        )
+        assert (await controlled.round()).state == "shadow", "one failure stops nothing"
+        record = await controlled.round()
+    assert (record.state, record.by) == ("stopped", "controller")
+    assert record.reason.startswith("its evidence cannot be read: ValueError; once its cause is mended, `gateway ab ")
+    assert list(isolated.stopped()) == ["ramp of swap"]
+    assert (await room.corridor.state.plans())["swap"].state == "stopped"
+    controlled.controller, controlled.now = fine, controlled.now + 5.0
+    await room.begin(ramped)
+    await controlled.put(ramped)
+    assert (await controlled.round()).state == "shadow"

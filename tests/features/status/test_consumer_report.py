@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.score import Score, ScoreResult
+from gateway.features.isolation import StoppedWork
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures, silent_consumers
+
+STOPPED = StoppedWork("ValueError: m2: inf", "ValueError", "restart the consumer", 9.0)
 
 
 def result(scorer="judge", status="error", reason="HTTP 404: no such model"):
@@ -14,7 +17,9 @@ def result(scorer="judge", status="error", reason="HTTP 404: no such model"):
 
 
 def test_a_report_survives_json_and_an_unknown_member():
-    report = ConsumerReport("store: full", {"judge": FailingScorer(3, 4, "no")}, "abc", "refused")
+    report = ConsumerReport(
+        "store: full", {"judge": FailingScorer(3, 4, "no")}, "abc", "refused", 5.0, {"runs": STOPPED}
+    )
     assert ConsumerReport.from_json(report.to_json()) == report
     assert ConsumerReport.from_json('{"paused": "x", "newer": 1}') == ConsumerReport("x")
     assert ConsumerReport.from_json(None) == ConsumerReport()
