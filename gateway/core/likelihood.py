@@ -14,8 +14,12 @@ from typing import Any
 import orjson
 
 TOKENIZERS_DIFFER = "tokenizers_differ"
+ADAPTER = "adapter"
+GENERATION_DIFFERS = "generation_differs"
 REFUSALS: Mapping[str, str] = {
     TOKENIZERS_DIFFER: "the engines split the same answer into different tokens",
+    ADAPTER: "the engine serves it as a LoRA adapter, whose log-probabilities of a prompt are not reliable",
+    GENERATION_DIFFERS: "the engine gives its own text other log-probabilities as a prompt than when it wrote it",
     "no_prompt_logprobs": "the engine returns no log-probabilities of the prompt (`prompt_logprobs`)",
     "rejected": "the engine rejects the request for the answer's likelihood",
     "not_aligned": "the answer is not at the end of the engine's prompt",
@@ -23,6 +27,10 @@ REFUSALS: Mapping[str, str] = {
     "not_recorded": "the record holds no likelihood",
 }
 """Reason why a response gives no likelihood, for readers."""
+NEVER_COMPARABLE = frozenset({TOKENIZERS_DIFFER, ADAPTER, GENERATION_DIFFERS})
+"""Reasons of which a single one withholds every verdict."""
+NOT_ANSWERED = frozenset({"rejected", ADAPTER})
+"""Reasons of an arm without an answer."""
 
 
 @dataclass(frozen=True, slots=True)

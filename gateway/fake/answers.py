@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -86,6 +86,8 @@ class PromptScores:
     """Splits a text; joined, the parts are the text."""
     returned: bool = True
     """Whether the engine knows the field; False if it ignores it."""
+    written: Callable[[int, str], float] | None = None
+    """The same of the tokens that it writes, where they differ; None: as those of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class FakeRequest:
     orca: str | None  # the requested format of the load report; None: none requested
     load: Mapping[str, float]
     scores: PromptScores = PromptScores()
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:

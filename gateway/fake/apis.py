@@ -283,8 +283,9 @@ def echo(ask: FakeRequest) -> FakeAnswer:
 def models(ask: FakeRequest) -> FakeAnswer:
     length = {"max_model_len": 4096} if ask.vllm else {}
     model = {"id": ask.default_model, "object": "model", "created": CREATED, "owned_by": "fake"} | length
+    adapters = [model | {"id": name, "parent": parent} for name, parent in ask.adapters.items()]
     named = ask.path.removeprefix("/models/")
-    return _json(model | {"id": named} if named != ask.path else {"object": "list", "data": [model]})
+    return _json(model | {"id": named} if named != ask.path else {"object": "list", "data": [model, *adapters]})
 
 
 def health(_: FakeRequest) -> FakeAnswer:

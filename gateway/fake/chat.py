@@ -139,7 +139,12 @@ def _tool_object(tool: FakeToolCall, arguments: str | None = None) -> dict[str, 
 
 
 def _logprobs(words: Sequence[str], ask: FakeRequest) -> dict[str, Any]:
-    tokens = [{"token": w, "logprob": -0.125, "bytes": list(w.encode())} for w in words]
+    """vLLM's are those that it gives the same tokens as a prompt."""
+    values = [-0.125] * len(words)
+    if ask.vllm:
+        first, score = len(_prompt_tokens(ask)), ask.scores.written or ask.scores.logprob
+        values = [score(first + at, word) for at, word in enumerate(words)]
+    tokens = [{"token": w, "logprob": v, "bytes": list(w.encode())} for w, v in zip(words, values, strict=True)]
     top = bool(ask.fields.get("top_logprobs"))
     return {"content": [t | {"top_logprobs": [t] if top else []} for t in tokens], "refusal": None}
 

@@ -61,6 +61,8 @@ class FakeUpstream:
         self.load: dict[str, float] = {"kv_cache_usage_perc": 0.0, "num_requests_waiting": 0.0}
         self.scores = PromptScores()
         """Scores of the tokens of prompts, for requests with `prompt_logprobs`; vllm only."""
+        self.adapters: dict[str, str] = {}
+        """LoRA adapters by name, each with its base model: /v1/models lists them as vLLM does."""
         self.received: list[Received] = []
         self.cancelled = 0
         self.port = 0
@@ -295,6 +297,7 @@ class FakeUpstream:
             orca=orca,
             load={"num_requests_running": float(self._running)} | self.load,
             scores=self.scores,
+            adapters=self.adapters,
         )
 
     def _changed(self) -> None:

@@ -48,7 +48,9 @@ from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.endpoints.health import GatewayReasons
 from gateway.proxy.endpoints.pages import OtherPages
+from gateway.proxy.experiments.engines import Engines
 from gateway.proxy.experiments.plan_poller import PLANS_EVERY_S, PlanPoller
+from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.guards.ramp_poller import GUARD_RAMPS_EVERY_S, GuardRampPoller
 from gateway.proxy.http.server.connection_limits import (
     REASONS,
@@ -387,6 +389,7 @@ class Process:
                 leases=book,
                 exchanges=exchange,
                 clock=lambda: time.monotonic() + self._passed_s(),
+                shadows=ShadowState(engines=Engines(corridor.state)),
             )
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.horizon import FEWEST_REPEATS
-from gateway.core.likelihood import REFUSALS, TOKENIZERS_DIFFER
+from gateway.core.likelihood import NEVER_COMPARABLE, REFUSALS
 from gateway.core.plan import CONTROL
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.statistics.bernoulli import bernoulli_interval
@@ -168,8 +168,9 @@ def same_path_gate(metric: str) -> GateResult:
 def likelihood_gate(refused: Mapping[tuple[str, str], int], compared: int) -> GateResult:
     """Gate: do both engines report the likelihood of the served answers, token by token?
 
-    refused: (key of REFUSALS, arm) → pairs. compared: pairs with a value. Red from the first pair whose tokens differ:
-    one tokenizer splits equal texts alike. Other refusals turn it red where they are more than a tenth.
+    refused: (key of REFUSALS, arm) → pairs. compared: pairs with a value. Red from the first pair whose tokens differ,
+    of an adapter, or of an engine that contradicts its own text: none of them comes by chance. Other refusals turn it
+    red where they are more than a tenth.
     """
     total = compared + sum(refused.values())
     if not total:
@@ -177,9 +178,9 @@ def likelihood_gate(refused: Mapping[tuple[str, str], int], compared: int) -> Ga
     if not refused:
         return GateResult("likelihood", 1, f"both engines score the same tokens in all {total} pairs", 0.0)
     share = sum(refused.values()) / total
-    worst = sorted(refused.items(), key=lambda each: (each[0][0] != TOKENIZERS_DIFFER, -each[1]))
+    worst = sorted(refused.items(), key=lambda each: (each[0][0] not in NEVER_COMPARABLE, -each[1]))
     says = "; ".join(f"{REFUSALS[why]}: {arm or 'both'}, {n} of {total} pairs" for (why, arm), n in worst)
-    red = share > _REFUSED or any(why == TOKENIZERS_DIFFER for why, _ in refused)
+    red = share > _REFUSED or any(why in NEVER_COMPARABLE for why, _ in refused)
     return GateResult("likelihood", -1 if red else 1, says, share)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from gateway.core.likelihood import TOKENIZERS_DIFFER, AnswerLikelihood, agreement
+from gateway.core.likelihood import NOT_ANSWERED, TOKENIZERS_DIFFER, AnswerLikelihood, agreement
 from gateway.core.plan import AGAIN, CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
 
 
@@ -412,7 +412,7 @@ def _measured(name: str, seen: ArmObservation) -> float | None:
 def _likelihood(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
     """Nats per token of the served answer: less is better. An engine that fails has no likelihood."""
     for name, each in ((metric.against, base), (arm, that)):
-        if each.failed and (each.likelihood is None or each.likelihood.refused != "rejected"):
+        if each.failed and (each.likelihood is None or each.likelihood.refused not in NOT_ANSWERED):
             return WithheldPair("incomplete", name)
     pair = likelihood_pair(base.likelihood, that.likelihood)
     if isinstance(pair, NotComparable):

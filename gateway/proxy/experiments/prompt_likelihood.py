@@ -64,6 +64,14 @@ def prompt_likelihood(response: bytes, status: int, answer: str, served: str, ke
     return PromptLikelihood(likelihood, tokens_to_json(tokens, raw.get("usage"), raw.get("model")))
 
 
+def scored_tokens(response: bytes, status: int, answer: str) -> list[AnswerToken]:
+    """The tokens of an answer as an engine scores them; [] if it does not."""
+    try:
+        return [each.token for each in answer_tokens(_prompt(_object(response, status)), answer)]
+    except _Refused:
+        return []
+
+
 def _digest(key: bytes, text: str) -> str:
     return blake2b(text.encode(), key=key, digest_size=BEST_DIGITS // 2).hexdigest()
 

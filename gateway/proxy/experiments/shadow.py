@@ -13,22 +13,24 @@ import random
 import secrets
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gateway.config.config import Retries
 from gateway.core.completion import assemble
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, StreamDown
 from gateway.core.exchange import DECLINED, Attempt, Exchange, Target
-from gateway.core.likelihood import AnswerLikelihood
+from gateway.core.likelihood import ADAPTER, GENERATION_DIFFERS, AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations, ShadowSpending, usage_or_guess
+from gateway.proxy.experiments.engines import Engines, differs, generation_of, generation_request
 from gateway.proxy.experiments.guard_copies import refusal_copy, tied_copy, why_no_copy
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
-from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood
+from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood, scored_tokens
 from gateway.proxy.experiments.shadow_request import (
     MOST_BYTES,
     Scorable,
@@ -53,6 +55,9 @@ from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import DetachedClient
 from gateway.runtime.tasks import Tasks
 
+_REQUESTS_OF_A_TURN = 5
+"""At an engine that is asked for a likelihood: with two comparisons of its own text."""
+
 
 @dataclass(slots=True)
 class ShadowState:
@@ -65,6 +70,8 @@ class ShadowState:
     conversations: defaultdict[str, ShadowedConversations] = field(
         default_factory=lambda: defaultdict(ShadowedConversations)
     )
+    engines: Engines = field(default_factory=Engines)
+    """The engines that are asked for likelihoods."""
     digest_key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     """The key of the digests of requests; it never leaves the process."""
 
@@ -187,6 +194,8 @@ class ShadowSender:
             return "has_effects"
         if not all(target_state.ready for target_state in target_states):
             return "target_down"
+        if running.plan.likelihood and any(map(self.shadow_state.engines.is_adapter, target_states)):
+            return "adapter"
         slowed = settings.gate.latency and not self.shadow_state.gates[name].open
         if slowed or any(_loaded(target_state, settings.gate.load) for target_state in target_states):
             return "gate"
@@ -312,8 +321,7 @@ class ShadowSender:
     ) -> None:
         choice = running.routes[arm].choose(call) if arm in running.routes else None
         target_state = self.router.target_state(running.plan.target(arm) if choice is None else choice.target)
-        scored = answer is not None
-        again = asked_again(call, target_state) if answer is None else likelihood_request(call, target_state, answer)
+        scored = answer is not None  # then the engine is asked for a likelihood
         total_s = running.plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
@@ -325,22 +333,62 @@ class ShadowSender:
             shadow_of=running.plan.name,
             choice=None,
         )
-        context = CallContext(HeldBytes(True, MOST_BYTES if scored else self.cap_bytes))
+        asked = AskedArm(running, arm, target_state, served, call, _context(scored, self.cap_bytes), choice)
+        read: PromptLikelihood | None = None
         try:
-            await self.relay.ask(again, alone, DetachedClient(), context, held=True)
-        except GatewayError:
-            pass  # the failure is in `context`: it is this arm's result
+            if answer is None:
+                asked = replace(asked, call=asked_again(call, target_state))
+                await self._send(asked, alone)
+            else:
+                asked, read = await self._scored(asked, alone, answer)
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
-        asked = AskedArm(running, arm, target_state, served, again, context, choice)
-        self._spent(asked)
+        except StreamDown:  # whether another process asks this engine now cannot be known
+            self._count(running, arm, "given_up")
+            return
         if self._given_up:
             self._count(running, arm, "given_up")
             return
-        total_s = time.monotonic() - again.started
-        read = None if answer is None else await self._likelihood(context, answer, served)
-        self.idle_queue.do(partial(self._record, asked, total_s, read))
+        self.idle_queue.do(partial(self._record, asked, time.monotonic() - asked.call.started, read))
+
+    async def _send(self, asked: AskedArm, alone: Route) -> None:
+        """Sends one request. Its failure is in its context: it is this arm's result."""
+        with suppress(GatewayError):
+            await self.relay.ask(asked.call, alone, DetachedClient(), asked.context, held=True)
+        self._spent(asked)
+
+    async def _scored(self, asked: AskedArm, alone: Route, answer: str) -> tuple[AskedArm, PromptLikelihood]:
+        """Asks an engine for the likelihood of the served answer, while nobody else asks it for one.
+
+        asked: with the client's call. Returns it with the call that was sent. Raises StreamDown."""
+        engines, target_state = self.shadow_state.engines, asked.target_state
+        async with engines.turn(target_state, _REQUESTS_OF_A_TURN * alone.timeouts.total_s):
+            scoring = replace(asked, call=likelihood_request(asked.call, target_state, answer))
+            if await engines.parent(target_state):
+                scoring.context.outcome = "upstream_error"
+                return scoring, PromptLikelihood(AnswerLikelihood(refused=ADAPTER))
+            if asked.arm == REPEAT and engines.due(target_state) and await self._contradicts(asked, alone):
+                scoring.context.status = 200
+                return scoring, PromptLikelihood(AnswerLikelihood(refused=GENERATION_DIFFERS))
+            await self._send(scoring, alone)
+        return scoring, await self._likelihood(scoring.context, answer, asked.served)
+
+    async def _contradicts(self, asked: AskedArm, alone: Route) -> bool:
+        """Whether the control gives its own text other log-probabilities as a prompt than when it wrote it, twice."""
+        for _ in range(2):
+            writes = replace(asked, call=generation_request(asked.call), context=_context(True, self.cap_bytes))
+            await self._send(writes, alone)
+            generation = generation_of(writes.context.response.bytes()) if writes.context.status == 200 else None
+            if generation is None:
+                return False
+            call = likelihood_request(asked.call, asked.target_state, generation.text)
+            scores = replace(asked, call=call, context=_context(True, self.cap_bytes))
+            await self._send(scores, alone)
+            found = scored_tokens(scores.context.response.bytes(), scores.context.status, generation.text)
+            if not differs(generation, found):
+                return False
+        return True
 
     async def _likelihood(self, context: CallContext, answer: str, served: Exchange) -> PromptLikelihood:
         """Reads an engine's response about the served answer; on a thread where it is large."""
@@ -419,6 +467,10 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self.metrics.counts.of(self.metrics.shadow, running.plan.name, arm, result).n += 1
         self.shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _context(scored: bool, cap_bytes: int) -> CallContext:
+    return CallContext(HeldBytes(True, MOST_BYTES if scored else cap_bytes))
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:

@@ -94,6 +94,46 @@ async def test_two_engines_come_to_a_verdict(
         assert "estimates the divergence" in made.likelihood.estimates
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("adapter", "serves it as a LoRA adapter"), ("written", "other log-probabilities as a prompt"), ("", "")],
+    ids=["an adapter", "an engine that contradicts itself", "a sound engine"],
+)
+async def test_no_verdict_rests_on_an_unreliable_engine(
+    start: Any,
+    configured: Callable[..., dict[str, Any]],
+    place_store: Callable[[Path], str],
+    tmp_path: Path,
+    stream_url: str,
+    stream_name: str,
+    kind: str,
+    says: str,
+) -> None:
+    """Both arms have the same figures: without the guards the verdict would be `ship`."""
+    async with FakeUpstream(vllm=True, text=TEXT) as control, FakeUpstream(vllm=True) as candidate:
+        scores = PromptScores(lambda place, text: -0.05 * (1 + len(text) % 7))
+        control.scores = candidate.scores = scores
+        if kind == "written":
+            control.scores = PromptScores(scores.logprob, written=lambda place, text: scores.logprob(place, text) - 0.3)
+        same = {
+            "model": "chat", "control": {"upstream": "u0", "model": "model-u0"},
+            "candidate": {"upstream": "u1", "model": "new"}, "mode": "likelihood", "shadow": 1.0, "min_hours": 0,
+            "gate": {"latency": False}, "budget": {"concurrency": 256}, "after_verdict": "continue",
+        }  # fmt: skip
+        candidate.adapters = {"new": "fake-model"} if kind == "adapter" else {}
+        config = configured(control, candidate, chat={"fallback": []}, experiments={"same": same})
+        gateway = await start(config)
+        url = place_store(tmp_path / "data" / "gateway.db")
+        async with consuming(url, gateway.config_path.read_text(), stream_url, stream_name):
+            for i in range(44):
+                assert (await gateway.chat(f"number {i}", temperature=1.0)).status_code == 200
+            await settled(url, 1 if kind == "adapter" else 44)
+        with reading(url) as connection:
+            made = report_of(connection, "same")
+    assert (made.verdict == "ship") is not bool(says), made.reasons
+    assert says in "; ".join(made.reasons)
+
+
 async def settled(url: str, n: int) -> None:
     async with asyncio.timeout(60):
         while True:

@@ -140,8 +140,9 @@ async def make(
 
 
 async def first_call(upstream: FakeUpstream) -> dict[str, Any]:
-    await upstream.until(lambda u: bool(u.calls))
-    asked: dict[str, Any] = upstream.calls[0].json
+    """The first request for a likelihood; the list of models is asked before."""
+    await upstream.until(lambda u: any(call.method == "POST" for call in u.calls))
+    asked: dict[str, Any] = next(call.json for call in upstream.calls if call.method == "POST")
     return asked
 
 
