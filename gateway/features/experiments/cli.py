@@ -75,6 +75,8 @@ def start(name: Name, options: ConfigOptions) -> None:
         note(
             "the previous plan closed undecided; the variance of its pairs requires more, and this one starts from zero"
         )
+    elif known is not None and known.plan.same_design(running) and not known.plan.same_segments(running):
+        note("its segments are not those of the previous plan, so its evidence starts from zero")
     settings = of.config.experiments[name].ramp
     for line in (*_start_notes(running), *(_promotions(settings, running) if settings else ())):
         note(line)

@@ -142,7 +142,7 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     in_force = (await _on_stream(of.states.plans()))[name].plan
     started = StartedExperiment(in_force, before, (*wanted.cautions, *judged))
     if not started.was_running:
-        await _audited(of, actor, "start", name, {"plan": wanted.plan.hash})
+        await _audited(of, actor, "start", name, {"plan": started.plan.hash})
     return started
 
 

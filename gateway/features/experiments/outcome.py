@@ -11,8 +11,8 @@ from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.rows.queries import scorer_facts
 from gateway.features.experiments.segments import segments_of
-from gateway.features.experiments.verdict_sentence import Outcome, best_about, strongest_loser
-from gateway.reports.model import Comparison, Estimate, RampHistory, SegmentDifference
+from gateway.features.experiments.verdict_sentence import Outcome, best_about, loser_of
+from gateway.reports.model import Comparison, Estimate, RampHistory
 from gateway.store.query import Reading
 
 
@@ -33,14 +33,8 @@ def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: 
         best=best_about(found.best, found.candidate),
         excepted=kept.excepted if kept else (),
         moved=None if moved is None else as_measured(connection, found, look, moved),
-        loser=_loser(connection, found),
+        loser=loser_of(found.decision.verdict, found.primary, lambda: segments_of(connection, found)),
     )
-
-
-def _loser(connection: Reading, found: Finding) -> SegmentDifference | None:
-    if found.decision.verdict != "ship" or found.primary is None:
-        return None
-    return strongest_loser(segments_of(connection, found), found.primary.margin)
 
 
 def pairs_of(found: Finding) -> int:

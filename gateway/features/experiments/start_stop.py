@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,15 +101,21 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
     refusals = [why for plan in plans if (why := best_refusal(plan, built))]
     found: list[str] = []
-    with contextlib.suppress(StoreUnavailable), reading(store) as connection:
-        refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
-        refusals += [why for plan in plans if (why := _unknown_segments(connection, plan))]
-        found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
+    try:
+        with reading(store) as connection:
+            refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
+            refusals += [why for plan in plans if (why := _unknown_segments(connection, plan))]
+            found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
+    except StoreUnavailable:
+        found += [why for plan in plans if (why := segment_refusal(None, plan, time.time()))]
     return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
 
 
 def _unknown_segments(connection: Reading, plan: Plan) -> str | None:
+    """Reason why a plan cannot start; None if it may, or if one of the same design runs already."""
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    if any(each.state == "running" for each in alike):
+        return None
     completed = _with_known_segments(with_segments(connection, plan, time.time()), alike)
     return segment_refusal(connection, completed, time.time())
 

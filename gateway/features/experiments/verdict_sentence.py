@@ -6,14 +6,14 @@ is built from the same values, so that the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.core.guards import guard_in
 from gateway.core.plan import FAILURE_METRICS
 from gateway.core.segments import METADATA, segment_name
 from gateway.features.experiments.short_names import short_names, shortened
-from gateway.features.experiments.verdict import FUTILE, HARMLESS, rejects
+from gateway.features.experiments.verdict import FUTILE, HARMLESS, SHIPS, rejects
 from gateway.reports import number_format as say
 from gateway.reports.model import (
     BestOfK,
@@ -147,11 +147,7 @@ def _said(of: Outcome, control: str, candidate: str) -> tuple[str, str]:
 
 
 def _of_verdict(of: Outcome, candidate: str) -> str:
-    word = f"{VERDICTS[of.verdict]}."
-    if of.verdict == "ship_except":
-        word = f"Ship, but keep {shortened(', '.join(of.excepted), 24)}."
-    if of.loser is not None:
-        word = f"Ship, but {_loss(of.loser)}."
+    word = _word(of)
     if of.primary is None:
         return "No pair yet. Hold." if not of.pairs else fitted(f"{candidate}: no primary metric decides it. {word}")
     red = next((gate for gate in of.gates if gate.state < 0), None)
@@ -159,6 +155,37 @@ def _of_verdict(of: Outcome, candidate: str) -> str:
         why = _GATES.get(red.name, f"the gate {shortened(red.name, 16)} has failed")
         return fitted(f"{candidate}: no verdict, since {why}. {word}", f"No verdict, since {why}. {word}")
     return fitted(*(f"{candidate}: {text}. {word}" for text in _changes(of)), f"{candidate}. {word}")
+
+
+def _word(of: Outcome) -> str:
+    """The verdict as the end of a sentence, with what a reader must know before traffic moves."""
+    kept = shortened(", ".join(of.excepted), 24 if of.loser is None else 16)
+    if of.loser is not None:
+        also = f" keep {kept}:" if of.verdict == "ship_except" else ""
+        return f"Ship, but{also} {_loss(of.loser)}."
+    return f"Ship, but keep {kept}." if of.verdict == "ship_except" else f"{VERDICTS[of.verdict]}."
+
+
+def with_loss(sentence: str, loser: SegmentDifference | None) -> str:
+    """The sentence of a decision, with the part of the traffic that loses under it."""
+    if loser is None:
+        return sentence
+    places = say.digits_of(loser.difference)
+    numbers = f"{say.number(loser.difference.value, places, signed=True)}, {say.interval(loser.difference, places)}"
+    text = f"{segment_name(loser.property, loser.value)} ({numbers}, {say.counted(loser.pairs, 'pair')})"
+    return f"{sentence} But it loses where {text}, which is no declared segment: look at it first."
+
+
+def loser_of(
+    verdict: Verdict, primary: Comparison | None, segments: Callable[[], Iterable[SegmentDifference]]
+) -> SegmentDifference | None:
+    """The part of the traffic that a verdict must name, since it moves traffic above that loss; None if there is none.
+
+    segments: reads the exploratory ones, only where the verdict moves traffic.
+    """
+    if verdict not in SHIPS or primary is None:
+        return None
+    return strongest_loser(segments(), primary.margin)
 
 
 def strongest_loser(segments: Iterable[SegmentDifference], margin: float | None) -> SegmentDifference | None:
@@ -191,7 +218,7 @@ def _deciding(of: Outcome) -> Comparison | None:
 
 
 def _of_step(of: Outcome, ramp: RampHistory, candidate: str) -> str:
-    word = f"{VERDICTS[of.verdict]}."
+    word = _word(of)
     at = f"{candidate} serves {percent(ramp.share)} at step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}"
     return fitted(*(f"{at}; {text}. {word}" for text in _changes(of)), f"{at}. {word}", f"{at}.")
 
@@ -227,7 +254,7 @@ def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:
     n = len(best.candidates)
     if best.verdict == "none":
         return fitted(f"None of {n} candidates may replace {control}. Reject."), f"Keep {control}."
-    word = "Ship." if best.verdict == "best" else "Hold."
+    word = _word(of) if best.verdict == "best" else "Hold."
     name = shortened(best.best or best.leader or "")
     head = f"{name} is the best of {n}" if best.verdict == "best" else f"The best of {n} is open; {name} leads"
     action = f"Switch to {name}." if best.verdict == "best" else _waiting(of)

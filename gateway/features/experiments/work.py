@@ -148,6 +148,7 @@ class ExperimentEngine:
         self._shown_at = 0.0
         self._settled_at = float("-inf")
         self._live: dict[str, LiveSequences] = {}  # by the hash of their plan
+        self._sentences: VerdictSentences = {}
         self.leads = False
         """Whether this consumer held the lease at its last step."""
         self.figures: tuple[ExperimentFigures, ...] = ()
@@ -277,7 +278,7 @@ class ExperimentEngine:
     async def _figures(self, now: float) -> tuple[ExperimentFigures, ...]:
         """The figures of each plan for which they can be computed."""
         bounded = self._store.bounded(self._isolated.limits.queries)
-        read, errors = await bounded.look(lambda connection: figures_and_errors(connection, now))
+        read, errors = await bounded.look(lambda connection: figures_and_errors(connection, now, self._sentences))
         for figures in read:
             self._isolated.succeeded(Work(f"{FIGURES_OF} {figures.experiment}"))
         for plan, error in errors:
@@ -482,24 +483,38 @@ def _row(
     return about | found | cost | {"created": now}
 
 
+VerdictSentences = dict[tuple[str, str, str], tuple[int, str]]
+"""(plan, candidate, verdict) → (pairs, sentence). They are kept, since each one reads thousands of requests."""
+_MORE = 1.1  # times the pairs of a sentence, from which it is made again
+
+
 def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
     """Figures of a store's experiments for Prometheus. now: Unix seconds."""
     return figures_and_errors(connection, now)[0]
 
 
 def figures_and_errors(
-    connection: Reading, now: float
+    connection: Reading, now: float, sentences: VerdictSentences | None = None
 ) -> tuple[tuple[ExperimentFigures, ...], list[tuple[StoredPlan, Exception]]]:
-    """The figures, and the plans for which they cannot be computed, with the reason. now: Unix seconds."""
+    """The figures, and the plans for which they cannot be computed, with the reason.
+
+    now: Unix seconds. sentences: those made before, which this look replaces by its own.
+    """
     found, errors = list[ExperimentFigures](), list[tuple[StoredPlan, Exception]]()
+    known, made = sentences if sentences is not None else {}, VerdictSentences()
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
         try:
-            found += [_figures(connection, each, look) for each in findings(connection, plan, now).values()]
+            candidates = findings(connection, plan, now).values()
+            said = {_key(c): _sentence(connection, c, look, known) for c in candidates if c.decision.verdict != "hold"}
+            found += [_figures(c, look, said.get(_key(c), (0, ""))[1]) for c in candidates]
+            made |= said
         except QueryFailed:
             raise
         except Exception as error:  # of one plan, which must not take the figures of the others
             errors.append((plan, error))
+    known.clear()
+    known.update(made)
     return tuple(found), errors
 
 
@@ -524,6 +539,18 @@ async def stop_plan(corridor: Corridor, plan: StoredPlan, why: StoppedWork, now:
 
 def _resume(plan: StoredPlan) -> str:
     return f"once its cause is mended, `gateway ab start {plan.plan.name}` begins it again"
+
+
+def _key(found: Finding) -> tuple[str, str, str]:
+    return found.stored_plan.hash, found.candidate, found.decision.verdict
+
+
+def _sentence(connection: Reading, found: Finding, look: SequenceStates, known: VerdictSentences) -> tuple[int, str]:
+    """(pairs, sentence) of a verdict: the known one, unless there are many more pairs."""
+    pairs, text = known.get(_key(found), (0, ""))
+    if text and found.pairs.joined < _MORE * pairs:
+        return pairs, text
+    return found.pairs.joined, verdict_sentence(outcome_of(connection, found, look)).text
 
 
 def is_closed(connection: Reading, plan: StoredPlan) -> bool:
@@ -613,9 +640,8 @@ def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
     return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST_SHOWN:]
 
 
-def _figures(connection: Reading, found: Finding, look: SequenceStates) -> ExperimentFigures:
+def _figures(found: Finding, look: SequenceStates, sentence: str) -> ExperimentFigures:
     left = progress_of(found, look)
-    decided = found.decision.verdict != "hold"
     rows = found.best.candidates if found.best else ()
     row = next((row for row in rows if row.candidate == found.candidate), None)
     return ExperimentFigures(
@@ -635,7 +661,7 @@ def _figures(connection: Reading, found: Finding, look: SequenceStates) -> Exper
         days_needed=left.days,
         rank=None if row is None else RANKS[row.state],
         by_segment=found.segments is not None,
-        sentence=verdict_sentence(outcome_of(connection, found, look)).text if decided else "",
+        sentence=sentence,
         plan=found.stored_plan.hash,
     )
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import app
+from gateway.features.experiments.findings import SequenceStates, finding
+from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.as_json import to_dict
 from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import segment_lines
+from gateway.features.experiments.report.presentation import headline, segment_lines
 from gateway.features.experiments.rows.queries import PairwiseVerdict, SegmentRow
 from gateway.features.experiments.segments import (
     FEWEST,
@@ -25,8 +31,11 @@ from gateway.features.experiments.segments import (
     wins_of,
     with_intervals,
 )
+from gateway.features.experiments.verdict_sentence import verdict_sentence
+from gateway.features.experiments.work import figures_and_errors
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
+from gateway.store.plans import stored_plans
 from gateway.store.query import reading
 
 ROW = SegmentRow(0.1, "web", "chat", "chat", False, 300, b"{}", None)
@@ -161,3 +170,45 @@ def test_strengths_are_the_planted_ones() -> None:
 def test_strengths_need_three_arms_that_all_lost_once() -> None:
     assert strengths_of([verdict("b", 1.0), verdict("b", 0.0)]) == ((), None)
     assert strengths_of([verdict("b", 1.0)] * 5 + [verdict("c", 1.0)] * 5) == ((), None)
+
+
+@pytest.fixture
+async def shipped(room: Any, plan: Any, paired: Any) -> Any:
+    """A candidate that ships, and loses 0.46 on a product that nobody declared."""
+    plan, rng, sent = replace(plan, method="hybrid", max_pairs=240, aa="alarm", guardrails=()), random.Random(2), []
+    for i in range(240):
+        product, gain = ("code", -0.46) if i % 6 == 0 else ("mail", 0.12)
+        control = 0.5 + 0.1 * rng.random()
+        request = orjson.dumps({"model": "chat", "messages": [], "metadata": {"product": product}})
+        arms = {"candidate": f"{control + gain:.3f}"} | ({"repeat": f"{control:.3f}"} if i % 4 == 1 else {})
+        sent += paired(plan, f"{control:.3f}", arms, request=request)
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*sent)
+        await room.until_settled(240)
+    return room
+
+
+async def test_a_ship_above_a_strong_loss_says_so_first(shipped: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Every first line names it: of the report, its page, `ab status`, the console's list and the notice."""
+    with reading(shipped.store_url) as connection:
+        report = report_of(connection, "swap")
+        sentences: Any = {}
+        ((figures,), _) = figures_and_errors(connection, time.time(), sentences)
+        ((again,), _) = figures_and_errors(connection, time.time(), sentences)
+        assert again.sentence == figures.sentence
+        stored = stored_plans(connection, "swap")[-1]
+        found = finding(connection, stored, "candidate")
+        listed = verdict_sentence(outcome_of(connection, found, SequenceStates(connection, stored)))
+    assert report.verdict == "ship"
+    wanted = "Ship, but code loses 0.46."
+    for text in (headline(report), figures.sentence, listed.text):
+        assert text.endswith(wanted)
+        assert len(text) <= 90
+    assert "Ship. But it loses where metadata.product=code (−0.46, " in report.sentence
+    assert listed.action == "Look at metadata.product=code first, and declare it as a segment."
+    assert wanted in to_html(report)
+    assert wanted in to_dict(report)["headline"]["text"]
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["report", "swap", "--data", str(tmp_path / "data")]).output
+    assert shown.splitlines()[0].endswith(wanted)

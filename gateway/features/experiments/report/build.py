@@ -36,6 +36,7 @@ from gateway.features.experiments.split import METHOD as SPLIT_METHOD
 from gateway.features.experiments.start_cautions import tried_plans, tried_sentence
 from gateway.features.experiments.traffic_facts import sentences as traffic_sentences
 from gateway.features.experiments.traffic_facts import slope_caution
+from gateway.features.experiments.verdict_sentence import loser_of, with_loss
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
 from gateway.features.ramp.rows import stored_ramp_events
@@ -265,6 +266,8 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
     by_arm = arms_of(connection, plan)
     examples = examples_of(connection, found)
     tried = tried_plans(connection, plan, found.candidate)
+    segments = segments_of(connection, found)
+    loser = loser_of(found.decision.verdict, found.primary, lambda: segments)
     return Report(
         experiment=plan.plan.name,
         plan=plan.hash,
@@ -272,7 +275,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         verdict=found.decision.verdict,
         direction=found.primary.direction_found if found.primary else "unclear",
         margin=found.primary.margin_found if found.primary else "unclear",
-        sentence=found.decision.sentence,
+        sentence=with_loss(found.decision.sentence, loser),
         reasons=found.decision.reasons,
         primary=primary[0] if primary else None,
         guardrails=tuple(guardrails),
@@ -300,7 +303,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         strengths=strengths,
         first_place=first_place,
         progress=progress_of(found, look),
-        segments=segments_of(connection, found),
+        segments=segments,
         family=found.family,
         cautions=(*cautions_of(connection, found), *([tried_sentence(tried)] if tried else [])),
         regressions=examples.regressions,
@@ -349,10 +352,12 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     """Reasons to trust the verdict less: feedback that is given more often on one arm; a difference that moves from day
-    to day; a judge as the primary without labels, without agreement with them, or with hardly any spread."""
+    to day; segments without values; a judge as the primary without labels, without agreement with them, or with hardly
+    any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
     yield from _not_compared(found)
+    yield from _unknown_segments(found.stored_plan.plan)
     c = found.primary
     name = found.names.get(c.metric) if c else None
     if c is None or name is None or name.identity == BUILT_IN:
@@ -365,6 +370,15 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly distinguishes them."
+
+
+def _unknown_segments(plan: Plan) -> Iterator[str]:
+    """Caution on a plan of an earlier version that started before any value of its segments was known."""
+    if named := ", ".join(plan.segments.unknown if plan.segments else ()):
+        yield (
+            f"No value of {named} was known when this plan started, so its calls are one segment and nothing is "
+            f"decided about their parts: gateway ab start {plan.name} begins a plan that knows them."
+        )
 
 
 def _not_compared(found: Finding) -> Iterator[str]:

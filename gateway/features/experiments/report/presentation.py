@@ -15,7 +15,7 @@ from gateway.features.experiments.verdict_sentence import (
     badge_of,
     best_about,
     left,
-    strongest_loser,
+    loser_of,
     verdict_sentence,
 )
 from gateway.reports.charts import IntervalScale, extent, interval_text
@@ -90,14 +90,8 @@ def outcome_of(report: Report) -> Outcome:
         best=best_about(report.best, report.candidate),
         excepted=kept.excepted if kept else (),
         moved=kept.metrics[0] if kept else None,
-        loser=_loser(report),
+        loser=loser_of(report.verdict, report.primary, lambda: report.segments),
     )
-
-
-def _loser(report: Report) -> SegmentDifference | None:
-    if report.verdict != "ship" or report.primary is None:
-        return None
-    return strongest_loser(report.segments, report.primary.margin)
 
 
 def sentence_of(report: Report) -> VerdictSentence:
