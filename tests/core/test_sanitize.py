@@ -37,7 +37,9 @@ def test_invalid_bytes_are_replaced():
         to_json(object())
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1", " =1", "\u00a0\u3000+1", "\ufeff=1", "  @A1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1", " =1", "\u00a0\u3000+1", "\ufeff=1", "  @A1"]
+)
 def test_a_cell_is_never_a_formula(text):
     assert cell(text) == "'" + plain(text)
 
