@@ -272,6 +272,10 @@ class BodyCut(TransportError):
     pass
 
 
+class MessageTooLarge(BodyCut):
+    """A message of a WebSocket is above the size limit, and its connection was closed."""
+
+
 class ConfigError(Exception):
     """All mistakes in one config file.
 

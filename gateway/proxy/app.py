@@ -354,8 +354,7 @@ class App:
             limit = None if caller.limit is None else caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
-            if request.query:
-                call = _without_secrets(gateway.keys, call)
+            call = _without_secrets(gateway.keys, call) if request.query else call
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint, lane)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
