@@ -69,7 +69,8 @@ class OidcConfig(Section):
     scopes: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = ("openid", "profile", "email")
     """Scopes that the console requests from the provider."""
     name: NonEmpty = "email"
-    """The claim that names a person in audits and labels."""
+    """The claim that names a person in audits and labels. `email` needs `email_verified`; where it is not set and the
+    provider does not send that, as Entra, people are named `preferred_username (sub …)`."""
     roles: Annotated[tuple[OidcRole, ...], Field(min_length=1)]
     """Rights by claims; the first entry that matches applies. A person who matches none is refused."""
     session_h: Annotated[float, Field(gt=0, le=24)] = 8.0

@@ -106,8 +106,9 @@ class ConsoleApp:
     async def _ready(self, request: Request) -> Response:
         """Answers whether keys can be changed and published now."""
         publisher = self._admin.publisher
-        ready = self._admin.store.is_open and not publisher.trouble
-        body = {"status": "ready" if ready else "not ready", "store": self._admin.store.is_open}
+        store = await self._admin.store.answers()
+        ready = store and not publisher.trouble
+        body = {"status": "ready" if ready else "not ready", "store": store}
         return _answer(orjson.dumps(body | {"published": not publisher.trouble}), 200 if ready else 503)
 
     async def _scrape(self, request: Request) -> Response:

@@ -203,21 +203,36 @@ def _object(reply: HttpReply) -> dict[str, Any]:
 
 def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
     """The role of the first entry of `roles` that matches. Raises LoginRefused."""
-    name = value_at(claims, config.name)
-    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
-        raise LoginRefused(f'the identity has no claim "{config.name}" that could be a name')
     verified = claims.get("email_verified") is True
-    if config.name == "email" and not verified:
-        raise LoginRefused(
-            "the identity provider does not say that it has verified this e-mail address (email_verified); "
-            "admin.oidc.name may name another claim, such as preferred_username"
-        )
+    name = _name(config, claims, verified=verified)
     for entry in config.roles:
         if "email" in entry.claims and not verified:  # an address that somebody only claims to have gives no role
             continue
         if all(_holds(value_at(claims, wanted), value) for wanted, value in entry.claims.items()):
             return actor_with(name, entry)
     raise LoginRefused(f"{name} has no role here: no entry of admin.oidc.roles matches")
+
+
+def _name(config: OidcConfig, claims: Mapping[str, Any], *, verified: bool) -> str:
+    """The claim that names the person. By default an e-mail address that is verified; where the provider verifies none,
+    what it calls the person, with the claim `sub`, which nobody else can have. Raises LoginRefused."""
+    if config.name != "email" or verified:
+        return _printable(claims, config.name)
+    if "name" in config.model_fields_set or "email_verified" in claims:
+        raise LoginRefused(
+            "the identity provider does not say that it has verified this e-mail address (email_verified); "
+            "admin.oidc.name may name another claim, such as preferred_username"
+        )
+    shown = next((each for each in ("preferred_username", "email") if value_at(claims, each)), None)
+    sub = _printable(claims, "sub")
+    return sub if shown is None else f"{_printable(claims, shown)} (sub {sub})"
+
+
+def _printable(claims: Mapping[str, Any], claim: str) -> str:
+    name = value_at(claims, claim)
+    if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
+        raise LoginRefused(f'the identity has no claim "{claim}" that could be a name')
+    return name
 
 
 def _holds(found: Any, expected: str | bool | int) -> bool:

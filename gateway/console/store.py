@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import TypeVar
 
-from gateway.console.errors import InvalidBody, NotPermitted, StoreAway
+from gateway.console.errors import AdminError, InvalidBody, NotPermitted, StoreAway
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
-from gateway.store.directory import ensure_directory
+from gateway.store.directory import directory_state_of, ensure_directory
 from gateway.store.engine import Transaction
 from gateway.store.read_bounds import OutOfBounds, ReadBounds, bounded
 from gateway.store.store import Store, StoreDown, WriteRejected
@@ -71,6 +71,14 @@ class ConsoleStore:
     async def close(self) -> None:
         if self._store is not None:
             await self._store.__aexit__()
+
+    async def answers(self) -> bool:
+        """Whether it can be read now: it may have gone since it was opened."""
+        try:
+            await self.read(directory_state_of)
+        except AdminError:
+            return False
+        return True
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Runs a transaction that may write. Raises StoreAway; InvalidBody for values that the database rejects;

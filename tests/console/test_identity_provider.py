@@ -450,3 +450,35 @@ async def test_a_visitor_of_a_proxy_has_rights_in_one_team(pages):
     client = await pages.client(**{"x-forwarded-user": "lena"})
     assert (await client.get("/console/keys")).status_code == 303
     assert "operator of team search" in await pages.get(client, "/console/keys")
+
+
+ENTRA = {"sub": "8f3c", "preferred_username": "ada@contoso.com", "email": "ada@contoso.com", "roles": ["ml"]}
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        (ENTRA, "ada@contoso.com (sub 8f3c)"),
+        ({**ENTRA, "email_verified": False}, None),
+        ({**ENTRA, "email_verified": True}, "ada@contoso.com"),
+        ({"sub": "8f3c", "roles": ["ml"]}, "8f3c"),
+        ({"sub": "8f3c", "roles": ["ml"], "email": "a@b"}, "a@b (sub 8f3c)"),
+    ],
+)
+def test_a_person_without_a_verified_address_is_named_with_sub(claims: dict[str, Any], name: str | None) -> None:
+    """Entra sends no `email_verified`. The names of two people are never the same, whatever they call themselves."""
+    config = OidcConfig.model_validate(
+        {
+            "issuer": "https://i",
+            "client_id": "c",
+            "url": "https://c",
+            "roles": [{"claims": {"roles": "ml"}, "role": "viewer"}],
+        }
+    )
+    chosen = OidcConfig.model_validate({**config.model_dump(exclude_unset=True), "name": "email"})
+    for of in (config, chosen):
+        if name is None or (of is chosen and "email_verified" not in claims):
+            with pytest.raises(LoginRefused, match="email_verified"):
+                actor_of_claims(of, claims)
+        else:
+            assert actor_of_claims(of, claims) == Actor(name, "viewer")

@@ -86,6 +86,26 @@ async def test_it_starts_without_its_stream_server_and_its_store(path: Path, wri
             assert (await client.get("/admin/v1/keys")).json()["error"]["code"] == "store_unavailable"
 
 
+async def test_readiness_follows_a_store_that_goes_and_returns(
+    path: Path, write: Any, tmp_path: Path, postgres_server: Any, stream_url: str, stream_name: str
+) -> None:
+    stream = {"url": stream_url, "name": stream_name}
+    write(yaml.safe_dump(a_config(stream=stream, store={"url": postgres_server.new()})))
+    async with opened(ConsoleOptions(path, tmp_path / "data"), LiveConfig(path)) as app:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://console") as client:
+
+            async def until(store: bool) -> int:
+                async with asyncio.timeout(60):
+                    while (answer := await client.get("/ready")).json()["store"] is not store:
+                        await asyncio.sleep(0.02)
+                return answer.status_code
+
+            await until(True)
+            postgres_server.kill()
+            assert await until(False) == 503
+
+
 async def test_its_port_has_bounds_before_any_token(path: Path, tmp_path: Path) -> None:
     """A connection whose headers do not end is refused, and one that sends nothing ends: neither needs a token."""
     options, live = ConsoleOptions(path, tmp_path / "data", port=0), LiveConfig(path)
