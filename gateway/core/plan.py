@@ -140,6 +140,11 @@ class Plan:
         after_verdict."""
         return self._design() == other._design()
 
+    def follows_from(self, wanted: Plan) -> bool:
+        """Whether this stored plan is what the settings of the wanted one say: started by them, or by an older version
+        from the same settings."""
+        return self.same_design(wanted) or wanted.continues(self)
+
     def same_segments(self, other: Plan) -> bool:
         """Whether the segments of both distinguish the same values, which recent traffic completes before a start."""
         if self.segments is None or other.segments is None:

@@ -102,3 +102,16 @@ def test_the_control_asked_again_is_an_arm_of_its_own() -> None:
     assert PLAN.target(REPEAT) == PLAN.control
     with pytest.raises(KeyError):
         PLAN.target("nobody")
+
+
+def test_an_upgrade_alone_does_not_change_a_stored_plan() -> None:
+    """The file is byte-identical: what the older version did not know is not a change by anybody."""
+    stored = plan_from_json(OLD % b"false")
+    wanted = replace(stored, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm")
+    later = replace(wanted, rules=2, min_hours=24.0, empty="failed", headers="model", independent=True)
+    for now in (stored, wanted, later):
+        assert stored.follows_from(now)
+    first = replace(wanted, rules=1)
+    assert first.follows_from(later)
+    assert not later.follows_from(replace(later, margin=0.1))
+    assert not first.follows_from(replace(later, margin=0.1))

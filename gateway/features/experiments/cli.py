@@ -315,7 +315,7 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     try:
         with reading(of.store) as connection:
             kept = current_plan(stored_plans(connection, name))
-            changed = kept is not None and planned is not None and not kept.plan.same_design(planned)
+            changed = kept is not None and planned is not None and not kept.plan.follows_from(planned)
             if kept is not None and (kept.state == "running" or not changed):
                 if changed:
                     note(f"the config has changed; this is the price of the running plan {kept.hash}")
@@ -376,7 +376,7 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
         off = name in config.experiments and not config.experiments[name].enabled
         status = "disabled in the config" if off else state.state if state else "not started"
         shown = state.plan if state else plan
-        changed = plan is not None and state is not None and not state.plan.same_design(plan)
+        changed = plan is not None and state is not None and not state.plan.follows_from(plan)
         yield {
             "experiment": name,
             "state": status,

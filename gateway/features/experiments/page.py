@@ -341,7 +341,7 @@ async def one_page(request: Request) -> Response:
         ramp=ramp,
         events=events,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
-        changed=bool(planned and state and not state.plan.same_design(planned)),
+        changed=bool(planned and state and not state.plan.follows_from(planned)),
         judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
     )
