@@ -25,7 +25,7 @@ def key(name: str, **more: Any) -> dict[str, Any]:
 
 
 KEYS = [
-    key("web", team="search", tags=["prod"]),
+    key("web", team="search", tags=["prod"], person="ann"),
     key("batch", team="search"),
     key("alone"),
     key("judges", sample="never", allow=["target"]),
@@ -39,7 +39,14 @@ def priced(configured: Configured) -> Configured:
 
     def make(*upstreams: FakeUpstream, **sections: Any) -> dict[str, Any]:
         evals = {"base_url": "http://127.0.0.1:9/v1", "api_key": "judges"}
-        owners = {"keys": KEYS, "teams": TEAMS, "organizations": {"acme": {}}, "prices": PRICES, "evals": evals}
+        owners = {
+            "keys": KEYS,
+            "teams": TEAMS,
+            "organizations": {"acme": {}},
+            "people": {"ann": {}},
+            "prices": PRICES,
+            "evals": evals,
+        }
         return configured(*upstreams, **{"sampling": {"rate": 0.0}, **owners, **sections})
 
     return make
@@ -62,14 +69,14 @@ def cell(key_id: str, upstream: str = "u0", team: str = "search", tags: str = "c
     return UsageCell("", key_id, key_id, team, organization, tags, "chat", upstream, f"model-{upstream}", "", "", "")
 
 
-WEB, BATCH, ALONE = cell("web", tags="cc-7 prod"), cell("batch"), cell("alone", team="", tags="")
+WEB, BATCH, ALONE = cell("web", tags="cc-7 prod")._replace(person="ann"), cell("batch"), cell("alone", team="", tags="")
 
 
 def as_key(gateway: Any, name: str) -> None:
     gateway.client.headers["authorization"] = f"Bearer {name}"
 
 
-async def test_each_call_counts_for_its_key_team_and_model(
+async def test_each_call_counts_for_its_key_person_team_and_model(
     start: Any, priced: Configured, upstream: FakeUpstream
 ) -> None:
     gateway = await start(priced(upstream), key="web")
