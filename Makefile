@@ -24,7 +24,7 @@
 # make lint       the rules that CI holds
 # make format     ruff format, and what ruff check can repair
 # make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, docs/statistics-api.md,
-#                 grafana/dashboards, deploy/helm
+#                 the tables of docs/guards.md, grafana/dashboards, deploy/helm
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
@@ -149,6 +149,7 @@ format: $(VENV)/.dev
 generate: $(VENV)/.up
 	@$(BIN)/python docs/configuration.py
 	@$(BIN)/python docs/fixtures.py
+	@$(BIN)/python docs/guard_coverage.py
 	@$(BIN)/python docs/statistics_api.py
 	@$(BIN)/python grafana/generate.py
 	@$(BIN)/python deploy/kubernetes/chart.py

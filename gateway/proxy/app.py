@@ -372,7 +372,7 @@ class App:
             route = decided
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
-            if gateway.guards is not None and endpoint.carries_text:
+            if gateway.guards is not None:
                 call, client = await gateway.guards.enter(call, route, client, context)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer, lane=lane)

@@ -82,6 +82,8 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
         raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
     _check_paths(caller, scope["method"], raw)
     scope = without_secrets(gateway, scope)
+    if gateway.guards is not None:
+        gateway.guards.check_forwarded(caller, raw)
     await gateway.affinity.owners.check_path(caller, raw, files=gateway.config.files_have_owners)
     scope[PAGE].upstream = upstream
     costs = scope["method"] in ("POST", "PUT", "PATCH")

@@ -8,6 +8,7 @@ of guards. A plain answer waits until it is judged. Of a stream, text waits unti
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.completion import assemble
-from gateway.core.sse import Event, events
+from gateway.core.sse import Event, events, parse
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.guards.guard import Verdict, refusing
 from gateway.proxy.guards.guarded_call import (
@@ -29,7 +30,7 @@ from gateway.proxy.guards.guarded_call import (
 )
 from gateway.proxy.guards.refusals import StreamSoFar
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, read_event, readable
+from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, judged_value, read_event, readable
 from gateway.proxy.guards.window import TextWindow, WholeText
 from gateway.proxy.relay.state import HeldBytes
 from gateway.proxy.types import CallEnded, ClientConnection, Headers
@@ -147,6 +148,11 @@ class GuardedClient:
         await self._client.end_nowait(data)
 
 
+_OTHER, _LINES = "other", "lines"
+_NAMED = re.compile(rb"(?:event|id|retry): ?[A-Za-z][a-z_.]{0,63}|retry: ?\d{1,9}")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
 @dataclass(slots=True)
 class _HeldEvent:
     """An event that waits, and where its texts are in theirs."""
@@ -159,6 +165,25 @@ class _HeldEvent:
     repeats: bool = False
     """Whether it holds whole texts, which have not been searched."""
     changed: bool = False
+    other: Any = None
+    """Data that is not a JSON object: a JSON value, or the text of what is not JSON; None if it is an object."""
+    lines: str = ""
+    """Lines of the event that hold no data and no name."""
+
+    def slots(self) -> list[Slot]:
+        """The whole texts of the event."""
+        slots = event_slots(self.part) if self.part is not None else []
+        if self.other is not None:
+            slots.append(Slot(self, _OTHER))
+        if self.lines:
+            slots.append(Slot(self, _LINES))
+        return slots
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
 
     @property
     def may_leave(self) -> bool:
@@ -276,16 +301,21 @@ class GuardedStream:
             done += len(event.raw)
             self._queue.append(self._read(event))
         if rest := data[done:]:
-            self._queue.append(_HeldEvent(rest, Event(rest, b""), None))
+            self._queue.append(self._read(parse(rest)))  # an event without its blank line: some clients read it
 
     def _read(self, event: Event) -> _HeldEvent:
         last = event.data == b"[DONE]"
         part = None if last or not event.data else judged_object(event.data)
         held = _HeldEvent(event.raw, event, part)
+        if not event.raw.startswith(b"data: ") or event.raw.count(b"\n") != 2:
+            held.lines = _other_lines(event.raw)
+            held.repeats = bool(held.lines)
         if last:
             self._end_channels(())
         elif part is None and event.data:
-            fail_all((v for v in self._verdicts if v.failure is None), ValueError("no JSON object"))
+            fail_all((v for v in self._asked if v.failure is None), ValueError("no JSON object"))
+            value = judged_value(event.data)
+            held.other, held.repeats = event.data.decode("utf-8", "replace") if value is None else value, True
         if part is None:
             return held
         found = read_event(self._api, part)
@@ -295,7 +325,7 @@ class GuardedStream:
             held.pieces.append((window, slot, *window.add(text)))
             self._unjudged += len(text)
             self._chars += len(text)
-        held.repeats = found.repeats
+        held.repeats = held.repeats or found.repeats
         if found.ended is not None:
             self._end_channels(found.ended)
         return held
@@ -359,7 +389,7 @@ class GuardedStream:
         """Searches events that hold whole texts. Texts that came in pieces before have been counted."""
         for held in repeats:
             again = [RuleHits(hits.rule, hits.redacts) for hits in self._hits]
-            held.changed = search(event_slots(held.part or {}), again)
+            held.changed = search(held.slots(), again)
             held.repeats = False
             for hits, found in zip(self._hits, again, strict=True):
                 if found.matches and not hits.matches:
@@ -412,18 +442,37 @@ class GuardedStream:
         """The bytes of an event for the client: its own where nothing in it is replaced."""
         part, changed = held.part, held.changed
         if part is None:
-            return held.raw
+            return _without_part(held) if changed else held.raw
         for window, slot, start, end in held.pieces:
             text = window.text(start, end)
             window.leave(end)
             if slot.key == "content" and not slot.holder.get("index"):
                 self._left.append(text)
             if text != slot.value:
-                slot.holder[slot.key] = text
+                slot.replace(text)
                 changed = True
         self._so_far.note(self._api, part)
         if not changed:
             return held.raw
         remove_logprobs(part)
-        name = b"event: %b\n" % held.event.name if held.event.name else b""
+        name = b"event: %b\n" % held.event.name
+        name = name if _NAMED.fullmatch(name[:-1]) else b""
         return name + b"data: " + lenient_json.dumps(part) + b"\n\n"
+
+
+def _other_lines(raw: bytes) -> str:
+    """The lines of an event, such as comments, which hold no data and no name; "" if there are none."""
+    lines = (line for line in _LINE_END.split(raw) if line and not line.startswith(b"data:"))
+    return b"\n".join(line for line in lines if line != b"data" and not _NAMED.fullmatch(line)).decode(
+        "utf-8", "replace"
+    )
+
+
+def _without_part(held: _HeldEvent) -> bytes:
+    """An event with marks whose data is not a JSON object. Lines that hold no data are left out."""
+    if held.other is None:
+        return b"data: " + held.event.data + b"\n\n" if held.event.data else b":\n\n"
+    text = held.other if isinstance(held.other, str) else lenient_json.dumps(held.other).decode()
+    if held.event.data[:1] == b'"' and judged_value(held.event.data) is not None:
+        text = lenient_json.dumps(text).decode()
+    return b"".join(b"data: " + line + b"\n" for line in text.encode("utf-8", "replace").split(b"\n")) + b"\n"

@@ -18,10 +18,19 @@ from gateway.core.completion import Completion, assemble
 from gateway.core.guards import GuardFailure, to_json
 from gateway.core.json_values import parse_object
 from gateway.proxy.dialects import lenient_json
+from gateway.proxy.guards.coverage import ENDPOINTS, HEAD, PLAIN_CHOICE, PLAIN_MESSAGE, PLAIN_REASONS, is_structure
 from gateway.proxy.guards.guard import GuardFailed, GuardSet, Verdict, clean_decision, new_verdict, refusing
+from gateway.proxy.guards.judged_request import read_request, with_texts
 from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, plain_refusal, stream_refusal
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Slot, answer_slots, judged_object, readable, request_slots
+from gateway.proxy.guards.texts import (
+    Slot,
+    answer_slots,
+    judged_object,
+    judged_value,
+    readable,
+    request_slots,
+)
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
@@ -31,7 +40,6 @@ from gateway.runtime.tasks import Tasks
 LARGE_CHARS = 65_536
 """Characters whose search takes a millisecond or more: it is done on a thread."""
 _ABOVE_LARGE = slice(LARGE_CHARS, LARGE_CHARS + 1)
-_PLAIN_MEMBERS = frozenset({"role", "content"})
 _MAY_BE_JSON = "{[ \t\r\n"  # an empty text is among them
 _MOST_REQUEST_BYTES = 262_144  # of a request that a scorer on answers sees; it sees none of a larger one
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -77,8 +85,11 @@ class GuardedCall:
         """The call as it may be sent. Raises CallEnded if it is refused: then the client has its answer."""
         body = call.body_with({})
         small = len(body) <= LARGE_CHARS
-        fields = (judged_object(body) if small else await asyncio.to_thread(judged_object, body)) or {}
-        slots = request_slots(fields)
+        enforced = next((v.guard.name for v in self.of_request if v.enforced), None)
+        if small:
+            fields, slots = read_request(body, enforced)
+        else:
+            fields, slots = await asyncio.to_thread(read_request, body, enforced)
         now = [v for v in self.of_request if self._decides_now(v, small)]
         rest = [v for v in self.of_request if v not in now]
         if rest:  # they see the request as it came
@@ -92,7 +103,7 @@ class GuardedCall:
             raise CallEnded
         if rest:
             self._judge_beside(rest, copied, subject)
-        return _with_texts(call, fields) if changed else call
+        return with_texts(call, fields, slots) if changed else call
 
     def _decides_now(self, verdict: Verdict, small: bool) -> bool:
         waits = verdict.enforced and (verdict.guard.config.decides_before or verdict.action == "redact")
@@ -143,13 +154,22 @@ class GuardedCall:
             return False
         guards, began = self._guards, time.perf_counter()
         try:
-            [choice] = orjson.loads(body)["choices"]
+            answer = orjson.loads(body)
+            [choice] = answer["choices"]
             message = choice["message"]
             text = message["content"]
-            for name in message:
-                if message[name] and name not in _PLAIN_MEMBERS:
+            for name in answer:  # as texts.is_plain; here each call of a function counts
+                if name not in HEAD and name != "choices" and answer[name]:
                     return False
-            if type(text) is not str or text[:1] in _MAY_BE_JSON:
+            for name in choice:
+                if name not in PLAIN_CHOICE and choice[name]:
+                    return False
+            if choice["finish_reason"] not in PLAIN_REASONS:
+                return False
+            for name in message:
+                if message[name] and (name not in PLAIN_MESSAGE or (name == "role" and message[name] != "assistant")):
+                    return False
+            if type(text) is not str or text[:1] in _MAY_BE_JSON or "\\" in text:
                 return False
             for guard in guards.answer:
                 if guard.rule is None or guard.rule.find(text):
@@ -167,8 +187,7 @@ class GuardedCall:
         part = judged_object(body)
         verdicts = [v for v in self.of_answer if v.enforced or v.guard.config.in_process]
         if part is None:
-            fail_all(verdicts, ValueError("no JSON object"))
-            return body if refusing(verdicts) is None else None
+            return await self._judge_other(body, verdicts)
         slots = answer_slots(part)
         changed = await self._judge(verdicts, slots, lambda: self._subject_of_body(body))
         self.observe(verdicts, stream=False, answer=body)
@@ -178,6 +197,19 @@ class GuardedCall:
             return body
         remove_logprobs(part)
         return lenient_json.dumps(part)
+
+    async def _judge_other(self, body: bytes, verdicts: Sequence[Verdict]) -> bytes | None:
+        """A plain answer that is no JSON object: rules judge it as a text, and scorers fail."""
+        inner = [v for v in verdicts if v.guard.config.in_process]
+        fail_all((v for v in verdicts if not v.guard.config.in_process), ValueError("no JSON object"))
+        value = judged_value(body)
+        holder: dict[str, Any] = {"": body.decode("utf-8", "replace") if value is None else value}
+        changed = await self._judge(inner, [Slot(holder, "")], lambda: {}) if inner and holder[""] else False
+        self.observe(verdicts, stream=False, answer=body)
+        if refusing(verdicts) is not None:
+            return None
+        new = holder[""]
+        return body if not changed else str(new).encode() if value is None else lenient_json.dumps(new)
 
     def answered(self) -> bool:
         """Judges the answer of a call that has ended, if no guard has held it. Returns whether a judgement is
@@ -294,7 +326,7 @@ class GuardedCall:
         lines = self._lines(None if head is None else head.lines)
         if self._responds_with_error(verdict):
             error = blocked_error(text)
-            body = error.anthropic_body() if call.api == "messages" else error.body()
+            body = error.anthropic_body() if call.api in ("messages", "count_tokens") else error.body()
             status, headers = error.status, [*_JSON, *error.headers()]
         elif call.stream and not answer:
             body, status, headers = stream_refusal(call.api, text, call.id, model, None), 200, _EVENTS
@@ -308,6 +340,8 @@ class GuardedCall:
 
     def _responds_with_error(self, verdict: Verdict) -> bool:
         config = verdict.guard.config
+        if ENDPOINTS[self.call.api] != "judged":
+            return True  # an API without refusals
         if config.respond is not None:
             return config.respond == "error"
         return config.on == "request" and self.call.api != "messages"
@@ -437,21 +471,24 @@ def _note_all(verdicts: Sequence[Verdict], seconds: float) -> None:
         note_matches(verdict, seconds)
 
 
+_SPELLING = ("logprobs", "token_ids", "prompt_logprobs", "prompt_token_ids", "prompt_text")
+
+
 def remove_logprobs(part: dict[str, Any]) -> None:
     """Removes the tokens of a text that was replaced, which would spell it."""
-    part.pop("logprobs", None)
     choices = part.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and choice.get("logprobs"):
-            choice["logprobs"] = None
+    for holder in (part, *(choices if isinstance(choices, list) else ())):
+        for name in _SPELLING if isinstance(holder, dict) else ():
+            if holder.get(name):
+                holder[name] = None
 
 
 def _size(slots: Sequence[Slot]) -> int:
-    return sum(len(slot.value) for slot in slots)
+    return sum(slot.size for slot in slots)
 
 
 def _texts_of(slots: Iterable[Slot]) -> str:
-    return "\n".join(value if isinstance(value := slot.value, str) else orjson.dumps(value).decode() for slot in slots)
+    return "\n".join(text for slot in slots if (text := slot.text))
 
 
 def _slots_of_answer(api: str, *, stream: bool, answer: bytes) -> list[Slot]:
@@ -460,12 +497,5 @@ def _slots_of_answer(api: str, *, stream: bool, answer: bytes) -> list[Slot]:
         return answer_slots(judged_object(answer) or {})
     found = assemble(api, True, answer)
     texts = [found.text, found.reasoning, found.refusal, *(call.arguments for call in found.tool_calls)]
+    texts += [name for call in found.tool_calls for name in (call.name, call.id) if not is_structure("id", name)]
     return [Slot(texts, at) for at, text in enumerate(texts) if text]
-
-
-def _with_texts(call: Call, fields: dict[str, Any]) -> Call:
-    """The call with the texts of these fields in place of its own, which are not kept anywhere."""
-    names = [name for name in ("messages", "system", "input", "instructions", "prompt") if name in fields]
-    body = call.body_with({name: orjson.dumps(fields[name]) for name in names})
-    seen: dict[str, Any] = {name: fields[name] if call.fields.get(name) is not ... else ... for name in names}
-    return call.with_body(body, {**call.fields, **seen})

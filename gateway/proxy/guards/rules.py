@@ -7,6 +7,7 @@ there.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +18,7 @@ from gateway.config.guards import GuardConfig
 from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName, compile_pattern
 from gateway.core.open_match import beginnings
 from gateway.proxy.recording.redaction.finder import Finder, Match, merge_overlaps, says_secret, unfinished
+from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText
 
 _LOOK_BACK = 600  # characters of an end that are looked at for what is broken off
 _RUN = re.compile(r"\S*(?:[ \t]{0,3}\r?\n[ \t>|]{0,8}\S*)*\Z")
@@ -26,6 +28,12 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[A-Za-z0-9\s-]*\Z")
 _SIGN = re.compile(r"[=:]")
 _OPEN_VALUE = re.compile(r"\s{0,3}(?:\\{0,8}\"[^\"\n]*|\\{0,8}'[^'\n]*|[^\s\"'\\,;(){}\[\]<>]*)\Z")
 _LONGEST_NAME = 48
+_MOST_DISGUISES = 8
+"""Characters for each one that shows, up to which the end of a stream's text is read without those that do not."""
+_UUID = re.compile(
+    r"(?<![0-9A-Za-z])(?=[0-9-]*[a-fA-F])[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+    r"(?![0-9A-Za-z])"
+)
 
 
 class SpanRule(Protocol):
@@ -52,17 +60,51 @@ class FormRule:
 
     def find(self, text: str) -> Sequence[Match]:
         found = [match for window in self._finder.hits(text) for match in window]
-        return merge_overlaps(found) if found else found
+        return merge_overlaps(_outside_ids(text, found)) if found else found
 
     def open_from(self, text: str) -> int:
-        back = max(0, len(text) - _LOOK_BACK)
-        end = text[back:]
-        starts = [unfinished(end)]
-        for pattern in (_RUN, _NUMBER, _IBAN):
-            if found := pattern.search(end):
-                starts.append(found.start())
-        starts += _open_values(end)
-        return back + min(starts)
+        return _open_in_plain(text, _LOOK_BACK, _open_form)
+
+
+def _open_form(end: str) -> int:
+    starts = [unfinished(end)]
+    for pattern in (_RUN, _NUMBER, _IBAN):
+        if found := pattern.search(end):
+            starts.append(found.start())
+    return min([*starts, *_open_values(end)])
+
+
+def _outside_ids(text: str, found: list[Match]) -> list[Match]:
+    """The matches without telephone numbers that are groups of a UUID: one UUID of 250 looks like one."""
+    if all(match.rule != "phone" for match in found):
+        return found
+    spans = [uuid.span() for uuid in _UUID.finditer(text)]
+    starts = [start for start, _ in spans]
+    return [match for match in found if match.rule != "phone" or not _within(match, spans, starts)]
+
+
+def _within(match: Match, spans: Sequence[tuple[int, int]], starts: Sequence[int]) -> bool:
+    at = bisect_right(starts, match.start) - 1
+    return at >= 0 and match.end <= spans[at][1]
+
+
+def _in_plain(text: str, matches: Callable[[str], list[Match]]) -> list[Match]:
+    """The matches in a text as a reader sees it."""
+    plain = PlainText(text)
+    return [Match(*plain.span(m.start, m.end), m.rule, m.mark) for m in matches(plain.text) if m.end > m.start]
+
+
+def _open_in_plain(text: str, look_back: int, open_from: Callable[[str], int]) -> int:
+    """Offset from which the end of a text may belong to a longer match, also where it is read without disguises."""
+    back = max(0, len(text) - look_back)
+    start = back + open_from(text[back:])
+    if DISGUISES.search(text, back) is None:
+        return start
+    back = max(0, len(text) - look_back * _MOST_DISGUISES)
+    plain = PlainText(text[back:])
+    end = max(0, len(plain.text) - look_back)
+    at = end + open_from(plain.text[end:])
+    return min(start, back + plain.span(at, at + 1)[0]) if at < len(plain.text) else start
 
 
 def _open_values(text: str) -> Iterator[int]:
@@ -95,14 +137,22 @@ class PatternRule:
         ]
 
     def find(self, text: str) -> Sequence[Match]:
-        found = [
+        found = self._matches(text)
+        if DISGUISES.search(text) is not None:
+            found += _in_plain(text, self._matches)
+        return merge_overlaps(found) if found else found
+
+    def open_from(self, text: str) -> int:
+        return _open_in_plain(text, len(text), self._begun)
+
+    def _matches(self, text: str) -> list[Match]:
+        return [
             Match(match.start(), match.end(), each.name, each.mark)
             for each in self._patterns
             for match in each.pattern.finditer(text)
         ]
-        return merge_overlaps(found) if found else found
 
-    def open_from(self, text: str) -> int:
+    def _begun(self, text: str) -> int:
         begun = (each.begun.search(text) for each in self._patterns)
         return min((found.start() for found in begun if found is not None), default=len(text))
 
@@ -126,11 +176,16 @@ class PhraseRule:
         return cls(loads(files(__package__).joinpath("injection.toml").read_text("utf-8"))["phrases"])
 
     def find(self, text: str) -> Sequence[Match]:
-        found = [Match(*m.span(), name, self._MARK) for name, pattern in self._patterns for m in pattern.finditer(text)]
+        found = self._matches(text)
+        if DISGUISES.search(text) is not None:
+            found += _in_plain(text, self._matches)
         return merge_overlaps(found) if found else found
 
     def open_from(self, text: str) -> int:
-        return max(0, len(text) - LONGEST_PHRASE)
+        return _open_in_plain(text, LONGEST_PHRASE, lambda _: 0)
+
+    def _matches(self, text: str) -> list[Match]:
+        return [Match(*m.span(), name, self._MARK) for name, pattern in self._patterns for m in pattern.finditer(text)]
 
 
 _BLANK = r"\s{1,4}"

@@ -5,15 +5,18 @@ A text that is JSON (a tool's arguments) is searched value by value, and rebuilt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from gateway.proxy.guards.rules import SpanRule
-from gateway.proxy.guards.texts import Slot
+from gateway.proxy.guards.texts import PartsSlot, Slot
 from gateway.proxy.recording.redaction.finder import Match, merge_overlaps
 from gateway.proxy.recording.redaction.leaves import Leaf, Leaves, Rebuilding
 
+_MAY_BE_JSON = "{[ \t\n\r"  # an empty text is among them
 _NAMED = "secret"
 _NAMED_MARK = "[secret]"
 
@@ -39,15 +42,49 @@ def search(slots: Iterable[Slot], rules: Sequence[RuleHits]) -> bool:
     """Notes the rules' matches in these texts, and puts marks where they redact. Returns whether a text changed."""
     changed = False
     for slot in slots:
+        if isinstance(slot, PartsSlot):
+            changed = _search_parts(slot, rules) or changed
+            continue
         value = slot.value
-        if type(value) is str and value[:1] not in "{[" and value[:1] not in " \t\n\r":
+        if type(value) is str and value[:1] not in _MAY_BE_JSON and "\\" not in value:
             new: Any = searched_text(value, rules)
         else:
             new = searched_document(value, rules)
         if new is not value:
-            slot.holder[slot.key] = new
+            slot.replace(new)
             changed = True
     return changed
+
+
+def _search_parts(slot: PartsSlot, rules: Sequence[RuleHits]) -> bool:
+    """Notes the matches that begin in one part and end in another, and replaces them by a mark in the first."""
+    texts = slot.texts
+    whole, ends = "".join(texts), list(accumulate(map(len, texts)))
+    replaced: list[Match] = []
+    for each in rules:
+        hits = [hit for hit in each.rule.find(whole) if bisect_right(ends, hit.start) < bisect_left(ends, hit.end)]
+        each.note(hits)
+        replaced += hits if each.redacts else []
+    if not replaced:
+        return False
+    slot.replace(list(_without(merge_overlaps(replaced), texts)))
+    return True
+
+
+def _without(hits: Sequence[Match], texts: Sequence[str]) -> Iterator[str]:
+    """The parts of a text without the matches in the whole; each is replaced by a mark in its first part."""
+    start = at = 0
+    for text in texts:
+        end, cut = start + len(text), list[Match]()
+        while at < len(hits) and hits[at].start < end:
+            hit = hits[at]
+            mark = hit.mark if hit.start >= start else ""
+            cut.append(Match(max(0, hit.start - start), min(end, hit.end) - start, hit.rule, mark))
+            if hit.end > end:
+                break  # it goes on in the next part
+            at += 1
+        yield marked(text, cut)
+        start = end
 
 
 def searched_text(text: str, rules: Sequence[RuleHits]) -> str:

@@ -17,13 +17,14 @@ from gateway.core.errors import NotAllowed
 from gateway.core.guards import GuardRamp
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
+from gateway.proxy.guards.coverage import ENDPOINTS, forwards_unjudged
 from gateway.proxy.guards.guard import Guard, GuardSet
 from gateway.proxy.guards.guarded_call import GuardedCall
 from gateway.proxy.guards.process import GuardProcess
 from gateway.proxy.recording.redaction.redactor import Redactor
 from gateway.proxy.relay.state import CallContext, HeldBytes
-from gateway.proxy.request.call import Call
-from gateway.proxy.request.vendor_paths import VENDOR_APIS
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.paths import segments
 from gateway.proxy.routing.router import Route
 from gateway.proxy.types import ClientConnection
 from gateway.runtime.tasks import Tasks
@@ -59,26 +60,49 @@ class Guards:
     ) -> tuple[Call, ClientConnection]:
         """The call as it may be sent, and the client to which the relay answers. Raises CallEnded if a guard refuses
         the request: then the client has its answer."""
+        coverage = ENDPOINTS[call.api]
+        if coverage == "not judged":
+            return call, client
         key = (call.caller.name, call.caller.team, call.alias)
         guards = self._known.get(key)
         if guards is None:
             guards = self._of(call, key)
         if not guards.every:
             return call, client
-        if call.api in VENDOR_APIS:
+        if coverage == "refused":
             _refuse_unread(call, guards)
             return call, client
+        if coverage == "request judged":
+            guards = GuardSet([guard for guard in guards.every if guard.config.on == "request"], self._ramps)
+            if not guards.every:
+                return call, client
         guarded = context.guarded = GuardedCall(call, client, context, guards, self._tasks)
         holds_answer = guards.holds_answer if guarded.quick else guarded.holds_answer
         if holds_answer:
             context.response = GuardedBytes(True, self._cap_bytes)
-        elif not context.response.enabled:
+        elif not context.response.enabled and coverage == "judged":
             context.response = HeldBytes(True, self._cap_bytes)
         if guarded.of_request:
             call = await guarded.admit(call, route)
         if holds_answer or (guarded.of_request and guarded.holds_request):
             client = GuardedClient(guarded, context.response, self._tasks)
         return call, client
+
+    def check_forwarded(self, caller: Caller, path: bytes) -> None:
+        """Raises NotAllowed for a path outside the routed endpoints that may generate, or return an answer of a model,
+        unjudged, where a guard is enforced for this key. Which model it would reach is not known."""
+        if caller.name in self._exempt or not forwards_unjudged(segments(path)):
+            return
+        for guard in self.all:
+            config, ramp = guard.config, self._ramps.get(guard.name)
+            applies = config.keys is None or caller.name in config.keys
+            applies = applies and (config.teams is None or caller.team in config.teams)
+            if applies and (config.action != "observe" or (ramp is not None and ramp.action in ("redact", "block"))):
+                raise NotAllowed(
+                    f'the guard "{guard.name}" judges the calls of this key, and cannot read those of this path; '
+                    f"{_INSTEAD}",
+                    retry=False,
+                )
 
     def _of(self, call: Call, key: tuple[str, str | None, str]) -> GuardSet:
         judging = GuardSet(
@@ -113,13 +137,16 @@ def _reported(ramp: GuardRamp) -> dict[str, Any]:
     return {"action": ramp.action, "share": ramp.share, "before": ramp.before}
 
 
+_INSTEAD = "use /v1/chat/completions, /v1/responses or /v1/messages"
+
+
 def _refuse_unread(call: Call, guards: GuardSet) -> None:
     """Raises NotAllowed where a guard would have to judge a call that it cannot read."""
     enforced = next((guard.name for guard in guards.every if _enforced(guard, call)), None)
     if enforced is not None:
         raise NotAllowed(
-            f'the guard "{enforced}" judges the calls of this key and model, and cannot read the APIs of Gemini and '
-            "Bedrock; use /v1/chat/completions, /v1/responses or /v1/messages",
+            f'the guard "{enforced}" judges the calls of this key and model, and cannot read those of this path; '
+            f"{_INSTEAD}",
             retry=False,
         )
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.guards.texts import answer_slots, event_slots, read_event, request_slots
+from gateway.proxy.guards.texts import NameSlot, PartsSlot, answer_slots, event_slots, read_event, request_slots
 
 
 def values(slots: Any) -> list[Any]:
-    return [slot.value for slot in slots]
+    """The texts, without the names of members and what is judged across parts."""
+    return [slot.value for slot in slots if not isinstance(slot, NameSlot | PartsSlot)]
 
 
-def test_all_texts_of_a_request_are_found_and_no_structure() -> None:
+def test_all_texts_of_a_request_are_found() -> None:
     request = {
         "model": "chat",
         "system": [{"type": "text", "text": "s"}],
@@ -29,14 +30,15 @@ def test_all_texts_of_a_request_are_found_and_no_structure() -> None:
         ],
         "metadata": {"user": "not a text"},
     }
-    assert values(request_slots(request)) == ["a", "u", '{"b": 1}', "c", {"d": "e"}, "s", "i"]
+    conversation = ["a", "u", "x", "f", '{"b": 1}', "x", "c", "y", "f", {"d": "e"}, "s", "i"]
+    assert values(request_slots(request)) == [*conversation, {"user": "not a text"}]
 
 
 def test_a_file_within_a_text_is_not_searched() -> None:
     request = {
         "messages": [{"role": "user", "content": [{"image_url": {"url": "data:image/png;base64," + "A" * 2000}}]}]
     }
-    assert request_slots(request) == []
+    assert values(request_slots(request)) == []
 
 
 @pytest.mark.parametrize(
@@ -56,9 +58,9 @@ def test_a_file_within_a_text_is_not_searched() -> None:
             {"output": [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}], "output_text": "a"},
             ["a", "a"],
         ),
-        ({"output": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, ["{}"]),
+        ({"output": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, ["f", "{}"]),
         (
-            {"content": [{"type": "thinking", "thinking": "t", "signature": "s"}, {"type": "text", "text": "a"}]},
+            {"content": [{"type": "thinking", "thinking": "t", "signature": "s" * 64}, {"type": "text", "text": "a"}]},
             ["t", "a"],
         ),
     ],
@@ -76,7 +78,7 @@ def test_pieces_of_one_text_have_one_channel() -> None:
         return {"choices": [{"index": 1, "delta": {}, **choice}]}
 
     assert channel("chat", chat(delta={"content": "a"})) == ((1, "content"), "a")
-    call = {"index": 2, "id": "x", "function": {"name": "f", "arguments": "{"}}
+    call = {"index": 2, "function": {"arguments": "{"}}
     assert channel("chat", chat(delta={"tool_calls": [call]})) == ((1, "tool_calls", 2, "function", "arguments"), "{")
     assert channel("completions", chat(text="a")) == ((1, "text"), "a")
     delta = {"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "a"}}
@@ -91,5 +93,6 @@ def test_events_say_which_texts_are_complete() -> None:
     assert read_event("messages", {"type": "content_block_stop", "index": 3}).ended == (3,)
     done = read_event("responses", {"type": "response.output_text.done", "text": "whole"})
     assert (done.ended, done.repeats) == ((), True)
-    assert values(event_slots({"type": "response.output_text.done", "text": "whole", "item_id": "m"})) == ["whole"]
+    whole = {"type": "response.output_text.done", "text": "whole", "item_id": "msg_" + "a" * 24}
+    assert values(event_slots(whole)) == ["whole"]
     assert read_event("chat", {"choices": "odd"}).pieces == []

@@ -5,6 +5,7 @@ Texts that are JSON themselves (a tool call's arguments) are opened too. A numbe
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ import orjson
 from gateway.proxy.recording.redaction.finder import says_secret
 
 _MAX_NESTING = 8  # JSON within JSON; text that lies deeper is searched as it is
+_MOST_LEVELS = 100  # objects and lists within each other; a text with more is searched as it is
 _CARD_FROM, _CARD_TO = 10**12, 10**19
 # Lookbehind and possessive quantifier: a run of backslashes is read once, and not again from each of its backslashes.
 _ESCAPE = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|([\"'/bfnrt]))")
@@ -146,11 +148,31 @@ def unescape(text: str) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """The object or list that a text spells; None if it spells neither."""
+    """The object or list that a text spells; None if it spells neither, or one of which a part would not be searched:
+    the first of two members with one name, and what lies too deep for a search."""
     if text[:1] not in ("{", "[") and not text[:64].lstrip().startswith(("{", "[")):
         return None
     try:
         value = orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        if text.count(":") > 1:
+            json.loads(text, object_pairs_hook=_checked)
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict | list) else None
+    return value if isinstance(value, dict | list) and levels(value) <= _MOST_LEVELS else None
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for two members with one name."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("two members have one name")
+    return members
+
+
+def levels(value: Any) -> int:
+    """The number of objects and lists within each other, this one included; of more than may be searched, one more."""
+    inner, level = [value], 0
+    while inner and level <= _MOST_LEVELS:
+        members = (m for each in inner for m in (each.values() if isinstance(each, dict) else each))
+        inner, level = [member for member in members if isinstance(member, dict | list)], level + 1
+    return level

@@ -68,12 +68,35 @@ def _digits(text: str) -> int:
     return sum(map(text.count, "0123456789"))
 
 
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt)."""
+_DIGITS = "".join(
+    f"{chr(zero)}-{chr(zero + 9)}"
+    for zero in (
+        0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50, 0xED0, 0xF20,
+        0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0,
+        0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450,
+        0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60, 0x16B50, 0x1E140,
+        0x1E2F0, 0x1E950, 0x1FBF0,
+    )
+)  # fmt: skip
+"""Digits of other scripts (Unicode, general category Nd)."""
+_COMPATIBLE = (
+    "\u00aa\u00b2\u00b3\u00b9\u00ba\u02b0-\u02b8\u02e1-\u02e3\u1d2c-\u1d6a\u2070-\u209c\u2100-\u213f\u2145-\u2149\u2160-\u217f"
+    "\u2460-\u24ff\u2c7c\u2c7d\ufe50-\ufe6f\uff01-\uff5e\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff"
+)
+"""Superscript, subscript, letter-like, circled, small, full-width and mathematical forms, which NFKC makes plain."""
 DISGUISES = re.compile(
-    "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"  # do not show
+    f"[{_INVISIBLE}"
     "\u2000-\u200a\u202f\u205f\u3000\u2010-\u2015\u2212"  # blanks and dashes
-    "\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff01-\uff5e]"  # digits of other scripts, full-width forms
+    f"{_DIGITS}{_COMPATIBLE}]"
     r"|%20|&#64;|&commat;|(?<=\d) {3,8}(?=\d)"
 )
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _WORDS = {"%20": " ", "&#64;": "@", "&commat;": "@"}
 
 
@@ -119,6 +142,9 @@ def _plain(disguise: str) -> str:
     kind = unicodedata.category(disguise)
     if kind == "Nd":
         return str(unicodedata.digit(disguise))
-    return {"Cf": "", "Zs": " ", "Pd": "-", "Sm": "-"}.get(kind) or (
-        "" if kind == "Cf" else unicodedata.normalize("NFKC", disguise)
-    )
+    if kind in ("Cf", "Mn", "Cn") or disguise in _FILLERS:
+        return ""
+    if disguise in _DASHES or kind == "Zs":
+        return " " if kind == "Zs" else "-"
+    plain = unicodedata.normalize("NFKC", disguise)
+    return plain if len(plain) == 1 else disguise
