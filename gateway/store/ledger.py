@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, case, delete, func, select, union, update
 
 from gateway.core.exchange import Count, Tally
-from gateway.store import loss_accounting
+from gateway.store import loss_accounting, score_sums
 from gateway.store.engine import insert
 from gateway.store.loss_accounting import SequenceGap
 from gateway.store.score_sums import CellPlace
@@ -115,8 +115,8 @@ def _mark(connection: Connection, entry: str, tally: Tally, taken: int | None) -
     connection.execute(update(ledgers).where(its).values(newest))  # alive again, where it had been declared dead
 
 
-def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
-    """Counts exchanges and dead letters that arrive after their mark was closed, and takes them out of the losses.
+def late_numbers(connection: Connection, seen: Iterable[ExchangeNumber]) -> dict[str, set[int]]:
+    """The numbers of exchanges and dead letters that arrive after their mark was closed, by process.
 
     Must be called before they are written: stored ones have been counted already.
     """
@@ -124,14 +124,24 @@ def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
     for incarnation, seq in seen:
         by_incarnation.setdefault(incarnation, set()).add(seq)
     known = select(ledgers.c.incarnation, ledgers.c.closed_seq).where(ledgers.c.incarnation.in_(by_incarnation))
+    found: dict[str, set[int]] = {}
     for incarnation, closed_seq in connection.execute(known).all():
         late = {seq for seq in by_incarnation[incarnation] if seq <= closed_seq}
         if late:
             late -= set(connection.execute(_arrived(incarnation, lambda seq, late=late: seq.in_(late))).scalars())  # type: ignore[misc]
         if late:
-            its = ledgers.c.incarnation == incarnation
-            connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(late)))
-            loss_accounting.recover(connection, incarnation, late)
+            found[incarnation] = late
+    return found
+
+
+def settle_late(connection: Connection, late: Mapping[str, Collection[int]]) -> None:
+    """Counts late numbers as settled, and takes them out of the losses."""
+    if late:
+        score_sums.lock(connection)
+    for incarnation, numbers in late.items():
+        its = ledgers.c.incarnation == incarnation
+        connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(numbers)))
+        loss_accounting.recover(connection, incarnation, numbers)
 
 
 def _arrived(incarnation: str, chosen: Callable[[Column[Any]], ColumnElement[bool]]) -> CompoundSelect[Any]:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from gateway.core.score import ConfiguredScorer, ScoreResult, unit_value
 from gateway.store.predictions import Prediction
 from gateway.store.rows import ScoredExchange, model_of
-from gateway.store.score_sums import OPEN, CellDelta, add_to, bucket_bounds, bucket_of, cell_values
+from gateway.store.score_sums import OPEN, CellDelta, add_to, bucket_bounds, bucket_of, cell_values, lock
 from gateway.store.tables import CELL, PREDICTION_SUMS, prediction_sums, score_buckets, score_cells
 
 ANSWERED = ("scored", "not_applicable")
@@ -96,6 +96,8 @@ def add_predictions(
             cell.add_drawn(of, j.results)
         else:
             cell.not_drawn.append(of.predicted or 0.0)
+    if cells:
+        lock(connection)
     _add_weights(connection, cells.values())
     rows = [{**cell.key, **_sums(cell)} for cell in cells.values()]
     add_to(connection, prediction_sums, rows, ("n", "failed", *PREDICTION_SUMS))

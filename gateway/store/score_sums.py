@@ -13,7 +13,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, text, update
 from sqlalchemy.engine import Dialect
 
 from gateway.core.exchange import IMPORTED, Exchange
@@ -135,10 +135,27 @@ class ScoreSums:
         unit.at = max(unit.at, at)
 
 
+_ALONE = text(f"SELECT pg_advisory_xact_lock({0x6774_7375})")
+
+
+def lock(connection: Connection) -> None:
+    """Lets one transaction at a time change the ledgers and the sums of cells, until it ends.
+
+    A batch has scores and tallies of several gateways, in the order of the stream: two consumers would lock the rows of
+    a cell and of a ledger in different orders, and PostgreSQL would end one of them. They wait for each other's cells
+    in any case. Call it before the first of these rows is locked, and after the rows of `score_units`. A transaction on
+    SQLite is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ALONE)
+
+
 def add(connection: Connection, sums: ScoreSums) -> None:
     """Adds to the stored sums, never replaces them."""
     for key, unit in sorted(sums.units.items()):  # one order of locks
         _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
+    if sums.by_cell:
+        lock(connection)
     rows = [{**_key(key), **cell_values(s)} for key, s in sums.by_cell.items()]
     add_to(connection, score_cells, rows, tuple(cell_values(CellDelta())))
     buckets = [
@@ -204,6 +221,7 @@ def close_weights(connection: Connection) -> None:
         score_cells.c.n_scored + score_cells.c.n_not_applicable
         > score_cells.c.spent_scored + score_cells.c.spent_not_applicable,
     )
+    lock(connection)
     for row in connection.execute(open_cells.with_for_update()).mappings().all():
         _close(connection, row)
 

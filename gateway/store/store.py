@@ -133,6 +133,7 @@ class Store:
         def closing(connection: Connection) -> StoreSnapshot:
             settled = {shard: look.settled for shard, look in looks.items()}
             loss_accounting.add_incidents(connection, looks)
+            score_sums.lock(connection)
             ledger.close_marks(connection, settled)
             # Nobody could append to a server that was down: silence counts only once it has been up for that long.
             heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= silent_ms}

@@ -77,16 +77,21 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, exchanges.c.id, exchanges.c.id, by_id)
     new = [by_id[i] for i in sorted(by_id) if i not in known]  # as indexes are ordered
-    ledger.count_late(connection, [(e.incarnation, e.seq) for j in new if (e := j.exchange).role != IMPORTED])
+    late = ledger.late_numbers(connection, [(e.incarnation, e.seq) for j in new if (e := j.exchange).role != IMPORTED])
     run_of = runs.assign(connection, new)
     parts = run_chunks.store_chunks(connection, [j.exchange for j in new], run_of) if run_of else {}
     rows = [exchange_row(j, now, run_of.get(j.exchange.id), parts.get(j.exchange.id)) for j in new]
     insert_new(connection, exchanges, rows)
-    _predictions(connection, new, batch)
+    _predictions(connection, new)
     guard_decisions.add(connection, (j.exchange for j in new))
     pairs.open_pairs(connection, new)
     pairs.move_earlier(connection, [by_id[i] for i in known])
     _scores(connection, [*new, *_unscored(connection, [by_id[i] for i in known], batch)], batch, now)
+    if batch.scorers:
+        prediction_sums.add_predictions(connection, new, batch.scorers)
+    ledger.settle_late(connection, late)
+    if batch.tallies:
+        score_sums.lock(connection)
     for entry, tally in batch.tallies:
         score_sums.add_population(connection, batch.scorers, ledger.add_tally(connection, entry, tally))
         usage.add_usage(connection, tally)
@@ -103,7 +108,8 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
 def add_dead_letters(connection: Connection, rows: Sequence[DeadLetterRow]) -> None:
     """Stores dead letters; one that is added twice counts once."""
     statement = insert(connection.dialect, dead_letters).on_conflict_do_nothing()
-    ledger.count_late(connection, [(x.exchange.incarnation, x.exchange.seq) for x in rows if x.exchange])
+    late = ledger.late_numbers(connection, [(x.exchange.incarnation, x.exchange.seq) for x in rows if x.exchange])
+    ledger.settle_late(connection, late)
     for row in rows:
         of = row.exchange
         values = {
@@ -133,12 +139,11 @@ def _scores(connection: Connection, judged: Sequence[ScoredExchange], batch: Sco
     score_sums.add(connection, sums)
 
 
-def _predictions(connection: Connection, new: Sequence[ScoredExchange], batch: ScoredBatch) -> None:
-    """Stores the predictions of these exchanges, and adds them to their sums."""
+def _predictions(connection: Connection, new: Sequence[ScoredExchange]) -> None:
+    """Stores the predictions of these exchanges."""
     rows = [prediction_row(j.exchange, j.prediction) for j in new if j.prediction is not None]
     if rows:
         insert_new(connection, predictions, rows)
-        prediction_sums.add_predictions(connection, new, batch.scorers)
 
 
 def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
