@@ -26,11 +26,23 @@ each other, so that the wider interval, by units, applies."""
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval."""
+    """A number with its interval, in which it lies.
+
+    An interval that leaves the number out, since both come from other values, is widened up to it. It then covers at
+    least as often, so that whatever is decided by it errs no more often.
+    """
 
     value: float | None  # None: no data yet
     low: float | None = None  # None: no bound on this side yet
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None:
+            return
+        if self.low is not None and self.low > self.value:
+            object.__setattr__(self, "low", self.value)
+        if self.high is not None and self.high < self.value:
+            object.__setattr__(self, "high", self.value)
 
 
 def negated(e: Estimate) -> Estimate:
@@ -165,6 +177,10 @@ class IntervalTrail:
 
     metric: str
     points: tuple[tuple[int, float, float, float], ...]  # (pairs so far, value, low, high), in order
+
+    def __post_init__(self) -> None:
+        points = tuple((n, value, min(low, value), max(high, value)) for n, value, low, high in self.points)
+        object.__setattr__(self, "points", points)  # as Estimate does
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def test_a_sign_is_shown_just_where_something_is_not_zero(value, places):
 def test_an_interval_without_a_bound_says_so():
     assert say.interval(Estimate(0.0, -0.0111, 0.0189), 3) == "−0.011 … +0.019"
     assert say.interval(Estimate(0.0, None, 0.02), 2) == "… +0.02"
-    assert say.interval(Estimate(0.0, 0.02, None), 2, signed=False) == "0.02 …"
+    assert say.interval(Estimate(0.03, 0.02, None), 2, signed=False) == "0.02 …"
     assert say.interval(Estimate(0.0), 2) == "–"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,7 +204,7 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
     listed = next(_listed(config, {name: state} if state else {}, only=name))
     found = {**listed, "shadows": results, "used_today": spent}
-    reports = _reports(of.store, name)
+    reports = [each for each in _reports(of.store, name) if state is None or each.plan == state.plan.hash]
     ramped = of.on_stream(lambda corridor: _ramp(corridor, name))
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
@@ -286,19 +286,16 @@ def _judge_cautions(of: Deployment, name: str) -> list[str]:
 
 def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
     """The plan as it may start, with the store's data on earlier ones."""
-    from gateway.config.derive import feedback_without_range
     from gateway.features.experiments.segment_start import segment_refusal
     from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 
-    refusal = feedback_without_range(of.config, plan)
     try:
         with reading(of.store) as connection:
-            wanted = prepared(connection, plan)
-            return replace(wanted, refusal=wanted.refusal or refusal)
+            return prepared(connection, plan)
     except StoreUnavailable:
-        refusal = refusal or segment_refusal(None, plan, time.time())
+        refusal = segment_refusal(None, plan, time.time())
         return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)), refusal=refusal)
 
 

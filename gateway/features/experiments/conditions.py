@@ -140,7 +140,7 @@ def progress(
     pairs = None if last is None else last.more_pairs
     name = None if last is None else last.name
     steps = tuple(_steps(plan, conditions, last, pace))
-    until: Literal["ship", "reject"] = "reject" if last is not None and last.leads_to_reject else "ship"
+    until: Literal["ship", "reject"] = "reject" if any(each.leads_to_reject for each in conditions) else "ship"
     made = Progress("", so_far, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
     return replace(made, sentence=_sentence(made) + _too_late(plan, last, pace, until_end))
 
@@ -191,7 +191,7 @@ def _sentence(p: Progress) -> str:
             return f"{p.standing}; {named} has failed, and more pairs do not change that"
         return f"{p.standing}; {named} is undecided at its last pair: only a new plan can decide it"
     if waits.hours is not None:
-        return f"{p.standing}; {span(waits.hours / 24.0)} of traffic to go until ship, for {named}"
+        return f"{p.standing}; {span(waits.hours / 24.0)} of traffic to go until {_until(p, waits)}, for {named}"
     if p.pairs is None:
         return f"{p.standing}; it is not known yet how long {named} takes"
     left = counted(p.pairs if p.requests is None else p.requests, "pair" if p.requests is None else "request")
@@ -199,9 +199,15 @@ def _sentence(p: Progress) -> str:
     advice = ""
     if waits.chance is not None and waits.chance < FUTILE:
         advice = f", which decides it with a probability of {waits.chance:.0%} only: stop paying for it"
-    until = "reject" if p.until == "reject" else "ship"
+    until = _until(p, waits)
     about = "at most" if waits.at_most else "about"
     return f"{p.standing}; {about} {left}{days} to go until {until}, for {named}{advice}"
+
+
+def _until(p: Progress, waits: OpenCondition) -> str:
+    """The verdict that the work leads to. A segment below its margin leads to one that keeps it, or to none."""
+    below = waits.kind in ("segment", "duel") and (waits.estimate.value or 0.0) < -(waits.margin or 0.0)
+    return "a verdict" if below and p.until == "ship" else p.until
 
 
 def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, pace: Pace) -> list[NextStep]:

@@ -25,7 +25,13 @@ from gateway.features.experiments.gates import worst
 from gateway.features.experiments.metrics import ALONE, SEGMENT
 from gateway.features.experiments.progress import empty_comparison, margin_of
 from gateway.features.experiments.segment_cells import CellMetric, SegmentCells
-from gateway.features.experiments.sequences import EVEN, AlphaShare, DifferenceSequence, segment_pairs
+from gateway.features.experiments.sequences import (
+    EVEN,
+    AlphaShare,
+    DifferenceSequence,
+    failures_of_all,
+    segment_pairs,
+)
 from gateway.features.experiments.verdict import (
     HARMLESS,
     Decision,
@@ -262,13 +268,14 @@ def _on_cells(
     if found is None and metric in others:
         return others[metric]
     estimate = _estimate(of, found, sums) if found is not None else Estimate(None)
-    alone = of.sequences.get(ALONE) if metric in FAILURE_METRICS else None
-    if alone is not None and of.cells is not None:
-        bound = _estimate(of, alone, of.cells.sums(ALONE, cells))
-        low = max((v for v in (estimate.low, bound.low) if v is not None), default=None)
-        estimate = Estimate(bound.value, low) if estimate.value is None else replace(estimate, low=low)
     n, m = sums.differences.n, margin_of(of.plan, metric)
     arms = (Estimate(sums.a / n), Estimate(sums.b / n)) if n else (Estimate(None), Estimate(None))
+    alone = of.sequences.get(ALONE) if metric in FAILURE_METRICS else None
+    if alone is not None and of.cells is not None and (all_pairs := of.cells.sums(ALONE, cells)).differences.n:
+        measured = replace(empty, a=arms[0], b=arms[1], difference=estimate)
+        rate = Estimate(all_pairs.b / all_pairs.differences.n)
+        b, estimate = failures_of_all(measured, rate, _estimate(of, alone, all_pairs))
+        arms = (arms[0], b)
     made = replace(empty, a=arms[0], b=arms[1], difference=estimate, pairs=n, effective_n=float(n))
     direction = direction_finding(estimate)
     return replace(

@@ -71,7 +71,7 @@ from gateway.features.experiments.rows.queries import (
 )
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.segment_cells import CELLS, SegmentCells
-from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
+from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare, failures_of_all
 from gateway.features.experiments.sequences import DifferenceSequence as Differences
 from gateway.features.experiments.split import SplitResult, split_of
 from gateway.features.experiments.split_answers import split_facts, split_hours_gate
@@ -297,12 +297,12 @@ def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Compari
     """A comparison of failures, with the evidence of every pair on the candidate's own rate.
 
     That rate is an upper bound of the difference, since the control's rate is at least 0. Both intervals share the
-    error. Its direction and evidence stay those of the comparison with the repeat.
+    error. The difference is the control's rate over its repeats less the candidate's rate over all pairs, of which
+    the interval is. Its direction and evidence stay those of the comparison with the repeat.
     """
     bound = alone.estimate(share)
-    low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
-    value, high = (bound.value, None) if c.difference.value is None else (c.difference.value, c.difference.high)
-    found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.variance)
+    b, difference = failures_of_all(c, alone.arm("b"), bound)
+    found = with_findings(replace(c, b=b, difference=difference), alone.rule, alone.variance)
     needed = pairs_needed(bound, alone.n, alone.variance, c.margin, alone.rule) if c.margin else None
     undecided = found.margin_found == "unclear"
     return replace(

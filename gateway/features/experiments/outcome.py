@@ -11,8 +11,9 @@ from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.rows.queries import scorer_facts
 from gateway.features.experiments.segments import segments_of
+from gateway.features.experiments.sequences import turned
 from gateway.features.experiments.verdict_sentence import Outcome, best_about, loser_of
-from gateway.reports.model import Comparison, Estimate, RampHistory
+from gateway.reports.model import Comparison, RampHistory
 from gateway.store.query import Reading
 
 
@@ -56,9 +57,4 @@ def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Co
     if facts is None:
         return c
     measured = replace(c, binary=facts.binary)
-    return replace(measured, a=_turned(c.a), b=_turned(c.b), better="lower") if facts.turned else measured
-
-
-def _turned(e: Estimate) -> Estimate:
-    value, low, high = (None if v is None else 1.0 - v for v in (e.value, e.low, e.high))
-    return Estimate(value, high, low)
+    return replace(measured, a=turned(c.a), b=turned(c.b), better="lower") if facts.turned else measured

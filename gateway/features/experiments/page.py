@@ -142,6 +142,8 @@ STALE_S = 15.0
 class ListedVerdict:
     """One candidate in the list."""
 
+    plan: str
+    """Hash of the plan that it is about."""
     candidate: str
     target: str
     badge: str
@@ -185,7 +187,7 @@ async def list_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    kept = await _read(services, "list", _verdicts)
+    kept = await _read(services, "list", listed_verdicts)
     if kept is None:
         return _reading(request, "The verdicts")
     verdicts = kept.value
@@ -243,7 +245,7 @@ def _reading(request: Request, what: str) -> Response:
     return render(request, "experiment_reading.html.jinja", headers={"refresh": "1"}, what=what)
 
 
-def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
+def listed_verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
     """Verdicts on the newest plan of each experiment, by name; the newest experiment first."""
     by_name: dict[str, list[StoredPlan]] = {}
     for each in stored_plans(connection):
@@ -268,6 +270,7 @@ def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVer
     p = outcome.progress if found.decision.verdict == "hold" and not over else None
     scale = None if c is None else IntervalScale(extent([c.difference], c.margin), c.margin)
     return ListedVerdict(
+        plan=plan.hash,
         candidate=found.candidate,
         target=str(plan.plan.target(found.candidate)),
         badge=badge,
@@ -301,7 +304,7 @@ def _listed(
         control=f"{plan.model}: {plan.control}" if plan else "",
         in_config=planned is not None,
         made_here=made_here,
-        verdicts=tuple(verdicts),
+        verdicts=tuple(each for each in verdicts if state is None or each.plan == state.plan.hash),
     )
 
 
@@ -320,11 +323,14 @@ async def one_page(request: Request) -> Response:
     if kept is None:
         return _reading(request, f"The report of {name[:200]}")
     reports = kept.value
-    if not reports and name not in config.experiments and name not in states:
+    if not kept.value and name not in config.experiments and name not in states:
         raise NotThere(f'there is no experiment "{name[:200]}"')
-    report = _chosen(reports, request.query_params.get("candidate", ""))
     planned = plans_of(config).get(name)
     state = states.get(name)
+    ours = [each for each in reports if state is None or each.plan == state.plan.hash]
+    earlier = reports[0].plan if reports and not ours else ""
+    reports = ours
+    report = _chosen(reports, request.query_params.get("candidate", ""))
     ramp, events = await _ramp(services, name, state)
     judged = await _before_start(services, planned, state)
     if judged is None:
@@ -336,6 +342,8 @@ async def one_page(request: Request) -> Response:
         headers=_again(kept.at),
         name=name,
         listed=listed,
+        plan=state.plan.hash if state else "",
+        earlier=earlier,
         candidates=[each.candidate for each in reports],
         as_of=kept.at,
         ramp=ramp,

@@ -32,7 +32,7 @@ from gateway.core.plan import CANDIDATE, REPEAT, Plan
 from gateway.features.experiments.independence import ConversationMeans, IndependenceCheck
 from gateway.features.experiments.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
 from gateway.features.experiments.traffic_time import DayEffects, TrafficTime
-from gateway.reports.model import Estimate
+from gateway.reports.model import Comparison, Estimate
 from gateway.statistics.asymptotic import AsymptoticMean, Tuning, half_width, log_e_value
 from gateway.statistics.betting import BettingMean
 from gateway.statistics.domains import at_least, one_of
@@ -378,6 +378,8 @@ class DifferenceSequence:
         if self.rule.method == "betting":
             low, high = (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
         mean = self.moments.mean
+        if self.n:
+            low, high = min(low, mean), max(high, mean)  # betting leaves a mean out that has moved
         for _, sums, floor in self.independence.alarms():
             half = self._half_width(sums.m2(mean), floor, share * self.rule.alpha)
             low, high = min(low, mean - half), max(high, mean + half)
@@ -479,6 +481,26 @@ class DifferenceSequence:
             sequence.independence = IndependenceCheck.from_state(state["independence"])
             sequence.time, sequence.days = TrafficTime(*state["time"]), DayEffects.from_state(state["days"])
         return sequence
+
+
+def failures_of_all(c: Comparison, rate: Estimate, bound: Estimate) -> tuple[Estimate, Estimate]:
+    """(the candidate's mean over all pairs, the difference from the control's mean over its repeats).
+
+    c: a comparison of failures with the control's repeats. rate: the candidate's failures over all pairs. bound: the
+    difference from a control that never fails.
+    """
+    of_all = turned(rate) if c.metric == "completion" else rate
+    low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
+    if c.difference.value is None or c.a.value is None or of_all.value is None:
+        return of_all, Estimate(bound.value, low)
+    sign = 1.0 if c.metric == "completion" else -1.0
+    return of_all, Estimate(sign * (of_all.value - c.a.value), low, c.difference.high)
+
+
+def turned(e: Estimate) -> Estimate:
+    """One less a share, with its interval."""
+    value, low, high = (None if v is None else 1.0 - v for v in (e.value, e.low, e.high))
+    return Estimate(value, high, low)
 
 
 def trail_point(n: int) -> bool:

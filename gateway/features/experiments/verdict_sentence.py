@@ -299,9 +299,20 @@ def changes(c: Comparison | None) -> list[str]:
     if c is None or c.difference.value is None:
         return [f"no value of {shortened(c.metric, 24)} yet"] if c is not None else []
     values, bounds = _values(c), _bounds(c)
-    if not values:
+    if not values or not _agree(c):
         return [f"{shortened(c.metric, 24)} {bounds}"]
     return [f"{values}; {bounds}", values]
+
+
+def _agree(c: Comparison) -> bool:
+    """Whether the difference of the arms' means lies in the interval: that of an adjusted difference may leave it
+    out."""
+    if c.a.value is None or c.b.value is None or (c.raw is None and c.unadjusted is None):
+        return True
+    gain = (c.b.value - c.a.value) * (-1.0 if c.better == "lower" else 1.0)
+    tolerance = 1e-9 * max(1.0, abs(gain))
+    low, high = c.difference.low, c.difference.high
+    return (low is None or gain >= low - tolerance) and (high is None or gain <= high + tolerance)
 
 
 def _values(c: Comparison) -> str:

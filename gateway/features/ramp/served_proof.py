@@ -110,7 +110,8 @@ def prove(blocks: Sequence[ServedBlock], terms: ProofTerms) -> ServedProof:
         low = max(low, look.value - look_z(terms.alpha) * look.error)
     proven = low > -terms.margin or low == terms.margin == 0
     found: Margin = "inferior" if high < -terms.margin else "non_inferior" if proven else "unclear"
-    estimate = Estimate(now.value, low if math.isfinite(low) else None, high if math.isfinite(high) else None)
+    shown = now if look is None or now.value >= low else look  # a bound of the planned look is shown with its own value
+    estimate = Estimate(shown.value, low if math.isfinite(low) else None, high if math.isfinite(high) else None)
     return ServedProof(found, estimate, now.units, _needed(now, look, terms))
 
 

@@ -271,14 +271,14 @@ def _difference(
 ) -> tuple[Estimate, str]:
     n, clusters = pairs.n, len(set(pairs.clusters))
     value = float(pairs.better.mean()) if n else None
-    _, _, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
+    _, by_cluster, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
     at_any_time = f"at any time (betting): {low:+.4g} … {high:+.4g}" if trail.points else ""
     if value is None or clusters < 2:
         return Estimate(value), "too few items for an interval"
     if not terms.complete:
         if not trail.points:
             return Estimate(value), "no interval before the replay is complete"
-        return Estimate(value, low, high), "betting confidence sequence, one step per cluster"
+        return Estimate(by_cluster, low, high), "betting confidence sequence, one step per cluster"
     if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
         method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
         return Estimate(value, *found), _joined(method, mcnemar_text(pairs), at_any_time)

@@ -512,3 +512,13 @@ def test_candidates_without_a_score_of_their_own_are_not_compared(run: Run, tmp_
     started = CliRunner().invoke(app, ["ab", "start", "swap"])
     assert isinstance(started.exception, CannotRun)
     assert why in str(started.exception)
+
+
+def test_status_shows_no_pairs_of_an_earlier_plan(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """A new plan is in force a moment before a consumer stores it; the earlier one's pairs are not its own."""
+    run("start", "swap")
+    keep_pairs(tmp_path, run.plan(), "candidate")
+    assert "no evidence in the store yet" not in run("status", "swap")
+    run.config(margin=0.2)
+    run("start", "swap")
+    assert "verdict   no evidence in the store yet" in run("status", "swap")

@@ -389,3 +389,20 @@ async def test_a_guard_is_a_candidate_without_a_price(pages):
     for part in ("Price so far", "control asked again", "the control is never repeated", "Latency is not compared"):
         assert part not in page, part
     assert "guard/leaks[0123456789abcdef]" in await pages.get(client, "/console/experiments")
+
+
+async def test_a_new_plan_does_not_show_the_pairs_of_the_old_one(pages, corridor):
+    """The store still has the earlier plan alone: the consumer keeps a new one a moment after its start."""
+    client, old = await pages.login(), a_plan()
+    await begun(pages, old)
+    await corridor.state.set_plan(PlanState(old, "running", 1.0))
+    url = "/console/experiments/of/swap"
+    assert f"plan <code>{old.hash}</code>" in await pages.get(client, url)
+    new = replace(old, margin=0.2)
+    known = (await corridor.state.plans())["swap"]
+    assert await corridor.state.set_plan(PlanState(new, "running", time.time()), known)
+    page = await pages.get(client, url)
+    assert f"The plan <code>{new.hash}</code> has no pair in the store yet." in page
+    assert f"plan <code>{old.hash}</code>" in page
+    assert '<div id="verdict">' not in page
+    assert "No evidence yet" in await pages.get(client, "/console/experiments")

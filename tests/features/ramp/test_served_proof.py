@@ -81,3 +81,18 @@ def test_sums_in_parts_are_those_of_all_values() -> None:
     assert whole.mean == pytest.approx(values.mean())
     assert whole.arm_mean(False, Tuning()).variance == pytest.approx(values.var())
     assert ServedSums().mean == 0.0
+
+
+def test_the_bound_of_a_planned_look_has_that_looks_point() -> None:
+    """After the look, the difference fell below its bound: the proof holds, and is shown with what it rests on."""
+    rng = np.random.default_rng(6)
+    good = [block(rng, 50, 50, 0.5, 0.1) for _ in range(12)]
+    look = planned_look(good, TERMS)
+    assert look is not None
+    later = prove([*good, *(block(rng, 50, 50, 0.5, -0.25) for _ in range(30))], TERMS)
+    fallen = prove([*good[:1], *(block(rng, 50, 50, 0.5, -0.25) for _ in range(30))], TERMS).difference.value
+    assert fallen is not None
+    assert fallen < -0.1
+    assert later.difference.value == look.value
+    assert later.difference.low is not None
+    assert later.difference.low < look.value
