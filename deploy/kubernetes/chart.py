@@ -95,9 +95,16 @@ POINTS = (
 OPTIONAL = ("priorityClassName", "nodeSelector", "tolerations", "affinity", "imagePullSecrets")
 """Members of pods that the manifests leave out and a value adds."""
 PODS = ("gateway", "consumer", "console")
+SERVICES = ("gateway", "console")
+ADDED: Document = {"podAnnotations": {}, "podLabels": {}, "extraEnv": [], "extraVolumes": [], "extraVolumeMounts": []}
+"""Values of each pod that add to what the manifests say."""
+LABEL = "app.kubernetes.io/name"
+REFERENCES = ("scaleTargetRef", "service", "backendRefs")
+"""Members with the name of another object."""
 PRIORITY = {"gateway": "assay-gateway-serving", "consumer": "assay-gateway-scoring"}
 
 VALUES: Document = {
+    "nameOverride": "",
     "image": {"repository": "assay-gateway", "tag": "", "pullPolicy": ""},
     "config": "",
     "secrets": {"gateway": "gateway", "upstreams": "gateway-upstreams"},
@@ -109,6 +116,8 @@ VALUES: Document = {
     **{value: {"enabled": False} for value in COMPONENTS.values()},
 }
 ABOUT = {
+    "nameOverride": "Replaces assay-gateway in labels and begins all names, for two releases in one namespace.",
+    "gateway.service": "Such as type: LoadBalancer, with the cloud's annotations.",
     "image.tag": "Default: the chart's appVersion.",
     "image.pullPolicy": "Default: that of Kubernetes, which is IfNotPresent.",
     "config": "gateway.yaml, such as by `--set-file config=gateway.yaml`. Default: files/gateway.yaml of the chart.",
@@ -123,7 +132,17 @@ ABOUT = {
     "vllmCpu": "vLLM in the cluster, without a GPU, for small models.",
     "vllmGpu": "vLLM in the cluster, with one GPU for each pod.",
 }
-FREE = {"resources", "annotations", "nodeSelector", "tolerations", "affinity", "scaling", "egress"}
+FREE = {
+    "resources",
+    "annotations",
+    "podAnnotations",
+    "podLabels",
+    "nodeSelector",
+    "tolerations",
+    "affinity",
+    "scaling",
+    "egress",
+}
 """Values that hold what Kubernetes defines, so the chart's schema leaves it open."""
 
 
@@ -170,6 +189,7 @@ class Template:
         self._everywhere()
         if self.component == "":
             self._base()
+        self._names()
         if self.document["kind"] == "PrometheusRule":
             self.document["spec"] = self._token('.Files.Get "files/alerts.yaml"', text=True)
         dumped = yaml.dump(self.document, Dumper=_Plain, sort_keys=False, width=10_000)
@@ -198,12 +218,42 @@ class Template:
             metadata = self.document["metadata"]
             self.document["metadata"] = {**metadata, "namespace": self._token(".Release.Namespace", text=False)}
 
+    def _names(self) -> None:
+        """Names and the label of the chart follow `nameOverride`."""
+        if self.document["kind"] not in CLUSTER_SCOPED:
+            self._rename(self.document["metadata"])
+        self._walk(self.document)
+
+    def _rename(self, holder: Document, member: str = "name") -> None:
+        holder[member] = self._token(f'include "assay-gateway.name" (list . "{holder[member]}")', text=False)
+
+    def _walk(self, node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                self._walk(item)
+        if not isinstance(node, dict):
+            return
+        if node.get(LABEL) == "assay-gateway":
+            node[LABEL] = self._token('include "assay-gateway.label" .', text=False)
+        for member, value in node.items():
+            for target in (value if isinstance(value, list) else [value]) if member in REFERENCES else ():
+                self._rename(target)
+            self._walk(value)
+        for member in ("serviceAccountName", "serviceName"):
+            if member in node:
+                self._rename(node, member)
+
     def _base(self) -> None:
         kind, name = self.document["kind"], self.document["metadata"]["name"]
         if kind == "ServiceAccount":
             self._optional(self.document["metadata"], "annotations", ".Values.serviceAccount.annotations")
         if kind == "Deployment":
-            self._pod(self.document["spec"]["template"]["spec"], name)
+            template = self.document["spec"]["template"]
+            self._pod(template["spec"], name)
+            self._add(template, name)
+        if kind == "Service":
+            self._optional(self.document["spec"], "type", f".Values.{name}.service.type")
+            self._optional(self.document["metadata"], "annotations", f".Values.{name}.service.annotations")
         if self.name == "Deployment/consumer":
             replicas = self.document["spec"].pop("replicas")
             self.document["spec"]["replicas?"] = replicas
@@ -225,8 +275,21 @@ class Template:
                 value = f'{value} | default (ternary "{PRIORITY[name]}" "" .Values.priority.enabled)'
             self._optional(pod, member, value)
 
+    def _add(self, template: Document, name: str) -> None:
+        """What values add to a pod: annotations, labels, environment, volumes."""
+        value, pod = f".Values.{name}", template["spec"]
+        self._optional(template["metadata"], "annotations", f"{value}.podAnnotations")
+        labels = template["metadata"]["labels"]
+        own = " ".join(f'"{label}" "{text}"' for label, text in labels.items() if label != LABEL)
+        whole = f'dict "{LABEL}" (include "assay-gateway.label" .) {own}'
+        template["metadata"]["labels"] = self._token(f"merge ({whole}) {value}.podLabels", text=False)
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            self._optional(container, "env", f"{value}.extraEnv")
+            container["volumeMounts"].append(self._token(f"{ITEMS}{value}.extraVolumeMounts", text=False))
+        pod["volumes"].append(self._token(f"{ITEMS}{value}.extraVolumes", text=False))
+
     def _token(self, expression: str, *, text: bool) -> str:
-        """A scalar that stands for the expression. text: it is YAML already."""
+        """A scalar that stands for the expression, or the items of a list. text: it is YAML already."""
         self._tokens.append((expression, text))
         return f"@{len(self._tokens) - 1}@"
 
@@ -241,6 +304,8 @@ class Template:
         expression, text = self._tokens[int(found[1])]
         indent = " " * (len(line) - len(line.lstrip(" -")))
         start = line[: found.start()]
+        if expression.startswith(ITEMS):
+            return f"{{{{- range {expression.removeprefix(ITEMS)} }}}}\n{start}{{{{ toJson . }}}}\n{{{{- end }}}}"
         if start.endswith("?: "):
             member = start.strip().removesuffix("?:")
             if member == "replicas":  # 0 of them is a value, too
@@ -254,6 +319,7 @@ class Template:
         return f"{start}{{{{ toJson ({expression}) }}}}"
 
 
+ITEMS = "items of "
 _TOKEN = re.compile(r"'@(\d+)@'")
 
 
@@ -268,8 +334,11 @@ def values(defaults: list[tuple[Point, Any]]) -> Document:
         holder[last] = default
     for name in PODS:
         found[name] |= {
-            "priorityClassName": "", "nodeSelector": {}, "tolerations": [], "affinity": {}, "imagePullSecrets": []
+            "priorityClassName": "", "nodeSelector": {}, "tolerations": [], "affinity": {}, "imagePullSecrets": [],
+            **ADDED,
         }  # fmt: skip
+    for name in SERVICES:
+        found[name]["service"] = {"type": "", "annotations": {}}
     return found
 
 
@@ -313,8 +382,15 @@ def helpers() -> str:
 {{- define "assay-gateway.file" -}}
 {{ .Values.config | default (.Files.Get "files/gateway.yaml") }}
 {{- end }}
+{{- define "assay-gateway.label" -}}
+{{ .Values.nameOverride | default "assay-gateway" }}
+{{- end }}
+{{- define "assay-gateway.name" -}}
+{{- $root := index . 0 -}}
+{{ with $root.Values.nameOverride }}{{ . }}-{{ end }}{{ index . 1 }}
+{{- end }}
 {{- define "assay-gateway.config" -}}
-gateway-config-{{ include "assay-gateway.file" . | sha256sum | trunc 10 }}
+{{ include "assay-gateway.name" (list . "gateway-config") }}-{{ include "assay-gateway.file" . | sha256sum | trunc 10 }}
 {{- end }}
 """
 
@@ -332,9 +408,9 @@ data:
 """
 
 NOTES = """\
-The gateway answers inside the cluster at http://gateway.{{ .Release.Namespace }}. Its Secrets must exist:
+The gateway answers inside the cluster at http://{{ include "assay-gateway.name" (list . "gateway") }}.{{ .Release.Namespace }}. Its Secrets must exist:
   kubectl -n {{ .Release.Namespace }} get secret {{ .Values.secrets.gateway }} {{ .Values.secrets.upstreams }}
-Keys are made through the console: kubectl -n {{ .Release.Namespace }} port-forward service/console 9102
+Keys are made through the console: kubectl -n {{ .Release.Namespace }} port-forward service/{{ include "assay-gateway.name" (list . "console") }} 9102
 """
 
 

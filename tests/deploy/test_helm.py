@@ -58,6 +58,23 @@ CHANGED: Values = {
     "networkPolicy": {"egress": {"gateway": [{"ports": [{"port": 3128}]}]}},
     "redis": {"enabled": True, "storage": "20Gi"},
 }
+ADDED: Values = {
+    "nameOverride": "blue",
+    "gateway": {
+        "podAnnotations": {"sidecar.istio.io/inject": "true"},
+        "podLabels": {"cost-center": "ml"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "our-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/our-ca", "readOnly": True}],
+        "service": {"type": "LoadBalancer", "annotations": {"lb": "internal"}},
+    },
+    "consumer": {"podAnnotations": {"a": "b"}},
+    "redis": {"enabled": True},
+    "ingress": {"enabled": True},
+    "httpRoute": {"enabled": True},
+    "monitoring": {"enabled": True},
+    "lag": {"enabled": True},
+}
 REFUSED: dict[str, Values] = {
     "gatway": {"gatway": {"replicas": {"min": 1}}},
     "replica": {"gateway": {"replica": 3}},
@@ -69,7 +86,7 @@ REFUSED: dict[str, Values] = {
 @pytest.fixture(scope="module")
 def rendered(render_chart: Callable[[list[Values]], dict[str, Any]]) -> dict[str, Any]:
     """The chart as Helm renders it: by name of an overlay, of `changed`, and of each value that is refused."""
-    requests = {name: values for name, (_, values) in OVERLAYS.items()} | {"changed": CHANGED} | REFUSED
+    requests = {name: values for name, (_, values) in OVERLAYS.items()} | {"changed": CHANGED, "added": ADDED} | REFUSED
     found = render_chart(list(requests.values()))
     assert found["version"].startswith("v4."), "Helm's own library"
     return {**dict(zip(requests, found["answers"], strict=True)), "lint": found["lint"]}
@@ -144,7 +161,7 @@ def test_helm_and_kustomize_render_the_same_objects(
 def test_every_object_fits_kubernetes_own_schema(rendered: dict[str, Any], version: str) -> None:
     """Those that several overlays render alike are validated once."""
     different: dict[str, Manifest] = {}
-    for name in (*OVERLAYS, "changed"):
+    for name in (*OVERLAYS, "changed", "added"):
         found = list(manifests(rendered[name]))
         assert len(found) > 10, name
         different |= {json.dumps(each, sort_keys=True): each for each in found if each["kind"] not in FOREIGN}
@@ -181,6 +198,42 @@ def test_values_change_what_they_name(rendered: dict[str, Any]) -> None:
     assert account == {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}
     [claim] = found["StatefulSet", "redis"]["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
+
+
+def test_values_add_to_pods_and_services(rendered: dict[str, Any]) -> None:
+    found = by_name(manifests(rendered["added"]))
+    template = found["Deployment", "blue-gateway"]["spec"]["template"]
+    [container], [first] = template["spec"]["containers"], template["spec"]["initContainers"]
+    assert template["metadata"]["annotations"] == {"sidecar.istio.io/inject": "true"}
+    assert template["metadata"]["labels"]["cost-center"] == "ml"
+    assert template["spec"]["volumes"][-1] == {"name": "ca", "configMap": {"name": "our-ca"}}
+    for each in (container, first):
+        assert each["env"] == [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+        assert [mount["mountPath"] for mount in each["volumeMounts"]][-1] == "/etc/our-ca"
+        assert len(each["volumeMounts"]) == 4
+    service = found["Service", "blue-gateway"]
+    assert (service["spec"]["type"], service["metadata"]["annotations"]) == ("LoadBalancer", {"lb": "internal"})
+    assert "type" not in found["Service", "blue-console"]["spec"]
+    consumer = found["Deployment", "blue-consumer"]["spec"]["template"]
+    assert consumer["metadata"]["annotations"] == {"a": "b"}
+    assert "env" not in consumer["spec"]["containers"][0]
+
+
+def test_two_releases_in_one_namespace_share_no_name_and_pod(rendered: dict[str, Any]) -> None:
+    """Each reference to an object, and each selector, follows the names."""
+    found = by_name(manifests(rendered["added"]))
+    names = {name for kind, name in found if kind != "PriorityClass"}
+    assert all(name.startswith("blue-") for name in names), names
+    text = json.dumps(list(found.values()))
+    assert '"app.kubernetes.io/name": "assay-gateway"' not in text
+    refers = re.compile(r'"(?:scaleTargetRef|service)": \{[^{}]*"name": "([^"]+)"|"service(?:Account)?Name": "([^"]+)"')
+    referred = {a or b for a, b in refers.findall(text)}
+    assert referred, "nothing refers to anything"
+    assert referred <= names
+    [route] = found["HTTPRoute", "blue-gateway"]["spec"]["rules"]
+    assert [each["name"] for each in route["backendRefs"]] == ["blue-gateway"]
+    pod = found["Deployment", "blue-gateway"]["spec"]
+    assert pod["selector"]["matchLabels"].items() <= pod["template"]["metadata"]["labels"].items()
 
 
 def test_a_new_file_rolls_new_pods_out(rendered: dict[str, Any]) -> None:
