@@ -276,7 +276,7 @@ class Template:
             self._optional(pod, member, value)
 
     def _add(self, template: Document, name: str) -> None:
-        """What values add to a pod: annotations, labels, environment, volumes."""
+        """Adds what values name to a pod: annotations, labels, environment, volumes."""
         value, pod = f".Values.{name}", template["spec"]
         self._optional(template["metadata"], "annotations", f"{value}.podAnnotations")
         labels = template["metadata"]["labels"]
@@ -408,9 +408,12 @@ data:
 """
 
 NOTES = """\
-The gateway answers inside the cluster at http://{{ include "assay-gateway.name" (list . "gateway") }}.{{ .Release.Namespace }}. Its Secrets must exist:
+The gateway answers inside the cluster at
+  http://{{ include "assay-gateway.name" (list . "gateway") }}.{{ .Release.Namespace }}
+Its Secrets must exist:
   kubectl -n {{ .Release.Namespace }} get secret {{ .Values.secrets.gateway }} {{ .Values.secrets.upstreams }}
-Keys are made through the console: kubectl -n {{ .Release.Namespace }} port-forward service/{{ include "assay-gateway.name" (list . "console") }} 9102
+Keys are made through the console:
+  kubectl -n {{ .Release.Namespace }} port-forward service/{{ include "assay-gateway.name" (list . "console") }} 9102
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.core.call_scopes import NOBODY
 from gateway.core.errors import GatewayError, LimitsUnavailable, QuotaExceeded, RateLimited
 from gateway.proxy.limits.book import Account
 from gateway.proxy.limits.headers import rate_headers
@@ -90,7 +91,11 @@ def reset_text(ends: float) -> str:
 
 def _limit_text(lease: Lease) -> str:
     window = "" if lease.limit.window is None else f" per {lease.limit.window}"
-    return f"the limit of {lease.scope} is {amount_text(lease, lease.amount)}{window}"
+    shared = lease.scope.kind == "user" and lease.scope.id.endswith(f"/{NOBODY}")
+    whose = (
+        f"{lease.scope} (all calls that name no user; send `user` or x-gateway-user)" if shared else str(lease.scope)
+    )
+    return f"the limit of {whose} is {amount_text(lease, lease.amount)}{window}"
 
 
 def _next_text(lease: Lease) -> str:

@@ -59,6 +59,9 @@ async def test_each_end_user_has_a_budget_however_it_is_named(start: Any, limite
     assert "ada" not in refused.text
     assert await statuses(gateway, 3, user="bob") == [200, 200, 429]
     assert await statuses(gateway, 3) == [200, 200, 429]
+    shared = (await ask(gateway)).json()["error"]["message"]
+    assert "the limit of user key-tester/- (all calls that name no user; send `user` or x-gateway-user) is 2" in shared
+    assert "name no user" not in refused.text
 
 
 async def test_a_users_budget_never_exceeds_its_keys(start: Any, limited: Limited) -> None:
