@@ -72,6 +72,7 @@ def cautions(config: Config) -> list[str]:
         *_unlimited_paths(config),
         *_literal_names(config),
         *of_plans,
+        *_likelihoods_on_one_engine(config),
         *_names_of_callers(config),
         *_names_of_actors(config),
         *_not_adaptive(config),
@@ -102,6 +103,21 @@ def _not_adaptive(config: Config) -> Iterator[str]:
             "predictor: the judge sees every exchange with the same probability, `share`; older versions let the model "
             "decide. Set `adaptive: true` for that, or `adaptive: false` to say that you have read this"
         )
+
+
+def _likelihoods_on_one_engine(config: Config) -> Iterator[str]:
+    """Yields experiments whose arms are models of one engine: mostly a base model and its LoRA adapter."""
+    for name, experiment in config.experiments.items():
+        if not (experiment.enabled and experiment.likelihood):
+            continue
+        url = config.upstreams[experiment.control.upstream].url
+        for arm, ref in experiment.arms.items():
+            if config.upstreams[ref.upstream].url == url and ref.model != experiment.control.model:
+                yield (
+                    f"experiments.{name}.{arm}: {ref.model} and {experiment.control.model} are served by one engine. "
+                    "If either is a LoRA adapter, vLLM's log-probabilities of prompts are not reliable, and the pairs are "
+                    "refused: merge it into its base model, and serve it by an engine of its own (docs/likelihood.md)"
+                )
 
 
 def _gpu_limits_without_prices(config: Config) -> Iterator[str]:

@@ -248,3 +248,29 @@ def test_many_keys_are_not_all_listed() -> None:
     assert len(lines) == MAX_KEYS + 1
     assert lines[-1] == "and 5 more keys with limits"
     assert directory_summary(parse(HEAD + "open: true\n")) == []
+
+
+LIKELIHOOD = """
+experiments:
+  same:
+    model: chat
+    control: {upstream: l, model: m}
+    candidate: {upstream: %s, model: %s}
+    mode: likelihood
+"""
+
+
+@pytest.mark.parametrize(
+    ("upstream", "model", "cautioned"),
+    [("l", "tuned", True), ("also", "tuned", True), ("l", "m", False), ("o", "m", False)],
+)
+def test_two_models_of_one_engine_are_a_caution(upstream: str, model: str, cautioned: bool) -> None:
+    """A base model and its adapter cannot be compared by their likelihoods."""
+    more = (
+        ', also: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}, o: {kind: vllm, base_url: "http://127.0.0.1:2/v1"}}'
+    )
+    section = LIKELIHOOD % (upstream, model)
+    if (upstream, model) == ("l", "m"):
+        section = section.replace("model: m}\n    mode", "model: m, set: {temperature: 0.5}}\n    mode")
+    text = f'{PLAIN.rstrip()[:-1]}{more}\n{MODELS}keys: [{{name: web, sha256: "{LONG}"}}]\n{section}'
+    assert ("are served by one engine" in "\n".join(cautions(parse(text)))) is cautioned
