@@ -115,7 +115,7 @@ def _likelihoods_on_one_engine(config: Config) -> Iterator[str]:
             if config.upstreams[ref.upstream].url == url and ref.model != experiment.control.model:
                 yield (
                     f"experiments.{name}.{arm}: {ref.model} and {experiment.control.model} are served by one engine. "
-                    "If either is a LoRA adapter, vLLM's log-probabilities of prompts are not reliable, and the pairs are "
+                    "If either is a LoRA adapter, vLLM's log-probabilities of prompts are not reliable, and pairs are "
                     "refused: merge it into its base model, and serve it by an engine of its own (docs/likelihood.md)"
                 )
 
