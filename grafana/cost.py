@@ -1,4 +1,4 @@
-"""Cost and limits: spending, and how near keys, teams and organizations are to their limits."""
+"""Cost and limits: spending, and how near keys, people, teams and organizations are to their limits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LIMITS = Row("Limits", [
     Panel("Rates and concurrency", [Query('max by (scope, limit) (gateway_limit_used_ratio{limit=~".*_per_minute|concurrency"})', "{{scope}} {{limit}}")],
           "Share of each limit by minute, and of concurrent calls, that is used now.", "percentunit", width=12, steps=NEAR, low=0),
     Panel("Refused by a limit", [Query(f"sum by (kind, limit) (rate(gateway_limit_refused_total{RATE}))", "{{kind}} {{limit}}")],
-          "Calls per second, by whose limit it was: a key's, a team's or an organization's. The access log has the key.", "reqps", width=6),
+          "Calls per second, by whose limit it was: a key's, a person's, a team's or an organization's. The access log has the key.", "reqps", width=6),
     Panel("Waited for the stream server", [Query(f"sum by (result) (rate(gateway_limit_waits_total{RATE}))", "{{result}}")],
           "Calls per second of a limit on its last slice, or used for the first time in its window: up to 50 ms each.", "reqps", width=6),
     Panel("Tiered down", [Query(f"sum by (alias) (rate(gateway_tier_down_total{RATE}))", "{{alias}}")],

@@ -278,6 +278,23 @@ def _with_run_guardrails(config: Config, plan: Plan) -> Plan:
     return replace(plan, of_runs=tuple(name for name in found if scores_runs(name, config.scorers[name])))
 
 
+def feedback_without_range(config: Config, plan: Plan) -> str | None:
+    """Reason why a plan does not start: feedback decides it, and may be any number. None if it has a range.
+
+    Six votes of -1e15 by one key among 266 made a loss of 4e15 %. A fence around the other callers' votes holds
+    against one key, and not against six keys with a vote each; a range bounds every vote.
+    """
+    names = [metric.removeprefix(FEEDBACK) for metric in plan.decides if metric.startswith(FEEDBACK)]
+    open_ = sorted({name for name in names if name not in config.feedback.range})
+    if not open_:
+        return None
+    ranges = ", ".join(f"{name}: [0, 1]" for name in open_)
+    return (
+        f"experiment {plan.name}: feedback {', '.join(open_)} has no range, so that a few votes of -1e15 would decide "
+        f"it; state the lowest and the highest value, such as `feedback: {{range: {{{ranges}}}}}`"
+    )
+
+
 def has_control(config: Config, plan: Plan) -> bool:
     """Whether the plan's control is still a target of its model."""
     model = config.models.get(plan.model)

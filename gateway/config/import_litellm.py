@@ -100,7 +100,7 @@ _CONVERSES, _CONVERSES_NOT = tuple(_TABLES["bedrock"]["converses"]), tuple(_TABL
 _REGION = re.compile(r"([a-z]{2}(?:-[a-z]+)+-\d)/")
 _GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
 _PER_MILLION = 1e6
-_UNKNOWN = "not translated; see whether docs/configuration.md has its like"
+_UNKNOWN = "not translated; docs/configuration.md lists the settings of this gateway"
 
 
 @dataclass(slots=True)
@@ -457,7 +457,7 @@ def _note_params(
         text = "became `set` of the target, which also replaces a value that the client sends"
         done.note(f"{path}.litellm_params.{name}", "changed", text)
     for name in sorted(params.keys() - _TRANSLATED_PARAMS - _SET):
-        text = _PARAM_NOTES.get(name, "not set by the gateway; a client can send what is a parameter of requests")
+        text = _PARAM_NOTES.get(name, "not translated; a client can send it, if it is a parameter of requests")
         done.note(f"{path}.litellm_params.{name}", "lost", text)
     for name in sorted(info.keys() - _INFO):
         done.note(f"{path}.model_info.{name}", "lost", _INFO_NOTES.get(name, "not read; targets have no such member"))

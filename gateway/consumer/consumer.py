@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -403,7 +403,7 @@ class Consumer:
             if needed and self._is_due(name, every_s):
                 yield Work(name), read
 
-    @property
+    @cached_property
     def _reader(self) -> Store:
         """The store, for queries with a budget."""
         return self._context.store.bounded(self._context.isolated.limits.queries)

@@ -289,7 +289,10 @@ async def opened(
                 _context(of, built, threads, metrics),
                 events=stack.enter_context(_events(config)),
                 report=lambda: ConsumerReport(
-                    config=config.digest, config_refused=of.config_refused(), started=started
+                    config=config.digest,
+                    config_refused=of.config_refused(),
+                    started=started,
+                    store=opened_store.writes.why,
                 ),
             )
             engine = context.experiments

@@ -111,6 +111,7 @@ def _child(n: int, listener: socket.socket, options: EvaluateOptions) -> Child:
         grace_s=STOP_S + 5,
         environ=metrics_socket_environment(listener.fileno()),
         pass_fds=(listener.fileno(),),
+        replaced_when_killed=True,
         own_output=True,
     )
 

@@ -30,7 +30,11 @@ class CallScopes:
         """The scopes of a call. user: a digest, NOBODY or OTHERS."""
         found = [scope for name, scope in self.models if name == alias]
         found += [scope for tag, scope in self.tags if tag in tags]
-        return (*self.base, *found, *(replace(scope, id=f"{scope.id}/{user}") for scope in self.users))
+        return (*self.base, *found, *(_of_user(scope, user) for scope in self.users))
+
+
+def _of_user(scope: LimitScope, user: str) -> LimitScope:
+    return replace(scope, id=f"{scope.id}/{user}", name=scope.name and f"{scope.name}/{user}")
 
 
 def user_digest(user: str) -> str:
@@ -38,23 +42,25 @@ def user_digest(user: str) -> str:
     return blake2b(user.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
-def call_scopes_of(kind: ScopeKind, id: str, settings: Mapping[str, Any], base: CallScopes) -> CallScopes:
-    """Adds what the limits of a key, person, team or organization say about models, tags and end users."""
+def call_scopes_of(owner: LimitScope, settings: Mapping[str, Any], base: CallScopes) -> CallScopes:
+    """Adds what the limits of a key, person, team or organization say about models, tags and end users. owner: its
+    limits are not read."""
     shared = {name: settings[name] for name in ("time_zone", "on_outage") if name in settings}
-    models = _scopes("model", f"{kind}-{id}", settings.get("models"), shared)
-    tags = _scopes("tag", f"{kind}-{id}", settings.get("tags"), shared)
+    models = _scopes("model", owner, settings.get("models"), shared)
+    tags = _scopes("tag", owner, settings.get("tags"), shared)
     per_user = settings.get("per_user") or {}
     users = limits_of({**shared, **{name: value for name, value in per_user.items() if value is not None}})
+    whole = LimitScope("user", f"{owner.kind}-{owner.id}", users, owner.name and f"{owner.kind}-{owner.name}")
     return replace(
-        base,
-        models=base.models + models,
-        tags=base.tags + tags,
-        users=base.users + ((LimitScope("user", f"{kind}-{id}", users),) if users else ()),
+        base, models=base.models + models, tags=base.tags + tags, users=base.users + ((whole,) if users else ())
     )
 
 
 def _scopes(
-    kind: ScopeKind, owner: str, settings: Mapping[str, Mapping[str, Any]] | None, shared: Mapping[str, Any]
+    kind: ScopeKind, owner: LimitScope, settings: Mapping[str, Mapping[str, Any]] | None, shared: Mapping[str, Any]
 ) -> tuple[tuple[str, LimitScope], ...]:
-    named = ((name, limits_of({**shared, **amounts})) for name, amounts in (settings or {}).items())
-    return tuple((name, LimitScope(kind, f"{owner}/{name}", limits)) for name, limits in named if limits)
+    named = ((part, limits_of({**shared, **amounts})) for part, amounts in (settings or {}).items())
+    id, name = f"{owner.kind}-{owner.id}", owner.name and f"{owner.kind}-{owner.name}"
+    return tuple(
+        (part, LimitScope(kind, f"{id}/{part}", limits, name and f"{name}/{part}")) for part, limits in named if limits
+    )

@@ -28,6 +28,7 @@ TransportError               one attempt failed on the wire; relay.py handles it
 ├── ConnectionLost           sent, and the connection ended before a response head
 ├── BadResponse              the response is not HTTP, or exceeds a size limit
 └── BodyCut                  the response head arrived; the body was incomplete
+    └── MessageTooLarge      a message of a WebSocket exceeds the size limit
 ConfigError                  all mistakes in one config file, one line each
 CannotRun                    a program cannot run; the command line prints the message
 StreamDown                   the stream server cannot be reached now
@@ -270,6 +271,10 @@ class BadResponse(TransportError):
 
 class BodyCut(TransportError):
     pass
+
+
+class MessageTooLarge(BodyCut):
+    """A message of a WebSocket is above the size limit, and its connection was closed."""
 
 
 class ConfigError(Exception):

@@ -238,12 +238,17 @@ def scopes_of(directory: Directory, key: KeyRecord) -> CallScopes:
         organization,
     )
     there = [(record_kind(record), record) for record in records if record is not None]
-    found = [LimitScope(kind, record.id, limits_of(record.limits)) for kind, record in there]
+    found = [LimitScope(kind, record.id, limits_of(record.limits), shown_name(record)) for kind, record in there]
     scopes = CallScopes(tuple(scope for scope in found if scope.limits))
-    for kind, record in there:
+    for scope, (_, record) in zip(found, there, strict=True):
         if not _OF_CALLS.isdisjoint(record.limits):
-            scopes = call_scopes_of(kind, record.id, record.limits, scopes)
+            scopes = call_scopes_of(scope, record.limits, scopes)
     return scopes
+
+
+def shown_name(record: LimitedRecord) -> str:
+    """The name of a key whose id says nothing to people; "" if the id is the name."""
+    return record.name if isinstance(record, KeyRecord) and record.name != record.id else ""
 
 
 def with_defaults(directory: Directory, key: KeyRecord) -> KeyRecord:

@@ -7,7 +7,7 @@ Both sides of a limit read this module: the gateway that enforces it and the adm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -75,9 +75,11 @@ class LimitScope:
     id: str
     """Stable: a rename or a rotated key keeps the amounts used. `team-search/chat` for calls of a team to a model."""
     limits: tuple[Limit, ...]
+    name: str = field(default="", compare=False)
+    """Name for people, where the id says nothing to them: of a key of the console, and its calls; else ""."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
+        return f"{self.kind} {self.name} ({self.id})" if self.name else f"{self.kind} {self.id}"
 
 
 def limits_of(settings: Mapping[str, Any]) -> tuple[Limit, ...]:

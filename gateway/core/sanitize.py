@@ -15,8 +15,12 @@ _CONTROL = re.compile(
 _FORMULA = frozenset("=+-@\t\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms
 
 
+_BLANKS = re.compile("[\\s\u200b\u2060\ufeff]*+")
+"""Characters that programs remove from the beginning of a cell."""
 # Where a program that splits at another separator, or at a line break within quotes, would begin a cell.
-_INNER_FORMULA = re.compile("([;|\t\n][\"']?)(?=[=+@\uff1d\uff0b\uff20]|[-\uff0d][^\\s\\-)])")
+_INNER_FORMULA = re.compile(
+    "((?:[;\t\n][^\\S\t\n]*+(?:[\"'][^\\S\t\n]*+)?|\\|[\"']?))(?=[=+@\uff1d\uff0b\uff20]|[-\uff0d][^\\s\\-)])"
+)
 
 
 def plain(text: str) -> str:
@@ -32,7 +36,8 @@ def cell(text: str) -> str:
     """
     safe = plain(text)
     safe = safe[:1] + _INNER_FORMULA.sub(r"\1'", safe[1:])
-    return f"'{safe}" if safe[:1] in _FORMULA else safe
+    begins = _BLANKS.sub("", safe, count=1)[:1] if safe[:1] not in _FORMULA else safe[:1]
+    return f"'{safe}" if begins in _FORMULA else safe
 
 
 def line(text: str) -> str:

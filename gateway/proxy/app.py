@@ -354,8 +354,7 @@ class App:
             limit = None if caller.limit is None else caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
-            if request.query:
-                call = _without_secrets(gateway.keys, call)
+            call = _without_secrets(gateway.keys, call) if request.query else call
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint, lane)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
@@ -530,10 +529,7 @@ def unknown_path(path: str, method: str, api: ErrorShape | None = None) -> Gatew
     named = split_model(path.encode()) if method != "POST" else None
     allow = ALLOWED.get(path.encode() if named is None else named[0])
     if allow is not None:
-        lost = _UPGRADE_LOST if path == "/v1/responses" and method == "GET" else ""
-        refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}{lost}", retry=False)
-        refused.more_headers.append((b"allow", allow.encode()))
-        return refused
+        return wrong_method(path, method, allow, _UPGRADE_LOST if path == "/v1/responses" and method == "GET" else "")
     meant = resolved(path.encode()).lower()
     if meant in ROUTES and meant != path.encode():
         return NotFound(f"{path[:200]} does not exist here; did you mean {meant.decode()}?", retry=False)
@@ -551,6 +547,14 @@ def unknown_path(path: str, method: str, api: ErrorShape | None = None) -> Gatew
     if meant.startswith(_FORWARDED):
         return NotFound(f"{method} {path[:200]} does not exist here: {_NO_PASSTHROUGH}", retry=False)
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
+
+
+def wrong_method(path: str, method: str, allow: str, more: str = "") -> WrongMethod:
+    """The error for a path that takes other methods. allow: their names, separated by commas."""
+    takes = " and ".join(allow.rsplit(", ", 1))
+    refused = WrongMethod(f"{path[:200]} takes {takes}, not {method[:20]}{more}", retry=False)
+    refused.more_headers.append((b"allow", allow.encode()))
+    return refused
 
 
 _UPGRADE_LOST = "; if this was to open a WebSocket, a proxy in front has dropped its `Upgrade` header"

@@ -42,6 +42,9 @@ class Child:
     grace_s: float = 10.0  # between SIGTERM and SIGKILL
     environ: Mapping[str, str] | None = None  # the complete environment; None if inherited
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
+    replaced_when_killed: bool = (
+        False  # also before it is ready: somebody, or the kernel, ended it, and no mistake of its
+    )
     own_output: bool = False  # it writes where this process does, and not into this process's log
 
 

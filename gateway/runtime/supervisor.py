@@ -63,12 +63,21 @@ class Supervisor:
 
     async def start(self, child: Child) -> None:
         """Starts a child, returns when it is ready, and keeps it running. Raises ChildFailed."""
-        program = self._spawn(child)
-        try:
-            await _until_ready(program)
-        except ChildFailed:
-            await program.stop()
-            raise
+        delay = RestartDelay()
+        while True:
+            started, program = time.monotonic(), self._spawn(child)
+            try:
+                await _until_ready(program)
+                break
+            except ChildFailed as failed:
+                killed = program.code is not None and program.code < 0
+                await program.stop()
+                if not (killed and child.replaced_when_killed):
+                    raise
+                wait_s = delay.wait_s(time.monotonic() - started)
+                logger.warning("%s; it restarts in %.1f s", failed, wait_s)
+            await asyncio.sleep(wait_s)
+            self.restarts += 1
         self._keepers.start(self._keep(child), f"keeper of {child.name}")
 
     def _spawn(self, child: Child) -> RunningChild:

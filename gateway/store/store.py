@@ -54,6 +54,14 @@ class QueryBudget:
     """Nobody else can write meanwhile on SQLite."""
 
 
+@dataclass(slots=True)
+class WriteTrouble:
+    """The last transaction of a store, and of all stores that share its engine."""
+
+    why: str = ""
+    """Reason why it could not be written; "" if it could."""
+
+
 class Store:
     """Every method raises StoreDown or WriteRejected; then nothing of that call is stored.
 
@@ -76,6 +84,7 @@ class Store:
         self._url = url
         self._clock = clock
         self.retention = retention or RetentionLimits()
+        self.writes = WriteTrouble()
         self._busy_ms = busy_ms
         self._keep_reader = keep_reader
         self._reader: Engine | None = None
@@ -174,7 +183,12 @@ class Store:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Runs a transaction, and again when another consumer wrote the same rows."""
-        done = await self._on_thread(lambda: self._run(work))
+        try:
+            done = await self._on_thread(lambda: self._run(work))
+        except StoreDown as error:
+            self.writes.why = str(error)
+            raise
+        self.writes.why = ""
         self._note_done()
         return done
 

@@ -429,7 +429,7 @@ def test_each_line_names_what_there_is() -> None:
         "litellm_settings.allowed_fails": "breaker.failures",
         "litellm_settings.guardrails": "until `guards` has it",
         "router_settings.enable_tag_filtering": "`tags` sums usage",
-        "router_settings.unheard_of": "see whether docs/configuration.md has its like",
+        "router_settings.unheard_of": "not translated; docs/configuration.md lists",
         "model_list[4].litellm_params.weight": "'3' is not a number, with which LiteLLM's router fails; counted as 3",
         "model_list[4].litellm_params.tags": "no target is chosen by tags here",
     }.items():

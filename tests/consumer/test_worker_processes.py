@@ -30,7 +30,10 @@ def port(servers) -> int:
 
 
 @contextlib.asynccontextmanager
-async def evaluating(room, tmp_path: Path, port: int, workers: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def evaluating(
+    room, tmp_path: Path, port: int, workers: int, killed: int = 0
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """killed: workers that are killed as soon as they exist, before they are ready."""
     path = tmp_path / "gateway.yaml"
     config = {
         "open": True,
@@ -47,12 +50,24 @@ async def evaluating(room, tmp_path: Path, port: int, workers: int) -> AsyncIter
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     try:
+        for _ in range(killed):
+            await kill_the_first_worker(process)
         await logged(process, b"metrics at")
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def kill_the_first_worker(process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(120):
+        while not (found := workers_of(program_pid(process.pid))):
+            await asyncio.sleep(0.005)
+    os.kill(found[0], signal.SIGKILL)
+    async with asyncio.timeout(120):
+        while found[0] in workers_of(program_pid(process.pid)):
+            await asyncio.sleep(0.005)
 
 
 async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
@@ -127,6 +142,15 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
         assert await process.wait() == 0
     assert room.sql("SELECT count(*) FROM exchanges") == [(1200,)]
     assert room.sql("SELECT count(*) FROM scores") == [(2400,)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks for the workers in /proc")
+async def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(room, tmp_path, port):
+    async with evaluating(room, tmp_path, port, 2, killed=1) as process:
+        found = await until(port, "gateway_eval_workers", 2.0)
+        assert found["gateway_eval_worker_restarts"] == 1.0
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 class _Page(BaseHTTPRequestHandler):

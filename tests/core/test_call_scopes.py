@@ -13,7 +13,8 @@ SETTINGS = {
     "time_zone": "Europe/Berlin", "models": {"chat": {"usd_per_day": 1}, "free": {}},
     "tags": {"project=a": {"requests_per_day": 2}}, "per_user": {"tokens_per_day": 3},
 }  # fmt: skip
-SCOPES = call_scopes_of("team", "search", SETTINGS, BASE)
+TEAM = LimitScope("team", "search", ())
+SCOPES = call_scopes_of(TEAM, SETTINGS, BASE)
 
 
 def ids(scopes: tuple[LimitScope, ...]) -> list[str]:
@@ -38,12 +39,12 @@ def test_windows_follow_the_time_zone_of_the_whole() -> None:
 
 
 def test_limits_of_several_levels_add_up() -> None:
-    both = call_scopes_of("organization", "acme", {"per_user": {"requests_per_day": 9}}, SCOPES)
+    both = call_scopes_of(LimitScope("organization", "acme", ()), {"per_user": {"requests_per_day": 9}}, SCOPES)
     assert ids(both.of("x", "u", ())) == ["key web", "user team-search/u", "user organization-acme/u"]
 
 
 def test_the_same_settings_are_equal_and_can_be_keys() -> None:
-    assert {SCOPES: 1}[call_scopes_of("team", "search", SETTINGS, BASE)] == 1
+    assert {SCOPES: 1}[call_scopes_of(TEAM, SETTINGS, BASE)] == 1
 
 
 @pytest.mark.parametrize("user", ["ada@example.org", "", "\ud800", "x" * 512])

@@ -37,7 +37,9 @@ def test_invalid_bytes_are_replaced():
         to_json(object())
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b=1", "\uff1dA1", " =1", "\u00a0\u3000+1", "\ufeff=1", "  @A1"]
+)
 def test_a_cell_is_never_a_formula(text):
     assert cell(text) == "'" + plain(text)
 
@@ -48,6 +50,9 @@ def test_a_cell_is_never_a_formula(text):
         ("a;=1+1", "a;'=1+1"),
         ('a;"=1+1', "a;\"'=1+1"),
         ("a\t@SUM(1)", "a\t'@SUM(1)"),
+        ("a; =1+1", "a; '=1+1"),
+        ('a; " =1+1', "a; \" '=1+1"),
+        ("a\n  \u00a0+1", "a\n  \u00a0'+1"),
         ("a\n=1", "a\n'=1"),
         ("a\r\n+1", "a\n'+1"),
         ("a\n-1+cmd|' /C calc'!A0", "a\n'-1+cmd|' /C calc'!A0"),

@@ -217,6 +217,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "late": {"on": "answer", "scorer": "tools", "tools": {"forbid": ["shell"]}, "deadline_ms": 0.001},
         },
         "runs": {"quiet_s": 1},
+        "feedback": {"range": {"thumb": [0, 1]}},
         "predictor": {"target": "valid_json", "min_rows": 50},
         "experiments": {
             "swap": {

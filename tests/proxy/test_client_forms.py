@@ -336,17 +336,20 @@ async def test_the_only_model_of_a_key_is_taken(start: Any, configured: Configur
     assert "`defaults` in gateway.yaml" in answer.json()["error"]["message"]
 
 
-async def test_timings_of_llama_cpp_come_with_the_last_chunk(
-    start: Any, configured: Configured, upstream: FakeUpstream
+@pytest.mark.parametrize(
+    ("kind", "member"), [("llamacpp", {"timings": {"prompt_n": 3}}), ("vllm", {"system_fingerprint": "vllm-0.32-tp1"})]
+)
+async def test_members_of_the_usage_chunk_come_with_the_last_chunk(
+    start: Any, configured: Configured, upstream: FakeUpstream, kind: str, member: dict[str, Any]
 ) -> None:
-    """Timings come with the usage, which the client has not asked for."""
+    """Such a member comes with the usage, which the client has not asked for."""
     config = configured(upstream)
-    config["upstreams"]["u0"]["kind"] = "llamacpp"
+    config["upstreams"]["u0"]["kind"] = kind
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, "timings": {"prompt_n": 3}},
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, **member},
     ]
     gateway = await start(config)
     events = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
@@ -356,4 +359,4 @@ async def test_timings_of_llama_cpp_come_with_the_last_chunk(
             lines = [line async for line in answer.aiter_lines() if line]
         assert lines[-1] == "data: [DONE]"
         came = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
-        assert came == [*chunks[:2], chunks[2] | {"timings": {"prompt_n": 3}}]
+        assert came == [*chunks[:2], chunks[2] | member]

@@ -209,3 +209,16 @@ async def test_without_a_snapshot_a_new_pod_knows_no_dynamic_key(start, configur
     away = {"url": f"redis://127.0.0.1:{servers.free_ports(1)[0]}/0", "name": "away"}
     gateway = await start(configured(upstream, admin=ADMIN, stream=away))
     assert (await ask(gateway)).status_code == 503
+
+
+async def test_a_refusal_names_the_key_next_to_its_id(start, configured, upstream):
+    """A key of the console is called by its name in the 429, in GET /v1/key and in the label of the alert."""
+    gateway = await start(configured(upstream, admin=ADMIN))
+    await publish(gateway.corridor, a_key(name="web", limits={"requests_per_day": 1}))
+    await until(gateway, 200)
+    assert (await ask(gateway)).status_code == 200
+    refused = (await ask(gateway)).json()["error"]
+    assert "the limit of key web (key_1) is 1 request" in refused["message"]
+    own = (await gateway.client.get("/key", headers=HEADERS)).json()
+    assert [limit["scope"] for limit in own["limits"]] == ["key web (key_1)"]
+    assert await gateway.metric("gateway_limit_used_ratio", scope="key web (key_1)") == 1

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fixtures.consoles import TOKENS, RunningConsole
 from fixtures.litellm_database import KEYS, LiteLLM, digest_of, secret_of
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app
+from gateway.config.config import Config
+from gateway.config.limits import Person
 
 CONFIG = """
 model_list:
@@ -112,6 +116,52 @@ def _bearer(number: int) -> dict[str, str]:
 
 def _chat() -> dict[str, Any]:
     return {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+
+
+@pytest.mark.dialect
+async def test_the_keys_of_a_user_of_litellm_share_what_is_left(
+    start: Any,
+    configured: Any,
+    upstream: Any,
+    admin: Any,
+    corridor: Any,
+    serving: Any,
+    import_of: Any,
+    litellm: LiteLLM,
+) -> None:
+    """A user with $50 a month, of which $49.9999 are spent: one call of two keys passes, and the next names the person.
+    Without `people` in the console's gateway.yaml, the key is refused and the remedy named."""
+    resets = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=10)
+    user = {"user_id": "u-1", "user_email": "ada@example.com", "max_budget": 50.0, "spend": 49.9999, "models": []}
+    litellm.add("LiteLLM_UserTable", **user, budget_duration="30d", budget_reset_at=resets, teams=[])
+    for n in (1, 2):
+        litellm.add("LiteLLM_VerificationToken", token=digest_of(n), key_alias=f"k{n}", models=[], user_id="u-1")
+    people: dict[str, Any] = {}
+    async with serving(replace(admin, config=lambda: with_people(admin, people)), corridor) as console:
+        run = import_of(console)
+        people.update(yaml.safe_load((await run()).stdout)["people"])
+        made = people.pop("ada@example.com")
+        refused = await run("--apply")
+        assert 'no person "ada@example.com"; add it to `people` of gateway.yaml' in refused.output + str(
+            refused.exception
+        )
+        people["ada@example.com"] = made
+        assert (await run("--apply")).stdout == "organizations: none; teams: none; keys: 2 new\n"
+        gateway = await start(configured(upstream, admin=ADMIN, prices=PRICES, people=people))
+        async with asyncio.timeout(60):
+            while (await gateway.client.get("/key", headers=_bearer(2))).status_code != 200:
+                await asyncio.sleep(0.02)
+        assert (await figures(gateway, 1)) == {("person ada@example.com", "usd_per_month"): 49.9999}
+        answers = [await gateway.client.post("/chat/completions", json=_chat(), headers=_bearer(n)) for n in (1, 2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert answers[1].json()["error"]["scope"] == "person ada@example.com"
+
+
+def with_people(admin: Any, people: dict[str, Any]) -> Config:
+    """The console's config with these people."""
+    read = {name: Person.model_validate(person) for name, person in people.items()}
+    found: Config = admin.config().model_copy(update={"people": read})
+    return found
 
 
 async def test_carried_spend_counts_until_litellms_reset(start: Any, configured: Any, upstream: Any) -> None:

@@ -147,6 +147,18 @@ async def test_a_child_that_answers_again_in_time_is_left(tmp_path: Path) -> Non
     assert len(starts.read_text().split()) == 1
 
 
+async def test_a_child_that_is_killed_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+    starts, is_ready = tmp_path / "starts", tmp_path / "ready"
+    script = f"echo >> {starts}; [ $(wc -l < {starts}) = 3 ] || kill -9 $$; : > {is_ready}; exec sleep 100"
+    async with Supervisor() as supervisor:
+        with pytest.raises(ChildFailed, match="lost ended with -9 before it was ready"):
+            await supervisor.start(sh("lost", script, ready=appears(is_ready)))
+        await supervisor.start(sh("kept", script, ready=appears(is_ready), replaced_when_killed=True))
+        assert supervisor.restarts == 1
+        with pytest.raises(ChildFailed, match="wrong ended with 2 before it was ready"):
+            await supervisor.start(sh("wrong", "exit 2", ready=appears(tmp_path / "no"), replaced_when_killed=True))
+
+
 async def test_a_child_that_ends_before_it_is_ready_says_why() -> None:
     async def never() -> bool:
         return False

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -286,16 +286,19 @@ def _judge_cautions(of: Deployment, name: str) -> list[str]:
 
 def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
     """The plan as it may start, with the store's data on earlier ones."""
+    from gateway.config.derive import feedback_without_range
     from gateway.features.experiments.segment_start import segment_refusal
     from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 
+    refusal = feedback_without_range(of.config, plan)
     try:
         with reading(of.store) as connection:
-            return prepared(connection, plan)
+            wanted = prepared(connection, plan)
+            return replace(wanted, refusal=wanted.refusal or refusal)
     except StoreUnavailable:
-        refusal = segment_refusal(None, plan, time.time())
+        refusal = refusal or segment_refusal(None, plan, time.time())
         return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)), refusal=refusal)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from gateway.config.config import Config
-from gateway.config.derive import plans_of
+from gateway.config.derive import feedback_without_range, plans_of
 from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import MadeExperiments, file_text, read_made
 from gateway.config.types import Name, Section
@@ -137,6 +137,7 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     if not config.experiments[name].enabled:
         raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
+    wanted = replace(wanted, refusal=wanted.refusal or feedback_without_range(config, plan))
     judged = await of.admin.store.read(lambda c: plan_judge_cautions(c, plan))
     before = await _on_stream(start_stop.start(of.states, wanted, config.experiments))
     in_force = (await _on_stream(of.states.plans()))[name].plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.config.config import Config
-from gateway.config.derive import cautions, horizon_of, plans_of
+from gateway.config.derive import cautions, feedback_without_range, horizon_of, plans_of
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.features.experiments.judges import judge_cautions
@@ -105,19 +105,29 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
         with reading(store) as connection:
             refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
             refusals += [why for plan in plans if (why := _unknown_segments(connection, plan))]
+            for plan in plans:
+                if why := feedback_without_range(config, plan):
+                    (found if _runs(connection, plan) else refusals).append(why)
             found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
     except StoreUnavailable:
         found += [why for plan in plans if (why := segment_refusal(None, plan, time.time()))]
+        found += [why for plan in plans if (why := feedback_without_range(config, plan))]
     return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
 
 
 def _unknown_segments(connection: Reading, plan: Plan) -> str | None:
     """Reason why a plan cannot start; None if it may, or if one of the same design runs already."""
-    alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
-    if any(each.state == "running" for each in alike):
+    if _runs(connection, plan):
         return None
+    alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     completed = _with_known_segments(with_segments(connection, plan, time.time()), alike)
     return segment_refusal(connection, completed, time.time())
+
+
+def _runs(connection: Reading, plan: Plan) -> bool:
+    """Whether a plan of the same design runs already."""
+    stored = stored_plans(connection, plan.name)
+    return any(each.state == "running" and each.plan.same_design(plan) for each in stored)
 
 
 def best_refusal(plan: Plan, built: BuiltScorers) -> str | None:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -275,10 +275,14 @@ class ExperimentEngine:
                 if plan.state == "running" and plan.plan.after_verdict == "stop" and self._all_decided(plan):
                     await self._stop(plan, "stops with its verdict")
 
+    @cached_property
+    def _reader(self) -> Store:
+        """The store, for the findings of all plans."""
+        return self._store.bounded(self._isolated.limits.queries)
+
     async def _figures(self, now: float) -> tuple[ExperimentFigures, ...]:
         """The figures of each plan for which they can be computed."""
-        bounded = self._store.bounded(self._isolated.limits.queries)
-        read, errors = await bounded.look(lambda connection: figures_and_errors(connection, now, self._sentences))
+        read, errors = await self._reader.look(lambda connection: figures_and_errors(connection, now, self._sentences))
         for figures in read:
             self._isolated.succeeded(Work(f"{FIGURES_OF} {figures.experiment}"))
         for plan, error in errors:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.core.chunked import chunked
-from gateway.core.keys import LimitedRecord, record_kind
+from gateway.core.keys import LimitedRecord, record_kind, shown_name
 from gateway.core.limits import Limit, LimitScope, counter_name, limits_of, window_end
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
@@ -45,7 +45,7 @@ class UsedLimit:
 
 
 def scope_of(record: LimitedRecord) -> LimitScope:
-    return LimitScope(record_kind(record), record.id, limits_of(record.limits))
+    return LimitScope(record_kind(record), record.id, limits_of(record.limits), shown_name(record))
 
 
 async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: float) -> list[UsedLimit]:

@@ -69,6 +69,8 @@ def litellm(
         raise typer.BadParameter("needs --database-url", param_hint="--apply")
     done = _translate(config, database_url)
     mistakes = _report(done)
+    if out is not None:
+        _write_private(out, done.text)
     if apply:
         assert done.plan is not None  # noqa: S101 - there is a database
         _apply(done.plan, data)
@@ -77,8 +79,6 @@ def litellm(
         _preview(done.plan, data)
     if out is None:
         show(done.text)
-    else:
-        _write_private(out, done.text)
     if mistakes:
         raise typer.Exit(1)
 
@@ -99,18 +99,25 @@ def _translate(path: Path, database_url: str | None) -> Translation:
         raw, more = with_stored_models(raw, database, _salt(raw))
     done = from_litellm(raw, date.today())
     done.notes += more
+    plan = None if database is None else _plan(raw, database, done)
+    if plan is not None and plan.people:
+        done.sections = {"people": plan.people, **done.sections}
     if not done.translated:
         for each in done.notes:
             note(str(each))
         raise CannotRun(f"{path}: none of its {done.deployments} deployments can be translated")
-    return Translation(done, to_yaml(done, path.name), None if database is None else _plan(raw, database, done))
+    return Translation(done, to_yaml(done, path.name), plan)
 
 
 def _salt(raw: Mapping[str, Any]) -> str:
     from gateway.config.environment import litellm_salt_key
 
+    return litellm_salt_key(_general(raw).get("master_key"))
+
+
+def _general(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     settings = raw.get("general_settings")
-    return litellm_salt_key(settings.get("master_key") if isinstance(settings, Mapping) else None)
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _plan(raw: Mapping[str, Any], database: LiteLLMDatabase, done: ImportedConfig) -> ImportPlan:
@@ -118,7 +125,11 @@ def _plan(raw: Mapping[str, Any], database: LiteLLMDatabase, done: ImportedConfi
     from gateway.features.litellm.plan import KnownModels, plan_of
 
     models = KnownModels(tuple(done.sections["models"]), groups_of(raw, database))
-    return plan_of(database, models, datetime.now(UTC))
+    of_team_keys = _general(raw).get("apply_user_budget_to_team_keys") is True
+    plan = plan_of(database, models, datetime.now(UTC), of_team_keys=of_team_keys)
+    for warning in database.warnings:
+        plan.note("database", "changed", warning)
+    return plan
 
 
 def _report(done: Translation) -> tuple[str, ...]:
@@ -150,6 +161,8 @@ def _preview(plan: ImportPlan, data: Path | None) -> None:
 
 
 def _apply(plan: ImportPlan, data: Path | None) -> None:
+    if plan.people:
+        note(f"people: {len(plan.people)}, in `people` of the new gateway.yaml, which the console needs first")
     with _target(data) as target:
         steps = target.steps(plan)
         _show_steps(steps)
@@ -194,7 +207,8 @@ def _summed(steps: list[ImportStep]) -> str:
 
 
 def _counted(plan: ImportPlan) -> str:
-    return "; ".join(f"{kind}s: {len(plan.of(kind))}" for kind in ("organization", "team", "key"))
+    kinds = [f"{kind}s: {len(plan.of(kind))}" for kind in ("organization", "team", "key")]
+    return "; ".join([*kinds, f"people: {len(plan.people)}"] if plan.people else kinds)
 
 
 def _write_private(out: Path, text: str) -> None:

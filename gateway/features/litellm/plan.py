@@ -1,5 +1,5 @@
-"""Translation of LiteLLM's organizations, teams and keys: bodies of the admin API, and a line for each setting without
-an equivalent. Pure.
+"""Translation of LiteLLM's organizations, teams and keys to bodies of the admin API, and of its users to people of
+gateway.yaml; with a line for each setting without an equivalent. Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ _ALL, _NONE = frozenset({"all-proxy-models", "all-team-models", "all-org-models"
 _LLM_ROUTES = ["llm_api_routes"]
 """The `allowed_routes` of a key for calls: what every key may use here."""
 _RESERVED = ("open", "up", "evals")
+_OF_ADMINS = "default_user_id"
+"""The user of LiteLLM's own administrator, to whom keys without another belong."""
+_MONEY = frozenset({"max_budget", "model_max_budget"})
 _SHORT = 8
+_MOST_NAMED = 3
+_NO_MESSAGES = "turn_off_message_logging"
+_FALSE = ("false", "0", "no", "")
 _MOST_TAGS = 50
 
 
@@ -60,6 +66,8 @@ class ImportPlan:
     """The records in the order in which they refer to each other, and the notes."""
 
     records: list[PlannedRecord] = field(default_factory=list)
+    people: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The section `people` of gateway.yaml."""
     notes: list[ImportNote] = field(default_factory=list)
 
     def of(self, kind: Kind) -> list[PlannedRecord]:
@@ -84,18 +92,35 @@ class KnownModels:
         return list(found), [name for name in dict.fromkeys(listed) if name not in found]
 
 
-def plan_of(database: LiteLLMDatabase, models: KnownModels, now: datetime) -> ImportPlan:
-    """models: those of the gateway.yaml that the gateways run with."""
+@dataclass(frozen=True, slots=True)
+class _User:
+    """A user of LiteLLM, as the keys that belong to one need it."""
+
+    person: str
+    limits: CarriedLimits
+    models: dict[str, Any]
+    """The setting `models` of keys without a team; {}: all."""
+    pays: bool
+    """Has a budget, which LiteLLM holds over keys without a team unless its settings say otherwise."""
+
+
+def plan_of(database: LiteLLMDatabase, models: KnownModels, now: datetime, *, of_team_keys: bool = False) -> ImportPlan:
+    """models: those of the gateway.yaml that the gateways run with. of_team_keys: budgets of users hold over their keys
+    in teams, too (LiteLLM's `apply_user_budget_to_team_keys`)."""
     plan = ImportPlan()
-    _Planner(database, models, now, plan).run()
+    _Planner(database, models, now, plan, of_team_keys).run()
     return plan
 
 
 class _Planner:
     """One import. Fills the plan."""
 
-    def __init__(self, database: LiteLLMDatabase, models: KnownModels, now: datetime, plan: ImportPlan) -> None:
-        self._db, self._models, self._now, self._plan = database, models, now, plan
+    def __init__(
+        self, database: LiteLLMDatabase, models: KnownModels, now: datetime, plan: ImportPlan, of_team_keys: bool
+    ) -> None:
+        self._db, self._models, self._now, self._plan, self._of_team_keys = database, models, now, plan, of_team_keys
+        self._users: dict[str, _User] = {}
+        self._content = {row["team_id"]: _keeps_no_content(row) for row in database.teams}
         self._budgets: Mapping[str, Row] = {row["budget_id"]: row for row in database.budgets}
         self._spent = {(w["entity_type"], w["entity_id"], w["window_duration"]): w for w in database.windows}
         self._organizations = _ids(database.organizations, "organization_id", "organization_alias")
@@ -108,9 +133,11 @@ class _Planner:
             self._organization(row)
         for row in self._db.teams:
             self._team(row)
+        self._people()
         self._keys()
         self._elsewhere()
-        if any("carried" in record.body.get("limits", {}) for record in self._plan.records):
+        bodies = [*(record.body for record in self._plan.records), *self._plan.people.values()]
+        if any("carried" in body.get("limits", {}) for body in bodies):
             text = "roll there, and follow the calendar here; what was spent counts until LiteLLM's reset"
             self._plan.note("budgets", "changed", text)
 
@@ -147,10 +174,54 @@ class _Planner:
             self._plan.note(
                 "keys", "lost", f"{pages} keys of sessions of LiteLLM's pages: people sign in to the console"
             )
-        people = sum(bool(row["user_id"]) for row in rows)
-        if people:
-            text = f"the person of {people} keys: a key belongs to a team here; tags and names can say whose it is"
-            self._plan.note("keys.user_id", "lost", text)
+        apart = [name for row, name in zip(rows, _key_names(rows), strict=True) if self._is_paid_by_team(row)]
+        if apart:
+            named = ", ".join(apart[:_MOST_NAMED]) + (" …" if len(apart) > _MOST_NAMED else "")
+            text = (
+                f"{len(apart)} keys of teams ({named}) stay outside the limits of their users, as budgets do in "
+                "LiteLLM without apply_user_budget_to_team_keys, but not rates; `person` of such a key includes it"
+            )
+            self._plan.note("keys.user_id", "changed", text)
+
+    def _people(self) -> None:
+        """The people whom keys name: users that have a key, or a limit."""
+        owners = {row["user_id"] for row in self._db.keys if row["user_id"]}
+        rows = [row for row in self._db.users if row["user_id"] in owners or _limits_something(row, _OF_USERS)]
+        for row, person in zip(rows, _people_names(rows), strict=True):
+            path = f"users[{person}]"
+            if row["max_parallel_requests"]:
+                text = "LiteLLM holds it over no calls; `limits.concurrency` of a person would"
+                self._plan.note(f"{path}.max_parallel_requests", "lost", text)
+            limits = self._limits(path, {**row, "max_parallel_requests": None}, {}, "User", row["user_id"])
+            self._lost("users", path, row)
+            pays = any(row.get(column) for column in _MONEY)
+            self._users[row["user_id"]] = _User(person, limits, self._allowed(path, row["models"] or []), pays)
+            if row["user_id"] != _OF_ADMINS or limits.limits:
+                self._plan.people[person] = {"limits": limits.limits} if limits.limits else {}
+
+    def _is_paid_by_team(self, row: Row) -> bool:
+        """Whether a key is in a team, and its user's budget holds over keys without one alone."""
+        user = self._users.get(row["user_id"] or "")
+        return user is not None and user.pays and bool(row["team_id"]) and not self._of_team_keys
+
+    def _of_user(self, path: str, row: Row, body: dict[str, Any]) -> None:
+        """Adds what the key's user says: the person, and of a key without a team the models."""
+        user = self._users.get(row["user_id"] or "")
+        if user is None:
+            if row["user_id"] and row["user_id"] != _OF_ADMINS:
+                self._plan.note(f"{path}.user_id", "lost", f"there is no user {row['user_id']}")
+            return
+        if not row["team_id"] and user.models:
+            own = body.get("models")
+            most = user.models["models"]
+            body["models"] = most if own is None else [name for name in own if not is_unknown(name, most)]
+        if self._is_paid_by_team(row):
+            return
+        if user.person in self._plan.people:
+            body["person"] = user.person
+        if user.limits.closed:
+            body["disabled"] = True
+            self._plan.note(path, "changed", f"a limit of {user.person} allows nothing: the key is disabled")
 
     def _left_out(self, row: Row) -> bool:
         """Notes a key that opens nothing."""
@@ -174,7 +245,9 @@ class _Planner:
         if row["team_id"] in self._teams:
             body["team"] = self._teams[row["team_id"]]
         elif row["team_id"]:
-            self._plan.note(f"{path}.team_id", "lost", f"there is no team {row['team_id']}")
+            body["disabled"] = True
+            text = f"there is no team {row['team_id']}, so its limits are unknown: the key is disabled"
+            self._plan.note(f"{path}.team_id", "changed", text)
         if row["organization_id"] and not row["team_id"]:
             text = (
                 "a key belongs to an organization through its team only: the organization's limits do not hold for it"
@@ -184,6 +257,12 @@ class _Planner:
             body["expires"] = _text(utc(row["expires"]))
         tags = self._tags(path, row)
         body |= self._allowed(path, self._with_groups(row)) | ({"tags": tags} if tags else {})
+        self._of_user(path, row, body)
+        own = _keeps_no_content(row)
+        if own if own is not None else self._content.get(row["team_id"]):
+            body["content"] = "metadata"
+            text = "became `content: metadata`: no content of its calls is recorded, so nothing of it can be evaluated"
+            self._plan.note(f"{path}.metadata.turn_off_message_logging", "changed", text)
         self._add("key", name, body)
 
     def _limits(self, path: str, row: Row, shared: Row, entity: str, id: str) -> CarriedLimits:
@@ -192,7 +271,8 @@ class _Planner:
             self._plan.note(f"{path}.limits", "changed", text)
         self._limits_of_models(path, row, shared, found)
         if shared.get("temp_budget_increase"):
-            self._plan.note(f"{path}.budget.temp_budget_increase", "lost", "no such setting")
+            text = "raise the limit for as long as you need it"
+            self._plan.note(f"{path}.budget.temp_budget_increase", "lost", text)
         return found
 
     def _limits_of_models(self, path: str, row: Row, shared: Row, found: CarriedLimits) -> None:
@@ -253,7 +333,6 @@ class _Planner:
     def _elsewhere(self) -> None:
         """Notes the records of other kinds that limit something."""
         limited: Mapping[str, tuple[Callable[[Row], str], Callable[[Row], bool]]] = {
-            "users": (lambda r: r["user_id"], _limits_something),
             "end_users": (lambda r: r["user_id"], _limits_something),
             "tags": (lambda r: r["tag_name"], _limits_something),
             "members": (lambda r: f"{self._teams.get(r['team_id'], r['team_id'])}/{r['user_id']}", _limits_something),
@@ -275,9 +354,28 @@ class _Planner:
         self._plan.records.append(PlannedRecord(kind, name, body))
 
 
-def _limits_something(row: Row) -> bool:
-    names = ("user_id", "tag_name", "team_id", "project_id", "project_alias", "access_group_name")
+_NAMES = frozenset({"user_id", "tag_name", "team_id", "project_id", "project_alias", "access_group_name"})
+_OF_USERS = _NAMES | {"user_email", "user_alias", "spend", "budget_duration", "budget_reset_at", "metadata", "policies"}
+
+
+def _limits_something(row: Row, names: frozenset[str] = _NAMES) -> bool:
+    """names: columns that limit nothing."""
     return any(value for name, value in row.items() if name not in names)
+
+
+def _keeps_no_content(row: Row) -> bool | None:
+    """Whether the logging settings of a key or a team turn messages off; None if they say nothing about it."""
+    metadata = row["metadata"] if isinstance(row["metadata"], Mapping) else {}
+    logging = metadata.get("logging")
+    settings = [metadata, *(logging if isinstance(logging, list) else [])]
+    given = [
+        each[_NO_MESSAGES]
+        for entry in settings
+        if isinstance(entry, Mapping)
+        for each in (entry, entry.get("callback_vars"))
+        if isinstance(each, Mapping) and each.get(_NO_MESSAGES) is not None
+    ]
+    return any(str(value).strip().lower() not in _FALSE for value in given) if given else None
 
 
 def _settings(limits: CarriedLimits, *, disabled: bool | None = False) -> dict[str, Any]:
@@ -304,6 +402,16 @@ def _ids(rows: Sequence[Row], id: str, alias: str) -> dict[str, str]:
         own: name if name and often[name] == 1 else f"{name or 'x'}-{re.sub('[^A-Za-z0-9]', '', own)[:_SHORT]}"
         for own, name in wished.items()
     }
+
+
+def _people_names(rows: Sequence[Row]) -> list[str]:
+    """The name of each user here: address or alias, else the id; with a part of the id where two are equal."""
+    wished = [_plain(row["user_email"] or row["user_alias"] or row["user_id"])[:180] for row in rows]
+    often = Counter(wished)
+    return [
+        name if often[name] == 1 else f"{name}-{_plain(row['user_id'])[:_SHORT]}"
+        for name, row in zip(wished, rows, strict=True)
+    ]
 
 
 def _key_names(rows: Sequence[Row]) -> list[str]:

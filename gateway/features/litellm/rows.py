@@ -1,11 +1,11 @@
-"""LiteLLM's database, read as a whole in one read-only transaction. Writes nothing, and refuses a version that it does
-not know."""
+"""LiteLLM's database, read as a whole in one read-only transaction. Writes nothing, and refuses tables that lack
+a column."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +19,7 @@ KNOWN: dict[str, Any] = tomllib.loads((files("gateway.features.litellm") / "lite
 Row = Mapping[str, Any]
 _MIGRATIONS = "_prisma_migrations"
 _SHOWN = 3
+_AS_KNOWN = "all columns that are read are there, and are read as those of LiteLLM {}: compare the preview with LiteLLM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,18 @@ class LiteLLMDatabase:
     access_groups: Sequence[Row]
     old_keys: Sequence[Row]
     """Secrets that were rotated and still open a key until a time."""
+    warnings: Sequence[str] = ()
+    """Signs that the tables are of another version than the known one, in which they may mean something else."""
 
 
 def read_database(url: str) -> LiteLLMDatabase:
-    """Reads LiteLLM's database. Raises CannotRun if it cannot be reached, or is not of the version that is known."""
+    """Reads LiteLLM's database. Raises CannotRun if it cannot be reached, or lacks a table or a column."""
     engine = other_reader(url, "--database-url")
     try:
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            _check_version(connection)
+            warnings = _version_warnings(connection)
             _check_columns(connection)
-            found = LiteLLMDatabase(**{each.name: _rows(connection, each.name) for each in fields(LiteLLMDatabase)})
+            found = LiteLLMDatabase(**{name: _rows(connection, name) for name in KNOWN["tables"]}, warnings=warnings)
     except DBAPIError as error:
         raise CannotRun(f"{without_password(url)} cannot be read: {error.orig}") from error
     finally:
@@ -67,13 +70,11 @@ def _rows(connection: Connection, name: str) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _check_version(connection: Connection) -> None:
+def _version_warnings(connection: Connection) -> tuple[str, ...]:
+    """Warnings about another version than the known one. Raises CannotRun in the middle of a migration."""
     release, newest = KNOWN["version"]["release"], KNOWN["version"]["newest"]
     if not inspect(connection).has_table(_MIGRATIONS):
-        raise CannotRun(
-            f"the database has no table {_MIGRATIONS}, so the version of its tables is unknown; expected LiteLLM "
-            f"{release}, whose proxy makes it when it starts"
-        )
+        return (f"it has no table {_MIGRATIONS}, so its version is unknown; {_AS_KNOWN.format(release)}",)
     query = text(f"SELECT migration_name, finished_at, rolled_back_at FROM {_MIGRATIONS}")  # noqa: S608 - a constant
     rows = connection.execute(query).all()
     applied = {name for name, finished, rolled_back in rows if finished is not None and rolled_back is None}
@@ -84,11 +85,11 @@ def _check_version(connection: Connection) -> None:
             f"{release} once, so that it finishes, and import again"
         )
     last = max(applied, default="none")
-    if last not in newest:
-        raise CannotRun(
-            f"the newest migration of the database is {last}; this program reads the tables of LiteLLM {release} "
-            f"({newest[-1]}): move LiteLLM to that version first"
-        )
+    if last in newest:
+        return ()
+    return (
+        f"its newest migration is {last}, and that of LiteLLM {release} is {newest[-1]}; {_AS_KNOWN.format(release)}",
+    )
 
 
 def _check_columns(connection: Connection) -> None:
@@ -102,8 +103,8 @@ def _check_columns(connection: Connection) -> None:
         missing += [f"{table['table']}.{name}" for name in table["columns"] if name not in there]
     if missing:
         raise CannotRun(
-            f"the database lacks {_listed(missing)} of LiteLLM {KNOWN['version']['release']}, although its migrations "
-            "say otherwise; start LiteLLM once, so that it repairs its tables"
+            f"the database lacks {_listed(missing)} of LiteLLM {KNOWN['version']['release']}; start this version of "
+            "LiteLLM once, so that it brings its tables up to date"
         )
 
 

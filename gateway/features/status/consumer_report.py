@@ -49,11 +49,15 @@ class ConsumerReport:
     """Unix seconds; 0 if unknown."""
     stopped: Mapping[str, StoppedWork] = field(default_factory=dict)
     """Work of features that has stopped itself, by name."""
+    store: str = ""
+    """Reason why the store takes no writes; "" if it does."""
 
     def reasons(self, blocked: Mapping[str, str | None]) -> list[Reason]:
         """The parts for /health. blocked: scorer → why it is not run now, or None. An error of a scorer may quote an
         answer, so it is left to `gateway status`."""
         paused = [Reason("scoring is paused", self.paused)] if self.paused else []
+        if self.store and self.store != self.paused:
+            paused.append(Reason("the store takes no writes", self.store))
         refused = (
             [Reason("the newest gateway.yaml is not in force", self.config_refused)] if self.config_refused else []
         )
@@ -84,9 +88,9 @@ class ConsumerReport:
             name: StoppedWork(str(of["why"]), str(of["kind"]), str(of["resume"]), float(of["at"]))
             for name, of in found.get("stopped", {}).items()
         }
-        texts = {name: str(found.get(name, "")) for name in ("paused", "config", "config_refused")}
+        texts = {name: str(found.get(name, "")) for name in ("paused", "config", "config_refused", "store")}
         started = float(found.get("started", 0.0))
-        return cls(texts["paused"], failing, texts["config"], texts["config_refused"], started, stopped)
+        return cls(texts["paused"], failing, texts["config"], texts["config_refused"], started, stopped, texts["store"])
 
 
 def silent_consumers(beats: Mapping[str, float], started: Mapping[str, float], now: float) -> list[str]:

@@ -51,7 +51,7 @@ def caller_budgets(connection: Reading, static: Directory, now: float) -> dict[L
 
 def _scopes(record: LimitedRecord) -> list[LimitScope]:
     scope = scope_of(record)
-    of_calls = call_scopes_of(scope.kind, record.id, record.limits, CallScopes(()))
+    of_calls = call_scopes_of(scope, record.limits, CallScopes(()))
     return [scope, *(each for _, each in (*of_calls.models, *of_calls.tags))]
 
 

@@ -120,6 +120,8 @@ class ConsumerStatus:
     """Unix seconds; 0 if an older version does not report it."""
     stopped: Mapping[str, StoppedWork] = field(default_factory=dict)
     """Work of features that has stopped itself, by name."""
+    store: str = ""
+    """Reason why the store takes no writes; "" if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +396,7 @@ async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatu
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
         reported = (says.paused, says.failing, says.config, says.config_refused, says.started, says.stopped)
-        found.append(ConsumerStatus(name, max(0.0, now - at), blocked, *reported))
+        found.append(ConsumerStatus(name, max(0.0, now - at), blocked, *reported, store=says.store))
     gone = silent_consumers(beats, {c.name: c.started for c in found}, now)
     return tuple(c for c in found if c.age_s <= SILENT_S or c.name in gone)
 
@@ -482,6 +484,7 @@ def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]
             failing.setdefault(scorer, []).append(of)
     return [
         *(f"scoring is paused at {', '.join(names)}: {why}" for why, names in paused.items()),
+        *(f"the store takes no writes at {c.name}: {c.store}" for c in alive if c.store and c.store != c.paused),
         *(_failing(scorer, of) for scorer, of in sorted(failing.items()) if scorer not in blocked),
         *(
             f"{name} is stopped at {c.name}: {of.why}; {of.resume}"

@@ -20,7 +20,7 @@ def usage(
     store: StoreOptions,
     by: Annotated[str, typer.Option(help=f"What to sum by, with commas between: {_BY}.")] = "source,team",
     where: Annotated[
-        list[str] | None, typer.Option(help="Only usage of this, such as team=search; may be repeated.")
+        list[str] | None, typer.Option(help="Only usage of this, such as team=search or key=NAME; may be repeated.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="First day: 2026-11-01, or 7d before today (default: this month's first).")
@@ -46,7 +46,8 @@ def usage(
     try:
         first, last = reports.days(since, until, datetime.now(UTC))
         with reading(store.location().store) as connection:
-            found = reports.report(connection, names, first, last, _filters(where or []))
+            filters = reports.resolved_filters(connection, _filters(where or []))
+            found = reports.report(connection, names, first, last, filters)
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="--by or --where") from error
     except InvalidDuration as error:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from gateway.core.call_scopes import CallScopes, call_scopes_of
-from gateway.core.keys import Directory, KeyRecord, LimitedRecord, record_kind, with_defaults
+from gateway.core.keys import Directory, KeyRecord, LimitedRecord, record_kind, shown_name, with_defaults
 from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
 from gateway.core.usage import UsageSums
 from gateway.store.directory import all_rows
@@ -52,7 +52,7 @@ def limited_call_scopes(connection: Connection, static: Directory, now: float) -
     """
     found = []
     for record in records_with_defaults(connection, static, now):
-        of = call_scopes_of(record_kind(record), record.id, record.limits, CallScopes(()))
+        of = call_scopes_of(_scope(record, {}), record.limits, CallScopes(()))
         scopes = (scope for _, scope in (*of.models, *of.tags))
         found += [replace(scope, limits=tuple(_in_windows(scope.limits))) for scope in scopes]
     return [scope for scope in found if scope.limits]
@@ -74,7 +74,8 @@ def records_with_defaults(connection: Connection, static: Directory, now: float)
 
 
 def _scope(record: LimitedRecord, settings: Mapping[str, Any]) -> LimitScope:
-    return LimitScope(record_kind(record), record.id, tuple(_in_windows(limits_of(settings))))
+    limits = tuple(_in_windows(limits_of(settings)))
+    return LimitScope(record_kind(record), record.id, limits, shown_name(record))
 
 
 def _in_windows(limits: Iterable[Limit]) -> Iterator[Limit]:

@@ -13,11 +13,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.keys import record_kind
 from gateway.core.sanitize import cell, plain
 from gateway.core.usage import UsageSums
 from gateway.features.calls.samples import InvalidDuration, seconds_of
+from gateway.store.directory import all_rows
 from gateway.store.query import Reading
-from gateway.store.usage import UsageRow, read_usage
+from gateway.store.usage import DIMENSIONS, UsageRow, read_usage
+from gateway.store.where import QueryError
 
 _IN_NANO = frozenset({"nano_usd", "nano_gpu_seconds"})
 _LAST = ("usd", "gpu_seconds", "tiered_calls")
@@ -48,6 +52,42 @@ def report(
     chosen = dict(filters or {})
     [total] = read_usage(reading, (), since, until, **chosen)
     return UsageReport(since, until, tuple(by), read_usage(reading, by, since, until, **chosen), total)
+
+
+_UNCHECKED = ("day", "month", "source")
+"""Dimensions without names: a day without calls is not a mistake."""
+_MOST_LISTED = 5
+
+
+def resolved_filters(reading: Reading, filters: Mapping[str, str]) -> dict[str, str]:
+    """The filters with ids in place of names of keys. Raises QueryError for a name of several keys, and for a value
+    that neither usage nor the directory ever had; "" stands for usage without one."""
+    return {
+        name: value if name in _UNCHECKED or name not in DIMENSIONS or not value else _resolved(reading, name, value)
+        for name, value in filters.items()
+    }
+
+
+def _resolved(reading: Reading, dimension: str, value: str) -> str:
+    seen = {row.by[dimension]: row.by.get("key_name", "") for row in _ever(reading, dimension)}
+    records = [row.record for row in all_rows(reading, deleted_since=0.0)[1] if record_kind(row.record) == dimension]
+    seen |= {record.id: getattr(record, "name", "") for record in records}
+    if value in seen:
+        return value
+    ids = sorted(id for id, name in seen.items() if name == value)
+    if len(ids) > 1:
+        raise QueryError(f"{len(ids)} keys have the name {value}; write the id of one: {', '.join(ids)}")
+    if ids:
+        return ids[0]
+    known = sorted({text for pair in seen.items() for text in pair if text})
+    hint = did_you_mean(value, known)
+    listed = f"; there are {', '.join(known[:_MOST_LISTED])}" if known else ""
+    more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
+    raise QueryError(f"no usage of {dimension}={value} was ever recorded{hint or listed + more}")
+
+
+def _ever(reading: Reading, dimension: str) -> list[UsageRow]:
+    return read_usage(reading, (dimension,), date.min, date.max)
 
 
 def days(since: str | None, until: str | None, now: datetime) -> tuple[date, date]:

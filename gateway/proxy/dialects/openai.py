@@ -18,7 +18,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
 from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
-from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
+from gateway.proxy.dialects.openai_reader import ChatReader, LastChunkReader, ResponsesReader
 from gateway.proxy.dialects.plain_answer import AnswerTail, failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.dialects.unsupported import unsupported_api
@@ -35,7 +35,8 @@ _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _MODEL_FIRST = re.compile(rb'[ \t\n\r]*+\{[ \t\n\r]*+"model"[ \t\n\r]*+:[ \t\n\r]*+')
 _MOST_MODELS = 1000  # whose names are kept as JSON; behind a pattern there can be any number
-_HAVE_TIMINGS = frozenset({"llamacpp", "llamafile"})
+_LAST_MEMBERS = {"llamacpp": "timings", "llamafile": "timings", "vllm": "system_fingerprint"}
+"""The member of the last chunk of a stream, by kind."""
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
 _PRIORITIZED: frozenset[Api] = frozenset({*_CACHED, "embeddings"})  # vLLM knows `priority` there
@@ -144,8 +145,9 @@ class OpenAI:
     def reader(self, call: Call, keep_text: bool) -> Reader:
         if call.api in ("chat", "completions"):
             drops, keep = self._adds_usage(call), keep_text and call.api == "chat"
-            kind = TimingsReader if drops and self._upstream.kind in _HAVE_TIMINGS else ChatReader
-            return kind(call, drops_usage=drops, keep_text=keep)
+            if drops and (member := _LAST_MEMBERS.get(self._upstream.kind)):
+                return LastChunkReader(call, member, keep_text=keep)
+            return ChatReader(call, drops_usage=drops, keep_text=keep)
         return ResponsesReader() if call.api == "responses" else RawReader(AnswerTail())
 
     def answer(self, call: Call, body: bytes) -> PlainReply:

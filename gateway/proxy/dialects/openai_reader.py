@@ -179,16 +179,17 @@ class ChatReader(PassingReader):
         return _DONE
 
 
-class TimingsReader(ChatReader):
-    """llama.cpp's streams, where the gateway has requested the usage: `timings` are in the usage chunk then, which the
-    client does not get. The last chunk waits for them, so that the client finds them in the same place as without the
-    usage.
+class LastChunkReader(ChatReader):
+    """Streams of servers that put a member into their last chunk: where the gateway has requested the usage, the client
+    does not get that chunk. The chunk before waits for it, so that the client finds the member in the same place as
+    without the usage: llama.cpp's `timings`, vLLM's `system_fingerprint`.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_last", "_member")
 
-    def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
-        super().__init__(call, drops_usage=drops_usage, keep_text=keep_text)
+    def __init__(self, call: Call, member: str, *, keep_text: bool) -> None:
+        super().__init__(call, drops_usage=True, keep_text=keep_text)
+        self._member = member
         self._last = b""  # the chunk that ended the last choice, held back
 
     def passes(self, data: bytes) -> int:
@@ -200,13 +201,13 @@ class TimingsReader(ChatReader):
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         before = self.finished
         out = super()._part(part, event)
-        if self.finished and not before and out and "timings" not in part:
+        if self.finished and not before and out and self._member not in part:
             self._last = out
             return b""
         last, self._last = self._last, b""
-        timings = part.get("timings")
-        if last and not out.strip() and timings is not None:
-            last = _with_timings(last, timings)
+        value = part.get(self._member)
+        if last and not out.strip() and value is not None:
+            last = _with_member(last, self._member, value)
         return last + out
 
     def _done(self, event: Event) -> bytes:
@@ -220,10 +221,10 @@ class TimingsReader(ChatReader):
         return last
 
 
-def _with_timings(event: bytes, timings: Any) -> bytes:
+def _with_member(event: bytes, name: str, value: Any) -> bytes:
     """A chunk's event with a further member."""
     head, close, end = event.rpartition(b"}")
-    return head + b',"timings":' + orjson.dumps(timings) + close + end
+    return head + b',"%b":' % name.encode() + orjson.dumps(value) + close + end
 
 
 _CHUNK_HEAD = frozenset(

@@ -6,6 +6,7 @@ translated in responses_request.py, answers in responses_reader.py, tools in cli
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +43,13 @@ def chat_form(upstream: Upstream) -> ChatForm:
     )
 
 
+_INSTEAD: Mapping[str, str] = {
+    "compact": "a compacted conversation can be read by its provider alone; ask /v1/responses for a summary, and send "
+    "that as `input`",
+    "input_tokens": "the `usage` of an answer has the tokens of its input",
+}
+
+
 class ResponsesAsChat:
     """Translates for clients of the Responses API, around the dialect of one upstream."""
 
@@ -55,7 +63,7 @@ class ResponsesAsChat:
             path = call.path.partition(b"?")[0].decode("latin-1")
             raise unsupported_api(
                 f"the upstream of {call.alias!r} has no Responses API, and /v1{path} cannot be translated; "
-                "use /v1/responses or /v1/chat/completions"
+                + _INSTEAD[call.api]
             )
         fields, body = translated(call, lambda given: to_chat_request(given, self._form))
         request = self._inner.request(self._chat(call, fields, body), model)

@@ -49,7 +49,10 @@ _LEFT_OUT = frozenset({
     "store", "include", "metadata", "truncation", "client_metadata", "prompt_cache_options", "stream_options",
     "max_tool_calls", "access_programs", "background_options",
 })  # fmt: skip
-_STORED = "send the whole conversation in `input`, as with `store: false`; this upstream stores nothing"
+_STORED = (
+    "send the whole conversation in `input`, as with `store: false`: this upstream stores nothing, and the gateway "
+    "keeps a conversation over a WebSocket alone"
+)
 _REFUSED: Mapping[str, str] = MappingProxyType({
     "previous_response_id": _STORED,
     "conversation": _STORED,

@@ -24,7 +24,7 @@ from gateway.proxy.endpoints.health import HealthPages
 from gateway.proxy.endpoints.metrics import MetricsAccess, MetricsPage
 from gateway.proxy.endpoints.models import ModelPages
 from gateway.proxy.endpoints.passthrough import METHODS, PassthroughCall, forward_or_refuse
-from gateway.proxy.endpoints.responses_by_id import response_by_id
+from gateway.proxy.endpoints.responses_by_id import METHODS_BY_PATH, response_by_id
 from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.request.auth import PAGE
 from gateway.proxy.request.vendor_paths import VENDOR_PREFIXES, api_of
@@ -64,9 +64,10 @@ class OtherPages:
             Route("/v1/key", self._said(models.key), methods=["GET"]),
             Route("/v1/feedback", self._said(feedback_page(self.gateway, self.recall)), methods=["POST"]),
             *self._observed(private=False),
-            Route("/v1/responses/{id}", _Asgi(response_by_id, self.gateway), methods=["GET", "DELETE"]),
-            Route("/v1/responses/{id}/cancel", _Asgi(response_by_id, self.gateway), methods=["POST"]),
-            Route("/v1/responses/{id}/input_items", _Asgi(response_by_id, self.gateway), methods=["GET"]),
+            *(
+                Route(f"/v1/responses/{{id}}{below}", _Asgi(response_by_id, self.gateway), methods=METHODS)
+                for below in METHODS_BY_PATH
+            ),
             Route("/v1/{path:path}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS),
             *(
                 Route(f"{prefix}{{path:path}}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS)

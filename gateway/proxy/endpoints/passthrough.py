@@ -26,7 +26,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import new_id
 from gateway.core.json_values import as_object
 from gateway.core.traffic_class import RANKS
-from gateway.proxy.app import ROUTES, Gateway, unknown_path
+from gateway.proxy.app import ALLOWED, ROUTES, Gateway, unknown_path
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.http.server.asgi import DisconnectWatcher
@@ -66,7 +66,9 @@ async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send
     """Forwards other paths below /v1/ unchanged to the configured upstream, for keys that allow it."""
     path = scope["path"]
     raw: bytes = scope.get("raw_path") or path.encode()
-    _refuse_upgrade_and_preflight(scope)
+    refuse_upgrade_and_preflight(scope)
+    if is_own(raw, scope["method"]):
+        raise unknown_path(path, scope["method"])
     leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
     api = api_of(path, scope["headers"])
     upstream = gateway.config.passthrough_of(api)
@@ -131,7 +133,15 @@ async def counted(gateway: Gateway, caller: Caller, upstream: str, priced: str |
         yield
 
 
-def _refuse_upgrade_and_preflight(scope: Any) -> None:
+_STORED_CHATS = (b"/v1/chat/completions", "GET")  # OpenAI's list of stored chats
+
+
+def is_own(raw: bytes, method: str) -> bool:
+    """Whether a path is one of the gateway's own, which it serves with other methods: no upstream is asked for it."""
+    return raw in ALLOWED and (raw, method) != _STORED_CHATS
+
+
+def refuse_upgrade_and_preflight(scope: Any) -> None:
     """Raises NotImplementedHere for a WebSocket, and WrongMethod for a browser's question before a request."""
     if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
         raise _no_websocket(scope["path"])

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.errors import NotFound
-from gateway.proxy.app import ROUTES, Gateway, unknown_path
-from gateway.proxy.endpoints.passthrough import CONTEXT, counted, forward, without_secrets
+from gateway.proxy.app import ROUTES, Gateway, unknown_path, wrong_method
+from gateway.proxy.endpoints.passthrough import CONTEXT, counted, forward, refuse_upgrade_and_preflight, without_secrets
 from gateway.proxy.request.auth import caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.response_ids import Replacer
@@ -16,6 +16,8 @@ from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import Receive, Send
 
 # Never "..": the id becomes part of a path that is sent with the gateway's credential.
+METHODS_BY_PATH = {"": ("GET", "HEAD", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET", "HEAD")}
+"""Methods of the paths of one response, by what follows the id."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")
 
 
@@ -27,10 +29,15 @@ async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Recei
     """
     if scope["path"].encode() in ROUTES:  # /v1/responses/compact, which has the form of an id
         raise unknown_path(scope["path"], scope["method"])
+    response_id = scope["path_params"]["id"]
+    below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
+    allowed = METHODS_BY_PATH.get(below, ())
+    if scope["method"] not in allowed and _ID.fullmatch(response_id):
+        refuse_upgrade_and_preflight(scope)
+        raise wrong_method(scope["path"], scope["method"], ", ".join(allowed))
     caller = caller_of(gateway.keys, scope)
     scope[CONTEXT].key = caller.name
     async with counted(gateway, caller, "", None):
-        response_id = scope["path_params"]["id"]
         if not _ID.fullmatch(response_id):
             raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
         known = {u.name: u for u in gateway.router.upstreams(caller)}
@@ -38,7 +45,6 @@ async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Recei
         home = "" if gateway.config.responses.seal else await _home_without_seal(gateway, response_id, caller, known)
         if not home:
             opened = gateway.affinity.open(response_id, caller, known)
-            below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
             path = f"/v1/responses/{opened.id}{below}"
             scope = {**scope, "path": path, "raw_path": path.encode()}
             home, replacer = opened.upstream, Replacer({opened.id: response_id})

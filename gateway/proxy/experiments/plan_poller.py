@@ -127,6 +127,9 @@ class PlanPoller:
             if rival is not None:
                 log.warning("experiment %s does not start: %s is running on %s; stop that one", name, rival, plan.model)
                 continue
+            if refusal := present.refusal(plan):
+                log.warning("%s; it does not start", refusal)
+                continue
             if await self.shared.set_plan(PlanState(plan, "running", self.clock(), unpaced=plan.reads_traffic), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
                 for caution in cautions(plan):

@@ -1,7 +1,7 @@
 """Keeps a worker's leases: reports usage, requests more ahead of need, returns surplus, and finds dead workers.
 
 One exchange with the stream server is in flight at a time, off the path of every request. A call on the last slice of a
-limit waits for the next exchange, at most 50 ms.
+limit waits for the next exchange, at most 50 ms of the loop's time (patience.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.core.errors import StreamDown
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.patience import Patience
 from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseServer
 
 log = logging.getLogger("gateway")
@@ -62,16 +63,11 @@ class LeaseExchange:
                 async with asyncio.timeout(_AGAIN.wait_s(self._failures) if self._failures else self._every_s):
                     await self._wake.wait()
 
-    async def next_exchange(self, timeout_s: float) -> bool:
+    async def next_exchange(self, patience: Patience) -> bool:
         """Waits for an exchange that begins after now. False if it failed, or took too long."""
         if self._round is None or self._round.done():
             self._round = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._round)
-        except TimeoutError:
-            return False
-        return not self._book.down
+        return await patience.wait(self._round) and not self._book.down
 
     async def _turn(self) -> None:
         """The leases that are due; between their exchanges, those for which calls wait."""

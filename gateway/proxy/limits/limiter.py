@@ -31,6 +31,7 @@ from gateway.proxy.limits.charge import BYTES_PER_TOKEN, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.patience import Patience
 from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, used
 from gateway.proxy.request.call import Call, Caller, end_user_of
 from gateway.proxy.request.output_limit import DEFAULTED
@@ -48,13 +49,13 @@ are not counted."""
 class Exchanges(Protocol):
     """The exchange of leases with the stream server."""
 
-    async def next_exchange(self, timeout_s: float) -> bool: ...
+    async def next_exchange(self, patience: Patience) -> bool: ...
 
 
 class Offline:
     """Exchanges of a process without a stream server."""
 
-    async def next_exchange(self, timeout_s: float) -> bool:
+    async def next_exchange(self, patience: Patience) -> bool:
         return False
 
 
@@ -308,13 +309,13 @@ class Limiter:
         Usually that takes one exchange; more, if a window ended or other calls took the grant meanwhile.
         """
         book = self._book
-        ends = book.clock() + book.wait_s
+        patience = Patience(book.wait_s)
         while True:
             for lease, measure in account.pairs:
                 lease.wait(needs[measure], book.now())
                 if lease.free < needs[measure]:
                     book.ask(lease)
-            if not await self._exchanges.next_exchange(ends - book.clock()):
+            if not await self._exchanges.next_exchange(patience):
                 return False
             if book.roll(account):
                 continue
@@ -369,7 +370,7 @@ class Limiter:
         if not book.down:
             for lease in account.leases:
                 book.ask(lease)
-            await self._exchanges.next_exchange(_FIGURES_S)
+            await self._exchanges.next_exchange(Patience(_FIGURES_S))
         return [{**details(lease), "remaining": plain(lease, lease.remaining)} for lease in account.leases]
 
     def snapshot(self) -> list[tuple[LimitScope, Limit, float]]:

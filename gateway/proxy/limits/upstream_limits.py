@@ -21,6 +21,7 @@ from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.fleet_share import Demand, FleetShare
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.limiter import CallReservation, Exchanges, Limiter, Needs
+from gateway.proxy.limits.patience import Patience
 from gateway.proxy.limits.vendor_state import VendorState
 from gateway.proxy.routing.concurrency_limiter import VendorWait
 from gateway.proxy.types import Headers
@@ -182,7 +183,7 @@ class UpstreamLimits:
         for lease in lacking:
             lease.wait(needs[lease.measure], now)
             self._book.ask(lease)
-        await self._exchanges.next_exchange(_AGAIN_S)
+        await self._exchanges.next_exchange(Patience(_AGAIN_S))
 
     def _at_most(self, tokens: int) -> int:
         """An attempt that is estimated at more than the whole limit gets all of it: the vendor decides."""

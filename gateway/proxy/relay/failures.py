@@ -19,6 +19,7 @@ from gateway.core.errors import (
     ConnectionLost,
     ConnectTimeout,
     GatewayError,
+    MessageTooLarge,
     NoFilesLeft,
     NotFound,
     Overloaded,
@@ -166,6 +167,8 @@ def _of_transport(error: TransportError) -> Failure:
         return Failure("error", "could not be connected to", target_fault=False, sent=False)
     if isinstance(error, ConnectFailed):
         return Failure("error", "could not be connected to", sent=False)
+    if isinstance(error, MessageTooLarge):  # the answer's size says nothing about the target
+        return Failure("error", str(error), "cut", target_fault=False)
     if isinstance(error, BodyCut):
         return Failure("error", "cut its answer", "cut", retryable=True)
     if isinstance(error, ConnectionLost):

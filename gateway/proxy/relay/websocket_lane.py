@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.core.errors import BodyCut, ConnectionLost
+from gateway.core.errors import BodyCut, ConnectionLost, MessageTooLarge
 from gateway.core.json_values import as_object, parse_object
 from gateway.proxy.dialects.responses_events import ENDS, ended_response, kind_of
 from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
@@ -139,6 +139,9 @@ class LaneTransport:
         socket.send(self._message(body))
         try:
             first = await socket.messages()
+        except MessageTooLarge:  # another connection would get the same answer, which is paid for again
+            self.close()
+            raise
         except BodyCut:
             return None
         except BaseException:

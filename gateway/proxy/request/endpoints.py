@@ -77,6 +77,8 @@ class Endpoint:
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
     stateful: bool = False
     """The upstream keeps its answers: a call that continues one must go to the same upstream."""
+    takes_items: bool = False
+    """Whether its `input` is a text or a list of items."""
     owned: frozenset[str] = frozenset()
     """Members that may name an upstream's stored state, which belongs to the key that used it first."""
     names_files: bool = False
@@ -109,9 +111,9 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",), instead=("prompt_embeds",)),
     b"/chat/completions/batch": Endpoint("chat_batch", "chat"),
     b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",), instead=("messages",)),
-    b"/responses": Endpoint("responses", "chat", True, stateful=True, owned=_STATE),
-    b"/responses/compact": Endpoint("compact", "compact", stateful=True, owned=_STATE),
-    b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True, owned=_STATE),
+    b"/responses": Endpoint("responses", "chat", True, stateful=True, takes_items=True, owned=_STATE),
+    b"/responses/compact": Endpoint("compact", "compact", stateful=True, takes_items=True, owned=_STATE),
+    b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True, takes_items=True, owned=_STATE),
     b"/messages": Endpoint("messages", "chat", True, required=("messages",), errors="anthropic", owned=_STATE),
     b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), errors="anthropic"),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),

@@ -147,8 +147,25 @@ def read_object(body: bytes) -> tuple[Members, dict[str, Any]]:
     except NotAnObject as error:
         raise BadRequest(f"the request body must be a JSON object, not {error.found}") from None
     except ValueError as error:
-        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+        raise BadRequest(_why_not_json(body, error)) from None
     return members, fields
+
+
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)(?:\\\\)*+"  # what follows an even number of backslashes is an escape
+    rb"(?P<half>\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}))"
+)
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+def _why_not_json(body: bytes, error: ValueError) -> str:
+    """The reason why a body cannot be read. Half of a surrogate pair is what remains of a character that was cut, often
+    by a client that counts UTF-16 units."""
+    half = _LONE_SURROGATE.search(_PAIR.sub(b" " * 12, body))
+    if half is None:
+        return f"the request body is not valid JSON: {error}"
+    at = f"({half['half'].decode()}, at byte {half.start('half')})"
+    return f"the request body is not valid JSON: half of a surrogate pair {at}; send the whole, or U+FFFD in its place"
 
 
 _MOST_DECODED: Mapping[str, int] = {
@@ -240,6 +257,8 @@ def _check(fields: dict[str, Any], members: Members, endpoint: Endpoint, caller:
         given = name in fields and fields[name] is not None
         if not given and all(_is_null(members.get(other)) for other in endpoint.instead):
             raise _missing(name)
+    if "input" in members and endpoint.takes_items:
+        _check_input(members["input"])
     if "messages" in endpoint.required:
         messages = members["messages"]
         try:
@@ -249,6 +268,18 @@ def _check(fields: dict[str, Any], members: Members, endpoint: Endpoint, caller:
                 raise BadRequest("messages must not be empty", param="messages")
         except ValidationError as error:
             raise _bad_messages(str(error)) from None
+
+
+def _check_input(value: Raw) -> None:
+    """Raises BadRequest for what no server takes; some answer as if there was no input."""
+    first = bytes(memoryview(value)[:1])
+    if first not in _INPUTS:
+        found = _NAMES_BY_FIRST.get(first, "a number")
+        raise BadRequest(f"input must be a string or an array, not {found}", param="input")
+
+
+_INPUTS = frozenset({b'"', b"[", b"n"})
+_NAMES_BY_FIRST = {b"{": "an object", b"t": "a boolean", b"f": "a boolean"}
 
 
 def _is_null(value: Raw | None) -> bool:

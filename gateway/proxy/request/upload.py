@@ -117,7 +117,8 @@ class Upload:
         if default is not None and not self._fields.count:
             self.alias = default
         if not self.alias:
-            raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
+            text = "the form has no field `model`: audio must name it; for other forms `defaults` in gateway.yaml may"
+            raise BadRequest(text, param="model", code="missing_required_parameter")
 
     async def to_end(self) -> None:
         """Reads the rest. Raises BadRequest, TooLarge and ClientGone."""

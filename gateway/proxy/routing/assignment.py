@@ -15,7 +15,7 @@ from functools import partial
 from types import MappingProxyType
 
 from gateway.config.config import Config
-from gateway.config.derive import asked_refs, plans_of, target_of
+from gateway.config.derive import asked_refs, feedback_without_range, plans_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.guard_candidates import GuardCandidate, guard_candidate
 from gateway.core.exchange import Target
@@ -243,6 +243,10 @@ class ExperimentAssignments:
         """Whether the experiment starts without a command."""
         settings = self._config.experiments[name]
         return settings.enabled and settings.start != "manual"
+
+    def refusal(self, plan: Plan) -> str | None:
+        """Reason why the plan does not start by itself; None if it does."""
+        return feedback_without_range(self._config, plan)
 
     def enabled(self, name: str) -> bool:
         return self._config.experiments[name].enabled

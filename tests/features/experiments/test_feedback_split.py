@@ -63,6 +63,7 @@ def config(old: str, new: str, stream: str, names: Sequence[str]) -> dict[str, A
         "models": {name: {"targets": [{"upstream": "old", "model": "m"}]} for name in names},
         "stream": {"url": stream, "name": f"thumbs-{uuid.uuid4().hex[:12]}"},
         "experiments": {name: experiment(name) for name in names},
+        "feedback": {"range": {"thumb": [0, 1]}},
     }
 
 

@@ -29,7 +29,7 @@ async def test_the_most_used_limit_comes_first_in_its_own_unit(corridor: Corrido
     found = await used_limits(corridor, [team, key], now)
     assert [(str(u.scope), u.limit.name, u.spent, u.near) for u in found] == [
         ("team search", "usd_per_month", 9.0, True),
-        ("key k1", "tokens_per_month", 250.0, False),
+        ("key web (k1)", "tokens_per_month", 250.0, False),
         ("team search", "requests_per_day", 0.0, False),
     ]
     assert all(u.resets_at is not None and u.resets_at > now for u in found)

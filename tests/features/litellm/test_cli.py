@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fixtures.litellm_database import LiteLLM, digest_of
 from typer.testing import CliRunner
 
@@ -46,16 +47,32 @@ def test_without_a_console_it_says_what_it_would_do(
     assert "nothing was written; --apply writes it" in found.stderr
 
 
+def test_people_are_in_the_new_file_and_other_versions_have_a_line(
+    config: Path, litellm: LiteLLM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    litellm.add("LiteLLM_UserTable", user_id="u-1", user_email="ada@example.com", max_budget=50.0, models=[], teams=[])
+    a_key(litellm, user_id="u-1")
+    litellm.run("DROP TABLE _prisma_migrations")
+    words = ["import", "litellm", str(config), "--database-url", litellm.url, "--out", "gateway.yaml"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.stderr
+    written = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    assert written["people"] == {"ada@example.com": {"limits": {"usd_per_month": 50.0}}}
+    assert "keys: 1; people: 1" in found.stderr
+    assert "changed   database: it has no table _prisma_migrations" in found.stderr
+
+
 def test_apply_without_a_database_is_a_usage_error(config: Path) -> None:
     assert CliRunner().invoke(app, ["import", "litellm", str(config), "--apply"]).exit_code == 2
 
 
-def test_a_database_of_another_version_writes_nothing(config: Path, litellm: LiteLLM, managed: Any) -> None:
+def test_a_database_that_lacks_a_column_writes_nothing(config: Path, litellm: LiteLLM, managed: Any) -> None:
     a_key(litellm)
-    litellm.run("DELETE FROM _prisma_migrations WHERE migration_name LIKE '2026%%'")
+    litellm.run('ALTER TABLE "LiteLLM_VerificationToken" DROP COLUMN budget_limits')
     found = managed("import", "litellm", str(config), "--database-url", litellm.url, "--apply")
     assert (found.returncode, found.stdout) == (1, "")
-    assert "the newest migration of the database is 2025" in found.stderr
+    assert "lacks LiteLLM_VerificationToken.budget_limits of LiteLLM 1.110" in found.stderr
     assert "web1" not in managed("keys", "list").stdout
 
 

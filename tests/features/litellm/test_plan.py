@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config.limits import Person
 from gateway.features.keys.settings import NewKey, NewOrganization, NewTeam, checked
 from gateway.features.litellm.plan import ImportPlan, KnownModels, plan_of
 from gateway.features.litellm.rows import KNOWN, LiteLLMDatabase
@@ -32,9 +33,11 @@ def a_team(**values: Any) -> dict[str, Any]:
     return row("teams", **{"team_id": "t-1", "team_alias": "Search", **values})
 
 
-def planned(**tables: list[dict[str, Any]]) -> ImportPlan:
+def planned(*, of_team_keys: bool = False, **tables: list[dict[str, Any]]) -> ImportPlan:
     empty: dict[str, Any] = {each.name: [] for each in fields(LiteLLMDatabase)}
-    plan = plan_of(LiteLLMDatabase(**(empty | tables)), MODELS, NOW)
+    plan = plan_of(LiteLLMDatabase(**(empty | tables)), MODELS, NOW, of_team_keys=of_team_keys)
+    for person in plan.people.values():
+        checked(Person, person)
     for record in plan.records:
         checked({"key": NewKey, "team": NewTeam, "organization": NewOrganization}[record.kind], record.body)
     return plan
@@ -120,9 +123,10 @@ def test_blocked_and_closed_records_are_disabled() -> None:
 
 
 def test_every_setting_without_an_equal_has_a_line() -> None:
-    for kind, make in (("keys", a_key), ("teams", a_team)):
+    for kind, make in (("keys", a_key), ("teams", a_team), ("users", a_user)):
         for column, text in KNOWN["lost"][kind].items():
-            plan = planned(**{kind: [make(**{column: {"x": 1}})]})
+            owner = {"keys": [a_key(user_id="u-1")]} if kind == "users" else {}
+            plan = planned(**owner, **{kind: [make(**{column: {"x": 1}})]})
             assert f".{column}: {text}" in lines(plan), column
     for name in KNOWN["lost"]["metadata"]:
         assert f".metadata.{name}: " in lines(planned(keys=[a_key(metadata={name: {"chat": 1}})]))
@@ -158,9 +162,105 @@ def test_budgets_of_models_come_from_the_shared_budget_too() -> None:
         assert "limits" not in body(planned(keys=[a_key(model_max_budget=wrong)])), wrong
 
 
-def test_limits_of_people_tags_and_projects_have_a_line_each() -> None:
+def a_user(**values: Any) -> dict[str, Any]:
+    return row("users", **{"user_id": "u-1", "user_email": "ada@example.com", **values})
+
+
+def test_a_budget_of_a_user_is_one_over_all_of_its_keys() -> None:
+    resets = datetime(2026, 12, 14)
+    ada = a_user(max_budget=50.0, spend=12.5, budget_duration="30d", budget_reset_at=resets, rpm_limit=60)
+    bob = row("users", user_id="u-2", user_alias="Bob B.")
+    keys = [a_key(token=f"{n}" * 64, key_alias=f"k{n}", user_id=user) for n, user in enumerate(("u-1", "u-1", "u-2"))]
+    plan = planned(users=[ada, bob, row("users", user_id="u-3")], keys=keys)
+    assert plan.people == {
+        "ada@example.com": {
+            "limits": {
+                "requests_per_minute": 60,
+                "usd_per_month": 50.0,
+                "carried": {"usd_per_month": {"amount": 12.5, "until": "2026-12-14T00:00:00Z"}},
+            }
+        },
+        "Bob-B.": {},
+    }, "a user without keys and limits is nobody here"
+    assert [r.body["person"] for r in plan.of("key")] == ["ada@example.com", "ada@example.com", "Bob-B."]
+    assert "budgets: roll there, and follow the calendar here" in lines(plan)
+
+
+def test_budgets_of_users_hold_over_keys_of_teams_as_in_litellm() -> None:
+    """LiteLLM holds budgets over them where apply_user_budget_to_team_keys is set, and rates always."""
+    tables = {"teams": [a_team()], "keys": [a_key(team_id="t-1", user_id="u-1")]}
+    plan = planned(users=[a_user(max_budget=5.0)], **tables)
+    assert "person" not in body(plan)
+    assert "keys.user_id: 1 keys of teams (web) stay outside the limits of their users" in lines(plan)
+    for more in ({"of_team_keys": True, "users": [a_user(max_budget=5.0)]}, {"users": [a_user(rpm_limit=5)]}):
+        plan = planned(**more, **tables)
+        assert body(plan)["person"] == "ada@example.com"
+        assert "keys.user_id" not in lines(plan)
+
+
+def test_a_user_with_nothing_left_disables_its_keys() -> None:
+    keys = [a_key(user_id="u-1"), a_key(token="cd" * 32, key_alias="other", user_id="u-2")]
+    plan = planned(users=[a_user(max_budget=0.0), row("users", user_id="u-2", user_email="bob")], keys=keys)
+    assert [record.body.get("disabled") for record in plan.of("key")] == [True, None]
+    assert "keys[web]: a limit of ada@example.com allows nothing: the key is disabled" in lines(plan)
+
+
+@pytest.mark.parametrize(
+    ("of_user", "of_key", "expected"),
+    [
+        ([], ["chat"], ["chat"]),
+        (["small"], [], ["small"]),
+        (["chat", "small"], ["small", "openai/gpt-5"], ["small"]),
+        (["no-default-models"], ["chat"], []),
+        (["all-proxy-models"], ["chat"], ["chat"]),
+        (["openai/*"], ["openai/gpt-5"], ["openai/gpt-5"]),
+    ],
+)
+def test_models_of_a_user_bound_its_keys_without_a_team(of_user: Any, of_key: Any, expected: Any) -> None:
+    plan = planned(users=[a_user(models=of_user)], keys=[a_key(user_id="u-1", models=of_key)])
+    assert body(plan)["models"] == expected
+    inside = planned(
+        users=[a_user(models=of_user)], teams=[a_team()], keys=[a_key(user_id="u-1", models=of_key, team_id="t-1")]
+    )
+    assert body(inside).get("models", []) == of_key
+
+
+def test_users_that_share_an_address_are_distinguished() -> None:
+    users = [a_user(max_budget=1.0), a_user(user_id="u-2", max_budget=2.0)]
+    assert list(planned(users=users).people) == ["ada@example.com-u-1", "ada@example.com-u-2"]
+
+
+def test_a_key_of_a_team_that_is_gone_is_disabled() -> None:
+    plan = planned(keys=[a_key(team_id="t-9")])
+    assert body(plan)["disabled"] is True
+    assert "team" not in body(plan)
+    line = "changed   keys[web].team_id: there is no team t-9, so its limits are unknown: the key is disabled"
+    assert line in lines(plan)
+
+
+NO_MESSAGES = {"turn_off_message_logging": True}
+AS_CALLBACK = {"logging": [{"callback_name": "langfuse", "callback_vars": {"turn_off_message_logging": "True"}}]}
+
+
+@pytest.mark.parametrize(
+    ("of_key", "of_team", "content"),
+    [
+        (NO_MESSAGES, {}, "metadata"),
+        (AS_CALLBACK, {}, "metadata"),
+        ({}, AS_CALLBACK, "metadata"),
+        ({}, {}, None),
+        ({"turn_off_message_logging": "false"}, NO_MESSAGES, None),
+        ({"logging": "much"}, {"logging": [7, {"callback_vars": []}]}, None),
+    ],
+)
+def test_a_key_whose_messages_are_not_logged_records_none(of_key: Any, of_team: Any, content: Any) -> None:
+    plan = planned(teams=[a_team(metadata=of_team)], keys=[a_key(team_id="t-1", metadata=of_key)])
+    assert body(plan).get("content") == content
+    assert ("metadata.turn_off_message_logging: became `content: metadata`" in lines(plan)) == (content is not None)
+
+
+def test_limits_of_tags_members_and_projects_have_a_line_each() -> None:
     plan = planned(
-        users=[row("users", user_id="ada", max_budget=5.0), row("users", user_id="bob")],
         end_users=[row("end_users", user_id="customer", budget_id="b")],
         tags=[row("tags", tag_name="cc", budget_id="b")],
         members=[row("members", user_id="ada", team_id="t-1", budget_id="b")],
@@ -170,7 +270,7 @@ def test_limits_of_people_tags_and_projects_have_a_line_each() -> None:
     )
     found = [str(each).split(":")[0].removeprefix("left out  ") for each in plan.notes]
     assert found == [
-        "users[ada]", "end_users[customer]", "tags[cc]", "members[t-1/ada]", "projects[p]", "model_groups[beta]",
+        "end_users[customer]", "tags[cc]", "members[t-1/ada]", "projects[p]", "model_groups[beta]",
         "keys[abababab]",
     ]  # fmt: skip
 

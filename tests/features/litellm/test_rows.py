@@ -1,4 +1,5 @@
-"""A database that is not LiteLLM 1.110's, or whose keys are not digests, is refused before anything is written."""
+"""A database that lacks what is read, or whose keys are not digests, is refused before anything is written. Another
+version is read with a warning."""
 
 from __future__ import annotations
 
@@ -26,16 +27,6 @@ def test_prismas_own_parameters_of_the_url_do_no_harm(litellm: LiteLLM) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ("DROP TABLE _prisma_migrations", "no table _prisma_migrations"),
-        (
-            "DELETE FROM _prisma_migrations WHERE migration_name LIKE '2026%%'",
-            "the newest migration of the database is 2025",
-        ),
-        (
-            "INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at) "
-            "VALUES ('z', '', '2099_x', now())",
-            "the newest migration of the database is 2099_x; this program reads the tables of LiteLLM 1.110",
-        ),
         (
             "INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES ('z', '', '2099_x')",
             "in the middle of a migration: 2099_x began and did not end",
@@ -47,10 +38,31 @@ def test_prismas_own_parameters_of_the_url_do_no_harm(litellm: LiteLLM) -> None:
         ('DROP TABLE "LiteLLM_BudgetWindowSpend"', "lacks LiteLLM_BudgetWindowSpend of LiteLLM 1.110"),
     ],
 )
-def test_another_version_or_half_a_migration_is_refused(litellm: LiteLLM, spoil: str, message: str) -> None:
+def test_half_a_migration_or_a_lacking_column_is_refused(litellm: LiteLLM, spoil: str, message: str) -> None:
     litellm.run(spoil)
     with pytest.raises(CannotRun, match=message):
         read_database(litellm.url)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "warning"),
+    [
+        ("DROP TABLE _prisma_migrations", "it has no table _prisma_migrations, so its version is unknown"),
+        ("DELETE FROM _prisma_migrations WHERE migration_name LIKE '2026%%'", "its newest migration is 2025"),
+        (
+            "INSERT INTO _prisma_migrations (id, checksum, migration_name, finished_at) "
+            "VALUES ('z', '', '2099_x', now())",
+            "its newest migration is 2099_x, and that of LiteLLM 1.110 is 2026",
+        ),
+    ],
+)
+def test_another_version_with_all_columns_is_read_with_a_warning(litellm: LiteLLM, spoil: str, warning: str) -> None:
+    assert read_database(litellm.url).warnings == ()
+    litellm.run(spoil)
+    found = read_database(litellm.url)
+    assert found.warnings[0].startswith(warning)
+    assert "compare the preview with LiteLLM" in found.warnings[0]
+    assert found.keys == []
 
 
 def test_a_migration_that_was_rolled_back_and_applied_again_is_whole(litellm: LiteLLM) -> None:

@@ -78,10 +78,10 @@ async def test_a_key_sees_its_use_and_what_is_left(world: TwoOrganizations) -> N
     await use(world, id, 2.5)
     found = (await (await holder(world, secret)).get(KEY)).json()
     assert (found["id"], found["name"], found["team"], found["tags"]) == (id, "own", MINE, ["x"])
-    [own] = [each for each in found["limits"] if each["scope"] == f"key {id}"]
+    [own] = [each for each in found["limits"] if each["scope"] == f"key own ({id})"]
     assert (own["limit"], own["amount"], own["spent"], own["remaining"]) == ("usd_per_month", 10.0, 2.5, 7.5)
     assert own["reset"] > utc_day(time.time())
-    assert {each["scope"] for each in found["limits"]} == {f"key {id}", f"team {MINE}", "organization zqacme"}
+    assert {each["scope"] for each in found["limits"]} == {f"key own ({id})", f"team {MINE}", "organization zqacme"}
     [row] = found["usage"]["rows"]
     assert (row["alias"], row["calls"], row["usd"]) == ("chat", 3, 2.5)
     page = (await (await signed_in(world, secret)).get(PAGE)).text

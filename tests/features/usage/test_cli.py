@@ -65,3 +65,26 @@ def test_a_mistake_is_a_usage_error(usage: Run, options: list[str], expected: st
     result = usage(*options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert expected in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("where", ["key=k1", "key=web"])
+def test_a_key_is_found_by_its_id_and_by_its_name(usage: Run, where: str) -> None:
+    period = ("--since", "2026-11-01", "--until", "2026-11-30")
+    found = conforms("usage", usage(*period, "--where", where, "--json").stdout)
+    assert found["total"]["calls"] == 4
+    assert conforms("usage", usage("--since", "2026-12-01", "--where", where, "--json").stdout)["total"]["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("team=serch", 'no usage of team=serch was ever recorded; did you mean "search"?'),
+        ("team=nosuch", "no usage of team=nosuch was ever recorded; there are ads, search"),
+        ("key=wob", 'no usage of key=wob was ever recorded; did you mean "web"?'),
+        ("experiment=swap", "no usage of experiment=swap was ever recorded"),
+    ],
+)
+def test_a_value_that_was_never_seen_is_an_error(usage: Run, where: str, expected: str) -> None:
+    result = usage("--since", "2026-11-01", "--where", where)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in " ".join(result.stderr.replace("│", " ").split())

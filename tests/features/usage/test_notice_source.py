@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.limits import Limit, LimitScope, counter_name
+from gateway.core.keys import Directory, KeyRecord, scopes_of
+from gateway.core.limits import Limit, LimitScope, counter_name, limits_of
 from gateway.features.usage.notice_source import notices_of
 
 pytestmark = pytest.mark.quick
@@ -45,3 +46,15 @@ def test_an_amount_carried_by_an_import_is_not_announced(carried: float, usd: fl
     limit = Limit("usd", 100.0, "month", carried=carried, carried_until=NOW + 1)
     notice = found(limit, round(usd * 1e9))
     assert (notice and notice.title) == (title and f"team search has used {title} of its usd_per_month")
+
+
+def test_a_notice_has_the_name_of_a_key_next_to_its_id() -> None:
+    [limit] = limits_of({"usd_per_month": 10})
+    key = KeyRecord("key_01a2", "web", (), {"models": {"chat": {"usd_per_month": 10}}, "usd_per_month": 10})
+    scopes = scopes_of(Directory(keys={"key_01a2": key}), key)
+    named = [(scope, limit, counter_name(scope, limit, NOW)) for scope in (*scopes.base, scopes.models[0][1])]
+    titles = [next(notices_of([((scope, limit), name, 5 * 10**9)], NOW)).title for scope, limit, name in named]
+    assert titles == [
+        "key web (key_01a2) has used 50% of its usd_per_month",
+        "model key-web/chat (key-key_01a2/chat) has used 50% of its usd_per_month",
+    ]

@@ -128,6 +128,36 @@ def post(path: str, model: str) -> tuple[str, str]:
     return f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}", body
 
 
+OWN = [
+    ("/v1/chat/completions", "POST"), ("/v1/embeddings", "POST"), ("/v1/responses", "POST"), ("/v1/messages", "POST"),
+    ("/v1/audio/speech", "POST"), ("/v1/feedback", "POST"), ("/v1/models", "GET, HEAD"), ("/v1/key", "GET, HEAD"),
+    ("/v1/responses/resp_1", "GET, HEAD, DELETE"), ("/v1/responses/resp_1/cancel", "POST"),
+    ("/v1/responses/resp_1/input_items", "GET, HEAD"), ("/v1/responses/compact", "POST"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "allow"), OWN)
+async def test_the_gateways_own_paths_are_not_forwarded_by_other_methods(
+    passing: Any, upstream: FakeUpstream, path: str, allow: str
+) -> None:
+    """The upstream would get them with its credential, and answer for the gateway."""
+    origin = passing.base_url.removesuffix("/v1")
+    for method in {"HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"} - set(allow.split(", ")):
+        reply = await passing.client.request(method, origin + path)
+        assert (reply.status_code, reply.headers["allow"]) == (405, allow), method
+    assert not upstream.calls
+
+
+async def test_the_list_of_stored_chats_is_forwarded(passing: Any, upstream: FakeUpstream) -> None:
+    upstream.answers(200, b'{"data": []}')
+    assert (await passing.client.get("/chat/completions?model=x")).json() == {"data": []}
+    assert (await passing.client.delete("/models/ft:gpt-4o-mini:acme::a")).status_code == 200
+    assert [(asked.method, asked.path) for asked in upstream.calls] == [
+        ("GET", "/v1/chat/completions"),
+        ("DELETE", "/v1/models/ft:gpt-4o-mini:acme::a"),
+    ]
+
+
 class Files:
     """A server of files: it answers what a request asks for in its conditions, and remembers requests as they came."""
 

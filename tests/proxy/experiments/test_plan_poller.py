@@ -362,3 +362,14 @@ async def test_a_plan_of_the_first_rules_needs_no_secret() -> None:
     server.states["swap"] = PlanState(stored, "running", 1.0)
     await gateway.following.look()
     assert gateway.runs == {"swap"}
+
+
+async def test_feedback_without_a_range_starts_no_plan_and_stops_none(caplog: pytest.LogCaptureFixture) -> None:
+    server, liked = Server(), {"mode": "split", "primary": "feedback:thumb", "margin": 0.1}
+    await Gateway(server, experiments(**liked)).following.look()
+    assert server.states == {}
+    assert "experiment swap: feedback thumb has no range" in caplog.text
+    plan = experiments(**liked).plans["swap"]
+    server.states["swap"] = PlanState(plan, "running", 1.0)
+    await Gateway(server, experiments(**liked)).following.look()
+    assert server.states["swap"].running

@@ -19,6 +19,7 @@ from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.limits.patience import Patience
 from gateway.proxy.request.call import Call, Caller
 from gateway.stream.connect import close, connect
 from gateway.stream.leases import ExchangeReply, LeaseGrant, LeaseServer
@@ -186,7 +187,7 @@ async def test_a_sparse_caller_is_not_out_of_money_when_the_server_is_away(
 
     async def exchanged() -> None:
         for _ in range(2):
-            assert await exchange.next_exchange(30)
+            assert await exchange.next_exchange(Patience(30))
 
     limiter.settle(await limiter.wait(caller, call), Charge(10, 0, 50, 0, 0.09, False))
     await exchanged()
@@ -304,12 +305,12 @@ async def test_leases_are_renewed_after_whatever_went_wrong(caplog: pytest.LogCa
     running = asyncio.get_running_loop().create_task(exchange.run())
     lease.wait(10, book.now())
     book.ask(lease)
-    assert not await exchange.next_exchange(30)
+    assert not await exchange.next_exchange(Patience(30))
     async with asyncio.timeout(30):
         while lease.free < 10:
             lease.wait(10, book.now())
             book.ask(lease)
-            await exchange.next_exchange(30)
+            await exchange.next_exchange(Patience(30))
     running.cancel()
     assert "tried again" in caplog.text
 

@@ -23,6 +23,7 @@ from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.limiter import MOST_SERIES, Limiter, LimitGauges
+from gateway.proxy.limits.patience import Patience
 from gateway.proxy.request.call import Call, Caller
 from gateway.stream.leases import LeaseGrant
 
@@ -414,7 +415,7 @@ class Replies:
     def __init__(self, *replies: Callable[[], None]) -> None:
         self.replies = list(replies)
 
-    async def next_exchange(self, timeout_s: float) -> bool:
+    async def next_exchange(self, patience: Patience) -> bool:
         self.replies.pop(0)()
         return True
 

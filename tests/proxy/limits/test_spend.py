@@ -118,11 +118,11 @@ async def counters(url: str, name: str, limit: str, owner: str = "team:search") 
     return int(found[b"s"]), int(found[b"o"])
 
 
-async def until_quiet(url: str, name: str, limit: str) -> tuple[int, int]:
+async def until_quiet(url: str, name: str, limit: str, owner: str = "team:search") -> tuple[int, int]:
     """The counters once every lease has been given back, or nothing changes for some seconds."""
     seen, since = (-1, -1), time.monotonic()
     while time.monotonic() - since < 4 and not (seen[1] == 0 and time.monotonic() - since > 1):
-        now = await counters(url, name, limit)
+        now = await counters(url, name, limit, owner)
         if now != seen:
             seen, since = now, time.monotonic()
         await asyncio.sleep(0.1)
@@ -251,14 +251,17 @@ AMOUNTS: dict[str, float] = {"usd": 0.08, "tokens": 8000, "requests": 400, "gpu_
 UNITS = {"usd": 1e9, "tokens": 1, "requests": 1, "gpu_seconds": 1e9}
 
 
-def limited_in(limited: Limited, kind: str, amount: float, **sections: Any) -> dict[str, Any]:
-    """One team whose day has this amount, with an upstream that takes its time; nothing else is reached first. The same
-    upstream answers in the dialects of OpenAI and of Anthropic."""
-    config = the_config(limited, 1e6, **sections)
+def limited_in(
+    limited: Limited, kind: str, amount: float, *, owner: str = "team:search", **sections: Any
+) -> dict[str, Any]:
+    """One team or person whose day has this amount, with an upstream that takes its time; no other limit is reached.
+    The same upstream answers in the dialects of OpenAI and of Anthropic."""
+    config = the_config(limited, 1e6, owner=owner, **sections)
     config["upstreams"]["a0"] = {"kind": "anthropic", "base_url": config["upstreams"]["u0"]["base_url"]}
     model = config["models"]["chat"]
     config["models"][limit_callers.CLAUDE] = {**model, "targets": [{"upstream": "a0", "model": "model-u0"}]}
-    config["teams"]["search"]["limits"] = {f"{kind}_per_day": amount}
+    group, _, name = owner.partition(":")
+    config["people" if group == "person" else "teams"][name]["limits"] = {f"{kind}_per_day": amount}
     if kind == "gpu_seconds":
         config["prices"] = {**config["prices"], "gpu_seconds": config["prices"]["models"]}
     return config
@@ -304,23 +307,25 @@ async def test_callers_who_leave_do_not_overspend(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("n", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("kind", "output"),
+    ("kind", "output", "owner"),
     [
-        *[(kind, "limited") for kind in AMOUNTS],
-        *[("usd", output) for output in ("default", "learned")],
+        *[(kind, "limited", "team:search") for kind in AMOUNTS],
+        *[("usd", output, "team:search") for output in ("default", "learned")],
+        *[(kind, "limited", "person:ann") for kind in ("usd", "requests")],
     ],
 )
 async def test_no_fault_makes_a_limit_overspent(
     stream_server: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any,
-    capsys: pytest.CaptureFixture[str], n: int, kind: str, output: str,
+    capsys: pytest.CaptureFixture[str], n: int, kind: str, output: str, owner: str,
 ) -> None:  # fmt: skip
-    """output: requests have limits; or `budgets.default_max_tokens` adds them; or they have none."""
+    """owner: of the limit, whose four keys call. output: requests have limits; or `budgets.default_max_tokens` adds
+    them; or they have none."""
     rng, unit = random.Random(n), UNITS[kind]
     witness = limit_callers.Witness(rng)
     upstream.replies(witness)
     budgets = {"budgets": {"default_max_tokens": limit_callers.MOST}} if output == "default" else {}
     stream = {"url": stream_server.url, "name": stream_name}
-    config = limited_in(limited, kind, AMOUNTS[kind], stream=stream, **budgets)
+    config = limited_in(limited, kind, AMOUNTS[kind], owner=owner, stream=stream, **budgets)
     async with pods(n, config, tmp_path, servers) as found, asyncio.TaskGroup() as group:
         urls = [f"http://127.0.0.1:{pod.port}/v1" for pod in found]
         callers = limit_callers.Callers(urls, rng, witness, limited=output == "limited")
@@ -329,7 +334,7 @@ async def test_no_fault_makes_a_limit_overspent(
         happened = await faults(rng, found, stream_server, 12)
         await until_spent(callers, 3)
         callers.stopped = True
-    spent, held = await until_quiet(stream_server.url, stream_name, f"{kind}_per_day")
+    spent, held = await until_quiet(stream_server.url, stream_name, f"{kind}_per_day", owner)
     used, missed, amount = witness.total(kind), witness.missed(kind), AMOUNTS[kind] * unit
     over = max(0, used - amount - missed)
     row = (

@@ -433,3 +433,39 @@ def test_a_key_with_a_list_of_models_may_name_a_provider() -> None:
     assert read(
         {"model": "chat", "messages": USER, "provider": {"data_collection": "deny"}}, models=frozenset({"chat"})
     )
+
+
+LONE = [
+    (rb'{"model":"m","messages":[{"role":"user","content":"\ud83d"}]}', rb"\ud83d"),
+    (rb'{"model":"m","messages":[{"role":"user","content":"a\ud83d b"}]}', rb"\ud83d"),
+    (rb'{"model":"m","messages":[{"role":"user","content":"\ude00"}]}', rb"\ude00"),
+    (rb'{"model":"m","messages":[{"role":"user","content":"\ud83d\ude00 \uDE00"}]}', rb"\uDE00"),
+    (rb'{"model":"m","messages":[{"role":"user","content":"\\\\\ud83d"}]}', rb"\ud83d"),
+    (rb'{"model":"m","user":"\ud83d","messages":[{"role":"user","content":"x"}]}', rb"\ud83d"),
+]
+
+
+@pytest.mark.parametrize(("body", "half"), LONE, ids=range(len(LONE)))
+def test_half_of_a_surrogate_pair_is_named(body: bytes, half: bytes) -> None:
+    with pytest.raises(BadRequest, match="half of a surrogate pair") as refused:
+        read_object(body)
+    assert f"({half.decode()}, at byte {body.rindex(half)})" in refused.value.message
+
+
+def test_other_mistakes_keep_their_own_words() -> None:
+    for body in (rb'{"a":"\ud83d\ude00"', rb'{"a":"\\ud83d",', b'{"a":tru}'):
+        with pytest.raises(BadRequest, match="not valid JSON"):
+            read_object(body)
+
+
+@pytest.mark.parametrize(("value", "found"), [(b"1", "a number"), (b"{}", "an object"), (b"true", "a boolean")])
+@pytest.mark.parametrize("path", [b"/responses", b"/responses/compact", b"/responses/input_tokens"])
+def test_input_that_no_server_takes_is_refused(path: bytes, value: bytes, found: str) -> None:
+    with pytest.raises(BadRequest, match=f"input must be a string or an array, not {found}") as refused:
+        read(b'{"model":"m","input": %b}' % value, path)
+    assert refused.value.param == "input"
+
+
+@pytest.mark.parametrize("value", [b'"a"', b"[]", b"null", b'[{"role":"user"}]'])
+def test_input_that_a_server_may_take_passes(value: bytes) -> None:
+    assert read(b'{"model":"m","input": %b}' % value, b"/responses").alias == "m"

@@ -16,7 +16,15 @@ from websockets.http11 import Response
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, NoFilesLeft
+from gateway.core.errors import (
+    BadResponse,
+    BodyCut,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    MessageTooLarge,
+    NoFilesLeft,
+)
 from gateway.proxy.http.client.dialer import Dialer, OutboundProxy
 from gateway.proxy.http.client.pool import Origin
 from gateway.proxy.http.client.resolver import NO_FILES, Resolver
@@ -136,9 +144,12 @@ class UpstreamWebSocket(asyncio.Protocol):
             self._flush()
 
     async def messages(self) -> list[bytes]:
-        """The messages that have arrived, at least one. Raises BodyCut when the connection has ended."""
+        """The messages that have arrived, at least one. Raises BodyCut when the connection has ended, and
+        MessageTooLarge where a message above the limit has ended it."""
         while not self._messages:
             if not self.open:
+                if (sent := self._framing.close_sent) is not None and sent.code == CloseCode.MESSAGE_TOO_BIG:
+                    raise MessageTooLarge(f"sent an event larger than {MOST_BYTES >> 20} MB")
                 raise BodyCut(f"the WebSocket ended{self._why()}")
             await self._wait()
         return self._take()
