@@ -155,6 +155,9 @@ class Comparison:
     hours_share: float = 1.0
     """The share of `min_hours` that its values cover; 1 if all of them, or the plan asks for none (verdict.py)."""
 
+    counts: str = "pair"
+    """The word for one of `pairs`: of a split, answer, run or unit. Not in JSON."""
+
     @property
     def closed(self) -> bool:
         return self.horizon is not None and self.pairs >= self.horizon

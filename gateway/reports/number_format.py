@@ -49,12 +49,24 @@ def interval(e: Estimate, places: int, *, signed: bool = True) -> str:
     return f"{low} … {high}".strip()
 
 
+def with_sign(value: float | None, figures: int = 3) -> str:
+    """The number with its sign and this many significant figures: "−0.062", "+12"; as Python's "+.3g" with a minus."""
+    return NONE if value is None else f"{value:+.{figures}g}".replace("-", MINUS)
+
+
 def count(n: float) -> str:
     return number(n, 0)
 
 
 def counted(n: int, word: str) -> str:
     return f"{count(n)} {word}{'' if n == 1 else 's'}"
+
+
+def work(pairs: int | None, requests: int | None, word: str = "pair") -> str:
+    """ "140 requests"; pairs where the requests are unknown, or where units are counted. word: for one of the pairs."""
+    if requests is None or word in ("unit", "run"):
+        return counted(pairs or 0, word)
+    return counted(requests, "request")
 
 
 def share(part: float | None) -> str:

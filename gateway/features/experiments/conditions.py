@@ -24,7 +24,7 @@ from gateway.features.experiments.metrics import ALONE, SAME_PATH, WORST, counts
 from gateway.features.experiments.price_terms import rounded_up
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.features.experiments.sequences import DifferenceSequence
-from gateway.features.experiments.split import SRM, planned_shares
+from gateway.features.experiments.split import SRM, counted_as, planned_shares
 from gateway.features.experiments.traffic_facts import HOURS
 from gateway.features.experiments.verdict import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.reports.model import (
@@ -36,7 +36,7 @@ from gateway.reports.model import (
     Progress,
     margin_finding,
 )
-from gateway.reports.number_format import counted, digits, number, span
+from gateway.reports.number_format import digits, number, span, work
 
 REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
 WIDER = 1.5  # the factor that a knob proposes for the margin
@@ -116,7 +116,7 @@ def describe_difference(c: Comparison | None, variance: float) -> str:
     if c is None:
         return "no primary metric"
     if c.difference.value is None or not c.pairs:
-        return f"no pair has a value of {c.metric} yet"
+        return f"no {c.counts} has a value of {c.metric} yet"
     error = math.sqrt(max(variance, 1e-12) / c.pairs)
     sure = NormalDist().cdf(abs(c.difference.value) / error)
     if sure < _PERHAPS or not c.difference.value:
@@ -142,18 +142,17 @@ def progress(
     steps = tuple(_steps(plan, conditions, last, pace))
     until: Literal["ship", "reject"] = "reject" if any(each.leads_to_reject for each in conditions) else "ship"
     made = Progress("", so_far, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
-    return replace(made, sentence=_sentence(made) + _too_late(plan, last, pace, until_end))
+    return replace(made, sentence=_sentence(made, counted_as(plan)) + _too_late(plan, last, pace, until_end))
 
 
 def _too_late(plan: Plan, last: Condition | None, pace: Pace, until_end: int | None) -> str:
     """Says that a guardrail takes longer than the plan, and how it is decided; "" where it does not."""
     if last is None or last.kind != "guardrail" or last.failed or until_end is None:
         return ""
-    more = last.more_pairs
+    more, word = last.more_pairs, counted_as(plan)
     if more is None or more <= until_end:
         return ""
-    left = pace.requests(until_end)
-    ends = counted(until_end if left is None else left, "pair" if left is None else "request")
+    ends = work(until_end, pace.requests(until_end), word)
     return (
         f", but the plan ends in about {ends}: a wider margin of {last.name}, or a new plan with "
         f"`max_pairs: {rounded_up(pace.pairs + more)}`, can decide it"
@@ -181,20 +180,20 @@ def _last(conditions: Sequence[Condition]) -> Condition | None:
     return unknown[0] if unknown else max(left, key=lambda each: each.more_pairs or 0, default=None)
 
 
-def _sentence(p: Progress) -> str:
+def _sentence(p: Progress, word: str) -> str:
     waits = next((each for each in p.open if each.name == p.waits_for), None)
     if waits is None:
         return f"{p.standing}; nothing is open"
     named = f"the gate {waits.name}" if waits.kind == "gate" else f"{waits.kind} {waits.name}"
     if waits.failed:
         if waits.kind == "gate":
-            return f"{p.standing}; {named} has failed, and more pairs do not change that"
-        return f"{p.standing}; {named} is undecided at its last pair: only a new plan can decide it"
+            return f"{p.standing}; {named} has failed, and more {word}s do not change that"
+        return f"{p.standing}; {named} is undecided at its last {word}: only a new plan can decide it"
     if waits.hours is not None:
         return f"{p.standing}; {span(waits.hours / 24.0)} of traffic to go until {_until(p, waits)}, for {named}"
     if p.pairs is None:
         return f"{p.standing}; it is not known yet how long {named} takes"
-    left = counted(p.pairs if p.requests is None else p.requests, "pair" if p.requests is None else "request")
+    left = work(p.pairs, p.requests, word)
     days = "" if p.days is None else f" ({span(p.days)})"
     advice = ""
     if waits.chance is not None and waits.chance < FUTILE:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from gateway.core.plan import Plan
 from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.reports.model import Comparison, Estimate, GateResult
+from gateway.reports.number_format import with_sign
 from gateway.statistics.domains import Floats
 
 ADJUSTMENT = "adjustment"
@@ -141,9 +142,10 @@ def adjustment_gate(decisive: Sequence[Comparison]) -> GateResult | None:
     for c in shifted:
         if c.shift is not None and c.raw is not None and _excludes_zero(c.shift):
             says = (
-                f"{c.metric}: measured {c.raw.value or 0.0:+.3g}, adjusted {c.difference.value or 0.0:+.3g}, which is "
-                "further apart than chance explains: what it is adjusted for differs between the arms (adjust: false "
-                "leaves that out)"
+                f"{c.metric}: measured {with_sign(c.raw.value or 0.0)}, "
+                f"adjusted {with_sign(c.difference.value or 0.0)}, "
+                "which is further apart than chance explains: what it is adjusted for differs between the arms "
+                "(adjust: false leaves that out)"
             )
             return GateResult(ADJUSTMENT, -1, says, c.shift.value)
     most = max(shifted, key=lambda c: abs(c.shift.value or 0.0) if c.shift else 0.0)

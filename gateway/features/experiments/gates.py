@@ -13,6 +13,7 @@ from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.likelihood import NEVER_COMPARABLE, REFUSALS
 from gateway.core.plan import CONTROL
 from gateway.reports.model import Comparison, Estimate, GateResult
+from gateway.reports.number_format import with_sign
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.moments import Moments
 from gateway.statistics.special import smallest
@@ -110,7 +111,9 @@ _NEVER_REPEATED = GateResult("aa", 0, "the control is never repeated: set repeat
 
 
 def _against_itself(metric: str, noise: Estimate, pairs: int) -> str:
-    return f"the control against itself on {metric}: {noise.low:+.3g} … {noise.high:+.3g} over {pairs} pairs"
+    return (
+        f"the control against itself on {metric}: {with_sign(noise.low)} … {with_sign(noise.high)} over {pairs} pairs"
+    )
 
 
 def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> GateResult:
@@ -154,7 +157,7 @@ def with_doubt(gate: GateResult, primary: Comparison, noise: Moments) -> GateRes
     if not explained or not (few or -noise.mean > error):
         return gate
     says = (
-        f"the candidate's path may explain this: there the control itself differs by {noise.mean:+.2g} on "
+        f"the candidate's path may explain this: there the control itself differs by {with_sign(noise.mean, 2)} on "
         f"{primary.metric} ({noise.n} repeats); a reject waits until that is settled"
     )
     return replace(gate, state=0, says=says, doubts_reject=True)

@@ -277,7 +277,7 @@ def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVer
         tone=TONES[state],
         sentence=said.text,
         action=said.action,
-        pairs=say.count(outcome.pairs),
+        pairs=say.counted(outcome.pairs, outcome.counts),
         bar=None if c is None or scale is None else interval_bar(c.difference, scale, TONES[finding_state(c)]),
         interval="" if c is None else say.interval(c.difference, say.digits_of(c.difference, margin=c.margin)),
         done=outcome.pairs / (outcome.pairs + p.pairs) if p is not None and p.pairs else None,

@@ -512,7 +512,14 @@ def _without_values(name: str, plan: Plan) -> Comparison:
     """A comparison without values. Refusals, which have the margin of failures, are a guardrail where these are one."""
     empty = empty_comparison(plan, name)
     role: Role = "guardrail" if empty.role == "other" and empty.margin is not None else empty.role
-    return replace(empty, role=role, method=METHOD)
+    return replace(empty, role=role, method=METHOD, counts=counted_as(plan))
+
+
+def counted_as(plan: Plan) -> str:
+    """The word for what the primary counts: pairs, or the units of a split."""
+    if plan.mode != "split":
+        return "pair"
+    return {"request": "answer", "run": "run"}.get(plan.unit, "unit")
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:

@@ -13,12 +13,14 @@ from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.traffic_time import SLOPE_ALPHA
 from gateway.features.experiments.verdict import SHIPS, Decision
 from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
+from gateway.reports.number_format import with_sign
 from gateway.statistics.dependence import BlockDispersion, UnitDispersion
 
 HOURS, CALLS = "hours", "calls"
 Group = Literal["user", "key", "conversation", "block"]
 _HOUR_S = 3600.0
 ASSUMED = "It treats calls as independent; send `x-gateway-user` or `metadata.conversation_id` to have that checked."
+TOO_FEW = "It treats calls as independent: too few users or keys have several calls to check that."
 UNITS_ASSUMED = "It treats calls as independent; with `unit: user` and calls that name them, users count, not calls."
 DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
 NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
@@ -56,7 +58,9 @@ def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
     by_calls = None if primary is None or not in_conversations(primary) else primary.conversations.by_calls
     if by_calls is None or primary is None or not plan.margin:
         return None
-    says = f"counting every call alike, the difference is {by_calls:+.3g} over {primary.conversations.calls} calls"
+    says = (
+        f"counting every call alike, the difference is {with_sign(by_calls)} over {primary.conversations.calls} calls"
+    )
     if by_calls > -plan.margin:
         return GateResult(CALLS, 1, says, by_calls)
     return GateResult(CALLS, 0, f"{says}: worse than by conversation, by the margin or more", by_calls)
@@ -129,18 +133,32 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
     """The decision with the assumptions of a verdict other than hold, at the end of its first line."""
     if facts is None or decision.verdict == "hold":
         return decision
-    assumed = UNITS_ASSUMED if facts.source == "served" else ASSUMED
-    lines = {"assumed": [assumed], "alarm": [DEPENDENT]}.get(facts.independence, [])
+    lines = {"assumed": [_assumed(facts)], "alarm": [DEPENDENT]}.get(facts.independence, [])
     lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
+
+
+def _assumed(facts: TrafficFacts) -> str:
+    """The assumption that calls are independent, with what would have it checked: no id where the calls have one."""
+    if facts.source == "served":
+        return UNITS_ASSUMED
+    return TOO_FEW if _named(facts) else ASSUMED
+
+
+def _named(facts: TrafficFacts) -> bool:
+    """Whether calls name their users or conversations."""
+    return any(each.group in ("user", "conversation") for each in facts.groups)
 
 
 def dependence_line(facts: TrafficFacts) -> str | None:
     """States the assumption about the dependence of calls, and a way to check it; None if it was checked."""
     if facts.independence == "assumed":
-        how = "set `unit: user` and name them" if facts.source == "served" else "send `x-gateway-user`"
-        ids = "" if facts.source == "served" else " or `metadata.conversation_id`"
-        return f"assumed: calls do not depend on each other; {how}{ids}, and that is checked"
+        how = "send `x-gateway-user` or `metadata.conversation_id`, and that is checked"
+        if facts.source == "served":
+            how = "with `unit: user` and calls that name them, users are counted"
+        elif _named(facts):
+            how = "once more users have several calls, they are compared, and that is checked"
+        return f"assumed: calls do not depend on each other; {how}"
     return f"dependent: {DEPENDENT[0].lower()}{DEPENDENT[1:-1]}" if facts.independence == "alarm" else None
 
 
@@ -148,9 +166,9 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
     """The facts, for readers."""
     yield f"The difference is {facts.estimand}."
     if facts.by_calls is not None:
-        yield f"Counting every call alike, it is {facts.by_calls:+.3g}."
+        yield f"Counting every call alike, it is {with_sign(facts.by_calls)}."
     served = facts.source == "served"
-    yield UNITS_ASSUMED if served and facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
+    yield _assumed(facts) if facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
     for each in facts.groups:
         if each.factor is not None and each.repeated:
             counts = "which counts" if each.alarm else "which does not count, since chance explains it"
@@ -162,7 +180,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
     yield f"{'The answers of both arms' if served else 'The pairs'} cover {facts.hours:.3g} hours of traffic; {needed}."
     if len(facts.days) > 1:
         days = ", ".join(
-            f"{_date(each.day)} {each.difference:+.3g} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
+            f"{_date(each.day)} {with_sign(each.difference)} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
         )
         yield f"The difference by day (UTC), with its {'units' if served else 'pairs'}: {days}."
 
@@ -171,8 +189,8 @@ def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:
     """Caution if the difference moves from day to day: its past average need not be its future."""
     if facts is not None and facts.slope is not None and facts.slope_p is not None and facts.slope_p < SLOPE_ALPHA:
         yield (
-            f"The difference changes by {facts.slope:+.2g} a day (p = {facts.slope_p:.1g}, one look): its average over "
-            f"{len(facts.days)} days need not be what comes next."
+            f"The difference changes by {with_sign(facts.slope, 2)} a day (p = {facts.slope_p:.1g}, one look): its "
+            f"average over {len(facts.days)} days need not be what comes next."
         )
 
 
@@ -186,7 +204,6 @@ _GROUPS = {"user": "user", "key": "key", "conversation": "conversation", "block"
 _INDEPENDENCE: dict[Independence, str] = {
     "checked": "Whether the calls of one user or key are alike was checked, and they are not shown to be.",
     "declared": "The plan declares that calls do not depend on each other (`unit: request`).",
-    "assumed": ASSUMED,
     "alarm": DEPENDENT,
     "units": "The interval counts units, so that calls of one unit may be alike; calls that name none count as units.",
 }

@@ -217,10 +217,11 @@ def decide(
 def _open_end(primary: Comparison) -> str:
     """End of an undecided sentence: the plan is closed, a verdict is out of reach, or it may still come."""
     if primary.closed:
-        return f"Closed at {counted(primary.pairs, 'pair')}; u"
+        return f"Closed at {counted(primary.pairs, primary.counts)}; u"
     if primary.chance is not None and primary.chance < FUTILE:
         chance = f"with a probability of {primary.chance:.0%}"
-        return f"The horizon of {counted(primary.horizon or 0, 'pair')} decides it only {chance}: stop paying for it. U"
+        horizon = counted(primary.horizon or 0, primary.counts)
+        return f"The horizon of {horizon} decides it only {chance}: stop paying for it. U"
     return "U"
 
 
@@ -248,7 +249,7 @@ def _numbers(c: Comparison) -> str:
     unit = f" {c.unit}" if c.unit else ""
     value = number(c.difference.value, places, signed=True)
     raw = f", not adjusted {number(c.raw.value, places, signed=True)}" if c.raw else ""
-    return f"difference {value}{unit}, interval {interval(c.difference, places)}{raw}, {counted(c.pairs, 'pair')}"
+    return f"difference {value}{unit}, interval {interval(c.difference, places)}{raw}, {counted(c.pairs, c.counts)}"
 
 
 def _worse(c: Comparison) -> str:
@@ -264,9 +265,9 @@ def _undecided(c: Comparison) -> str:
     if too_early(c):
         return _worse_so_far(c)
     if not c.pairs:
-        return f"{c.metric} (no pair with a value yet)"
-    late = f"more than its {counted(c.horizon, 'pair')}" if c.horizon else "too many more to predict"
-    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else late
+        return f"{c.metric} (no {c.counts} with a value yet)"
+    late = f"more than its {counted(c.horizon, c.counts)}" if c.horizon else "too many more to predict"
+    more = f"about {counted(c.pairs_needed, c.counts)} more" if c.pairs_needed else late
     return f"{c.metric} ({_numbers(c)}; {more})"
 
 

@@ -79,6 +79,11 @@ class Outcome:
     loser: SegmentDifference | None = None
     """A part of the traffic that nobody declared and that loses more than the margin, under a verdict `ship`."""
 
+    @property
+    def counts(self) -> str:
+        """The word for one of its pairs."""
+        return "pair" if self.primary is None else self.primary.counts
+
 
 @dataclass(frozen=True, slots=True)
 class VerdictSentence:
@@ -282,16 +287,18 @@ def _hold_action(of: Outcome) -> str:
     if red is not None:
         return f"Gate {red.name}: {red.says}"
     if c.closed and c.margin_found not in HARMLESS:
-        return "Keep the control: its pairs are taken, and the margin is still undecided."
+        return f"Keep the control: its {c.counts}s are taken, and the margin is still undecided."
     if c.chance is not None and c.chance < FUTILE:
         stop = "Stop" if guard_in(of.candidate) else "Stop paying"
-        return f"{stop}: the pairs left decide it with a probability of {c.chance:.0%}."
+        return f"{stop}: the {c.counts}s left decide it with a probability of {c.chance:.0%}."
     return _waiting(of)
 
 
 def _waiting(of: Outcome) -> str:
-    more = left_for(of.progress)
-    return f"Wait: about {more}." if more else "Wait for more pairs."
+    if of.progress is None:
+        return "It is undecided: compare more rows, or widen the margin."
+    more = left_for(of.progress, of.counts)
+    return f"Wait: about {more}." if more else f"Wait for more {of.counts}s."
 
 
 def changes(c: Comparison | None) -> list[str]:
@@ -387,16 +394,16 @@ def _settings(of: Outcome) -> str:
     parts = [f"{of.control} → {of.candidate}"]
     if (c := of.primary) is not None:
         parts.append(f"{c.metric}, margin {c.margin:g}" if c.margin is not None else c.metric)
-    return "; ".join([*parts, say.counted(of.pairs, "pair")])
+    return "; ".join([*parts, say.counted(of.pairs, of.counts)])
 
 
-def left(p: Progress) -> str:
-    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
+def left(p: Progress, word: str = "pair") -> str:
+    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted. word: for one of its pairs."""
     if (hours := hours_left(p)) is not None:
         return f"{say.span(hours / 24.0)} of traffic"
     if p.pairs is None:
         return "unknown"
-    parts = [say.counted(p.pairs, "pair") if p.requests is None else say.counted(p.requests, "request")]
+    parts = [say.work(p.pairs, p.requests, word)]
     return ", ".join(parts + ([say.span(p.days)] if p.days is not None else []))
 
 
@@ -405,9 +412,9 @@ def hours_left(p: Progress) -> float | None:
     return next((each.hours for each in p.open if each.name == p.waits_for), None)
 
 
-def left_for(p: Progress | None) -> str:
+def left_for(p: Progress | None, word: str = "pair") -> str:
     """ "9 500 requests (2.0 days), for helpfulness"; "" where nothing is open, or nothing can be predicted."""
     if p is None or not p.open or left(p) == "unknown":
         return ""
-    first, _, time = left(p).partition(", ")
+    first, _, time = left(p, word).partition(", ")
     return f"{first}{f' ({time})' if time else ''}{f', for {p.waits_for}' if p.waits_for else ''}"

@@ -200,5 +200,8 @@ def _comparison_line(of: ComparisonOutput) -> str:
     units = f"margin {_percent(of['margin'])}; {acted} units acted on, {others} others"
     if of["difference"] is None or of["low"] is None or of["high"] is None:
         return f"{name:<10}too few units for an interval ({units})"
-    more = f"{-100 * of['difference']:+.1f}{say.NARROW}points, {-100 * of['high']:+.1f} to {-100 * of['low']:+.1f}"
+    point, low, high = (
+        say.number(-100 * (value or 0.0), 1, signed=True) for value in (of["difference"], of["high"], of["low"])
+    )
+    more = f"{point}{say.NARROW}points, {low} to {high}"
     return f"{name:<10}{more} ({units})"

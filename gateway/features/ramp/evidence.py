@@ -35,6 +35,7 @@ from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, prove
 from gateway.reports.model import Estimate, Margin, Verdict, WeakSpot, margin_finding
+from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.srm import SequentialRatio
@@ -130,11 +131,12 @@ class ServedFinding:
 
     def says(self) -> str:
         d = self.difference
-        bound = "" if d.high is None else f", at most {d.high:+.3g}"
+        bound = "" if d.high is None else f", at most {with_sign(d.high)}"
         at = "" if self.step is None else f" at step {self.step + 1}"
         return (
-            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers (difference {d.value or 0.0:+.3g}"
-            f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control{_from(self.callers)})"
+            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers "
+            f"(difference {with_sign(d.value or 0.0)}{bound}; {self.units[1]} units of the candidate, "
+            f"{self.units[0]} of the control{_from(self.callers)})"
         )
 
     def missing(self) -> str:
@@ -142,7 +144,8 @@ class ServedFinding:
         have, low = min(self.units), self.difference.low
         of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
         if not of and low is not None:
-            of = f": the difference may be {low:+.3g}, and must be above {-self.margin:+.3g} ({have} units an arm)"
+            above = with_sign(-self.margin)
+            of = f": the difference may be {with_sign(low)}, and must be above {above} ({have} units an arm)"
         without = f" without {self.rests_on}" if self.rests_on else ""
         cut = (
             f"; the records of {self.cut[1]} answers of the candidate and {self.cut[0]} of the control were cut, and "

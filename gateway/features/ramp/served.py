@@ -52,6 +52,7 @@ from gateway.features.ramp.evidence import (
 from gateway.features.ramp.rows import ServedCalls, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
 from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
 from gateway.reports.model import margin_finding
+from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.domains import Floats
 from gateway.store.plans import StoredPlan
@@ -499,9 +500,11 @@ def _difference(of: SwitchSums, arm: str, tuning: Tuning) -> dict[str, Any] | No
 def switch_line(of: Mapping[str, Any]) -> str:
     """One metric in one line."""
     low, high = of.get("low"), of.get("high")
-    interval = "too few units for an interval" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
+    interval = (
+        "too few units for an interval" if low is None or high is None else f"{with_sign(low)} to {with_sign(high)}"
+    )
     a, b = of["units"]
     return (
         f"{of['metric']}: {of['control']:.4g} with the control, {of['candidate']:.4g} with the candidate, difference "
-        f"{of['difference']:+.3g} ({interval}; {a} and {b} units)"
+        f"{with_sign(of['difference'])} ({interval}; {a} and {b} units)"
     )

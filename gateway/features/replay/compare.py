@@ -26,6 +26,7 @@ from gateway.reports.model import (
     direction_finding,
     margin_finding,
 )
+from gateway.reports.number_format import with_sign
 from gateway.statistics.betting import BettingMean
 from gateway.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.statistics.quantiles import quantile_ranks
@@ -272,7 +273,7 @@ def _difference(
     n, clusters = pairs.n, len(set(pairs.clusters))
     value = float(pairs.better.mean()) if n else None
     _, by_cluster, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
-    at_any_time = f"at any time (betting): {low:+.4g} … {high:+.4g}" if trail.points else ""
+    at_any_time = f"at any time (betting): {with_sign(low, 4)} … {with_sign(high, 4)}" if trail.points else ""
     if value is None or clusters < 2:
         return Estimate(value), "too few items for an interval"
     if not terms.complete:

@@ -9,6 +9,7 @@ from gateway.core.learned_route import Node
 from gateway.features.learned.training import boosted
 from gateway.features.learned.trees import Tree
 from gateway.features.route.model import Floats, Groups, LearningPairs
+from gateway.reports.number_format import number
 
 TREES = 100
 DEPTH = 6
@@ -55,8 +56,10 @@ def _band(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return "every request"
     if low is None:
-        return f"expected difference up to {high:+.3f}"
-    return f"expected difference above {low:+.3f}" + ("" if high is None else f", up to {high:+.3f}")
+        return f"expected difference up to {number(high, 3, signed=True)}"
+    return f"expected difference above {number(low, 3, signed=True)}" + (
+        "" if high is None else f", up to {number(high, 3, signed=True)}"
+    )
 
 
 def _node(tree: Tree, at: int = 0) -> Node:

@@ -81,7 +81,7 @@ def test_the_gate_is_red_if_chance_does_not_explain_the_shift() -> None:
     gate = adjustment_gate([c])
     assert gate is not None
     assert (gate.name, gate.state, gate.value) == ("adjustment", -1, -0.077)
-    assert "measured -0.107, adjusted -0.03" in gate.says
+    assert "measured −0.107, adjusted −0.03" in gate.says
     fine = adjustment_gate([replace(c, shift=Estimate(0.001, -0.01, 0.012))])
     assert fine is not None
     assert fine.state == 1

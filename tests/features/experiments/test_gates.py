@@ -69,7 +69,7 @@ def test_the_alarm_is_green_until_it_goes_off(
             -0.5,
             [-1.0, 0.0, -1.0, -1.0, 0.0, -1.0],
             0,
-            "there the control itself differs by -0.67 on quality (6 repeats)",
+            "there the control itself differs by −0.67 on quality (6 repeats)",
         ),
         (-0.5, [-1.0, -1.0, -1.0], 0, "a reject waits until that is settled"),
         (-0.5, [-1.0, -1.0], 0, "2 of the 3 repeats of the control that a reject on quality waits for"),
@@ -77,7 +77,7 @@ def test_the_alarm_is_green_until_it_goes_off(
         (-0.5, [0.0] * 5, 1, "fine"),
         (-0.5, [1.0, 0.0, 1.0, 1.0, 1.0], 1, "fine"),
         (-0.5, [-0.2, -0.1] * 8, 1, "fine"),
-        (-0.5, [-1.0, 0.0] * 8, 0, "there the control itself differs by -0.5"),
+        (-0.5, [-1.0, 0.0] * 8, 0, "there the control itself differs by −0.5"),
         (-0.2, [-0.4, 0.3] * 8, 1, "fine"),
     ],
     ids=[

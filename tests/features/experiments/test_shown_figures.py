@@ -123,8 +123,8 @@ def texts_of(world: Any) -> Iterator[str]:
         yield from (report.sentence, headline(report), *report.reasons, *next_lines(report))
         yield from (line for line, _ in best_lines(report.best))
         yield from declared_lines(report.declared)
-        yield re.sub(r"<[^>]+>", " ", to_html(report))
-        yield from map(str, page_values(report, world.reports).values())
+        yield re.sub(r"(?s)<(style|script).*?</\1>|<[^>]+>", " ", to_html(report))
+        yield from (text for text in page_values(report, world.reports).values() if isinstance(text, str))
     yield from (figures.sentence for figures in world.gauges)
     yield from (line for each in world.listed["swap"] for line in (each.sentence, each.action))
 
@@ -144,6 +144,11 @@ def test_a_shown_point_lies_in_its_interval(world: Any) -> None:
         assert outside(figures_in_text(text)) == []
     gauges = [m for figures in world.gauges for m in figures.metrics]
     assert outside((m.metric, m.difference, m.low, m.high) for m in gauges if m.difference is not None) == []
+
+
+def test_a_negative_number_has_a_minus_sign(world: Any) -> None:
+    for text in texts_of(world):
+        assert re.findall(r"(?<![\w.\-/=:;\"])-\d+\.\d+", text) == []
 
 
 def test_a_direction_agrees_with_the_interval(world: Any) -> None:

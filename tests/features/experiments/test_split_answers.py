@@ -105,12 +105,12 @@ def test_an_advantage_that_fades_is_a_caution_in_a_split(daily: Plan, read: Read
     assert [(each.day, each.pairs) for each in facts.days] == [(FIRST_DAY + i, A_DAY) for i in range(4)]
     assert [each.difference for each in facts.days] == pytest.approx([0.3, 0.2, 0.1, 0.0], abs=0.06)
     assert facts.slope == pytest.approx(-0.1, abs=0.03)
-    assert "changes by -0." in next(slope_caution(facts))
+    assert "changes by −0." in next(slope_caution(facts))
     assert "The difference by day (UTC), with its units: 2026-09-04 +0.3" in " ".join(sentences(facts))
     with reading(url) as connection:
         report = report_of(connection, "swap", now=LATER)
     assert to_dict(report)["traffic"]["slope"] == pytest.approx(facts.slope)
-    assert any("changes by -0." in each for each in report.cautions)
+    assert any("changes by −0." in each for each in report.cautions)
 
 
 def test_a_difference_that_stays_is_none(daily: Plan, read: Read) -> None:

@@ -165,6 +165,7 @@ def test_independence_is_checked_from_fifty_users_on(users: int | None, declared
     assert facts.independence == expected
     said = dependence_line(facts) or ""
     assert ("and that is checked" in said) == (expected == "assumed")
+    assert ("x-gateway-user" in said) == (users is None and expected == "assumed"), "who sends it is not asked to"
 
 
 def timed_pairs(n: int, apart_s: float, users: int | None = None) -> list[JoinedPair]:
@@ -261,7 +262,7 @@ def test_a_difference_that_fades_is_a_caution() -> None:
     facts = facts_of(plan, {"quality": sequence})
     assert facts is not None
     assert facts.slope == pytest.approx(-0.1, abs=0.03)
-    assert "changes by -0." in next(slope_caution(facts))
+    assert "changes by −0." in next(slope_caution(facts))
     flat = sequence_of(plan)
     run(flat, rng.normal(0, 0.1, 288), users=72)
     assert list(slope_caution(facts_of(plan, {"quality": flat}))) == []

@@ -219,3 +219,21 @@ def test_a_sentence_never_takes_more_than_its_two_lines(
     assert 0 < len(said.text) <= MOST
     assert 0 < len(said.action) <= MOST
     assert "\n" not in said.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown", "left"),
+    [("pair", "60 pairs", "40 requests"), ("answer", "60 answers", "40 requests"), ("run", "60 runs", "9 runs")],
+)
+def test_units_of_a_split_have_their_own_word(counts: str, shown: str, left: str) -> None:
+    """A split by run counts runs, and none of them is a pair or a request."""
+    condition = OpenCondition("primary", SAME.metric, Estimate(0.0, -0.2, 0.2), 0.1, 60, 9, 40, None, False)
+    progress = Progress("", "", (condition,), SAME.metric, 9, 40, None, ())
+    said = verdict_sentence(outcome(verdict="hold", primary=replace(SAME, counts=counts), pairs=60, progress=progress))
+    assert said.settings.endswith(shown)
+    assert left in said.action
+
+
+def test_a_comparison_of_files_waits_for_no_pairs() -> None:
+    said = verdict_sentence(outcome(verdict="hold", primary=replace(SAME, margin_found="unclear"), progress=None))
+    assert said.action == "It is undecided: compare more rows, or widen the margin."

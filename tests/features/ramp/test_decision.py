@@ -93,7 +93,7 @@ def test_an_alarm_rolls_back_whatever_else_holds(record: RampRecord, pace: RampP
     back = decided(record, pace, served=(found("non_inferior", "cost_per_1k"), found()))
     assert back.action == "roll_back"
     assert back.reason == (
-        "error_rate at step 1: worse by more than 0.02 on served answers (difference -0.3, at most -0.1; "
+        "error_rate at step 1: worse by more than 0.02 on served answers (difference −0.3, at most −0.1; "
         "100 units of the candidate, 900 of the control)"
     )
     after = follow(record, DESIGN, back, NOW, pace)
@@ -204,8 +204,8 @@ def test_a_hold_says_everything_that_it_waits_for() -> None:
         "soaks for another 30 s",
         "20 of 100 units at this step",
         "error_rate is not shown to be harmless on served answers yet: 310 of about 7260 units an arm",
-        "quality is not shown to be harmless on served answers yet: the difference may be -0.061, and must be above "
-        "-0.05 (800 units an arm)",
+        "quality is not shown to be harmless on served answers yet: the difference may be −0.061, and must be above "
+        "−0.05 (800 units an arm)",
     )
 
 

@@ -89,7 +89,7 @@ def _header(report: Report) -> dict[str, Any]:
         "details": (best.sentence if best else report.sentence).replace(" … ", "\u00a0…\u00a0"),
         "reasons": [*report.reasons, *except_lines(report)],
         "cautions": report.cautions,
-        "span": f"{say.counted(report.pairs, 'pair')}{period}",
+        "span": f"{say.counted(report.pairs, report.primary.counts if report.primary else 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
 
@@ -100,9 +100,8 @@ def _left_tile(report: Report) -> Tile | None:
         return None
     if (hours := hours_left(p)) is not None:
         return Tile("Still to go", say.span(hours / 24.0), f"of traffic; for {p.waits_for}")
-    figure = "unknown" if p.pairs is None else say.counted(p.pairs, "pair")
-    if p.requests is not None:
-        figure = say.counted(p.requests, "request")
+    word = "pair" if report.primary is None else report.primary.counts
+    figure = "unknown" if p.pairs is None and p.requests is None else say.work(p.pairs, p.requests, word)
     days = "" if p.days is None else f"{say.span(p.days)} at this pace; "
     return Tile("Still to go", figure, f"{days}for {p.waits_for}")
 

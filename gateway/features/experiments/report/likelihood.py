@@ -303,6 +303,10 @@ def likelihood_lines(found: LikelihoodFinding | None) -> list[str]:
     ]
     lines += [found.estimates, *(f"refused, {reason}: {say.counted(n, 'pair')}" for reason, n in found.refused)]
     for call in found.widest[:3]:
-        worst = "; ".join(f"…{w.before[-30:]}[{w.token.text}] {w.token.difference:+.2f}" for w in call.worst[:2])
-        lines.append(f"{call.exchange}: {call.difference:+.4f} nats per token{f': {worst}' if worst else ''}")
+        worst = "; ".join(
+            f"…{w.before[-30:]}[{w.token.text}] {say.number(w.token.difference, 2, signed=True)}"
+            for w in call.worst[:2]
+        )
+        difference = say.number(call.difference, 4, signed=True)
+        lines.append(f"{call.exchange}: {difference} nats per token{f': {worst}' if worst else ''}")
     return lines

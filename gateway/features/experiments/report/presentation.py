@@ -145,29 +145,29 @@ def figures(report: Report) -> list[tuple[str, str]]:
         (f"Interval; margin {c.margin:g}" if c.margin else "Interval", interval(c.difference, places)),
     ]
     if p is not None and p.open:
-        return [*found, ("Still to go", left(p))]
-    return [*found, ("Pairs", count(report.pairs))]
+        return [*found, ("Still to go", left(p, c.counts))]
+    return [*found, (f"{c.counts.capitalize()}s", count(report.pairs))]
 
 
-def condition_line(each: OpenCondition) -> str:
+def condition_line(each: OpenCondition, word: str = "pair") -> str:
     """ "gate aa: −0.084 … +0.059 over 554 pairs, margin 0.05; about 2 900 pairs more (14 500 requests, 3 days)"."""
     if each.hours is not None:
         return f"gate {each.name}: {each.estimate.value or 0.0:.2g} hours so far; {span(each.hours / 24.0)} more"
     places = digits_of(each.estimate, margin=each.margin)
     bounds = interval(each.estimate, places)
-    known = f"{bounds} over {counted(each.values, 'pair')}" if bounds != NONE else counted(each.values, "pair")
+    known = f"{bounds} over {counted(each.values, word)}" if bounds != NONE else counted(each.values, word)
     margin = f", margin {each.margin:g}" if each.margin else ""
-    return f"{each.kind} {each.name}: {known}{margin}; {_more(each)}"
+    return f"{each.kind} {each.name}: {known}{margin}; {_more(each, word)}"
 
 
-def _more(each: OpenCondition) -> str:
+def _more(each: OpenCondition, word: str) -> str:
     if each.failed:
-        return "failed, and more pairs do not change that" if each.kind == "gate" else "closed, and still undecided"
+        return f"failed, and more {word}s do not change that" if each.kind == "gate" else "closed, and still undecided"
     if each.pairs is None:
         return "it is not known yet how many more it takes"
-    parts = [counted(each.requests, "request")] if each.requests is not None else []
+    parts = [counted(each.requests, "request")] if each.requests is not None and word not in ("unit", "run") else []
     parts += [span(each.days)] if each.days is not None else []
-    return f"{'at most' if each.at_most else 'about'} {counted(each.pairs, 'pair')} more" + (
+    return f"{'at most' if each.at_most else 'about'} {counted(each.pairs, word)} more" + (
         f" ({', '.join(parts)})" if parts else ""
     )
 
@@ -387,8 +387,9 @@ def next_lines(report: Report) -> list[str]:
     if p is None or not (p.open or p.sentence):
         return []
     depends = None if report.traffic is None else dependence_line(report.traffic)
+    word = "pair" if report.primary is None else report.primary.counts
     return [
-        *(f"open: {condition_line(each)}" for each in p.open),
+        *(f"open: {condition_line(each, word)}" for each in p.open),
         *([] if depends is None else [depends]),
         *(f"shorter with {step_line(each)}" for each in p.steps),
     ]
@@ -402,7 +403,7 @@ def finding(c: Comparison) -> str:
     if c.margin_found == "inferior":
         return f"worse by more than {margin}"
     if c.margin_found == "unclear":
-        return f"undecided; about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "undecided"
+        return f"undecided; about {counted(c.pairs_needed, c.counts)} more" if c.pairs_needed else "undecided"
     same = f"the same within {margin}" if c.margin_found == "equivalent" else f"not worse by more than {margin}"
     return {"better": "better", "worse": f"worse, by no more than {margin}", "unclear": same}[c.direction_found]
 
