@@ -23,7 +23,7 @@ ACTIONS = ("block", "redact")
 
 
 def guards(on: str, action: str) -> dict[str, Any]:
-    return {"cards": {"on": on, "scorer": "personal_data", "action": action, "hold_chars": 1, "if_late": "block"}}
+    return {"cards": {"on": on, "scorer": "personal_data", "action": action, "hold_chars": 1, "if_late": "pass"}}
 
 
 async def started(start: Any, configured: Configured, upstream: FakeUpstream, api: str, given: Any) -> Any:
