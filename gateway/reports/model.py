@@ -6,7 +6,7 @@ split.py and features/replay/ fill them in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Verdict = Literal["ship", "ship_except", "reject", "hold"]
@@ -157,6 +157,8 @@ class Comparison:
 
     counts: str = "pair"
     """The word for one of `pairs`: of a split, answer, run or unit. Not in JSON."""
+    stopped: bool = field(default=False, compare=False)
+    """Whether its plan is stopped, so that no further pair comes. Not in JSON."""
 
     @property
     def closed(self) -> bool:

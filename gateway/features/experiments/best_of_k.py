@@ -156,6 +156,8 @@ def _row(plan: Plan, look: CandidateLook) -> RankedCandidate:
 
 
 def _leading(plan: Plan, look: CandidateLook, best: bool) -> str:
+    if look.primary is None or not look.primary.pairs:
+        return "no pair yet"
     if best:
         return f"not worse by more than {plan.margin:g} than the control, nor than another remaining candidate"
     if look.decision.verdict == "ship":

@@ -269,6 +269,8 @@ def _total(conditions: Sequence[Condition], factor: dict[bool, float]) -> float:
     )
 
 
+STOPPED = "the plan is stopped, so no further"
+"""Part of the sentence on a plan without a verdict that takes nothing more."""
 MIN_PAIRS = 20  # fewest pairs from which a pace, a share or a variance is estimated
 _DAY_S = 86_400.0
 
@@ -280,6 +282,9 @@ def progress_of(found: Finding, look: SequenceStates) -> Progress:
     variance = sequence.variance if sequence else 0.0
     decided = found.decision.verdict != "hold"
     conditions, pace = conditions_of(found, look), pace_of(found)
+    if found.stored_plan.state == "stopped" and not decided:
+        so_far, word = describe_difference(primary, variance), counted_as(found.stored_plan.plan)
+        return Progress(f"{so_far}; {STOPPED} {word} comes", so_far, (), None, None, None, None, ())
     ends = _until_end(found.stored_plan.plan, conditions, sequence, pace)
     return progress(found.stored_plan.plan, describe_difference(primary, variance), conditions, pace, decided, ends)
 

@@ -429,6 +429,8 @@ def _finding(
     connection, shadows_only = looked.connection, plan.plan.only_shadows or plan.plan.ramp is not None
     split = None if shadows_only else split_of(connection, plan, candidate, time.time() if now is None else now)
     found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
+    if plan.state == "stopped":
+        found = {metric: replace(c, stopped=True) for metric, c in found.items()}
     name = plan.plan.primary
     primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None
     guardrails = tuple(found.get(m) or empty_comparison(plan.plan, m) for m in guardrails_of(plan.plan))

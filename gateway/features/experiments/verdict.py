@@ -266,6 +266,8 @@ def _undecided(c: Comparison) -> str:
         return _worse_so_far(c)
     if not c.pairs:
         return f"{c.metric} (no {c.counts} with a value yet)"
+    if c.stopped:
+        return f"{c.metric} ({_numbers(c)}; the plan is stopped)"
     late = f"more than its {counted(c.horizon, c.counts)}" if c.horizon else "too many more to predict"
     more = f"about {counted(c.pairs_needed, c.counts)} more" if c.pairs_needed else late
     return f"{c.metric} ({_numbers(c)}; {more})"

@@ -259,6 +259,8 @@ def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:
     n = len(best.candidates)
     if best.verdict == "none":
         return fitted(f"None of {n} candidates may replace {control}. Reject."), f"Keep {control}."
+    if best.verdict == "open" and (of.primary is None or not of.primary.pairs):
+        return fitted(f"The best of {n} is open: no pair yet. Hold."), _waiting(of)
     word = _word(of) if best.verdict == "best" else "Hold."
     name = shortened(best.best or best.leader or "")
     head = f"{name} is the best of {n}" if best.verdict == "best" else f"The best of {n} is open; {name} leads"
@@ -295,6 +297,8 @@ def _hold_action(of: Outcome) -> str:
 
 
 def _waiting(of: Outcome) -> str:
+    if of.primary is not None and of.primary.stopped:
+        return "It is stopped and undecided: start it again, or keep the control."
     if of.progress is None:
         return "It is undecided: compare more rows, or widen the margin."
     more = left_for(of.progress, of.counts)

@@ -18,6 +18,7 @@ from fixtures.simulated import a_pair, seen
 from rich.console import Console
 
 from gateway.core.exchange import Target
+from gateway.core.plan import PlanState
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.page import listed_verdicts
 from gateway.features.experiments.report.as_json import to_json
@@ -25,8 +26,10 @@ from gateway.features.experiments.report.build import reports_of
 from gateway.features.experiments.report.html import page_values, to_html
 from gateway.features.experiments.report.presentation import best_lines, declared_lines, headline, next_lines
 from gateway.features.experiments.report.terminal import to_terminal
+from gateway.features.experiments.split import counted_as
 from gateway.features.experiments.work import figures_of
 from gateway.reports.model import Comparison, Report
+from gateway.store.plans import save_plans
 
 Begin = Callable[..., Any]
 HYBRID = {"method": "hybrid", "max_pairs": 400, "auto_horizon": True, "aa": "alarm", "rules": 2}
@@ -184,3 +187,39 @@ def test_failures_are_one_estimate_over_all_pairs(begin_experiment: Begin) -> No
     assert c.difference.low is not None
     assert c.difference.low < -2 / 320, "its bound is not moved to the point"
     assert c.difference.low > -0.06
+
+
+@pytest.mark.parametrize("pairs", [partial(worse, 30), partial(parts, 60)])
+def test_a_stopped_plan_waits_for_nothing(begin_experiment: Begin, pairs: Callable[[], Iterator[Any]]) -> None:
+    """No line says how many pairs more it takes next to one that says that none comes."""
+    experiment = begin_experiment(**{**HYBRID, "repeat_control": 0.2})
+    experiment.add(list(pairs()))
+    stopped = PlanState(experiment.plan, "stopped", 2.0)
+    with experiment.engine.begin() as connection:
+        save_plans(connection, [stopped], 2.0)
+    with experiment.engine.connect() as connection:
+        (report,) = reports_of(connection, "swap")
+        shown = SimpleNamespace(
+            reports=[report], gauges=figures_of(connection, 3.0), listed=listed_verdicts(connection)
+        )
+    assert report.verdict == "hold"
+    assert report.progress is not None
+    assert report.progress.sentence.endswith("; the plan is stopped, so no further pair comes")
+    for text in texts_of(shown):
+        assert not re.search(r"about [0-9]+ (pairs|requests)|to go until|Wait", text), text
+
+
+def test_nobody_leads_before_the_first_pair(begin_experiment: Begin) -> None:
+    experiment = begin_experiment(method="anytime", max_pairs=200, family="best", candidates=THREE)
+    with experiment.engine.connect() as connection:
+        reports = reports_of(connection, "swap")
+    for report in reports:
+        assert report.best is not None
+        assert not re.search(r"\bleads\b", " ".join((headline(report), *(line for line, _ in best_lines(report.best)))))
+
+
+def test_a_split_counts_its_units(begin_experiment: Begin) -> None:
+    for unit, word in (("request", "answer"), ("run", "run"), ("user", "unit"), ("key", "unit")):
+        plan = begin_experiment(mode="split", split=0.1, unit=unit).plan
+        assert counted_as(plan) == word
+    assert counted_as(begin_experiment().plan) == "pair"

@@ -65,7 +65,7 @@ def declared(of: SegmentReport) -> dict[str, Any]:
 def comparison(c: Comparison) -> dict[str, Any]:
     """The difference and its bounds are members of the object itself, since most programs need only these three."""
     return {
-        **{name: value for name, value in _shallow(c).items() if name != "counts"},
+        **{name: value for name, value in _shallow(c).items() if name not in ("counts", "stopped")},
         **_flat("a", c.a),
         **_flat("b", c.b),
         **{"difference": c.difference.value, "low": c.difference.low, "high": c.difference.high},

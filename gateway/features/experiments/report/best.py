@@ -38,7 +38,8 @@ def best_section(report: Report) -> ReportSection | None:
         "Every candidate is compared with the control and with every other one, each time at a one-sided error of "
         f"{best.alpha:.3g}, at every look. A candidate is dropped, and gets no more requests, once another is shown to "
         "be better, or once it is worse than the control by more than the margin or breaks a guardrail. The best is "
-        "not worse by more than the margin than the control, nor than any remaining candidate."
+        "not worse by more than the margin than the control, nor than any remaining candidate. On the front is one "
+        "that no other beats: none is cheaper and at least as good, or as cheap and better."
     )
     shown = table("The candidates, compared with each other", columns, [("", rows)])
     figures = tuple(_cost_chart(report))

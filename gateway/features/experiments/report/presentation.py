@@ -123,7 +123,7 @@ def _ranked_line(row: RankedCandidate, margin: float) -> str:
     sign = SIGNS[RANKED[row.state][1]]
     places = digits_of(row.difference, margin=margin)
     difference = f"{number(row.difference.value, places, signed=True)} ({interval(row.difference, places)})"
-    front = ", on the front" if row.on_front else ""
+    front = ", on the front (no other is cheaper and as good)" if row.on_front else ""
     cost = "" if row.cost_per_1k is None else f", {dollars(row.cost_per_1k.value)} per 1k{front}"
     paid = counted(row.paid_calls or 0, "paid call")
     return f"{sign} {row.candidate} {row.state}: {difference}{cost}, {paid}; {row.says}"
@@ -403,7 +403,8 @@ def finding(c: Comparison) -> str:
     if c.margin_found == "inferior":
         return f"worse by more than {margin}"
     if c.margin_found == "unclear":
-        return f"undecided; about {counted(c.pairs_needed, c.counts)} more" if c.pairs_needed else "undecided"
+        more = f"; about {counted(c.pairs_needed, c.counts)} more" if c.pairs_needed and not c.stopped else ""
+        return f"undecided{more}"
     same = f"the same within {margin}" if c.margin_found == "equivalent" else f"not worse by more than {margin}"
     return {"better": "better", "worse": f"worse, by no more than {margin}", "unclear": same}[c.direction_found]
 
