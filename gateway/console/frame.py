@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 from ipaddress import ip_address, ip_network
@@ -30,7 +30,7 @@ from gateway.console.errors import AdminError, NotPermitted
 from gateway.console.filters import visible
 from gateway.console.sessions import SESSION_S, KeySession, Sessions, Visitor
 from gateway.features.keys.directory import Admin
-from gateway.reports.html import style_sheet, templates
+from gateway.reports.html import prose, style_sheet, templates
 from gateway.reports.terms import TERMS
 from gateway.runtime.tasks import Tasks
 from gateway.store.engine import default_url
@@ -333,6 +333,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(filters.FILTERS)
+    made.filters["prose"] = partial(prose, shown=visible)
     made.globals["terms"] = TERMS
     return made
 

@@ -6,18 +6,22 @@ and marks that reorder text are removed first. Only the programs that write page
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Literal
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gateway.core.sanitize import plain
 from gateway.features import FEATURES
 from gateway.reports.terms import TERMS
+
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def render(template: str, **values: Any) -> str:
@@ -54,7 +58,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["terms"] = TERMS
+    made.filters["prose"] = prose
     return made
+
+
+def prose(text: str, shown: Callable[[str], str] = plain) -> Markup:
+    """A sentence for a page: what a terminal shows in back-ticks is code there. shown: treats control characters."""
+    safe = str(escape(text if isinstance(text, Markup) else shown(text)))
+    return Markup(_CODE.sub(r"<code>\1</code>", safe))  # noqa: S704 - escaped above
 
 
 def _without_control_characters(value: object) -> object:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.sanitize import plain
 from gateway.features.experiments.report.html import to_html
+from gateway.reports.html import prose
 from gateway.reports.model import RampChangeShown, RampHistory
 from gateway.reports.number_format import interval
 
@@ -176,3 +177,11 @@ def test_the_badge_and_title_show_the_ramp_once_it_serves(report, read, state, s
     assert f": {badge[2:].lower()}</title>" in text
     ended = state in ("rolled_back", "stopped")
     assert ("errors at step 1" in page.one("h1").text) == ended
+
+
+def test_back_ticks_are_code_on_pages() -> None:
+    """Texts are escaped all the same, in back-ticks or not."""
+    assert prose("set `unit: user` <b>") == "set <code>unit: user</code> &lt;b&gt;"
+    assert prose("`<script>`") == "<code>&lt;script&gt;</code>"
+    assert prose("a ` alone") == "a ` alone"
+    assert prose("`\x1b[31m`", shown=lambda text: text.replace("\x1b", "ESC")) == "<code>ESC[31m</code>"
