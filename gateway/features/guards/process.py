@@ -51,7 +51,11 @@ async def _serve(replies: Any) -> None:
             sink.write({"mistakes": built.mistakes})
         sink.write({"ready": True})
         while found := await _read(source):
-            tasks.start(_judge(built, orjson.loads(found), sink), "guard")
+            asked = orjson.loads(found)
+            if "guard" in asked:
+                tasks.start(_judge(built, asked, sink), "guard")
+            else:
+                sink.write(asked)  # the gateway asks whether this process is alive
     threads.close()
     os._exit(0)  # a thread of a scorer that hangs would keep the process
 

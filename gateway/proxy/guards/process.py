@@ -29,8 +29,10 @@ log = logging.getLogger("gateway")
 
 _OPTIONS = ("-P", "-X", "utf8", "-m", "gateway.features.guards.process")
 _MOST_WAITING_BYTES = 32 << 20  # in the pipe, before a subject is refused
-_HUNG_S = 20.0  # without any reply, while subjects wait
+_HUNG_S = 20.0  # without any reply, while a subject has none
+_SLOWER_START = 6  # times as long for a process that imports its scorers
 _LOOK_S = 1.0
+_ALIVE = json_frame({"alive": True})  # answered at once, however long a scorer takes
 _GRACE_S = 2.0
 _RESTART = Backoff(first_s=0.2, most_s=10.0)
 _STEADY_S = 30.0  # a process that ran for so long has not failed at its start
@@ -48,7 +50,7 @@ class GuardProcess:
         argv: tuple[str, ...] | None = None,
     ) -> None:
         """spec: what gateway/features/guards/process.py builds. hung_s: seconds without a reply after which a process
-        with waiting subjects is killed. argv: the process's command line; None: that of this installation."""
+        that owes one is killed. argv: the process's command line; None: that of this installation."""
         self.spec = pickle.dumps(dict(spec))
         self._tasks = tasks
         self._clock = clock
@@ -57,7 +59,8 @@ class GuardProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[int, asyncio.Future[float]] = {}
         self._number = 0
-        self._since = 0.0  # of the last reply, or of the first subject that waits
+        self._owed: set[int] = set()  # subjects without a reply, also those that nobody waits for any more
+        self._owed_since: float | None = None  # time of the first of them, or of the last reply after it
         self._closed = False
         self.trouble = "it is starting"
         """Reason why it does not answer; "" if it does."""
@@ -74,8 +77,9 @@ class GuardProcess:
         sent = json_frame({"id": (number := self._next()), "guard": guard, **subject})
         if process.stdin.transport.get_write_buffer_size() > _MOST_WAITING_BYTES:
             raise GuardFailed("busy", "the process of guards does not read")
-        if not self._waiting:
-            self._since = self._clock()
+        self._owed.add(number)
+        if self._owed_since is None:
+            self._owed_since = self._clock()
         found = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             process.stdin.write(sent)
@@ -114,6 +118,7 @@ class GuardProcess:
             limit=1 << 20,
         )
         self._process = process
+        self._owed, self._owed_since = set(), None
         if process.stdin is not None:
             process.stdin.write(frame(self.spec))
         watching = self._tasks.start(self._watch(process), "hanging guards")
@@ -137,12 +142,13 @@ class GuardProcess:
                 reply = parse_object(await replies.readexactly(size)) or {}
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
-            self._since = self._clock()
+            self._owed.discard(reply.get("id", 0))
+            self._owed_since = self._clock() if self._owed else None
             if reply.get("ready"):
                 self.trouble = ""
             elif "mistakes" in reply:
                 self.trouble = "; ".join(map(str, reply["mistakes"]))[:500]
-            else:
+            elif "id" in reply:
                 self._answer(reply)
 
     def _answer(self, reply: Mapping[str, Any]) -> None:
@@ -157,14 +163,20 @@ class GuardProcess:
             waiting.set_exception(GuardFailed(reason, str(reply.get("error", "it gave no score"))[:300]))
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Kills a process that answers nothing."""
+        """Kills a process that answers nothing. Whether callers still wait does not matter: at an open breaker, or after
+        their deadline, none does."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self._waiting and self._clock() - self._since > self._hung_s:
-                self.trouble = f"it gave no reply for {self._hung_s:g} s and was killed"
+            if self._owed_since is None:
+                continue
+            most_s = self._hung_s * (_SLOWER_START if self.trouble else 1)
+            if self._clock() - self._owed_since > most_s:
+                self.trouble = f"it gave no reply for {most_s:g} s and was killed"
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 return
+            if process.stdin is not None:
+                process.stdin.write(_ALIVE)
 
     def _fail_waiting(self, failed: GuardFailed) -> None:
         waiting, self._waiting = self._waiting, {}
