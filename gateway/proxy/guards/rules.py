@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from gateway.config.guards import GuardConfig
 from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName, compile_pattern
 from gateway.core.open_match import beginnings
-from gateway.proxy.recording.redaction.finder import Finder, Match, merge_overlaps, says_secret, unfinished
+from gateway.proxy.recording.redaction.finder import WINDOW, Finder, Match, merge_overlaps, says_secret, unfinished
 from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText
 
 _LOOK_BACK = 600  # characters of an end that are looked at for what is broken off
@@ -185,7 +185,13 @@ class PhraseRule:
         return _open_in_plain(text, LONGEST_PHRASE, lambda _: 0)
 
     def _matches(self, text: str) -> list[Match]:
-        return [Match(*m.span(), name, self._MARK) for name, pattern in self._patterns for m in pattern.finditer(text)]
+        """Searches window by window: other threads run between two of them."""
+        return [
+            Match(*match.span(), name, self._MARK)
+            for low in range(0, len(text), WINDOW)
+            for name, pattern in self._patterns
+            for match in pattern.finditer(text, low, low + WINDOW + LONGEST_PHRASE)
+        ]
 
 
 _BLANK = r"\s{1,4}"

@@ -12,15 +12,23 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_letters, digits
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.config.privacy import RedactionConfig, compile_pattern
 from gateway.core.secret_patterns import luhn, mod97
 from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText, joins
 
 Span = tuple[int, int]
-Search = Callable[[str, int, int], Iterator[Span]]
-"""(text, low, high) → the spans that begin in [low, high), or a little earlier."""
+Reached = dict[str, int]
+"""Ends of the last values that a search has read in a text, by kind. A value is as long as its text allows: one that begins
+within another of its kind ends with it, and reading it again in every window would take quadratic time."""
+
+
+class Search(Protocol):
+    def __call__(self, text: str, low: int, high: int, reached: Reached | None = None, /) -> Iterator[Span]:
+        """Yields the spans that begin in [low, high), or a little earlier. reached: of the windows before; None: none."""
+        ...
+
 
 _WHOLE = ("AKIA", "ASIA", "AIza", "eyJ")
 _BEFORE_UNDERSCORE = (
@@ -40,6 +48,11 @@ def _behind(sign: str, words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"{re.escape(sign)}(?<=[{ends}].)(?:{'|'.join(f'(?<={each})' for each in of_length)})")
 
 
+_KINDS = {  # of keys, by the characters that continue them
+    "AKIA": "upper", "ASIA": "upper", "AIza": "word-", "eyJ": "jwt", "github": "word", "whsec": "base64",
+    **dict.fromkeys(("glpat", "pypi", "sk", "xai", "xapp"), "word-"),
+    **dict.fromkeys((word for word in _BEFORE_DASH if word.startswith("xox")), "word."),
+}  # fmt: skip
 _BEHIND_WORDS = tuple((_behind(sign, words), words) for sign, words in _BEGINNINGS)
 _LONGEST_BEGINNING = 7
 _START = re.compile(
@@ -93,6 +106,7 @@ _NO_DASHES = str.maketrans("", "", "-_")
 _VALUE = re.compile(
     r"\s{0,3}(?:\"([^\"\\\n]{6,200})\"|'([^'\\\n]{6,200})'|(?:\\{0,8}[\"'])?([^\s\"'\\,;(){}\[\]<>]{6,}))", re.ASCII
 )
+_UNQUOTED = 3  # the group of _VALUE that has no longest match
 _LONGEST_NAME = 48
 
 _LOCAL = re.compile(r"[\w.%+'’-]{1,64}\Z")
@@ -115,23 +129,28 @@ _IBAN_DIGITS = re.compile(r"\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9_]...)\d", re.ASCI
 _IBAN = re.compile(r"[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}", re.ASCII)
 
 
-def keys(text: str, low: int, high: int) -> Iterator[Span]:
+def keys(text: str, low: int, high: int, reached: Reached | None = None) -> Iterator[Span]:
     """Providers' keys, tokens, key blocks, and values whose name says that they are secret."""
+    reached = {} if reached is None else reached
     start = end = -1
-    for at in _beginnings(text, low, high):
-        if not start <= at < end and (end_of_key := _key_end(text, at)):
+    before = dict(reached)  # in a window, beginnings do not come in their order
+    for at, kind in _beginnings(text, low, high):
+        if start <= at < end or at < before.get(kind, 0):
+            continue
+        if end_of_key := _key_end(text, at):
             start, end = at, end_of_key
+            reached[kind] = max(end, reached.get(kind, 0))
             yield start, end
     for word, pattern in _SCHEMES:
         for at in _positions(text, word, low, high):
             if found := pattern.match(text, max(0, at - 1)):
                 yield found.start(1), _over_lines(text, found.end(1))
-    yield from _blocks(text, low, high)
+    yield from _blocks(text, low, high, reached)
     for at in _positions(text, "://", low, high):
         if found := _IN_URL.match(text, at):
             yield found.span(1)
     for sign in _SIGNS:
-        yield from _assigned(text, low, high, sign)
+        yield from _assigned(text, low, high, sign, reached)
 
 
 def _key_end(text: str, at: int) -> int:
@@ -157,25 +176,30 @@ def _over_lines(text: str, end: int) -> int:
     return end
 
 
-def _beginnings(text: str, low: int, high: int) -> Iterator[int]:
-    """Offset at which a provider's key may begin. Searches for the sign within it, which is rarer in most texts."""
+def _beginnings(text: str, low: int, high: int) -> Iterator[tuple[int, str]]:
+    """Offset at which a provider's key may begin, and its kind. Searches for the sign within it, which is rarer in most
+    texts."""
     for word in _WHOLE:
-        yield from _positions(text, word, low, high)
+        for at in _positions(text, word, low, high):
+            yield at, _KINDS[word]
     for pattern, words in _BEHIND_WORDS:
         for found in pattern.finditer(text, low, high):
             before = text[max(0, found.start() - _LONGEST_BEGINNING) : found.start()]
-            yield found.start() - max(len(w) for w in words if before.endswith(w))
+            word = max((w for w in words if before.endswith(w)), key=len)
+            yield found.start() - len(word), _KINDS.get(word, "letters")
 
 
-def _assigned(text: str, low: int, high: int, sign: re.Pattern[str]) -> Iterator[Span]:
-    after = low
+def _assigned(text: str, low: int, high: int, sign: re.Pattern[str], reached: Reached) -> Iterator[Span]:
+    after, read = low, reached.get(sign.pattern, 0)
     for sign_found in sign.finditer(text, low, high):
         at = sign_found.start()
-        if at < after or not says_secret(text[max(0, at - _LONGEST_NAME) : at]):
+        if at < after or at + 1 < read or not says_secret(text[max(0, at - _LONGEST_NAME) : at]):
             continue
         found = _VALUE.match(text, at + 1)
         if found:
             after = found.end()
+            if found.lastindex == _UNQUOTED:
+                reached[sign.pattern] = after
             yield found.span(found.lastindex or 0)
 
 
@@ -186,20 +210,21 @@ def _positions(text: str, word: str, low: int, high: int) -> Iterator[int]:
         at = text.find(word, at + len(word), high)
 
 
-def _blocks(text: str, low: int, high: int) -> Iterator[Span]:
+def _blocks(text: str, low: int, high: int, reached: Reached) -> Iterator[Span]:
     """Private keys, from the first line to the last; to the end of the text if that is missing."""
-    at = text.find("-----BEGIN ", low, high)
+    begin = max(low, reached.get("block", 0))
+    at = text.find("-----BEGIN ", begin, high) if begin < high else -1
     while at >= 0:
         end = at + 1
         if _BLOCK.match(text, at):
             closing = text.find("-----END ", at)
             closed = text.find("-----", closing + 9) if closing >= 0 else -1
-            end = closed + 5 if closed >= 0 else len(text)
+            end = reached["block"] = closed + 5 if closed >= 0 else len(text)
             yield at, end
         at = text.find("-----BEGIN ", end, high) if end < high else -1
 
 
-def emails(text: str, low: int, high: int) -> Iterator[Span]:
+def emails(text: str, low: int, high: int, _: Reached | None = None) -> Iterator[Span]:
     for sign in ("@", "%40"):
         for at in _positions(text, sign, low, high):
             domain = _DOMAIN.match(text, at + len(sign))
@@ -215,7 +240,7 @@ def numbers(text: str, low: int, high: int) -> Iterator[Span]:
         yield max(0, found.start() - 2), found.end()
 
 
-def cards(text: str, low: int, high: int) -> Iterator[Span]:
+def cards(text: str, low: int, high: int, _: Reached | None = None) -> Iterator[Span]:
     for start, end in numbers(text, low, high):
         at = start
         while (found := _CARD.search(text, at, end)) is not None:
@@ -225,7 +250,7 @@ def cards(text: str, low: int, high: int) -> Iterator[Span]:
             at = stop or _next_group(text, *found.span())
 
 
-def ibans(text: str, low: int, high: int) -> Iterator[Span]:
+def ibans(text: str, low: int, high: int, _: Reached | None = None) -> Iterator[Span]:
     for first in _IBAN_DIGITS.finditer(text, low, min(len(text), high + 3)):
         found = _IBAN.match(text, first.start() - 2)
         stop = _longest(text, *found.span(), 15, 34, mod97) if found else 0
@@ -258,7 +283,7 @@ def _next_group(text: str, start: int, end: int) -> int:
     return at + 1
 
 
-def phones(text: str, low: int, high: int) -> Iterator[Span]:
+def phones(text: str, low: int, high: int, _: Reached | None = None) -> Iterator[Span]:
     for start, end in numbers(text, low, high):
         for found in _PHONE.finditer(text, start, min(len(text), end + 2)):
             if found.end() <= end and 9 - (found[0][0] in "+(") <= sum(c.isdigit() for c in found[0]) <= 16:
@@ -332,12 +357,13 @@ class Finder:
     def hits(self, text: str) -> Iterator[list[Match]]:
         """The matches, window by window, so that the event loop can run between two of them."""
         if len(text) >= _LEAST:
+            reached: Reached = {}
             for low in range(0, len(text), WINDOW):
-                yield [Match(a, b, rule, f"[{rule}]") for rule, a, b in self._found(text, low)]
+                yield [Match(a, b, rule, f"[{rule}]") for rule, a, b in self._found(text, low, reached)]
             if DISGUISES.search(text):
-                plain = PlainText(text)
+                plain, reached = PlainText(text), {}
                 for low in range(0, len(plain.text), WINDOW):
-                    found = self._found(plain.text, low)
+                    found = self._found(plain.text, low, reached)
                     yield [Match(*plain.span(a, b), rule, f"[{rule}]") for rule, a, b in found]
                 for wrapped in self._wrapped(plain.text):
                     yield [Match(*plain.span(a, b), rule, f"[{rule}]") for rule, a, b in wrapped]
@@ -364,15 +390,16 @@ class Finder:
     def _over(self, joined: PlainText) -> Iterator[tuple[str, int, int]]:
         """Finds values that span a join. A telephone number has to begin with a +, as columns of numbers look like
         others."""
+        reached: Reached = {}
         for low in range(0, len(joined.text), WINDOW):
-            for rule, a, b in self._found(joined.text, low):
+            for rule, a, b in self._found(joined.text, low, reached):
                 across = bisect_right(joined.changed, a) < bisect_left(joined.changed, b)
                 if across and (rule != "phone" or joined.text[a] == "+"):
                     yield rule, *joined.span(a, b)
 
-    def _found(self, text: str, low: int) -> Iterator[tuple[str, int, int]]:
+    def _found(self, text: str, low: int, reached: Reached) -> Iterator[tuple[str, int, int]]:
         high = min(len(text), low + WINDOW)
-        return ((rule, a, b) for rule, form in self._forms for a, b in form(text, low, high))
+        return ((rule, a, b) for rule, form in self._forms for a, b in form(text, low, high, reached))
 
 
 def merge_overlaps(hits: Sequence[Match]) -> list[Match]:
