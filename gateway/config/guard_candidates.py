@@ -38,9 +38,10 @@ def guard_candidate(config: Config, target: Target) -> GuardCandidate | None:
     since.
     """
     guard = config.guards.get(target.model) if target.upstream == GUARD else None
-    if guard is None or guard.refusal_digest(config.scorers) != target.variant:
-        return None
-    return GuardCandidate(target.model, guard, guard.config_hash(config.scorers))
+    for begun in () if guard is None else (guard, guard.earlier()):  # a plan keeps what `if_late` meant at its start
+        if begun.refusal_digest(config.scorers) == target.variant:
+            return GuardCandidate(target.model, begun, begun.config_hash(config.scorers))
+    return None
 
 
 def with_guard_digests(config: Config) -> Config:

@@ -40,6 +40,8 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 _NEEDS_RE2 = f"needs google-re2: {install_command('redaction')}"
 _BLOCKED = "{subject} was refused by the guard {guard}. If this is wrong, report the call {id}."
 MOST_MATCH_CHARS = 65_536
+REFUSING: frozenset[GuardAction] = frozenset({"redact", "block"})
+"""The actions with which a call may be refused."""
 
 
 class ToolRules(Section):
@@ -80,10 +82,12 @@ class GuardConfig(Section):
     near: float | None = None
     """Score from which a call counts as a near hit, for labels. Default: half of the threshold."""
     deadline_ms: Positive = 1000.0
-    """Milliseconds for one decision, including the wait for a free slot."""
-    if_late: Literal["pass", "block"] = "pass"
+    """Milliseconds for one decision of a scorer or of a rule in the process of guards, including the wait for a free
+    slot. The rules that the gateway's own process evaluates have no deadline."""
+    if_late: Literal["pass", "block"] | None = None
     """Handling of calls for which the guard gives no score: its deadline passes, it raises, it returns no number, its
-    process ends, or it is not asked since it failed too often."""
+    process ends, or it is not asked since it failed too often. Default: `block` where the action in force is `block` or
+    `redact`, otherwise `pass`."""
     keys: tuple[NonEmpty, ...] | None = None
     """Names of the keys whose calls it judges. Default: all."""
     teams: tuple[NonEmpty, ...] | None = None
@@ -147,6 +151,22 @@ class GuardConfig(Section):
         if self.before is not None:
             return self.before
         return self.action == "redact" or self.scorer in ("secrets", "personal_data")
+
+    def blocks_late(self, action: GuardAction) -> bool:
+        """Whether a call for which it gives no score is refused, where this action is in force."""
+        return action in REFUSING and self.if_late != "pass"
+
+    def earlier(self) -> GuardConfig:
+        """The guard as it was read before `if_late` had no value by default: unset meant `pass`."""
+        return self if self.if_late is not None else self.model_copy(update={"if_late": "pass"})
+
+    def begun_as(self, sections: Mapping[str, ScorerConfig], judged_hash: str) -> GuardConfig | None:
+        """The guard as a ramp with this hash began with it; None if the ramp is of another config. sections: `scorers`.
+
+        Ramps keep the meaning of `if_late` with which they began.
+        """
+        readings = (self, self.earlier())
+        return next((guard for guard in readings if guard.judged_hash(sections) == judged_hash), None)
 
     @property
     def near_from(self) -> float:

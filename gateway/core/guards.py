@@ -18,9 +18,9 @@ from gateway.core.randomization import keyed_draw
 
 GuardSide = Literal["request", "answer"]
 GuardAction = Literal["observe", "flag", "redact", "block"]
-GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breaker_open"]
+GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breaker_open", "too_large"]
 """Reason why a guard gave no score: its deadline passed; it raised; its score is not a finite number; its process
-ended; it had no free slot; its breaker is open."""
+ended; it had no free slot; its breaker is open; a rule judges no text as large."""
 GuardResult = Literal["pass", "near", "hit", "failed"]
 """`near`: below the threshold, and not far below it (`guards.NAME.near`)."""
 GUARD = "guard"
@@ -113,6 +113,8 @@ class GuardRamp:
     """Keys the draws, so that no caller can compute which of its units are acted on; b"" if it is not known."""
     counted: bool = False
     """Whether its steps are being taken: every call that the guard judges is recorded, with its unit."""
+    passes_late: bool = False
+    """Whether calls for which the guard gives no score pass, since it began when an unset `if_late` meant so."""
 
     def action_of(self, unit: str) -> GuardAction:
         """The action for a unit's calls. Without the secret, a share of the units is not drawn: all get `before`."""

@@ -83,6 +83,19 @@ def test_a_guard_that_refuses_otherwise_is_another_candidate(change: dict[str, A
     assert guard_candidate(after, plans[0].target("candidate")) is None
 
 
+def test_a_plan_keeps_the_if_late_of_its_start() -> None:
+    """Plans were begun when an unset `if_late` meant `pass`."""
+    begun = plans_of(config_of({"own": {"if_late": "pass"}}))["e"].target("candidate")
+    unset = config_of()
+    found = guard_candidate(unset, begun)
+    assert found is not None
+    assert not found.guard.blocks_late("block")
+    again = guard_candidate(unset, plans_of(unset)["e"].target("candidate"))
+    assert again is not None
+    assert again.guard.blocks_late("block"), "started again"
+    assert guard_candidate(config_of({"own": {"if_late": "block"}}), begun) is None
+
+
 def test_settings_that_change_no_refusal_keep_the_plan() -> None:
     before, after = (config_of({"own": of}) for of in ({}, {"record": 0.5, "action": "flag", "concurrency": 2}))
     assert plans_of(before)["e"].hash == plans_of(after)["e"].hash

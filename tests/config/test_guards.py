@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from gateway.config.guards import GuardConfig
 from gateway.config.loading import parse
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import ConfigError
+from gateway.core.guards import GuardAction
 
 BASE = """
 open: true
@@ -32,12 +33,13 @@ def mistakes(guard: dict[str, Any], **sections: Any) -> str:
 
 
 SECRETS = {"on": "answer", "scorer": "secrets"}
+HASHES = {"pass": "b369e08dd2f6", "block": "757def46680c"}
 OWN = {"on": "answer", "scorer": "patterns"}
 
 
 def test_a_guard_observes_unless_configured_otherwise() -> None:
     guard = config_of(SECRETS).guards["g"]
-    assert (guard.action, guard.if_late, guard.deadline_ms, guard.record) == ("observe", "pass", 1000.0, 1.0)
+    assert (guard.action, guard.if_late, guard.deadline_ms, guard.record) == ("observe", None, 1000.0, 1.0)
     assert guard.in_process
     assert guard.section is None
 
@@ -119,3 +121,25 @@ def test_the_hash_changes_with_the_options_of_the_scorer() -> None:
     one = {"use": "contains", "texts": ["a"]}
     assert hashed(**one) == hashed(**one, share=0.5, concurrency=2)
     assert len({hashed(**one), hashed(use="contains", texts=["b"]), hashed(use="refusal")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("if_late", "refuses"),
+    [(None, {"redact", "block"}), ("block", {"redact", "block"}), ("pass", set())],
+)
+def test_without_a_score_the_action_decides_unless_told(if_late: str | None, refuses: set[str]) -> None:
+    guard = config_of(SECRETS if if_late is None else {**SECRETS, "if_late": if_late}).guards["g"]
+    actions: tuple[GuardAction, ...] = get_args(GuardAction)
+    assert {action for action in actions if guard.blocks_late(action)} == refuses
+
+
+def test_an_explicit_if_late_keeps_its_hashes() -> None:
+    """Versions before wrote the hash of `pass` into ramps and plans, also for guards in which it was not set."""
+    guards = {late: config_of({**SECRETS, "if_late": late}).guards["g"] for late in ("pass", "block")}
+    assert {late: guard.judged_hash({}) for late, guard in guards.items()} == HASHES
+    unset = config_of(SECRETS).guards["g"]
+    assert unset.judged_hash({}) not in HASHES.values()
+    assert unset.begun_as({}, HASHES["pass"]) == guards["pass"]
+    assert unset.begun_as({}, HASHES["block"]) is None
+    assert unset.begun_as({}, unset.judged_hash({})) is unset
+    assert guards["block"].begun_as({}, HASHES["pass"]) is None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.config.config import Config
+from gateway.config.guards import REFUSING
 from gateway.features.guards.scorers import build_guards, needed_sections
 from gateway.features.manifest import ConfigFindings
 from gateway.scoring.asker import ExternalServices
@@ -31,3 +32,11 @@ def findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
 def _cautions(config: Config) -> Iterator[str]:
     if config.sampling.rate == 0 and any(guard.action == "observe" for guard in config.guards.values()):
         yield ("guards: sampling.rate is 0, so that only calls with a hit are recorded: recall stays unknown")
+    candidates = {ref.guard for experiment in config.experiments.values() for ref in experiment.arms.values()}
+    for name, guard in config.guards.items():
+        promoted = "ramp" in guard.model_fields_set and guard.ramp.to in REFUSING
+        if guard.if_late is None and (guard.action in REFUSING or promoted or name in candidates):
+            yield (
+                f"guards.{name}.if_late is not set: a call for which the guard gives no score is refused "
+                "where its action is redact or block; before, unset meant `pass`; write `if_late: block`, or `pass`"
+            )

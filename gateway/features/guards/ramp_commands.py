@@ -135,7 +135,7 @@ class GuardRampView:
     guard: str
     config: GuardConfig
     judged_hash: str
-    """Hash of what decides its hits in the config in force."""
+    """Hash of what decides its hits in the config in force, with `if_late` as the ramp began with it."""
     record: RampRecord | None
     """The ramp's record; None if no ramp has begun."""
     evidence: Mapping[str, Any]
@@ -166,7 +166,9 @@ async def read_guard_ramp(corridor: Corridor, config: Config, guard: str) -> Gua
     evidence = orjson.loads(await corridor.ramps.evidence(ramp_name(guard)))
     at = float(evidence.get("at") or 0.0) if isinstance(evidence, dict) else 0.0
     known = record is not None and (at >= record.since or record.state in ("rolled_back", "promoted"))
-    return GuardRampView(guard, own, own.judged_hash(config.scorers), record, evidence if known else {})
+    design = None if record is None else design_of(record)
+    begun = own if design is None else own.begun_as(config.scorers, design.config) or own
+    return GuardRampView(guard, own, begun.judged_hash(config.scorers), record, evidence if known else {})
 
 
 async def command_guard_ramp(

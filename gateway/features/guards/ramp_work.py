@@ -101,7 +101,8 @@ class GuardRampController:
         periods = guard_periods([e for e in events if e.record.plan == record.plan])
         if not periods:
             return
-        middles, late_blocks = self._settings.middles, config.if_late == "block"
+        begun = config.begun_as(self._settings.scorers, design.config) or config
+        middles, late_blocks = self._settings.middles, begun.blocks_late(design.to)
 
         def look(connection: Reading) -> PromotionEvidence:
             """Runs in a thread, since a day's calls take seconds."""
@@ -165,7 +166,7 @@ def _ended(
         return None
     if config.action != design.before:
         return f"the config's action is {config.action} now, which holds from here on"
-    if config.judged_hash(settings.scorers) != design.config:
+    if config.begun_as(settings.scorers, design.config) is None:
         return "the guard's config has changed, so what is known of its hits does not hold; promote it again"
     return None
 

@@ -1,7 +1,7 @@
 """Records of arms for which nothing is sent: copies of the served answer, and refusals of guards in its place. Pure.
 
 A guard that is a candidate has judged the call while it observed. Where it has a hit, or gave no score and `if_late` is
-`block`, its arm has the refusal that the caller would have got; otherwise the served answer, and the pair is tied.
+not `pass`, its arm has the refusal that the caller would have got; otherwise the served answer, and the pair is tied.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def refusal_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exch
 
 
 def _blocks(candidate: GuardCandidate, decision: GuardDecision) -> bool:
-    return decision.result == "hit" or (decision.result == "failed" and candidate.guard.if_late == "block")
+    return decision.result == "hit" or (decision.result == "failed" and candidate.guard.blocks_late("block"))
 
 
 def _decision(candidate: GuardCandidate, decisions: str | None) -> GuardDecision | None:

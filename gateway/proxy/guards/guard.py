@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.config.guards import GuardConfig
+from gateway.config.guards import REFUSING, GuardConfig
 from gateway.core.guards import ENFORCED, GuardAction, GuardDecision, GuardFailure, GuardRamp, GuardResult
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -125,13 +125,21 @@ class Guard:
             raise GuardFailed("invalid", f"its score is {score}")
         return score
 
+    def refuses_without_score(self, action: GuardAction, failure: GuardFailure) -> bool:
+        """Whether a call for which it gives no score is refused, where this action is in force. No sender decides by
+        the size of a text that a rule does not judge it."""
+        if failure == "too_large":
+            return action in REFUSING
+        ramp = self.ramps.get(self.name)
+        return self.config.blocks_late(action) and (ramp is None or not ramp.passes_late)
+
     def note_failed(self, failed: GuardFailed) -> None:
         m = self._metrics
         m.counts.of(m.guard_failures, self.name, failed.reason).n += 1
-        self._row += 1
+        self._row += failed.reason != "too_large"  # the sender's doing, and no trouble of the guard
         if self._row >= FAILING:
             if not self.trouble:
-                decides = self.config.if_late
+                decides = "block" if self.config.blocks_late(self.config.action) else "pass"
                 log.warning("guard %s fails (%s); its calls %s meanwhile", self.name, failed, decides)
                 m.counts.set(m.guard_failing, 1.0, self.name)
             self.trouble = str(failed)[:200]
@@ -198,7 +206,7 @@ class Verdict:
         """Whether the call is refused, as far as this guard has seen it."""
         if self.action == "block" and self.hit:
             return True
-        return self.failure is not None and self.action in ("block", "redact") and self.guard.config.if_late == "block"
+        return self.failure is not None and self.guard.refuses_without_score(self.action, self.failure)
 
     @property
     def result(self) -> GuardResult:

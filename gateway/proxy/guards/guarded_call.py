@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import orjson
 
+from gateway.config.guards import REFUSING
 from gateway.core.completion import Completion, assemble
+from gateway.core.errors import TooLarge
 from gateway.core.guards import GuardFailure, to_json
 from gateway.core.json_values import parse_object
 from gateway.proxy.dialects import lenient_json
@@ -39,7 +41,11 @@ from gateway.runtime.tasks import Tasks
 
 LARGE_CHARS = 65_536
 """Characters whose search takes a millisecond or more: it is done on a thread."""
+MOST_JUDGED_BYTES = 16_000_000
+"""Bytes of the texts of a request, or of a plain answer, that rules judge, however long it takes: they are linear.
+Larger texts are refused where a rule could redact or block."""
 _ABOVE_LARGE = slice(LARGE_CHARS, LARGE_CHARS + 1)
+_MOST_CHAR_BYTES = 4  # of UTF-8
 _MAY_BE_JSON = "{[ \t\r\n"  # an empty text is among them
 _MOST_REQUEST_BYTES = 262_144  # of a request that a scorer on answers sees; it sees none of a larger one
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -90,6 +96,8 @@ class GuardedCall:
             fields, slots = read_request(body, enforced)
         else:
             fields, slots = await asyncio.to_thread(read_request, body, enforced)
+        if len(body) > MOST_JUDGED_BYTES:
+            _refuse_large(self.of_request, slots)
         now = [v for v in self.of_request if self._decides_now(v, small)]
         rest = [v for v in self.of_request if v not in now]
         if rest:  # they see the request as it came
@@ -280,10 +288,13 @@ class GuardedCall:
         """Searches the texts with in-process rules; returns whether one was replaced."""
         if _size(slots) <= LARGE_CHARS:
             return self._search_now(ruled, slots)
+        if _too_large(slots):
+            for verdict in ruled:
+                verdict.fail(GuardFailed("too_large"))
+            return False
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(min(v.guard.deadline_s for v in ruled)):
-                changed = await asyncio.to_thread(search, slots, _hits(ruled))
+            changed = await asyncio.to_thread(search, slots, _hits(ruled))
         except Exception as error:  # whatever is wrong with a rule is its failure, and not the call's
             fail_all(ruled, error)
             return False
@@ -456,6 +467,17 @@ def note_length(verdict: Verdict, size: int, most: int) -> None:
     verdict.score = max(worst, 1.0) if size > most else min(worst * size / most, worst * 0.999)
 
 
+def _refuse_large(verdicts: Iterable[Verdict], slots: Sequence[Slot]) -> None:
+    """Raises TooLarge for a request with larger texts than a rule judges that could redact or block."""
+    rule = next((v for v in verdicts if v.hits is not None and v.action in REFUSING), None)
+    if rule is not None and _too_large(slots):
+        raise TooLarge(
+            f"the texts of the request have more than {MOST_JUDGED_BYTES / 1e6:g} MB, which is the most that the guard "
+            f'"{rule.guard.name}" judges; send less text in one request',
+            retry=False,
+        )
+
+
 def fail_all(verdicts: Iterable[Verdict], error: Exception) -> None:
     reason: GuardFailure = "timeout" if isinstance(error, TimeoutError) else "error"
     for verdict in verdicts:
@@ -485,6 +507,15 @@ def remove_logprobs(part: dict[str, Any]) -> None:
 
 def _size(slots: Sequence[Slot]) -> int:
     return sum(slot.size for slot in slots)
+
+
+def _too_large(slots: Sequence[Slot]) -> bool:
+    """Whether the texts have more bytes than rules judge."""
+    size = _size(slots)
+    if size <= MOST_JUDGED_BYTES // _MOST_CHAR_BYTES:
+        return False
+    exact = (len(slot.text.encode("utf-8", "replace")) for slot in slots)
+    return size > MOST_JUDGED_BYTES or sum(exact) > MOST_JUDGED_BYTES
 
 
 def _texts_of(slots: Iterable[Slot]) -> str:

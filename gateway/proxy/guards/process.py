@@ -163,8 +163,8 @@ class GuardProcess:
             waiting.set_exception(GuardFailed(reason, str(reply.get("error", "it gave no score"))[:300]))
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Kills a process that answers nothing. Whether callers still wait does not matter: at an open breaker, or after
-        their deadline, none does."""
+        """Kills a process that answers nothing. Callers need not wait for it: they leave at their deadline, and an open
+        breaker lets few ask."""
         while True:
             await asyncio.sleep(_LOOK_S)
             if self._owed_since is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.config.config import Config
+from gateway.config.guards import GuardConfig
 from gateway.core.errors import StreamDown
 from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_in_force, ramp_name
 from gateway.core.guards import GuardRamp
@@ -76,9 +77,10 @@ class GuardRampPoller:
             design = design_of(record)
             if design is None or name not in config.guards:
                 continue
-            ramp = ramp_in_force(record, design, self.secret.value or b"") if _is_of(design, config, name) else None
+            begun = _begun_as(design, config, name)
+            ramp = None if begun is None else ramp_in_force(record, design, self.secret.value or b"")
             if ramp is not None:
-                found[name] = ramp
+                found[name] = replace(ramp, passes_late=begun is not config.guards[name])
             self.metrics.ramp_share.labels(ramp_name(name)).set(_share(ramp, design))
             self.metrics.ramp_stale.labels(ramp_name(name)).set(name in stale)
         if found != self.applied:
@@ -86,10 +88,10 @@ class GuardRampPoller:
             self.applied.update(found)
 
 
-def _is_of(design: GuardRampDesign, config: Config, guard: str) -> bool:
-    """Whether the ramp was begun with this config of the guard."""
+def _begun_as(design: GuardRampDesign, config: Config, guard: str) -> GuardConfig | None:
+    """The guard as the ramp began with it; None if it began with another config."""
     own = config.guards[guard]
-    return (design.config, design.before) == (own.judged_hash(config.scorers), own.action)
+    return own.begun_as(config.scorers, design.config) if design.before == own.action else None
 
 
 def _share(ramp: GuardRamp | None, design: GuardRampDesign) -> float:

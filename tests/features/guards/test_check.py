@@ -42,3 +42,22 @@ def test_a_guard_whose_misses_are_not_recorded_gets_a_caution() -> None:
     guards = {"guards": {"g": {"on": "answer", "scorer": "secrets"}}, "sampling": {"rate": 0}}
     [caution] = findings(parse(BASE + yaml.safe_dump(guards), "f.yaml", {}), BuiltScorers({}, {}), "").cautions
     assert "sampling.rate is 0" in caution
+
+
+@pytest.mark.parametrize(
+    ("guard", "named"),
+    [
+        ({"action": "block"}, True),
+        ({"action": "redact"}, True),
+        ({"ramp": {"to": "block"}}, True),
+        ({"action": "block", "if_late": "pass"}, False),
+        ({"action": "block", "if_late": "block"}, False),
+        ({"action": "flag"}, False),
+        ({"ramp": {"to": "flag"}}, False),
+        ({}, False),
+    ],
+)
+def test_a_guard_whose_unset_if_late_means_another_thing_is_named(guard: dict[str, object], named: bool) -> None:
+    guards = {"guards": {"g": {"on": "answer", "scorer": "secrets", **guard}}}
+    cautions = findings(parse(BASE + yaml.safe_dump(guards), "f.yaml", {}), BuiltScorers({}, {}), "").cautions
+    assert [caution.startswith("guards.g.if_late is not set") for caution in cautions] == [True] * named

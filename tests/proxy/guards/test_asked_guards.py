@@ -78,7 +78,7 @@ def told(upstream: FakeUpstream) -> None:
 async def test_a_plug_in_blocks_answers_and_its_failures_pass(
     start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str
 ) -> None:
-    guards = {"out": guard("answer", "block", text="No: {guard}, {id}")}
+    guards = {"out": guard("answer", "block", if_late="pass", text="No: {guard}, {id}")}
     gateway = await start(configured(upstream, guards=guards, scorers={"own": {"use": plug_in}}))
     await ready(gateway)
     told(upstream)
@@ -101,6 +101,21 @@ async def test_a_plug_in_blocks_answers_and_its_failures_pass(
     await ready(gateway)
     assert (await gateway.chat("good")).status_code == 200
     assert await gateway.metric("gateway_guard_failing", guard="out") == 0
+
+
+@pytest.mark.parametrize(("action", "refused"), [("block", True), ("flag", False)])
+async def test_calls_without_a_score_are_refused_where_the_guard_blocks(
+    start: Any, configured: Configured, upstream: FakeUpstream, plug_in: str, action: str, refused: bool
+) -> None:
+    """An unset `if_late` follows the action."""
+    gateway = await start(
+        configured(upstream, guards={"out": guard("answer", action)}, scorers={"own": {"use": plug_in}})
+    )
+    await ready(gateway)
+    told(upstream)
+    for text in ("raise", "nan"):
+        [choice] = (await gateway.chat(text)).json()["choices"]
+        assert (choice["finish_reason"] == "content_filter") is refused
 
 
 async def test_a_hanging_guard_refuses_if_configured_and_stops_no_other(
@@ -174,7 +189,7 @@ async def test_a_dead_service_passes_and_is_not_asked_for_long(
 ) -> None:
     config = configured(
         upstream,
-        guards={"out": guard("answer", "block")},
+        guards={"out": guard("answer", "block", if_late="pass")},
         scorers={"own": {"use": "http://127.0.0.1:9/score"}},
     )
     gateway = await start(config)

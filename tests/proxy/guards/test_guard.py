@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,12 @@ def test_failures_in_a_row_are_said_until_it_decides_again(caplog: pytest.LogCap
         ("block", "pass", 0.2, None, "pass", False),
         ("block", "pass", None, "timeout", "failed", False),
         ("block", "block", None, "timeout", "failed", True),
+        ("block", None, None, "timeout", "failed", True),
+        ("redact", None, None, "error", "failed", True),
+        ("flag", None, None, "error", "failed", False),
+        ("observe", None, None, "crashed", "failed", False),
+        ("block", "pass", None, "too_large", "failed", True),
+        ("flag", "block", None, "too_large", "failed", False),
         ("block", "pass", 0.9, "timeout", "hit", True),
         ("redact", "block", None, "error", "failed", True),
         ("redact", "pass", None, "error", "failed", False),
@@ -101,10 +108,16 @@ def test_failures_in_a_row_are_said_until_it_decides_again(caplog: pytest.LogCap
     ],
 )
 def test_a_verdict_has_a_result_and_says_whether_it_blocks(
-    action: Any, if_late: str, score: float | None, failure: Any, result: str, blocks: bool
+    action: Any, if_late: str | None, score: float | None, failure: Any, result: str, blocks: bool
 ) -> None:
     verdict = Verdict(guard_of(Scorers(), if_late=if_late), action, None, score, failure)
     assert (verdict.result, verdict.blocks) == (result, blocks)
+
+
+def test_a_ramp_that_passes_late_calls_continues_so() -> None:
+    begun = GuardRamp("block", "flag", 1.0, "guard own", b"secret", passes_late=True)
+    for ramp, blocks in ((begun, False), (replace(begun, passes_late=False), True)):
+        assert Verdict(guard_of(Scorers(), {"own": ramp}), "block", None, None, "timeout").blocks is blocks
 
 
 def test_a_ramp_gives_the_action_by_unit() -> None:

@@ -48,7 +48,7 @@ class Says(Base):
 
 
 def spec_of(directory: Path, deadline_s: float) -> dict[str, Any]:
-    """What the process builds. deadline_s: of the scorer."""
+    """Spec of a process with one guard. deadline_s: of its scorer."""
     return {
         "guards": {"own": GuardConfig.model_validate({"on": "answer", "scorer": "says"})},
         "sections": {"says": ScorerConfig.model_validate({"use": "misbehaving:Says", "deadline_s": deadline_s})},
@@ -122,9 +122,7 @@ async def test_a_process_that_answers_nothing_is_killed(make: Callable[..., Guar
     assert await process.ask("own", says("good")) == 0.0
 
 
-async def test_a_hanging_process_ends_though_nobody_waits(
-    make: Callable[..., GuardProcess], tmp_path: Path
-) -> None:
+async def test_a_hanging_process_ends_though_nobody_waits(make: Callable[..., GuardProcess], tmp_path: Path) -> None:
     """Callers give up at their deadline, and an open breaker asks now and then: the subjects have no reply all the
     same."""
     process = make(hung_s=1.0)

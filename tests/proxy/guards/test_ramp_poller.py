@@ -187,6 +187,24 @@ async def test_a_reload_with_another_guard_ends_its_ramp(corridor: Corridor, cha
     assert await worker.sees() == ("block", 0.05), "what is known of its hits holds"
 
 
+async def test_a_ramp_keeps_the_if_late_of_its_start(corridor: Corridor) -> None:
+    """Ramps were begun when an unset `if_late` meant `pass`."""
+    worker, before, now = Worker(corridor, config()), config(if_late="pass"), config()
+    server = Server(corridor, before)
+    await server.begins()
+    await server.steps()
+    assert await worker.sees() == ("block", 0.05)
+    assert worker.applied["injection"].passes_late
+    worker.config = config(if_late="block")
+    assert await worker.sees() is None, "which is another guard"
+    worker.config = now
+    await server.rolls_back()
+    again = guard_ramp_begun("injection", now.guards["injection"].ramp_design({}), server.change, await server.record())
+    await server.put(again)
+    assert await worker.sees() is not None
+    assert not worker.applied["injection"].passes_late, "started again"
+
+
 async def test_a_server_that_lost_changes_only_takes_units_away(corridor: Corridor) -> None:
     worker, server = Worker(corridor, config()), Server(corridor, config())
     await server.begins()

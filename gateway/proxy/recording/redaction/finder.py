@@ -20,13 +20,13 @@ from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText, j
 
 Span = tuple[int, int]
 Reached = dict[str, int]
-"""Ends of the last values that a search has read in a text, by kind. A value is as long as its text allows: one that begins
-within another of its kind ends with it, and reading it again in every window would take quadratic time."""
+"""Ends of the last values that a search has read in a text, by kind. A value is as long as its text allows: one that
+begins within another of its kind ends with it, and reading it again in every window would take quadratic time."""
 
 
 class Search(Protocol):
     def __call__(self, text: str, low: int, high: int, reached: Reached | None = None, /) -> Iterator[Span]:
-        """Yields the spans that begin in [low, high), or a little earlier. reached: of the windows before; None: none."""
+        """Yields the spans that begin in [low, high), or a little earlier. reached: of the windows before."""
         ...
 
 
