@@ -59,7 +59,7 @@ class TaskContext:
 
     @property
     def worker(self) -> TaskWorker:
-        return TaskWorker(self.store, self.name)
+        return TaskWorker(self.store, self.name, isolated=self.isolated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class TaskWorker:
     """Name of the consumer, unique among those that run."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    isolated: IsolatedWork = field(default_factory=IsolatedWork)
+    """The isolation of work of which a task has several: guards, routes."""
 
     async def leads(self, lease: str, keep_s: float) -> bool:
         """Takes or renews a lease. False if another consumer has it."""

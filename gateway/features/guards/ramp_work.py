@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -34,6 +35,7 @@ from gateway.features.guards.promotion import (
     promotion_evidence,
 )
 from gateway.features.guards.rows import counted_calls, feedback_on
+from gateway.features.isolation import Work
 from gateway.features.ramp.breakers import FRESH_S, late
 from gateway.features.ramp.decision import follow
 from gateway.features.ramp.rows import stored_ramp_events
@@ -85,7 +87,8 @@ class GuardRampController:
         records = await self._corridor.ramps.records()
         known = {guard for name in records if (guard := ramped_guard(name)) is not None}
         for guard in sorted(known | self._settings.guards.keys()):
-            await self._one(guard, records.get(ramp_name(guard)))
+            work, record = Work(f"ramp of guard {guard}"), records.get(ramp_name(guard))
+            await self._worker.isolated.attempt(work, partial(self._one, guard, record))
         await drain_events(self._store, self._corridor)
 
     async def _one(self, guard: str, record: RampRecord | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from gateway.features.guards.hours import DAY_S, HOUR_S
 from gateway.features.guards.rows import (
@@ -29,6 +30,7 @@ from gateway.features.guards.usual_range import (
     drift_sentence,
 )
 from gateway.features.guards.usual_range import SETTLED_S as DRIFT_SETTLED_S
+from gateway.features.isolation import Work
 from gateway.features.labels.rows import OF_GUARD, version_of
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
@@ -59,7 +61,9 @@ class GuardWatch:
         now = self._clock()
         if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return []
-        began = [found for guard in self._guards if (found := await self._look_at(guard)) is not None]
+        attempt = self._worker.isolated.attempt
+        looks = [await attempt(Work(f"guard {guard}"), partial(self._look_at, guard)) for guard in self._guards]
+        began = [found for found in looks if found is not None]
         await self._store.run(lambda c: forget_hours(c, now - KEPT_S))
         return began
 

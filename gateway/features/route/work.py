@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from gateway.config.webhook import WebhookConfig
 from gateway.core.learned_route import RETURNED as SHARED_NAME
 from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
+from gateway.features.isolation import Work
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
@@ -135,6 +137,7 @@ class RouteWatch:
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._routes, self._webhooks = [each.route for each in config.routes.values()], config.webhooks
         self._corridor = corridor
+        self._returned: dict[str, frozenset[int]] = {}  # by digest, as of each route's newest look
 
     def periodic(self) -> PeriodicWork:
         return PeriodicWork(self.look, EVERY_S, "routes are not watched now")
@@ -143,9 +146,17 @@ class RouteWatch:
         """Publishes the leaves that were taken back, by digest. None if another consumer does it."""
         if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return None
-        returned = {route.digest: await self._look_at(route) for route in self._routes}
-        await self._corridor.state.remember(SHARED_NAME, returned_to_json(returned), _KEEP_S)
-        return returned
+        for route in self._routes:
+            work = Work(f"route {route.name}")
+            returned = await self._worker.isolated.attempt(work, partial(self._look_at, route))
+            if returned is None:  # what was taken back stays so
+                returned = self._returned.get(route.digest) or await self._stored(route)
+            self._returned[route.digest] = returned
+        await self._corridor.state.remember(SHARED_NAME, returned_to_json(self._returned), _KEEP_S)
+        return dict(self._returned)
+
+    async def _stored(self, route: LearnedRoute) -> frozenset[int]:
+        return await self._store.look(lambda connection: returned_leaves(connection, route.digest))
 
     async def _look_at(self, route: LearnedRoute) -> frozenset[int]:
         known, leaves = await self._store.look(

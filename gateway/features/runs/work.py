@@ -4,11 +4,13 @@ store."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.config.types import OtelConfig
+from gateway.core.errors import StreamDown
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
@@ -21,8 +23,12 @@ from gateway.scoring.threads import ScoringThreads
 from gateway.store.engine import Transaction
 from gateway.store.query import Found, Reading
 from gateway.store.runs import due, note_scored, note_sent
+from gateway.store.store import StoreDown
 
+log = logging.getLogger(__name__)
 LEASE = "runs"
+SEVERAL = 3
+"""Runs of one look which, if all of them fail, are not the cause of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class RunScoring:
         """spans: None if there is no collector."""
         self._worker, self._store, self._clock = worker, worker.store, worker.clock
         self._scorers, self._timing, self._spans = scorers, timing, spans
+        self._failures: dict[str, int] = {}  # by run
 
     def periodic(self) -> PeriodicWork:
         return PeriodicWork(self.step, self._timing.every_s, pause_s=self._pause_s, close=self._close)
@@ -103,11 +110,29 @@ class RunScoring:
         if not await self._holds():
             return 0
         found = await self._store.look(self._due)
+        errors = []
         for run_id, last_at in found:
-            await self._score(run_id, last_at)
+            try:
+                await self._score(run_id, last_at)
+            except (StreamDown, StoreDown):
+                raise
+            except Exception as error:  # what callers sent in one run must not keep the others from being scored
+                errors.append(error)
+                await self._set_aside(run_id, last_at, error)
             if not await self._holds():
                 break
+        if len(errors) == len(found) >= SEVERAL:
+            raise errors[-1]
         return len(found)
+
+    async def _set_aside(self, run_id: str, last_at: float, error: Exception) -> None:
+        """Leaves a run without scores after it has failed a few times."""
+        self._failures[run_id] = tries = self._failures.get(run_id, 0) + 1
+        if tries < self._worker.isolated.limits.tries:
+            return
+        log.error("a run cannot be scored, and is left without scores: run=%s", run_id, exc_info=error)
+        del self._failures[run_id]
+        await self._store.run(lambda connection: note_scored(connection, run_id, last_at, None))
 
     async def _holds(self) -> bool:
         return await self._worker.leads(LEASE, self._timing.keep_s)

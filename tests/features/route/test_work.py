@@ -13,10 +13,12 @@ from fixtures.learned_routes import ROUTE, a_route
 from fixtures.webhooks import SECRET
 
 from gateway.config.derive import plans_of
-from gateway.config.routes import route_path
+from gateway.config.routes import ConfiguredRoute, route_path
+from gateway.config.upstreams import TargetRef
 from gateway.core.learned_route import RETURNED, returned_from_json
+from gateway.features.isolation import IsolatedWork, WorkLimits
 from gateway.features.notices.rows import due_deliveries
-from gateway.features.route.work import RouteWatch, returned_leaves, tolerated_loss, watched_leaves
+from gateway.features.route.work import RouteWatch, keep_returned, returned_leaves, tolerated_loss, watched_leaves
 from gateway.features.task import TaskWorker
 from gateway.store.query import reading
 from gateway.store.store import Store
@@ -105,3 +107,18 @@ async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: 
     assert (told.webhook, told.experiment, told.event) == ("ops", f"{ROUTE}-watch", f"route_{route.digest}_0")
     assert (data["route"], data["leaf"], data["says"]) == (ROUTE, 0, "no code")
     assert data["low"] > data["tolerated"] == pytest.approx(TOLERATED)
+
+
+async def test_a_route_whose_watch_fails_keeps_no_other_waiting(room: Any, paired: Any, plan: Any) -> None:
+    """What was taken back of it stays so."""
+    fine, broken = a_route(name="fine"), a_route(name="broken")
+    broken = replace(broken, evidence={"margin": 0.05})
+    targets = TargetRef(upstream="u0", model="model-u0"), TargetRef(upstream="u1", model="small")
+    config = room.config.with_routes({of.name: ConfiguredRoute(of, *targets) for of in (broken, fine)})
+    isolated = IsolatedWork(limits=WorkLimits(tries=2, failing_s=0.0))
+    async with Store(room.store_url) as store:
+        await store.run(lambda c: keep_returned(c, broken.digest, frozenset({1}), 1.0))
+        watch = RouteWatch(TaskWorker(store, "c1", isolated=isolated), config, room.corridor)
+        for stopped in ([], ["route broken"], ["route broken"]):
+            assert await watch.look() == {broken.digest: {1}, fine.digest: frozenset()}
+            assert list(isolated.stopped()) == stopped

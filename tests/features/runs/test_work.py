@@ -246,3 +246,34 @@ async def test_a_runs_span_has_its_ids_and_no_content(collector: Any, otlp: Any)
     nobody.emit(run)
     await asyncio.to_thread(nobody.close)
     assert collector.spans == []
+
+
+class Failing:
+    """Scorers that raise on some runs, as a mistake of ours on what callers sent would."""
+
+    def __init__(self, scorers: RunScorers, name: str) -> None:
+        self.scorers, self.implicit, self.threads = scorers.scorers, scorers.implicit, scorers.threads
+        self._of, self._name = scorers, name
+
+    async def results(self, found: Any) -> list[Any]:
+        if not self._name or found.key == run_key("web", self._name):
+            raise KeyError("planted")
+        return await self._of.results(found)
+
+
+async def test_a_run_that_cannot_be_scored_keeps_no_other_waiting(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_finished={})
+    of.store.write(*(exchange(received=NOW, run=name, response=calling("Done.")) for name in ("bad", "good")))
+    of.work = RunScoring(of.worker, Failing(of.scorers, "bad"), RunTiming(quiet_s=60.0))  # type: ignore[arg-type]
+    assert await of.after(66) == 2
+    assert len(of.scores()) == 1
+    assert [await of.after(66) for _ in range(3)] == [1, 1, 0], "after three tries it is left without scores"
+    assert len(of.scores()) == 1
+
+
+async def test_scorers_that_fail_on_all_runs_have_failed(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_finished={})
+    of.store.write(*(exchange(received=NOW, run=name, response=calling("Done.")) for name in ("a", "b", "c")))
+    of.work = RunScoring(of.worker, Failing(of.scorers, ""), RunTiming(quiet_s=60.0))  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="planted"):
+        await of.after(66)
