@@ -109,6 +109,7 @@ def world(
     exchange: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
+    """Starts, stops and serves an experiment by segments, on a store and a stream server of its own."""
     monkeypatch.chdir(tmp_path)
     return World(tmp_path, {"url": stream_url, "name": stream_name}, {"stated": stated_scorer()}, exchange)
 

@@ -125,7 +125,7 @@ def test_the_status_says_what_a_step_waits_for(run: Run, server: Any) -> None:
     server(says("hold", "retries is not shown to be harmless on served answers yet"))
     shown = run("status", "injection")
     assert "hits      0.4 % of calls, 0.1 to 1.2 %; at most 2 % (900 units)" in shown
-    assert "retried   +0.1 points, -2.0 to +3.0 (margin 2 %; 80 units acted on, 900 others)" in shown
+    assert "retried   +0.1 points, −2.0 to +3.0 (margin 2 %; 80 units acted on, 900 others)" in shown
     assert "waits     retries is not shown to be harmless" in shown
     assert "also      soaks for another 60 s" in shown
     found = conforms("guard status", run("status", "--json"))

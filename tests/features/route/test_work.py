@@ -110,7 +110,7 @@ async def test_the_watch_takes_a_leaf_back_permanently(experiment: Any, paired: 
 
 
 async def test_a_route_whose_watch_fails_keeps_no_other_waiting(room: Any, paired: Any, plan: Any) -> None:
-    """What was taken back of it stays so."""
+    """Leaves of it that were taken back stay so."""
     fine, broken = a_route(name="fine"), a_route(name="broken")
     broken = replace(broken, evidence={"margin": 0.05})
     targets = TargetRef(upstream="u0", model="model-u0"), TargetRef(upstream="u1", model="small")
