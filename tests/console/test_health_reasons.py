@@ -103,7 +103,7 @@ async def test_a_store_that_takes_no_writes_is_named_until_it_does(
         other = sqlite3.connect(tmp_path / "data" / "gateway.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         (found,) = await reasons_until(client, bool)
-        assert found.startswith("keys are not published: the store cannot be used: ")
+        assert found.startswith("keys cannot be changed: the store cannot be used: ")
         assert "database is locked" in found
         other.close()
         assert await reasons_until(client, lambda found: not found) == []

@@ -46,7 +46,8 @@ async def test_failing_calls_are_a_problem(start: Start, configured: Configured,
     code, found = await status_until(gateway.config_path, lambda p: bool(p) and p[0].startswith("6 of 6"))
     assert code == 1
     assert found["problems"][0] == "6 of 6 calls of the last minute failed"
-    assert "circuit breaker of u0/model-u0 is open at 1 of 1 gateway processes" in found["problems"]
+    breaker = "circuit breaker of u0/model-u0 is open at 1 of 1 gateway processes: HTTP 5"
+    assert any(problem.startswith(breaker) for problem in found["problems"])
     (process,) = found["stream"]["gateways"]
     assert (process["ended"], process["failed"], process["breakers_open"]) == (6, 6, ["u0/model-u0"])
 

@@ -106,6 +106,7 @@ class Admin:
             ("the newest gateway.yaml was refused, and the previous one is in force", self.refused()),
             ("the store cannot be used", self.store.trouble),
             ("keys are not published", self.publisher.trouble),
+            ("keys cannot be changed", self.publisher.write_trouble),
         )
         return [Reason(what, why) for what, why in found if why]
 

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 EVERY_S = 0.5
 _MANY = 5_000  # more changes than that are published as a whole
 _TOLD_S = 3_600.0  # for so long, what was deleted is published as disabled, so that gateways can say so
+_PROBE_EVERY_S = 5.0
+_REFUSED = 3  # writes in a row, each of which has waited for its turn, until that is a trouble
 _COMPACT_EVERY_S = 300.0
 
 
@@ -57,17 +59,37 @@ class Publisher:
         """The newest version that the server is known to hold."""
         self.trouble = ""
         """Reason why the newest changes are not published; "" if they are."""
+        self._refused = 0
+        self._refusal = ""
+        self._probed = float("-inf")
+
+    @property
+    def write_trouble(self) -> str:
+        """Reason why the store takes no writes; "" if it does, or was only busy for a moment."""
+        return self._refusal if self._refused >= _REFUSED else ""
 
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:
             await self.look()
+            await self._probe()
             self._wake.clear()
             try:
                 async with asyncio.timeout(EVERY_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def _probe(self) -> None:
+        """Tries whether the store takes a write: publication itself only reads, and would not notice."""
+        if not self._refused and self._clock() - self._probed < _PROBE_EVERY_S:
+            return
+        self._probed = self._clock()
+        try:
+            await self._store.run(lambda _: None)
+            self._refused = 0
+        except AdminError as error:
+            self._refused, self._refusal = self._refused + 1, str(error)
 
     async def reached(self, version: int) -> bool:
         """Publishes, and returns whether gateways can read this version now. Waits for a second at most."""

@@ -37,6 +37,8 @@ async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Recei
         raise wrong_method(scope["path"], scope["method"], ", ".join(allowed))
     caller = caller_of(gateway.keys, scope)
     scope[CONTEXT].key = caller.name
+    if gateway.guards is not None and scope["method"] != "DELETE":
+        gateway.guards.check_read(caller)
     async with counted(gateway, caller, "", None):
         if not _ID.fullmatch(response_id):
             raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")

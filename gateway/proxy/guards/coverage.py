@@ -47,8 +47,8 @@ ENDPOINTS: Mapping[Api, Coverage] = {
 """Every API. `refused`: HTTP 403 where a guard is enforced, since the text would reach the same models unjudged."""
 
 BY_ID: Mapping[str, str] = {
-    "`GET /v1/responses/ID`, also as a stream": "not judged",
-    "`/v1/responses` with `background: true`": "the request is judged, the answer is not",
+    "`GET /v1/responses/ID`, also as a stream, `…/input_items`, `…/cancel`": "refused where a guard on answers acts",
+    "`/v1/responses` with `background: true`": "refused where a guard on answers acts",
     "`GET /v1/chat/completions/ID`, `/v1/conversations/…`, `/v1/batches/…`, `/v1/messages/batches/…`": "refused",
     "`GET /v1/files/ID/content`, also the output of a batch": "not judged",
     "`previous_response_id`, `conversation`, stored prompts, file ids": "the id is judged, what it names is not",

@@ -57,10 +57,10 @@ class StreamSoFar:
 
 
 def plain_refusal(api: str, text: str, call_id: str, model: str, answer: dict[str, Any] | None = None) -> bytes:
-    """A complete answer that contains only the refusal. answer: the one that it replaces, for its id and its usage;
-    None if there is none."""
+    """A complete answer that contains only the refusal. answer: the one that it replaces, for its model and its usage;
+    None if there is none. Its id is not repeated: by it the upstream would return the answer."""
     given = answer or {}
-    named = {"id": given.get("id") or f"blocked-{call_id}", "model": given.get("model") or model}
+    named = {"id": f"blocked-{call_id}", "model": given.get("model") or model}
     if api == "messages":
         content, usage = [{"type": "text", "text": text}], given.get("usage") or {"input_tokens": 0, "output_tokens": 0}
         stopped = {"stop_reason": "refusal", "stop_sequence": None, "usage": usage}

@@ -72,6 +72,8 @@ class Guards:
         if coverage == "refused":
             _refuse_unread(call, guards)
             return call, client
+        if call.api == "responses" and call.fields.get("background") is True:
+            _refuse_background(call, guards)
         if coverage == "request judged":
             guards = GuardSet([guard for guard in guards.every if guard.config.on == "request"], self._ramps)
             if not guards.every:
@@ -95,12 +97,26 @@ class Guards:
             return
         for guard in self.all:
             config, ramp = guard.config, self._ramps.get(guard.name)
-            applies = config.keys is None or caller.name in config.keys
-            applies = applies and (config.teams is None or caller.team in config.teams)
-            if applies and (config.action != "observe" or (ramp is not None and ramp.action in ("redact", "block"))):
+            enforced = config.action != "observe" or (ramp is not None and ramp.action in _ACTING)
+            if enforced and _is_of(guard, caller):
                 raise NotAllowed(
                     f'the guard "{guard.name}" judges the calls of this key, and cannot read those of this path; '
                     f"{_INSTEAD}",
+                    retry=False,
+                )
+
+    def check_read(self, caller: Caller) -> None:
+        """Raises NotAllowed for an answer that is read by its id, where a guard on answers acts for this key: it would
+        be the answer as the upstream keeps it, also one that was refused or redacted."""
+        if caller.name in self._exempt:
+            return
+        for guard in self.all:
+            ramp = self._ramps.get(guard.name)
+            acts = guard.config.action in _ACTING or (ramp is not None and ramp.action in _ACTING)
+            if guard.config.on == "answer" and acts and _is_of(guard, caller):
+                raise NotAllowed(
+                    f'the guard "{guard.name}" judges the answers of this key, and an answer that is read by its id '
+                    "would be unjudged; keep the answer that the call returned",
                     retry=False,
                 )
 
@@ -137,6 +153,7 @@ def _reported(ramp: GuardRamp) -> dict[str, Any]:
     return {"action": ramp.action, "share": ramp.share, "before": ramp.before}
 
 
+_ACTING = ("redact", "block")
 _INSTEAD = "use /v1/chat/completions, /v1/responses or /v1/messages"
 
 
@@ -149,6 +166,24 @@ def _refuse_unread(call: Call, guards: GuardSet) -> None:
             f"{_INSTEAD}",
             retry=False,
         )
+
+
+def _refuse_background(call: Call, guards: GuardSet) -> None:
+    """Raises NotAllowed for a response in the background where a guard on answers acts: it is read by its id."""
+    acting = (guard for guard in guards.every if guard.config.on == "answer" and guard.action_for(call) in _ACTING)
+    if (guard := next(acting, None)) is not None:
+        raise NotAllowed(
+            f'the guard "{guard.name}" judges the answers of this key and model, and cannot judge one that is made in '
+            "the background; leave `background` out, or stream the answer",
+            param="background",
+            retry=False,
+        )
+
+
+def _is_of(guard: Guard, caller: Caller) -> bool:
+    """Whether the guard judges calls of this key, of some model."""
+    config = guard.config
+    return (config.keys is None or caller.name in config.keys) and (config.teams is None or caller.team in config.teams)
 
 
 def _enforced(guard: Guard, call: Call) -> bool:

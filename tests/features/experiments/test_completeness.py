@@ -404,7 +404,8 @@ def test_few_answers_without_a_score_change_nothing(halves: Plan, read: Read) ->
     ("low", "high", "state"), [(0.03, 0.2, -1), (-0.2, -0.03, -1), (-0.02, 0.02, 1), (None, None, 0)]
 )
 def test_the_gate_of_a_split(low: float | None, high: float | None, state: int) -> None:
-    found = SplitMissing((30, 300), (10, 300), 0.13, Estimate(0.0, low, high))
+    middle = 0.0 if low is None or high is None else (low + high) / 2
+    found = SplitMissing((30, 300), (10, 300), 0.13, Estimate(middle, low, high))
     gate = split_completeness_gate("stated", "candidate", found, None, 0.1)
     assert gate is not None
     assert gate.state == state

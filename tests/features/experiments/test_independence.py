@@ -173,7 +173,7 @@ def test_ship_needs_the_calls_as_well() -> None:
     gate = calls_gate(PLAN, sequence)
     assert gate is not None
     assert (gate.state, gate.name) == (0, "calls")
-    assert gate.says.startswith("counting every call alike, the difference is -0.2")
+    assert gate.says.startswith("counting every call alike, the difference is −0.2")
     facts = facts_of(PLAN, {"quality": sequence})
     assert facts is not None
     assert facts.by_calls == gate.value

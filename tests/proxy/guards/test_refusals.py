@@ -21,7 +21,11 @@ def test_plain_refusals_are_what_the_clients_expect() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     given = {"id": "x", "model": "m", "usage": usage, "choices": [{"message": {"content": "secret"}}]}
     chat = ChatCompletion.model_validate_json(plain_refusal("chat", TEXT, "1", "chat", given))
-    assert (chat.id, chat.choices[0].finish_reason, chat.choices[0].message.refusal) == ("x", "content_filter", TEXT)
+    assert (chat.id, chat.choices[0].finish_reason, chat.choices[0].message.refusal) == (
+        "blocked-1",
+        "content_filter",
+        TEXT,
+    )
     assert chat.usage is not None
     text = Completion.model_validate_json(plain_refusal("completions", TEXT, "1", "chat"))
     assert (text.id, text.choices[0].text, text.choices[0].finish_reason) == ("blocked-1", TEXT, "content_filter")
@@ -40,7 +44,7 @@ def test_a_refused_response_keeps_no_text_of_the_answer() -> None:
     response = Response.model_validate_json(body)
     assert response.incomplete_details is not None
     assert (response.id, response.status, response.incomplete_details.reason) == (
-        "resp_1",
+        "blocked-1",
         "incomplete",
         "content_filter",
     )
