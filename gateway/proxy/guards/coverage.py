@@ -50,11 +50,14 @@ BY_ID: Mapping[str, str] = {
     "`GET /v1/responses/ID`, also as a stream, `…/input_items`, `…/cancel`": "refused where a guard on answers acts",
     "`/v1/responses` with `background: true`": "refused where a guard on answers acts",
     "`GET /v1/chat/completions/ID`, `/v1/conversations/…`, `/v1/batches/…`, `/v1/messages/batches/…`": "refused",
-    "`GET /v1/files/ID/content`, also the output of a batch": "not judged",
+    "content of files, as `GET /v1/files/ID/content`, also the output of a batch; search of vector stores": "refused "
+    "where a guard on answers is enforced",
     "`previous_response_id`, `conversation`, stored prompts, file ids": "the id is judged, what it names is not",
 }
 """Answers and texts that an upstream stores."""
 
+_FILES = frozenset({b"containers", b"files", b"skills", b"vector_stores"})
+_CONTENT = frozenset({b"content", b"search"})
 FORWARDED = frozenset({
     b"assistants", b"audio", b"cachedContents", b"containers", b"embeddings", b"files", b"fine_tuning", b"images",
     b"models", b"organization", b"organizations", b"skills", b"uploads", b"user_profiles", b"vector_stores", b"videos",
@@ -154,6 +157,12 @@ def forwards_unjudged(segments: Sequence[bytes]) -> bool:
     """Whether a path outside the routed endpoints may generate text, or return an answer of a model."""
     below = segments[1:] if segments and _VERSION.fullmatch(segments[0]) else segments
     return not below or below[0] not in FORWARDED or any(b":" in segment for segment in below)
+
+
+def returns_content(segments: Sequence[bytes]) -> bool:
+    """Whether a forwarded path returns what is in files, which may be answers of a model."""
+    below = [segment.lower() for segment in segments if not _VERSION.fullmatch(segment)]
+    return bool(below) and below[0] in _FILES and not _CONTENT.isdisjoint(below[1:])
 
 
 _VERSION = re.compile(rb"v\d[a-z0-9]*")

@@ -17,7 +17,7 @@ from gateway.core.errors import NotAllowed
 from gateway.core.guards import GuardRamp
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
-from gateway.proxy.guards.coverage import ENDPOINTS, forwards_unjudged
+from gateway.proxy.guards.coverage import ENDPOINTS, forwards_unjudged, returns_content
 from gateway.proxy.guards.guard import Guard, GuardSet
 from gateway.proxy.guards.guarded_call import GuardedCall
 from gateway.proxy.guards.process import GuardProcess
@@ -72,7 +72,7 @@ class Guards:
         if coverage == "refused":
             _refuse_unread(call, guards)
             return call, client
-        if call.api == "responses" and call.fields.get("background") is True:
+        if call.api == "responses" and call.fields.get("background") not in (None, False):
             _refuse_background(call, guards)
         if coverage == "request judged":
             guards = GuardSet([guard for guard in guards.every if guard.config.on == "request"], self._ramps)
@@ -92,13 +92,16 @@ class Guards:
 
     def check_forwarded(self, caller: Caller, path: bytes) -> None:
         """Raises NotAllowed for a path outside the routed endpoints that may generate, or return an answer of a model,
-        unjudged, where a guard is enforced for this key. Which model it would reach is not known."""
-        if caller.name in self._exempt or not forwards_unjudged(segments(path)):
+        unjudged, where a guard is enforced for this key. Which model it would reach is not known. The content of a file
+        may be the answers of a batch, which concerns guards on answers alone."""
+        if caller.name in self._exempt:
             return
-        for guard in self.all:
+        below = segments(path)
+        unjudged, content = forwards_unjudged(below), returns_content(below)
+        for guard in self.all if unjudged or content else ():
             config, ramp = guard.config, self._ramps.get(guard.name)
             enforced = config.action != "observe" or (ramp is not None and ramp.action in _ACTING)
-            if enforced and _is_of(guard, caller):
+            if enforced and _is_of(guard, caller) and (unjudged or config.on == "answer"):
                 raise NotAllowed(
                     f'the guard "{guard.name}" judges the calls of this key, and cannot read those of this path; '
                     f"{_INSTEAD}",

@@ -67,6 +67,45 @@ async def test_no_answer_is_made_in_the_background_unjudged(
     assert (made.status_code, made.json()["error"]["param"], upstream.calls) == (403, "background", [])
 
 
+@pytest.mark.parametrize("background", ["true", 1, "yes", [1]])
+async def test_whatever_reads_as_background_is_refused(
+    guarded: Callable[..., Any], upstream: FakeUpstream, background: Any
+) -> None:
+    """Upstreams that convert types read more than `true` as true."""
+    made = await create(await guarded("block"), background=background)
+    assert (made.status_code, upstream.calls) == (403, [])
+    assert (await create(await guarded("block"), background=False)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/files/file-1/content"),
+        ("GET", "/files/file-1/content/"),
+        ("GET", "/files/file-1/%63ontent"),
+        ("GET", "/containers/c/files/f/content"),
+        ("GET", "/vector_stores/v/files/f/content"),
+        ("POST", "/vector_stores/v/search"),
+    ],
+)
+@pytest.mark.parametrize(("side", "status"), [("answer", 403), ("request", 200)])
+async def test_content_of_files_is_refused_to_guards_on_answers(
+    start: Any,
+    configured: Callable[..., dict[str, Any]],
+    upstream: FakeUpstream,
+    method: str,
+    path: str,
+    side: str,
+    status: int,
+) -> None:
+    """The output of a batch is a file."""
+    guard = {"scorer": "personal_data", "on": side, "action": "block"}
+    gateway = await start(configured(upstream, guards={"cards": guard}, passthrough="u0"))
+    upstream.answers(200, b'{"object":"file"}')
+    assert (await gateway.client.request(method, path)).status_code == status
+    assert (await gateway.client.get("/files/file-1")).status_code == 200, "which holds no answer"
+
+
 @pytest.mark.parametrize("limits", [{"action": "observe"}, {"action": "flag"}, {"action": "block", "on": "request"}])
 async def test_a_guard_that_refuses_nothing_closes_no_id(
     guarded: Callable[..., Any], upstream: FakeUpstream, limits: dict[str, Any]
