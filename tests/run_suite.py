@@ -43,6 +43,7 @@ MODULES = ("anthropic", "openai")
 """Modules that many lists import, and no file of PRELOADED."""
 ALONE = (
     "tests/features/calls/test_export.py",
+    "tests/proxy/guards/test_large_texts.py",
     "tests/scorers/test_embedding.py",
     "tests/scorers/test_meteor.py",
     "tests/scorers/test_minilm.py",
