@@ -377,7 +377,7 @@ class Consumer:
         if self._is_due("retention", self._timing.retention_s):
             await self._apply_retention()
         await self._report_blocked()
-        await self._context.isolated.beside(self._due_figures())
+        await self._context.isolated.alongside(self._due_figures())
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
         figures = replace(figures, drift=self._drift, runs=self._runs, guards=self._guards)
         if self._context.experiments is not None:

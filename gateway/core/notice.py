@@ -1,4 +1,4 @@
-"""A notice for people: one cause, said once. Its severity comes from one table, by its cause."""
+"""A notice for people, with one cause. Its severity comes from one table, by its cause."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class IsolatedWork:
         """Forgets the failures of work whose steps are not taken by `attempt`."""
         self._failures.pop(work.name, None)
 
-    async def beside(
+    async def alongside(
         self, steps: Iterable[tuple[Work, Callable[[], Coroutine[Any, Any, object]]]], patience_s: float | None = None
     ) -> None:
         """Takes the steps at the same time. One that lasts longer than `patience_s` goes on alone, and the next one of

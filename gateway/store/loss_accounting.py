@@ -143,11 +143,12 @@ def delivery(connection: Connection) -> Delivery:
     missing = unaccounted(connection)
     enqueued, settled = _arrived(connection)
     dropped = sums.get("dropped", {})
-    sampled = sum(sums.get("sampled", {}).values())
+    later = _sampled_after_the_last_tally(connection)
+    sampled = sum(sums.get("sampled", {}).values()) + later
     waiting = sampled - sum(dropped.values()) - lost[GATEWAY_LOST] - enqueued
     in_flight = enqueued - settled - lost[STREAM_LOST] - lost[TRIMMED] - missing
     return Delivery(
-        seen=sum(sums.get("seen", {}).values()),
+        seen=sum(sums.get("seen", {}).values()) + later,
         unsampled=sums.get("unsampled", {}),
         sampled=sampled,
         dropped=dropped,
@@ -186,6 +187,25 @@ def _arrived(connection: Connection) -> tuple[int, int]:
     )
     enqueued, settled = connection.execute(both).one()
     return int(enqueued or 0), int(settled or 0)
+
+
+def _sampled_after_the_last_tally(connection: Connection) -> int:
+    """Exchanges that processes sampled, as what arrived of them or is lost shows, above what their tallies say."""
+    ledger, n = tallies.c.ledger, tallies.c.n
+    reported = (
+        select(
+            tallies.c.incarnation,
+            func.sum(case((ledger == "sampled", n), else_=0)).label("sampled"),
+            func.sum(case((ledger == "dropped", n), else_=0)).label("dropped"),
+        )
+        .group_by(tallies.c.incarnation)
+        .subquery()
+    )
+    known = func.coalesce(reported.c.sampled, 0)
+    shown = ledgers.c.enqueued + ledgers.c.gateway_lost + func.coalesce(reported.c.dropped, 0)
+    later = case((shown > known, shown - known), else_=0)
+    joined = ledgers.outerjoin(reported, reported.c.incarnation == ledgers.c.incarnation)
+    return int(connection.execute(select(func.sum(later)).select_from(joined)).scalar() or 0)
 
 
 def dead_letters_by_reason(connection: Connection) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Count, Tally
@@ -239,3 +241,22 @@ def test_a_tally_read_again_moves_no_gap_backwards(shore, exchange, tally):
     shore.write(30_000, tally(sent))
     assert shore.tick(look(31_000, trimmed=trimmed)) == 2
     assert shore.lost() == {}
+
+
+@pytest.mark.parametrize("announced", [3, 8], ids=["nothing more", "all"])
+def test_the_lines_add_up_after_a_process_was_killed(shore, exchange, tally, announced):
+    """Three records came after the last tally of a killed process, which may have announced them, while another one
+    runs whose records wait in its buffer."""
+    sent = [exchange() for _ in range(8)]
+    announced_counts = tally(sent[:announced]).sampled
+    shore.write(100, *sent[:3], replace(tally(sent[:3]), seen=announced_counts, sampled=announced_counts))
+    shore.write(200, *sent[3:6])
+    counted = (Count("default", "chat", "u0/m", "", 5),)
+    other = Tally("another", 1.0, 0, seen=counted, sampled=counted)
+    shore.write(60_000, other)
+    shore.tick(look(61_000))
+    found = shore.store.run(delivery)
+    lost = announced - 6 if announced > 6 else 0
+    assert (found.enqueued, found.waiting, found.lost) == (6, 5, {GATEWAY_LOST: lost} if lost else {})
+    assert found.sampled == found.enqueued + found.waiting + lost
+    assert found.seen == found.sampled + sum(found.unsampled.values())

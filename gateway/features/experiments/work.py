@@ -190,10 +190,10 @@ class ExperimentEngine:
             if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
                 self._settled_at = self._clock()
                 settling = ((work_of(plan), partial(self._settle, leader, plan, watermark)) for plan in plans)
-                await self._isolated.beside(settling, patience_s)
+                await self._isolated.alongside(settling, patience_s)
                 await self._stop_failing(plans)
             if self._after_step is not None:
-                await self._isolated.beside([(RAMPS, partial(self._then, self._after_step, plans))], patience_s)
+                await self._isolated.alongside([(RAMPS, partial(self._then, self._after_step, plans))], patience_s)
         await self._show(plans)
         return self.leads
 

@@ -168,7 +168,7 @@ class RampController:
             if made is not None:
                 standing[name] = made
 
-        await self._isolated.beside((work_of(plan), partial(one, name, plan)) for name, plan in current.items())
+        await self._isolated.alongside((work_of(plan), partial(one, name, plan)) for name, plan in current.items())
         self.standings = tuple(standing[name] for name in current if name in standing)
         for plan in current.values():
             await self._stop_failing(plan, records.get(plan.plan.name))
