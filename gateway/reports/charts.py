@@ -7,6 +7,7 @@ the drawing, so a chart exists in a wide and a narrow variant, and the style she
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,10 +95,12 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) within [low, high], `about` as many as asked for. Requires low <
-    high.
+    """Round numbers (1, 2 or 5 times a power of ten) within [low, high], `about` as many as asked for; low alone where
+    they lie closer together than floats can tell. Requires low < high.
     """
     rough = (high - low) / about
+    if rough < sys.float_info.min:
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next((m for m in (1, 2, 5) if m * power >= rough * 0.9), 10)
     first = math.ceil(low / step - 1e-9)

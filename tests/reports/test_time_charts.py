@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.reports.charts import Chart
@@ -108,6 +108,7 @@ def test_a_ramp_is_a_stair_from_its_first_change(steps: list[tuple[float, float]
 amounts = st.lists(st.floats(0, 1e9), min_size=1, max_size=31)
 
 
+@example([5e-324])
 @given(amounts)
 def test_bars_by_day_stay_within_the_drawing_and_name_the_costliest(values: list[float]) -> None:
     days = [(f"2026-10-{i + 1:02}", value) for i, value in enumerate(values)]
