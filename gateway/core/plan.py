@@ -105,7 +105,7 @@ class Plan:
     taken as independent, the horizon as it was guessed, no gate on completeness. 2: keyed draws, dependence within
     units and blocks of time checked, a horizon that follows the variance, the completeness gate, steps of a ramp proved
     on served answers. Plans keep the rules that they were started with."""
-    min_hours: float = 0.0  # of traffic before `ship`; see verdict.py for `reject`
+    min_hours: float = 0.0  # of traffic before `ship`; see verdict/decision.py for `reject`
     empty: Empty = "allowed"  # failed: an empty text with HTTP 200 counts as a failure of its arm
     headers: ArmHeaders = "all"  # all: clients are told their arm; target: only which target answered
     independent: bool = False  # somebody declared that calls are independent of each other (`unit: request`)

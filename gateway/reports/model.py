@@ -153,7 +153,7 @@ class Comparison:
     )
     binary: bool = False  # each value of a and b is 0 or 1, so that they are shares of the answers
     hours_share: float = 1.0
-    """The share of `min_hours` that its values cover; 1 if all of them, or the plan asks for none (verdict.py)."""
+    """The share of `min_hours` that its values cover; 1 if all of them, or the plan asks for none."""
 
     counts: str = "pair"
     """The word for one of `pairs`: of a split, answer, run or unit. Not in JSON."""

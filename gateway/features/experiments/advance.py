@@ -20,25 +20,10 @@ from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.core.segments import segments_from_json
-from gateway.features.experiments.completeness import has_failed
-from gateway.features.experiments.metrics import (
-    ANSWERED,
-    TIED_BUT,
-    ArmObservation,
-    JoinedPair,
-    Key,
-    PairOrigin,
-    StoredScore,
-    UnpairedRequest,
-)
-from gateway.features.experiments.progress import PlanProgress
-from gateway.features.experiments.rows import sequences as kept
-from gateway.features.experiments.rows.sequences import SequenceName
-from gateway.features.experiments.rows.served import assigned_units
-from gateway.features.experiments.segment_cells import CELLS
-from gateway.features.experiments.sequences import DifferenceSequence
+from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.statistics.past_adjustment import WAITING
+from gateway.store import sequences as kept
 from gateway.store.engine import Transaction
 from gateway.store.pairs import (
     ArmRecord,
@@ -55,6 +40,21 @@ from gateway.store.pairs import (
     unpaired_exchanges,
 )
 from gateway.store.plans import StoredPlan, hold_lease
+from gateway.store.served_answers import assigned_units
+from gateway.verdict.gates.completeness import has_failed
+from gateway.verdict.metrics import (
+    ANSWERED,
+    TIED_BUT,
+    ArmObservation,
+    JoinedPair,
+    Key,
+    PairOrigin,
+    StoredScore,
+    UnpairedRequest,
+)
+from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.progress import PlanProgress
+from gateway.verdict.sequences.segment_cells import CELLS
 
 SHARE = 0.1  # of the pairs
 Rescore = Callable[[Exchange, Collection[str]], Awaitable[Sequence[ScoreResult]]]
@@ -114,7 +114,7 @@ def keep_rescored(connection: Transaction, plan: str, found: Rescored, now: floa
     before = Rescored(**kept.states(connection, plan).get(name, {}))
     total = Rescored(before.n + found.n, before.disagreed + found.disagreed, before.example or found.example)
     state = {"n": total.n, "disagreed": total.disagreed, "example": total.example}
-    kept.save(connection, kept.SequenceChanges({name: (total.n, state)}, [], {}, []), now)
+    kept.save(connection, SequenceChanges({name: (total.n, state)}, [], {}, []), now)
 
 
 class LiveSequences:
@@ -323,4 +323,4 @@ def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
     if n and len([share for share in planned_shares(plan.plan).values() if share > 0]) > 1:
         peak = ratio_test_at(plan.plan, counts, before).log_peak
         if peak > before:
-            kept.save(connection, kept.SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)
+            kept.save(connection, SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)

@@ -93,7 +93,7 @@ async def _started(corridor: Corridor, wanted: PlanToStart, others: Iterable[str
 
 def _start_notes(plan: Plan) -> Iterator[str]:
     """Lists what a plan in force will do."""
-    from gateway.features.experiments.verdict import REJECT_WAITS
+    from gateway.verdict.decision import REJECT_WAITS
 
     if plan.method == "anytime" and plan.ends_at is not None:
         about = "about " if plan.auto_horizon else ""

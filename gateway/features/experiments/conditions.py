@@ -15,18 +15,9 @@ from typing import Literal
 
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
-from gateway.features.experiments.completeness import COMPLETENESS
-from gateway.features.experiments.declared_segments import SegmentsFound
 from gateway.features.experiments.findings import Finding, SequenceStates, delta_of
-from gateway.features.experiments.gates import units_for_srm
-from gateway.features.experiments.latency import P95
-from gateway.features.experiments.metrics import ALONE, SAME_PATH, WORST, counts_alone
-from gateway.features.experiments.price_terms import rounded_up
 from gateway.features.experiments.rows.queries import PairCounts
-from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM, counted_as, planned_shares
-from gateway.features.experiments.traffic_facts import HOURS
-from gateway.features.experiments.verdict import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.reports.model import (
     Comparison,
     Estimate,
@@ -37,6 +28,15 @@ from gateway.reports.model import (
     margin_finding,
 )
 from gateway.reports.number_format import digits, number, span, work
+from gateway.verdict.decision import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
+from gateway.verdict.gates.completeness import COMPLETENESS
+from gateway.verdict.gates.gates import units_for_srm
+from gateway.verdict.metrics import ALONE, SAME_PATH, WORST, counts_alone
+from gateway.verdict.price.terms import rounded_up
+from gateway.verdict.segments.declared import SegmentsFound
+from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.latency import P95
+from gateway.verdict.traffic_facts import HOURS
 
 REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
 WIDER = 1.5  # the factor that a knob proposes for the margin

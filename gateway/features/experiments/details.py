@@ -12,8 +12,6 @@ from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import last_user_text, stated_reference
 from gateway.features.experiments.findings import FALLBACK, Finding, SequenceStates
-from gateway.features.experiments.latency import quantile
-from gateway.features.experiments.metrics import SEGMENT
 from gateway.features.experiments.rows.queries import (
     ArmCounts,
     RecordedAnswer,
@@ -34,6 +32,8 @@ from gateway.statistics.hybrid import GuardedMean
 from gateway.store.pairs import AFTER_VERDICT
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
+from gateway.verdict.metrics import SEGMENT
+from gateway.verdict.sequences.latency import quantile
 
 EXAMPLES = 8
 READ = 4000  # characters shown of each text of an example

@@ -19,48 +19,8 @@ from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
 from gateway.core.segments import segment_name
+from gateway.core.sequence import SequenceName
 from gateway.features.experiments.advance import rescored_name
-from gateway.features.experiments.best_of_k import CandidateLook, Lead, decision_of, dropped_at, ranking, with_costs
-from gateway.features.experiments.completeness import (
-    NoPreference,
-    OneSided,
-    completeness_gate,
-    preference_completeness_gate,
-    split_completeness_gate,
-)
-from gateway.features.experiments.declared_segments import (
-    CandidateEvidence,
-    SegmentsFound,
-    decide_by_segment,
-    segments_found,
-)
-from gateway.features.experiments.duels import duel_between
-from gateway.features.experiments.gates import (
-    PairLosses,
-    PathChecks,
-    aa_alarm,
-    aa_gate,
-    likelihood_gate,
-    losses_gate,
-    path_gate,
-    same_path_gate,
-    with_doubt,
-)
-from gateway.features.experiments.latency import P95, p95_of
-from gateway.features.experiments.metrics import (
-    ALONE,
-    BUILT_IN,
-    JUDGED,
-    LOST,
-    MISSING,
-    SAME_PATH,
-    SEGMENT,
-    WEAK_SPOTS,
-    WORST,
-)
-from gateway.features.experiments.progress import empty_comparison, margin_of, role_of
-from gateway.features.experiments.rows import sequences as kept
-from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_in
 from gateway.features.experiments.rows.queries import (
     PairCounts,
     RequestChecks,
@@ -69,25 +29,7 @@ from gateway.features.experiments.rows.queries import (
     pair_counts,
     request_checks,
 )
-from gateway.features.experiments.rows.sequences import SequenceName
-from gateway.features.experiments.segment_cells import CELLS, SegmentCells
-from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare, failures_of_all
-from gateway.features.experiments.sequences import DifferenceSequence as Differences
 from gateway.features.experiments.split import SplitResult, split_of
-from gateway.features.experiments.split_answers import split_facts, split_hours_gate
-from gateway.features.experiments.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
-from gateway.features.experiments.verdict import (
-    Decision,
-    SwapDescription,
-    cheaper,
-    decide,
-    faster,
-    half_width_of,
-    holm,
-    pairs_needed,
-    share_of_pairs,
-    with_findings,
-)
 from gateway.reports.model import (
     BestOfK,
     Comparison,
@@ -104,8 +46,66 @@ from gateway.reports.model import (
 from gateway.statistics.evalues import e_bh
 from gateway.statistics.moments import Moments
 from gateway.statistics.weak_spots import WeakSpotSearch
+from gateway.store import sequences as kept
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
+from gateway.verdict.best_of_k.dropped import DroppedCandidate, dropped_in
+from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, decision_of, dropped_at, ranking, with_costs
+from gateway.verdict.decision import (
+    Decision,
+    SwapDescription,
+    cheaper,
+    decide,
+    faster,
+    half_width_of,
+    holm,
+    pairs_needed,
+    share_of_pairs,
+    with_findings,
+)
+from gateway.verdict.gates.completeness import (
+    NoPreference,
+    OneSided,
+    completeness_gate,
+    preference_completeness_gate,
+    split_completeness_gate,
+)
+from gateway.verdict.gates.gates import (
+    PairLosses,
+    PathChecks,
+    aa_alarm,
+    aa_gate,
+    likelihood_gate,
+    losses_gate,
+    path_gate,
+    same_path_gate,
+    with_doubt,
+)
+from gateway.verdict.metrics import (
+    ALONE,
+    BUILT_IN,
+    JUDGED,
+    LOST,
+    MISSING,
+    SAME_PATH,
+    SEGMENT,
+    WEAK_SPOTS,
+    WORST,
+)
+from gateway.verdict.segments.declared import (
+    CandidateEvidence,
+    SegmentsFound,
+    decide_by_segment,
+    segments_found,
+)
+from gateway.verdict.sequences.difference import EVEN, METHOD_NAMES, AlphaShare, failures_of_all
+from gateway.verdict.sequences.difference import DifferenceSequence as Differences
+from gateway.verdict.sequences.duels import duel_between
+from gateway.verdict.sequences.latency import P95, p95_of
+from gateway.verdict.sequences.progress import empty_comparison, margin_of, role_of
+from gateway.verdict.sequences.segment_cells import CELLS, SegmentCells
+from gateway.verdict.split.answers import split_facts, split_hours_gate
+from gateway.verdict.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
 
 _HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST)
 SEARCHED = 800  # pairs in which a loss of 0.25 in a tenth of the traffic is found in most runs (docs/switch.md)

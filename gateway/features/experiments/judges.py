@@ -15,8 +15,6 @@ from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL, REPEAT, Plan
 from gateway.features.experiments.advance import joined_pairs
-from gateway.features.experiments.metrics import ArmObservation, Metric, PairValue, pair_value
-from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.labels.calibration import (
     CalibrationOptions,
     CalibrationResult,
@@ -34,6 +32,8 @@ from gateway.statistics.special import two_sided_z
 from gateway.store.pairs import pairs_joined
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
+from gateway.verdict.metrics import ArmObservation, Metric, PairValue, pair_value
+from gateway.verdict.sequences.difference import DifferenceSequence
 
 
 @dataclass(frozen=True, slots=True)

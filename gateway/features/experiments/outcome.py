@@ -7,14 +7,14 @@ from dataclasses import replace
 from gateway.core.plan import NATS_PER_TOKEN
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.findings import Finding, SequenceStates
-from gateway.features.experiments.latency import P95
-from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.rows.queries import scorer_facts
 from gateway.features.experiments.segments import segments_of
-from gateway.features.experiments.sequences import turned
-from gateway.features.experiments.verdict_sentence import Outcome, best_about, loser_of
 from gateway.reports.model import Comparison, RampHistory
 from gateway.store.query import Reading
+from gateway.verdict.metrics import BUILT_IN, MEASURES
+from gateway.verdict.sentence import Outcome, best_about, loser_of
+from gateway.verdict.sequences.difference import turned
+from gateway.verdict.sequences.latency import P95
 
 
 def outcome_of(connection: Reading, found: Finding, look: SequenceStates, ramp: RampHistory | None = None) -> Outcome:

@@ -42,7 +42,6 @@ from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
 from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
-from gateway.features.experiments.verdict_sentence import ENDED, MOST, verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate
@@ -53,6 +52,7 @@ from gateway.reports.model import IntervalTrail, Report
 from gateway.runtime.tasks import Tasks
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading, reading
+from gateway.verdict.sentence import ENDED, MOST, verdict_sentence
 
 T = TypeVar("T")
 MOST_KEPT = 64

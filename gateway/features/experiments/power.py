@@ -31,14 +31,20 @@ from gateway.core.plan import (
     Plan,
 )
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.best_price import BestPrice, best_price, best_term
-from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
-from gateway.features.experiments.duels import duels_of
 from gateway.features.experiments.findings import FALLBACK, SEARCHED, SequenceStates, finding
-from gateway.features.experiments.gates import NEGLIGIBLE, units_for_srm
-from gateway.features.experiments.latency import P95
-from gateway.features.experiments.metrics import (
+from gateway.features.experiments.rows.queries import PairCounts, pair_counts
+from gateway.features.experiments.segment_start import Shares, added_share, declared_shares, traffic_shares
+from gateway.features.experiments.split import SRM, planned_shares
+from gateway.reports.model import Comparison, Independence, Role
+from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.statistics.special import smallest
+from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.query import Reading
+from gateway.verdict.decision import MOST_PAIRS, half_width_of
+from gateway.verdict.gates.completeness import COMPLETENESS
+from gateway.verdict.gates.gates import NEGLIGIBLE, units_for_srm
+from gateway.verdict.metrics import (
     ALONE,
     JUDGED,
     LOST,
@@ -50,11 +56,9 @@ from gateway.features.experiments.metrics import (
     Source,
     counts_alone,
 )
-from gateway.features.experiments.price_terms import PriceTerm, TrafficPace, least_days, price_terms
-from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.rows.queries import PairCounts, pair_counts
-from gateway.features.experiments.segment_start import Shares, added_share, declared_shares, traffic_shares
-from gateway.features.experiments.sequences import (
+from gateway.verdict.price.best_of_k import BestPrice, best_price, best_term
+from gateway.verdict.price.terms import PriceTerm, TrafficPace, least_days, price_terms
+from gateway.verdict.sequences.difference import (
     BURN_IN,
     DifferenceSequence,
     SequenceRule,
@@ -62,13 +66,9 @@ from gateway.features.experiments.sequences import (
     segment_pairs,
     segment_power,
 )
-from gateway.features.experiments.split import SRM, planned_shares
-from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
-from gateway.reports.model import Comparison, Independence, Role
-from gateway.statistics.asymptotic import Tuning, half_width
-from gateway.statistics.special import smallest
-from gateway.store.plans import StoredPlan, stored_plans
-from gateway.store.query import Reading
+from gateway.verdict.sequences.duels import duels_of
+from gateway.verdict.sequences.latency import P95
+from gateway.verdict.sequences.progress import margin_of
 
 SPLIT_GUESS = 0.2  # assumed variance of one score in [0, 1]; at most 0.25
 RATED = 0.1  # assumed share of answers that people rate

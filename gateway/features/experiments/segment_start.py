@@ -28,8 +28,8 @@ from gateway.core.segments import (
     segment_name,
 )
 from gateway.features.experiments.rows.traffic import RecentRequest, recent_requests
-from gateway.features.experiments.sequences import segment_pairs
 from gateway.store.query import Reading
+from gateway.verdict.sequences.difference import segment_pairs
 
 DAY_S = 86_400.0
 FEWEST = 50  # recorded calls from which a caution is possible

@@ -1,4 +1,5 @@
-"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted as covariates.py says.
+"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted
+as verdict/split/covariates.py says.
 
 Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
 realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
@@ -20,25 +21,16 @@ from numpy.typing import NDArray
 from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, RUN_METRICS, Guardrail, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
-from gateway.features.experiments.callers import decisive_caller, thinned_values, without
-from gateway.features.experiments.completeness import PrimaryValues, SplitMissing, split_missing
-from gateway.features.experiments.covariates import (
-    GATE_ALPHA,
-    Adjustment,
-    ArmTerms,
-    History,
-    adjustment,
-    adjustment_gate,
-    may_adjust,
-)
-from gateway.features.experiments.gates import LEFT, left_gate, left_margin, srm_gate
-from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
-from gateway.features.experiments.metrics import ANSWERED
-from gateway.features.experiments.progress import empty_comparison, margin_of
-from gateway.features.experiments.rows import sequences as kept
-from gateway.features.experiments.rows.sequences import SequenceName
-from gateway.features.experiments.rows.served import (
-    ServedAnswer,
+from gateway.core.sequence import SequenceName
+from gateway.core.served_answer import ServedAnswer
+from gateway.reports.model import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
+from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
+from gateway.statistics.domains import Floats
+from gateway.statistics.srm import SequentialRatio
+from gateway.store import sequences as kept
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+from gateway.store.served_answers import (
     assigned_units,
     feedback_given,
     is_only_plan,
@@ -48,8 +40,14 @@ from gateway.features.experiments.rows.served import (
     split_scores,
     unit_history,
 )
-from gateway.features.experiments.sequences import BURN_IN, SequenceRule
-from gateway.features.experiments.split_answers import (
+from gateway.verdict.decision import share_of_hours, with_findings
+from gateway.verdict.gates.completeness import PrimaryValues, SplitMissing, split_missing
+from gateway.verdict.gates.gates import LEFT, left_gate, left_margin, srm_gate
+from gateway.verdict.metrics import ANSWERED
+from gateway.verdict.sequences.difference import BURN_IN, SequenceRule
+from gateway.verdict.sequences.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
+from gateway.verdict.sequences.progress import empty_comparison, margin_of
+from gateway.verdict.split.answers import (
     FeedbackValues,
     SplitRows,
     SplitTraffic,
@@ -59,13 +57,16 @@ from gateway.features.experiments.split_answers import (
     split_traffic,
     terms_of,
 )
-from gateway.features.experiments.verdict import share_of_hours, with_findings
-from gateway.reports.model import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
-from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
-from gateway.statistics.domains import Floats
-from gateway.statistics.srm import SequentialRatio
-from gateway.store.plans import StoredPlan
-from gateway.store.query import Reading
+from gateway.verdict.split.callers import decisive_caller, thinned_values, without
+from gateway.verdict.split.covariates import (
+    GATE_ALPHA,
+    Adjustment,
+    ArmTerms,
+    History,
+    adjustment,
+    adjustment_gate,
+    may_adjust,
+)
 
 SRM = "srm"
 FAILURES = ("error_rate", "completion", REFUSED, LEFT)  # metrics in which no caller has more than its share
@@ -463,7 +464,7 @@ def _adjusted(
 
 def _compare_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: SplitTerms) -> Comparison | None:
     """The comparison with callers thinned; a finding counts only if it also holds without any one caller
-    (callers.py)."""
+    (verdict/split/callers.py)."""
     fair = replace(of, values=thinned_values(rows, of.values))
     found = compare_arms(rows, fair, terms)
     if found is None or found.margin_found == "unclear":

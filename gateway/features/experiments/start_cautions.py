@@ -21,10 +21,10 @@ from gateway.features.experiments.findings import finding_at
 from gateway.features.experiments.rows.queries import pair_counts
 from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
 from gateway.features.experiments.segment_start import with_segments
-from gateway.features.experiments.sequences import AlphaShare
 from gateway.reports.model import TriedPlans
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading
+from gateway.verdict.sequences.difference import AlphaShare
 
 DAY_S = 86_400.0
 FEWEST = 50  # recorded calls from which a caution is possible

@@ -14,11 +14,9 @@ import numpy as np
 
 from gateway.core.json_values import as_list, parse_object
 from gateway.core.plan import Plan
+from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.findings import SequenceStates
-from gateway.features.experiments.metrics import WEAK_SPOTS
-from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import SegmentRow, increments_after, segment_rows
-from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.segments import MOST_VALUES, parts_of
 from gateway.statistics.weak_spots import (
     BLOCK,
@@ -29,8 +27,10 @@ from gateway.statistics.weak_spots import (
     columns_of,
     fit_rule,
 )
+from gateway.store import sequences as kept
 from gateway.store.engine import Transaction
 from gateway.store.plans import StoredPlan
+from gateway.verdict.metrics import WEAK_SPOTS
 
 _TURNS = ((2, "1"), (6, "2 to 5"))
 Parts = Mapping[str, str]
@@ -63,7 +63,7 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
         after = searched(plan.plan, state, rows)
         if after is not None:
             stored = SequenceName(plan.hash, "", f"{WEAK_SPOTS}{candidate}", name.identity)
-            kept.save(connection, kept.SequenceChanges({stored: (after["place"], after)}, [], {}, []), now)
+            kept.save(connection, SequenceChanges({stored: (after["place"], after)}, [], {}, []), now)
 
 
 def searched(plan: Plan, state: Mapping[str, Any], rows: Sequence[SegmentRow]) -> dict[str, Any] | None:

@@ -42,7 +42,6 @@ from gateway.features.experiments.advance import (
 )
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.details import withheld_of
-from gateway.features.experiments.duels import duels_of
 from gateway.features.experiments.findings import (
     Finding,
     SequenceStates,
@@ -52,15 +51,12 @@ from gateway.features.experiments.findings import (
     is_open_at_worst,
 )
 from gateway.features.experiments.outcome import outcome_of
-from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_of, keep_dropped
+from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
 from gateway.features.experiments.segment_start import segment_refusal
-from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
-from gateway.features.experiments.verdict import HARMLESS
-from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.features.isolation import IsolatedWork, StoppedWork, Work
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
@@ -84,6 +80,11 @@ from gateway.store.plans import StoredPlan, hold_lease, release_lease, stored_pl
 from gateway.store.query import Reading
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
+from gateway.verdict.best_of_k.dropped import DroppedCandidate
+from gateway.verdict.decision import HARMLESS
+from gateway.verdict.sentence import verdict_sentence
+from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.duels import duels_of
 
 log = logging.getLogger(__name__)
 DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a route waits

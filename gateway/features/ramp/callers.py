@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan
-from gateway.features.experiments.callers import CAPPED_FROM, may_be_left_out, thinned
-from gateway.features.experiments.price_terms import ERRORS
 from gateway.features.ramp.evidence import (
     FAILURES,
     AlarmTerms,
@@ -28,6 +26,8 @@ from gateway.features.ramp.evidence import (
     step_finding,
 )
 from gateway.features.ramp.served_proof import ServedSums
+from gateway.verdict.price.terms import ERRORS
+from gateway.verdict.split.callers import CAPPED_FROM, may_be_left_out, thinned
 
 _HIDES_FROM = 0.05  # share of the weight from which on a caller is thought able to hide a candidate that breaks
 _HIDERS = 20  # callers with so much: 1 / _HIDES_FROM at most

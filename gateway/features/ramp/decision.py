@@ -22,8 +22,8 @@ from gateway.core.ramp import (
     rolled_back,
     stopped,
 )
-from gateway.features.experiments.verdict import SHIPS
 from gateway.features.ramp.evidence import RampEvidence
+from gateway.verdict.decision import SHIPS
 
 ASSUMED = (
     "the plan does not say whether calls are independent, and there are too few users and keys to check it: send "

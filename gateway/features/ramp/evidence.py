@@ -27,10 +27,6 @@ import numpy as np
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
-from gateway.features.experiments.gates import LEFT, NEGLIGIBLE, left_margin
-from gateway.features.experiments.price_terms import ERRORS, error_margin
-from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, prove
@@ -39,6 +35,10 @@ from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.srm import SequentialRatio
+from gateway.verdict.gates.gates import LEFT, NEGLIGIBLE, left_margin
+from gateway.verdict.price.terms import ERRORS, error_margin
+from gateway.verdict.sequences.difference import BURN_IN
+from gateway.verdict.sequences.progress import margin_of
 
 FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
 ERROR_MARGIN = 0.02  # of the alarm on errors by the first rules, where the plan gives none
@@ -195,7 +195,7 @@ class RampEvidence:
     late: str | None = None  # why outcomes or scores are too old for a step
     ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
     independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None if the rules do not ask
-    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (served.py)
+    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (features/ramp/served.py)
     excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
     weak_spot: WeakSpot | None = None  # the search for weak spots; None if the plan asks for none
     headline: str = ""  # the verdict in at most 90 characters

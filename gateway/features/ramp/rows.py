@@ -25,8 +25,8 @@ from sqlalchemy import (
 from gateway.core.exchange import CLIENT_ENDED, Target
 from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.core.request_refusals import REFUSING_STATUSES
-from gateway.features.experiments.rows.served import is_own
 from gateway.store.engine import insert
+from gateway.store.served_answers import is_own
 from gateway.store.tables import exchanges, ramp_events, scores
 
 

@@ -19,12 +19,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
-from gateway.features.experiments.callers import may_be_left_out
-from gateway.features.experiments.gates import LEFT
-from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share
-from gateway.features.experiments.price_terms import ERRORS
-from gateway.features.experiments.rows.served import ServedAnswer, feedback_given, served_answers
-from gateway.features.experiments.sequences import BURN_IN
+from gateway.core.served_answer import ServedAnswer
 from gateway.features.experiments.split import (
     ArmOutcomes,
     cut_scores,
@@ -37,7 +32,6 @@ from gateway.features.experiments.split import (
     without_cut,
     without_score,
 )
-from gateway.features.experiments.split_answers import feedback_values, terms_of
 from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
 from gateway.features.ramp.evidence import (
     AlarmTerms,
@@ -57,6 +51,13 @@ from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.domains import Floats
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
+from gateway.store.served_answers import feedback_given, served_answers
+from gateway.verdict.gates.gates import LEFT
+from gateway.verdict.price.terms import ERRORS
+from gateway.verdict.sequences.difference import BURN_IN
+from gateway.verdict.sequences.latency import P95, ArmSeconds, p95_of, slow_share
+from gateway.verdict.split.answers import feedback_values, terms_of
+from gateway.verdict.split.callers import may_be_left_out
 
 WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
 CALLERS_RULES = 2  # the first rules of a plan whose evidence is weighed by caller

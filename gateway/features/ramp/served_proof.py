@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.horizon import EARLY
-from gateway.features.experiments.price_terms import GUARD, look_z, reached, wanted_error
-from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import ArmMean
 from gateway.reports.model import Estimate, Margin
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.domains import Floats
+from gateway.verdict.price.terms import GUARD, look_z, reached, wanted_error
+from gateway.verdict.sequences.difference import BURN_IN
 
 
 @dataclass(frozen=True, slots=True)

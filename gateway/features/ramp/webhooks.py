@@ -8,8 +8,6 @@ import orjson
 
 from gateway.config.webhook import WebhookConfig, signing_key
 from gateway.core.ramp import RampEvent
-from gateway.features.experiments.short_names import shortened
-from gateway.features.experiments.verdict_sentence import ENDED, MOST, ended_sentence
 from gateway.features.notices.receivers import JsonPoster, signed_headers
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, first_deliveries
 from gateway.features.notices.sender import DeliverySender
@@ -18,6 +16,8 @@ from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.engine import Transaction
+from gateway.verdict.sentence import ENDED, MOST, ended_sentence
+from gateway.verdict.short_names import shortened
 
 LEASE = "webhooks"
 _NEW_S = 3_600.0  # a receiver that had nothing yet gets the transitions of the last hour

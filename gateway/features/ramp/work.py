@@ -33,8 +33,6 @@ from gateway.core.ramp import (
 )
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.features.experiments.outcome import outcome_of
-from gateway.features.experiments.verdict import HARMLESS, SHIPS, rejects
-from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.work import stop_plan
 from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
@@ -66,6 +64,8 @@ from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.store.store import Store
 from gateway.stream import Corridor
+from gateway.verdict.decision import HARMLESS, SHIPS, rejects
+from gateway.verdict.sentence import verdict_sentence
 
 log = logging.getLogger(__name__)
 GONE_S = 120.0  # a lost gateway that has not reported for this long has ended

@@ -11,7 +11,6 @@ import numpy as np
 from gateway import __version__
 from gateway.core.exchange import RUN
 from gateway.core.plan import Guardrail
-from gateway.features.experiments.verdict import Decision, SwapDescription, cheaper, decide
 from gateway.features.replay.compare import (
     COST,
     FAILED,
@@ -30,6 +29,7 @@ from gateway.features.replay.compare import (
     summarize,
 )
 from gateway.reports.model import Comparison, Estimate, ExamplePair, GateResult, IntervalTrail, Report, State, Wins
+from gateway.verdict.decision import Decision, SwapDescription, cheaper, decide
 
 MIN_CLUSTERS = 20  # fewer independent items give no verdict
 _REASON = 300  # characters of an exception that are shown

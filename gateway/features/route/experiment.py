@@ -11,8 +11,8 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.errors import CannotRun
 from gateway.core.learned_route import RouteTarget
 from gateway.core.plan import LIKELIHOOD_METRICS, UNBOUNDED_METRICS
+from gateway.core.sequence import SequenceName
 from gateway.features.experiments.findings import current_plan, finding
-from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.route.learning import NotLearnable, learning_pairs
 from gateway.features.route.model import LearningPairs, RouteTerms
 from gateway.features.route.rows import stored_pairs

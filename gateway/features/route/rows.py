@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, case, func, select
 
 from gateway.core.exchange import Form
 from gateway.core.plan import CANDIDATE
-from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.core.sequence import SequenceName
 from gateway.store.run_chunks import whole_request
 from gateway.store.tables import exchanges, increments, plans
 

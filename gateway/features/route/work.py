@@ -22,7 +22,7 @@ from gateway.config.routes import watch_name
 from gateway.config.webhook import WebhookConfig
 from gateway.core.learned_route import RETURNED as SHARED_NAME
 from gateway.core.learned_route import LearnedRoute, returned_to_json
-from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
+from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.isolation import Work
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
@@ -32,6 +32,7 @@ from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.engine import Transaction
 from gateway.store.query import Reading
+from gateway.store.sequences import save, states
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)

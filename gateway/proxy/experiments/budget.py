@@ -9,7 +9,7 @@ and its own spending: the budget then holds for each process separately. An addi
 repeated, so that too much may be counted but never too little.
 
 With rules 2 a conversation counts as the mean over its pairs, until it has its most pairs or was quiet for too long
-(features/experiments/independence.py): a further shadow would be paid for and would not count. A process knows what it
+(verdict/sequences/independence.py): a further shadow would be paid for and would not count. A process knows what it
 has sent itself: where the calls of one conversation come to several workers, each of them may send the maximum.
 """
 

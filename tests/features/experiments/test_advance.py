@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan
 from gateway.core.score import Score, ScoreResult
+from gateway.core.sequence import SequenceName
 from gateway.features.experiments.advance import (
     LEASE,
     LeaseHolder,
@@ -29,14 +30,14 @@ from gateway.features.experiments.advance import (
     keep_ratio,
     scored_again,
 )
-from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin
-from gateway.features.experiments.progress import PlanProgress
-from gateway.features.experiments.rows.sequences import SequenceName, states
 from gateway.store import engine, write
 from gateway.store.ledger import position
 from gateway.store.pairs import ArmScore, SettledPair, settled_pairs
 from gateway.store.plans import StoredPlan, hold_lease
+from gateway.store.sequences import states
 from gateway.store.write import ScoredBatch
+from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin
+from gateway.verdict.sequences.progress import PlanProgress
 
 LEADER = LeaseHolder("me", 10.0)
 DEADLINE_MS = 500

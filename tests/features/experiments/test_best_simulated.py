@@ -21,13 +21,13 @@ from gateway.config.derive import horizon_of
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
 from gateway.core.plan import Plan
-from gateway.features.experiments.best_of_k import CandidateLook, Lead, dropped_at, ranking
-from gateway.features.experiments.duels import Duel
-from gateway.features.experiments.progress import PlanProgress
-from gateway.features.experiments.rows.dropped import DroppedCandidate
-from gateway.features.experiments.sequences import rule_of
-from gateway.features.experiments.verdict import Decision
 from gateway.reports.model import BestOfK, Comparison, Estimate, Verdict, margin_finding
+from gateway.verdict.best_of_k.dropped import DroppedCandidate
+from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, dropped_at, ranking
+from gateway.verdict.decision import Decision
+from gateway.verdict.sequences.difference import rule_of
+from gateway.verdict.sequences.duels import Duel
+from gateway.verdict.sequences.progress import PlanProgress
 from tests.features.experiments.test_price import QUALITY, Flags, Values, bounds, fixed_n
 
 DEVIATION, MARGIN, ALPHA = 0.3, 0.05, 0.05

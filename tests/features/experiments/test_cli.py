@@ -24,15 +24,16 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.core.segments import segment_name
-from gateway.features.experiments.metrics import PairValue
-from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save
-from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule
+from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.store import engine
 from gateway.store import write as writing
 from gateway.store.plans import save_plans
 from gateway.store.rows import ScoredExchange
+from gateway.store.sequences import save
 from gateway.store.write import ScoredBatch
 from gateway.stream import Corridor
+from gateway.verdict.metrics import PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, SequenceRule
 
 Run = Callable[..., Any]
 SWAP: dict[str, Any] = {

@@ -17,9 +17,11 @@ from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
 from gateway.config.derive import horizon_of
 from gateway.core.plan import Plan
-from gateway.features.experiments.completeness import OneSided, completeness_gate
 from gateway.features.experiments.judges import judge_margin
-from gateway.features.experiments.metrics import (
+from gateway.reports.model import Estimate, GateResult
+from gateway.statistics.judge_rates import JudgeAccuracy
+from gateway.verdict.gates.completeness import OneSided, completeness_gate
+from gateway.verdict.metrics import (
     MISSING,
     WORST,
     ArmObservation,
@@ -29,10 +31,8 @@ from gateway.features.experiments.metrics import (
     metrics_of,
     pair_value,
 )
-from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of
-from gateway.reports.model import Estimate, GateResult
-from gateway.statistics.judge_rates import JudgeAccuracy
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
+from gateway.verdict.sequences.progress import margin_of
 
 MARGIN, DEVIATION = 0.05, 0.3
 Draw = np.random.Generator

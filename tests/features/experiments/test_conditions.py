@@ -21,12 +21,12 @@ from gateway.features.experiments.conditions import (
     progress_of,
 )
 from gateway.features.experiments.findings import SequenceStates, finding
-from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
 from gateway.features.experiments.report import presentation
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.reports.model import Comparison, Estimate, Progress
 from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
+from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from fixtures.program_command import gateway_command
 from rich.console import Console
 
 from gateway.fake import FakeUpstream
-from gateway.features.experiments.gates import units_for_srm
 from gateway.features.experiments.report.build import read
 from gateway.features.experiments.report.html import to_html
 from gateway.features.experiments.report.terminal import to_terminal
@@ -33,6 +32,7 @@ from gateway.features.experiments.work import figures_of
 from gateway.store.engine import StoreUnavailable, default_url
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
+from gateway.verdict.gates.gates import units_for_srm
 
 AT_ONCE, WINDOW_S = 16, 3600.0
 FEW, ENOUGH = 300, 1500  # calls of an experiment: too few, and enough, to show that the arms have their shares

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from gateway.core.exchange import Target
 from gateway.core.guards import GUARD
 from gateway.core.plan import Plan
-from gateway.features.experiments.metrics import Metric, PairOrigin, PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of
+from gateway.verdict.metrics import Metric, PairOrigin, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 
 MARGIN, LOOK, HOURS = 0.05, 50, 24.0
 QUALITY = Metric("quality", "score")

@@ -9,9 +9,9 @@ from statistics import median
 import pytest
 from fixtures.likelihoods import likelihood_plan
 
-from gateway.features.experiments.metrics import Metric, PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of
 from gateway.reports.model import margin_finding
+from gateway.verdict.metrics import Metric, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 
 MARGIN = 0.02
 PLAN = likelihood_plan(margin=MARGIN)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.features.experiments.outcome import as_measured, outcome_of
-from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.store.tables import scores
+from gateway.verdict.sentence import verdict_sentence
 
 
 def scored(experiment: Any, values: tuple[float, ...], value01: tuple[float, ...], direction: str = "maximise") -> None:

@@ -23,13 +23,13 @@ from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, st
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.findings import drops_of
 from gateway.features.experiments.page import BackgroundReader
-from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.rows.dropped import keep_dropped
-from gateway.features.experiments.rows.sequences import save
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.runtime.tasks import Tasks
 from gateway.store.plans import StoredPlan, save_plans
+from gateway.store.sequences import save
+from gateway.verdict.sequences.progress import PlanProgress
 
 SCORER = {"version": "1", "direction": "maximise", "bounds": (0.0, 1.0), "heavy": False}
 NAME = "<script>alert(1)</script>\u202eevil"

@@ -12,7 +12,7 @@ import pytest
 from fixtures.likelihoods import likelihood_plan
 
 from gateway.core.plan import Plan
-from gateway.features.experiments.metrics import ArmObservation, PairOrigin, StoredScore
+from gateway.core.served_answer import ServedAnswer
 from gateway.features.experiments.power import (
     EFFECTS,
     Power,
@@ -24,11 +24,11 @@ from gateway.features.experiments.power import (
     units_needed,
     variance_of,
 )
-from gateway.features.experiments.rows.served import ServedAnswer
-from gateway.features.experiments.sequences import SequenceRule
 from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
 from gateway.store.plans import StoredPlan
+from gateway.verdict.metrics import ArmObservation, PairOrigin, StoredScore
+from gateway.verdict.sequences.difference import SequenceRule
 
 
 def stored(plan: Plan) -> StoredPlan:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fixtures.simulation_bounds import most_misses
 
-from gateway.features.experiments.metrics import PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule
+from gateway.verdict.metrics import PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, SequenceRule
 
 BESIDE = 4  # requests without a pair for each pair: a shadow of 0.2
 HORIZON = 200

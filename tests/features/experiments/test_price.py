@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from gateway.config.derive import SCORE_VARIANCE, horizon_of
 from gateway.core.horizon import BURN_IN, EARLY, FEWEST_REPEATS, guarded
 from gateway.core.plan import REPEAT, Guardrail, Plan
-from gateway.features.experiments.metrics import ALONE, Metric
-from gateway.features.experiments.progress import PlanProgress
-from gateway.features.experiments.sequences import SequenceRule, rule_of
 from gateway.statistics.asymptotic import best_rho
 from gateway.statistics.hybrid import TIGHTEST
 from gateway.statistics.rare import RareDifference
+from gateway.verdict.metrics import ALONE, Metric
+from gateway.verdict.sequences.difference import SequenceRule, rule_of
+from gateway.verdict.sequences.progress import PlanProgress
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -24,18 +24,18 @@ from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST
 from gateway.core.plan import Plan
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.declared_segments import (
+from gateway.reports.model import margin_finding
+from gateway.verdict.decision import Decision, SwapDescription, decide
+from gateway.verdict.metrics import SEGMENT, Metric, PairValue
+from gateway.verdict.segments.declared import (
     CandidateEvidence,
     SegmentsFound,
     decide_by_segment,
     segments_found,
 )
-from gateway.features.experiments.metrics import SEGMENT, Metric, PairValue
-from gateway.features.experiments.progress import PlanProgress, empty_comparison
-from gateway.features.experiments.segment_cells import CELLS, SegmentCells
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of, segment_rule
-from gateway.features.experiments.verdict import Decision, SwapDescription, decide
-from gateway.reports.model import margin_finding
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of, segment_rule
+from gateway.verdict.sequences.progress import PlanProgress, empty_comparison
+from gateway.verdict.sequences.segment_cells import CELLS, SegmentCells
 
 DEVIATION, MARGIN, OWN, LOOK = 0.3, 0.05, 0.1, 25
 QUALITY = Metric("quality", "score", "1 c1")
@@ -178,7 +178,7 @@ def play(world: SegmentWorld, seed: int, factor: Mapping[str, float]) -> Outcome
 
 def factors(world: SegmentWorld) -> dict[str, float]:
     """Factors as the product plans them: so often that each segment has its pairs when the primary has."""
-    from gateway.features.experiments.sequences import segment_pairs
+    from gateway.verdict.sequences.difference import segment_pairs
 
     plan = plan_of(world)
     wanted = segment_pairs(plan, DEVIATION, OWN)

@@ -31,12 +31,12 @@ from gateway.features.experiments.segments import (
     wins_of,
     with_intervals,
 )
-from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.work import figures_and_errors
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading
+from gateway.verdict.sentence import verdict_sentence
 
 ROW = SegmentRow(0.1, "web", "chat", "chat", False, 300, b"{}", None)
 

@@ -14,10 +14,10 @@ import pytest
 from fixtures.simulated import a_plan
 from fixtures.simulation_bounds import most_misses
 
-from gateway.features.experiments.metrics import Metric, PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of
 from gateway.statistics.domains import Floats
 from gateway.statistics.empirical_bernstein import bernstein_bound
+from gateway.verdict.metrics import Metric, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 
 ALPHA, MARGIN = 0.05, 0.1
 RULE = rule_of(a_plan(alpha=ALPHA), Metric("quality", "score"), MARGIN)

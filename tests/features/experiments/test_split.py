@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.features.experiments.rows.served import ServedAnswer
+from gateway.core.served_answer import ServedAnswer
 from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms, planned_shares, ratio_test_at
 
 RUNS = 60

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST, BURN_IN, EARLY
 from gateway.core.plan import Guardrail, Plan
-from gateway.features.experiments.metrics import Metric, PairOrigin, PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
-from gateway.features.experiments.verdict import rejects, share_of_pairs
 from gateway.reports.model import Comparison, Estimate, margin_finding
 from gateway.statistics.asymptotic import best_rho
 from gateway.statistics.dependence import ALARM, BLOCK_S, BUCKETS, FEWEST_BLOCKS, FEWEST_GROUPS, FEWEST_TERMS
 from gateway.statistics.hybrid import TIGHTEST
 from gateway.statistics.rare import BETS, WEIGHTS
+from gateway.verdict.decision import rejects, share_of_pairs
+from gateway.verdict.metrics import Metric, PairOrigin, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, SequenceRule, rule_of
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -311,7 +311,7 @@ class ManySequences:
         return low, high
 
     def rejects(self, margin: float, share: float) -> Flags:
-        """gateway.features.experiments.verdict.rejects; share: of the hours that the values cover."""
+        """gateway.verdict.decision.rejects; share: of the hours that the values cover."""
         bound = -margin / max(share, 1e-9)
         if self.rule.method == "hybrid":
             return np.asarray(self.high < bound)

@@ -12,10 +12,10 @@ from fixtures.simulated import a_pair, a_plan, seen
 from gateway.core.plan import Plan
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.findings import SEARCHED, SequenceStates
-from gateway.features.experiments.progress import PlanProgress
-from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.weak_spots import advance_search, searches
+from gateway.store import sequences as kept
 from gateway.store.plans import StoredPlan
+from gateway.verdict.sequences.progress import PlanProgress
 
 DESIGN = SegmentDesign((), 0.1, weak_spots=0.02)
 PLAN = a_plan(margin=0.05, rules=2, method="anytime", guardrails=(), segments=DESIGN)

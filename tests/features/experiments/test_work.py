@@ -15,12 +15,12 @@ from gateway.consumer.consumer import ConsumerTiming
 from gateway.core.plan import PlanState
 from gateway.core.score import Score
 from gateway.features.experiments.findings import finding
-from gateway.features.experiments.rows.sequences import states
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
+from gateway.store.sequences import states
 
 # Entries of a dead consumer can be claimed at once.
 AT_ONCE = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)

@@ -13,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from gateway.core.exchange import Target
 from gateway.core.learned_route import route_target
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, advanced, started
-from gateway.features.experiments.rows.served import served_answers
 from gateway.features.notices.rows import (
     WebhookDelivery,
     add_deliveries,
@@ -30,6 +29,7 @@ from gateway.features.ramp.rows import (
     stored_ramp_events,
     unit_failures,
 )
+from gateway.store.served_answers import served_answers
 from tests.features.ramp.deliveries import deliveries_of
 
 AT = RampChange(100.0, "mia", "because")

@@ -20,7 +20,6 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.experiments.latency import ArmSeconds, slow_share
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import (
@@ -34,6 +33,7 @@ from gateway.features.ramp.evidence import (
 from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.domains import Floats
+from gateway.verdict.sequences.latency import ArmSeconds, slow_share
 
 FEW, MANY, MANY_BEFORE = 2, 2_000, 200
 PER_HOUR, DEVIATION, MARGIN, HOUR_S = 6_000, 0.2, 0.05, 3_600.0

@@ -17,8 +17,6 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, started
-from gateway.features.experiments.metrics import Metric, PairValue
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of
 from gateway.features.ramp.callers import caller_alarms
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import (
@@ -31,6 +29,8 @@ from gateway.features.ramp.evidence import (
 from gateway.features.ramp.served_proof import ServedSums
 from gateway.reports.model import Verdict, margin_finding
 from gateway.statistics.domains import Floats
+from gateway.verdict.metrics import Metric, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 
 FEW, MANY = 5, 500
 CALLS, SHADOWED, LOOK_S, LOOKS = 500, 0.06, 60.0, 150

@@ -39,7 +39,7 @@ async def test_the_pairs_have_the_known_facts_of_each_request(experiment: Any) -
 
 
 def sequence(terms: Any) -> Any:
-    from gateway.features.experiments.rows.sequences import SequenceName
+    from gateway.core.sequence import SequenceName
 
     return SequenceName(terms.plan_hash, terms.candidate, terms.plan.primary, "1 c1")
 

@@ -9,10 +9,11 @@ from fixtures.learned_routes import ROUTE
 
 from gateway.core.exchange import new_id
 from gateway.core.score import Bounds, Direction, Score
-from gateway.features.experiments.rows.sequences import SequenceName, increments_of
+from gateway.core.sequence import SequenceName
 from gateway.scoring.registry import RegisteredPair
 from gateway.scoring.types import Pair
 from gateway.store.query import reading
+from gateway.store.sequences import increments_of
 
 
 @dataclass

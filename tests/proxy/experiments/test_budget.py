@@ -14,10 +14,10 @@ from gateway.config.experiments import ExperimentBudget
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Usage
 from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
-from gateway.features.experiments.metrics import JoinedPair, PairOrigin
-from gateway.features.experiments.progress import PlanProgress
 from gateway.proxy.experiments.budget import MOST_CONVERSATIONS, ShadowedConversations, ShadowSpending, usage_or_guess
 from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
+from gateway.verdict.metrics import JoinedPair, PairOrigin
+from gateway.verdict.sequences.progress import PlanProgress
 
 NOON = 20_000.5 * SPENDING_DAY_S
 

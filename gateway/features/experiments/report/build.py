@@ -24,19 +24,13 @@ from gateway.features.experiments.details import (
 )
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
-from gateway.features.experiments.metrics import BUILT_IN
 from gateway.features.experiments.outcome import as_measured, pairs_of
 from gateway.features.experiments.report.likelihood import likelihood_of
 from gateway.features.experiments.report.presentation import response_caution, sharing
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts, scorer_facts
-from gateway.features.experiments.rows.sequences import trail
 from gateway.features.experiments.segments import segments_of, strengths_of, wins_of
-from gateway.features.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.features.experiments.split import METHOD as SPLIT_METHOD
 from gateway.features.experiments.start_cautions import tried_plans, tried_sentence
-from gateway.features.experiments.traffic_facts import sentences as traffic_sentences
-from gateway.features.experiments.traffic_facts import slope_caution
-from gateway.features.experiments.verdict_sentence import loser_of, with_loss
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
 from gateway.features.ramp.rows import stored_ramp_events
@@ -56,6 +50,12 @@ from gateway.reports.number_format import span, when
 from gateway.store.plans import StoredPlan, experiment_names, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.store.reader_config import StoreLocation
+from gateway.store.sequences import trail
+from gateway.verdict.metrics import BUILT_IN
+from gateway.verdict.sentence import loser_of, with_loss
+from gateway.verdict.sequences.difference import METHOD_NAMES, METHODS
+from gateway.verdict.traffic_facts import sentences as traffic_sentences
+from gateway.verdict.traffic_facts import slope_caution
 
 FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
 _SHADOW = (

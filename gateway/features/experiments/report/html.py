@@ -19,7 +19,6 @@ from gateway.features.experiments.report.presentation import (
     titled,
 )
 from gateway.features.experiments.report.sections import sections_of
-from gateway.features.experiments.verdict_sentence import best_about, hours_left
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import (
@@ -28,6 +27,7 @@ from gateway.reports.model import (
 )
 from gateway.reports.section import ReportSection
 from gateway.reports.text_diff import Segment, omission, side_by_side
+from gateway.verdict.sentence import best_about, hours_left
 
 QUESTION_CHARACTERS = 1200
 FIRST = ("declared", "course", "ramp", "best", "candidates", "next", "gates", "metrics")

@@ -15,7 +15,6 @@ from gateway.core.json_values import parse_object
 from gateway.core.likelihood import REFUSALS, AnswerToken, likelihood_from_json, tokens_from_json
 from gateway.core.plan import NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT
 from gateway.features.experiments.findings import Finding, SequenceStates
-from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import likelihoods_of_arm, responses_of_pair, served_requests
 from gateway.reports import number_format as say
 from gateway.reports.charts import LikelihoodBars, likelihood_chart
@@ -29,6 +28,7 @@ from gateway.reports.model import (
     UnlikelyToken,
 )
 from gateway.reports.section import Cell, Column, Row, Table, table
+from gateway.store import sequences as kept
 from gateway.store.query import Reading
 
 WIDEST = 10  # calls

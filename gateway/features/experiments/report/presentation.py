@@ -7,17 +7,6 @@ from collections.abc import Iterable
 from typing import Literal
 
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
-from gateway.features.experiments.traffic_facts import dependence_line
-from gateway.features.experiments.verdict_sentence import (
-    SIGNS,
-    Outcome,
-    VerdictSentence,
-    badge_of,
-    best_about,
-    left,
-    loser_of,
-    verdict_sentence,
-)
 from gateway.reports.charts import IntervalScale, extent, interval_text
 from gateway.reports.model import (
     Arm,
@@ -53,6 +42,17 @@ from gateway.reports.number_format import (
     span,
     when,
 )
+from gateway.verdict.sentence import (
+    SIGNS,
+    Outcome,
+    VerdictSentence,
+    badge_of,
+    best_about,
+    left,
+    loser_of,
+    verdict_sentence,
+)
+from gateway.verdict.traffic_facts import dependence_line
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
@@ -130,7 +130,7 @@ def _ranked_line(row: RankedCandidate, margin: float) -> str:
 
 
 def headline(report: Report) -> str:
-    """The report in a sentence: see verdict_sentence.py."""
+    """The report in a sentence: see verdict/sentence.py."""
     return sentence_of(report).text
 
 

@@ -40,7 +40,6 @@ from gateway.features.experiments.report.presentation import (
     weak_spot_lines,
     withheld_notes,
 )
-from gateway.features.experiments.verdict_sentence import SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.charts import (
     FOREST_WIDTH,
@@ -75,6 +74,7 @@ from gateway.reports.model import (
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
 from gateway.reports.terms import TERMS
 from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
+from gateway.verdict.sentence import SIGNS
 
 _ROLES = (("primary", "Primary: decides"), ("guardrail", "Guardrails: each must hold"), ("other", "Not tested"))
 _LESS = {"higher": "", "lower": "less is better"}

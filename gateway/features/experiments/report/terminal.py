@@ -29,11 +29,11 @@ from gateway.features.experiments.report.presentation import (
     titled,
 )
 from gateway.features.experiments.report.sections import sections_of
-from gateway.features.experiments.verdict_sentence import ENDED, SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.model import Estimate, Report, State
 from gateway.reports.section import ReportSection
 from gateway.reports.terminal import rendered, safe_text
+from gateway.verdict.sentence import ENDED, SIGNS
 
 LINES = 15  # of the short form
 _STYLES: dict[State, str] = {1: "green", 0: "yellow", -1: "red"}

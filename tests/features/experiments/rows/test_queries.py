@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.exchange import Count, Tally
 from gateway.features.experiments.rows.queries import expected_language
-from gateway.features.experiments.rows.served import (
+from gateway.store.served_answers import (
     assigned_units,
     is_only_plan,
     seen_populations,

@@ -1,0 +1,146 @@
+"""Queries about the answers that the arms of a split served: their scores, feedback and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, select
+
+from gateway.core.chunked import chunked
+from gateway.core.exchange import CLIENT_ENDED, Target
+from gateway.core.learned_route import ROUTE
+from gateway.core.plan import Plan
+from gateway.core.served_answer import ServedAnswer
+from gateway.store.tables import TARGET, exchanges, plans, scores, tallies
+
+_CHUNK = 500
+
+
+_COLUMNS = [field.name for field in fields(ServedAnswer)][4:]
+"""The columns that have the name of a field."""
+
+
+def served_answers(
+    connection: Connection,
+    plan: str,
+    arms: Sequence[str],
+    since: float = 0.0,
+    *,
+    keyed: bool = False,
+    empty_fails: bool = False,
+    left: bool = False,
+) -> list[ServedAnswer]:
+    """The answers of these arms that their clients waited for, in order of arrival; left: those that they did not.
+
+    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
+    takes it.
+    """
+    e = exchanges.c
+    unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
+    waited = e.outcome.in_(CLIENT_ENDED) if left else e.outcome.not_in(CLIENT_ENDED)
+    query = select(e.id, e.arm, unit, e.alias, TARGET, e.stratum, *(e[name] for name in _COLUMNS)).where(
+        e.plan == plan, e.role == "served", e.arm.in_(arms), waited, e.received >= since
+    )
+    return [
+        ServedAnswer(
+            *(row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5])),
+            *(*row[6:15], empty_fails and bool(row[15]), *row[16:]),
+        )
+        for row in connection.execute(query.order_by(e.received, e.id))
+    ]
+
+
+def is_own(target: Target) -> ColumnElement[bool]:
+    """The SQL condition that an arm's own target gave the answer."""
+    e = exchanges.c
+    if target.upstream != ROUTE:
+        return TARGET.in_([str(target)])
+    return and_(e.route.startswith(f"{target.model}/", autoescape=True), e.fell_back.is_not(True))
+
+
+def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    """scorer → exchange → (status, value on [0, 1], identity)."""
+    return _scores(connection, ids, "exchange")
+
+
+def _scores(
+    connection: Connection, ids: Sequence[str], subject: str
+) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    s = scores.c
+    found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
+    for chunk in chunked(ids, _CHUNK):
+        query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
+            s.exchange_id.in_(chunk),
+            s.subject == subject,
+            s.direction != "neutral",
+            s.kind.in_(("code", "model", "llm")),
+        )
+        for row in connection.execute(query.order_by(s.created)):
+            found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
+    return found
+
+
+def run_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    """Reads the scores of runs: scorer → the exchange that stands for the run → (status, value on [0, 1], identity)."""
+    return _scores(connection, ids, "run")
+
+
+def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """unit → its mean duration and its failure rate before `since`, for units with calls then."""
+    e = exchanges.c
+    found: dict[str, tuple[float, float]] = {}
+    for chunk in chunked(clusters, _CHUNK):
+        whole = func.avg(case((e.outcome == "ok", 1.0), else_=0.0))
+        query = (
+            select(e.cluster, func.avg(e.total_s), whole)
+            .where(e.cluster.in_(chunk), e.received < since, e.role == "served")
+            .group_by(e.cluster)
+        )
+        for row in connection.execute(query):
+            found[row[0]] = (float(row[1]), 1.0 - float(row[2]))
+    return found
+
+
+def seen_populations(connection: Connection) -> dict[tuple[str, str, str, str], int]:
+    """N_h by arm, alias, target and stratum, over all gateway processes."""
+    t = tallies.c
+    query = select(t.arm, t.alias, t.target, t.stratum, func.sum(t.n)).where(t.ledger == "seen")
+    grouped = query.group_by(t.arm, t.alias, t.target, t.stratum)
+    return {(row[0], row[1], row[2], row[3]): int(row[4]) for row in connection.execute(grouped)}
+
+
+def is_only_plan(connection: Connection, plan: Plan) -> bool:
+    """Whether the tallies of this model are about this plan alone."""
+    names = select(func.count()).select_from(plans).where(plans.c.experiment == plan.name)
+    return int(connection.execute(names).scalar_one()) <= 1
+
+
+def assigned_units(connection: Connection, key: str, plan: Plan) -> Mapping[str, int]:
+    """arm → units. Single requests: from the Tallies, so before any loss. Other units: those with a recorded call that
+    every rule would have recorded, since a rule that looks at the answer may prefer an arm."""
+    if plan.unit == "request" and is_only_plan(connection, plan):
+        counts: dict[str, int] = {}
+        for (arm, alias, _, stratum), n in seen_populations(connection).items():
+            if alias == plan.model and arm in plan.arms and not stratum.startswith("shadow:"):
+                counts[arm] = counts.get(arm, 0) + n
+        return counts
+    e = exchanges.c
+    ours = (e.plan == key, e.role == "served")
+    floor = connection.execute(select(func.min(e.pi)).where(*ours)).scalar()
+    query = select(e.arm, func.count(func.coalesce(e.cluster, e.id).distinct())).where(*ours, e.u < (floor or 0.0))
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(e.arm)) if row[0] is not None}
+
+
+def feedback_given(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Name ("feedback:thumb") → the feedback given on these exchanges. Feedback with only a label has no value and is
+    left out."""
+    s = scores.c
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for chunk in chunked(ids, _CHUNK):
+        query = select(s.scorer, s.exchange_id, s.answered, s.value).where(
+            s.exchange_id.in_(chunk), s.subject.in_(("exchange", "run")), s.kind == "feedback", s.value.is_not(None)
+        )
+        for scorer, exchange, at, value in connection.execute(query):
+            found.setdefault(scorer, {}).setdefault(exchange, []).append((at, value))
+    return found

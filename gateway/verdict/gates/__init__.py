@@ -1,0 +1,1 @@
+"""The conditions of any verdict: each is red, unknown or green."""

@@ -1,0 +1,1 @@
+"""The price of a verdict, in pairs, requests and days."""

@@ -1,0 +1,1 @@
+"""The answers of a split: callers, covariates and values."""

@@ -1,0 +1,209 @@
+"""The users and the hours behind the pairs of a verdict: the gate, the first lines, and the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Literal
+
+from gateway.core.plan import Plan
+from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
+from gateway.reports.number_format import with_sign
+from gateway.statistics.dependence import BlockDispersion, UnitDispersion
+from gateway.verdict.decision import SHIPS, Decision
+from gateway.verdict.metrics import ALONE
+from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.traffic_time import SLOPE_ALPHA
+
+HOURS, CALLS = "hours", "calls"
+Group = Literal["user", "key", "conversation", "block"]
+_HOUR_S = 3600.0
+ASSUMED = "It treats calls as independent; send `x-gateway-user` or `metadata.conversation_id` to have that checked."
+TOO_FEW = "It treats calls as independent: too few users or keys have several calls to check that."
+UNITS_ASSUMED = "It treats calls as independent; with `unit: user` and calls that name them, users count, not calls."
+DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
+NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
+
+
+def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
+    """Whether the pairs cover enough hours of traffic for `ship`. None if the plan asks for none."""
+    if plan.rules < 2 or not plan.min_hours:
+        return None
+    hours = primary.time.covered_s / _HOUR_S if primary else 0.0
+    if hours >= plan.min_hours:
+        return GateResult(HOURS, 1, f"the pairs cover {hours:.3g} hours of traffic", hours)
+    says = hours_needed(plan, hours)
+    if primary is not None and primary.closed:
+        says = f"needs {plan.min_hours:g} hours of traffic; its {primary.n} pairs cover {hours:.2g}: lower `shadow`"
+    return GateResult(HOURS, 0, says, hours)
+
+
+def hours_needed(plan: Plan, hours: float) -> str:
+    """Reason of the open gate. hours: covered so far."""
+    return f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
+
+
+def in_conversations(primary: DifferenceSequence) -> bool:
+    """Whether some values of the sequence are means of conversations."""
+    return primary.conversations.calls > primary.n
+
+
+def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
+    """Gate: is the difference also not worse by the margin if every call counts equally?
+
+    Where long conversations are worse, most calls lose though most conversations do not. None if there are no
+    conversations, or no margin.
+    """
+    by_calls = None if primary is None or not in_conversations(primary) else primary.conversations.by_calls
+    if by_calls is None or primary is None or not plan.margin:
+        return None
+    says = (
+        f"counting every call alike, the difference is {with_sign(by_calls)} over {primary.conversations.calls} calls"
+    )
+    if by_calls > -plan.margin:
+        return GateResult(CALLS, 1, says, by_calls)
+    return GateResult(CALLS, 0, f"{says}: worse than by conversation, by the margin or more", by_calls)
+
+
+def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:
+    """The facts of one candidate's pairs. by_metric: its sequences. None if the plan's rules do not ask for them."""
+    if plan.rules < 2:
+        return None
+    primary = by_metric.get(plan.primary or "")
+    groups = tuple(
+        group
+        for metric in (plan.primary, *(m for m in (*plan.decides, ALONE) if m != plan.primary))
+        if metric is not None and metric in by_metric
+        for group in _groups(metric, by_metric[metric])
+    )
+    independence: Independence = "declared" if plan.independent else "assumed"
+    if primary is not None:
+        independence = primary.independence.finding(plan.independent)
+    hours = primary.time.covered_s / _HOUR_S if primary else 0.0
+    facts = TrafficFacts(independence, groups, hours, plan.min_hours, "the mean over compared calls")
+    if primary is not None and in_conversations(primary):
+        facts = replace(facts, estimand=_BY_CONVERSATION, by_calls=primary.conversations.by_calls)
+    return facts if primary is None else _with_days(facts, primary)
+
+
+def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts:
+    days = sorted(primary.days.days.items())
+    found = replace(facts, days=tuple(DayDifference(day, m.n, m.mean) for day, m in days))
+    slope = primary.days.slope(primary.inflation)
+    return found if slope is None else replace(found, slope=slope.per_day, slope_p=slope.p)
+
+
+def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
+    check, mean = sequence.independence, sequence.moments.mean
+    found = []
+    kinds: tuple[tuple[Group, UnitDispersion | BlockDispersion | None], ...] = (
+        ("user", check.users),
+        ("key", check.keys),
+        ("conversation", check.conversations),
+        ("block", check.blocks),
+    )
+    for group, kind in kinds:
+        if kind is not None and kind.sums.terms and _has_names(kind):
+            found.append(_group(metric, group, kind, mean, sequence.moments.m2))
+    return found
+
+
+def _has_names(kind: UnitDispersion | BlockDispersion) -> bool:
+    return isinstance(kind, BlockDispersion) or kind.named > 0
+
+
+def _group(
+    metric: str, group: Group, kind: UnitDispersion | BlockDispersion, mean: float, m2: float
+) -> GroupDependence:
+    sums = kind.sums
+    known = m2 > 0 and sums.groups >= 3
+    return GroupDependence(
+        metric=metric,
+        group=group,
+        groups=sums.groups,
+        repeated=kind.repeated,
+        correlation=sums.correlation(mean),
+        factor=sums.m2(mean) / m2 if known else None,
+        alarm=sums.alarm,
+    )
+
+
+def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision:
+    """The decision with the assumptions of a verdict other than hold, at the end of its first line."""
+    if facts is None or decision.verdict == "hold":
+        return decision
+    lines = {"assumed": [_assumed(facts)], "alarm": [DEPENDENT]}.get(facts.independence, [])
+    lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
+    return replace(decision, sentence=" ".join([decision.sentence, *lines]))
+
+
+def _assumed(facts: TrafficFacts) -> str:
+    """The assumption that calls are independent, with what would have it checked: no id where the calls have one."""
+    if facts.source == "served":
+        return UNITS_ASSUMED
+    return TOO_FEW if _named(facts) else ASSUMED
+
+
+def _named(facts: TrafficFacts) -> bool:
+    """Whether calls name their users or conversations."""
+    return any(each.group in ("user", "conversation") for each in facts.groups)
+
+
+def dependence_line(facts: TrafficFacts) -> str | None:
+    """States the assumption about the dependence of calls, and a way to check it; None if it was checked."""
+    if facts.independence == "assumed":
+        how = "send `x-gateway-user` or `metadata.conversation_id`, and that is checked"
+        if facts.source == "served":
+            how = "with `unit: user` and calls that name them, users are counted"
+        elif _named(facts):
+            how = "once more users have several calls, they are compared, and that is checked"
+        return f"assumed: calls do not depend on each other; {how}"
+    return f"dependent: {DEPENDENT[0].lower()}{DEPENDENT[1:-1]}" if facts.independence == "alarm" else None
+
+
+def sentences(facts: TrafficFacts) -> Iterator[str]:
+    """The facts, for readers."""
+    yield f"The difference is {facts.estimand}."
+    if facts.by_calls is not None:
+        yield f"Counting every call alike, it is {with_sign(facts.by_calls)}."
+    served = facts.source == "served"
+    yield _assumed(facts) if facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
+    for each in facts.groups:
+        if each.factor is not None and each.repeated:
+            counts = "which counts" if each.alarm else "which does not count, since chance explains it"
+            yield (
+                f"{each.metric}, by {_GROUPS[each.group]}: the variance of the mean is {each.factor:.2g} times that of "
+                f"independent calls, {counts} ({each.repeated} with several pairs)."
+            )
+    needed = f"{facts.min_hours:g} are needed for ship" if facts.min_hours else "the plan needs none for ship"
+    yield f"{'The answers of both arms' if served else 'The pairs'} cover {facts.hours:.3g} hours of traffic; {needed}."
+    if len(facts.days) > 1:
+        days = ", ".join(
+            f"{_date(each.day)} {with_sign(each.difference)} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
+        )
+        yield f"The difference by day (UTC), with its {'units' if served else 'pairs'}: {days}."
+
+
+def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:
+    """Caution if the difference moves from day to day: its past average need not be its future."""
+    if facts is not None and facts.slope is not None and facts.slope_p is not None and facts.slope_p < SLOPE_ALPHA:
+        yield (
+            f"The difference changes by {with_sign(facts.slope, 2)} a day (p = {facts.slope_p:.1g}, one look): its "
+            f"average over {len(facts.days)} days need not be what comes next."
+        )
+
+
+def _date(day: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
+
+
+_MOST_DAYS = 14
+_BY_CONVERSATION = "the mean over conversations of each one's mean over its compared calls; a call without an id is one"
+_GROUPS = {"user": "user", "key": "key", "conversation": "conversation", "block": "quarter of an hour"}
+_INDEPENDENCE: dict[Independence, str] = {
+    "checked": "Whether the calls of one user or key are alike was checked, and they are not shown to be.",
+    "declared": "The plan declares that calls do not depend on each other (`unit: request`).",
+    "alarm": DEPENDENT,
+    "units": "The interval counts units, so that calls of one unit may be alike; calls that name none count as units.",
+}
