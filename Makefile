@@ -140,7 +140,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md
+	@$(BIN)/codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md changes
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .

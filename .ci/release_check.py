@@ -22,6 +22,7 @@ from typing import Any
 RETIREMENTS = "gateway/core/list_retirements.json"
 NOTICE_DAYS = 90
 URLS = ("Source", "Documentation", "Issues", "Changelog")
+_COLLECT = "python .ci/collect_changes.py"
 _VERSION = re.compile(r'^__version__ = "(\d+\.\d+\.\d+)"$', re.MULTILINE)
 _SECTION = re.compile(r"^## \[([^\]]+)\](?: - (\S+))?[ \t]*$", re.MULTILINE)
 _ABOUT_RETIREMENT = re.compile(r"^## When must I switch\?\n.*?(?=^## )", re.MULTILINE | re.DOTALL)  # names old models
@@ -54,7 +55,10 @@ def _changelog(root: Path, version: str) -> Iterator[str]:
         yield f"CHANGELOG.md: expected the sections [Unreleased] and [{version}] first, found {', '.join(names[:2])}"
         return
     if text[sections[0].end() : sections[1].start()].strip():
-        yield f"CHANGELOG.md: there are entries below [Unreleased]: move them to [{version}]"
+        yield f"CHANGELOG.md: there are entries below [Unreleased]: {_COLLECT} {version} moves them"
+    for path in sorted((root / "changes").glob("*.md")):
+        if path.name != "README.md":
+            yield f"changes/{path.name}: it is not in CHANGELOG.md: {_COLLECT} {version} moves it there"
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", sections[1][2] or ""):
         yield f"CHANGELOG.md: [{version}] has no date: write ## [{version}] - YYYY-MM-DD"
 

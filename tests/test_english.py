@@ -17,7 +17,16 @@ ROOT = Path(__file__).parent.parent
 PYTHON = ("gateway", "tests", "docs", "deploy")
 """Folders whose Python files are read."""
 PAGES = (
-    *("README.md", "AGENTS.md", "CHANGELOG.md", ".github/*.md", "docs/*.md", "docs/adr/*.md", "gateway/**/README.md"),
+    *(
+        "README.md",
+        "AGENTS.md",
+        "CHANGELOG.md",
+        "changes/*.md",
+        ".github/*.md",
+        "docs/*.md",
+        "docs/adr/*.md",
+        "gateway/**/README.md",
+    ),
     *("gateway/**/*.jinja", "grafana/alerts/*.yml"),
 )
 """Files that consist of prose."""

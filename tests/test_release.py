@@ -72,10 +72,18 @@ def test_a_missing_thing_is_named_with_its_file(checkout: Path, name: str, old: 
     assert any(each.startswith(name) and words in each for each in missing(checkout, f"v{__version__}"))
 
 
+def test_a_fragment_that_is_not_collected_is_named(checkout: Path) -> None:
+    (checkout / "changes").mkdir()
+    (checkout / "changes" / "README.md").write_text("# One file for each change\n")
+    (checkout / "changes" / "guard-ramps.md").write_text("### Added\n\n- x\n")
+    [line] = missing(checkout, f"v{__version__}")
+    assert line.startswith("changes/guard-ramps.md: it is not in CHANGELOG.md: python .ci/collect_changes.py ")
+
+
 def test_this_repository_lacks_only_its_address_and_the_day() -> None:
     done = subprocess.run([sys.executable, CHECK, f"v{__version__}"], capture_output=True, text=True, check=False)
     left = [line for line in done.stdout.splitlines() if line != "ready"]
-    allowed = ("pyproject.toml: project.urls.", "CHANGELOG.md: there are entries below [Unreleased]")
+    allowed = ("pyproject.toml: project.urls.", "CHANGELOG.md: there are entries below [Unreleased]", "changes/")
     assert [line for line in left if not line.startswith(allowed)] == []
     assert done.returncode == (1 if left else 0)
 

@@ -33,7 +33,7 @@ def generator() -> ModuleType:
 
 
 def test_a_public_name_or_signature_changes_on_purpose(generator: ModuleType) -> None:
-    """The lines of public_surface.txt. To change one on purpose: edit the file, and name the change in CHANGELOG.md
+    """The lines of public_surface.txt. To change one on purpose: edit the file, and name the change in changes/
     (docs/statistics-api.md, "What is promised", says which version it needs)."""
     assert generator.surface() == SURFACE.read_text().splitlines()
 
