@@ -108,10 +108,10 @@ test-real: $(VENV)/.test
 	@$(BIN)/pytest -m real tests/real $(ARGS)
 
 bench: $(VENV)/.test
-	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
+	@$(BIN)/python bench/run_bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
 
 bench-fleet: $(VENV)/.test
-	@$(BIN)/python tests/bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
+	@$(BIN)/python bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
 
 bench-peers:
 	@for peer in $(PEERS); do $(MAKE) --no-print-directory .peers/$$peer/.installed \

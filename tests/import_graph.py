@@ -125,13 +125,16 @@ def asked_by(path: Path, names: frozenset[str]) -> set[str]:
 
 
 class ImportGraph:
-    """The Python files of a repository. Those below tests/ are imported as `fixtures.x`, the others by their path.
+    """The Python files of a repository, with tests in tests/ and bench/.
+
+    Those below tests/ are imported as `fixtures.x`, the others by their path.
 
     files: known and changed ones. What is not there any more is used by those that still name it.
     """
 
     def __init__(self, root: Path, files: Iterable[Path], package: str = "gateway") -> None:
         self.tests, self._root, self._package = root / "tests", root, root / package
+        self._with_tests = (self.tests, root / "bench")
         python = [path for path in files if path.suffix == ".py"]
         self.files = frozenset(path for path in python if path.exists())
         self._named = {self._dotted(path): path for path in python}
@@ -142,7 +145,10 @@ class ImportGraph:
 
     @cached_property
     def test_files(self) -> list[Path]:
-        return sorted(p for p in self.files if p.is_relative_to(self.tests) and p.name.startswith("test_"))
+        return sorted(path for path in self.files if self._is_of_tests(path) and path.name.startswith("test_"))
+
+    def _is_of_tests(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self._with_tests)
 
     def dependents(self, changed: Iterable[Path]) -> list[Path]:
         """The test files that use one of these files, or are one."""
@@ -197,12 +203,12 @@ class ImportGraph:
     @cache  # noqa: B019
     def _providers(self, test: Path) -> list[Path]:
         """The files whose fixtures a test file may ask for."""
-        above = [folder / "conftest.py" for folder in test.parents if folder.is_relative_to(self.tests)]
+        above = [folder / "conftest.py" for folder in test.parents if folder.is_relative_to(self._root)]
         return [path for path in (*above, *self._plugins) if path in self.files]
 
     @cached_property
     def _plugins(self) -> list[Path]:
-        conftest = self.tests / "conftest.py"
+        conftest = self._root / "conftest.py"
         named = strings(nodes(conftest)) if conftest in self.files else set()
         return [self._named[name] for name in sorted(named) if "." in name and name in self._named]
 
@@ -211,9 +217,9 @@ class ImportGraph:
         found = {self._module(name) for name in imports(among)} | self._lazy(among)
         found |= {self._beside(path, name.partition(".")[0]) for name in imports(among)}
         # The outermost conftest.py names all files of fixtures: who asks for one of them uses it.
-        texts = set() if path == self.tests / "conftest.py" else strings(among)
+        texts = set() if path == self._root / "conftest.py" else strings(among)
         found |= {self._module(name) for text in texts for name in _names_in(text) if self._exists(name)}
-        if path.is_relative_to(self.tests):
+        if self._is_of_tests(path):
             found |= self._run_or_read(path, among, texts)
         known = {each for each in found if each is not None}
         return known | {package for each in known for package in self._packages_of(each)}

@@ -114,7 +114,8 @@ def _parts(files: Mapping[str, float], share: float) -> list[list[str]]:
 def test_files(root: Path, table: Path) -> dict[str, float]:
     """Seconds by file; UNKNOWN_S for new ones."""
     known = read(table)
-    names = (path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py")))
+    paths = (path for folder in ("bench", "tests") for path in sorted((root / folder).rglob("test_*.py")))
+    names = (path.relative_to(root).as_posix() for path in paths)
     return {name: known.get(name, UNKNOWN_S) for name in names}
 
 

@@ -334,7 +334,7 @@ def test_every_file_that_a_docstring_names_exists() -> None:
     """A file is named by a path, or by its name where the folder of the docstring has it or only one folder does."""
     files = [
         path.relative_to(ROOT).as_posix()
-        for top in (PACKAGE, ROOT / "tests", ROOT / "docs")
+        for top in (PACKAGE, ROOT / "tests", ROOT / "bench", ROOT / "docs")
         for path in top.rglob("*.py")
     ]
     wrong = []

@@ -36,7 +36,8 @@ from gateway.observability.catalog import catalogue
 pytestmark = pytest.mark.quick
 README = (ROOT / "README.md").read_text()
 AGENTS = ROOT / "AGENTS.md"
-FILE_NAMES = {p.name for top in ("gateway", "tests", "docs", "grafana", "deploy") for p in (ROOT / top).rglob("*.*")}
+TOPS = ("gateway", "tests", "bench", "docs", "grafana", "deploy")
+FILE_NAMES = {p.name for top in TOPS for p in (ROOT / top).rglob("*.*")}
 PAGES = [ROOT / "README.md", AGENTS, ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
@@ -58,7 +59,7 @@ def folders(of: Path) -> list[str]:
     return [path.name for path in of.iterdir() if path.is_dir()]
 
 
-_TOPS = "|".join(sorted({*folders(ROOT / "gateway"), "gateway", "tests", "docs", "grafana", "deploy"}))
+_TOPS = "|".join(sorted({*folders(ROOT / "gateway"), *TOPS}))
 _PATH = re.compile(rf"`((?:{_TOPS})/[\w./*-]*|[\w/]+\.(?:py|md|jinja))`")
 _MADE_BY_A_READER = {"polite.py", "deploy/.env", "changes/NAME.md"}
 
@@ -285,19 +286,20 @@ def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
 def test_every_fixture_has_a_docstring() -> None:
     """A fixture of one file has one too: a name alone does not say what is running, or which state it has."""
     made = generator("fixtures")
-    files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "fixture" in path.read_text("utf-8")]
+    tests = [path for folder in (ROOT / "bench", ROOT / "tests") for path in sorted(folder.rglob("*.py"))]
+    files = [path for path in tests if "fixture" in path.read_text("utf-8")]
     lacking = [f"{path.relative_to(ROOT)}: {f.name}" for path in files for f in made.fixtures(path) if not f.docstring]
     assert lacking == []
 
 
 def test_every_promise_of_the_security_page_names_existing_tests() -> None:
     page = (DOCS / "security.md").read_text()
-    named = set(re.findall(r"`(tests/[\w/.]+)`", page))
+    named = set(re.findall(r"`((?:tests|bench)/[\w/.]+)`", page))
     assert len(named) > 30
     assert {name for name in named if not (ROOT / name).exists()} == set()
     promises = [line for line in page.partition("## What is not promised")[0].splitlines() if line.startswith("| ")]
     rows = [line for line in promises if "tested in" not in line and not line.endswith("| test |")]
-    assert [row for row in rows if "`tests/" not in row] == [], "a promise without a test"
+    assert [row for row in rows if "`tests/" not in row and "`bench/" not in row] == [], "a promise without a test"
     assert all(f"LLM{n:02d} " in page for n in range(1, 11))
 
 

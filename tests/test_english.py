@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
-PYTHON = ("gateway", "tests", "docs", "deploy")
+PYTHON = ("gateway", "tests", "bench", "docs", "deploy")
 """Folders whose Python files are read."""
 PAGES = (
     *(

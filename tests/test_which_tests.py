@@ -20,12 +20,14 @@ REPOSITORY = {
     "gateway/reader.py": "",
     "gateway/plug.py": "",
     "gateway/alone.py": "",
-    "tests/conftest.py": 'pytest_plugins = ["fixtures.stores"]\n',
+    "conftest.py": 'pytest_plugins = ["fixtures.stores"]\n',
     "tests/fixtures/stores.py": (
         "import pytest\nfrom gateway import middle\n\n@pytest.fixture\ndef store(path): return middle\n\n"
         "@pytest.fixture\ndef path(): return 1\n"
     ),
     "tests/test_direct.py": "from gateway.low import number\n",
+    "bench/stage.py": "from gateway.low import number\n",
+    "bench/test_speed.py": "import stage\n",
     "tests/test_fixture.py": "def test_it(store): ...\n",
     "tests/test_other_fixture.py": "def test_it(path): ...\n",
     "tests/test_lazy.py": "import gateway\n",
@@ -71,12 +73,12 @@ def run_after(repository: Path) -> Callable[..., set[str]]:
 @pytest.mark.parametrize(
     ("changed", "run"),
     [
-        ("gateway/low.py", {"direct", "fixture", "program"}),
+        ("gateway/low.py", {"direct", "fixture", "program", "speed"}),
         ("gateway/verbs.py", {"program"}),
         ("gateway/reader.py", {"lazy"}),
         ("gateway/plug.py", {"string"}),
         ("gateway/alone.py", set()),
-        ("gateway/__init__.py", {"direct", "fixture", "lazy", "program", "string"}),
+        ("gateway/__init__.py", {"direct", "fixture", "lazy", "program", "speed", "string"}),
         ("tests/fixtures/stores.py", {"fixture", "other_fixture"}),
         ("tests/test_nothing.py", {"nothing"}),
         ("tests/test_new.py", {"new"}),
@@ -91,10 +93,10 @@ def test_a_change_runs_the_files_that_use_it(run_after: Callable[..., set[str]],
 def test_a_deleted_module_runs_those_that_still_import_it(repository: Path) -> None:
     (repository / "gateway/low.py").unlink()
     found = Selection(repository, files(repository), changes(repository, "HEAD")).of_changes()
-    assert {path.name for path in found} == {"test_direct.py", "test_fixture.py", "test_program.py"}
+    assert {path.name for path in found} == {"test_direct.py", "test_fixture.py", "test_program.py", "test_speed.py"}
 
 
-@pytest.mark.parametrize("name", ["tests/conftest.py", "pyproject.toml", "gateway/page.jinja", "tests/servers.py"])
+@pytest.mark.parametrize("name", ["conftest.py", "pyproject.toml", "gateway/page.jinja", "tests/servers.py"])
 def test_a_change_that_no_import_shows_runs_everything(repository: Path, name: str) -> None:
     path = repository / name
     assert Selection(repository, files(repository), [path]).undecided() == path

@@ -58,7 +58,7 @@ class Selection:
 
     def _decided(self, path: Path) -> bool:
         below = path.relative_to(self.root)
-        if path.suffix == ".md" or (below.parts[0] not in ("gateway", "tests") and self._readers(path)):
+        if path.suffix == ".md" or (below.parts[0] not in ("gateway", "tests", "bench") and self._readers(path)):
             return True
         loaded_by_all = path.parent == self.graph.tests and not path.name.startswith("test_")
         return path.suffix == ".py" and not loaded_by_all and path.name != "conftest.py"

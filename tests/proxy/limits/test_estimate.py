@@ -122,7 +122,7 @@ async def test_a_config_that_does_not_ask_reads_nothing() -> None:
 
 
 def test_looking_a_kind_up_takes_one_call_more() -> None:
-    """Calls of functions that the gateway's own code makes for one reservation, as tests/bench/test_hot.py counts."""
+    """Calls of functions that the gateway's own code makes for one reservation, as bench/test_hot.py counts."""
     limit = Limit("tokens", 1e9, "day")
     lease = Lease(LimitScope("key", "web", (limit,)), limit, "x", 0.0, time.time() + 86_400)
     lease.free = 10**9

@@ -4,9 +4,9 @@ CPU is user and system time of the whole process tree, from /proc; what is compa
 its median over the rounds. A busy machine still decides: on its upstream's core a system is cheaper,
 and cheap ones most. The report says what other programs took; --pin fixes the places. Linux; needs nginx and wrk.
 
-    python tests/bench/bench.py
-    python tests/bench/bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
-    python tests/bench/bench.py --only agent --markdown docs/bench.md    renews the section of coding agents' requests
+    python bench/run_bench.py
+    python bench/run_bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
+    python bench/run_bench.py --only agent --markdown docs/bench.md    renews the section of coding agents' requests
 """
 
 from __future__ import annotations

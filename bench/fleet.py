@@ -4,10 +4,10 @@ Says where the CPU time goes, how many bytes an exchange takes, how far the cons
 compares with what the simulator predicts from the costs of one gateway with one worker and one consumer, which are
 measured apart. Three minutes a round; Linux; needs nginx, wrk and PostgreSQL's programs.
 
-    python tests/bench/fleet.py                                      three rounds; prints the tables
-    python tests/bench/fleet.py --json FILE --markdown FILE          and writes them, with the costs that plan.py reads
-    python tests/bench/fleet.py --again FILE --rounds 1 --json FILE  a round more than FILE has
-    python tests/bench/fleet.py --again FILE --rounds 0              predicts again from what FILE has
+    python bench/fleet.py                                      three rounds; prints the tables
+    python bench/fleet.py --json FILE --markdown FILE          and writes them, with the costs that plan.py reads
+    python bench/fleet.py --again FILE --rounds 1 --json FILE  a round more than FILE has
+    python bench/fleet.py --again FILE --rounds 0              predicts again from what FILE has
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import bench
 import fleet_report
 import load
 import plan
 import psycopg
 import redis
+import run_bench
 import scored
 import systems
 from cost import Others, tree
 from fleet_measured import CALIBRATION, PILE, SIZES, Measured, Rounds, Window, as_json, difference, read
 from fleet_model import Size
-from stage import Failed, Running, Stage, System, until
+from stage import ROOT, Failed, Running, Stage, System, until
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(f"{ROOT}/tests")
 import servers
 
 DRAIN_S = 5.0
@@ -346,10 +346,10 @@ def main() -> None:
         _measured(asked, found, lambda: keep({}))
     lacking = [name for name in (*CALIBRATION, *SIZES) if name not in found]
     if lacking:
-        bench.note(f"nothing to predict yet: {', '.join(lacking)} was not measured")
+        run_bench.note(f"nothing to predict yet: {', '.join(lacking)} was not measured")
         return
     whole = fleet_report.report(found, place, asked.seconds)
-    bench.say(f"{whole.text}\n\nIt took {time.monotonic() - began:.0f} s.")
+    run_bench.say(f"{whole.text}\n\nIt took {time.monotonic() - began:.0f} s.")
     keep(whole.as_json())
     if asked.markdown:
         _between_marks(asked.markdown, f"{whole.text}\n\n{plan.tables(whole.costs, whole.size)}")
@@ -357,23 +357,23 @@ def main() -> None:
 
 def _measured(asked: argparse.Namespace, found: Rounds, keep: Callable[[], None]) -> None:
     """Adds rounds to what was found: all sizes once in each, those that give the costs first. keep: after each."""
-    bench.need(None)
+    run_bench.need(None)
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, bench.told_to_end)
+    signal.signal(signal.SIGTERM, run_bench.told_to_end)
     with ExitStack() as stack:
         both = Servers(stack.enter_context(Stage()), stack)
         wanted = [(name, size) for name, size in {**CALIBRATION, **SIZES}.items() if asked.only in name]
         number = count()
         for name, size in wanted * asked.rounds:
             for _ in range(asked.tries):
-                bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
+                run_bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
                 idle_s = IDLE_S if name in CALIBRATION else 0.0
                 measured = measure(both, size, next(number), asked.seconds, idle_s=idle_s, stopped=name == PILE)
                 found.setdefault(name, []).append(measured)
                 keep()
-                if max(measured.others) <= bench.QUIET:
+                if max(measured.others) <= run_bench.QUIET:
                     break
-                bench.note(f"  other programs took {max(measured.others):.0%} of the machine")
+                run_bench.note(f"  other programs took {max(measured.others):.0%} of the machine")
 
 
 BEGIN, END = "<!-- `make bench-fleet` writes from here -->\n", "<!-- to here -->\n"

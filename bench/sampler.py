@@ -1,6 +1,6 @@
 """Runs `gateway …` and says in which phase its CPU time went: a look at the stack every 5 ms of CPU time.
 
-    python tests/bench/sampler.py phases.json evaluate --config gateway.yaml
+    python bench/sampler.py phases.json evaluate --config gateway.yaml
 
 At SIGUSR1 the file gets the looks by phase since the start, or since SIGUSR2. A thread that waits in a system call is
 not at work: where the main thread waits, the look counts for the other one.

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
 import scaling
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 FOUND = {"plain": 50.0, "stream": 1000.0, "idle": 60.0, "open": 76.0, "consumer": 10_000.0}
 
 

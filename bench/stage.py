@@ -21,7 +21,7 @@ import load
 from gateway.runtime.child import Leash
 from gateway.runtime.embedded_redis import binary
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_S = 120.0  # LiteLLM takes 14 s on a quiet machine, four times as long on a busy one
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from statistics import fmean, median
 from typing import Any
 
-import bench
 import fleet_model
 import plan
+import run_bench
 from fleet_measured import (
     CALIBRATION,
     DRAIN,
@@ -31,7 +31,7 @@ from fleet_measured import (
 from fleet_model import Cost, Costs, Fleet, Size, fit
 
 WITHIN = 0.20
-QUIET = bench.QUIET
+QUIET = run_bench.QUIET
 
 
 def costs_of(rounds: Rounds, place: Mapping[str, float]) -> Costs:
@@ -109,7 +109,7 @@ def concurrent(costs: Costs, m: Measured) -> tuple[float, float]:
     for window, others in zip((m.load, m.drain), m.others, strict=True):
         expected_s = costs.background.each_s * window.scored + costs.background.batch_s * window.acks
         vacuum_s = max(0.0, window.cpu_s["store"] - window.backends_s - expected_s)
-        found.append(others + vacuum_s / max(window.seconds, 1e-9) / bench.this_machine()["cores"])
+        found.append(others + vacuum_s / max(window.seconds, 1e-9) / run_bench.this_machine()["cores"])
     return found[LOAD], found[DRAIN]
 
 
@@ -171,7 +171,7 @@ def simulated(
     size: Size, costs: Costs, afterwards: Costs, others: tuple[float, float], seconds: float, seed: int
 ) -> Simulated:
     """seconds: of load, at these costs. afterwards: the costs of the drain. others: as in Measured."""
-    fleet = Fleet(costs, size, bench.this_machine()["cores"], seed)
+    fleet = Fleet(costs, size, run_bench.this_machine()["cores"], seed)
     fleet.others = others[LOAD]
     seen = fleet.run(seconds)
     used = {part: seen.cpu_s[part] / fleet.simulation.now for part in PARTS}
@@ -219,7 +219,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         rows = [asdict(row) | {"deviation": row.deviation} for row in self.rows]
         return {
-            "date": _today(), "machine": bench.this_machine(), "seconds": self.seconds, "costs": asdict(self.costs),
+            "date": _today(), "machine": run_bench.this_machine(), "seconds": self.seconds, "costs": asdict(self.costs),
             "costs_of_streams": asdict(self.of_streams), "bytes": asdict(self.size), "compared": rows,
         }  # fmt: skip
 
@@ -308,7 +308,7 @@ def _today() -> str:
 
 
 def _caption(found: Rounds, seconds: int) -> str:
-    at = bench.this_machine()
+    at = run_bench.this_machine()
     rounds = {name: quiet(measured, QUIET) for name, measured in found.items()}
     busiest = max(each.others[LOAD] for measured in rounds.values() for each in measured)
     few = min(map(len, rounds.values()))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from stage import Failed
+from stage import ROOT, Failed
 
-sys.path.append(str(Path(__file__).parents[1]))  # where servers.py is
+sys.path.append(f"{ROOT}/tests")  # where servers.py is
 
 from servers import Postgres, postgres_programs
 

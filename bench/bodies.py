@@ -1,7 +1,7 @@
 """The cost of request bodies of real sizes: CPU by size, the loop's longest stall, and the answers to odd bodies.
 
-    python tests/bench/bodies.py            # three tables in Markdown, for docs/performance.md
-    python tests/bench/bodies.py --quick    # the same with small bodies, in a second
+    python bench/bodies.py            # three tables in Markdown, for docs/performance.md
+    python bench/bodies.py --quick    # the same with small bodies, in a second
 
 Requests run through hot.py, without sockets, so all that is measured is the gateway's own work. A body must cost one
 pass of the JSON parser over its bytes: the stall is given as a ratio to that pass, measured between the requests.

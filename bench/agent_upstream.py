@@ -1,7 +1,7 @@
 """An upstream that reads a whole request, however large, parses none of it, and gives a fixed answer.
 
-    python tests/bench/agent_upstream.py PORT plain        a chat completion of 1 KB
-    python tests/bench/agent_upstream.py PORT stream GAP   events with GAP seconds between them, as many as a stream has
+    python bench/agent_upstream.py PORT plain        a chat completion of 1 KB
+    python bench/agent_upstream.py PORT stream GAP   events with GAP seconds between them, as many as a stream has
 
 `gateway fake` parses what it is sent, and stops all its streams while it does so.
 """

@@ -1,8 +1,8 @@
 """Computes what 10, 100 and 1 000 gateways need, and what saturates first, from measured costs, checked by the
 simulator.
 
-    python tests/bench/plan.py                                     the three fleets, with the costs in docs/fleet.json
-    python tests/bench/plan.py --gateways 40 --calls 500 --rate 1  one of your own
+    python bench/plan.py                                     the three fleets, with the costs in docs/fleet.json
+    python bench/plan.py --gateways 40 --calls 500 --rate 1  one of your own
 
 It is a program of the benchmark and no verb of `gateway`: its answers are as good as the costs, which fleet.py measures
 on the machine where you run it.
@@ -23,7 +23,7 @@ from typing import Any
 from fleet_model import GATHER_S, MOST, Consumer, Cost, Costs, Judge, Shard, steady
 from simulator import Machine, Process, Simulation, Then
 
-COSTS = Path(__file__).resolve().parents[2] / "docs" / "fleet.json"
+COSTS = Path(__file__).resolve().parents[1] / "docs" / "fleet.json"
 BUSY = 0.6  # of what each part can do, so that bursts find room
 EVENTS_S = 300  # append events a second that are simulated: one stands for several where there are more
 DAY_S = 86_400

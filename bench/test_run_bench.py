@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).with_name("bench.py")
+PROGRAM = Path(__file__).with_name("run_bench.py")
 PLACES = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin"  # no peer is there
 LACKS = [name for name in ("wrk", "nginx") if not shutil.which(name, path=PLACES)]
 
@@ -36,7 +36,7 @@ def temporary() -> Iterator[Path]:
 
 
 def start(temporary: Path, *options: str, only: str = "plain") -> subprocess.Popen[str]:
-    command = [sys.executable, str(BENCH), "--seconds", "1", "--rounds", "1", "--only", only, *options]
+    command = [sys.executable, str(PROGRAM), "--seconds", "1", "--rounds", "1", "--only", only, *options]
     environ = os.environ | {"PATH": PLACES, "TMPDIR": str(temporary)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 

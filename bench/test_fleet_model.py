@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
-import bench
 import fleet_report
 import plan
+import run_bench
 from fleet_measured import PARTS, Measured, Window
 from fleet_model import APPENDED, GATHER_S, MOST, Cost, Costs, Fleet, Judge, Size, fit, steady
 from plan import Bytes, Hardware, PlannedFleet, Traffic
@@ -136,7 +136,7 @@ def test_the_speed_of_a_drain_is_found_in_what_it_took() -> None:
 
 
 def test_autovacuum_counts_as_another_program() -> None:
-    cores = bench.this_machine()["cores"]
+    cores = run_bench.this_machine()["cores"]
     assert fleet_report.concurrent(COSTS, _measured(MOST, 1, 1.0, 0.0)) == pytest.approx((0.01, 0.02))
     found = fleet_report.concurrent(COSTS, _measured(MOST, 1, 1.0, 0.1 * cores))
     assert found == pytest.approx((0.11, 0.12))

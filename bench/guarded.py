@@ -1,6 +1,6 @@
 """Measures what guards add to a call over sockets: p50 and p99 of plain answers, and the first token of streams.
 
-    .venv/bin/python tests/bench/guarded.py [CALLS]
+    .venv/bin/python bench/guarded.py [CALLS]
 
 One client, one call after another, so that the time is that of a call and not of a queue. The HTTP guard is a service
 that takes 20 ms. The upstream answers at once with a kilobyte; a stream has 100 events of 10 characters.

@@ -1,6 +1,6 @@
 """Measures how often rules of guards object to texts without secrets: docstrings of the installed Python packages.
 
-    .venv/bin/python tests/bench/clean_answers.py [TEXTS]
+    .venv/bin/python bench/clean_answers.py [TEXTS]
 
 The texts are not answers of a model, but prose about programs with examples, numbers, paths and addresses, which anyone
 can read again. Each hit is printed, so that it can be judged: some of the texts do hold an address.
