@@ -79,6 +79,12 @@ class CounterBatch(Protocol):
         ...
 
 
+def _check(metric: Counter | Histogram, labels: tuple[str, ...]) -> None:
+    """prometheus_client would raise at the next flush, where nothing shows which call it was."""
+    if len(labels) != len(metric._labelnames):
+        raise ValueError(f"{metric._name} has the labels {metric._labelnames}; got {labels}")
+
+
 class FastCounters:
     """Fast counters and histograms of one process, by metric and labels. Not thread-safe."""
 
@@ -89,18 +95,22 @@ class FastCounters:
         self.batches: WeakSet[CounterBatch] = WeakSet()  # flushed first; a batch is flushed before it is dropped
 
     def of(self, metric: Counter, *labels: str) -> FastCounter:
+        """The counter of these labels. Raises ValueError unless they are as many as the metric has."""
         key = (id(metric), labels)
-        found = self._counts.get(key)
-        if found is None:
-            found = self._counts[key] = FastCounter(metric, labels)
-        return found
+        counter = self._counts.get(key)
+        if counter is None:
+            _check(metric, labels)
+            counter = self._counts[key] = FastCounter(metric, labels)
+        return counter
 
     def spread(self, metric: Histogram, *labels: str) -> FastHistogram:
+        """The histogram of these labels. Raises ValueError unless they are as many as the metric has."""
         key = (id(metric), labels)
-        found = self._spreads.get(key)
-        if found is None:
-            found = self._spreads[key] = FastHistogram(metric, labels)
-        return found
+        histogram = self._spreads.get(key)
+        if histogram is None:
+            _check(metric, labels)
+            histogram = self._spreads[key] = FastHistogram(metric, labels)
+        return histogram
 
     def set(self, metric: Gauge, value: float, *labels: str) -> None:
         """Sets a gauge if its value differs: with thousands of series, most have not changed for half a second."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.metric_samples import sample_sum_of_page
 from fixtures.program_command import gateway_command, program_pid
 from fixtures.stores import WAITING
 from sqlalchemy import make_url, text
@@ -88,18 +90,18 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object],
     return running
 
 
-async def metric(port: int, line: str) -> float:
+async def metric(port: int, selector: str) -> float:
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
 
-    text = await asyncio.to_thread(read)
-    return float(next((row.rpartition(" ")[2] for row in text.splitlines() if row.startswith(line)), "nan"))
+    found = sample_sum_of_page(await asyncio.to_thread(read), selector)
+    return math.nan if found is None else found
 
 
-async def until(port: int, line: str, value: float) -> None:
+async def until(port: int, selector: str, value: float) -> None:
     async with asyncio.timeout(60):
-        while await metric(port, line) != value:
+        while await metric(port, selector) != value:
             await asyncio.sleep(0.1)
 
 
@@ -109,7 +111,7 @@ async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
             assert line, "it ended"
 
 
-SCORED = 'gateway_eval_scores_total{arm="",model="local/small",scorer="length",status="scored"}'
+SCORED = 'gateway_eval_scores_total{scorer="length",status="scored"}'
 
 
 async def test_it_scores_stops_in_order_and_continues(room, exchange, tally, start, port):

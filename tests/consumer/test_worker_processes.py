@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.metric_samples import sample_sum_of_page
 from fixtures.program_command import gateway_command, program_pid
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -79,13 +81,14 @@ async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
             assert seen[-1], b"it ended:" + b"".join(seen)
 
 
-async def metrics(port: int) -> dict[str, float]:
+async def metrics(port: int) -> Callable[[str], float | None]:
+    """Sums of the page of /metrics by selector."""
+
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             return str(answer.read().decode())
 
-    lines = (await asyncio.to_thread(read)).splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[:1] != "#"}
+    return partial(sample_sum_of_page, await asyncio.to_thread(read))
 
 
 async def health(port: int) -> dict[str, object]:
@@ -97,11 +100,11 @@ async def health(port: int) -> dict[str, object]:
     return await asyncio.to_thread(read)
 
 
-async def until(port: int, name: str, value: float) -> dict[str, float]:
+async def until(port: int, selector: str, value: float) -> Callable[[str], float | None]:
     async with asyncio.timeout(120):
-        while (found := await metrics(port)).get(name) != value:
+        while (shown := await metrics(port))(selector) != value:
             await asyncio.sleep(0.2)  # each page takes all workers' time
-    return found
+    return shown
 
 
 def workers_of(parent: int) -> list[int]:
@@ -115,7 +118,7 @@ def workers_of(parent: int) -> list[int]:
     return sorted(found)
 
 
-SCORED = 'gateway_eval_scores_total{arm="",model="local/small",scorer="length",status="scored"}'
+SCORED = 'gateway_eval_scores_total{scorer="length",status="scored"}'
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks for the workers in /proc")
@@ -123,8 +126,8 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
     first = [exchange("two words") for _ in range(600)]
     async with evaluating(room, tmp_path, port, 2) as process:
         await room.send(*first, tally(first))
-        found = await until(port, SCORED, 600.0)
-        assert (found["gateway_eval_workers"], found["gateway_eval_worker_restarts"]) == (2.0, 0.0)
+        shown = await until(port, SCORED, 600.0)
+        assert (shown("gateway_eval_workers"), shown("gateway_eval_worker_restarts")) == (2.0, 0.0)
         before = workers_of(program_pid(process.pid))
         assert len(before) == 2
         assert await health(port) == {"status": "ok", "version": __version__, "paused": "", "reasons": []}
@@ -133,8 +136,8 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
         await until(port, "gateway_eval_worker_restarts", 1.0)
         more = [exchange("one") for _ in range(600)]
         await room.send(*more, tally([*first, *more]))
-        found = await until(port, SCORED, 1200.0)
-        assert found["gateway_eval_unaccounted"] == 0.0
+        shown = await until(port, SCORED, 1200.0)
+        assert shown("gateway_eval_unaccounted") == 0.0
         await until(port, "gateway_eval_workers", 2.0)
         assert len(workers_of(program_pid(process.pid))) == 2
 
@@ -147,8 +150,8 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks for the workers in /proc")
 async def test_a_worker_that_is_killed_before_it_is_ready_is_replaced(room, tmp_path, port):
     async with evaluating(room, tmp_path, port, 2, killed=1) as process:
-        found = await until(port, "gateway_eval_workers", 2.0)
-        assert found["gateway_eval_worker_restarts"] == 1.0
+        shown = await until(port, "gateway_eval_workers", 2.0)
+        assert shown("gateway_eval_worker_restarts") == 1.0
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.observability.catalog import catalogue, unknown
+from gateway.observability.catalog import catalogue, specs, unknown
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.observability.proxy_metrics import ConsoleMetrics, ProxyMetrics
 from gateway.observability.worker_metrics import exposition
@@ -25,7 +25,9 @@ def test_the_catalogue_matches_a_scrape_in_name_type_and_help() -> None:
 
 def test_labels_match_the_code_and_a_histogram_has_three_series() -> None:
     by_name = {each.name: each for each in catalogue()}
-    assert by_name["gateway_requests_total"].labels == ("alias", "upstream", "outcome")
+    gateway = ProxyMetrics(CollectorRegistry())
+    for attribute, spec in specs("gateway").items():
+        assert by_name[spec.name].labels == getattr(gateway, attribute)._labelnames
     assert by_name["gateway_eval_scores_total"].labels == ("scorer", "model", "arm", "status")
     parts = tuple(f"gateway_overhead_seconds_{part}" for part in ("bucket", "sum", "count"))
     assert by_name["gateway_overhead_seconds"].series == parts

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.metric_samples import sample_sum
 from fixtures.program_command import forked_python
 from prometheus_client import CollectorRegistry
 
@@ -35,13 +36,14 @@ def metrics() -> ProxyMetrics:
 WORKER = """
 import os, sys
 from prometheus_client import CollectorRegistry
+from gateway.observability.catalog import specs
 from gateway.observability.proxy_metrics import ProxyMetrics
 metrics = ProxyMetrics(CollectorRegistry())
-metrics.counts.of(metrics.requests, "chat", "u", "ok").n += int(sys.argv[1])
+metrics.counts.of(metrics.requests, *specs("gateway")["requests"].labels).n += int(sys.argv[1])
 metrics.counts.flush()
 metrics.inflight.set(int(sys.argv[1]))
 metrics.config_ok.set(sys.argv[1] != "2")
-metrics.breaker_open.labels("u", "m").set(sys.argv[1] == "2")
+metrics.breaker_open.labels(*specs("gateway")["breaker_open"].labels).set(sys.argv[1] == "2")
 print("counted", flush=True)
 sys.stdin.read()
 """
@@ -151,13 +153,13 @@ def test_an_experiment_shows_how_far_its_verdict_is() -> None:
     shown.figures = EvalFigures(experiments=(figures,))
     of = {"experiment": "swap", "candidate": "new"}
     aa = {**of, "kind": "gate", "condition": "aa"}
-    assert registry.get_sample_value("gateway_experiment_pairs_needed", aa) == 2900
-    assert registry.get_sample_value("gateway_experiment_condition_low", aa) == -0.084
-    assert registry.get_sample_value("gateway_experiment_condition_pairs", aa) == 554
-    assert registry.get_sample_value("gateway_experiment_requests_needed", of) == 14_500
-    assert registry.get_sample_value("gateway_experiment_seconds_needed", of) == 43_200
+    assert sample_sum(registry, "gateway_experiment_pairs_needed", **aa) == 2900
+    assert sample_sum(registry, "gateway_experiment_condition_low", **aa) == -0.084
+    assert sample_sum(registry, "gateway_experiment_condition_pairs", **aa) == 554
+    assert sample_sum(registry, "gateway_experiment_requests_needed", **of) == 14_500
+    assert sample_sum(registry, "gateway_experiment_seconds_needed", **of) == 43_200
     other = {**of, "kind": "guardrail", "condition": "total_s"}
-    assert registry.get_sample_value("gateway_experiment_pairs_needed", other) is None, "unknown"
+    assert sample_sum(registry, "gateway_experiment_pairs_needed", **other) is None, "unknown"
 
 
 def test_feedback_is_shown_by_arm_with_the_share_that_was_answered() -> None:
@@ -170,10 +172,10 @@ def test_feedback_is_shown_by_arm_with_the_share_that_was_answered() -> None:
     shown.figures = EvalFigures(experiments=(ExperimentFigures("swap", "new", "hold", 0, feedback=given),))
     of = {"experiment": "swap", "candidate": "new", "metric": "feedback:thumb"}
     control, candidate = {**of, "arm": "control"}, {**of, "arm": "candidate"}
-    assert registry.get_sample_value("gateway_experiment_feedback_mean", control) == 0.7
-    assert registry.get_sample_value("gateway_experiment_feedback_mean", candidate) is None
-    assert registry.get_sample_value("gateway_experiment_feedback_answered_ratio", control) == 0.2
-    assert registry.get_sample_value("gateway_experiment_feedback_answers", candidate) == 40
+    assert sample_sum(registry, "gateway_experiment_feedback_mean", **control) == 0.7
+    assert sample_sum(registry, "gateway_experiment_feedback_mean", **candidate) is None
+    assert sample_sum(registry, "gateway_experiment_feedback_answered_ratio", **control) == 0.2
+    assert sample_sum(registry, "gateway_experiment_feedback_answers", **candidate) == 40
 
 
 def test_figures_grow_old_whatever_the_wall_clock_says() -> None:

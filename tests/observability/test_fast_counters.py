@@ -56,6 +56,15 @@ def test_the_same_labels_of_the_same_metric_are_one_number() -> None:
     assert counts.spread(h) is counts.spread(h)
 
 
+@pytest.mark.parametrize("labels", [(), ("x",), ("x", "y", "z")])
+def test_another_number_of_labels_is_refused_at_the_call(labels: tuple[str, ...]) -> None:
+    counts = FastCounters()
+    counter, histogram = (kind("m", "m", ["a", "b"], registry=None) for kind in (Counter, Histogram))
+    for series, metric in ((counts.of, counter), (counts.spread, histogram)):
+        with pytest.raises(ValueError, match=r"m has the labels \('a', 'b'\); got"):
+            series(metric, *labels)
+
+
 def test_a_counter_that_was_never_raised_shows_nothing_or_zero() -> None:
     registry, counts = CollectorRegistry(), FastCounters()
     counts.of(Counter("c", "c", ["a"], registry=registry), "x")

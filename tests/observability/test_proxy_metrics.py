@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from fixtures.metric_samples import sample_sum, sample_sum_of_page
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.observability.catalog import specs
 from gateway.observability.proxy_metrics import ConsoleMetrics, ProxyMetrics
@@ -16,21 +18,21 @@ from gateway.observability.proxy_metrics import ConsoleMetrics, ProxyMetrics
 PACKAGE = Path(__file__).parents[2] / "gateway"
 
 # The contract: these names and labels are kept by later versions.
-NAMES: dict[str, set[str]] = {
-    "gateway_requests_total": {"alias", "upstream", "outcome"},
-    "gateway_overhead_seconds": set(),
-    "gateway_inflight_requests": set(),
-    "gateway_attempts_total": {"upstream", "result"},
-    "gateway_breaker_open": {"upstream", "model"},
-    "gateway_config_ok": set(),
-    "gateway_tokens_total": {"alias", "upstream", "type"},
-    "gateway_cost_usd_total": {"alias", "upstream"},
-    "gateway_unpriced_total": {"alias", "upstream"},
-    "gateway_eval_seen_total": {"stratum"},
-    "gateway_eval_sampled_total": {"stratum"},
-    "gateway_eval_enqueued_total": {"stratum"},
-    "gateway_eval_unsampled_total": {"reason"},
-    "gateway_eval_dropped_total": {"stratum", "reason"},
+NAMES: dict[str, tuple[str, ...]] = {
+    "gateway_requests_total": ("alias", "upstream", "outcome"),
+    "gateway_overhead_seconds": (),
+    "gateway_inflight_requests": (),
+    "gateway_attempts_total": ("upstream", "result"),
+    "gateway_breaker_open": ("upstream", "model"),
+    "gateway_config_ok": (),
+    "gateway_tokens_total": ("alias", "upstream", "type"),
+    "gateway_cost_usd_total": ("alias", "upstream"),
+    "gateway_unpriced_total": ("alias", "upstream"),
+    "gateway_eval_seen_total": ("stratum",),
+    "gateway_eval_sampled_total": ("stratum",),
+    "gateway_eval_enqueued_total": ("stratum",),
+    "gateway_eval_unsampled_total": ("reason",),
+    "gateway_eval_dropped_total": ("stratum", "reason"),
 }
 GENAI = {"gen_ai_operation_name", "gen_ai_provider_name", "upstream"}
 GENAI_NAMES: dict[str, tuple[set[str], list[float]]] = {
@@ -70,7 +72,7 @@ def exposed(metric: Any) -> str:
 
 
 def test_the_names_and_labels_that_later_versions_keep_are_there(metrics: ProxyMetrics) -> None:
-    there = {exposed(m): set(m._labelnames) for _, m in all_of(metrics)}
+    there = {exposed(m): m._labelnames for _, m in all_of(metrics)}
     for name, labels in NAMES.items():
         assert there[name] == labels, name
 
@@ -117,4 +119,17 @@ def test_each_attribute_has_its_table_of_the_same_type(metrics: ProxyMetrics) ->
         assert annotated == {name: spec.kind for name, spec in declared.items()}
         assert len({spec.name for spec in declared.values()}) == len(declared)
     assert isinstance(metrics.requests, Counter)
-    assert specs("gateway")["requests"].labels == ("alias", "upstream", "outcome")
+
+
+def test_sums_of_tests_hold_when_a_label_is_added() -> None:
+    registry = CollectorRegistry()
+    metric = Counter("calls", "calls", ["alias", "outcome", "added"], registry=registry)
+    for values in (("chat", "ok", "a b"), ("chat", "ok", 'quoted "b"'), ("chat", "cut", "a b"), ("chats", "ok", "c")):
+        metric.labels(*values).inc()
+    page = generate_latest(registry).decode()
+    for read in (partial(sample_sum, registry), partial(sample_sum_of_page, page)):
+        assert read("calls_total") == 4
+        assert read("calls_total", alias="chat") == 3
+        assert read("calls_total", alias="chat", outcome="ok") == 2
+        assert (read("calls_total", alias="other"), read("calls")) == (None, None)
+    assert sample_sum_of_page(page, 'calls_total{outcome="ok",alias="chat"}') == 2

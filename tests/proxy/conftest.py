@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import uvicorn
 import yaml
+from fixtures.metric_samples import sample_sum_of_page
 from fixtures.secret_of_draws import SECRET
 from fixtures.tallies import merged
 
@@ -91,11 +92,7 @@ class Running:
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         text = (await self.client.get(self.base_url.removesuffix("/v1") + "/metrics")).text
-        total = 0.0
-        for line in text.splitlines():
-            if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
-                total += float(line.rpartition(" ")[2])
-        return total
+        return sample_sum_of_page(text, name, **labels) or 0.0
 
     async def until(self, holds: Callable[[], Any]) -> None:
         """Waits for a state of this process, looking again at each turn of the loop."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from fixtures.metric_samples import sample_sum
 from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
@@ -154,7 +155,7 @@ class Room:
 
     def value(self, name: str, **labels: str) -> float:
         self.metrics.counts.flush()
-        return self.registry.get_sample_value(name, labels) or 0.0
+        return sample_sum(self.registry, name, **labels) or 0.0
 
 
 def a_room(

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from fixtures.metric_samples import sample_sum
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
@@ -113,7 +114,7 @@ async def test_a_trained_model_chooses_the_judged_exchanges(room: Any, exchange:
     later = [numbered(exchange, i) for i in range(1000, 1400)]
     registry = CollectorRegistry()
     async with consumer(room, judge, registry):
-        value = partial(registry.get_sample_value, labels={"target": "judge"})
+        value = partial(sample_sum, registry, target="judge")
         await room.until(lambda: value("gateway_eval_predictor_training_rows"))
         await room.send(*later)
         await room.until_read()

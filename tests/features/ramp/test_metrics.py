@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from fixtures.metric_samples import sample_sum
 from fixtures.ramps import DESIGN, PLAN
 from prometheus_client import CollectorRegistry
 
@@ -47,8 +49,7 @@ def test_they_are_exported() -> None:
     ramp = RampFigures("swap", "rolled_back", 0.0, 3.0, {"rolled_back": 1})
     metrics.figures = EvalFigures(ramps=(ramp,), webhooks={("ops", "dead"): 2})
 
-    def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, labels)
+    value = partial(sample_sum, registry)
 
     assert value("gateway_ramp_state", experiment="swap", state="rolled_back") == 1
     assert value("gateway_ramp_state", experiment="swap", state="ramp") == 0

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.metric_samples import sample_sum_of_page
 
 from gateway.config.environment import WorkerEnvironment
 from gateway.fake import FakeUpstream
@@ -123,7 +124,8 @@ async def test_metrics_are_compressed_on_request(gateway: Any) -> None:
     plain = await gateway.client.get(url, headers={"accept-encoding": "identity"})
     packed = await gateway.client.get(url, headers={"accept-encoding": "gzip"})
     assert ("content-encoding" in plain.headers, packed.headers["content-encoding"]) == (False, "gzip")
-    assert 'gateway_requests_total{alias="chat",outcome="ok",upstream="u0"} 1.0' in packed.text
+    of_call = {"alias": "chat", "outcome": "ok", "upstream": "u0"}
+    assert sample_sum_of_page(packed.text, "gateway_requests_total", **of_call) == 1
     assert "_created" not in plain.text
     happened = [line for line in plain.text.splitlines() if line.startswith("gateway_requests_total{")]
     assert len(happened) == 1, "outcomes that did not happen have no series"

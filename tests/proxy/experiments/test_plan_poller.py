@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures.metric_samples import sample_sum
 from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
@@ -93,7 +94,7 @@ class Gateway:
         return set(self.present[-1].in_force)
 
     def shown(self) -> float | None:
-        return self.registry.get_sample_value("gateway_experiment_running", {"experiment": "swap"})
+        return sample_sum(self.registry, "gateway_experiment_running", experiment="swap")
 
 
 async def test_a_config_publishes_its_plan_once_and_runs_it() -> None:
@@ -282,9 +283,8 @@ class RampGateway(Gateway):
 
     def shown_ramp(self) -> tuple[float | None, float | None]:
         """(share, stale) as in /metrics."""
-        of = {"experiment": "swap"}
-        share, stale = (self.registry.get_sample_value(f"gateway_ramp_{name}", of) for name in ("share", "stale"))
-        return share, stale
+        share = sample_sum(self.registry, "gateway_ramp_share", experiment="swap")
+        return share, sample_sum(self.registry, "gateway_ramp_stale", experiment="swap")
 
     @property
     def share(self) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.metric_samples import sample_sum
 from prometheus_client import CollectorRegistry
 
 from gateway.config.config import Config
@@ -57,7 +58,7 @@ class Worker:
 
     @property
     def stale(self) -> float | None:
-        return self.registry.get_sample_value("gateway_ramp_stale", {"experiment": "guard injection"})
+        return sample_sum(self.registry, "gateway_ramp_stale", experiment="guard injection")
 
 
 class Server:

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 from fixtures.limit_calls import LimitCalls
+from fixtures.metric_samples import sample_sum
 from prometheus_client import CollectorRegistry
 
 from gateway.config.limits import Budgets
@@ -495,7 +496,7 @@ class Gauges:
         self.gauges = LimitGauges(ProxyMetrics(self.registry))
 
     def value(self, scope: str, limit: str) -> float | None:
-        return self.registry.get_sample_value("gateway_limit_used_ratio", {"scope": scope, "limit": limit})
+        return sample_sum(self.registry, "gateway_limit_used_ratio", scope=scope, limit=limit)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fixtures.examples import examples
+from fixtures.metric_samples import sample_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -462,4 +463,4 @@ async def test_the_metrics_say_what_the_tally_says() -> None:
         ("gateway_eval_enqueued_total", {"stratum": "default"}, 1),
         ("gateway_eval_dropped_total", {"stratum": "errors", "reason": "buffer_full"}, 1),
     ):
-        assert registry.get_sample_value(name, labels) == value, name
+        assert sample_sum(registry, name, **labels) == value, name

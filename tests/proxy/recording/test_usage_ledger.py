@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures.metric_samples import sample_sum
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -165,7 +166,7 @@ class Books:
 
     def value(self, name: str, **labels: str) -> float | None:
         self.metrics.counts.flush()
-        return self.registry.get_sample_value(name, labels)
+        return sample_sum(self.registry, name, **labels)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from fixtures.metric_samples import sample_sum
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
@@ -114,7 +115,7 @@ async def standing_still(server: Any, running: Any, times: int, conversations: I
 
 
 def shown(registry: CollectorRegistry, name: str) -> float:
-    value = registry.get_sample_value(name, {"scorer": "quality", "model": "u0/model-u0", "arm": ""})
+    value = sample_sum(registry, name, scorer="quality", model="u0/model-u0", arm="")
     assert value is not None
     return value
 
