@@ -87,7 +87,7 @@ class Attempt:
         return self.failure == DECLINED
 
 
-@dataclass(slots=True)  # never assigned to; freezing it would cost 2 µs a call, more than filling it
+@dataclass(slots=True)  # assigned to by its maker only; freezing it would cost 2 µs a call, more than filling it
 class Exchange:
     """One request and its answer. Exchange, Tally and Feedback are all the data that the two programs share."""
 

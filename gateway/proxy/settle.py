@@ -12,7 +12,7 @@ from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_d
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.dialects.vendor_records import recorded_form
-from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
+from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.limits.accounting import FREE_APIS
 from gateway.proxy.limits.charge import Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter
@@ -26,15 +26,16 @@ from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.vendor_paths import VENDOR_APIS
 from gateway.proxy.routing.assignment import Assignment, cluster_name
+from gateway.proxy.routing.inclusion import ArmEnding, Inclusion, inclusion_in_experiment, inclusion_of_call
 from gateway.proxy.routing.learned_routes import RouteChoice
 from gateway.proxy.routing.router import Route
-from gateway.proxy.routing.sampling import GUARD, CallEnding, Sampler
+from gateway.proxy.routing.sampling import GUARD, CallEnding, SampleDraw, Sampler
 from gateway.proxy.routing.target_state import TargetState
 
 
 @dataclass(slots=True)  # one for each recorded call: freezing it would cost more than filling it
 class EndedCall:
-    """A call that reached an upstream and has ended, with the probability and stratum of its alias's sampling."""
+    """A call that reached an upstream and has ended."""
 
     call: Call
     route: Route
@@ -42,22 +43,6 @@ class EndedCall:
     target_state: TargetState
     now: float
     """Monotonic seconds."""
-    pi: float
-    stratum: str
-    score_rate: float | None = None
-    """Score rate, as in the record."""
-
-
-@dataclass(slots=True)
-class SamplingDecision:
-    """The probability with which a call is recorded, and its role in an experiment."""
-
-    pi: float
-    stratum: str
-    assignment: Assignment | None = None
-    """The assignment to an arm; None if the exchange belongs to no experiment."""
-    offer: ShadowOffer | None = None
-    """The offer of a shadow; None if none was drawn."""
 
 
 LEFT_RULES = 2  # the first rules of plans by which a call whose client left has an arm
@@ -100,74 +85,72 @@ class Settler:
         if route.choice is not None:
             self._count_choice(call, route.choice)
         drawn = route.drawn
-        pi, stratum = drawn.pi, drawn.stratum
-        if self.sampler.reads_ending:
-            pi, stratum = self.sampler.tail(drawn, call, self._ending(call, context, now))
-        if context.guarded is not None and drawn.reason is None:
-            rate, guard = context.guarded.record_rate()
-            if rate > pi:
-                pi, stratum = rate, f"{GUARD}:{guard}"
+        rate, stratum = drawn.rate, drawn.stratum
+        if self.sampler.reads_ending or context.guarded is not None:
+            rate, stratum = self._rate_at_end(call, drawn, context, now)
+        ended = EndedCall(call, route, context, target_state, now)
         if route.assignment is not None:
-            kept = pi if drawn.kept is None else drawn.kept
-            ended = EndedCall(call, route, context, target_state, now, kept, stratum)
-            self._settle_assigned(ended, route.assignment)
+            self._settle_assigned(ended, route.assignment, rate, stratum)
             return
-        score_rate = None
-        if drawn.kept is not None:
-            pi, score_rate = drawn.kept, pi
-        reason = drawn.reason or (None if drawn.u < pi else "not_drawn")
-        self.recorder.saw((stratum, call.alias, target_state.name, "", ""), reason)
-        if reason is None:
-            ended = EndedCall(call, route, context, target_state, now, pi, stratum, score_rate)
-            self.recorder.put(self._exchange(ended, SamplingDecision(pi, stratum)))
+        inclusion = inclusion_of_call(drawn, rate, stratum)
+        self.recorder.saw((inclusion.stratum, call.alias, target_state.name, "", ""), inclusion.left_out)
+        if inclusion.left_out is None:
+            self.recorder.put(self._exchange(ended, inclusion))
 
-    def _settle_assigned(self, ended: EndedCall, assignment: Assignment) -> None:
+    def _rate_at_end(self, call: Call, drawn: SampleDraw, context: CallContext, now: float) -> tuple[float, str]:
+        """The highest rate of all rules and guards that ask for the record of the call, and its stratum."""
+        rate, stratum = drawn.rate, drawn.stratum
+        if self.sampler.reads_ending:
+            rate, stratum = self.sampler.tail(drawn, call, self._ending(call, context, now))
+        if context.guarded is not None and drawn.reason is None:
+            guard_rate, guard = context.guarded.record_rate()
+            if guard_rate > rate:
+                return guard_rate, f"{GUARD}:{guard}"
+        return rate, stratum
+
+    def _settle_assigned(self, ended: EndedCall, assignment: Assignment, rate: float, stratum: str) -> None:
         """Settles a call of an experiment: later, between calls, if a shadow was drawn, since that takes longer.
 
-        A large body is settled at once: only the recorder's buffer is bounded in bytes.
+        A large body is settled at once: only the recorder's buffer is bounded in bytes. rate, stratum: of the rules.
         """
-        shadow, call, complete = self.shadow, ended.call, False
-        shadow.answered(call, assignment, ended.context, ended.now)
+        call, complete = ended.call, False
+        self.shadow.answered(call, assignment, ended.context, ended.now)
         # Read now, drawn or not: π is that of both, and what is settled later would see more shadows.
         grouped = assignment.unit is not None or call.conversation is not None or call.run is not None
         if assignment.running.shadows and grouped:
-            complete = shadow.complete(call, assignment)
-        rest = partial(self._settle_in_experiment, ended, assignment, complete)
+            complete = self.shadow.complete(call, assignment)
+        arm = arm_ending(ended, assignment, complete=complete)
+        inclusion = inclusion_in_experiment(ended.route.drawn, rate, stratum, arm)
+        settle_arm = partial(self._settle_arm, ended, arm, inclusion)
         waits = assignment.shadowed and not complete and len(call.body) <= LARGE
-        if not waits or not shadow.later(rest):
-            rest()
+        if not waits or not self.shadow.later(settle_arm):
+            settle_arm()
 
-    def _settle_in_experiment(self, ended: EndedCall, assignment: Assignment, complete: bool) -> None:
-        """Decides on the shadow, records the exchange with that decision, then sends the shadow.
-
-        complete: the call's conversation may have no further shadow."""
-        drawn = ended.route.drawn
-        comparable = is_comparable(assignment, ended.target_state, ended.context)
-        counts = (
-            comparable if assignment.unit is None else counts_for_arm(assignment, ended.target_state, ended.context)
-        )
+    def _settle_arm(self, ended: EndedCall, arm: ArmEnding, inclusion: Inclusion) -> None:
+        """Decides on the shadow, records the exchange with that decision, then sends the shadow."""
+        assignment, call, context = arm.assignment, ended.call, ended.context
         if assignment.unit is not None:
-            self._count_split(assignment, ended.context, is_own_result(assignment, ended.target_state, ended.context))
-        rate, pi, stratum = ended.pi, ended.pi, ended.stratum
-        if counts and drawn.reason is None:
-            rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable and not complete)
-        shadowed = assignment.shadowed and comparable and drawn.reason is None
-        if shadowed and complete:
+            self._count_split(assignment, context, is_own_result(assignment, ended.target_state, context))
+        if assignment.shadowed and arm.comparable and arm.complete and ended.route.drawn.reason is None:
             self.shadow.leave_out(assignment)
-        shadowed = shadowed and not complete
-        sampled = shadowed or (drawn.reason is None and drawn.u < rate)
-        cell = (stratum, ended.call.alias, ended.target_state.name, assignment.arm if counts else "", "")
-        self.recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
-        if not sampled:
+        self.recorder.saw(
+            (inclusion.stratum, call.alias, ended.target_state.name, arm.arm or "", ""), inclusion.left_out
+        )
+        if inclusion.left_out is not None:
             return
-        offer = self.shadow.decide(ended.call, assignment, ended.context) if shadowed else None
-        exchange = self._exchange(ended, SamplingDecision(pi, stratum, assignment if counts else None, offer))
+        offer = self.shadow.decide(call, assignment, context) if inclusion.shadowed else None
+        exchange = self._exchange(ended, inclusion)
+        if arm.counts:
+            note_arm(exchange, call, assignment)
+        if offer is not None:
+            exchange.asked, exchange.not_asked = offer.arms, offer.reason
+            if offer.arms and arm.counts:
+                running = assignment.running
+                exchange.request_digest = self.shadow.digest(context.sent_body, ended.target_state, running)
         recorded = self.recorder.put(exchange)
-        if offer is None:
-            return
-        if recorded:
-            self.shadow.ask(assignment, offer, ended.call, ended.route, exchange)
-        else:
+        if offer is not None and recorded:
+            self.shadow.ask(assignment, offer, call, ended.route, exchange)
+        elif offer is not None:
             self.shadow.withdraw(assignment, offer)
 
     def _count_choice(self, call: Call, choice: RouteChoice) -> None:
@@ -197,76 +180,43 @@ class Settler:
             finish = assemble(api, call.stream, response).finish_reason
         return CallEnding(context.outcome, finish, now - call.started, None if first is None else first - call.started)
 
-    def _exchange(self, ended: EndedCall, decision: SamplingDecision) -> Exchange:
+    def _exchange(self, ended: EndedCall, inclusion: Inclusion) -> Exchange:
         call, context, drawn = ended.call, ended.context, ended.route.drawn
-        assignment, offer = decision.assignment, decision.offer
+        target, content = ended.target_state.target, call.caller.content != "metadata"
         api: str = call.api
         request, response, cut = context.sent_body or call.body, context.response.bytes(), False
         if api in VENDOR_APIS:
-            api, request, response = recorded_form(call, ended.target_state.target.model, request, response)
+            api, request, response = recorded_form(call, target.model, request, response)
         if len(request) <= LARGE:  # the recorder makes larger ones smaller, on a thread
             request, cut = without_data_urls(request, self.cap_bytes)
-        response = without_images(response)
-        content = call.caller.content != "metadata"
-        user, fields = None, call.fields
-        if content and (call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields):
-            user = digest_of_user(call)
-        running = assignment.running if assignment else None
-        first, run, choice = context.first_content, call.run, ended.route.choice
-        return Exchange(  # positional: keywords would cost a sixth of this function
-            call.id,
-            call.received,
-            call.caller.name,
-            api,
-            call.alias,
-            ended.target_state.target,
-            call.stream,
-            request if content else b"{}",
-            response if content else b"",
-            context.status,
-            context.outcome,
-            ended.now - call.started,
-            drawn.unit,
-            drawn.u,
-            decision.pi,
-            decision.stratum,
-            self.recorder.incarnation,
-            self.recorder.seq,
-            experiment=running.plan.name if running else None,
-            plan=running.hash if running else None,
-            arm=assignment.arm if assignment else None,
-            cluster=cluster_of(call, assignment) if assignment else None,
-            asked=offer.arms if offer else (),
-            not_asked=offer.reason if offer else None,
-            truncated=cut or context.response.truncated,
-            spliced=context.spliced,
-            usage=context.usage,
-            client_id=call.client_id,
-            attempts=tuple(context.attempts),
-            first_token_s=None if first is None else first - call.started,
-            reference=call.reference if content else None,
-            request_digest=self._digest(context, ended.target_state, decision) if offer else None,
-            user_digest=user,
-            client_bytes=len(call.body) if assignment else None,
-            run=None if run is None else run.id,
-            run_source=None if run is None else run.source,
-            score_rate=ended.score_rate,
-            tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
-            route=choice.label if choice is not None else None,
-            segments=assignment.segments.to_json() if assignment and assignment.segments else None,
-            fell_back=True if choice is not None and ended.target_state.name != choice.target_name else None,
-            guards=context.guarded.to_json() if context.guarded is not None else None,
-            team=call.caller.team,
-            tier="budget" if ended.route.tiered_down else None,
-            gpu_seconds=self.prices.gpu_seconds_of_call(ended.target_state.target, context.usage, context.attempts),
+        exchange = Exchange(
+            id=call.id,
+            received=call.received,
+            caller=call.caller.name,
+            api=api,
+            alias=call.alias,
+            target=target,
+            stream=call.stream,
+            request=request if content else b"{}",
+            response=without_images(response) if content else b"",
+            status=context.status,
+            outcome=context.outcome,
+            total_s=ended.now - call.started,
+            unit=drawn.unit,
+            u=drawn.u,
+            pi=inclusion.pi,
+            stratum=inclusion.stratum,
+            incarnation=self.recorder.incarnation,
+            seq=self.recorder.seq,
         )
-
-    def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
-        """The digest of a served request that is also sent to shadow arms."""
-        offer, assignment = decision.offer, decision.assignment
-        if offer is None or not offer.arms or assignment is None:
-            return None
-        return self.shadow.digest(context.sent_body, target_state, assignment.running)
+        # Assigned, since 26 further keywords would take twice as long as all of these assignments.
+        exchange.truncated = cut or context.response.truncated
+        exchange.score_rate = inclusion.score_rate
+        if self.prices.gpu:
+            exchange.gpu_seconds = self.prices.gpu_seconds_of_call(target, context.usage, context.attempts)
+        note_request(exchange, call, content=content)
+        note_answer(exchange, ended)
+        return exchange
 
     def _count(
         self,
@@ -318,6 +268,53 @@ class Settler:
             m.counts.of(m.gpu_seconds, alias, target.upstream).n += self.prices.gpu_seconds(target, usage)
         if not costs or any(cost is None for _, cost in costs):
             m.counts.of(m.unpriced, alias, context.attempts[-1].target.upstream).n += 1
+
+
+def note_request(exchange: Exchange, call: Call, *, content: bool) -> None:
+    """Fills the fields that the request gives. content: whether its content may be recorded."""
+    fields, caller = call.fields, call.caller
+    exchange.client_id, exchange.team = call.client_id, caller.team
+    if call.run is not None:
+        exchange.run, exchange.run_source = call.run.id, call.run.source
+    if caller.call_tags:
+        exchange.tags = " ".join(caller.call_tags)
+    if content:
+        exchange.reference = call.reference
+        if call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields:
+            exchange.user_digest = digest_of_user(call)
+
+
+def note_answer(exchange: Exchange, ended: EndedCall) -> None:
+    """Fills the fields that the course of the call gives."""
+    context, route = ended.context, ended.route
+    exchange.spliced, exchange.usage, exchange.attempts = context.spliced, context.usage, tuple(context.attempts)
+    if context.first_content is not None:
+        exchange.first_token_s = context.first_content - ended.call.started
+    if route.choice is not None:
+        exchange.route = route.choice.label
+        exchange.fell_back = True if ended.target_state.name != route.choice.target_name else None
+    if route.tiered_down:
+        exchange.tier = "budget"
+    if context.guarded is not None:
+        exchange.guards = context.guarded.to_json()
+
+
+def note_arm(exchange: Exchange, call: Call, assignment: Assignment) -> None:
+    """Fills the fields of a call that counts for its arm."""
+    plan = assignment.running.plan
+    exchange.experiment, exchange.plan, exchange.arm = plan.name, assignment.running.hash, assignment.arm
+    exchange.cluster = cluster_of(call, assignment)
+    exchange.client_bytes = len(call.body)
+    if assignment.segments:
+        exchange.segments = assignment.segments.to_json()
+
+
+def arm_ending(ended: EndedCall, assignment: Assignment, *, complete: bool) -> ArmEnding:
+    """The end of a call of an experiment. complete: as in the result."""
+    target_state, context = ended.target_state, ended.context
+    comparable = is_comparable(assignment, target_state, context)
+    counts = comparable if assignment.unit is None else counts_for_arm(assignment, target_state, context)
+    return ArmEnding(assignment, comparable, counts, complete)
 
 
 def is_comparable(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:

@@ -26,12 +26,14 @@ class SampleDraw:
 
     unit: str
     u: float
-    pi: float
+    rate: float
+    """The highest rate of the head rules that match."""
     stratum: str
+    """The rule that gave the rate."""
     max_rate: float
     """The highest rate that can still apply: with u at or above it, the answer need not be held."""
-    kept: float | None = None
-    """Rate at which the call's whole run is recorded, with runs as the unit; `pi` is then that of its scoring."""
+    run_rate: float | None = None
+    """Rate at which the call's whole run is recorded, with runs as the unit; `rate` is then that of its scoring."""
     reason: str | None = None
     """Reason why the call is outside the sampled population: "opted_out" or "forbidden"; None if it is inside."""
 
@@ -61,7 +63,7 @@ class Sampler:
         self._by_conversation = policy.unit == "conversation"
         self._by_run = policy.unit == "run"
         self._rules = policy.rules
-        self._kept: dict[str, float] = {}  # by key
+        self._run_rates: dict[str, float] = {}  # by key
         self.reads_ending = bool(self._tail)
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
@@ -77,14 +79,19 @@ class Sampler:
         if requested == "always":
             return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
         u = draw("sample", unit)
-        pi, stratum = self._rate, DEFAULT
         if not (self._head or self._tail):
-            return SampleDraw(unit, u, pi, stratum, pi)
+            return SampleDraw(unit, u, self._rate, DEFAULT, self._rate)
+        rate, stratum = self._head_rate(call)
+        reach = (_reach(rule) for _, rule in self._tail if rule.rate > rate and _head_matches(rule, call))
+        return SampleDraw(unit, u, rate, stratum, max([rate, *reach]))
+
+    def _head_rate(self, call: Call) -> tuple[float, str]:
+        """The highest rate of the head rules that match, and the rule's stratum."""
+        rate, stratum = self._rate, DEFAULT
         for name, rule in self._head:
-            if rule.rate > pi and _head_matches(rule, call):
-                pi, stratum = rule.rate, name
-        reach = (_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))
-        return SampleDraw(unit, u, pi, stratum, max([pi, *reach]))
+            if rule.rate > rate and _head_matches(rule, call):
+                rate, stratum = rule.rate, name
+        return rate, stratum
 
     def _head_of_run(self, call: Call, requested: str | None) -> SampleDraw:
         """The draw of a run, which is recorded whole: at the highest rate of all rules that name no key or this one."""
@@ -94,25 +101,22 @@ class Sampler:
             return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, reason=reason)
         if requested == "always":
             return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = max([self._rate, *(rule.rate for rule in self._rules if rule.when.key in (None, key))])
-            if len(self._kept) < _MOST_KEYS:
-                self._kept[key] = kept
-        pi, stratum = self._rate, DEFAULT
-        for name, rule in self._head:
-            if rule.rate > pi and _head_matches(rule, call):
-                pi, stratum = rule.rate, name
-        return SampleDraw(unit, draw("sample", unit), pi, stratum, kept, kept)
+        run_rate = self._run_rates.get(key)
+        if run_rate is None:
+            run_rate = max([self._rate, *(rule.rate for rule in self._rules if rule.when.key in (None, key))])
+            if len(self._run_rates) < _MOST_KEYS:
+                self._run_rates[key] = run_rate
+        rate, stratum = self._head_rate(call)
+        return SampleDraw(unit, draw("sample", unit), rate, stratum, run_rate, run_rate)
 
     def tail(self, drawn: SampleDraw, call: Call, ending: CallEnding) -> tuple[float, str]:
-        """π and the stratum, once the call has ended. The call is sampled if drawn.u < π."""
-        pi, stratum = drawn.pi, drawn.stratum
+        """The highest rate of all rules that match, once the call has ended, and the rule's stratum."""
+        rate, stratum = drawn.rate, drawn.stratum
         if drawn.reason is None:
             for name, rule in self._tail:
-                if rule.rate > pi and _head_matches(rule, call) and _tail_matches(rule, ending):
-                    pi, stratum = rule.rate, name
-        return pi, stratum
+                if rule.rate > rate and _head_matches(rule, call) and _tail_matches(rule, ending):
+                    rate, stratum = rule.rate, name
+        return rate, stratum
 
 
 def _reach(rule: SamplingRule) -> float:

@@ -70,8 +70,8 @@ WHENS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_a_head_rule_holds_for_exactly_the_calls_it_names(when: Any, meets: Any, misses: Any) -> None:
     policy = sampler((when, 0.6))
     hit, miss = policy.head(a_call(**meets)), policy.head(a_call(**misses))
-    assert (hit.pi, hit.stratum, hit.max_rate) == (0.6, "r0", 0.6)
-    assert (miss.pi, miss.stratum, miss.max_rate) == (0.1, DEFAULT, 0.1)
+    assert (hit.rate, hit.stratum, hit.max_rate) == (0.6, "r0", 0.6)
+    assert (miss.rate, miss.stratum, miss.max_rate) == (0.1, DEFAULT, 0.1)
 
 
 ENDINGS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
@@ -90,7 +90,7 @@ ENDINGS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_a_tail_rule_holds_for_exactly_the_endings_it_names(when: Any, meets: Any, misses: Any) -> None:
     policy = sampler((when, 0.6))
     drawn = policy.head(a_call())
-    assert (drawn.pi, drawn.stratum) == (0.1, DEFAULT), "a tail rule says nothing before the end"
+    assert (drawn.rate, drawn.stratum) == (0.1, DEFAULT), "a tail rule says nothing before the end"
     assert policy.tail(drawn, a_call(), replace(OK, **meets)) == (0.6, "r0")
     assert policy.tail(drawn, a_call(), replace(OK, **misses)) == (0.1, DEFAULT)
 
@@ -152,7 +152,7 @@ def test_pi_is_the_largest_matching_rate(rules: Any, rate: float, stream: bool, 
     assert pi == max([rate, *(r for when, r in rules if matches(when, call, ending))])
     assert pi == by_stratum[stratum]
     assert stratum in policy.strata
-    assert drawn.pi <= pi <= drawn.max_rate, "u ≥ max_rate: the answer need not be held, however the call ends"
+    assert drawn.rate <= pi <= drawn.max_rate, "u ≥ max_rate: the answer need not be held, however the call ends"
     assert drawn.recordable == (drawn.u < drawn.max_rate)
 
 
@@ -175,8 +175,8 @@ def test_a_finish_reason_rule_holds_every_answer() -> None:
 
 def test_a_forced_call_has_a_stratum_of_its_own_and_pi_1() -> None:
     drawn = sampler(({"outcome": "error"}, 0.5), rate=0.001).head(a_call(), "always")
-    assert (drawn.pi, drawn.stratum, drawn.recordable) == (1.0, FORCED, True)
-    assert drawn.u < drawn.pi
+    assert (drawn.rate, drawn.stratum, drawn.recordable) == (1.0, FORCED, True)
+    assert drawn.u < drawn.rate
     assert sampler(({"outcome": "ok"}, 1.0)).tail(drawn, a_call(), OK) == (1.0, FORCED)
 
 
@@ -191,7 +191,7 @@ def test_a_forced_call_has_a_stratum_of_its_own_and_pi_1() -> None:
 def test_opting_out_leaves_the_population_despite_rules(caller: Caller, requested: Any, reason: str) -> None:
     policy = sampler(({"outcome": "error"}, 1.0), rate=1.0)
     drawn = policy.head(a_call(caller=caller), requested)
-    assert (drawn.reason, drawn.recordable, drawn.pi) == (reason, False, 0.0)
+    assert (drawn.reason, drawn.recordable, drawn.rate) == (reason, False, 0.0)
     assert policy.tail(drawn, a_call(caller=caller), CallEnding("cut", None, 1.0, None))[0] == 0.0
 
 
@@ -219,11 +219,11 @@ def test_rules_decide_which_calls_of_a_run_are_scored() -> None:
     by_run = sampler(*rules, unit="run", rate=0.1)
     run, failed = RunId("r", "x-gateway-run", "run_1"), replace(OK, outcome="timeout")
     drawn = by_run.head(a_call(run=run, alias="fast"))
-    assert (drawn.kept, drawn.max_rate, drawn.pi, drawn.stratum) == (0.8, 0.8, 0.1, DEFAULT)
+    assert (drawn.run_rate, drawn.max_rate, drawn.rate, drawn.stratum) == (0.8, 0.8, 0.1, DEFAULT)
     assert by_run.tail(drawn, a_call(alias="fast"), OK) == (0.1, DEFAULT)
     assert by_run.tail(drawn, a_call(alias="fast"), failed) == (0.8, "r0")
-    assert by_run.head(a_call(run=run)).pi == 0.3
-    assert by_run.head(a_call(run=run, caller=Caller("other"))).kept == 1.0
-    assert by_run.head(a_call(run=run), "always").kept is None
+    assert by_run.head(a_call(run=run)).rate == 0.3
+    assert by_run.head(a_call(run=run, caller=Caller("other"))).run_rate == 1.0
+    assert by_run.head(a_call(run=run), "always").run_rate is None
     assert by_run.head(a_call(run=run), "never").reason == "forbidden"
     assert by_run.head(a_call(run=run, caller=Caller("web", sampled=False))).reason == "opted_out"
