@@ -99,7 +99,7 @@ class Hot:
         corridor = Corridor(UNREACHABLE, "hot")
         self.recorder = Recorder(corridor, metrics, buffer_bytes=1 << 40)
         ticker = Ticker()
-        ticker._running = True  # it believes so, and never ticks: whether it does between two requests is chance
+        ticker.running = True  # it believes so, and never ticks: whether it does between two requests is chance
         affinity = ResponseAffinity(corridor.state, self.tasks)
         parts = ProcessParts(
             self.recorder, metrics, self.tasks, affinity, ticker, rng=random.Random(1), clock=lambda: 1.0

@@ -92,7 +92,7 @@ def usage_of(raw: Any) -> Usage | None:
 
     Anthropic counts cached input separately; Usage.input_tokens includes it, as OpenAI's prompt_tokens does.
     """
-    if not isinstance(raw, dict):
+    if type(raw) is not dict:
         return None
     if raw.keys() == _PLAIN_USAGE:  # most upstreams report nothing else
         read, written = raw["prompt_tokens"], raw["completion_tokens"]

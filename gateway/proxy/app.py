@@ -61,12 +61,14 @@ _MANY_UPSTREAMS = 50  # of more, a heartbeat names only those that are down or a
 RunningCalls = dict[asyncio.Task[Any] | None, CallContext]
 """The calls of one process in flight, by the task that answers them."""
 
-ROUTES = (
-    {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()}
-    | {p: ENDPOINTS[p] for p in AT_ROOT}
-    | OUTSIDE
-    | VENDORS
-)
+ROUTES = {
+    path: replace(endpoint, path=path.removeprefix(b"/v1"))
+    for path, endpoint in (
+        {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()}
+        | {path: ENDPOINTS[path] for path in AT_ROOT}
+        | OUTSIDE
+    ).items()
+} | VENDORS
 """The endpoints of the hot path, by path. Those of vendors' own APIs have a place for the model."""
 
 

@@ -32,18 +32,19 @@ class DeadlineExceeded(Exception):
 class Ticker:
     """Fires deadlines that are due. Runs only while there are some; belongs to one event loop."""
 
-    __slots__ = ("_running", "loop", "timers")
+    __slots__ = ("loop", "running", "timers")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.timers: dict[Deadlines, None] = {}
         """Deadlines that have not fired. A dict, because an item is set and deleted without a call."""
-        self._running = False
+        self.running = False
+        """Whether a tick is due."""
 
     def add(self, timer: Deadlines) -> None:
         self.timers[timer] = None
-        if not self._running:
-            self._running = True
+        if not self.running:
+            self.running = True
             self.loop.call_later(TICK_S, self._tick)
 
     def remove(self, timer: Deadlines) -> None:
@@ -53,8 +54,8 @@ class Ticker:
         now = self.loop.time()
         for timer in [t for t in self.timers if t.at <= now]:
             timer.fire()
-        self._running = bool(self.timers)
-        if self._running:
+        self.running = bool(self.timers)
+        if self.running:
             self.loop.call_later(TICK_S * (1 + len(self.timers) // _TIMERS_A_TICK), self._tick)
 
 
@@ -129,7 +130,11 @@ class Deadlines:
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        self._ticker.add(self)
+        ticker = self._ticker
+        if ticker.running:
+            ticker.timers[self] = None
+        else:
+            ticker.add(self)
         return self
 
     def __exit__(

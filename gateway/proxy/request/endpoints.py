@@ -86,7 +86,7 @@ class Endpoint:
     deployment: str | None = None
     """The model that the path names, as Azure's paths do; it wins over the body's."""
     path: bytes = b""
-    """Path below /v1, where the request's own path is another."""
+    """Path below /v1; b"": that of the request."""
     passes: frozenset[bytes] = frozenset()
     """Additional request headers that some upstreams get (`upstreams.NAME.pass_headers`)."""
     run_sources: tuple[str, ...] = ()

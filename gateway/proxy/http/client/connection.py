@@ -13,7 +13,7 @@ from typing import Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
-from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
+from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, MAX_HEADERS, check_size, framed, read_framing
 from gateway.proxy.http.client.transport import Slices
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.types import Headers
@@ -171,16 +171,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._non_body_bytes = 0
         if self.dead:
             self._end(reply, None)
-        elif not isinstance(body, bytes):
-            if isinstance(body, tuple):
-                self._transport.writelines([head, *body])
-            else:
-                self._transport.write(head)
-                self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
-        elif len(body) > COPY_LIMIT:
-            self._transport.writelines([head, body])
-        else:
+        elif type(body) is bytes and len(body) <= COPY_LIMIT:
             self._out.put(head + body, 0 if unbatched else self._owner.busy)
+        elif isinstance(body, bytes):
+            self._transport.writelines([head, body])
+        elif isinstance(body, tuple):
+            self._transport.writelines([head, *body])
+        else:
+            self._transport.write(head)
+            self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
         return reply
 
     def abort(self) -> None:
@@ -250,7 +249,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _body_taken(self, reply: Http1Reply) -> bool:
         """Hands the body's bytes of one read to the reply's sink, or holds them. True if the sink has taken them."""
         body = self._body
-        data = body[0] if len(body) == 1 else b"".join(body)
+        data, *more = body
+        if more:
+            data = b"".join(body)
         del body[:]
         self._non_body_bytes = 0
         sink = reply.sink
@@ -298,7 +299,8 @@ class UpstreamConnection(asyncio.Protocol):
         reply, status = self._reply, self._parser.get_status_code()
         if reply is None:
             raise BadResponse("a reply without a request")
-        check_size(reply.headers, self._non_body_bytes)
+        if reply.headers[MAX_HEADERS:] or self._non_body_bytes > MAX_HEAD_BYTES:
+            check_size(reply.headers, self._non_body_bytes)
         if status < 200:
             if status == 101:
                 raise BadResponse("101 switches to a protocol that was not requested")

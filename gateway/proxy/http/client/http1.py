@@ -56,7 +56,8 @@ class Http1Transport:
         return self._pools.get(origin)
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
-        pool = self._pools.get(request.origin) or self._add_pool(request.origin)
+        origin, pools = request.origin, self._pools
+        pool = pools[origin] if origin in pools else self._add_pool(origin)
         head = encode_head(request, pool.origin.host)
         connection = pool.take()
         if connection is None:
