@@ -24,7 +24,7 @@ class Inclusion(NamedTuple):
     stratum: str
     """The rule that gave the probability."""
     score_rate: float | None = None
-    """With runs as the unit of sampling, the rate at which the call is scored by itself, as in the record."""
+    """Rate at which the call is scored by itself, with runs as the unit of sampling; as in the record."""
     left_out: str | None = None
     """Reason why the call is not recorded; None if it is."""
     shadowed: bool = False
@@ -41,7 +41,7 @@ class ArmEnding:
     counts: bool
     """The call counts for its arm."""
     complete: bool
-    """Its conversation counts no further pair, so that it may have no shadow."""
+    """The conversation counts no further pair, so that the call may have no shadow."""
 
     @property
     def arm(self) -> str | None:
