@@ -19,7 +19,7 @@ from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.predictor import Predictor
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredScorer
-from gateway.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
+from gateway.scoring.run import StartedScores, score_all, score_later, score_now, score_started
 from gateway.scoring.text_facts import BatchTexts
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Subject
@@ -32,8 +32,7 @@ from gateway.stream import StreamEntry
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEntry:
+class ReadEntry(NamedTuple):
     """An entry that can be read."""
 
     entry: StreamEntry
@@ -152,8 +151,10 @@ class EntryScorer:
 
     async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
         """Predictions by exchange; empty without a predictor. Imports have none: each scorer sees its share of them."""
+        if self._predictor is None:
+            return {}
         asked = [s for s in subjects if self._of(s.exchange) and s.exchange.role != IMPORTED]
-        if self._predictor is None or not asked:
+        if not asked:
             return {}
         try:
             predicted = self._predictor.predict(asked, await self._predictor.embedded(asked))
@@ -165,15 +166,10 @@ class EntryScorer:
     def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
         scorers = self._scorers if self._predictor is None else self._predictor.unguided
-        scored = [s for s in subjects if self._of(s.exchange)]
-        begun = iter(score_each_now(scorers, [s for s in scored if s.exchange.role != IMPORTED], draw))
-        imports = iter(score_each_now(self._scorers, [s for s in scored if s.exchange.role == IMPORTED], draw))
-        started = [
-            next(imports if s.exchange.role == IMPORTED else begun)
-            if self._of(s.exchange)
-            else StartedScores(s, [], [])
-            for s in subjects
-        ]
+        started = [StartedScores(subject, [], []) for subject in subjects]
+        scored = [s for s in started if self._of(s.subject.exchange)]
+        score_started(scorers, [s for s in scored if s.subject.exchange.role != IMPORTED], draw)
+        score_started(self._scorers, [s for s in scored if s.subject.exchange.role == IMPORTED], draw)
         if self._predictor is not None and predictions:
             for each in started:
                 self._add_guided(each, self._predictor.drawn(predictions.get(each.subject.exchange.id)))

@@ -250,7 +250,7 @@ def _plain_chat(part: dict[str, Any]) -> Completion | None:
         return None
     choice = choices[0]
     message = choice.get("message") if type(choice) is dict and not choice.get("index") else None
-    if type(message) is not dict or not message.keys() <= _PLAIN_MESSAGE or choice.get("logprobs"):
+    if type(message) is not dict or not _PLAIN_MESSAGE.issuperset(message) or choice.get("logprobs"):
         return None
     text, reason = message.get("content"), choice.get("finish_reason")
     if type(text) is not str or message.get("refusal") or message.get("tool_calls") or message.get("function_call"):

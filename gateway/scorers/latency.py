@@ -50,10 +50,14 @@ class Latency(ImmediateRule):
             ("total_s", self.total_s),
             ("per_token_s", self.per_token_s),
         )
-        known = [(n, limit) for n, limit in wanted if limit is not None and n in measured]
-        if not known:
+        compared, missed = False, []
+        for name, limit in wanted:
+            if limit is not None and name in measured:
+                compared = True
+                if measured[name] > limit:
+                    missed.append(f"{name} {measured[name]:.3g}, expected at most {limit:g}")
+        if not compared:
             return NO_TIME
-        missed = [f"{n} {measured[n]:.3g}, expected at most {limit:g}" for n, limit in known if measured[n] > limit]
         if missed:
             return Score(0.0, "late", "; ".join(missed), measured)
         return Score(1.0, "in time", detail=measured)

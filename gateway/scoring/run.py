@@ -55,21 +55,21 @@ async def score_all(
 
 def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float]) -> StartedScores:
     """The results of all scorers that need not wait."""
-    return score_each_now(scorers, [subject], lambda domain, _: draw(domain))[0]
+    started = StartedScores(subject, [], [])
+    score_started(scorers, [started], lambda domain, _: draw(domain))
+    return started
 
 
-def score_each_now(
-    scorers: Mapping[str, RegisteredScorer], subjects: Sequence[Subject], draw: Callable[[str, str], float]
-) -> list[StartedScores]:
-    """The results as of score_now for each subject. Works scorer by scorer, so that work that does not depend on the
-    subject is done once.
+def score_started(
+    scorers: Mapping[str, RegisteredScorer], started: Sequence[StartedScores], draw: Callable[[str, str], float]
+) -> None:
+    """Adds the results as of score_now to those of each subject. Works scorer by scorer, so that work that does not
+    depend on the subject is done once.
 
     draw: from a domain and the subject's unit.
     """
-    started = [StartedScores(subject, [], []) for subject in subjects]
     for name, registered in scorers.items():
         _score_each(name, registered, started, draw)
-    return started
 
 
 def _score_each(

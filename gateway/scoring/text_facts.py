@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 GRAM = 4
 FEW = 8  # so few texts take longer in arrays than one by one
-MAX_BYTES = 1 << 17  # of texts in arrays at the same time: more leave the processor's cache
+MAX_BYTES = 1 << 16  # of texts in arrays at the same time: the C library gives larger arrays back after each use
 
 
 class TextFacts(NamedTuple):

@@ -94,7 +94,8 @@ def exchange_row(
     if parts is not None:
         e = replace(e, request=parts.rest)
     usage = c.usage or e.usage
-    calls, attempts = _json(c.tool_calls), _json(e.attempts)
+    calls = _json(c.tool_calls) if c.tool_calls else "[]"
+    attempts = _json(e.attempts) if e.attempts else "[]"
     size = _OVERHEAD + sum(map(len, (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)))
     target = (e.target.upstream, e.target.model, e.target.variant or None)
     end = (plain_text(c.error), c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id)

@@ -100,13 +100,12 @@ class ScoreSums:
         place = e.alias, model_of(e), e.arm or "", e.stratum
         alone = e.unit in (e.id, e.pair)
         here = self._by_place.setdefault(place, {})
-        for r in results:
-            cell = r[:3]
+        for name, version, config_hash, status, score, _, _, seen, _ in results:
+            cell = name, version, config_hash
             sums, bounds = here.get(cell) or self._cell(here, cell, place, scorers)
-            sums.inverse_pi += 1.0 / (pi * r.pi)
-            score = r.score
+            sums.inverse_pi += 1.0 / (pi * seen)
             if score is None:
-                setattr(sums, r.status, getattr(sums, r.status) + 1)
+                setattr(sums, status, getattr(sums, status) + 1)
             else:
                 value = float(score.value)
                 sums.add(value, bounds)
