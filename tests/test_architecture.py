@@ -104,7 +104,7 @@ SUBLAYERS = {
         ("recording",),
         ("guards",),
         ("experiments",),
-        ("settle",),
+        ("settle", "stages"),
         ("app",),
         ("websocket",),
         ("endpoints",),

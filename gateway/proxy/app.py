@@ -48,6 +48,7 @@ from gateway.proxy.routing.response_chains import SOURCE as CHAIN
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
+from gateway.proxy.stages import Stages
 from gateway.proxy.types import CallEnded, ClientConnection, ClientGone, GuardedExchange, HttpRequest
 from gateway.runtime.tasks import Tasks
 
@@ -159,6 +160,7 @@ class Gateway:
     spans: Spans | None
     guards: Guards | None
     """The guards; None if none is configured."""
+    stages: Stages
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
@@ -342,7 +344,7 @@ class App:
         self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection, lane: WebSocketLane | None = None
     ) -> None:
         """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
-        gateway, limiter, started = self.gateway, self.gateway.limiter, time.monotonic()
+        gateway, stages, started = self.gateway, self.gateway.stages, time.monotonic()
         call: Call | None = None
         route: Route | None = None
         limit: CallerLimit | None = None
@@ -360,22 +362,17 @@ class App:
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint, lane)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
-            if gateway.spans is not None:
-                context.notes.span = gateway.spans.carry(call)
-            if call.alias not in gateway.router.exact:
-                call = gateway.router.matched(call)
+            for prepare in stages.before_route:
+                call = prepare(call, context)
             decided = gateway.router.decide(call, read_options(request.fields, caller), stored.home if stored else None)
             context.notes.routed = True
             if caller.scopes or caller.of_call is not None:
-                if decided.tiers or limiter.default_output is not None:
-                    call, decided = await _reserve(gateway, call, decided, context)
-                else:
-                    context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
+                call, decided = await stages.reserve(call, decided, context)
             route = decided
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
-            if gateway.guards is not None:
-                call, client = await gateway.guards.enter(call, route, client, context)
+            for enter in stages.before_relay:
+                call, client = await enter(call, route, client, context)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer, lane=lane)
             if stored is not None:
@@ -483,18 +480,6 @@ def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:
     limiter = upstream.limiter
     report: dict[str, Any] = {"down": upstream.down, "in_flight": limiter.in_flight, "queued": limiter.waiting}
     return report | {"key_refused": upstream.key_refused} if upstream.key_refused else report
-
-
-async def _reserve(gateway: Gateway, call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:
-    """Reserves for a call whose output gets a limit, or that a cheaper tier may answer. Returns the two as changed."""
-    limiter, caller = gateway.limiter, call.caller
-    if limiter.default_output is not None:
-        call = limiter.with_default(caller, call)
-    if not route.tiers:
-        context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
-        return call, route
-    context.reservation, moved = await limiter.reserve_in_tiers(caller, call)
-    return call, gateway.router.tiered_down(route, call) if moved else route
 
 
 async def send_error(

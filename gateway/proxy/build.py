@@ -43,6 +43,7 @@ from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.limits.book import LeaseBook, SharedPlaces
+from gateway.proxy.limits.budget_tier import BudgetTier
 from gateway.proxy.limits.estimate import estimates_of, tier_estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.limits.upstream_limits import UpstreamLimits
@@ -67,6 +68,7 @@ from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
 from gateway.proxy.settle import Settler
 from gateway.proxy.signing_keys import SigningKeyPoller
+from gateway.proxy.stages import stages_of
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -149,8 +151,9 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     estimates = estimates_of(
         config, prices, router.experiments.plans, {} if before is None else before.limiter.estimates
     )
+    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
     tiers = tier_estimates_of(config, prices)
-    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics, tiers)
+    tier = BudgetTier(limiter, tiers, parts.metrics) if tiers else None
     relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), limiter.tokens_of, parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     keys = keys or build_keys(config, parts)
@@ -172,6 +175,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         idle_queue,
         books,
     )
+    guards = _guards(config, parts, prices, before, cap_bytes)
     return Gateway(
         config=config,
         prices=prices,
@@ -200,7 +204,8 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         ticker=parts.ticker,
         access=_call_log(config, parts.access, prices),
         spans=parts.spans,
-        guards=_guards(config, parts, prices, before, cap_bytes),
+        guards=guards,
+        stages=stages_of(router, limiter, tier, parts.spans, guards),
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
         calls=calls,
         running=parts.running,

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
 from gateway.core.call_scopes import NOBODY, OTHERS, user_digest
-from gateway.core.errors import GatewayError, NotAllowed, QuotaExceeded
+from gateway.core.errors import GatewayError, NotAllowed
 from gateway.core.limits import MEASURES, Limit, LimitScope
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.accounting import FREE_APIS
@@ -84,10 +84,7 @@ class Limiter:
         estimates: Mapping[str, ModelEstimate],
         budgets: Budgets,
         metrics: ProxyMetrics,
-        tiers: Mapping[str, ModelEstimate] | None = None,
     ) -> None:
-        """tiers: the estimates of calls to the fallbacks for a budget that is nearly used up, by alias."""
-        self._tiers = tiers or {}
         self._book = book
         self._exchanges = exchanges
         self.estimates = estimates
@@ -126,29 +123,20 @@ class Limiter:
         needs, output, given = self._needs(account, estimate, call)
         return self.take(account, needs, None if given else estimate, now, output)
 
-    async def reserve_in_tiers(self, caller: Caller, call: Call) -> tuple[CallReservation, bool]:
-        """Reserves for a model with a cheaper tier. Returns whether the call goes there: a limit in dollars is used up
-        to `budgets.tier_down_at`, or does not suffice for the targets. Raises as `reserve` and `wait` do."""
-        if not self._nearly_spent(self._account(caller, call)):
-            try:
-                return self.reserve(caller, call) or await self.wait(caller, call), False
-            except QuotaExceeded as refused:
-                if "usd" not in str(refused.details.get("limit", "")):
-                    raise
-        account, estimate = self._account(caller, call), self._tiers[call.alias]
+    async def reserve_at(self, estimate: ModelEstimate, caller: Caller, call: Call) -> CallReservation:
+        """Reserves at another estimate than the model's. Raises as `reserve` and `wait` do."""
+        account = self._account(caller, call)
         if self._book.down and account.closed:
             raise self._closed(account)
         needs, output, given = self._needs(account, estimate, call)
         learns = None if given else estimate
         taken = self.take(account, needs, learns, self._book.now(), output)
-        taken = taken or await self._wait(account, needs, learns, output)
-        self._metrics.counts.of(self._metrics.tier_down, call.alias).n += 1
-        return taken, True
+        return taken or await self._wait(account, needs, learns, output)
 
-    def _nearly_spent(self, account: Account) -> bool:
-        """Whether a limit in dollars is used up so far that its caller's calls go to the cheaper tier."""
-        at = self._budgets.tier_down_at
-        return any(lease.measure == _USD and used(lease) >= at * lease.amount for lease in account.leases)
+    def nearly_spent(self, caller: Caller, call: Call) -> bool:
+        """Whether a limit in dollars is used up to `budgets.tier_down_at`."""
+        at, leases = self._budgets.tier_down_at, self._account(caller, call).leases
+        return any(lease.measure == _USD and used(lease) >= at * lease.amount for lease in leases)
 
     def most_output(self, call: Call) -> int:
         """The output tokens that would have been reserved for a call without a reservation."""

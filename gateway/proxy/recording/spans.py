@@ -53,6 +53,11 @@ class Spans:
         call.headers.append((_NAME, ids.traceparent))
         return ids
 
+    def begin(self, call: Call, context: CallContext) -> Call:
+        """The stage of a call in which its span begins."""
+        context.notes.span = self.carry(call)
+        return call
+
     def ended(self, endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> None:
         ids = context.notes.span or self.carry(call)  # it was refused before it had one
         if not ids.sampled:

@@ -58,6 +58,8 @@ class AliasRoutes:
     """Whether there is one target to draw from."""
     last: int
     """The index of the last target."""
+    tier: tuple[RouteOption, ...]
+    """The fallbacks for a budget that is nearly used up."""
     learned: ServedRoute | None = None
     """The learned route that chooses the target: with `orders[0]` the control, with `orders[1]` the moved one and
     then the control. None means that the strategy chooses."""
@@ -90,6 +92,7 @@ def routes_of(
         model.cut_policy,
         len(orders) == 1,
         len(orders) - 1,
+        tuple(option for option in fallbacks if "budget" in option.on),
     )
 
 
@@ -114,8 +117,8 @@ class Route:
     """The scorer that says it made the call; "" if it names none."""
     choice: RouteChoice | None = None
     """The decision of a learned route; None if none was asked."""
-    tiers: bool = False
-    """The fallbacks for a budget that is nearly used up may answer it."""
+    tier: tuple[RouteOption, ...] = ()
+    """The fallbacks for a budget that is nearly used up, as far as they may answer it."""
     tiered_down: bool = False
     """Whether the caller's budget is nearly used up, so that its calls go to cheaper targets."""
 
@@ -160,7 +163,6 @@ class Router:
         built = {alias: self._routes_for(model) for alias, model in config.models.items()}
         self.exact = self._routes = {alias: routes for alias, routes in built.items() if not is_pattern(alias)}
         """The routes of aliases that are not patterns."""
-        self._tiers = frozenset(alias for alias, routes in built.items() if _tier(routes))
         self._patterns = {alias: routes for alias, routes in built.items() if is_pattern(alias)}
         self._behind = {pattern: self._known_behind(pattern) for pattern in self._patterns}
         for plan in self.experiments.plans.values():
@@ -213,6 +215,11 @@ class Router:
     def unready(self) -> list[str]:
         """The aliases without a target that may be attempted now."""
         return [alias for alias in self._models if not any(p.ready for p in self._of_alias(alias))]
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether models have names with a `*`."""
+        return bool(self._patterns)
 
     def aliases(self, caller: Caller) -> list[str]:
         """The names this caller may use, in the config's order."""
@@ -339,15 +346,9 @@ class Router:
             route.scorer = options.scorer
         if choice is not None:
             route.choice = choice
-        if call.alias in self._tiers and options.target is None and home is None:
-            route.tiers = True
+        if routes.tier and options.target is None and home is None:
+            route.tier = routes.tier
         return route
-
-    def tiered_down(self, route: Route, call: Call) -> Route:
-        """The route to the fallbacks for a budget that is nearly used up. The call is in no experiment: its arm would
-        not answer."""
-        routes = self._behind_pattern(call.alias, call.named) if call.named else self._routes[call.alias]
-        return replace(route, candidates=_tier(routes), assignment=None, choice=None, tiered_down=True)
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
         """Puts the arm's target of a split first, and after the first target of a cascade its control; the usual
@@ -381,10 +382,6 @@ class Router:
         raise BadRequest(
             f'x-gateway-target: "{name[:100]}" is not a target of "{call.named or call.alias}"; it has {names}'
         )
-
-
-def _tier(routes: AliasRoutes) -> tuple[RouteOption, ...]:
-    return tuple(option for option in routes.fallbacks if "budget" in option.on)
 
 
 def _states(routes: AliasRoutes) -> list[TargetState]:

@@ -1,0 +1,46 @@
+"""The cheaper tier of a model: its fallbacks with `on: [budget]`, for callers whose budget in dollars is nearly spent.
+
+A call of the tier is in no experiment, since its arm would not answer. It reserves at the prices of the tier's targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gateway.core.errors import QuotaExceeded
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.limits.estimate import ModelEstimate
+from gateway.proxy.limits.limiter import CallReservation, Limiter
+from gateway.proxy.request.call import Call
+from gateway.proxy.routing.router import Route
+
+
+class BudgetTier:
+    """The cheaper tiers of one config."""
+
+    def __init__(self, limiter: Limiter, estimates: Mapping[str, ModelEstimate], metrics: ProxyMetrics) -> None:
+        """estimates: of calls to the tiers, by alias."""
+        self._limiter = limiter
+        self._estimates = estimates
+        self._metrics = metrics
+
+    async def reserve(self, call: Call, route: Route) -> tuple[CallReservation, Route]:
+        """Reserves for a call that the tier may answer, and returns its route.
+
+        The tier answers if a limit in dollars is used up to `budgets.tier_down_at`, or too small for the targets.
+        Raises as Limiter.reserve and wait do."""
+        limiter, caller = self._limiter, call.caller
+        if not limiter.nearly_spent(caller, call):
+            try:
+                return limiter.reserve(caller, call) or await limiter.wait(caller, call), route
+            except QuotaExceeded as refused:
+                if "usd" not in str(refused.details.get("limit", "")):
+                    raise
+        reservation = await limiter.reserve_at(self._estimates[call.alias], caller, call)
+        self._metrics.counts.of(self._metrics.tier_down, call.alias).n += 1
+        return reservation, tiered_down(route)
+
+
+def tiered_down(route: Route) -> Route:
+    return replace(route, candidates=route.tier, assignment=None, choice=None, tiered_down=True)
