@@ -418,7 +418,7 @@ class App:
         if client.started:
             target_state = context.target_state
             event = target_state.upstream.dialect.broken(call, error) if call and call.stream and target_state else b""
-            context.response.add(event)
+            context.response.relayed(event)
             await client.end_nowait(event)
         else:
             await self._refuse(client, endpoint, call, context, error)
@@ -449,7 +449,7 @@ class App:
         context.ended = True
         context.status = error.status
         context.notes.error_code = error.code or error.type
-        context.response.add(error.body())
+        context.response.relayed(error.body())
         if context.outcome == "ok":
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()

@@ -39,28 +39,42 @@ from gateway.runtime.tasks import Tasks
 _MOST_BYTES = 16 << 20  # of a stream that scorers judge; of a longer one they see the beginning
 
 
-class GuardedBytes(HeldBytes):
-    """The response's bytes for the record: those that left, and of a refused answer those that did not."""
+class GuardedBytes:
+    """The response's bytes for the record where guards hold the answer: those that left, and of a refused answer those
+    that did not. A ResponseBytes."""
 
-    __slots__ = ()
+    __slots__ = ("_kept", "keep")
 
-    def add(self, data: bytes) -> None:
-        """Called by the relay, before the guards have judged the bytes."""
+    enabled = True
 
-    keep = HeldBytes.add
+    def __init__(self, cap_bytes: int) -> None:
+        """cap_bytes: of the record, as in HeldBytes."""
+        self._kept = HeldBytes(True, cap_bytes)
+        self.keep = self._kept.add
+        """Called by the guards with what has left."""
+
+    @property
+    def truncated(self) -> bool:
+        return self._kept.truncated
+
+    def relayed(self, data: bytes) -> None:
+        """Keeps nothing: the relay's client is the guards', which have not judged the bytes."""
+
+    def bytes(self) -> bytes:
+        return self._kept.bytes()
 
 
 class GuardedClient:
     """A ClientConnection."""
 
-    __slots__ = ("_client", "_guarded", "_head", "_judging", "_passes", "_response", "_tasks", "started")
+    __slots__ = ("_client", "_guarded", "_head", "_judging", "_kept", "_passes", "_tasks", "started")
 
-    def __init__(self, guarded: GuardedCall, response: HeldBytes, tasks: Tasks) -> None:
-        """response: gets the recorded bytes; it is a GuardedBytes if the answer is held."""
+    def __init__(self, guarded: GuardedCall, kept: GuardedBytes | None, tasks: Tasks) -> None:
+        """kept: gets the recorded bytes; None if the answer is not held, so that the record has what is relayed."""
         self.started = False
         self._client: ClientConnection = guarded.client
         self._guarded = guarded
-        self._response = response
+        self._kept = kept
         self._tasks = tasks
         self._head: HeldHead | None = None
         self._judging: GuardedStream | None = None
@@ -88,8 +102,8 @@ class GuardedClient:
     async def end(self, data: bytes = b"") -> None:
         guarded, head = self._guarded, self._head
         if guarded.quick and head is not None and head.status == 200 and guarded.passes(data):
-            if isinstance(self._response, GuardedBytes):
-                self._response.keep(data)
+            if self._kept is not None:  # as _keep; here each call of a function counts
+                self._kept.keep(data)
             self._client.start(200, head.headers, head.length, head.lines)
             await self._client.end(data)
         elif self._judging is not None:
@@ -108,9 +122,9 @@ class GuardedClient:
         guarded, head = self._guarded, self._head
         await guarded.request_decided()
         guarded.make_verdicts()
-        if head is not None and head.streams and guarded.holds_answer and isinstance(self._response, GuardedBytes):
+        if head is not None and head.streams and guarded.holds_answer and self._kept is not None:
             if self._judging is None:
-                guarded.stream = self._judging = GuardedStream(guarded, head, self._response, self._tasks)
+                guarded.stream = self._judging = GuardedStream(guarded, head, self._kept, self._tasks)
         elif not self._passes:
             self._passes = True
             if head is not None:
@@ -118,21 +132,23 @@ class GuardedClient:
                 self._client.start(head.status, head.headers, None, head.lines + guarded.header_line())
 
     async def _end_plain(self, data: bytes, head: HeldHead | None) -> None:
-        guarded, response = self._guarded, self._response
+        guarded = self._guarded
         if head is not None and head.status < 400 and guarded.holds_answer:
             answer = await guarded.judge_answer(data)
             if answer is None:
-                if isinstance(response, GuardedBytes):
-                    response.keep(data)
+                self._keep(data)
                 await guarded.refuse_answer(refusing(guarded.of_answer), head, data)
                 return
             data = answer
-        if isinstance(response, GuardedBytes):
-            response.keep(data)
+        self._keep(data)
         if head is not None:
             guarded.note_acted()
             self._client.start(head.status, head.headers, len(data), head.lines + guarded.header_line())
         await self._client.end(data)
+
+    def _keep(self, data: bytes) -> None:
+        if self._kept is not None:
+            self._kept.keep(data)
 
     async def end_nowait(self, data: bytes) -> None:
         """Ends a broken response: unjudged text is not sent."""
@@ -140,8 +156,7 @@ class GuardedClient:
             return
         if self._judging is not None:
             before = self._judging.cut()
-            if isinstance(self._response, GuardedBytes):
-                self._response.keep(data)
+            self._keep(data)
             data = before + data
         elif not self._passes and self._head is not None:
             self._client.start(self._head.status, self._head.headers, None, self._head.lines)

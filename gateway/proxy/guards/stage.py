@@ -80,14 +80,15 @@ class Guards:
                 return call, client
         guarded = context.guarded = GuardedCall(call, client, context, guards, self._tasks)
         holds_answer = guards.holds_answer if guarded.quick else guarded.holds_answer
-        if holds_answer:
-            context.response = GuardedBytes(True, self._cap_bytes)
+        kept = GuardedBytes(self._cap_bytes) if holds_answer else None
+        if kept is not None:
+            context.response = kept
         elif not context.response.enabled and coverage == "judged":
             context.response = HeldBytes(True, self._cap_bytes)
         if guarded.of_request:
             call = await guarded.admit(call, route)
         if holds_answer or (guarded.of_request and guarded.holds_request):
-            client = GuardedClient(guarded, context.response, self._tasks)
+            client = GuardedClient(guarded, kept, self._tasks)
         return call, client
 
     def check_forwarded(self, caller: Caller, path: bytes) -> None:

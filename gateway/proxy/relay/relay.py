@@ -382,7 +382,7 @@ class Relay:
         body, model = answer.body, target_state.target.model
         if not state.call.caller.sees_upstreams and "*" not in model:
             body = body.replace(model.encode(), (state.call.named or state.call.alias).encode())
-        context.response.add(body)
+        context.response.relayed(body)
         headers = answer.headers
         if answer.status == 429 or answer.status >= 500:
             headers = [*headers, (b"x-should-retry", b"false")]  # the gateway has used up its own retries
@@ -406,7 +406,7 @@ class Relay:
         context.ended = True
         context.target_state = sent.target_state
         event = sent.target_state.upstream.dialect.broken(state.call, error)
-        context.response.add(event)
+        context.response.relayed(event)
         await state.client.end_nowait(event)
 
     async def _continued(self, state: RelayState, failure: Failure) -> bool:

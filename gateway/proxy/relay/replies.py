@@ -22,7 +22,7 @@ from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, fir
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_transport
 from gateway.proxy.relay.response_head import start_response
-from gateway.proxy.relay.state import HeldBytes, RelayState, SentText
+from gateway.proxy.relay.state import RelayState, ResponseBytes, SentText
 from gateway.proxy.request.header_rules import STREAM_TYPES, for_client
 from gateway.proxy.request.vendor_paths import BEDROCK_APIS, FRAMED_APIS
 from gateway.proxy.routing.learned_routes import ServedRoute
@@ -105,7 +105,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         _accept(state, choice.cascade, answer)
     state.answer = answer
     if context.response.enabled:
-        context.response.add(answer)
+        context.response.relayed(answer)
     state.deadlines.pause()
     headers = for_client(reply.headers, bedrock=state.call.api in BEDROCK_APIS)
     start_response(state, target_state, reply.status, headers, now, len(answer))
@@ -147,7 +147,7 @@ async def _pass_through(state: RelayState, target_state: TargetState, reply: Ups
         state, target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply)
     )
     while data:
-        context.response.add(data)
+        context.response.relayed(data)
         if tail is not None:
             tail.add(data)
         deadlines.pause()
@@ -256,7 +256,7 @@ async def _events(state: RelayState, target_state: TargetState, reply: UpstreamR
             return
     last = reader.end()
     context.ended = True
-    context.response.add(last)
+    context.response.relayed(last)
     await state.client.end(last)
 
 
@@ -264,7 +264,7 @@ def _pass_on(
     state: RelayState,
     client: ClientConnection,
     reader: Reader,
-    response: HeldBytes,
+    response: ResponseBytes,
     deadlines: Deadlines,
     data: bytes,
 ) -> bool:
@@ -272,7 +272,7 @@ def _pass_on(
     if not (client.writable and (number := reader.passes(data))):
         return False
     if response.enabled:
-        response.add(data)
+        response.relayed(data)
     client.write_nowait(data)
     state.pieces += number
     deadlines.resume()
@@ -283,7 +283,7 @@ def _translate_on(
     state: RelayState,
     client: ClientConnection,
     reader: TranslatingReader,
-    response: HeldBytes,
+    response: ResponseBytes,
     deadlines: Deadlines,
     data: bytes,
 ) -> bool:
@@ -291,7 +291,7 @@ def _translate_on(
     if not (client.writable and (out := reader.translated(data))):
         return False
     if response.enabled:
-        response.add(out)
+        response.relayed(out)
     client.write_nowait(out)
     state.pieces += 1
     deadlines.resume()
@@ -322,7 +322,7 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 
 async def _send(state: RelayState, data: bytes) -> None:
-    state.context.response.add(data)
+    state.context.response.relayed(data)
     state.pieces += event_count(data) if state.call.api not in FRAMED_APIS else frame_count(data)
     await state.client.write(data)
 
@@ -376,5 +376,5 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
         sent.text = splicer.text[:delivered]
         state.context.usage = state.attempt_usage = reader.usage or splicer.usage
     state.context.ended = True
-    state.context.response.add(last)
+    state.context.response.relayed(last)
     await state.client.end(last)

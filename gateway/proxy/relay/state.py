@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
@@ -24,6 +24,26 @@ from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, GuardedExchange
+
+
+class ResponseBytes(Protocol):
+    """The bytes of a call's response that its client got, for the record."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether they are held at all."""
+        ...
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some were left out, since they were too many."""
+        ...
+
+    def relayed(self, data: bytes) -> None:
+        """Called with what the relay has given to its client."""
+        ...
+
+    def bytes(self) -> bytes: ...
 
 
 class HeldBytes:
@@ -46,6 +66,8 @@ class HeldBytes:
             data = data[: self._room]
             self.truncated = True
         self._pieces.append(data)
+
+    relayed = add  # the relay's client is the caller's connection
 
     def bytes(self) -> bytes:
         return b"".join(self._pieces)
@@ -85,7 +107,7 @@ class CallNotes:
 class CallContext:
     """The course of one call so far. Mutable; one for each call."""
 
-    response: HeldBytes
+    response: ResponseBytes
     outcome: Outcome = "ok"
     target_state: TargetState | None = None
     """The target that answered, or the last one that was attempted; None if no target was attempted."""

@@ -52,7 +52,7 @@ class Guarded:
         metrics = ProxyMetrics(CollectorRegistry())
         made = [Guard(name, GuardConfig.model_validate(given), metrics, scorers, {}) for name, given in guards.items()]
         self.call = Call("call-1", 0.0, 0.0, Caller("web"), api, b"POST", b"/x", "chat", True, b"{}")
-        self.sent, self.response = Sent(), GuardedBytes(True, 1 << 20)
+        self.sent, self.response = Sent(), GuardedBytes(1 << 20)
         self.context = CallContext(self.response)
         self.guarded = GuardedCall(self.call, self.sent, self.context, GuardSet(made, {}), tasks)
         self.client = GuardedClient(self.guarded, self.response, tasks)
