@@ -19,18 +19,12 @@ from gateway.core.completion import assemble
 from gateway.core.sse import Event, events, parse
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.guards.guard import Verdict, refusing
-from gateway.proxy.guards.guarded_call import (
-    LARGE_CHARS,
-    GuardedCall,
-    HeldHead,
-    fail_all,
-    note_length,
-    note_matches,
-    remove_logprobs,
-)
+from gateway.proxy.guards.guarded_call import GuardedCall, HeldHead, remove_logprobs
+from gateway.proxy.guards.judged_json import judged_object, judged_value, readable
+from gateway.proxy.guards.judging import LARGE_CHARS, answer_input, ask, fail_all, note_length, note_matches
 from gateway.proxy.guards.refusals import StreamSoFar
 from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import Channel, Slot, event_slots, judged_object, judged_value, read_event, readable
+from gateway.proxy.guards.texts import Channel, Slot, event_slots, read_event
 from gateway.proxy.guards.window import TextWindow, WholeText
 from gateway.proxy.relay.state import HeldBytes
 from gateway.proxy.types import CallEnded, ClientConnection, Headers
@@ -427,7 +421,7 @@ class GuardedStream:
             answer = await asyncio.to_thread(assemble, self._api, True, data)
         else:
             answer = assemble(self._api, True, data)
-        await self._guarded.ask(self._asked, (), lambda: self._guarded.subject_of(answer))
+        await ask(self._asked, (), lambda: answer_input(self._guarded.call, answer))
 
     async def _refuse(self, verdict: Verdict) -> None:
         self._done = True

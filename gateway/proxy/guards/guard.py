@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.config.guards import REFUSING, GuardConfig
+from gateway.core.errors import NotAllowed
 from gateway.core.guards import ENFORCED, GuardAction, GuardDecision, GuardFailure, GuardRamp, GuardResult
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -25,6 +26,10 @@ from gateway.proxy.routing.circuit_breaker import CircuitBreaker
 
 log = logging.getLogger("gateway")
 
+ACTING = ("redact", "block")
+"""The actions that change an answer."""
+INSTEAD = "use /v1/chat/completions, /v1/responses or /v1/messages"
+"""Hint for calls of paths that guards cannot read."""
 FAILING = 3
 """Failures in a row after which a guard counts as failing."""
 _FOLD_AT = 256  # times that wait before they are added to the histogram, so that each costs its share of a sort
@@ -87,6 +92,11 @@ class Guard:
         """The action in force for a call: the config's, or its ramp's, by the call's conversation, key and user."""
         ramp = self.ramps.get(self.name) if self.ramps else None
         return self.config.action if ramp is None else ramp.action_of(guard_unit(call))
+
+    def enforced_for(self, call: Call) -> bool:
+        """Whether the config enforces it, or its ramp acts on the call: a unit that a ramp only flags is not
+        refused."""
+        return self.config.action != "observe" or self.action_for(call) in ACTING
 
     def counted_unit(self, call: Call) -> str:
         """The digest of the call's unit while its ramp takes its steps; "" if it takes none."""
@@ -268,6 +278,27 @@ class GuardSet:
         """Whether an answer waits for a judgement, if no ramp is in force."""
         self.quick = len(self.answer) == len(self.every) and all(guard.rule is not None for guard in guards)
         """Whether all are rules on answers that the gateway's own process evaluates."""
+
+    def refuse_unread(self, call: Call) -> None:
+        """Raises NotAllowed where a guard would have to judge a call that it cannot read."""
+        enforced = next((guard.name for guard in self.every if guard.enforced_for(call)), None)
+        if enforced is not None:
+            raise NotAllowed(
+                f'the guard "{enforced}" judges the calls of this key and model, and cannot read those of this path; '
+                f"{INSTEAD}",
+                retry=False,
+            )
+
+    def refuse_background(self, call: Call) -> None:
+        """Raises NotAllowed for a response in the background where a guard on answers acts: it is read by its id."""
+        acting = (guard for guard in self.answer if guard.action_for(call) in ACTING)
+        if (guard := next(acting, None)) is not None:
+            raise NotAllowed(
+                f'the guard "{guard.name}" judges the answers of this key and model, and cannot judge one that is made '
+                "in the background; leave `background` out, or stream the answer",
+                param="background",
+                retry=False,
+            )
 
 
 def new_verdict(guard: Guard, call: Call) -> Verdict:

@@ -8,48 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from gateway.config.guards import REFUSING
-from gateway.core.completion import Completion, assemble
-from gateway.core.errors import TooLarge
-from gateway.core.guards import GuardFailure, to_json
-from gateway.core.json_values import parse_object
+from gateway.core.completion import assemble
+from gateway.core.guards import to_json
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.guards.coverage import ENDPOINTS, HEAD, PLAIN_CHOICE, PLAIN_MESSAGE, PLAIN_REASONS, is_structure
-from gateway.proxy.guards.guard import GuardFailed, GuardSet, Verdict, clean_decision, new_verdict, refusing
-from gateway.proxy.guards.judged_request import read_request, with_texts
-from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, plain_refusal, stream_refusal
-from gateway.proxy.guards.search import RuleHits, search
-from gateway.proxy.guards.texts import (
-    Slot,
-    answer_slots,
-    judged_object,
-    judged_value,
-    readable,
-    request_slots,
+from gateway.proxy.guards.coverage import HEAD, PLAIN_CHOICE, PLAIN_MESSAGE, PLAIN_REASONS, is_structure
+from gateway.proxy.guards.guard import GuardSet, Verdict, clean_decision, new_verdict, refusing
+from gateway.proxy.guards.judged_json import judged_object, judged_value, readable
+from gateway.proxy.guards.judged_request import JudgedRequest
+from gateway.proxy.guards.judging import (
+    LARGE_CHARS,
+    MOST_JUDGED_BYTES,
+    answer_input,
+    fail_all,
+    judge,
+    note_length,
+    refuse_large,
+    search_now,
+    size_of,
 )
+from gateway.proxy.guards.refusals import StreamSoFar, blocked_error, refusal_of, stream_refusal
+from gateway.proxy.guards.texts import Slot, answer_slots
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 from gateway.proxy.types import CallEnded, ClientConnection, Headers
 from gateway.runtime.tasks import Tasks
 
-LARGE_CHARS = 65_536
-"""Characters whose search takes a millisecond or more: it is done on a thread."""
-MOST_JUDGED_BYTES = 16_000_000
-"""Bytes of the texts of a request, or of a plain answer, that rules judge, however long it takes: they are linear.
-Larger texts are refused where a rule could redact or block."""
 _ABOVE_LARGE = slice(LARGE_CHARS, LARGE_CHARS + 1)
-_MOST_CHAR_BYTES = 4  # of UTF-8
 _MAY_BE_JSON = "{[ \t\r\n"  # an empty text is among them
-_MOST_REQUEST_BYTES = 262_144  # of a request that a scorer on answers sees; it sees none of a larger one
-_JSON: Headers = [(b"content-type", b"application/json")]
-_EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
 
 class GuardedCall:
@@ -93,43 +85,41 @@ class GuardedCall:
         small = len(body) <= LARGE_CHARS
         enforced = next((v.guard.name for v in self.of_request if v.enforced), None)
         if small:
-            fields, slots = read_request(body, enforced)
+            request = JudgedRequest(call, body, enforced)
         else:
-            fields, slots = await asyncio.to_thread(read_request, body, enforced)
+            request = await asyncio.to_thread(JudgedRequest, call, body, enforced)
         if len(body) > MOST_JUDGED_BYTES:
-            _refuse_large(self.of_request, slots)
+            refuse_large(self.of_request, request.slots)
         now = [v for v in self.of_request if self._decides_now(v, small)]
-        rest = [v for v in self.of_request if v not in now]
-        if rest:  # they see the request as it came
-            subject = self._subject(_texts_of(slots), None)
-            copied = request_slots(judged_object(body) or {}) if any(v.hits for v in rest) else slots
-        changed = await self._judge(now, slots, lambda: self._subject(_texts_of(slots), None))
-        if refusing(now) is not None:
-            context = self.context
-            context.target_state = route.candidates[0].target_state if route.candidates else None
-            await self._refuse(refusing(now), None)
+        later = [v for v in self.of_request if v not in now]
+        if later:
+            slots, subject = request.as_it_came(searched=any(v.hits for v in later))
+        changed = await judge(now, request.slots, request.input)
+        if (refused := refusing(now)) is not None:
+            self.context.target_state = route.candidates[0].target_state if route.candidates else None
+            await self._refuse(refused, None)
             raise CallEnded
-        if rest:
-            self._judge_beside(rest, copied, subject)
-        return with_texts(call, fields, slots) if changed else call
+        if later:
+            self._judge_beside(later, slots, subject)
+        return request.changed_call() if changed else call
 
     def _decides_now(self, verdict: Verdict, small: bool) -> bool:
         waits = verdict.enforced and (verdict.guard.config.decides_before or verdict.action == "redact")
         return waits or (small and verdict.guard.config.in_process)
 
-    def _judge_beside(self, rest: Sequence[Verdict], slots: Sequence[Slot], subject: Mapping[str, Any]) -> None:
-        enforced, observing = [v for v in rest if v.enforced], [v for v in rest if not v.enforced]
+    def _judge_beside(self, verdicts: Sequence[Verdict], slots: Sequence[Slot], subject: Mapping[str, Any]) -> None:
+        enforced, observing = [v for v in verdicts if v.enforced], [v for v in verdicts if not v.enforced]
         if enforced:
             self._beside = self._tasks.start(self._beside_request(enforced, slots, subject), "guards of a request")
         if observing:
-            judging = self._judge(observing, slots, lambda: subject)
+            judging = judge(observing, slots, lambda: subject)
             self._later.append(self._tasks.start(judging, "observing guards"))
 
     async def _beside_request(
         self, verdicts: Sequence[Verdict], slots: Sequence[Slot], subject: Mapping[str, Any]
     ) -> None:
         """Judges a request that has already been sent; a refusal ends the call at once."""
-        await self._judge(verdicts, slots, lambda: subject)
+        await judge(verdicts, slots, lambda: subject)
         refused = refusing(verdicts)
         if refused is not None and not self.context.ended and not self.context.client_gone:
             await self._refuse(refused, None)
@@ -197,7 +187,7 @@ class GuardedCall:
         if part is None:
             return await self._judge_other(body, verdicts)
         slots = answer_slots(part)
-        changed = await self._judge(verdicts, slots, lambda: self._subject_of_body(body))
+        changed = await judge(verdicts, slots, lambda: self._subject_of_body(body))
         self.observe(verdicts, stream=False, answer=body)
         if refusing(verdicts) is not None:
             return None
@@ -212,7 +202,7 @@ class GuardedCall:
         fail_all((v for v in verdicts if not v.guard.config.in_process), ValueError("no JSON object"))
         value = judged_value(body)
         holder: dict[str, Any] = {"": body.decode("utf-8", "replace") if value is None else value}
-        changed = await self._judge(inner, [Slot(holder, "")], lambda: {}) if inner and holder[""] else False
+        changed = await judge(inner, [Slot(holder, "")], lambda: {}) if inner and holder[""] else False
         self.observe(verdicts, stream=False, answer=body)
         if refusing(verdicts) is not None:
             return None
@@ -237,89 +227,27 @@ class GuardedCall:
     def observe(self, judged: Sequence[Verdict], *, stream: bool, answer: bytes) -> None:
         """Judges an answer with the guards that did not hold it."""
         self._judged_answer = True
-        rest = [v for v in self.of_answer if v not in judged]
-        if not rest:
+        others = [v for v in self.of_answer if v not in judged]
+        if not others:
             return
-        if len(answer) > LARGE_CHARS or any(not v.guard.config.in_process for v in rest):
-            judging = self._judge_observed(rest, stream=stream, answer=answer)
+        if len(answer) > LARGE_CHARS or any(not v.guard.config.in_process for v in others):
+            judging = self._judge_observed(others, stream=stream, answer=answer)
             self._later.append(self._tasks.start(judging, "observing guards"))
             return
         slots = _slots_of_answer(self.call.api, stream=stream, answer=answer)
-        self._search_now([v for v in rest if v.hits is not None], slots)
-        for verdict in rest:
+        search_now([v for v in others if v.hits is not None], slots)
+        for verdict in others:
             if verdict.guard.config.max_chars is not None:
-                note_length(verdict, _size(slots), verdict.guard.config.max_chars)
+                note_length(verdict, size_of(slots), verdict.guard.config.max_chars)
             verdict.count()
 
-    async def _judge_observed(self, rest: Sequence[Verdict], *, stream: bool, answer: bytes) -> None:
+    async def _judge_observed(self, others: Sequence[Verdict], *, stream: bool, answer: bytes) -> None:
         slots = await asyncio.to_thread(_slots_of_answer, self.call.api, stream=stream, answer=answer)
         completion = await asyncio.to_thread(assemble, self.call.api, stream, answer)
-        await self._judge(rest, slots, lambda: self.subject_of(completion))
-
-    def subject_of(self, answer: Completion) -> dict[str, Any]:
-        """Builds the input of a scorer of answers."""
-        return self._subject("", answer)
+        await judge(others, slots, lambda: answer_input(self.call, completion))
 
     def _subject_of_body(self, body: bytes) -> dict[str, Any]:
-        return self.subject_of(assemble(self.call.api, False, readable(body, stream=False)))
-
-    def _subject(self, text: str, answer: Completion | None) -> dict[str, Any]:
-        """Builds a scorer's input. For a guard on requests, the request's text is in the place of the answer."""
-        call = self.call
-        named = {"id": call.id, "api": call.api, "alias": call.alias, "stream": call.stream, "received": call.received}
-        given: dict[str, Any] = {"text": text} if answer is None else asdict(answer)
-        request = parse_object(call.body) if answer is not None and len(call.body) <= _MOST_REQUEST_BYTES else None
-        return {"call": {**named, "caller": call.caller.name}, "request": request or {}, "answer": given}
-
-    # Judging
-
-    async def _judge(self, verdicts: Sequence[Verdict], slots: Sequence[Slot], subject: Any) -> bool:
-        """Judges once, and counts. Returns whether a text of the slots was replaced. subject: makes it, for scorers."""
-        ruled = [v for v in verdicts if v.hits is not None]
-        changed = await self.search(ruled, slots) if ruled else False
-        asked = [v for v in verdicts if v.hits is None]
-        if asked:
-            await self.ask(asked, slots, subject)
-        for verdict in verdicts:
-            verdict.count()
-        return changed
-
-    async def search(self, ruled: Sequence[Verdict], slots: Sequence[Slot]) -> bool:
-        """Searches the texts with in-process rules; returns whether one was replaced."""
-        if _size(slots) <= LARGE_CHARS:
-            return self._search_now(ruled, slots)
-        if _too_large(slots):
-            for verdict in ruled:
-                verdict.fail(GuardFailed("too_large"))
-            return False
-        began = time.perf_counter()
-        try:
-            changed = await asyncio.to_thread(search, slots, _hits(ruled))
-        except Exception as error:  # whatever is wrong with a rule is its failure, and not the call's
-            fail_all(ruled, error)
-            return False
-        _note_all(ruled, time.perf_counter() - began)
-        return changed
-
-    def _search_now(self, ruled: Sequence[Verdict], slots: Sequence[Slot]) -> bool:
-        began = time.perf_counter()
-        try:
-            changed = search(slots, _hits(ruled))
-        except Exception as error:  # the same
-            fail_all(ruled, error)
-            return False
-        _note_all(ruled, time.perf_counter() - began)
-        return changed
-
-    async def ask(self, asked: Sequence[Verdict], slots: Sequence[Slot], subject: Any) -> None:
-        """Asks the scorers of these guards, and measures lengths."""
-        for verdict in asked:
-            if verdict.guard.config.max_chars is not None:
-                note_length(verdict, _size(slots), verdict.guard.config.max_chars)
-        waiting = [v for v in asked if v.guard.config.max_chars is None]
-        if waiting:
-            given = subject()
-            await asyncio.gather(*(_asked(verdict, given) for verdict in waiting))
+        return answer_input(self.call, assemble(self.call.api, False, readable(body, stream=False)))
 
     # What the caller gets
 
@@ -331,31 +259,12 @@ class GuardedCall:
     async def _refuse(self, verdict: Verdict | None, head: HeldHead | None, answer: bytes = b"") -> None:
         if verdict is None or self.blocked is not None:
             return
-        text = self.note_blocked(verdict)
-        call = self.call
-        model = call.named or call.alias
-        lines = self._lines(None if head is None else head.lines)
-        if self._responds_with_error(verdict):
-            error = blocked_error(text)
-            body = error.anthropic_body() if call.api in ("messages", "count_tokens") else error.body()
-            status, headers = error.status, [*_JSON, *error.headers()]
-        elif call.stream and not answer:
-            body, status, headers = stream_refusal(call.api, text, call.id, model, None), 200, _EVENTS
-        else:
-            body = plain_refusal(call.api, text, call.id, model, parse_object(answer) if answer else None)
-            status, headers = 200, _JSON
-        self.context.status = status
-        self.context.notes.error_code = "content_filter" if status >= 400 else ""
-        self.client.start(status, headers, len(body), lines)
-        await self.client.end(body)
-
-    def _responds_with_error(self, verdict: Verdict) -> bool:
-        config = verdict.guard.config
-        if ENDPOINTS[self.call.api] != "judged":
-            return True  # an API without refusals
-        if config.respond is not None:
-            return config.respond == "error"
-        return config.on == "request" and self.call.api != "messages"
+        text, lines = self.note_blocked(verdict), self._lines(None if head is None else head.lines)
+        refusal = refusal_of(self.call, verdict.guard.config, text, answer)
+        self.context.status = refusal.status
+        self.context.notes.error_code = "content_filter" if refusal.status >= 400 else ""
+        self.client.start(refusal.status, refusal.headers, len(refusal.body), lines)
+        await self.client.end(refusal.body)
 
     def broken_stream(self, verdict: Verdict, so_far: StreamSoFar) -> bytes:
         """The events that end a stream of which the client has the beginning."""
@@ -444,55 +353,6 @@ class HeldHead:
         return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in self.headers)
 
 
-async def _asked(verdict: Verdict, subject: Mapping[str, Any]) -> None:
-    began = time.perf_counter()
-    try:
-        verdict.score = max(verdict.score or 0.0, await verdict.guard.ask(subject))
-    except GuardFailed as failed:
-        verdict.fail(failed)
-    except Exception as error:  # whatever is wrong with a guard is its failure, and not the call's
-        verdict.fail(GuardFailed("error", f"{type(error).__name__}: {error}"))
-    verdict.seconds += time.perf_counter() - began
-
-
-def note_matches(verdict: Verdict, seconds: float) -> None:
-    hits = verdict.hits
-    verdict.score = 1.0 if hits is not None and hits.matches else 0.0
-    verdict.seconds += seconds
-
-
-def note_length(verdict: Verdict, size: int, most: int) -> None:
-    """A text above its maximum is a hit; below, the score says how near it is."""
-    worst = verdict.guard.config.threshold
-    verdict.score = max(worst, 1.0) if size > most else min(worst * size / most, worst * 0.999)
-
-
-def _refuse_large(verdicts: Iterable[Verdict], slots: Sequence[Slot]) -> None:
-    """Raises TooLarge for a request with larger texts than a rule judges that could redact or block."""
-    rule = next((v for v in verdicts if v.hits is not None and v.action in REFUSING), None)
-    if rule is not None and _too_large(slots):
-        raise TooLarge(
-            f"the texts of the request have more than {MOST_JUDGED_BYTES / 1e6:g} MB, which is the most that the guard "
-            f'"{rule.guard.name}" judges; send less text in one request',
-            retry=False,
-        )
-
-
-def fail_all(verdicts: Iterable[Verdict], error: Exception) -> None:
-    reason: GuardFailure = "timeout" if isinstance(error, TimeoutError) else "error"
-    for verdict in verdicts:
-        verdict.fail(GuardFailed(reason, type(error).__name__))
-
-
-def _hits(verdicts: Sequence[Verdict]) -> list[RuleHits]:
-    return [v.hits for v in verdicts if v.hits is not None]
-
-
-def _note_all(verdicts: Sequence[Verdict], seconds: float) -> None:
-    for verdict in verdicts:
-        note_matches(verdict, seconds)
-
-
 _SPELLING = ("logprobs", "token_ids", "prompt_logprobs", "prompt_token_ids", "prompt_text")
 
 
@@ -503,23 +363,6 @@ def remove_logprobs(part: dict[str, Any]) -> None:
         for name in _SPELLING if isinstance(holder, dict) else ():
             if holder.get(name):
                 holder[name] = None
-
-
-def _size(slots: Sequence[Slot]) -> int:
-    return sum(slot.size for slot in slots)
-
-
-def _too_large(slots: Sequence[Slot]) -> bool:
-    """Whether the texts have more bytes than rules judge."""
-    size = _size(slots)
-    if size <= MOST_JUDGED_BYTES // _MOST_CHAR_BYTES:
-        return False
-    exact = (len(slot.text.encode("utf-8", "replace")) for slot in slots)
-    return size > MOST_JUDGED_BYTES or sum(exact) > MOST_JUDGED_BYTES
-
-
-def _texts_of(slots: Iterable[Slot]) -> str:
-    return "\n".join(text for slot in slots if (text := slot.text))
 
 
 def _slots_of_answer(api: str, *, stream: bool, answer: bytes) -> list[Slot]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.config.guards import GuardConfig
 from gateway.core.errors import BlockedByGuard
+from gateway.core.json_values import parse_object
+from gateway.proxy.guards.coverage import ENDPOINTS
+from gateway.proxy.request.call import Api, Call
+from gateway.proxy.types import Headers
 
 CODE = "content_filter"
 """The code of the error, and the reason for which an answer has ended."""
+_JSON: Headers = [(b"content-type", b"application/json")]
+_EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
 
 def blocked_error(text: str) -> BlockedByGuard:
@@ -54,6 +61,35 @@ class StreamSoFar:
             self.block, self.blocks = index, max(self.blocks, index + 1)
         elif kind == "content_block_stop":
             self.block = None
+
+
+class RefusalResponse(NamedTuple):
+    """A complete response in place of the one that a guard has refused."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def refusal_of(call: Call, config: GuardConfig, text: str, answer: bytes) -> RefusalResponse:
+    """The response that refuses a call. answer: the plain one that it replaces; b"" if there is none."""
+    model = call.named or call.alias
+    if _responds_with_error(call.api, config):
+        error = blocked_error(text)
+        body = error.anthropic_body() if call.api in ("messages", "count_tokens") else error.body()
+        return RefusalResponse(error.status, [*_JSON, *error.headers()], body)
+    if call.stream and not answer:
+        return RefusalResponse(200, _EVENTS, stream_refusal(call.api, text, call.id, model, None))
+    replaced = parse_object(answer) if answer else None
+    return RefusalResponse(200, _JSON, plain_refusal(call.api, text, call.id, model, replaced))
+
+
+def _responds_with_error(api: Api, config: GuardConfig) -> bool:
+    if ENDPOINTS[api] != "judged":
+        return True  # an API without refusals
+    if config.respond is not None:
+        return config.respond == "error"
+    return config.on == "request" and api != "messages"
 
 
 def plain_refusal(api: str, text: str, call_id: str, model: str, answer: dict[str, Any] | None = None) -> bytes:

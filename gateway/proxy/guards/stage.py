@@ -18,7 +18,7 @@ from gateway.core.guards import GuardRamp
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.guards.client import GuardedBytes, GuardedClient
 from gateway.proxy.guards.coverage import ENDPOINTS, forwards_unjudged, returns_content
-from gateway.proxy.guards.guard import Guard, GuardSet
+from gateway.proxy.guards.guard import ACTING, INSTEAD, Guard, GuardSet
 from gateway.proxy.guards.guarded_call import GuardedCall
 from gateway.proxy.guards.process import GuardProcess
 from gateway.proxy.recording.redaction.redactor import Redactor
@@ -70,10 +70,10 @@ class Guards:
         if not guards.every:
             return call, client
         if coverage == "refused":
-            _refuse_unread(call, guards)
+            guards.refuse_unread(call)
             return call, client
         if call.api == "responses" and call.fields.get("background") not in (None, False):
-            _refuse_background(call, guards)
+            guards.refuse_background(call)
         if coverage == "request judged":
             guards = GuardSet([guard for guard in guards.every if guard.config.on == "request"], self._ramps)
             if not guards.every:
@@ -101,11 +101,11 @@ class Guards:
         unjudged, content = forwards_unjudged(below), returns_content(below)
         for guard in self.all if unjudged or content else ():
             config, ramp = guard.config, self._ramps.get(guard.name)
-            enforced = config.action != "observe" or (ramp is not None and ramp.action in _ACTING)
+            enforced = config.action != "observe" or (ramp is not None and ramp.action in ACTING)
             if enforced and _is_of(guard, caller) and (unjudged or config.on == "answer"):
                 raise NotAllowed(
                     f'the guard "{guard.name}" judges the calls of this key, and cannot read those of this path; '
-                    f"{_INSTEAD}",
+                    f"{INSTEAD}",
                     retry=False,
                 )
 
@@ -116,7 +116,7 @@ class Guards:
             return
         for guard in self.all:
             ramp = self._ramps.get(guard.name)
-            acts = guard.config.action in _ACTING or (ramp is not None and ramp.action in _ACTING)
+            acts = guard.config.action in ACTING or (ramp is not None and ramp.action in ACTING)
             if guard.config.on == "answer" and acts and _is_of(guard, caller):
                 raise NotAllowed(
                     f'the guard "{guard.name}" judges the answers of this key, and an answer that is read by its id '
@@ -157,42 +157,10 @@ def _reported(ramp: GuardRamp) -> dict[str, Any]:
     return {"action": ramp.action, "share": ramp.share, "before": ramp.before}
 
 
-_ACTING = ("redact", "block")
-_INSTEAD = "use /v1/chat/completions, /v1/responses or /v1/messages"
-
-
-def _refuse_unread(call: Call, guards: GuardSet) -> None:
-    """Raises NotAllowed where a guard would have to judge a call that it cannot read."""
-    enforced = next((guard.name for guard in guards.every if _enforced(guard, call)), None)
-    if enforced is not None:
-        raise NotAllowed(
-            f'the guard "{enforced}" judges the calls of this key and model, and cannot read those of this path; '
-            f"{_INSTEAD}",
-            retry=False,
-        )
-
-
-def _refuse_background(call: Call, guards: GuardSet) -> None:
-    """Raises NotAllowed for a response in the background where a guard on answers acts: it is read by its id."""
-    acting = (guard for guard in guards.every if guard.config.on == "answer" and guard.action_for(call) in _ACTING)
-    if (guard := next(acting, None)) is not None:
-        raise NotAllowed(
-            f'the guard "{guard.name}" judges the answers of this key and model, and cannot judge one that is made in '
-            "the background; leave `background` out, or stream the answer",
-            param="background",
-            retry=False,
-        )
-
-
 def _is_of(guard: Guard, caller: Caller) -> bool:
     """Whether the guard judges calls of this key, of some model."""
     config = guard.config
     return (config.keys is None or caller.name in config.keys) and (config.teams is None or caller.team in config.teams)
-
-
-def _enforced(guard: Guard, call: Call) -> bool:
-    """Whether the config enforces it, or its ramp acts on the call; a unit that a ramp only flags is not refused."""
-    return guard.config.action != "observe" or guard.action_for(call) in ("redact", "block")
 
 
 def build_guards(

@@ -68,9 +68,9 @@ def test_a_call_is_recorded_where_u_is_below_its_rate(draw: SampleDraw, expected
 def test_a_call_of_an_experiment_is_recorded_by_either_draw(
     draw: SampleDraw, end: dict[str, bool], expected: Inclusion
 ) -> None:
-    found = inclusion_in_experiment(draw, 0.4, "r0", ending(**end))
-    assert found == expected._replace(pi=pytest.approx(expected.pi))
-    assert found.score_rate is None, "each recorded call of an experiment is scored"
+    inclusion = inclusion_in_experiment(draw, 0.4, "r0", ending(**end))
+    assert inclusion == expected._replace(pi=pytest.approx(expected.pi))
+    assert inclusion.score_rate is None, "each recorded call of an experiment is scored"
 
 
 def test_a_call_that_counts_for_no_arm_names_none() -> None:
