@@ -45,7 +45,7 @@ def _load(name: str) -> ModuleType:
 
 
 # kind, sampling rate, calls
-BOUNDS = [("plain", 0.0, 190), ("plain", 1.0, 215), ("stream", 0.0, 1641)]
+BOUNDS = [("plain", 0.0, 190), ("plain", 1.0, 215), ("stream", 0.0, 1716)]
 
 
 @pytest.mark.parametrize(("kind", "rate", "bound"), BOUNDS, ids=["plain", "plain, recorded", "103 events"])

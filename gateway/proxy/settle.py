@@ -88,13 +88,14 @@ class Settler:
         rate, stratum = drawn.rate, drawn.stratum
         if self.sampler.reads_ending or context.guarded is not None:
             rate, stratum = self._rate_at_end(call, drawn, context, now)
-        ended = EndedCall(call, route, context, target_state, now)
         if route.assignment is not None:
+            ended = EndedCall(call, route, context, target_state, now)
             self._settle_assigned(ended, route.assignment, rate, stratum)
             return
         inclusion = inclusion_of_call(drawn, rate, stratum)
         self.recorder.saw((inclusion.stratum, call.alias, target_state.name, "", ""), inclusion.left_out)
         if inclusion.left_out is None:
+            ended = EndedCall(call, route, context, target_state, now)
             self.recorder.put(self._exchange(ended, inclusion))
 
     def _rate_at_end(self, call: Call, drawn: SampleDraw, context: CallContext, now: float) -> tuple[float, str]:
@@ -235,14 +236,10 @@ class Settler:
             self.metrics.ended[outcome] += 1
             return
         key = (alias, target_state.name, endpoint.operation)
-        if key not in self._series:
-            price = self.prices.of(target_state.target)
-            own = target_state.target.upstream in self.with_histograms
-            gpu = self.prices.gpu_of(target_state.target)
-            self._series[key] = CallMetrics(
-                self.books, alias, target_state, endpoint.operation, price, gpu=gpu, own_histograms=own
-            )
-        series = self._series[key]
+        try:
+            series = self._series[key]
+        except KeyError:
+            series = self._series[key] = self._metrics_of(alias, target_state, endpoint.operation)
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None
         single, usage = not context.attempts[1:], context.usage
@@ -255,6 +252,12 @@ class Settler:
             series.fold()
         if not single:
             self._count_attempts(alias, context)
+
+    def _metrics_of(self, alias: str, target_state: TargetState, operation: str) -> CallMetrics:
+        target = target_state.target
+        price, gpu = self.prices.of(target), self.prices.gpu_of(target)
+        own = target.upstream in self.with_histograms
+        return CallMetrics(self.books, alias, target_state, operation, price, gpu=gpu, own_histograms=own)
 
     def _count_attempts(self, alias: str, context: CallContext) -> None:
         """Counts what each attempt cost, for the upstream that used the tokens."""

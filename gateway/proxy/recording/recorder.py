@@ -207,10 +207,10 @@ class Recorder:
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream. reason: why it is not sampled; None if it is."""
-        known = self._known
-        if (cell, reason) not in known:
-            known[cell, reason] = self._counted(cell, reason)
-        bare, seen, left_out, unsampled = known[cell, reason]
+        try:
+            bare, seen, left_out, unsampled = self._known[cell, reason]
+        except KeyError:
+            bare, seen, left_out, unsampled = self._known[cell, reason] = self._counted(cell, reason)
         self.ledger.seen[bare] += 1
         self.kept[_SEEN] += 1
         seen.n += 1

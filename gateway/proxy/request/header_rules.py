@@ -81,7 +81,7 @@ def for_client(headers: Headers, *, bedrock: bool = False) -> Headers:
             continue
         if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name not in (_UPSTREAM_TIME, _UPSTREAM_ACCOUNT)):
             out.append(header)
-            if name == b"content-type" and header[1].startswith(STREAM_TYPES):
+            if name == b"content-type" and header != JSON_TYPE and header[1].startswith(STREAM_TYPES):
                 if header[1][:1] == b"a" and not bedrock:
                     out[-1] = (name, b"text/event-stream")
                 out += _EVENTS

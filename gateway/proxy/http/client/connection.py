@@ -249,9 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _body_taken(self, reply: Http1Reply) -> bool:
         """Hands the body's bytes of one read to the reply's sink, or holds them. True if the sink has taken them."""
         body = self._body
-        data, *more = body
-        if more:
-            data = b"".join(body)
+        data = b"".join(body)  # a single piece itself, which is not copied
         del body[:]
         self._non_body_bytes = 0
         sink = reply.sink
