@@ -288,6 +288,16 @@ def plan_from_json(text: bytes | str) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A stored plan. state: running or stopped; since: the start of that state, in Unix seconds."""
+
+    plan: Plan
+    hash: str
+    state: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanState:
     """An experiment's plan and state, as the stream server holds them."""
 

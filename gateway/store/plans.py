@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, or_, select
 
-from gateway.core.plan import Plan, PlanState, plan_from_json
+from gateway.core.plan import PlanState, StoredPlan, plan_from_json
 from gateway.store.engine import insert, replacing
 from gateway.store.tables import deployment_secrets, exchanges, leases, plans
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPlan:
-    """A stored plan. state: running or stopped; since: the start of that state, in Unix seconds."""
-
-    plan: Plan
-    hash: str
-    state: str
-    since: float
 
 
 def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:

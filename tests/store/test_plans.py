@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gateway.core.plan import PlanState
+from gateway.core.plan import PlanState, StoredPlan
 from gateway.store.plans import (
     DRAWS,
-    StoredPlan,
     deployment_secret,
     experiment_names,
     hold_lease,

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN, planned_pairs
+from gateway.core.plan import StoredPlan
 from gateway.features.experiments.findings import finding
 from gateway.features.experiments.report.presentation import sharing
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, margin_finding
 from gateway.statistics.hybrid import half_width
-from gateway.store.plans import StoredPlan
 from gateway.verdict.decision import (
     SwapDescription,
     cheaper,

@@ -16,7 +16,7 @@ import orjson
 
 from gateway.core.exchange import Exchange
 from gateway.core.likelihood import likelihood_from_json
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.core.segments import segments_from_json
@@ -39,7 +39,7 @@ from gateway.store.pairs import (
     unlike_requests,
     unpaired_exchanges,
 )
-from gateway.store.plans import StoredPlan, hold_lease
+from gateway.store.plans import hold_lease
 from gateway.store.served_answers import assigned_units
 from gateway.verdict.gates.completeness import has_failed
 from gateway.verdict.metrics import (

@@ -304,11 +304,12 @@ def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
 
 def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
+    from gateway.core.plan import StoredPlan
     from gateway.features.experiments.findings import current_plan
     from gateway.features.experiments.power import forecast
     from gateway.features.experiments.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
-    from gateway.store.plans import StoredPlan, stored_plans
+    from gateway.store.plans import stored_plans
     from gateway.store.query import reading
 
     planned = plans_of(of.config).get(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from gateway.core.horizon import likelihood_scale
 from gateway.core.json_values import parse_object
 from gateway.core.likelihood import REFUSALS
-from gateway.core.plan import CONTROL, REPEAT
+from gateway.core.plan import CONTROL, REPEAT, StoredPlan
 from gateway.core.request_format import last_user_text, stated_reference
 from gateway.features.experiments.findings import FALLBACK, Finding, SequenceStates
 from gateway.features.experiments.rows.queries import (
@@ -30,7 +30,6 @@ from gateway.reports.model import Arm, ArmLatency, Estimate, ExamplePair, Stratu
 from gateway.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.statistics.hybrid import GuardedMean
 from gateway.store.pairs import AFTER_VERDICT
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.verdict.metrics import SEGMENT
 from gateway.verdict.sequences.latency import quantile

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from gateway.core.likelihood import REFUSALS
-from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
+from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan, StoredPlan
 from gateway.core.request_refusals import REFUSED
 from gateway.core.segments import segment_name
 from gateway.core.sequence import SequenceName
@@ -47,7 +47,6 @@ from gateway.statistics.evalues import e_bh
 from gateway.statistics.moments import Moments
 from gateway.statistics.weak_spots import WeakSpotSearch
 from gateway.store import sequences as kept
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.verdict.best_of_k.dropped import DroppedCandidate, dropped_in
 from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, decision_of, dropped_at, ranking, with_costs

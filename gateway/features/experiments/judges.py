@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.config.config import Config
 from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun
-from gateway.core.plan import CONTROL, REPEAT, Plan
+from gateway.core.plan import CONTROL, REPEAT, Plan, StoredPlan
 from gateway.features.experiments.advance import joined_pairs
 from gateway.features.labels.calibration import (
     CalibrationOptions,
@@ -30,7 +30,6 @@ from gateway.scoring.registry import BuiltScorers
 from gateway.statistics.judge_rates import JudgeAccuracy
 from gateway.statistics.special import two_sided_z
 from gateway.store.pairs import pairs_joined
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.verdict.metrics import ArmObservation, Metric, PairValue, pair_value
 from gateway.verdict.sequences.difference import DifferenceSequence

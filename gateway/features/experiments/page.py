@@ -24,7 +24,7 @@ from gateway.console.errors import AdminError, InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
-from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
+from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampEvent, described
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
@@ -50,7 +50,7 @@ from gateway.reports import number_format as say
 from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
 from gateway.reports.model import IntervalTrail, Report
 from gateway.runtime.tasks import Tasks
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
 from gateway.verdict.sentence import ENDED, MOST, verdict_sentence
 

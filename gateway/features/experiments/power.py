@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
 from gateway.core.plan import (
     CONTROL,
@@ -29,7 +28,9 @@ from gateway.core.plan import (
     TOP1_AGREEMENT,
     UNBOUNDED_METRICS,
     Plan,
+    StoredPlan,
 )
+from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.features.experiments.findings import FALLBACK, SEARCHED, SequenceStates, finding
@@ -39,7 +40,7 @@ from gateway.features.experiments.split import SRM, planned_shares
 from gateway.reports.model import Comparison, Independence, Role
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.special import smallest
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.verdict.decision import MOST_PAIRS, half_width_of
 from gateway.verdict.gates.completeness import COMPLETENESS

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import orjson
 
-from gateway.config.derive import SCORE_VARIANCE, horizon_of
 from gateway.core.json_values import parse_object
 from gateway.core.plan import Plan
+from gateway.core.plan_horizon import SCORE_VARIANCE, horizon_of
 from gateway.core.segments import (
     KNOWN_VALUES,
     MOST_SEGMENTS,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.exchange import CLIENT_ENDED
-from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, RUN_METRICS, Guardrail, Plan
+from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, RUN_METRICS, Guardrail, Plan, StoredPlan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
 from gateway.core.sequence import SequenceName
 from gateway.core.served_answer import ServedAnswer
@@ -28,7 +28,6 @@ from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.statistics.domains import Floats
 from gateway.statistics.srm import SequentialRatio
 from gateway.store import sequences as kept
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.store.served_answers import (
     assigned_units,

@@ -16,13 +16,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gateway.core.plan import Plan, PlanState
+from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.findings import finding_at
 from gateway.features.experiments.rows.queries import pair_counts
 from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
 from gateway.features.experiments.segment_start import with_segments
 from gateway.reports.model import TriedPlans
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.verdict.sequences.difference import AlphaShare
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.config.config import Config
-from gateway.config.derive import cautions, feedback_without_range, horizon_of, plans_of
+from gateway.config.derive import cautions, feedback_without_range, plans_of
 from gateway.core.errors import CannotRun
-from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.core.plan import Plan, PlanState, StoredPlan, running_rival
+from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.power import pilot_variance
 from gateway.features.experiments.segment_start import segment_cautions, segment_refusal, with_segments
@@ -26,7 +27,7 @@ from gateway.features.experiments.work import is_closed, is_decided
 from gateway.features.manifest import ConfigFindings
 from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
 from gateway.stream.shared_state import SharedState
 

@@ -11,10 +11,10 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.core.plan import PlanState
+from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.randomization import SECRET_BYTES
 from gateway.features.experiments.rows.dropped import dropped_of
-from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, save_plans, stored_plans
+from gateway.store.plans import DRAWS, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
 from gateway.stream.shared_state import SharedState
 

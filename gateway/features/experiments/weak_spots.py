@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gateway.core.json_values import as_list, parse_object
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.findings import SequenceStates
 from gateway.features.experiments.rows.queries import SegmentRow, increments_after, segment_rows
@@ -29,7 +29,6 @@ from gateway.statistics.weak_spots import (
 )
 from gateway.store import sequences as kept
 from gateway.store.engine import Transaction
-from gateway.store.plans import StoredPlan
 from gateway.verdict.metrics import WEAK_SPOTS
 
 _TURNS = ((2, "1"), (6, "2 to 5"))

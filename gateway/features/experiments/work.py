@@ -19,13 +19,13 @@ from uuid import NAMESPACE_OID, uuid5
 
 import orjson
 
-from gateway.config.derive import horizon_of
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
-from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState
+from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState, StoredPlan
+from gateway.core.plan_horizon import horizon_of
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.experiments.advance import (
@@ -76,7 +76,7 @@ from gateway.store.pairs import (
     settled_pairs,
     stored_exchanges,
 )
-from gateway.store.plans import StoredPlan, hold_lease, release_lease, stored_plans
+from gateway.store.plans import hold_lease, release_lease, stored_plans
 from gateway.store.query import Reading
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor

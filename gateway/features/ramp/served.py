@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gateway.core.exchange import Target
-from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan
+from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan, StoredPlan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.core.served_answer import ServedAnswer
@@ -49,7 +49,6 @@ from gateway.reports.model import margin_finding
 from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.domains import Floats
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.store.served_answers import feedback_given, served_answers
 from gateway.verdict.gates.gates import LEFT

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
 from gateway.core.ramp import (
     CONTROLLER,
     DAY_S,
@@ -60,7 +60,6 @@ from gateway.features.ramp.served import (
     watched_s,
 )
 from gateway.reports.model import Verdict
-from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 from gateway.store.store import Store
 from gateway.stream import Corridor

@@ -23,10 +23,10 @@ from gateway.config.yaml_text import yaml_sections
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_list, as_object
+from gateway.core.plan import StoredPlan
 from gateway.core.wildcards import is_pattern
 from gateway.features.experiments.power import Terms, forecast
 from gateway.reports.number_format import counted, span
-from gateway.store.plans import StoredPlan
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 UNKNOWN_SHARE = 0.2

@@ -10,13 +10,13 @@ from gateway.config.routes import is_route
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import CannotRun
 from gateway.core.learned_route import RouteTarget
-from gateway.core.plan import LIKELIHOOD_METRICS, UNBOUNDED_METRICS
+from gateway.core.plan import LIKELIHOOD_METRICS, UNBOUNDED_METRICS, StoredPlan
 from gateway.core.sequence import SequenceName
 from gateway.features.experiments.findings import current_plan, finding
 from gateway.features.route.learning import NotLearnable, learning_pairs
 from gateway.features.route.model import LearningPairs, RouteTerms
 from gateway.features.route.rows import stored_pairs
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 
 DEFAULT_ALPHA = 0.05

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Exchange
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.score import Score, ScoreResult
 from gateway.core.sequence import SequenceName
 from gateway.features.experiments.advance import (
@@ -33,7 +33,7 @@ from gateway.features.experiments.advance import (
 from gateway.store import engine, write
 from gateway.store.ledger import position
 from gateway.store.pairs import ArmScore, SettledPair, settled_pairs
-from gateway.store.plans import StoredPlan, hold_lease
+from gateway.store.plans import hold_lease
 from gateway.store.sequences import states
 from gateway.store.write import ScoredBatch
 from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from fixtures.simulated import a_pair, seen
 
-from gateway.config.derive import horizon_of
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
 from gateway.core.plan import Plan
+from gateway.core.plan_horizon import horizon_of
 from gateway.reports.model import BestOfK, Comparison, Estimate, Verdict, margin_finding
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
 from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, dropped_at, ranking

@@ -12,13 +12,12 @@ import pytest
 from fixtures.simulated import a_plan
 
 from gateway.core.exchange import Target
-from gateway.core.plan import Plan, PlanState
+from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.findings import findings
 from gateway.features.experiments.rows.dropped import dropped_of
 from gateway.features.experiments.start_stop import PlanToStart, best_refusal, start, stop
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.registry import BuiltScorers, RegisteredPair
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
 ARMS = {"fast": "0.9", "slow": "0.5", "tiny": "0.1"}

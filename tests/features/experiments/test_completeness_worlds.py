@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
-from gateway.config.derive import horizon_of
 from gateway.core.plan import Plan
+from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.judges import judge_margin
 from gateway.reports.model import Estimate, GateResult
 from gateway.statistics.judge_rates import JudgeAccuracy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.plan import Guardrail
+from gateway.core.plan import Guardrail, StoredPlan
 from gateway.features.experiments.conditions import (
     Condition,
     Pace,
@@ -24,7 +24,6 @@ from gateway.features.experiments.findings import SequenceStates, finding
 from gateway.features.experiments.report import presentation
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.reports.model import Comparison, Estimate, Progress
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
 

@@ -18,7 +18,7 @@ from fixtures.annotation import new
 from rich.console import Console
 
 from gateway.config.loading import parse
-from gateway.core.plan import Plan, PlanState
+from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.advance import LeaseHolder, advance
 from gateway.features.experiments.cli import _candidate, _next
 from gateway.features.experiments.judges import difference_by_rates, judge_cautions, judge_margin, margin_sentence
@@ -39,7 +39,7 @@ from gateway.statistics.judge_rates import JudgeAccuracy
 from gateway.store import write
 from gateway.store.ledger import position
 from gateway.store.pairs import settled_pairs
-from gateway.store.plans import StoredPlan, save_plans
+from gateway.store.plans import save_plans
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 from gateway.store.tables import pair_scores

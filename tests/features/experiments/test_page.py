@@ -18,7 +18,7 @@ from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import made_path
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
-from gateway.core.plan import Guardrail, Plan, PlanState
+from gateway.core.plan import Guardrail, Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, started
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.findings import drops_of
@@ -27,7 +27,7 @@ from gateway.features.experiments.rows.dropped import keep_dropped
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.runtime.tasks import Tasks
-from gateway.store.plans import StoredPlan, save_plans
+from gateway.store.plans import save_plans
 from gateway.store.sequences import save
 from gateway.verdict.sequences.progress import PlanProgress
 

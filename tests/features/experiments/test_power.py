@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fixtures.likelihoods import likelihood_plan
 
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.served_answer import ServedAnswer
 from gateway.features.experiments.power import (
     EFFECTS,
@@ -26,7 +26,6 @@ from gateway.features.experiments.power import (
 )
 from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
-from gateway.store.plans import StoredPlan
 from gateway.verdict.metrics import ArmObservation, PairOrigin, StoredScore
 from gateway.verdict.sequences.difference import SequenceRule
 

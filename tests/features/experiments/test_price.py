@@ -19,9 +19,9 @@ import pytest
 from fixtures.simulated import a_pair, a_plan, seen
 from numpy.typing import NDArray
 
-from gateway.config.derive import SCORE_VARIANCE, horizon_of
 from gateway.core.horizon import BURN_IN, EARLY, FEWEST_REPEATS, guarded
 from gateway.core.plan import REPEAT, Guardrail, Plan
+from gateway.core.plan_horizon import SCORE_VARIANCE, horizon_of
 from gateway.statistics.asymptotic import best_rho
 from gateway.statistics.hybrid import TIGHTEST
 from gateway.statistics.rare import RareDifference

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from fixtures.simulated import a_plan
 
-from gateway.config.derive import horizon_of
-from gateway.core.plan import Plan, PlanState
+from gateway.core.plan import Plan, PlanState, StoredPlan
+from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.power import forecast
 from gateway.features.experiments.report.price import lines, to_dict
@@ -22,7 +22,6 @@ from gateway.features.experiments.segment_start import (
     with_segments,
 )
 from gateway.features.experiments.start_cautions import paced_start
-from gateway.store.plans import StoredPlan
 
 NOW = 1_800_000_000.0
 DESIGN = SegmentDesign(("metadata.product", "tools"), 0.15, 0.05)

@@ -20,9 +20,9 @@ import pytest
 from fixtures.simulated import a_pair, a_plan, seen
 from fixtures.simulation_bounds import most_misses
 
-from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST
 from gateway.core.plan import Plan
+from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.reports.model import margin_finding
 from gateway.verdict.decision import Decision, SwapDescription, decide

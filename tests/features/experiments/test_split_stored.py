@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Exchange
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.features.experiments.split import SplitResult, split_of
 from gateway.reports.model import Comparison
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
 ERRORS = "error_rate"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.core.exchange import Target
-from gateway.core.plan import Plan, PlanState, plan_from_json, plan_states
+from gateway.core.plan import Plan, PlanState, StoredPlan, plan_from_json, plan_states
 from gateway.core.ramp import RampDesign
 from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.start_cautions import (
@@ -32,7 +32,7 @@ from gateway.features.experiments.start_cautions import (
     tried_sentence,
     unit_cautions,
 )
-from gateway.store.plans import StoredPlan, save_plans
+from gateway.store.plans import save_plans
 from gateway.store.query import reading
 from gateway.store.tables import exchanges, pairs
 

@@ -23,9 +23,9 @@ import pytest
 from fixtures.simulated import a_plan
 from numpy.typing import NDArray
 
-from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST, BURN_IN, EARLY
 from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan_horizon import horizon_of
 from gateway.reports.model import Comparison, Estimate, margin_finding
 from gateway.statistics.asymptotic import best_rho
 from gateway.statistics.dependence import ALARM, BLOCK_S, BUCKETS, FEWEST_BLOCKS, FEWEST_GROUPS, FEWEST_TERMS

@@ -27,6 +27,7 @@ import yaml
 from fixtures.program_command import gateway_command
 
 from gateway.config.loading import load
+from gateway.core.plan import StoredPlan
 from gateway.core.ramp import RampDesign
 from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
@@ -40,7 +41,7 @@ from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.reports.model import Comparison
 from gateway.store.engine import StoreUnavailable, default_url, writer
-from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, stored_plans
+from gateway.store.plans import DRAWS, deployment_secret, stored_plans
 from gateway.store.query import Reading, reading
 
 AT_ONCE = 24

@@ -9,12 +9,11 @@ from typing import Any
 import orjson
 from fixtures.simulated import a_pair, a_plan, seen
 
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.findings import SEARCHED, SequenceStates
 from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.store import sequences as kept
-from gateway.store.plans import StoredPlan
 from gateway.verdict.sequences.progress import PlanProgress
 
 DESIGN = SegmentDesign((), 0.1, weak_spots=0.02)

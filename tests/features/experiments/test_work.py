@@ -12,13 +12,12 @@ import orjson
 import pytest
 
 from gateway.consumer.consumer import ConsumerTiming
-from gateway.core.plan import PlanState
+from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.score import Score
 from gateway.features.experiments.findings import finding
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import RegisteredPair, RegisteredScorer
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 from gateway.store.sequences import states
 

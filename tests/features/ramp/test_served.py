@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Exchange
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
 from gateway.core.score import Score, ScoreResult
 from gateway.features.ramp.callers import blind_to_callers
@@ -19,7 +19,6 @@ from gateway.features.ramp.evidence import AlarmTerms, ServedValues, StepValues,
 from gateway.features.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values, switch_line
 from gateway.features.runs.rows import save_scores
 from gateway.scoring.registry import RegisteredRun
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
 DESIGN = RampDesign((0.1, 0.5, 1.0), 0.0, 1)

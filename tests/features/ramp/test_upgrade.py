@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from gateway.config.experiments import Experiment
-from gateway.core.plan import Plan, plan_states
+from gateway.core.plan import Plan, StoredPlan, plan_states
 from gateway.core.ramp import RampPace, ramp_records
 from gateway.features.experiments.findings import finding
 from gateway.features.ramp.decision import decide_ramp
@@ -25,7 +25,7 @@ from gateway.features.ramp.work import RampController, evidence_of
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.routing.assignment import RunningExperiment, arm_of, ramp_arm, running, shadowed
 from gateway.store import engine
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.store.store import Store
 

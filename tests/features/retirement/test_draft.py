@@ -12,6 +12,7 @@ from gateway.config.config import Config
 from gateway.config.derive import plans_of, target_of
 from gateway.config.loading import parse
 from gateway.core.exchange import Target
+from gateway.core.plan import StoredPlan
 from gateway.features.experiments.power import Terms, forecast
 from gateway.features.retirement.draft import (
     ERRORS,
@@ -24,7 +25,6 @@ from gateway.features.retirement.draft import (
     draft_text,
     yaml_of,
 )
-from gateway.store.plans import StoredPlan
 
 CHAT = ReplacedTarget("chat", Target("openai", "gpt-4o-mini"), "gpt-6-luna", 41)
 

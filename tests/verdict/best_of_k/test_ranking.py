@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Target
-from gateway.core.plan import Plan, PlanState, plan_states
+from gateway.core.plan import Plan, PlanState, StoredPlan, plan_states
 from gateway.features.experiments.conditions import conditions_of
 from gateway.features.experiments.findings import Finding, SequenceStates, drops_of, finding
 from gateway.features.experiments.report.build import cautions_of
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
 from gateway.features.experiments.work import figures_of, is_closed, is_decided
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, margin_finding
-from gateway.store.plans import StoredPlan
 from gateway.store.sequences import states
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
 from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, dropped_at, ranking

@@ -11,11 +11,10 @@ import pytest
 from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
 from gateway.core.exchange import Exchange
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.features.experiments.findings import Finding, finding
 from gateway.reports.model import Estimate, GateResult
 from gateway.reports.number_format import counted
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 from gateway.verdict.gates.completeness import (
     NoPreference,

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from fixtures.simulated import a_pair, a_plan, seen
 
-from gateway.config.derive import horizon_of
 from gateway.core.exchange import Target
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan import Guardrail, Plan, StoredPlan
+from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.power import EACH_OTHER, forecast
 from gateway.features.experiments.report.price import lines, to_dict
-from gateway.store.plans import StoredPlan
 from gateway.verdict.price.best_of_k import best_price, best_term
 
 

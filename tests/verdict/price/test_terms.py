@@ -9,10 +9,9 @@ import pytest
 from fixtures.simulated import a_pair, a_plan, seen
 
 from gateway.core.exchange import Target
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampDesign
 from gateway.features.experiments.power import Terms, forecast
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 from gateway.verdict.metrics import ArmObservation, StoredScore
 from gateway.verdict.price.terms import (

@@ -14,7 +14,7 @@ import pytest
 from fixtures.simulated import JUDGE, Simulated, a_pair, a_plan, looked, seen
 
 from gateway.core.horizon import precision
-from gateway.core.plan import Guardrail, Plan
+from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, started
 from gateway.core.segments import SegmentDesign
 from gateway.core.sequence import SequenceName
@@ -29,7 +29,6 @@ from gateway.features.experiments.weak_spots import request_parts, searched
 from gateway.features.ramp.decision import decide_ramp
 from gateway.features.ramp.work import evidence_of
 from gateway.reports.model import GateResult
-from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 from gateway.verdict.decision import Decision, SwapDescription
 from gateway.verdict.metrics import SEGMENT, JoinedPair, Metric, StoredScore

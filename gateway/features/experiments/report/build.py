@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, StoredPlan
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.conditions import MIN_PAIRS, progress_of
@@ -47,7 +47,7 @@ from gateway.reports.model import (
     Wins,
 )
 from gateway.reports.number_format import span, when
-from gateway.store.plans import StoredPlan, experiment_names, stored_plans
+from gateway.store.plans import experiment_names, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
