@@ -6,7 +6,7 @@ confidence sequences of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -241,6 +241,11 @@ class Plan:
         return self.alpha * (VERDICT_PART if self.ramp else 1.0)
 
     @property
+    def adjusts_splits(self) -> bool:
+        """Whether its splits are adjusted. Plans of the first rules had no switch: theirs are, by fewer covariates."""
+        return self.adjust or self.rules < 2
+
+    @property
     def decides(self) -> tuple[str, ...]:
         """The metrics that the verdict depends on."""
         return (*((self.primary,) if self.primary else ()), *(g.metric for g in self.guardrails))
@@ -295,6 +300,12 @@ class StoredPlan:
     hash: str
     state: str
     since: float
+
+
+def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
+    """The running plan, else the newest; None without plans. plans: oldest first."""
+    running = [plan for plan in plans if plan.state == "running"]
+    return next(reversed(running or list(plans)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One recorded answer of an arm of a split, as the store has it."""
+"""The answers that the arms of a split served, and what a store knows of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from gateway.core.exchange import Target
 from gateway.core.learned_route import ROUTE
 
+Cell = tuple[str, str, str, str]
+"""Arm, alias, target and stratum of answers."""
+ScoredRow = tuple[str, float | None, str]
+"""(status, value in [0, 1], identity of the scorer)."""
+ScoresByScorer = Mapping[str, Mapping[str, ScoredRow]]
+"""scorer → exchange → its score."""
 GivenFeedback = Mapping[str, Sequence[tuple[float, float]]]
 """exchange → (Unix seconds when it was given, value) of each person's."""
 
@@ -20,7 +26,7 @@ class ServedAnswer:
     arm: str
     unit: str
     """Unit of assignment: all its calls get the same arm."""
-    cell: tuple[str, str, str, str]
+    cell: Cell
     """Arm, alias, target and stratum: pi is constant within."""
     outcome: str
     status: int
@@ -51,3 +57,31 @@ class ServedAnswer:
         if target.upstream != ROUTE:
             return self.cell[2] == str(target)
         return (self.route or "").startswith(f"{target.model}/") and not self.fell_back
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScores:
+    """The scores of some served answers."""
+
+    answers: ScoresByScorer
+    runs: ScoresByScorer
+    """Scores of whole runs, by the exchange that stands for the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitEvidence:
+    """The answers of the control and of one candidate, and what is known of them."""
+
+    answers: Sequence[ServedAnswer]
+    """Those that their clients waited for, in order of arrival."""
+    left: Sequence[ServedAnswer]
+    """Those that their clients did not wait for, in order of arrival; () by the first rules."""
+    units: Mapping[str, int]
+    """arm → units assigned."""
+    population: Mapping[Cell, int]
+    """Answers by cell, recorded or not; {} if the counts are not of this plan alone."""
+    history: Mapping[str, tuple[float, float]]
+    """unit → (mean duration, share of failures) before the plan."""
+    scores: AnswerScores
+    feedback: Mapping[str, GivenFeedback]
+    """Name of a feedback → what was given."""

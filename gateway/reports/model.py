@@ -1,7 +1,7 @@
 """The data model of a report: the findings of an experiment or a replay. Reads nothing and renders nothing.
 
-The terminal, the JSON and the HTML page show these values; features/experiments/findings.py,
-split.py and features/replay/ fill them in.
+The terminal, the JSON and the HTML page show these values; verdict/findings.py, verdict/split/ and features/replay/
+fill them in.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange
 from gateway.core.plan import CONTROL
+from gateway.core.plan_evidence import AFTER_VERDICT
 from gateway.store.engine import insert
 from gateway.store.ledger import position as padded
 from gateway.store.rows import ScoredExchange, exchange_of
@@ -24,7 +25,6 @@ from gateway.store.score_sums import add_costs
 from gateway.store.tables import exchanges, pair_scores, pairs, predictions, scores
 
 _CHUNK = 500
-AFTER_VERDICT = "after_verdict"
 Row = dict[str, Any]
 
 

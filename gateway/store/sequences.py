@@ -79,7 +79,7 @@ def _more_withheld(dialect: Dialect) -> Any:
 
 def trail(connection: Connection, name: SequenceName) -> list[tuple[int, float, float, float]]:
     """(pairs, value, low, high), in order."""
-    query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*_of(trails, name))
+    query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*of_sequence(trails, name))
     return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query.order_by(trails.c.n))]
 
 
@@ -91,9 +91,9 @@ def withheld_of(connection: Connection, plan: str) -> dict[tuple[SequenceName, s
 
 def increments_of(connection: Connection, name: SequenceName) -> list[Increment]:
     c = increments.c
-    query = select(c.pair, c.place, c.cluster, c.a, c.b, c.difference).where(*_of(increments, name))
+    query = select(c.pair, c.place, c.cluster, c.a, c.b, c.difference).where(*of_sequence(increments, name))
     return [Increment(name, *row) for row in connection.execute(query.order_by(c.place))]
 
 
-def _of(table: Any, name: SequenceName) -> list[Any]:
+def of_sequence(table: Any, name: SequenceName) -> list[Any]:
     return [table.c[column] == value for column, value in name.values.items()]

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, litera
 from gateway.core.chunked import chunked
 from gateway.core.exchange import CLIENT_ENDED, Target
 from gateway.core.learned_route import ROUTE
-from gateway.core.plan import Plan
-from gateway.core.served_answer import ServedAnswer
+from gateway.core.plan import CONTROL, Plan, StoredPlan
+from gateway.core.served_answer import AnswerScores, ScoredRow, ServedAnswer, SplitEvidence
 from gateway.store.tables import TARGET, exchanges, plans, scores, tallies
 
 _CHUNK = 500
@@ -59,16 +59,39 @@ def is_own(target: Target) -> ColumnElement[bool]:
     return and_(e.route.startswith(f"{target.model}/", autoescape=True), e.fell_back.is_not(True))
 
 
-def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
-    """scorer → exchange → (status, value on [0, 1], identity)."""
-    return _scores(connection, ids, "exchange")
+def split_evidence(connection: Connection, plan: StoredPlan, candidate: str) -> SplitEvidence:
+    """The answers of the control and of one candidate, from the current content of the store."""
+    design, arms = plan.plan, (CONTROL, candidate)
+    answers = served_answers(connection, plan.hash, arms, empty_fails=design.empty == "failed")
+    ids = [answer.id for answer in answers]
+    return SplitEvidence(
+        answers=answers,
+        left=served_answers(connection, plan.hash, arms, left=True) if design.rules >= 2 else (),
+        units=assigned_units(connection, plan.hash, design),
+        population=seen_populations(connection) if is_only_plan(connection, design) else {},
+        history=_known_before(connection, plan, answers),
+        scores=answer_scores(connection, ids),
+        feedback=feedback_given(connection, ids),
+    )
 
 
-def _scores(
-    connection: Connection, ids: Sequence[str], subject: str
-) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+def _known_before(
+    connection: Connection, plan: StoredPlan, answers: Sequence[ServedAnswer]
+) -> Mapping[str, tuple[float, float]]:
+    """The past of units before the plan's first answer: `since` is later where a plan was stopped or started again."""
+    if not answers or not plan.plan.adjusts_splits:
+        return {}
+    return unit_history(connection, min(plan.since, answers[0].received), sorted({answer.unit for answer in answers}))
+
+
+def answer_scores(connection: Connection, ids: Sequence[str]) -> AnswerScores:
+    """The scores of these exchanges, and of the runs that they stand for."""
+    return AnswerScores(_scores(connection, ids, "exchange"), _scores(connection, ids, "run"))
+
+
+def _scores(connection: Connection, ids: Sequence[str], subject: str) -> dict[str, dict[str, ScoredRow]]:
     s = scores.c
-    found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
+    found: dict[str, dict[str, ScoredRow]] = {}
     for chunk in chunked(ids, _CHUNK):
         query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
             s.exchange_id.in_(chunk),
@@ -79,11 +102,6 @@ def _scores(
         for row in connection.execute(query.order_by(s.created)):
             found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
     return found
-
-
-def run_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
-    """Reads the scores of runs: scorer → the exchange that stands for the run → (status, value on [0, 1], identity)."""
-    return _scores(connection, ids, "run")
 
 
 def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN, planned_pairs
 from gateway.core.plan import StoredPlan
-from gateway.features.experiments.findings import finding
 from gateway.features.experiments.report.presentation import sharing
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, margin_finding
 from gateway.statistics.hybrid import half_width
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.verdict.decision import (
     SwapDescription,
     cheaper,
@@ -36,6 +36,7 @@ from gateway.verdict.decision import (
     too_early,
     with_findings,
 )
+from gateway.verdict.findings import finding
 from gateway.verdict.metrics import Metric
 from gateway.verdict.sequences.difference import EVEN, AlphaShare, SequenceRule, rule_of
 
@@ -292,7 +293,7 @@ def found_by(experiment: Any, family: str) -> dict[str, Any]:
     plan = replace(experiment.plan, family=family)
     stored = StoredPlan(plan, experiment.plan.hash, "running", 1.0)
     with experiment.engine.connect() as connection:
-        return {arm: finding(connection, stored, arm) for arm in THREE}
+        return {arm: finding(StoredEvidence(connection, stored), arm) for arm in THREE}
 
 
 def test_a_candidate_ships_earlier_once_another_has(begin_experiment: Any) -> None:

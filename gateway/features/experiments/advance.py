@@ -21,8 +21,9 @@ from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.core.segments import segments_from_json
 from gateway.core.sequence import SequenceChanges, SequenceName
-from gateway.features.experiments.split import planned_shares, ratio_name, ratio_test_at
+from gateway.features.experiments.rows.queries import increments_after
 from gateway.statistics.past_adjustment import WAITING
+from gateway.statistics.weak_spots import BLOCK, MOST_FITTED
 from gateway.store import sequences as kept
 from gateway.store.engine import Transaction
 from gateway.store.pairs import (
@@ -39,12 +40,14 @@ from gateway.store.pairs import (
     unlike_requests,
     unpaired_exchanges,
 )
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import hold_lease
 from gateway.store.served_answers import assigned_units
 from gateway.verdict.gates.completeness import has_failed
 from gateway.verdict.metrics import (
     ANSWERED,
     TIED_BUT,
+    WEAK_SPOTS,
     ArmObservation,
     JoinedPair,
     Key,
@@ -52,9 +55,12 @@ from gateway.verdict.metrics import (
     StoredScore,
     UnpairedRequest,
 )
+from gateway.verdict.segments.weak_spots import of_one_each, searched, searches
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.progress import PlanProgress
 from gateway.verdict.sequences.segment_cells import CELLS
+from gateway.verdict.split.ratio import planned_shares, ratio_name, ratio_test_at
+from gateway.verdict.states import SequenceStates
 
 SHARE = 0.1  # of the pairs
 Rescore = Callable[[Exchange, Collection[str]], Awaitable[Sequence[ScoreResult]]]
@@ -311,6 +317,31 @@ def _by_exchange(scores: Iterable[ArmScore]) -> dict[str, dict[Key, StoredScore]
         key = s.scorer, f"{s.version} {s.config_hash}"
         found.setdefault(s.exchange_id, {})[key] = StoredScore(s.status, s.value01, s.value, s.direction)
     return found
+
+
+def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> None:
+    """Takes the whole blocks of pairs that have come since the last time, for every candidate. now: Unix seconds.
+
+    The state follows from the pairs in their order alone, so a block that two consumers take gives the same result.
+    """
+    if not searches(plan.plan):
+        return
+    evidence = StoredEvidence(connection, plan)
+    look = SequenceStates(evidence)
+    for candidate, _ in plan.plan.candidates:
+        sequence, name = look.primary(candidate), look.names.get((candidate, plan.plan.primary or ""))
+        if sequence is None or name is None or not sequence.bounded:
+            continue
+        state = look.weak_spot_state(candidate)
+        place = int(state.get("place", 0))
+        new = increments_after(connection, name.values, place)
+        if new < BLOCK:
+            continue
+        rows = of_one_each(evidence.segment_rows(name, MOST_FITTED + new)[::-1])
+        after = searched(plan.plan, state, rows)
+        if after is not None:
+            stored = SequenceName(plan.hash, "", f"{WEAK_SPOTS}{candidate}", name.identity)
+            kept.save(connection, SequenceChanges({stored: (after["place"], after)}, [], {}, []), now)
 
 
 def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:

@@ -304,8 +304,7 @@ def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
 
 def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
-    from gateway.core.plan import StoredPlan
-    from gateway.features.experiments.findings import current_plan
+    from gateway.core.plan import StoredPlan, current_plan
     from gateway.features.experiments.power import forecast
     from gateway.features.experiments.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
@@ -416,7 +415,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
     """Says when the experiment stops paying for shadow requests."""
-    from gateway.features.experiments.work import all_decided
+    from gateway.verdict.ending import all_decided
 
     if state is None:
         return "not started"

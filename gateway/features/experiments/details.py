@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 
 from gateway.core.horizon import likelihood_scale
 from gateway.core.json_values import parse_object
-from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, REPEAT, StoredPlan
 from gateway.core.request_format import last_user_text, stated_reference
-from gateway.features.experiments.findings import FALLBACK, Finding, SequenceStates
 from gateway.features.experiments.rows.queries import (
     ArmCounts,
     RecordedAnswer,
@@ -20,7 +18,6 @@ from gateway.features.experiments.rows.queries import (
     differences_by_stratum,
     durations,
     farthest_pairs,
-    lost_by_arm,
     pair_distances,
     score_explanations,
     score_values,
@@ -29,10 +26,13 @@ from gateway.features.experiments.rows.queries import (
 from gateway.reports.model import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
 from gateway.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.statistics.hybrid import GuardedMean
-from gateway.store.pairs import AFTER_VERDICT
+from gateway.store.plan_evidence import lost_by_arm
 from gateway.store.query import Reading
+from gateway.verdict.findings import Finding
 from gateway.verdict.metrics import SEGMENT
+from gateway.verdict.plan_gates import FALLBACK
 from gateway.verdict.sequences.latency import quantile
+from gateway.verdict.states import SequenceStates
 
 EXAMPLES = 8
 READ = 4000  # characters shown of each text of an example
@@ -226,24 +226,3 @@ def _answer(answer: RecordedAnswer) -> str:
     if answer.outcome != "ok":
         return f"[{answer.outcome}] {answer.text}".strip()
     return answer.text or (answer.tool_calls if answer.tool_calls != "[]" else "")
-
-
-def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], ...]:
-    """(reason, count): pairs that were not offered or lost, then those without a value of the primary metric."""
-    rows = []
-    for reason, n in sorted((found.pairs.not_asked or {}).items()):
-        rows.append(("after the verdict" if reason == AFTER_VERDICT else f"not offered: {reason}", n))
-    for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):
-        rows.append((f"lost: {arm}", lost))
-    primary = found.names.get(found.primary.metric) if found.primary else None
-    words = {
-        "judge_failed": "judge failed",
-        "not_applicable": "not applicable",
-        "cut": "record cut",
-        "same_cluster": "same conversation",
-    }
-    words |= REFUSALS
-    for (name, reason, arm), n in sorted(found.withheld.items()):
-        if name == primary and reason != "lost":
-            rows.append((words.get(reason, reason) + (f": {arm}" if arm else ""), n))
-    return tuple((reason, n) for reason, n in rows if n)

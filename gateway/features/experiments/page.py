@@ -24,7 +24,7 @@ from gateway.console.errors import AdminError, InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
-from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState, StoredPlan
+from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState, StoredPlan, current_plan
 from gateway.core.ramp import RampEvent, described
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
@@ -36,9 +36,7 @@ from gateway.features.experiments.commands import (
     stop_experiment,
     targets_of,
 )
-from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, findings
 from gateway.features.experiments.judges import cautions_by_judge, plan_judge_cautions
-from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
 from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
@@ -48,11 +46,15 @@ from gateway.features.ramp.operations import change_ramp, read_gate
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.reports import number_format as say
 from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
-from gateway.reports.model import IntervalTrail, Report
+from gateway.reports.model import IntervalTrail, RampHistory, Report
 from gateway.runtime.tasks import Tasks
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
-from gateway.verdict.sentence import ENDED, MOST, verdict_sentence
+from gateway.verdict.findings import Finding, findings
+from gateway.verdict.outcome import outcome_of
+from gateway.verdict.sentence import ENDED, MOST, Outcome, verdict_sentence
+from gateway.verdict.states import SequenceStates
 
 T = TypeVar("T")
 MOST_KEPT = 64
@@ -252,15 +254,18 @@ def listed_verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]
         by_name.setdefault(each.plan.name, []).append(each)
     chosen = [plan for plans in by_name.values() if (plan := current_plan(plans)) is not None]
     newest = sorted(chosen, key=lambda plan: -plan.since)[:MOST_LISTED]
-    return {
-        plan.plan.name: tuple(_verdict(connection, plan, each) for each in findings(connection, plan).values())
-        for plan in newest
-    }
+    return {plan.plan.name: tuple(_verdicts(connection, plan)) for plan in newest}
 
 
-def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVerdict:
-    ramp = ramp_of(connection, plan)
-    outcome = outcome_of(connection, found, SequenceStates(connection, plan), ramp)
+def _verdicts(connection: Reading, plan: StoredPlan) -> Iterator[ListedVerdict]:
+    evidence, ramp = StoredEvidence(connection, plan), ramp_of(connection, plan)
+    look = SequenceStates(evidence)
+    for finding in findings(evidence).values():
+        yield _verdict(finding, outcome_of(finding, look, ramp), ramp)
+
+
+def _verdict(found: Finding, outcome: Outcome, ramp: RampHistory | None) -> ListedVerdict:
+    plan = found.stored_plan
     if found.best is not None and found.candidate != found.best.leader:
         outcome = replace(outcome, best=None)
     said = verdict_sentence(outcome)

@@ -6,7 +6,7 @@ the planned effect. At 1.5 and 2 times the planned effect the candidate is bette
 worse by the same amount more. Guardrails and gates are priced for a candidate that is as good as the control.
 
 The arms of a split are different people: nothing cancels as in pairs, so a split needs units instead of pairs. Its
-interval is that of split.py: an asymptotic confidence sequence on the difference of two weighted means.
+interval is that of verdict/split/comparison.py, on the difference of two weighted means.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from gateway.core.plan import (
     Plan,
     StoredPlan,
 )
+from gateway.core.plan_evidence import MIN_PAIRS, PairCounts
 from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
-from gateway.features.experiments.findings import FALLBACK, SEARCHED, SequenceStates, finding
-from gateway.features.experiments.rows.queries import PairCounts, pair_counts
 from gateway.features.experiments.segment_start import Shares, added_share, declared_shares, traffic_shares
-from gateway.features.experiments.split import SRM, planned_shares
 from gateway.reports.model import Comparison, Independence, Role
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.special import smallest
+from gateway.store.plan_evidence import StoredEvidence, pair_counts
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.verdict.conditions import needs_repeat
 from gateway.verdict.decision import MOST_PAIRS, half_width_of
+from gateway.verdict.findings import finding
 from gateway.verdict.gates.completeness import COMPLETENESS
 from gateway.verdict.gates.gates import NEGLIGIBLE, units_for_srm
 from gateway.verdict.metrics import (
@@ -57,6 +57,7 @@ from gateway.verdict.metrics import (
     Source,
     counts_alone,
 )
+from gateway.verdict.plan_gates import FALLBACK
 from gateway.verdict.price.best_of_k import BestPrice, best_price, best_term
 from gateway.verdict.price.terms import PriceTerm, TrafficPace, least_days, price_terms
 from gateway.verdict.sequences.difference import (
@@ -70,6 +71,8 @@ from gateway.verdict.sequences.difference import (
 from gateway.verdict.sequences.duels import duels_of
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.sequences.progress import margin_of
+from gateway.verdict.split.ratio import SRM, planned_shares
+from gateway.verdict.states import SEARCHED, SequenceStates
 
 SPLIT_GUESS = 0.2  # assumed variance of one score in [0, 1]; at most 0.25
 RATED = 0.1  # assumed share of answers that people rate
@@ -264,7 +267,7 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     design = replace(design, margin=design.margin if terms.margin is None else terms.margin)
     if design.auto_horizon and design != plan.plan:
         design = replace(design, max_pairs=horizon_of(design))
-    look = None if connection is None else SequenceStates(connection, plan)
+    look = None if connection is None else SequenceStates(StoredEvidence(connection, plan))
     counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
     served = {} if connection is None or design.mode != "split" else _served(connection, plan)
     pilot = None if connection is None or counts.joined >= MIN_PAIRS else pilot_variance(connection, design)
@@ -273,10 +276,10 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
     duel = _duel(known) if powers else None
     powers = powers if duel is None else (*powers, duel)
-    per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
+    per_request = 1.0 if design.mode == "split" else design.shadow * counts.offered_share
     requests_a_day = terms.requests_a_day
     if requests_a_day is None:
-        a_day = pairs_a_day(counts)
+        a_day = counts.a_day
         requests_a_day = a_day / per_request if a_day is not None and per_request else None
     else:
         a_day = requests_a_day * per_request
@@ -401,7 +404,7 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
         earlier = stored.plan
         if (earlier.model, earlier.control, earlier.candidates) != (plan.model, plan.control, plan.candidates):
             continue
-        sequences = SequenceStates(connection, stored).sequences
+        sequences = SequenceStates(StoredEvidence(connection, stored)).sequences
         found = [sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates]
         known = [
             # a plan's horizon does not count on the adjustment, and pays for users whose calls are alike
@@ -539,7 +542,7 @@ class _GatePower:
 
 
 def _served(connection: Reading, plan: StoredPlan) -> dict[str, dict[str, Comparison]]:
-    found = {arm: finding(connection, plan, arm) for arm, _ in plan.plan.candidates}
+    found = {arm: finding(StoredEvidence(connection, plan), arm) for arm, _ in plan.plan.candidates}
     return {arm: {c.metric: c for c in each.metrics} for arm, each in found.items()}
 
 

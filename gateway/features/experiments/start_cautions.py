@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan, PlanState, StoredPlan
-from gateway.features.experiments.findings import finding_at
-from gateway.features.experiments.rows.queries import pair_counts
 from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
 from gateway.features.experiments.segment_start import with_segments
 from gateway.reports.model import TriedPlans
+from gateway.store.plan_evidence import StoredEvidence, pair_counts
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.verdict.findings import finding_at
 from gateway.verdict.sequences.difference import AlphaShare
 
 DAY_S = 86_400.0
@@ -223,7 +223,7 @@ def tried_plans(connection: Reading, plan: StoredPlan, candidate: str) -> TriedP
         return None
     shared = plan.plan.alpha / number
     stricter = replace(plan, plan=replace(plan.plan, alpha=shared))
-    found = finding_at(connection, stricter, candidate, AlphaShare(1 / number, 1 / number))
+    found = finding_at(StoredEvidence(connection, stricter), candidate, AlphaShare(1 / number, 1 / number))
     return TriedPlans(number, plan.plan.alpha, shared, found.decision.verdict)
 
 

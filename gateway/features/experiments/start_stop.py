@@ -23,13 +23,14 @@ from gateway.features.experiments.start_cautions import (
     tried_cautions,
     unit_cautions,
 )
-from gateway.features.experiments.work import is_closed, is_decided
 from gateway.features.manifest import ConfigFindings
 from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
 from gateway.stream.shared_state import SharedState
+from gateway.verdict.ending import is_closed, is_decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,15 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     plan = _with_known_segments(with_segments(connection, plan, time.time(), variance), alike)
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
-    closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
+    closed = [stored.hash for stored in shorter if _ended_undecided(StoredEvidence(connection, stored))]
     refusal = supply_refusal(connection, plan, time.time()) or segment_refusal(connection, plan, time.time())
     pace = paced(connection, plan, time.time())
     said = () if pace.says is None else (pace.says,)
     return PlanToStart(pace.plan, tuple(closed), (*start_cautions(connection, plan), *said), refusal)
+
+
+def _ended_undecided(evidence: StoredEvidence) -> bool:
+    return is_closed(evidence) and not is_decided(evidence)
 
 
 def _with_known_segments(plan: Plan, alike: Sequence[StoredPlan]) -> Plan:

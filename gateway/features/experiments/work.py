@@ -23,9 +23,7 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
-from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
-from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState, StoredPlan
-from gateway.core.plan_horizon import horizon_of
+from gateway.core.plan import CONTROL, Plan, PlanState, StoredPlan, current_plan
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.experiments.advance import (
@@ -36,31 +34,19 @@ from gateway.features.experiments.advance import (
     Rescore,
     Rescored,
     advance,
+    advance_search,
     drawn,
     keep_ratio,
     scored_again,
 )
-from gateway.features.experiments.conditions import progress_of
-from gateway.features.experiments.details import withheld_of
-from gateway.features.experiments.findings import (
-    Finding,
-    SequenceStates,
-    current_plan,
-    drops_of,
-    findings,
-    is_open_at_worst,
-)
-from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
-from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
+from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.segment_start import segment_refusal
-from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
-from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.features.isolation import IsolatedWork, StoppedWork, Work
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
-from gateway.reports.model import Comparison, margin_finding
+from gateway.reports.model import Comparison
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredPair
 from gateway.scoring.run import run_scorer
@@ -76,21 +62,26 @@ from gateway.store.pairs import (
     settled_pairs,
     stored_exchanges,
 )
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import hold_lease, release_lease, stored_plans
 from gateway.store.query import Reading
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
-from gateway.verdict.decision import HARMLESS
+from gateway.verdict.conditions import progress_of
+from gateway.verdict.ending import all_decided, is_closed, is_decided
+from gateway.verdict.findings import Finding, drops_of, findings
+from gateway.verdict.outcome import outcome_of
+from gateway.verdict.segments.weak_spots import searches
 from gateway.verdict.sentence import verdict_sentence
-from gateway.verdict.sequences.difference import DifferenceSequence
-from gateway.verdict.sequences.duels import duels_of
+from gateway.verdict.split.ratio import SRM
+from gateway.verdict.states import SequenceStates
+from gateway.verdict.withheld import withheld_of
 
 log = logging.getLogger(__name__)
 DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a route waits
 SLACK_S = 30.0  # for a record's way through the recorder into the stream
 SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
-MOST_REPEATS = 60  # of the control, that a doubtful reject waits for beyond the horizon
 RANKS = {"best": 1, "compared": 0, "dropped": -1}
 WORK, FIGURES, RAMPS = Work("experiments"), Work("figures of experiments"), Work("ramps")
 FIGURES_OF = "figures of experiment"
@@ -242,7 +233,7 @@ class ExperimentEngine:
         """Stores the candidates that get no more requests, and publishes them to every gateway, which reads them within
         a second."""
         before = await self._store_of(plan).look(lambda c: dropped_of(c, plan.hash))
-        found = await self._store_of(plan).look(lambda c: drops_of(c, plan, self._clock()))
+        found = await self._store_of(plan).look(lambda c: drops_of(StoredEvidence(c, plan, self._clock())))
         if found != before and not await self._store_of(plan).run(lambda c: self._keep_dropped(c, leader, plan, found)):
             self.leads = False
             return
@@ -340,7 +331,7 @@ class ExperimentEngine:
         """Whether a plan has been stopped and has its verdict, so that pairs still on their way change nothing."""
         if plan.state == "running" or plan.plan.after_verdict != "stop":
             return False
-        return await self._store_of(plan).look(lambda connection: is_decided(connection, plan))
+        return await self._store_of(plan).look(lambda connection: is_decided(StoredEvidence(connection, plan)))
 
     async def _score_again(self, plan: StoredPlan, found: Sequence[SettledPair]) -> Rescored:
         ids = drawn(found)
@@ -351,7 +342,7 @@ class ExperimentEngine:
 
     async def _stop_at_horizon(self, plan: StoredPlan) -> None:
         """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
-        if await self._store_of(plan).look(lambda connection: is_closed(connection, plan)):
+        if await self._store_of(plan).look(lambda connection: is_closed(StoredEvidence(connection, plan))):
             p = plan.plan
             planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
             found_none = f"found no best candidate, planned to end at {p.ends_at} pairs"
@@ -364,7 +355,7 @@ class ExperimentEngine:
             return
         stopped = PlanState(known.plan, "stopped", self._clock(), dropped=known.dropped)
         if await self._corridor.state.set_plan(stopped, known):
-            for arm, found in (await self._store_of(plan).look(lambda c: findings(c, plan))).items():
+            for arm, found in (await self._store_of(plan).look(lambda c: findings(StoredEvidence(c, plan)))).items():
                 log.info(
                     "experiment %s %s; verdict on %s: %s",
                     plan.plan.name,
@@ -508,10 +499,11 @@ def figures_and_errors(
     found, errors = list[ExperimentFigures](), list[tuple[StoredPlan, Exception]]()
     known, made = sentences if sentences is not None else {}, VerdictSentences()
     for plan in _shown(stored_plans(connection), now):
-        look = SequenceStates(connection, plan)
+        evidence = StoredEvidence(connection, plan, now)
+        look = SequenceStates(evidence)
         try:
-            candidates = findings(connection, plan, now).values()
-            said = {_key(c): _sentence(connection, c, look, known) for c in candidates if c.decision.verdict != "hold"}
+            candidates = findings(evidence).values()
+            said = {_key(c): _sentence(c, look, known) for c in candidates if c.decision.verdict != "hold"}
             found += [_figures(c, look, said.get(_key(c), (0, ""))[1]) for c in candidates]
             made |= said
         except QueryFailed:
@@ -550,89 +542,12 @@ def _key(found: Finding) -> tuple[str, str, str]:
     return found.stored_plan.hash, found.candidate, found.decision.verdict
 
 
-def _sentence(connection: Reading, found: Finding, look: SequenceStates, known: VerdictSentences) -> tuple[int, str]:
+def _sentence(found: Finding, look: SequenceStates, known: VerdictSentences) -> tuple[int, str]:
     """(pairs, sentence) of a verdict: the known one, unless there are many more pairs."""
     pairs, text = known.get(_key(found), (0, ""))
     if text and found.pairs.joined < _MORE * pairs:
         return pairs, text
-    return found.pairs.joined, verdict_sentence(outcome_of(connection, found, look)).text
-
-
-def is_closed(connection: Reading, plan: StoredPlan) -> bool:
-    """Whether the primary has taken its last look with every candidate, and the A/A alarm has its fewest repeats.
-
-    A plan for the best of several candidates without a last look is closed after its most pairs.
-    Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
-    More repeats are taken while they alone can settle whether the candidate's path explains its loss.
-    """
-    primary = plan.plan.primary
-    states = SequenceStates(connection, plan)
-    if plan.plan.method == "anytime" and plan.plan.ends_at is not None:
-        return pair_counts(connection, plan.hash).joined >= _last_pair(plan.plan, states)
-    sequences, left = states.sequences, [arm for arm, _ in plan.plan.candidates if arm not in states.dropped]
-    noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
-    if noise is not None and noise.n < FEWEST_REPEATS:
-        return False
-    if states.dropped and not left:
-        return True
-    names = [*left, *_duels_that_matter(plan.plan, sequences, left)]
-    found = [sequences.get((name, primary)) for name in names] if primary else []
-    if not found or not all(each is not None and each.closed for each in found):
-        return False
-    if any(is_open_at_worst(sequences, arm) for arm in left):
-        return False
-    looks = [each for arm, each in findings(connection, plan).items() if arm in left]
-    doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)
-    if doubtful and noise is not None and noise.n < MOST_REPEATS:
-        return False
-    joined = pair_counts(connection, plan.hash).joined
-    if any(_waits_for_segments(each) for each in looks) and joined < AT_MOST * (plan.plan.max_pairs or 0):
-        return False
-    if joined >= (plan.plan.max_pairs or 0):
-        return True
-    return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
-
-
-def _last_pair(plan: Plan, states: SequenceStates) -> int:
-    """Pairs at which a plan without a last look ends: as stated, or a multiple of the pairs that the margin needs at
-    the variance of its pairs, within the bounds of a horizon that follows the variance."""
-    stated, arms = plan.ends_at or 0, [arm for arm, _ in plan.candidates if arm not in states.dropped]
-    if not plan.auto_horizon:
-        return stated
-    names = [*arms, *(duel.name for duel in duels_of(plan) if {*duel.pair} <= {*arms})]
-    found = [states.sequences.get((name, plan.primary or "")) for name in names]
-    variance = max((each.variance for each in found if each is not None and each.n >= FOLLOWED), default=0.0)
-    asked = BEST_PATIENCE * (horizon_of(plan, variance) or 0)
-    return min(max(asked, stated), AT_MOST * stated)
-
-
-def _duels_that_matter(
-    plan: Plan, sequences: Mapping[tuple[str, str], DifferenceSequence], left: Sequence[str]
-) -> list[str]:
-    """The duels of candidates that are left; none where the control's comparisons are closed and no candidate is shown
-    not to be worse, since then none can be the best."""
-    primary = plan.primary or ""
-    shown = [s.estimate() for arm in left if (s := sequences.get((arm, primary))) is not None]
-    able = any(margin_finding(each, plan.margin) in HARMLESS for each in shown)
-    return [duel.name for duel in duels_of(plan) if able and {*duel.pair} <= {*left}]
-
-
-def _waits_for_segments(found: Finding) -> bool:
-    """Whether segments can still bring a verdict on a candidate that has none."""
-    segments = found.segments
-    if segments is None or found.decision.verdict != "hold":
-        return False
-    return not segments.closed
-
-
-def is_decided(connection: Reading, plan: StoredPlan) -> bool:
-    """Whether every candidate has a verdict, or one is the best."""
-    return all_decided(plan.plan, [each.decision.verdict for each in findings(connection, plan).values()])
-
-
-def all_decided(plan: Plan, verdicts: Sequence[str]) -> bool:
-    """Whether a plan has nothing left to decide. verdicts: of its candidates."""
-    return "hold" not in verdicts or (plan.finds_best and "ship" in verdicts)
+    return found.pairs.joined, verdict_sentence(outcome_of(found, look)).text
 
 
 def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:

@@ -21,7 +21,6 @@ from gateway.core.guard_ramp import GuardRampDesign
 from gateway.core.plan import CANDIDATE, CONTROL
 from gateway.core.ramp import VERDICT_PART, RampDecision, RampEvent, RampPace, RampRecord
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.split import ArmOutcomes
 from gateway.features.guards.rows import CountedCall
 from gateway.features.ramp.callers import caller_alarms, caller_finding, foe_of, friend_of
 from gateway.features.ramp.decision import decide_ramp
@@ -41,6 +40,7 @@ from gateway.statistics.domains import Floats
 from gateway.verdict.sentence import MOST
 from gateway.verdict.short_names import shortened
 from gateway.verdict.split.callers import may_be_left_out
+from gateway.verdict.split.outcomes import ArmOutcomes
 
 THUMBS_DOWN, RETRIES = "thumbs_down", "retries"
 UNIT = "a conversation, or a key with its end user"

@@ -27,7 +27,6 @@ import numpy as np
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
-from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, prove
 from gateway.reports.model import Estimate, Margin, Verdict, WeakSpot, margin_finding
@@ -39,6 +38,7 @@ from gateway.verdict.gates.gates import LEFT, NEGLIGIBLE, left_margin
 from gateway.verdict.price.terms import ERRORS, error_margin
 from gateway.verdict.sequences.difference import BURN_IN
 from gateway.verdict.sequences.progress import margin_of
+from gateway.verdict.split.comparison import difference_of
 
 FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
 ERROR_MARGIN = 0.02  # of the alarm on errors by the first rules, where the plan gives none

@@ -20,18 +20,6 @@ from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan, Sto
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.split import (
-    ArmOutcomes,
-    cut_scores,
-    difference_of,
-    has_failed,
-    outcomes,
-    refusals_apart,
-    refuses,
-    with_left,
-    without_cut,
-    without_score,
-)
 from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
 from gateway.features.ramp.evidence import (
     AlarmTerms,
@@ -50,13 +38,25 @@ from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.domains import Floats
 from gateway.store.query import Reading
-from gateway.store.served_answers import feedback_given, served_answers
+from gateway.store.served_answers import answer_scores, feedback_given, served_answers
 from gateway.verdict.gates.gates import LEFT
 from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.sequences.difference import BURN_IN
 from gateway.verdict.sequences.latency import P95, ArmSeconds, p95_of, slow_share
 from gateway.verdict.split.answers import feedback_values, terms_of
 from gateway.verdict.split.callers import may_be_left_out
+from gateway.verdict.split.comparison import difference_of
+from gateway.verdict.split.outcomes import (
+    ArmOutcomes,
+    cut_scores,
+    has_failed,
+    outcomes,
+    refusals_apart,
+    refuses,
+    with_left,
+    without_cut,
+    without_score,
+)
 
 WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
 CALLERS_RULES = 2  # the first rules of a plan whose evidence is weighed by caller
@@ -248,7 +248,8 @@ def _values(
 def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
     """Errors, and everything else that is known of these answers but feedback."""
     own = {arm: plan.target(arm) for arm in {row.arm for row in here}}
-    made = [_errors(here, own), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
+    scores = answer_scores(connection, [row.id for row in here])
+    made = [_errors(here, own), *(each for each in outcomes(here, scores) if each.metric != ERRORS)]
     if plan.rules >= REFUSALS_APART_RULES:
         made = [without_cut(here, each) for each in made]
         made = refusals_apart(made, [refuses(row) and row.is_own(own[row.arm]) for row in here])

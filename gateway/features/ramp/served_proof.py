@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.horizon import EARLY
-from gateway.features.experiments.split import ArmMean
 from gateway.reports.model import Estimate, Margin
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.domains import Floats
 from gateway.verdict.price.terms import GUARD, look_z, reached, wanted_error
 from gateway.verdict.sequences.difference import BURN_IN
+from gateway.verdict.split.comparison import ArmMean
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ServedSums:
         return self.total / self.n if self.n else 0.0
 
     def arm_mean(self, bounded: bool, tuning: Tuning) -> ArmMean:
-        """n must be above 0. bounded: the variance gains what a run of equal values leaves open (split.py)."""
+        """n must be above 0. bounded: the variance gains what a run of equal values leaves open."""
         variance = max(self.squares / self.n - self.mean**2, 0.0)
         if bounded and self.n >= tuning.burn_in:
             variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2

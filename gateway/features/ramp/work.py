@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan, current_plan
 from gateway.core.ramp import (
     CONTROLLER,
     DAY_S,
@@ -31,8 +31,6 @@ from gateway.core.ramp import (
     started,
     stopped,
 )
-from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
-from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.work import stop_plan
 from gateway.features.isolation import IsolatedWork, Work
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
@@ -60,11 +58,15 @@ from gateway.features.ramp.served import (
     watched_s,
 )
 from gateway.reports.model import Verdict
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import Reading
 from gateway.store.store import Store
 from gateway.stream import Corridor
 from gateway.verdict.decision import HARMLESS, SHIPS, rejects
+from gateway.verdict.findings import Finding, finding
+from gateway.verdict.outcome import outcome_of
 from gateway.verdict.sentence import verdict_sentence
+from gateway.verdict.states import SequenceStates
 
 log = logging.getLogger(__name__)
 GONE_S = 120.0  # a lost gateway that has not reported for this long has ended
@@ -345,8 +347,9 @@ def _ratio(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent]) -
 def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
     """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
-    found = finding(connection, plan, candidate, now)
-    headline = verdict_sentence(outcome_of(connection, found, SequenceStates(connection, plan))).text
+    evidence = StoredEvidence(connection, plan, now)
+    found = finding(evidence, candidate)
+    headline = verdict_sentence(outcome_of(found, SequenceStates(evidence))).text
     periods = periods_of(events, watched_s(plan.plan))
     read = served_values(connection, plan, periods, terms, now)
     by_units = served_proofs_of(read.blocks, plan.plan)

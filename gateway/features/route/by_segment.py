@@ -8,20 +8,21 @@ from dataclasses import replace
 from gateway.config.config import Config
 from gateway.core.learned_route import LearnedRoute, RouteLeaf, route_from_json
 from gateway.core.request_features import SCRIPTS
-from gateway.features.experiments.findings import Finding, finding
 from gateway.features.route.experiment import terms_of
 from gateway.features.route.learning import NotLearnable
 from gateway.features.route.model import RouteTerms
 from gateway.reports.model import KeptTraffic
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.verdict.findings import Finding, finding
 
 
 def segment_route(connection: Reading, config: Config, experiment: str, arm: str | None, name: str) -> LearnedRoute:
     """Raises NotLearnable where the verdict is another one."""
     terms = terms_of(connection, config, experiment, arm)
     [stored] = [each for each in stored_plans(connection, experiment) if each.hash == terms.plan_hash]
-    found = finding(connection, stored, terms.candidate)
+    found = finding(StoredEvidence(connection, stored), terms.candidate)
     kept = found.segments.kept if found.segments is not None else None
     if found.decision.verdict != "ship_except" or kept is None:
         verdict = found.decision.verdict.replace("_", " ")

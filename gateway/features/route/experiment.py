@@ -10,14 +10,15 @@ from gateway.config.routes import is_route
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import CannotRun
 from gateway.core.learned_route import RouteTarget
-from gateway.core.plan import LIKELIHOOD_METRICS, UNBOUNDED_METRICS, StoredPlan
+from gateway.core.plan import LIKELIHOOD_METRICS, UNBOUNDED_METRICS, StoredPlan, current_plan
 from gateway.core.sequence import SequenceName
-from gateway.features.experiments.findings import current_plan, finding
 from gateway.features.route.learning import NotLearnable, learning_pairs
 from gateway.features.route.model import LearningPairs, RouteTerms
 from gateway.features.route.rows import stored_pairs
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.verdict.findings import finding
 
 DEFAULT_ALPHA = 0.05
 
@@ -76,7 +77,7 @@ def route_target_of(ref: TargetRef) -> RouteTarget:
 def sequence_of(connection: Reading, terms: RouteTerms) -> SequenceName:
     """The primary's sequence, if the plan's gates allow a conclusion. Raises NotLearnable."""
     [stored] = [each for each in stored_plans(connection, terms.plan.name) if each.hash == terms.plan_hash]
-    found = finding(connection, stored, terms.candidate)
+    found = finding(StoredEvidence(connection, stored), terms.candidate)
     if red := [gate for gate in found.gates if gate.state < 0]:
         reasons = "; ".join(f"{gate.name}: {gate.says}" for gate in red)
         raise NotLearnable(f"the gates of {terms.plan.name} are red, so its pairs show nothing: {reasons}")

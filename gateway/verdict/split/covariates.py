@@ -61,11 +61,6 @@ class Adjustment:
     b: Floats  # shape (units of the candidate,)
 
 
-def may_adjust(plan: Plan) -> bool:
-    """Whether a plan adjusts its splits. Plans of the first rules had no switch: they do, by fewer covariates."""
-    return plan.adjust or plan.rules < 2
-
-
 def arm_terms(values: Floats, weights: Floats, unit: Sequence[int] | NDArray[np.intp], units: int) -> ArmTerms:
     """values, weights: shape (n,) of one arm's records; NaN: the metric does not apply. unit: of each, below `units`.
 
@@ -85,7 +80,7 @@ def covariates_of(rows: Sequence[ServedAnswer], metric: str, history: History, p
 
     A unit without a value of one has the mean of the others.
     """
-    if not may_adjust(plan):
+    if not plan.adjusts_splits:
         return {}
     which = 0 if metric in TIMES else 1
     past = {unit: values[which] for unit, values in history.items()}

@@ -28,14 +28,16 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.core.plan import current_plan
 from gateway.fake import FakeUpstream
-from gateway.features.experiments.findings import current_plan, drops_of, finding
 from gateway.features.experiments.rows.dropped import dropped_of
-from gateway.features.experiments.work import is_decided
 from gateway.reports.model import BestOfK
 from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading
+from gateway.verdict.ending import is_decided
+from gateway.verdict.findings import drops_of, finding
 from tests.features.experiments.test_worlds import program
 
 RIGHT, WRONG = "yes", "no"
@@ -146,7 +148,7 @@ class Fleet:
         with reading(self.url) as connection:
             plan = current_plan(stored_plans(connection, alias_of(world)))
             assert plan is not None
-            found = finding(connection, plan, plan.plan.candidates[0][0]).best
+            found = finding(StoredEvidence(connection, plan), plan.plan.candidates[0][0]).best
         assert found is not None
         return found
 
@@ -202,9 +204,9 @@ class Fleet:
             assert plan is not None
             if plan.state == "stopped":
                 return ("",)
-            if is_decided(connection, plan):
+            if is_decided(StoredEvidence(connection, plan)):
                 return None
-            found = tuple(drops_of(connection, plan, 0.0)) if plan.plan.finds_best else ()
+            found = tuple(drops_of(StoredEvidence(connection, plan, 0.0))) if plan.plan.finds_best else ()
             return found if found == tuple(dropped_of(connection, plan.hash)) else None
 
     def _is_settled(self, world: Several) -> bool:

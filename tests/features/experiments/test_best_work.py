@@ -13,12 +13,13 @@ from fixtures.simulated import a_plan
 
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState, StoredPlan
-from gateway.features.experiments.findings import findings
 from gateway.features.experiments.rows.dropped import dropped_of
 from gateway.features.experiments.start_stop import PlanToStart, best_refusal, start, stop
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.registry import BuiltScorers, RegisteredPair
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
+from gateway.verdict.findings import findings
 
 ARMS = {"fast": "0.9", "slow": "0.5", "tiny": "0.1"}
 
@@ -58,7 +59,7 @@ async def test_the_gateways_learn_who_is_dropped(room: Any, several: Plan, paire
     assert (state.dropped, state.plan) == (("slow", "tiny"), several), "the plan, and with it each draw, stays"
     with reading(room.store_url) as connection:
         dropped = dropped_of(connection, several.hash)
-        best = findings(connection, StoredPlan(several, several.hash, "stopped", 1.0))["fast"].best
+        best = findings(StoredEvidence(connection, StoredPlan(several, several.hash, "stopped", 1.0)))["fast"].best
     assert set(dropped) == {"slow", "tiny"}
     assert (dropped["slow"].reason, dropped["slow"].by) == ("beaten", "fast")
     assert (best.verdict, best.best) == ("best", "fast")

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from gateway.features.experiments.details import arms_of, examples_of, latency_of, what_went_wrong, withheld_of
-from gateway.features.experiments.findings import finding
+from gateway.features.experiments.details import arms_of, examples_of, latency_of, what_went_wrong
 from gateway.features.experiments.rows.queries import RecordedAnswer
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading
+from gateway.verdict.findings import finding
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_shadow_latency_is_compared_with_the_repeat_only(settled: Any) -> 
 async def test_regressions_are_the_first_examples(settled: Any) -> None:
     with reading(settled.store_url) as connection:
         plan = stored_plans(connection)[0]
-        found = examples_of(connection, finding(connection, plan, "candidate"), 2)
+        found = examples_of(connection, finding(StoredEvidence(connection, plan), "candidate"), 2)
 
     assert [(each.why, each.group, each.candidate) for each in found.pairs] == [
         ("the candidate is worse by 0.5 on stated", "failed (upstream_error)", "[upstream_error] 0"),
@@ -73,7 +74,7 @@ async def test_an_example_has_the_right_answer_next_to_it(room: Any, plan: Any, 
         await room.send(replace(served, reference="42"), shadow)
         await room.until_settled(1)
     with reading(room.store_url) as connection:
-        found = examples_of(connection, finding(connection, stored_plans(connection)[0], "candidate"))
+        found = examples_of(connection, finding(StoredEvidence(connection, stored_plans(connection)[0]), "candidate"))
     assert [each.reference for each in found.pairs] == ["42"]
 
 
@@ -95,20 +96,3 @@ def test_a_regression_has_the_group_of_its_cause(
     recorded = RecordedAnswer(**{"id": "x", "text": "", "outcome": "ok", "tool_calls": "[]",
                                  **answer}, request=b"")  # fmt: skip
     assert what_went_wrong(recorded, ours, theirs, judged) == group
-
-
-def test_withheld_pairs_are_counted_by_reason(begin_experiment: Any, simulation: Any) -> None:
-    experiment = begin_experiment()
-    experiment.add(
-        simulation.a_pair(
-            i,
-            simulation.seen(0.5),
-            f"conversation {i // 2}",
-            candidate=simulation.seen(None if i == 0 else 0.5),
-        )
-        for i in range(6)
-    )
-    with experiment.engine.connect() as connection:
-        rows = withheld_of(experiment.found(), simulation.looked(connection, experiment.plan))
-
-    assert rows == (("lost: candidate", 1), ("same conversation", 2))

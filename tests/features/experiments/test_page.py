@@ -21,14 +21,15 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, started
 from gateway.core.segments import SegmentDesign
-from gateway.features.experiments.findings import drops_of
 from gateway.features.experiments.page import BackgroundReader
 from gateway.features.experiments.rows.dropped import keep_dropped
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.runtime.tasks import Tasks
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import save_plans
 from gateway.store.sequences import save
+from gateway.verdict.findings import drops_of
 from gateway.verdict.sequences.progress import PlanProgress
 
 SCORER = {"version": "1", "direction": "maximise", "bounds": (0.0, 1.0), "heavy": False}
@@ -202,7 +203,7 @@ async def test_compared_candidates_have_a_table_and_a_chart(pages):
             answers = {arm: seen(score, cost_usd=usd) for arm, (score, usd) in scores.items()}
             progress.take(i + 1, a_pair(i, seen(0.5, cost_usd=0.003), **answers))
         save(connection, progress.changes(), 1.0)
-        out = drops_of(connection, StoredPlan(plan, plan.hash, "running", 1.0), 1.0)
+        out = drops_of(StoredEvidence(connection, StoredPlan(plan, plan.hash, "running", 1.0), 1.0))
         keep_dropped(connection, plan.hash, out, 1.0)
 
     await pages.store.run(fill)

@@ -24,10 +24,11 @@ from gateway.features.experiments.power import (
     units_needed,
     variance_of,
 )
-from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
 from gateway.verdict.metrics import ArmObservation, PairOrigin, StoredScore
 from gateway.verdict.sequences.difference import SequenceRule
+from gateway.verdict.split.comparison import SplitTerms, compare_arms
+from gateway.verdict.split.outcomes import ArmOutcomes
 
 
 def stored(plan: Plan) -> StoredPlan:

@@ -26,10 +26,10 @@ from gateway.features.experiments.report.build import reports_of
 from gateway.features.experiments.report.html import page_values, to_html
 from gateway.features.experiments.report.presentation import best_lines, declared_lines, headline, next_lines
 from gateway.features.experiments.report.terminal import to_terminal
-from gateway.features.experiments.split import counted_as
 from gateway.features.experiments.work import figures_of
 from gateway.reports.model import Comparison, Report
 from gateway.store.plans import save_plans
+from gateway.verdict.split.comparison import counted_as
 
 Begin = Callable[..., Any]
 HYBRID = {"method": "hybrid", "max_pairs": 400, "auto_horizon": True, "aa": "alarm", "rules": 2}

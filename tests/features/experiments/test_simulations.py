@@ -2,7 +2,7 @@
 are fixed.
 
 The intervals are computed on arrays, for many experiments at once; the first test compares them with the sequences.
-Whole experiments, through the store and the verdict, are in test_findings.py.
+Whole experiments, through the store and the verdict, are in tests/verdict/test_findings.py.
 """
 
 from __future__ import annotations

@@ -27,11 +27,10 @@ import yaml
 from fixtures.program_command import gateway_command
 
 from gateway.config.loading import load
-from gateway.core.plan import StoredPlan
+from gateway.core.plan import StoredPlan, current_plan
 from gateway.core.ramp import RampDesign
 from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
-from gateway.features.experiments.findings import Finding, current_plan, finding
 from gateway.features.ramp.callers import caller_alarms
 from gateway.features.ramp.evidence import AlarmTerms, served_proofs_of
 from gateway.features.ramp.served import StepPeriod, served_values
@@ -41,8 +40,10 @@ from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.reports.model import Comparison
 from gateway.store.engine import StoreUnavailable, default_url, writer
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import DRAWS, deployment_secret, stored_plans
 from gateway.store.query import Reading, reading
+from gateway.verdict.findings import Finding, finding
 
 AT_ONCE = 24
 MARGIN = 0.1
@@ -233,7 +234,7 @@ async def _ready(stage: Stage, client: httpx.AsyncClient) -> None:
 def found_of(connection: Reading, each: Played) -> tuple[StoredPlan, Finding]:
     plan = current_plan(stored_plans(connection, each.alias))
     assert plan is not None
-    return plan, finding(connection, plan, "candidate")
+    return plan, finding(StoredEvidence(connection, plan), "candidate")
 
 
 def misses(c: Comparison, truth: float) -> bool:

@@ -11,10 +11,12 @@ from fixtures.simulated import a_pair, a_plan, seen
 
 from gateway.core.plan import Plan, StoredPlan
 from gateway.core.segments import SegmentDesign
-from gateway.features.experiments.findings import SEARCHED, SequenceStates
-from gateway.features.experiments.weak_spots import advance_search, searches
+from gateway.features.experiments.advance import advance_search
 from gateway.store import sequences as kept
+from gateway.store.plan_evidence import StoredEvidence
+from gateway.verdict.segments.weak_spots import searches
 from gateway.verdict.sequences.progress import PlanProgress
+from gateway.verdict.states import SEARCHED, SequenceStates
 
 DESIGN = SegmentDesign((), 0.1, weak_spots=0.02)
 PLAN = a_plan(margin=0.05, rules=2, method="anytime", guardrails=(), segments=DESIGN)
@@ -44,7 +46,7 @@ def found(store: Any, plan: Plan = PLAN) -> Any:
     """Findings of the search after it went on."""
     stored = StoredPlan(plan, plan.hash, "running", 1.0)
     store.run(lambda c: advance_search(c, stored, 2.0))
-    return store.run(lambda c: SequenceStates(c, stored).weak_spot("candidate"))
+    return store.run(lambda c: SequenceStates(StoredEvidence(c, stored)).weak_spot("candidate"))
 
 
 def test_the_search_takes_whole_blocks_of_stored_pairs(store: Any, exchange: Any) -> None:

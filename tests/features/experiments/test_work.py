@@ -14,12 +14,13 @@ import pytest
 from gateway.consumer.consumer import ConsumerTiming
 from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.score import Score
-from gateway.features.experiments.findings import finding
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
 from gateway.store.sequences import states
+from gateway.verdict.findings import finding
 
 # Entries of a dead consumer can be claimed at once.
 AT_ONCE = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, claim_idle_ms=0, most_deliveries=99)
@@ -84,7 +85,7 @@ async def test_killed_consumers_come_to_the_same_result(room: Any, plan: Any, pa
 
 def path_gate_of(room: Any, plan: Any) -> Any:
     with reading(room.store_url) as connection:
-        found = finding(connection, StoredPlan(plan, plan.hash, "running", 1.0), "candidate")
+        found = finding(StoredEvidence(connection, StoredPlan(plan, plan.hash, "running", 1.0)), "candidate")
     return next((gate for gate in found.gates if gate.name == "path"), None), found.decision
 
 

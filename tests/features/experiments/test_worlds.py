@@ -27,11 +27,13 @@ import yaml
 from fixtures.program_command import gateway_command
 
 from gateway.core.horizon import planned_pairs
+from gateway.core.plan import current_plan
 from gateway.fake import FakeUpstream
-from gateway.features.experiments.findings import Finding, current_plan, finding
 from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading
+from gateway.verdict.findings import Finding, finding
 
 WAVES = (10, 20)  # requests of a world between two looks: while it has fewer than LATER, and then
 LATER = 160
@@ -214,7 +216,7 @@ class Stage:
                 for each in running:
                     plan = current_plan(stored_plans(connection, each.alias))
                     assert plan is not None
-                    each.look(finding(connection, plan, "candidate"))
+                    each.look(finding(StoredEvidence(connection, plan), "candidate"))
 
     async def _ask(self, client: httpx.AsyncClient, turn: asyncio.Semaphore, each: Played, i: int) -> None:
         body: dict[str, Any] = {"model": each.alias, "messages": [{"role": "user", "content": f"Is it so? {i}"}]}
@@ -389,7 +391,7 @@ class Partly(Stage):
     def primary(self) -> Any:
         with reading(self.url) as connection:
             plan = current_plan(stored_plans(connection, self.played[0].alias))
-            return None if plan is None else finding(connection, plan, "candidate").primary
+            return None if plan is None else finding(StoredEvidence(connection, plan), "candidate").primary
 
 
 @pytest.mark.long
@@ -474,7 +476,7 @@ async def test_a_segment_that_loses_stays_with_the_control(tmp_path: Path, strea
         with reading(stage.url) as connection:
             plan = current_plan(stored_plans(connection, stage.played[0].alias))
             assert plan is not None
-            found = finding(connection, plan, "candidate")
+            found = finding(StoredEvidence(connection, plan), "candidate")
     assert stage.played[0].verdict == "ship_except", found.decision
     assert found.segments is not None
     assert found.segments.kept is not None

@@ -17,7 +17,6 @@ from sqlalchemy import MetaData
 from gateway.config.experiments import Experiment
 from gateway.core.plan import Plan, StoredPlan, plan_states
 from gateway.core.ramp import RampPace, ramp_records
-from gateway.features.experiments.findings import finding
 from gateway.features.ramp.decision import decide_ramp
 from gateway.features.ramp.evidence import AlarmTerms
 from gateway.features.ramp.rows import stored_ramp_events
@@ -25,9 +24,11 @@ from gateway.features.ramp.work import RampController, evidence_of
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.routing.assignment import RunningExperiment, arm_of, ramp_arm, running, shadowed
 from gateway.store import engine
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.store.store import Store
+from gateway.verdict.findings import finding
 
 SAVED = Path(__file__).parents[2] / "fixtures" / "store_0032.json.gz"
 NAMES = ("shadowed", "split", "ramp")
@@ -106,7 +107,7 @@ def close(value: Any) -> Any:
 
 
 def same_finding(connection: Reading, plan: StoredPlan, expected: Mapping[str, Any], now: float) -> None:
-    found = finding(connection, plan, "candidate", now)
+    found = finding(StoredEvidence(connection, plan, now), "candidate")
     assert (found.decision.verdict, found.pairs.joined) == (expected["verdict"], expected["pairs"])
     metrics = {m.metric: m for m in found.metrics}
     for name, (value, low, high, margin, said) in expected["metrics"].items():

@@ -19,9 +19,9 @@ from gateway.core.exchange import DECLINED, Attempt, Target, Usage
 from gateway.core.learned_route import STREAM, route_from_json
 from gateway.core.request_features import FEATURES
 from gateway.core.sequence import SequenceName
-from gateway.features.experiments.rows.queries import paid_calls
 from gateway.features.route.learning import NotLearnable, learn
 from gateway.features.route.verification import leaves_on, verify
+from gateway.store.plan_evidence import paid_calls
 from gateway.store.query import reading
 from gateway.store.sequences import increments_of
 from gateway.verdict.metrics import MEASURES, ArmObservation, JoinedPair, Metric, PairValue, pair_value

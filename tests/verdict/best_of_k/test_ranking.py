@@ -15,18 +15,21 @@ from hypothesis import strategies as st
 
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState, StoredPlan, plan_states
-from gateway.features.experiments.conditions import conditions_of
-from gateway.features.experiments.findings import Finding, SequenceStates, drops_of, finding
 from gateway.features.experiments.report.build import cautions_of
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
-from gateway.features.experiments.work import figures_of, is_closed, is_decided
+from gateway.features.experiments.work import figures_of
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, margin_finding
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.sequences import states
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
 from gateway.verdict.best_of_k.ranking import CandidateLook, Lead, dropped_at, ranking
+from gateway.verdict.conditions import conditions_of
 from gateway.verdict.decision import Decision
+from gateway.verdict.ending import is_closed, is_decided
+from gateway.verdict.findings import Finding, drops_of, finding
 from gateway.verdict.metrics import StoredScore
 from gateway.verdict.sequences.duels import duels_of
+from gateway.verdict.states import SequenceStates
 
 ARMS = ("fast", "slow", "tiny")
 MARGIN = 0.1
@@ -210,13 +213,13 @@ def stored(experiment: Any) -> StoredPlan:
 
 def found_by(experiment: Any) -> dict[str, Finding]:
     with experiment.engine.connect() as connection:
-        return {arm: finding(connection, stored(experiment), arm) for arm in ARMS}
+        return {arm: finding(StoredEvidence(connection, stored(experiment)), arm) for arm in ARMS}
 
 
 def drop(experiment: Any, now: float = 5.0) -> tuple[str, ...]:
     """A look as the consumer takes it; the arms that get no more requests."""
     with experiment.engine.begin() as connection:
-        keep_dropped(connection, experiment.hash, drops_of(connection, stored(experiment), now), now)
+        keep_dropped(connection, experiment.hash, drops_of(StoredEvidence(connection, stored(experiment), now)), now)
         return tuple(dropped_of(connection, experiment.hash))
 
 
@@ -227,7 +230,7 @@ def test_pairs_of_candidates_are_sequences_of_the_plan(begin_experiment: Any) ->
     play(experiment, means, 10, arms=("fast", "slow"))
     with experiment.engine.connect() as connection:
         every = states(connection, experiment.hash)
-        looked = SequenceStates(connection, stored(experiment))
+        looked = SequenceStates(StoredEvidence(connection, stored(experiment)))
         duels = {duel.pair: looked.sequences[duel.name, "quality"] for duel in duels_of(experiment.plan)}
     assert {pair: s.n for pair, s in duels.items()} == {
         ("fast", "slow"): 40, ("fast", "tiny"): 30, ("slow", "tiny"): 30,
@@ -261,7 +264,7 @@ def test_candidates_are_dropped_and_the_best_ships(begin_experiment: Any) -> Non
     assert (best.verdict, best.best) == ("best", "fast")
     assert found["slow"].decision.sentence.startswith("slow is dropped: worse than fast on quality (difference +0.2")
     with experiment.engine.connect() as connection:
-        assert is_decided(connection, stored(experiment))
+        assert is_decided(StoredEvidence(connection, stored(experiment)))
         figures = {each.candidate: each for each in figures_of(connection, 2.0)}
     assert {arm: each.rank for arm, each in figures.items()} == {"fast": 1, "slow": -1, "tiny": -1}
     play(experiment, means, 30, seed=9)  # in flight when they were dropped
@@ -278,7 +281,9 @@ def test_alike_candidates_end_with_one_within_the_margin(begin_experiment: Any) 
     assert best.verdict == "best"
     assert sorted(each.decision.verdict for each in found.values()) == ["hold", "hold", "ship"]
     with experiment.engine.connect() as connection:
-        assert is_decided(connection, stored(experiment)), "the other two are not told apart, and need not be"
+        assert is_decided(StoredEvidence(connection, stored(experiment))), (
+            "the other two are not told apart, and need not be"
+        )
 
 
 def test_the_leader_waits_for_the_candidates_next_to_it(begin_experiment: Any) -> None:
@@ -286,13 +291,13 @@ def test_the_leader_waits_for_the_candidates_next_to_it(begin_experiment: Any) -
     experiment = begin_experiment(**DESIGN)
     play(experiment, {"fast": 0.72, "slow": 0.72, "tiny": 0.72}, 40)
     with experiment.engine.connect() as connection:
-        looked = SequenceStates(connection, stored(experiment))
-        by_arm = {arm: finding(connection, stored(experiment), arm) for arm in ARMS}
+        looked = SequenceStates(StoredEvidence(connection, stored(experiment)))
+        by_arm = {arm: finding(StoredEvidence(connection, stored(experiment)), arm) for arm in ARMS}
         leader = by_arm[by_arm["fast"].best.leader]
         open_ = [each for each in conditions_of(leader, looked) if each.more_values != 0]
         other = next(each for arm, each in by_arm.items() if arm != leader.candidate)
         assert not [each for each in conditions_of(other, looked) if each.kind == "duel"]
-        assert not is_closed(connection, stored(experiment))
+        assert not is_closed(StoredEvidence(connection, stored(experiment)))
     assert {each.kind for each in open_} == {"duel"}
     assert all(each.name.startswith(f"{leader.candidate} against ") for each in open_)
     assert all(each.more_values for each in open_)
@@ -304,9 +309,9 @@ def test_the_plan_closes_once_every_comparison_that_is_left_has(begin_experiment
     experiment = begin_experiment(**{**DESIGN, "max_pairs": 60, "margin": 0.01})
     play(experiment, dict.fromkeys(ARMS, 0.5), 60)
     with experiment.engine.connect() as connection:
-        assert is_closed(connection, stored(experiment))
-        assert not is_decided(connection, stored(experiment))
-        best = finding(connection, stored(experiment), "fast").best
+        assert is_closed(StoredEvidence(connection, stored(experiment)))
+        assert not is_decided(StoredEvidence(connection, stored(experiment)))
+        best = finding(StoredEvidence(connection, stored(experiment)), "fast").best
     assert best.verdict == "open"
     assert all(row.lead_closed for row in best.candidates[1:])
 
@@ -324,7 +329,10 @@ def test_a_plan_without_a_last_look_ends_at_its_most_pairs(begin_experiment: Any
         play(experiment, dict.fromkeys(ARMS, 0.5), n)
         with experiment.engine.connect() as connection:
             plans = {"stated": experiment.plan, "wide": wide, "narrow": narrow}
-            found = {w: is_closed(connection, StoredPlan(p, experiment.hash, "running", 1.0)) for w, p in plans.items()}
+            found = {
+                w: is_closed(StoredEvidence(connection, StoredPlan(p, experiment.hash, "running", 1.0)))
+                for w, p in plans.items()
+            }
         closed[experiment.n] = {which for which, is_over in found.items() if is_over}
     assert closed == {
         39: set(), 40: {"stated"}, 59: {"stated"}, 60: {"stated", "narrow"}, 239: {"stated", "narrow"},
@@ -355,7 +363,7 @@ def test_a_judge_of_pairs_has_no_duel(begin_experiment: Any) -> None:
     )
     with experiment.engine.connect() as connection:
         assert not [name for name in states(connection, experiment.hash) if " against " in name.candidate]
-        found = finding(connection, stored(experiment), "fast")
+        found = finding(StoredEvidence(connection, stored(experiment)), "fast")
         cautions = list(cautions_of(connection, found))
     assert found.best.verdict == "open"
     assert cautions[0].startswith(
@@ -371,7 +379,7 @@ def test_an_answer_without_a_score_is_in_no_duel(begin_experiment: Any) -> None:
         for i in range(20)
     )
     with experiment.engine.connect() as connection:
-        looked = SequenceStates(connection, stored(experiment))
+        looked = SequenceStates(StoredEvidence(connection, stored(experiment)))
         n = {
             duel.pair: s.n for duel in duels_of(experiment.plan) if (s := looked.sequences.get((duel.name, "quality")))
         }
@@ -386,7 +394,7 @@ def test_a_kept_control_is_compared_by_the_served_answer(begin_experiment: Any, 
     answers = {arm: replace(seen(value), tied=arm == tied) for arm, value in values.items()}
     experiment.add(a_pair(i, seen(0.5), repeat=seen(0.5), **answers) for i in range(20))
     with experiment.engine.connect() as connection:
-        looked = SequenceStates(connection, stored(experiment))
+        looked = SequenceStates(StoredEvidence(connection, stored(experiment)))
         means = {duel.pair: looked.sequences[duel.name, "quality"].moments.mean for duel in duels_of(experiment.plan)}
         assert looked.sequences[tied, "quality"].moments.mean == 0.0
     assert means == {(a, b): pytest.approx(values[b] - values[a]) for a, b in means}

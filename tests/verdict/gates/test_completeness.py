@@ -12,10 +12,11 @@ from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan, StoredPlan
-from gateway.features.experiments.findings import Finding, finding
 from gateway.reports.model import Estimate, GateResult
 from gateway.reports.number_format import counted
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
+from gateway.verdict.findings import Finding, finding
 from gateway.verdict.gates.completeness import (
     NoPreference,
     OneSided,
@@ -207,7 +208,7 @@ def read(keep: Callable[..., str], exchange: Callable[..., Exchange]) -> Read:
 
     def look(plan: Plan, says: Says, n: int = 1500, **of_bad: Any) -> Finding:
         with reading(keep(records(plan, exchange, says, n, of_bad))) as connection:
-            return finding(connection, StoredPlan(plan, plan.hash, "running", 0.0), "candidate", LATER)
+            return finding(StoredEvidence(connection, StoredPlan(plan, plan.hash, "running", 0.0), LATER), "candidate")
 
     return look
 
@@ -304,7 +305,7 @@ def test_clients_that_leave_one_arm_withhold_the_verdict(
         same |= {"received": 1000.0 + i, "cluster": f"u{i}"}
         made.append(exchange(rng.choice((GOOD, "0.6")), arm=arm, **same, **more))
     with reading(keep(made)) as connection:
-        found = finding(connection, StoredPlan(halves, halves.hash, "running", 0.0), "candidate", LATER)
+        found = finding(StoredEvidence(connection, StoredPlan(halves, halves.hash, "running", 0.0), LATER), "candidate")
     (gate,) = (each for each in found.gates if each.name == "client_left")
     assert (found.decision.verdict, gate.state) == (verdict, state), (gate.says, found.decision)
     assert found.primary is not None
@@ -434,7 +435,7 @@ def test_a_split_ships_as_often_as_promised(
     for seed in range(100):
         plan = replace(halves, name=f"swap{seed}", rules=rules, headers="all" if rules < 2 else halves.headers)
         with reading(keep(records(plan, exchange, says, 1500, seed=seed))) as connection:
-            found = finding(connection, StoredPlan(plan, plan.hash, "running", 0.0), "candidate", LATER)
+            found = finding(StoredEvidence(connection, StoredPlan(plan, plan.hash, "running", 0.0), LATER), "candidate")
         shipped += found.decision.verdict == "ship"
     print(f"rules {rules}: {shipped} of 100 ship")  # noqa: T201
     assert least <= shipped <= most

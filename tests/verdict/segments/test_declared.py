@@ -15,22 +15,21 @@ from fixtures.simulated import JUDGE, Simulated, a_pair, a_plan, looked, seen
 
 from gateway.core.horizon import precision
 from gateway.core.plan import Guardrail, Plan, StoredPlan
+from gateway.core.plan_evidence import SegmentRow
 from gateway.core.ramp import RampChange, RampDesign, RampPace, started
 from gateway.core.segments import SegmentDesign
 from gateway.core.sequence import SequenceName
-from gateway.features.experiments.conditions import conditions_of
-from gateway.features.experiments.findings import Finding
 from gateway.features.experiments.report.as_json import schema, to_dict, to_json
 from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.report.html import to_html
 from gateway.features.experiments.report.presentation import declared_lines, except_lines
-from gateway.features.experiments.rows.queries import SegmentRow
-from gateway.features.experiments.weak_spots import request_parts, searched
 from gateway.features.ramp.decision import decide_ramp
 from gateway.features.ramp.work import evidence_of
 from gateway.reports.model import GateResult
 from gateway.store.query import reading
+from gateway.verdict.conditions import conditions_of
 from gateway.verdict.decision import Decision, SwapDescription
+from gateway.verdict.findings import Finding
 from gateway.verdict.metrics import SEGMENT, JoinedPair, Metric, StoredScore
 from gateway.verdict.segments.declared import (
     CandidateEvidence,
@@ -39,6 +38,7 @@ from gateway.verdict.segments.declared import (
     kept_part,
     segments_found,
 )
+from gateway.verdict.segments.weak_spots import request_parts, searched
 from gateway.verdict.sequences.difference import (
     DifferenceSequence,
     segment_pairs,

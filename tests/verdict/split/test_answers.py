@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from gateway.core.exchange import Exchange, cluster_digest
 from gateway.core.plan import Guardrail, Plan, PlanState, StoredPlan
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.conditions import conditions_of, pace_of, progress_of
-from gateway.features.experiments.findings import Finding, SequenceStates, finding
 from gateway.features.experiments.report.as_json import to_dict
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.split import SplitTerms, compare_feedback
 from gateway.store import engine
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import save_plans
 from gateway.store.query import reading
+from gateway.verdict.conditions import conditions_of, pace_of, progress_of
+from gateway.verdict.findings import Finding, finding
 from gateway.verdict.sequences.traffic_time import DAY_S, LONGEST_GAP_S, TrafficTime
 from gateway.verdict.split.answers import FeedbackTerms, SplitRows, covered_s, feedback_values, terms_of
+from gateway.verdict.split.comparison import SplitTerms, compare_feedback
+from gateway.verdict.states import SequenceStates
 from gateway.verdict.traffic_facts import NO_HOURS, UNITS_ASSUMED, sentences, slope_caution
 
 
@@ -93,7 +95,9 @@ def read(keep: Callable[..., str], exchange: Callable[..., Exchange]) -> Read:
             save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
         opened.dispose()
         with reading(url) as connection:
-            return finding(connection, StoredPlan(plan, plan.hash, "running", 0.0), "candidate", LATER), url
+            return finding(
+                StoredEvidence(connection, StoredPlan(plan, plan.hash, "running", 0.0), LATER), "candidate"
+            ), url
 
     return look
 
@@ -184,8 +188,8 @@ def look(keep: Callable[..., str], exchange: Callable[..., Exchange]) -> Look:
         opened.dispose()
         with reading(url) as connection:
             stored = StoredPlan(plan, plan.hash, "running", START)
-            found = finding(connection, stored, "candidate", LATER)
-            states = SequenceStates(connection, stored)
+            found = finding(StoredEvidence(connection, stored, LATER), "candidate")
+            states = SequenceStates(StoredEvidence(connection, stored))
             go.progress = progress_of(found, states)  # type: ignore[attr-defined]
             go.conditions = {c.name: c for c in conditions_of(found, states)}  # type: ignore[attr-defined]
             return found

@@ -15,7 +15,6 @@ from gateway.verdict.split.covariates import (
     adjustment_gate,
     arm_terms,
     covariates_of,
-    may_adjust,
     unit_covariates,
 )
 
@@ -39,7 +38,7 @@ def test_a_units_covariate_is_the_length_of_its_first_body(plan: Any) -> None:
     assert found["v"] == [second]
     assert found["w"] != [np.log1p(70)], "its first body is not known, and a later one may contain answers"
     assert covariates_of(rows, "quality", {}, replace(plan, adjust=False)) == {}
-    assert may_adjust(replace(plan, adjust=False, rules=1))
+    assert replace(plan, adjust=False, rules=1).adjusts_splits
 
 
 def test_the_first_recorded_call_is_not_taken_for_the_first(plan: Any) -> None:

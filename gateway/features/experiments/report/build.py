@@ -10,26 +10,15 @@ from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import Plan, StoredPlan
+from gateway.core.plan import Plan, StoredPlan, current_plan
+from gateway.core.plan_evidence import MIN_PAIRS
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.conditions import MIN_PAIRS, progress_of
-from gateway.features.experiments.details import (
-    arms_of,
-    examples_of,
-    latency_of,
-    segment_examples,
-    strata_of,
-    withheld_of,
-)
-from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.features.experiments.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
-from gateway.features.experiments.outcome import as_measured, pairs_of
 from gateway.features.experiments.report.likelihood import likelihood_of
 from gateway.features.experiments.report.presentation import response_caution, sharing
-from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts, scorer_facts
-from gateway.features.experiments.segments import segments_of, strengths_of, wins_of
-from gateway.features.experiments.split import METHOD as SPLIT_METHOD
+from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start_cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
@@ -47,15 +36,23 @@ from gateway.reports.model import (
     Wins,
 )
 from gateway.reports.number_format import span, when
+from gateway.store.plan_evidence import StoredEvidence, scorer_facts
 from gateway.store.plans import experiment_names, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
+from gateway.verdict.conditions import progress_of
+from gateway.verdict.findings import Finding, finding
 from gateway.verdict.metrics import BUILT_IN
+from gateway.verdict.outcome import as_measured, pairs_of, segments_of
+from gateway.verdict.preferences import strengths_of, wins_of
 from gateway.verdict.sentence import loser_of, with_loss
 from gateway.verdict.sequences.difference import METHOD_NAMES, METHODS
+from gateway.verdict.split.comparison import METHOD as SPLIT_METHOD
+from gateway.verdict.states import SequenceStates
 from gateway.verdict.traffic_facts import sentences as traffic_sentences
 from gateway.verdict.traffic_facts import slope_caution
+from gateway.verdict.withheld import withheld_of
 
 FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
 _SHADOW = (
@@ -250,23 +247,23 @@ def report_of(
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
         raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
-    found = finding(connection, plan, candidate or names[0], now)
+    found = finding(StoredEvidence(connection, plan, now), candidate or names[0])
     leader = found.best.leader if found.best and candidate is None else None
-    found = found if leader in (None, found.candidate) else finding(connection, plan, leader, now)
+    found = found if leader in (None, found.candidate) else finding(StoredEvidence(connection, plan, now), leader)
     return _report(connection, plan, found, corrected)
 
 
 def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
-    look = SequenceStates(connection, plan)
+    look = SequenceStates(StoredEvidence(connection, plan))
     primary, guardrails, others = (
-        [_corrected(as_measured(connection, found, look, each), found, look, corrected) for each in c]
+        [_corrected(as_measured(found, look, each), found, look, corrected) for each in c]
         for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
     )
     wins, strengths, first_place = _preferences(connection, plan, look, found)
     by_arm = arms_of(connection, plan)
     examples = examples_of(connection, found)
     tried = tried_plans(connection, plan, found.candidate)
-    segments = segments_of(connection, found)
+    segments = segments_of(found, look)
     loser = loser_of(found.decision.verdict, found.primary, lambda: segments)
     return Report(
         experiment=plan.plan.name,
@@ -322,7 +319,7 @@ def declared_of(connection: Reading, found: Finding, look: SequenceStates) -> Se
         return None
     segments, kept = found.segments, found.segments.kept if found.segments else None
     if kept is not None:
-        kept = replace(kept, metrics=tuple(as_measured(connection, found, look, each) for each in kept.metrics))
+        kept = replace(kept, metrics=tuple(as_measured(found, look, each) for each in kept.metrics))
     return SegmentReport(
         segments.segments if segments else (),
         kept,

@@ -14,7 +14,6 @@ from typing import Any
 from gateway.core.json_values import parse_object
 from gateway.core.likelihood import REFUSALS, AnswerToken, likelihood_from_json, tokens_from_json
 from gateway.core.plan import NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT
-from gateway.features.experiments.findings import Finding, SequenceStates
 from gateway.features.experiments.rows.queries import likelihoods_of_arm, responses_of_pair, served_requests
 from gateway.reports import number_format as say
 from gateway.reports.charts import LikelihoodBars, likelihood_chart
@@ -30,6 +29,8 @@ from gateway.reports.model import (
 from gateway.reports.section import Cell, Column, Row, Table, table
 from gateway.store import sequences as kept
 from gateway.store.query import Reading
+from gateway.verdict.findings import Finding
+from gateway.verdict.states import SequenceStates
 
 WIDEST = 10  # calls
 BINS = 16

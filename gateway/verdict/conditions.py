@@ -15,9 +15,7 @@ from typing import Literal
 
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
-from gateway.features.experiments.findings import Finding, SequenceStates, delta_of
-from gateway.features.experiments.rows.queries import PairCounts
-from gateway.features.experiments.split import SRM, counted_as, planned_shares
+from gateway.core.plan_evidence import MIN_PAIRS
 from gateway.reports.model import (
     Comparison,
     Estimate,
@@ -29,13 +27,18 @@ from gateway.reports.model import (
 )
 from gateway.reports.number_format import digits, number, span, work
 from gateway.verdict.decision import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
+from gateway.verdict.findings import Finding
 from gateway.verdict.gates.completeness import COMPLETENESS
 from gateway.verdict.gates.gates import units_for_srm
 from gateway.verdict.metrics import ALONE, SAME_PATH, WORST, counts_alone
+from gateway.verdict.plan_gates import delta_of
 from gateway.verdict.price.terms import rounded_up
 from gateway.verdict.segments.declared import SegmentsFound
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.latency import P95
+from gateway.verdict.split.comparison import counted_as
+from gateway.verdict.split.ratio import SRM, planned_shares
+from gateway.verdict.states import SequenceStates
 from gateway.verdict.traffic_facts import HOURS
 
 REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
@@ -271,8 +274,6 @@ def _total(conditions: Sequence[Condition], factor: dict[bool, float]) -> float:
 
 STOPPED = "the plan is stopped, so no further"
 """Part of the sentence on a plan without a verdict that takes nothing more."""
-MIN_PAIRS = 20  # fewest pairs from which a pace, a share or a variance is estimated
-_DAY_S = 86_400.0
 
 
 def progress_of(found: Finding, look: SequenceStates) -> Progress:
@@ -312,20 +313,7 @@ def pace_of(found: Finding) -> Pace:
     drawn = found.segments.drawn if found.segments is not None else 0
     open_ = found.segments is not None and not found.segments.cells_closed
     more = counts.joined / drawn if drawn >= MIN_PAIRS and open_ else 1.0  # some were drawn for small segments alone
-    return Pace(counts.joined, plan.shadow * offered_share(counts) * more, pairs_a_day(counts))
-
-
-def offered_share(counts: PairCounts) -> float:
-    """The share of the drawn requests that became pairs; 1.0 before anything is known."""
-    drawn = counts.joined + counts.lost + sum((counts.not_asked or {}).values())
-    return counts.joined / drawn if counts.joined >= MIN_PAIRS else 1.0
-
-
-def pairs_a_day(counts: PairCounts) -> float | None:
-    """Pairs settled per day; None if there are too few pairs to tell."""
-    if counts.first is None or counts.last is None or counts.joined < MIN_PAIRS:
-        return None
-    return _DAY_S * counts.joined / max(counts.last - counts.first, 1.0)
+    return Pace(counts.joined, plan.shadow * counts.offered_share * more, counts.a_day)
 
 
 def needs_repeat(plan: Plan, metric: str, sequence: DifferenceSequence | None) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms, planned_shares, ratio_test_at
+from gateway.verdict.split.comparison import SplitTerms, compare_arms
+from gateway.verdict.split.outcomes import ArmOutcomes
+from gateway.verdict.split.ratio import planned_shares, ratio_test_at
 
 RUNS = 60
 

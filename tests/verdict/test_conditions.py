@@ -10,22 +10,21 @@ from typing import Any
 import pytest
 
 from gateway.core.plan import Guardrail, StoredPlan
-from gateway.features.experiments.conditions import (
+from gateway.features.experiments.report import presentation
+from gateway.reports.model import Comparison, Estimate, Progress
+from gateway.store.plan_evidence import StoredEvidence
+from gateway.store.query import reading
+from gateway.verdict.conditions import (
     Condition,
     Pace,
     conditions_of,
     describe_difference,
-    offered_share,
-    pairs_a_day,
     progress,
     progress_of,
 )
-from gateway.features.experiments.findings import SequenceStates, finding
-from gateway.features.experiments.report import presentation
-from gateway.features.experiments.rows.queries import PairCounts
-from gateway.reports.model import Comparison, Estimate, Progress
-from gateway.store.query import reading
+from gateway.verdict.findings import finding
 from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
+from gateway.verdict.states import SequenceStates
 
 
 @pytest.fixture
@@ -99,16 +98,6 @@ def test_before_the_first_pair_nothing_is_known(left: Callable[..., Progress]) -
     made = left(0)
     assert made.standing == "no pair has a value of quality yet"
     assert made.pairs is None
-
-
-def test_the_pace_counts_what_was_drawn_and_dropped() -> None:
-    counts = PairCounts(joined=60, lost=0, not_asked={"busy": 40}, first=0.0, last=43_200.0)
-    assert offered_share(counts) == 0.6
-    assert pairs_a_day(counts) == 120.0
-    assert (offered_share(PairCounts(joined=3, not_asked={"busy": 9})), pairs_a_day(PairCounts(joined=3))) == (
-        1.0,
-        None,
-    )
 
 
 def test_a_scorer_that_sees_a_tenth_is_noticed(begin_experiment: Any, simulation: Any) -> None:
@@ -272,6 +261,10 @@ def test_an_open_sample_ratio_says_nothing_once_it_has_its_units(plan: Any, keep
     made = [exchange("0.5", arm=arm, target=halves.target(arm), cluster=f"u{i}", **of) for i, arm in enumerate(arms)]
     with reading(keep(made)) as connection:
         stored = StoredPlan(halves, halves.hash, "running", 0.0)
-        found = finding(connection, stored, "candidate")
-        (gate,) = (each for each in conditions_of(found, SequenceStates(connection, stored)) if each.name == "srm")
+        found = finding(StoredEvidence(connection, stored), "candidate")
+        (gate,) = (
+            each
+            for each in conditions_of(found, SequenceStates(StoredEvidence(connection, stored)))
+            if each.name == "srm"
+        )
     assert (gate.values, gate.more_values) == (1_700, None)

@@ -1,4 +1,4 @@
-"""The search for weak spots of an experiment: it takes the pairs in order, and keeps its state in the store.
+"""The search for weak spots of a plan: it takes the pairs in order, block by block.
 
 It runs for plans with `segments.weak_spots`, on the primary's differences of pairs that were drawn from all calls, one
 pair of a conversation. A ramp's larger steps wait for it: the average may ship while a part of the traffic loses.
@@ -13,11 +13,8 @@ from typing import Any
 import numpy as np
 
 from gateway.core.json_values import as_list, parse_object
-from gateway.core.plan import Plan, StoredPlan
-from gateway.core.sequence import SequenceChanges, SequenceName
-from gateway.features.experiments.findings import SequenceStates
-from gateway.features.experiments.rows.queries import SegmentRow, increments_after, segment_rows
-from gateway.features.experiments.segments import MOST_VALUES, parts_of
+from gateway.core.plan import Plan
+from gateway.core.plan_evidence import SegmentRow
 from gateway.statistics.weak_spots import (
     BLOCK,
     MOST_FITTED,
@@ -27,9 +24,7 @@ from gateway.statistics.weak_spots import (
     columns_of,
     fit_rule,
 )
-from gateway.store import sequences as kept
-from gateway.store.engine import Transaction
-from gateway.verdict.metrics import WEAK_SPOTS
+from gateway.verdict.segments.exploratory import MOST_VALUES, parts_of
 
 _TURNS = ((2, "1"), (6, "2 to 5"))
 Parts = Mapping[str, str]
@@ -39,30 +34,6 @@ Parts = Mapping[str, str]
 def searches(plan: Plan) -> bool:
     """Whether the plan asks for the search."""
     return plan.segments is not None and plan.segments.weak_spots > 0 and plan.primary is not None
-
-
-def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> None:
-    """Takes the whole blocks of pairs that have come since the last time, for every candidate. now: Unix seconds.
-
-    The state follows from the pairs in their order alone, so a block that two consumers take gives the same result.
-    """
-    if not searches(plan.plan):
-        return
-    look = SequenceStates(connection, plan)
-    for candidate, _ in plan.plan.candidates:
-        sequence, name = look.primary(candidate), look.names.get((candidate, plan.plan.primary or ""))
-        if sequence is None or name is None or not sequence.bounded:
-            continue
-        state = look.weak_spot_state(candidate)
-        place = int(state.get("place", 0))
-        new = increments_after(connection, name.values, place)
-        if new < BLOCK:
-            continue
-        rows = _of_one_each(segment_rows(connection, name.values, MOST_FITTED + new)[::-1])
-        after = searched(plan.plan, state, rows)
-        if after is not None:
-            stored = SequenceName(plan.hash, "", f"{WEAK_SPOTS}{candidate}", name.identity)
-            kept.save(connection, SequenceChanges({stored: (after["place"], after)}, [], {}, []), now)
 
 
 def searched(plan: Plan, state: Mapping[str, Any], rows: Sequence[SegmentRow]) -> dict[str, Any] | None:
@@ -98,7 +69,7 @@ def _rule(differences: Any, parts: Sequence[Parts], at: int, margin: float) -> t
     return (NOTHING if not chosen else replace(rule, columns=tuple(range(len(chosen))))), chosen
 
 
-def _of_one_each(rows: Sequence[SegmentRow]) -> list[SegmentRow]:
+def of_one_each(rows: Sequence[SegmentRow]) -> list[SegmentRow]:
     """The first pair of each conversation, and every pair without one."""
     seen: set[str] = set()
     found = []

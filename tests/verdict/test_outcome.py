@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.features.experiments.outcome import as_measured, outcome_of
 from gateway.store.tables import scores
+from gateway.verdict.outcome import as_measured, outcome_of
 from gateway.verdict.sentence import verdict_sentence
 
 
@@ -52,7 +52,7 @@ def test_a_scorer_that_says_yes_or_no_has_shares(
     scored(compared, values, value01, direction)
     with compared.engine.connect() as connection:
         found, look = compared.found(), simulation.looked(connection, compared.plan)
-        made = outcome_of(connection, found, look)
+        made = outcome_of(found, look)
     assert (made.verdict, made.pairs) == (found.decision.verdict, found.pairs.joined)
     assert text in verdict_sentence(made).text
 
@@ -63,5 +63,5 @@ def test_a_metric_of_a_split_is_shown_as_measured(compared: Any, simulation: Any
     with compared.engine.connect() as connection:
         found = compared.found()
         nameless = replace(found, names={})
-        c = as_measured(connection, nameless, simulation.looked(connection, compared.plan), found.primary)
+        c = as_measured(nameless, simulation.looked(connection, compared.plan), found.primary)
     assert (c.better, c.a.value) == ("lower", pytest.approx(0.5))

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Count, Tally
-from gateway.features.experiments.rows.queries import expected_language
 from gateway.store.served_answers import (
+    answer_scores,
     assigned_units,
     is_only_plan,
     seen_populations,
     served_answers,
-    split_scores,
     unit_history,
 )
 
@@ -41,7 +40,7 @@ def test_those_whose_client_left_say_nothing(store: Any, split: Any, exchange: A
         ("control", "u1", 200), ("candidate", "u2", 200), ("control", "u1", 502),
     ]  # fmt: skip
     assert {row.client_bytes for row in rows} == {None}, "it is what the client sent, and not the body of a target"
-    scores = store.run(lambda c: split_scores(c, [row.id for row in rows]))
+    scores = store.run(lambda c: answer_scores(c, [row.id for row in rows])).answers
     assert {each[:2] for each in scores["stated"].values()} == {("scored", 0.5)}
 
 
@@ -70,7 +69,3 @@ def test_unit_history_ends_before_the_split(store: Any, split: Any, exchange: An
     for received, total_s, outcome in ((10.0, 1.0, "ok"), (20.0, 3.0, "cut"), (200.0, 9.0, "ok")):
         store.write(of(exchange, split, "control", "u1", received=received, total_s=total_s, outcome=outcome))
     assert store.run(lambda c: unit_history(c, 100.0, ["u1", "u2"])) == {"u1": (2.0, 0.5)}
-
-
-def test_the_language_of_a_segment_is_that_of_the_question() -> None:
-    assert [expected_language(text) for text in ("in fr, expected en", None, "no language")] == ["en", None, None]

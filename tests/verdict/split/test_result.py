@@ -11,9 +11,10 @@ import pytest
 
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan, StoredPlan
-from gateway.features.experiments.split import SplitResult, split_of
 from gateway.reports.model import Comparison
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
+from gateway.verdict.split.result import SplitResult, split_of
 
 ERRORS = "error_rate"
 LATER = 2e9  # after every window
@@ -34,7 +35,7 @@ def read(keep: Callable[..., str]) -> Callable[..., SplitResult]:
 
     def look(plan: Plan, records: list[Exchange], since: float = 0.0, state: str = "running") -> SplitResult:
         with reading(keep(records)) as connection:
-            return split_of(connection, StoredPlan(plan, plan.hash, state, since), "candidate", LATER)
+            return split_of(StoredEvidence(connection, StoredPlan(plan, plan.hash, state, since), LATER), "candidate")
 
     return look
 
