@@ -14,7 +14,7 @@ from fixtures.simulated import Simulated, a_pair, a_plan, looked, seen
 
 from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, precision
 from gateway.core.plan import REPEAT, Plan
-from gateway.features.experiments.power import pilot_variance
+from gateway.features.experiments.start.price import earlier_variance
 from gateway.verdict.metrics import JoinedPair, Metric, PairOrigin, PairValue
 from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 from gateway.verdict.traffic_facts import (
@@ -296,7 +296,7 @@ def test_the_next_plan_pays_for_users_whose_calls_are_alike(empty_store: Path, t
     world = Simulated.at(empty_store, tmp_path / "a.db", plan)
     world.add(pairs)
     with world.engine.connect() as connection:
-        variance = pilot_variance(connection, plan)
+        variance = earlier_variance(connection, plan)
         sequence = looked(connection, plan).sequences["candidate", "quality"]
     world.close()
     assert variance is not None

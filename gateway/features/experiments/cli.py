@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from gateway.config.config import Config
     from gateway.config.experiments import RampConfig
     from gateway.core.plan import Plan, PlanState
-    from gateway.features.experiments.power import PowerForecast, Terms
     from gateway.features.experiments.start_stop import PlanToStart
     from gateway.features.ramp.commands import RampView
     from gateway.reports.model import Report
     from gateway.stream import Corridor
+    from gateway.verdict.price.forecast import PowerForecast, Terms
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
@@ -246,8 +246,8 @@ def power(
     It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
     assumed; afterwards they are measured on the candidate's own pairs.
     """
-    from gateway.features.experiments.power import Terms
     from gateway.features.experiments.report import price
+    from gateway.verdict.price.forecast import Terms
 
     of = options.load()
     shares = {scorer: section.share for scorer, section in of.config.scorers.items()}
@@ -305,11 +305,12 @@ def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
 def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.core.plan import StoredPlan, current_plan
-    from gateway.features.experiments.power import forecast
+    from gateway.features.experiments.start.price import price_evidence
     from gateway.features.experiments.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
     from gateway.store.plans import stored_plans
     from gateway.store.query import reading
+    from gateway.verdict.price.forecast import forecast
 
     planned = plans_of(of.config).get(name)
     try:
@@ -319,15 +320,16 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
             if kept is not None and (kept.state == "running" or not changed):
                 if changed:
                     note(f"the config has changed; this is the price of the running plan {kept.hash}")
-                return forecast(connection, kept, terms)
+                return forecast(kept, terms, price_evidence(connection, kept))
             if planned is not None:
                 plan = prepared(connection, planned).plan
-                return forecast(connection, StoredPlan(plan, plan.hash, "stopped", 0.0), terms)
+                wanted = StoredPlan(plan, plan.hash, "stopped", 0.0)
+                return forecast(wanted, terms, price_evidence(connection, wanted))
     except StoreUnavailable:
         pass  # nothing has been recorded here: the estimate rests on the plan alone
     if planned is None:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(of.config)}', param_hint="NAME")
-    return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
+    return forecast(StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
 
 
 def _reports(store: str, name: str) -> list[Report]:

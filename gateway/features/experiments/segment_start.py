@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
@@ -29,14 +29,13 @@ from gateway.core.segments import (
 )
 from gateway.features.experiments.rows.traffic import RecentRequest, recent_requests
 from gateway.store.query import Reading
+from gateway.verdict.segments.shares import Shares, declared_shares
 from gateway.verdict.sequences.difference import segment_pairs
 
 DAY_S = 86_400.0
 FEWEST = 50  # recorded calls from which a caution is possible
 _WORTH = 1.1  # a smaller factor is not worth a rate of its own
 _MOST = 20.0
-Shares = Mapping[str, Mapping[str, float]]
-"""Property → value → its share of the calls."""
 
 
 def with_segments(connection: Reading, plan: Plan, now: float, variance: float | None = None) -> Plan:
@@ -110,17 +109,6 @@ def _frozen(design: SegmentDesign, shares: Shares) -> Iterator[tuple[str, tuple[
             yield prop, tuple(value for _, value in sorted(found)[: min(MOST_VALUES, most)])
 
 
-def declared_shares(design: SegmentDesign, shares: Shares) -> dict[tuple[str, str], float]:
-    """Declared segment → its share of the calls."""
-    found = dict.fromkeys(design.segments, 0.0)
-    for prop, values in design.declared.items():
-        known = {value: shares[prop].get(value, 0.0) for value in values}
-        found |= {(prop, value): share for value, share in known.items()}
-        if (prop, OTHER) in found:
-            found[prop, OTHER] = max(0.0, 1.0 - sum(known.values()))
-    return found
-
-
 def _factors(
     plan: Plan, design: SegmentDesign, shares: Shares, variance: float | None
 ) -> Iterator[tuple[str, str, float]]:
@@ -133,16 +121,6 @@ def _factors(
         factor = wanted / (share * pairs) if share >= design.least_share else 1.0
         if factor > _WORTH:
             yield prop, value, round(min(factor, _MOST), 2)
-
-
-def added_share(plan: Plan, shares: Shares | None) -> float:
-    """Pairs that are drawn for small segments alone, for each pair that is drawn from all calls; at most this many."""
-    design = plan.segments
-    if design is None or shares is None or not plan.shadow:
-        return 0.0
-    known = declared_shares(design, shares)
-    most = 1.0 / plan.shadow
-    return sum(known.get((prop, value), 0.0) * (min(factor, most) - 1.0) for prop, value, factor in design.more)
 
 
 def segment_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:

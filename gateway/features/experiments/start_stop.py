@@ -13,8 +13,8 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, StoredPlan, running_rival
 from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.judges import judge_cautions
-from gateway.features.experiments.power import pilot_variance
 from gateway.features.experiments.segment_start import segment_cautions, segment_refusal, with_segments
+from gateway.features.experiments.start.price import earlier_variance
 from gateway.features.experiments.start_cautions import (
     api_cautions,
     paced,
@@ -49,7 +49,7 @@ class PlanToStart:
 def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them, and
     with a pace that spreads its pairs over the hours that `ship` waits for."""
-    variance = pilot_variance(connection, plan) if plan.auto_horizon else None
+    variance = earlier_variance(connection, plan) if plan.auto_horizon else None
     plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     plan = _with_known_segments(with_segments(connection, plan, time.time(), variance), alike)
@@ -92,7 +92,7 @@ def _short_horizon(connection: Reading, plan: Plan) -> Iterator[str]:
     assumed = horizon_of(plan)
     if plan.auto_horizon or plan.max_pairs is None or assumed is None or assumed > plan.max_pairs:
         return
-    variance = pilot_variance(connection, plan)
+    variance = earlier_variance(connection, plan)
     needed = None if variance is None else horizon_of(plan, variance)
     if needed is not None and needed > plan.max_pairs:
         yield (

@@ -25,8 +25,8 @@ from gateway.core.exchange import Target
 from gateway.core.json_values import as_list, as_object
 from gateway.core.plan import StoredPlan
 from gateway.core.wildcards import is_pattern
-from gateway.features.experiments.power import Terms, forecast
 from gateway.reports.number_format import counted, span
+from gateway.verdict.price.forecast import Terms, forecast
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 UNKNOWN_SHARE = 0.2
@@ -156,7 +156,7 @@ def _priced(config: Config, draft: ExperimentDraft, calls_a_day: float) -> Exper
     plan = plan_of(draft.name, experiment, config.models[draft.alias].timeouts.total_s)
     shares = {scorer: each.share for scorer, each in config.scorers.items()}
     terms = Terms(requests_a_day=calls_a_day or None, scorer_shares=shares)
-    price = forecast(None, StoredPlan(plan, plan.hash, "stopped", 0.0), terms).prices[0]
+    price = forecast(StoredPlan(plan, plan.hash, "stopped", 0.0), terms).prices[0]
     return replace(draft, requests=price.paid_calls, days=price.days)
 
 

@@ -12,16 +12,12 @@ from fixtures.simulated import a_plan
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign
-from gateway.features.experiments.power import forecast
 from gateway.features.experiments.report.price import lines, to_dict
-from gateway.features.experiments.segment_start import (
-    added_share,
-    segment_cautions,
-    segment_refusal,
-    traffic_shares,
-    with_segments,
-)
+from gateway.features.experiments.segment_start import segment_cautions, segment_refusal, traffic_shares, with_segments
+from gateway.features.experiments.start.price import price_evidence
 from gateway.features.experiments.start_cautions import paced_start
+from gateway.verdict.price.forecast import forecast
+from gateway.verdict.segments.shares import added_share
 
 NOW = 1_800_000_000.0
 DESIGN = SegmentDesign(("metadata.product", "tools"), 0.15, 0.05)
@@ -143,7 +139,8 @@ def test_the_price_has_a_line_for_each_segment(store: Any, exchange: Any) -> Non
 
     served(store, exchange, {"chat": 180, "code": 20}, received=time.time() - 60.0)
     made = store.run(lambda c: with_segments(c, plan(), time.time()))
-    found = store.run(lambda c: forecast(c, StoredPlan(made, made.hash, "stopped", 0.0)))
+    stored = StoredPlan(made, made.hash, "stopped", 0.0)
+    found = forecast(stored, evidence=store.run(lambda c: price_evidence(c, stored)))
     segments = {p.metric: p for p in found.metrics if p.role == "segment"}
     assert set(segments) == {"segment metadata.product=chat", "segment metadata.product=code", "segment tools=no"}
     code = segments["segment metadata.product=code"]
@@ -152,7 +149,8 @@ def test_the_price_has_a_line_for_each_segment(store: Any, exchange: Any) -> Non
     assert "segments: `ship` also needs each of 5 segments not to be worse by 0.15" in text
     assert "which adds" in text
     assert "weak spots: the same pairs are searched" in text
-    plain = store.run(lambda c: forecast(c, StoredPlan(replace(made, segments=None), "x", "stopped", 0.0)))
+    without = replace(stored, plan=replace(made, segments=None), hash="x")
+    plain = forecast(without, evidence=store.run(lambda c: price_evidence(c, without)))
     assert found.prices[0].paid_calls > plain.prices[0].paid_calls
     assert found.prices[0].paid_calls < 1.6 * plain.prices[0].paid_calls
     assert to_dict(plain)["metrics"][0].keys() == to_dict(found)["metrics"][0].keys()

@@ -13,7 +13,6 @@ from gateway.config.derive import plans_of, target_of
 from gateway.config.loading import parse
 from gateway.core.exchange import Target
 from gateway.core.plan import StoredPlan
-from gateway.features.experiments.power import Terms, forecast
 from gateway.features.retirement.draft import (
     ERRORS,
     SHARES,
@@ -25,6 +24,7 @@ from gateway.features.retirement.draft import (
     draft_text,
     yaml_of,
 )
+from gateway.verdict.price.forecast import Terms, forecast
 
 CHAT = ReplacedTarget("chat", Target("openai", "gpt-4o-mini"), "gpt-6-luna", 41)
 
@@ -50,7 +50,7 @@ def test_its_price_is_that_of_ab_power() -> None:
     made = draft()
     config = config_of(experiments={made.name: made.section(OLD)})
     plan = plans_of(config)[made.name]
-    price = forecast(None, StoredPlan(plan, plan.hash, "stopped", 0.0), Terms(requests_a_day=5100)).prices[0]
+    price = forecast(StoredPlan(plan, plan.hash, "stopped", 0.0), Terms(requests_a_day=5100)).prices[0]
     assert (made.requests, made.days) == (price.paid_calls, price.days)
     assert made.requests
     assert made.days

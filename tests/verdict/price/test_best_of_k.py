@@ -11,9 +11,10 @@ from fixtures.simulated import a_pair, a_plan, seen
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.plan_horizon import horizon_of
-from gateway.features.experiments.power import EACH_OTHER, forecast
 from gateway.features.experiments.report.price import lines, to_dict
+from gateway.features.experiments.start.price import price_evidence
 from gateway.verdict.price.best_of_k import best_price, best_term
+from gateway.verdict.price.forecast import EACH_OTHER, forecast
 
 
 def several(n: int = 4, **changes: Any) -> Plan:
@@ -62,7 +63,7 @@ def test_the_price_counts_the_drops() -> None:
 
 
 def test_the_forecast_has_a_duel_and_the_best() -> None:
-    found = forecast(None, stored(several()))
+    found = forecast(stored(several()))
     duel = found.metrics[-1]
     assert (duel.role, duel.candidate, duel.metric) == ("duel", EACH_OTHER, "quality")
     assert duel.variance == 0.1
@@ -75,7 +76,7 @@ def test_the_forecast_has_a_duel_and_the_best() -> None:
     text = lines("swap", found)
     assert any(line.startswith("best of 4: each comparison, with the control and between candidates") for line in text)
     assert to_dict(found)["best"]["cases"][0]["paid_calls"] == alike.paid_calls
-    other = forecast(None, stored(several(family="holm")))
+    other = forecast(stored(several(family="holm")))
     assert other.best is None
     assert "best" not in to_dict(other), "other forecasts stay as they were"
     assert {each.role for each in other.metrics} == {"primary", "gate"}
@@ -84,7 +85,7 @@ def test_the_forecast_has_a_duel_and_the_best() -> None:
 def test_a_guardrail_is_paid_by_the_best_alone() -> None:
     """Failures take longer than scores, and the others are dropped before."""
     plan = replace(several(margin=0.1), guardrails=(Guardrail("error_rate", 0.01),))
-    found = forecast(None, stored(plan))
+    found = forecast(stored(plan))
     assert found.best is not None
     alike, *_, thrice = found.best.cases
     assert thrice.pairs == alike.pairs
@@ -99,7 +100,8 @@ def test_the_variance_between_candidates_is_measured(begin_experiment: Any) -> N
                                      "auto_horizon", "margin", "guardrails", "repeat_control")})  # fmt: skip
     experiment.add(a_pair(i, seen(0.5), c0=seen(i % 2 / 1.0), c1=seen(i % 2 / 1.0)) for i in range(40))
     with experiment.engine.connect() as connection:
-        found = forecast(connection, StoredPlan(experiment.plan, experiment.hash, "running", 1.0))
+        plan = StoredPlan(experiment.plan, experiment.hash, "running", 1.0)
+        found = forecast(plan, evidence=price_evidence(connection, plan))
     duel = found.metrics[-1]
     assert (duel.role, duel.have) == ("duel", 40)
     assert duel.variance < found.metrics[0].variance

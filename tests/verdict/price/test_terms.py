@@ -11,9 +11,10 @@ from fixtures.simulated import a_pair, a_plan, seen
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampDesign
-from gateway.features.experiments.power import Terms, forecast
+from gateway.features.experiments.start.price import price_evidence
 from gateway.store.query import reading
 from gateway.verdict.metrics import ArmObservation, StoredScore
+from gateway.verdict.price.forecast import Terms, forecast
 from gateway.verdict.price.terms import (
     GUARD,
     TrafficPace,
@@ -130,7 +131,7 @@ def test_a_ramp_names_its_proof_and_its_holdout() -> None:
 
 def test_the_forecast_has_the_terms_and_waits_for_the_hours() -> None:
     plan = new_plan()
-    found = forecast(None, StoredPlan(plan, plan.hash, "stopped", 0.0), Terms(requests_a_day=1_000_000.0))
+    found = forecast(StoredPlan(plan, plan.hash, "stopped", 0.0), Terms(requests_a_day=1_000_000.0))
     assert {term.name for term in found.terms} == {"horizon", "hours", "units", "completeness"}
     assert found.prices[0].days == 1.0
 
@@ -140,7 +141,8 @@ def test_scores_that_one_arm_lacks_are_a_condition_with_a_price(begin_experiment
     bare = ArmObservation("ok", "x", scores={("quality", "1 c1"): StoredScore("not_applicable")})
     run.add(a_pair(i, seen(0.5), candidate=seen(0.5) if i % 20 else bare) for i in range(60))
     with reading(run.url) as connection:
-        found = forecast(connection, StoredPlan(run.plan, run.hash, "running", 1.0))
+        plan = StoredPlan(run.plan, run.hash, "running", 1.0)
+        found = forecast(plan, evidence=price_evidence(connection, plan))
     (gate,) = [each for each in found.metrics if each.metric == "completeness"]
     assert gate.role == "gate"
     assert gate.basis == "5.0% have a value for one arm only so far, 60 pairs"

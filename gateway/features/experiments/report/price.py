@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import NotRequired, TypedDict, cast
 
-from gateway.features.experiments.power import EFFECTS, Power, PowerForecast, VerdictPrice
 from gateway.reports import number_format as say
 from gateway.verdict.price.best_of_k import BestPrice
+from gateway.verdict.price.forecast import PowerForecast, VerdictPrice
+from gateway.verdict.price.powers import EFFECTS, Power
 from gateway.verdict.price.terms import PriceTerm
 
 _EFFECTS = {1.0: "as good, or 2 margins worse", 1.5: "½ margin better, or 2½ worse", 2.0: "1 margin better, or 3 worse"}

@@ -13,22 +13,19 @@ from fixtures.likelihoods import likelihood_plan
 
 from gateway.core.plan import Plan, StoredPlan
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.power import (
-    EFFECTS,
-    Power,
-    PowerForecast,
-    SplitVariance,
-    Terms,
-    forecast,
-    needed,
-    units_needed,
-    variance_of,
-)
+from gateway.features.experiments.start.price import price_evidence
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
 from gateway.verdict.metrics import ArmObservation, PairOrigin, StoredScore
+from gateway.verdict.price.forecast import PowerForecast, Terms, forecast
+from gateway.verdict.price.powers import EFFECTS, Power, needed
+from gateway.verdict.price.units import SplitVariance, units_needed, variance_of
 from gateway.verdict.sequences.difference import SequenceRule
 from gateway.verdict.split.comparison import SplitTerms, compare_arms
 from gateway.verdict.split.outcomes import ArmOutcomes
+
+
+def priced(connection: Any, plan: StoredPlan, terms: Terms | None = None) -> PowerForecast:
+    return forecast(plan, terms or Terms(), price_evidence(connection, plan))
 
 
 def stored(plan: Plan) -> StoredPlan:
@@ -36,7 +33,7 @@ def stored(plan: Plan) -> StoredPlan:
 
 
 def test_the_variance_is_assumed_and_labelled_without_a_store(simulation: Any) -> None:
-    quality, errors, gate = forecast(None, stored(simulation.a_plan())).metrics
+    quality, errors, gate = forecast(stored(simulation.a_plan())).metrics
 
     assert (quality.metric, quality.variance, quality.have) == ("quality", 0.1, 0)
     assert "is assumed" in quality.basis
@@ -46,7 +43,7 @@ def test_the_variance_is_assumed_and_labelled_without_a_store(simulation: Any) -
 
 
 def test_an_unbounded_metric_has_no_assumed_variance(simulation: Any) -> None:
-    latency = forecast(None, stored(simulation.a_plan(primary="total_s", margin=0.5))).metrics[0]
+    latency = forecast(stored(simulation.a_plan(primary="total_s", margin=0.5))).metrics[0]
 
     assert (latency.variance, latency.needed) == (None, None)
     assert "no guess" in latency.basis
@@ -66,8 +63,8 @@ def test_the_variance_is_the_candidates_own_once_it_has_pairs(begin_experiment: 
     ]
     experiment.add(noisy)
     with experiment.engine.connect() as connection:
-        quality = forecast(connection, stored(experiment.plan)).metrics[0]
-        wider = forecast(connection, stored(experiment.plan), Terms(margin=0.2)).metrics[0]
+        quality = priced(connection, stored(experiment.plan)).metrics[0]
+        wider = priced(connection, stored(experiment.plan), Terms(margin=0.2)).metrics[0]
 
     assert quality.variance == pytest.approx(0.01, rel=0.2)
     assert quality.basis == "the candidate so far, 200 pairs"
@@ -94,7 +91,7 @@ def test_a_variance_of_zero_is_not_believed(begin_experiment: Any, simulation: A
             for i in range(30)]  # fmt: skip
     experiment.add(same)
     with experiment.engine.connect() as connection:
-        found = forecast(connection, stored(experiment.plan)).metrics
+        found = priced(connection, stored(experiment.plan)).metrics
 
     assert [each.variance for each in found] == [0.1, 0.0, 0.1]
     assert found[0].basis.endswith("with a floor for rare differences")
@@ -102,7 +99,7 @@ def test_a_variance_of_zero_is_not_believed(begin_experiment: Any, simulation: A
 
 def test_a_repeat_share_and_a_scorer_share_cost_pairs(simulation: Any) -> None:
     plan = stored(simulation.a_plan(repeat_control=0.25, shadow=0.5))
-    quality, errors, gate = forecast(None, plan, Terms(scorer_shares={"quality": 0.1})).metrics
+    quality, errors, gate = forecast(plan, Terms(scorer_shares={"quality": 0.1})).metrics
 
     assert quality.pairs[0] == pytest.approx(10 * quality.needed, abs=10)
     assert errors.pairs[0] == 4 * errors.needed
@@ -111,7 +108,7 @@ def test_a_repeat_share_and_a_scorer_share_cost_pairs(simulation: Any) -> None:
 
 def test_the_price_is_in_requests_paid_calls_and_days(simulation: Any) -> None:
     plan = stored(simulation.a_plan(repeat_control=0.25, shadow=0.5))
-    found = forecast(None, plan, Terms(requests_a_day=1000.0))
+    found = forecast(plan, Terms(requests_a_day=1000.0))
     price = found.prices[0]
 
     assert price.pairs == found.needed == max(each.pairs[0] for each in found.metrics)
@@ -124,7 +121,7 @@ def test_the_price_is_in_requests_paid_calls_and_days(simulation: Any) -> None:
 def test_every_candidate_is_counted(simulation: Any) -> None:
     targets = simulation.a_plan().candidates[0][1]
     plan = stored(simulation.a_plan(candidates=(("x", targets), ("y", targets)), repeat_control=0.5))
-    found = forecast(None, plan)
+    found = forecast(plan)
 
     assert {each.candidate for each in found.metrics} == {"x", "y"}
     assert found.prices[0].paid_calls == -(-found.prices[0].pairs * 5 // 2)
@@ -147,7 +144,7 @@ def test_gates_on_losses_and_judges_are_priced_after_a_loss(begin_experiment: An
     found = []
     for experiment in (quiet, failing):
         with experiment.engine.connect() as connection:
-            found.append({p.metric: p for p in forecast(connection, stored(experiment.plan)).metrics})
+            found.append({p.metric: p for p in priced(connection, stored(experiment.plan)).metrics})
     assert "judge" not in found[0]
     judge = found[1]["judge"]
     assert (judge.role, judge.margin, judge.have) == ("gate", 0.1, 200)
@@ -158,12 +155,12 @@ def test_gates_on_losses_and_judges_are_priced_after_a_loss(begin_experiment: An
 
 
 def test_a_likelihood_experiment_has_a_price_before_its_first_pair() -> None:
-    [primary] = forecast(None, stored(likelihood_plan())).metrics
+    [primary] = forecast(stored(likelihood_plan())).metrics
     assert (primary.metric, primary.role, primary.per_pair) == ("nats_per_token", "primary", 1.0)
     assert primary.needed is not None
     assert 50 < primary.needed < 200
     assert "is assumed" in primary.basis
-    price = forecast(None, stored(likelihood_plan())).prices[0]
+    price = forecast(stored(likelihood_plan())).prices[0]
     assert price.paid_calls == math.ceil(2.5 * primary.needed)
 
 
@@ -177,7 +174,7 @@ def test_the_price_counts_values_that_depend_on_each_other(begin_experiment: Any
     found = []
     for experiment in (together, apart):
         with experiment.engine.connect() as connection:
-            found.append(forecast(connection, stored(experiment.plan)).metrics[0])
+            found.append(priced(connection, stored(experiment.plan)).metrics[0])
     alike, alone = found
     assert alone.variance == pytest.approx(0.04, rel=0.05)
     assert alike.variance is not None
@@ -252,7 +249,7 @@ def test_the_variance_is_assumed_and_then_measured(simulation: Any) -> None:
 
 def test_a_split_forecast_has_its_gate_and_unrated_answers(simulation: Any) -> None:
     plan = a_split(simulation, primary="feedback:thumb", feedback_window_s=60.0)
-    thumb, gate = forecast(None, StoredPlan(plan, plan.hash, "running", 1.0)).metrics
+    thumb, gate = forecast(StoredPlan(plan, plan.hash, "running", 1.0)).metrics
     assert (gate.metric, gate.role, gate.needed) == ("srm", "gate", 1300)
     assert thumb.needed is not None
     assert thumb.pairs[0] == pytest.approx(10 * thumb.needed, abs=10)

@@ -1,0 +1,1 @@
+"""What happens before a plan is put in force, and when it is."""
