@@ -124,6 +124,7 @@ SUBLAYERS = {
         ("plan_gates",),
         ("findings",),
         ("conditions", "ending", "outcome", "price", "withheld"),
+        ("items",),
     ),
     "features": (
         ("isolation",),

@@ -15,8 +15,8 @@ from typer.core import TyperCommand
 from gateway.cli.options import INCONCLUSIVE, AsJson, example, grouped, inconclusive_on_error, note, show
 
 if TYPE_CHECKING:
-    from gateway.features.compare.findings import ScoreComparison, VerdictTerms
     from gateway.features.compare.scores import ScoreOptions
+    from gateway.verdict.items.models import ScoreComparison, VerdictTerms
 
 verbs = typer.Typer()
 REJECT, WRONG_USAGE = 1, 64
@@ -131,7 +131,7 @@ def _options(columns: _ScoreColumns) -> ScoreOptions:
 
 
 def _terms(terms: _VerdictOptions) -> VerdictTerms:
-    from gateway.features.compare.findings import VerdictTerms
+    from gateway.verdict.items.models import VerdictTerms
 
     margin, alpha = _number(terms.margin, "--margin", 0.0), _number(terms.alpha, "--alpha", 1e-6, 0.5)
     return VerdictTerms(margin, alpha, terms.lower_is_better)
@@ -206,10 +206,10 @@ def _wrong_file(message: str) -> typer.BadParameter:
 
 
 def _compared(files: list[Path], options: ScoreOptions, terms: VerdictTerms) -> ScoreComparison:
-    from gateway.features.compare.findings import compare as compare_scores
     from gateway.features.compare.pairing import pair
     from gateway.features.compare.score_files import open_scores
     from gateway.features.compare.scores import WrongColumns, choose, read_scores
+    from gateway.verdict.items.models import compare as compare_scores
 
     opened = [open_scores(path, options.wanted) for path in files]
     try:

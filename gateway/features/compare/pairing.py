@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.features.compare.scores import Columns, ModelScores, ScoreOptions, examples
-from gateway.features.replay.compare import Floats
+from gateway.features.compare.scores import ModelScores, ScoreOptions, examples
 from gateway.reports.number_format import counted
+from gateway.verdict.items.scores import Columns, PairedScores
 
 _FOLDERS = 4  # above a file, by which files of one name are told apart; lm-eval's are in OUT/MODEL/
 FEW_COMMON = 0.9  # with a smaller share of a file's items in all files, a caution is shown above the result
-
-
-@dataclass(frozen=True, slots=True)
-class PairedScores:
-    """Scores of each model on the items that all files have, in the order of the first file."""
-
-    names: tuple[str, ...]
-    columns: Columns
-    items: tuple[str, ...]
-    clusters: tuple[str, ...]
-    """The cluster of each item; its own id where no column was named."""
-    means: tuple[Floats, ...]
-    """The mean of each item's runs, by model."""
-    runs: tuple[tuple[tuple[float, ...], ...], ...]
-    """The runs of each item, by model."""
-    bounds: tuple[float, float] | None
-    """The scale of the scores. None if unknown."""
-    stated: bool
-    """The scale was given, and not seen."""
-    notes: tuple[str, ...]
-    """Sentences that report how the data were treated."""
-    cautions: tuple[str, ...]
-
-    @property
-    def repeated(self) -> bool:
-        return any(len(runs) > 1 for model in self.runs for runs in model)
 
 
 def pair(models: Sequence[ModelScores], columns: Columns, options: ScoreOptions) -> PairedScores:

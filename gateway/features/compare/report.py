@@ -9,11 +9,11 @@ from typing import Any, Literal, TypedDict
 
 from gateway import __version__
 from gateway.core.sanitize import plain
-from gateway.features.compare.findings import ModelFinding, PairFinding, ScoreComparison
 from gateway.reports import number_format as say
 from gateway.reports.charts import FOREST_WIDTH, IntervalScale, extent, interval_bar
 from gateway.reports.model import Direction, Estimate, Margin, Verdict
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
+from gateway.verdict.items.models import ModelFinding, PairFinding, ScoreComparison
 
 TONES: dict[Verdict, str] = {"ship": "good", "reject": "bad", "hold": "open"}
 BADGES: dict[Verdict, str] = {"ship": "✓ Ship", "reject": "✗ Reject", "hold": "… Hold"}

@@ -13,6 +13,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.json_values import decoded, value_at
 from gateway.core.sanitize import plain
 from gateway.features.compare.score_files import FEEDBACK, ScoreFile
+from gateway.verdict.items.scores import Columns
 
 IDS = (
     "dataset_item_id", "datasetItemId", "item_id", "itemId", "sample_id", "question_id", "example_id", "doc_id", "id",
@@ -58,17 +59,6 @@ class ScoreOptions:
         given = [name for name in (self.id, self.score, self.cluster) if name is not None]
         heads = [name.partition(".")[0] for name in given]
         return frozenset({*IDS, *SCORES, *given, *heads, "name", "data_type", "string_value", FEEDBACK, "metadata"})
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The columns that were chosen."""
-
-    id: str
-    score: str
-    cluster: str | None
-    guessed: tuple[str, ...] = ()
-    """Names of those that were guessed: "id", "score"."""
 
 
 @dataclass(slots=True)

@@ -11,25 +11,20 @@ import numpy as np
 from gateway import __version__
 from gateway.core.exchange import RUN
 from gateway.core.plan import Guardrail
-from gateway.features.replay.compare import (
-    COST,
-    FAILED,
-    OUTPUT,
-    SECONDS,
+from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ScoreSheet, summarize
+from gateway.reports.model import Comparison, Estimate, ExamplePair, GateResult, IntervalTrail, Report, State, Wins
+from gateway.verdict.decision import Decision, SwapDescription, cheaper, decide
+from gateway.verdict.items.pairs import (
     ComparisonTerms,
     Floats,
+    ItemMetric,
     Kind,
     PairedValues,
-    ReplayMetric,
-    ScoreSheet,
     comparison,
     mean_estimate,
     paired,
     sparse_interval,
-    summarize,
 )
-from gateway.reports.model import Comparison, Estimate, ExamplePair, GateResult, IntervalTrail, Report, State, Wins
-from gateway.verdict.decision import Decision, SwapDescription, cheaper, decide
 
 MIN_CLUSTERS = 20  # fewer independent items give no verdict
 _REASON = 300  # characters of an exception that are shown
@@ -75,7 +70,7 @@ class ReportScope:
     of: int
     """The number of rows of the dataset."""
     repeats: int
-    metrics: tuple[ReplayMetric, ...]
+    metrics: tuple[ItemMetric, ...]
     """The metrics of the scorers, in order."""
     primary: str | None
     """One of the metrics. None if there is none to test."""
@@ -126,10 +121,10 @@ class _CandidateReport:
     def complete(self) -> bool:
         return all(self.sheet.answers(t) >= self.question.planned for t in (self.control, self.candidate))
 
-    def pairs(self, metric: ReplayMetric) -> PairedValues:
+    def pairs(self, metric: ItemMetric) -> PairedValues:
         return paired(metric, self.of(metric, self.control), self.of(metric, self.candidate), self.sheet.clusters)
 
-    def of(self, metric: ReplayMetric, target: str) -> Floats:
+    def of(self, metric: ItemMetric, target: str) -> Floats:
         if metric.name in _MEASURES:
             name, factor = _MEASURES[metric.name]
             return self.sheet.measured(name, target) * factor
@@ -248,7 +243,7 @@ def _without_values(versus: _CandidateReport, name: str) -> Decision:
     return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
 
 
-def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Comparison, IntervalTrail]:
+def _compared(versus: _CandidateReport, metric: ItemMetric) -> tuple[Comparison, IntervalTrail]:
     margins = {g.metric: g.margin for g in versus.question.guardrails}
     role: Kind = "guardrail" if metric.name in margins else "other"
     role = "primary" if metric.name == versus.question.primary else role
@@ -257,7 +252,7 @@ def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Compariso
     return comparison(metric, versus.pairs(metric), terms, _noise(versus, metric))
 
 
-def _noise(versus: _CandidateReport, metric: ReplayMetric) -> Estimate | None:
+def _noise(versus: _CandidateReport, metric: ItemMetric) -> Estimate | None:
     """The noise floor: the control's second answer to each item against its first."""
     scored = versus.sheet.scores.get((metric.name, versus.control))
     if scored is None or scored.shape[1] < 2 or metric.preference:

@@ -21,12 +21,13 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.features.replay.asking import RequestPacing
-from gateway.features.replay.compare import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
 from gateway.features.replay.datasets import Dataset
 from gateway.features.replay.design import RequestSettings, target_word
 from gateway.features.replay.findings import ReportScope
+from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS
 from gateway.reports.model import Report
 from gateway.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
+from gateway.verdict.items.pairs import ItemMetric
 
 LOCAL = "local"
 DEFAULT_PORT = 10001  # of Ray Client's server
@@ -137,13 +138,13 @@ def preferring(built: BuiltScorers) -> dict[str, RegisteredPair]:
 
 def metrics(
     scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] = MappingProxyType({})
-) -> tuple[ReplayMetric, ...]:
-    alone = (ReplayMetric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
-    compared = (ReplayMetric(name, "maximise", r.scorer.bounds, preference=True) for name, r in pairs.items())
+) -> tuple[ItemMetric, ...]:
+    alone = (ItemMetric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
+    compared = (ItemMetric(name, "maximise", r.scorer.bounds, preference=True) for name, r in pairs.items())
     return (*alone, *compared)
 
 
-def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:
+def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ItemMetric]) -> ReportScope:
     """The scope of the report; the caller adds the facts that are known only at the end. Raises CannotRun."""
     primary = options.primary or next((m.name for m in found if m.bounded and m.direction != "neutral"), None)
     _check_primary(primary, found)
@@ -174,7 +175,7 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
     )
 
 
-def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
+def _check_primary(primary: str | None, found: Sequence[ItemMetric]) -> None:
     metric = next((m for m in found if m.name == primary), None)
     if primary is not None and metric is None:
         raise CannotRun(f"--primary {primary}: not among --scorers{_hint(primary, [m.name for m in found])}")

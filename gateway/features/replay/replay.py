@@ -17,7 +17,6 @@ from gateway.config.derive import prices_of
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.features.replay.asking import RetryingRequester
-from gateway.features.replay.compare import TargetSummary, fill_preferences, sheet, summarize
 from gateway.features.replay.datasets import Dataset
 from gateway.features.replay.design import ReplayDesign
 from gateway.features.replay.findings import ReplayAnswers, ReportScope, examples_of, reports
@@ -56,6 +55,7 @@ from gateway.features.replay.run import (
     ReplayStopped,
     against,
 )
+from gateway.features.replay.sheet import TargetSummary, fill_preferences, sheet, summarize
 from gateway.reports.model import Report
 from gateway.runtime.tasks import cancel_on_signal
 from gateway.scoring.asker import ExternalServices

@@ -17,8 +17,8 @@ from gateway.features.experiments.report.as_json import to_dict as report_dict
 from gateway.features.experiments.report.html import to_html
 from gateway.features.experiments.report.outputs import report_schema
 from gateway.features.experiments.report.terminal import to_terminal as report_to_terminal
-from gateway.features.replay.compare import TargetSummary
 from gateway.features.replay.replay import ReplayResult
+from gateway.features.replay.sheet import TargetSummary
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import Estimate, Report

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import CannotRun
-from gateway.features.compare.pairing import PairedScores, pair
+from gateway.features.compare.pairing import pair
 from gateway.features.compare.score_files import ScoreFile
-from gateway.features.compare.scores import Columns, ModelScores, ScoreOptions
+from gateway.features.compare.scores import ModelScores, ScoreOptions
+from gateway.verdict.items.scores import Columns, PairedScores
 
 Runs = Mapping[str, Sequence[float]]
 

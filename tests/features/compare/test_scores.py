@@ -12,7 +12,8 @@ from fixtures.score_tables import Rows, write_table
 
 from gateway.core.errors import CannotRun
 from gateway.features.compare.score_files import open_scores
-from gateway.features.compare.scores import Columns, ModelScores, ScoreOptions, WrongColumns, choose, read_scores
+from gateway.features.compare.scores import ModelScores, ScoreOptions, WrongColumns, choose, read_scores
+from gateway.verdict.items.scores import Columns
 
 
 def chosen(folder: Path, *tables: Rows, **options: Any) -> Columns:

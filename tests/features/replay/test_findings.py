@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from gateway.core.plan import Guardrail
-from gateway.features.replay.compare import ReplayMetric, ScoreSheet, sheet
 from gateway.features.replay.findings import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
+from gateway.features.replay.sheet import ScoreSheet, sheet
 from gateway.reports.model import Report
+from gateway.verdict.items.pairs import ItemMetric
 
-EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
+EXACT = ItemMetric("exact", "maximise", (0.0, 1.0))
 N = 400
 QUESTION = ReportScope(
     name="r",

@@ -10,15 +10,16 @@ from rich.console import Console
 
 from gateway.core.plan import Guardrail
 from gateway.core.sanitize import to_json
-from gateway.features.replay.compare import ReplayMetric, sheet, summarize
 from gateway.features.replay.findings import ReportScope, reports
 from gateway.features.replay.replay import ReplayResult
 from gateway.features.replay.report import pages, to_dict, to_terminal
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
 from gateway.features.replay.run import ReplayProgress
+from gateway.features.replay.sheet import sheet, summarize
 from gateway.reports.model import Estimate
+from gateway.verdict.items.pairs import ItemMetric
 
-EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
+EXACT = ItemMetric("exact", "maximise", (0.0, 1.0))
 HOSTILE = "<script>[red]\x1b[31m"
 
 

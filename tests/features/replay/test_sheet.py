@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.features.replay.compare import FAILED, SECONDS, ReplayMetric, ScoreSheet, row_means, sheet
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
+from gateway.features.replay.sheet import FAILED, SECONDS, ScoreSheet, row_means, sheet
+from gateway.verdict.items.pairs import ItemMetric
 
 GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c1", outcome="ok", seconds=2.0, asked=1.0,
               upstream="u", model="m", output_tokens=4)  # fmt: skip
-EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
+EXACT = ItemMetric("exact", "maximise", (0.0, 1.0))
 SCORERS = {"exact": ("1", "h")}
 NAN = float("nan")
 
@@ -47,9 +48,9 @@ def test_a_failed_answer_has_the_worst_value_if_it_applies() -> None:
     assert found.values(EXACT, "b", ("a", "b")).tolist() == [0.0, pytest.approx(NAN, nan_ok=True)]
     assert found.measured("failed", "b").tolist() == [1.0, 1.0]
     assert np.isnan(found.measured("seconds", "b")).all(), "the duration of a failure is not the latency of an answer"
-    worse_is_more = ReplayMetric("exact", "minimise", (0.0, 1.0))
+    worse_is_more = ItemMetric("exact", "minimise", (0.0, 1.0))
     assert found.values(worse_is_more, "b", ("a", "b"))[0] == 1.0
-    assert np.isnan(found.values(ReplayMetric("exact", "neutral", (0.0, 1.0)), "b", ("a", "b"))).all()
+    assert np.isnan(found.values(ItemMetric("exact", "neutral", (0.0, 1.0)), "b", ("a", "b"))).all()
 
 
 def test_scores_of_other_versions_and_other_rows_are_left_out() -> None:
@@ -76,4 +77,4 @@ def test_a_row_without_numbers_has_no_mean() -> None:
 def test_a_bounded_metric_has_a_worst_value_and_a_span() -> None:
     assert (FAILED.worst, FAILED.bounded, FAILED.span) == (1.0, True, 1.0)
     assert (SECONDS.worst, SECONDS.bounded) == (None, False)
-    assert ReplayMetric("x", "maximise", (-1.0, 1.0)).span == 2.0
+    assert ItemMetric("x", "maximise", (-1.0, 1.0)).span == 2.0

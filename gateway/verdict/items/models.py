@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway.core.sanitize import plain
-from gateway.features.compare.pairing import PairedScores
-from gateway.features.replay.compare import PairedValues, mcnemar_text, mean_estimate, pairs_needed
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted
 from gateway.statistics.repeated_runs import VarianceSplit, variance_split
 from gateway.statistics.score_interval import FEW_CLUSTERS, score_difference
 from gateway.statistics.special import normal_quantile, student_quantile
 from gateway.verdict.decision import Decision, SwapDescription, decide, holm
+from gateway.verdict.items.pairs import PairedValues, mcnemar_text, mean_estimate, pairs_needed
+from gateway.verdict.items.scores import PairedScores
 from gateway.verdict.sequences.difference import AlphaShare
 
 _POWER = 0.8

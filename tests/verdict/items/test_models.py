@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gateway.features.compare.findings import VerdictTerms, compare, paired_interval
-from gateway.features.compare.pairing import PairedScores, pair
+from gateway.features.compare.pairing import pair
 from gateway.features.compare.score_files import ScoreFile
-from gateway.features.compare.scores import Columns, ModelScores, ScoreOptions
-from gateway.features.replay.compare import PairedValues
+from gateway.features.compare.scores import ModelScores, ScoreOptions
+from gateway.verdict.items.models import VerdictTerms, compare, paired_interval
+from gateway.verdict.items.pairs import PairedValues
+from gateway.verdict.items.scores import Columns, PairedScores
 
 CHOSEN = Columns("id", "score", None)
 
