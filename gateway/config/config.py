@@ -1,6 +1,6 @@
 """The whole of gateway.yaml as frozen models: `Config`, and every section that has no file of its own.
 
-A model says what its section may hold. What sections must agree on is in checks.py; what follows from them, in
+A model says what its section may hold. What sections must agree on is in checks/; what follows from them, in
 derive.py.
 """
 

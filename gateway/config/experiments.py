@@ -1,4 +1,4 @@
-"""The section `experiments` of gateway.yaml. derive.plan_of freezes an experiment to a plan; checks.py checks it."""
+"""The section `experiments` of gateway.yaml. derive.plan_of freezes an experiment to a plan; checks/ checks it."""
 
 from __future__ import annotations
 

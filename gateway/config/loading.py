@@ -14,7 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
+from gateway.config.checks.cross_section import cross_section_mistakes
+from gateway.config.checks.experiment_settings import unpriced_budgets
+from gateway.config.checks.partial import PartialConfig, partial_config
+from gateway.config.checks.validation import validation_mistakes
 from gateway.config.config import ApiKey, Config
 from gateway.config.environment import add_from_up
 from gateway.config.guard_candidates import with_guard_digests
@@ -73,16 +76,17 @@ def parse(
     named = NamedRoutes(routes or RouteFiles(Path(name)))
     raw = named.filled(raw)
     try:
-        config = with_guard_digests(_validated(raw))
+        config = _validated(raw)
+        valid = PartialConfig(config, config.experiments)
     except ValidationError as error:
-        mistakes = validation_mistakes(error, Config, mistakes)
-    mistakes += [*cross_section_mistakes(raw), *named.mistakes, *named.unknown_upstreams(raw)]
+        mistakes, valid = validation_mistakes(error, Config, mistakes), partial_config(raw)
+    mistakes += [*cross_section_mistakes(valid), *named.mistakes, *named.unknown_upstreams(raw)]
     mistakes += [] if mistakes else unpriced_budgets(config.with_routes(named.routes))
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes), key=_in_order)])
     beside = () if made is None else (made.path,)
     digest = hashlib.sha256((text + (made.text if made else "") + named.text).encode()).hexdigest()[:12]
-    return config.read_from(digest, (*secret_files(text), *beside, *named.paths))
+    return with_guard_digests(config).read_from(digest, (*secret_files(text), *beside, *named.paths))
 
 
 def _of_litellm(text: str, name: str, deployments: int) -> str:

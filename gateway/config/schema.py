@@ -1,4 +1,4 @@
-"""The JSON Schema of gateway.yaml, for editors. It describes sections one by one; checks.py also compares them.
+"""The JSON Schema of gateway.yaml, for editors. It describes sections one by one; checks/ also compares them.
 
 The string under a field of a section is its public documentation, which is read from the source on demand. Pydantic's
 `use_attribute_docstrings` would read it whenever a program starts: it parses each section once more, which took a tenth

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.checks import cross_section_mistakes
+from gateway.config.checks.cross_section import cross_section_mistakes
+from gateway.config.checks.partial import partial_config
 from gateway.config.config import Config
 from gateway.config.derive import paces_of, plans_of
 from gateway.config.experiments import Experiment, RampConfig
@@ -17,6 +18,10 @@ from gateway.core.plan import plan_from_json
 from gateway.core.ramp import FreezeWindow
 
 CONTROL, CANDIDATE = {"upstream": "a", "model": "m"}, {"upstream": "b", "model": "n"}
+
+
+def mistakes_in(sections: dict[str, Any]) -> list[str]:
+    return list(cross_section_mistakes(partial_config(sections)))
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -164,8 +169,8 @@ def test_a_setting_that_contradicts_a_ramp_is_a_mistake(changes: dict[str, Any],
     found = raw(ramp={}, **changes)
     section = {name: value for name, value in found["experiments"]["swap"].items() if value is not None}
     found["experiments"]["swap"] = section
-    assert any(mistake in each for each in cross_section_mistakes(found)), list(cross_section_mistakes(found))
-    assert not list(cross_section_mistakes(raw(ramp={}, mode="both")))
+    assert any(mistake in each for each in mistakes_in(found)), mistakes_in(found)
+    assert not mistakes_in(raw(ramp={}, mode="both"))
 
 
 SEVERAL = {"candidate": None, "candidates": {n: {"upstream": "b", "model": n} for n in "xy"}}
@@ -193,7 +198,7 @@ def test_candidates_that_cannot_be_compared_are_a_mistake(changes: dict[str, Any
         found = raw(**{**SEVERAL, "family": "best", **more})
         section = {name: value for name, value in found["experiments"]["swap"].items() if value is not None}
         found["experiments"]["swap"] = section
-        return list(cross_section_mistakes(found))
+        return mistakes_in(found)
 
     assert any(mistake in each for each in mistakes(**changes)), mistakes(**changes)
     assert mistakes() == mistakes(max_pairs=300) == []
@@ -287,5 +292,5 @@ def test_segments_that_cannot_be_distinguished_are_reported(
 ) -> None:
     document = with_segments(section, **changes)
     document["experiments"]["swap"] = {k: v for k, v in document["experiments"]["swap"].items() if v is not None}
-    found = [m for m in cross_section_mistakes(document) if "segments" in m]
+    found = [m for m in mistakes_in(document) if "segments" in m]
     assert any(expected in m for m in found), found

@@ -10,7 +10,6 @@ import yaml
 from gateway.config.derive import plans_of
 from gateway.config.guard_candidates import guard_candidate
 from gateway.config.loading import parse
-from gateway.core.errors import ConfigError
 from gateway.core.plan import plan_from_json
 
 BASE: dict[str, Any] = {
@@ -36,12 +35,6 @@ def config_of(guards: dict[str, Any] | None = None, **changes: Any) -> Any:
     experiment = {name: value for name, value in {**EXPERIMENT, **changes}.items() if value is not None}
     merged = {name: {**guard, **(guards or {}).get(name, {})} for name, guard in BASE["guards"].items()}
     return parse(yaml.safe_dump({**BASE, "guards": merged, "experiments": {"e": experiment}}), "f.yaml", {})
-
-
-def mistakes_of(guards: dict[str, Any] | None = None, **changes: Any) -> str:
-    with pytest.raises(ConfigError) as error:
-        config_of(guards, **changes)
-    return "\n".join(error.value.mistakes)
 
 
 def test_a_guard_is_a_candidate_for_which_nothing_is_sent() -> None:
@@ -99,63 +92,3 @@ def test_a_plan_keeps_the_if_late_of_its_start() -> None:
 def test_settings_that_change_no_refusal_keep_the_plan() -> None:
     before, after = (config_of({"own": of}) for of in ({}, {"record": 0.5, "action": "flag", "concurrency": 2}))
     assert plans_of(before)["e"].hash == plans_of(after)["e"].hash
-
-
-@pytest.mark.parametrize(
-    ("guards", "changes", "says"),
-    [
-        ({}, {"candidate": {"guard": "won"}}, 'e.candidate.guard: no guard "won"; did you mean "own"?'),
-        ({}, {"candidate": {"guard": "own", "set": {"temperature": 0}}}, "e.candidate.set: a guard sends no request"),
-        ({}, {"control": {"guard": "own"}}, "e.control.guard: the control is the answer as it is sent"),
-        ({"own": {"action": "block"}}, {}, "guards.own.action is block, so the control would be guarded already"),
-        ({"own": {"ramp": {"to": "redact"}}}, {}, "records hold marks in place of what a rule matches"),
-        (
-            {"asked": {"ramp": {"to": "redact"}}},
-            {"candidate": {"guard": "asked"}},
-            "the answer to a redacted request is unknown, since no such request is sent",
-        ),
-        ({"own": {"models": ["other"]}}, {}, 'own judges only calls of other, not "chat"'),
-        (
-            {},
-            {"candidate": None, "candidates": {"a": {"guard": "own"}, "b": {"upstream": "u", "model": "z"}}},
-            "e.candidates.b: a target, next to candidates.a, which is a guard",
-        ),
-        ({}, {"mode": "split"}, "e.mode: split needs a candidate that answers"),
-        ({}, {"mode": "likelihood", "primary": None}, "e.mode: likelihood needs a candidate that answers"),
-        ({}, {"method": "hybrid"}, "e.method: hybrid is asymptotic, and a guard changes few answers"),
-        ({}, {"ramp": {}}, "e.ramp: a guard is taken to more units by `gateway guard promote`"),
-        ({}, {"segments": {"by": ["tools"]}}, "e.segments: a guard is limited to keys, teams and models alone"),
-        ({}, {"repeat_control": 0.2}, "e.repeat_control: has no effect with a guard as the candidate"),
-        ({}, {"compare": "repeat"}, "e.compare: has no effect with a guard as the candidate"),
-        ({}, {"budget": {"concurrency": 2}}, "e.budget: has no effect with a guard as the candidate"),
-        (
-            {},
-            {"primary": "total_s"},
-            "e.primary: total_s is of requests; a guard's refusal is not a failure",
-        ),
-        ({}, {"guardrails": {"error_rate": 0.1}}, "e.guardrails.error_rate: error_rate is of requests"),
-        (
-            {},
-            {"candidate": None, "candidates": {"a": {"guard": "own"}, "b": {"guard": "asked"}}, "family": "best"},
-            "e.family: best saves requests to candidates, and guards get none",
-        ),
-    ],
-)
-def test_settings_that_do_not_fit_a_guard_are_named(guards: dict[str, Any], changes: dict[str, Any], says: str) -> None:
-    assert says in mistakes_of(guards, **changes)
-
-
-def test_a_guard_answers_no_calls() -> None:
-    raw = {**BASE, "models": {"chat": {"targets": [{"guard": "own"}]}}}
-    with pytest.raises(ConfigError, match=r"models.chat.targets\[0\].guard: a guard answers no calls"):
-        parse(yaml.safe_dump(raw), "f.yaml", {})
-
-
-def test_an_upstream_cannot_have_the_name_of_guards() -> None:
-    raw = {
-        **BASE,
-        "upstreams": {**BASE["upstreams"], "guard": BASE["upstreams"]["u"]},
-        "experiments": {"e": EXPERIMENT},
-    }
-    with pytest.raises(ConfigError, match="names guards in plans and reports"):
-        parse(yaml.safe_dump(raw), "f.yaml", {})

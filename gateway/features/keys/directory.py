@@ -14,9 +14,10 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+from gateway.config.checks.limits import unknown_limit_models, unknown_limit_tags
 from gateway.config.config import Config
 from gateway.config.derive import directory_of, limit_settings
-from gateway.config.limit_names import unknown_limit_names
+from gateway.config.limits import LimitsConfig
 from gateway.config.reserved_names import caller_prefix
 from gateway.console.access import Actor, ActorScope, FailedLogins
 from gateway.console.errors import Conflict, InvalidBody, NotThere
@@ -352,7 +353,9 @@ def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new
         if parent is not None and parent != getattr(old, kind, None) and parent not in of_file:
             _check_parent(connection, kind, parent, list(of_file))
     if new.limits != getattr(old, "limits", None):
-        mistakes = list(unknown_limit_names("limits", new.limits, config.models, config.tags.keys))
+        limits = LimitsConfig.model_validate(new.limits)
+        mistakes = list(unknown_limit_models("limits", limits, config.models))
+        mistakes += unknown_limit_tags("limits", limits, config.tags.keys)
         if mistakes:
             raise _invalid(mistakes)
     models = getattr(new, "models", None)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from gateway.config.checks import validation_mistakes
+from gateway.config.checks.validation import validation_mistakes
 from gateway.config.derive import limit_settings
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content

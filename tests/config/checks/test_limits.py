@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.limit_names import unknown_limit_names
+from gateway.config.checks.limits import unknown_limit_models, unknown_limit_tags
+from gateway.config.limits import LimitsConfig
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
 
@@ -15,10 +16,11 @@ pytestmark = pytest.mark.quick
 
 
 def test_names_that_are_there_are_no_mistakes() -> None:
-    limits = {"models": {"chat": {}}, "tags": {"project=a": {}}}
-    assert list(unknown_limit_names("x", limits, ["chat"], ["project"])) == []
-    assert len(list(unknown_limit_names("x", limits, [], []))) == 2
-    assert list(unknown_limit_names("x", None, [], [])) == []
+    limits = LimitsConfig.model_validate({"models": {"chat": {}}, "tags": {"project=a": {}}})
+    assert list(unknown_limit_models("x", limits, ["chat"])) == list(unknown_limit_tags("x", limits, ["project"])) == []
+    assert len(list(unknown_limit_models("x", limits, []))) == len(list(unknown_limit_tags("x", limits, []))) == 1
+    none = LimitsConfig()
+    assert list(unknown_limit_models("x", none, [])) == list(unknown_limit_tags("x", none, [])) == []
 
 
 @pytest.mark.parametrize(
