@@ -54,6 +54,7 @@ from gateway.config.types import (
 )
 from gateway.config.upstreams import TargetRef, Upstream
 from gateway.config.webhook import WebhookConfig
+from gateway.core.providers import PROVIDERS
 from gateway.core.traffic_class import TrafficClass
 
 ImplicitLanguage = Literal["en", "de", "fr", "es", "it"]
@@ -538,7 +539,8 @@ class Config(Section):
         if egress is None:
             return self
         for name, upstream in self.upstreams.items():
-            proxy = egress.proxy_to(upstream.url) if upstream.proxy is None else None
+            known = upstream.base_url or upstream.kind in PROVIDERS  # the checks report an unknown kind
+            proxy = egress.proxy_to(upstream.url) if known and upstream.proxy is None else None
             if proxy is not None:
                 self.upstreams[name] = passed = upstream.model_copy(update={"proxy": proxy})
                 if passed.transport == "http1" and not passed.tunnelled:

@@ -31,6 +31,12 @@ def read(egress: dict[str, Any] | None, **sections: Any) -> Any:
     return parse(yaml.safe_dump(raw), environ={"PROXY_PASSWORD": "pw"})
 
 
+def test_an_upstream_of_an_unknown_kind_is_a_mistake() -> None:
+    """Nobody knows whether it is outside."""
+    with pytest.raises(ConfigError, match=r'upstreams.openai.kind: no kind "opnai"; did you mean "openai"'):
+        read({"proxy": PROXY}, upstreams={"openai": {"kind": "opnai"}})
+
+
 def test_upstreams_outside_get_the_proxy_and_the_fast_client() -> None:
     config = read({"proxy": PROXY, "direct": ["api.partner.example"]})
     found = {name: (u.outbound_proxy, u.transport_name) for name, u in config.upstreams.items()}
