@@ -15,7 +15,7 @@ from gateway.store.tables import exchanges
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 ROOM = Path(gateway.statistics.__file__).parent
-EXPERIMENTS = [ROOM.parent / "features" / name for name in ("experiments", "labels", "ramp")]
+EXPERIMENTS = [ROOM.parent / name for name in ("verdict", "features/experiments", "features/labels", "features/ramp")]
 NO_ESTIMATORS = {"domains", "special", "state", "moments"}  # arguments, functions of numbers, saving, sums
 
 
