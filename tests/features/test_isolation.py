@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,8 +25,11 @@ from gateway.config.routes import ConfiguredRoute
 from gateway.config.upstreams import TargetRef
 from gateway.consumer.consumer import Consumer
 from gateway.consumer.serve import start_work
+from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan
+from gateway.core.randomization import draw
 from gateway.features import FEATURES
+from gateway.features.experiments.advance import SHARE
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.isolation import IsolatedWork, WorkLimits
 from gateway.features.manifest import ConsumerTask, Manifest, load
@@ -237,6 +241,12 @@ def planted(room: Any, plan: Plan, request: pytest.FixtureRequest) -> PlantedPla
     return PlantedPlan(room, plan, request.param)
 
 
+def pairs_scored_again(n: int, plan: Plan, paired: Callable[..., list[Exchange]]) -> Iterator[list[Exchange]]:
+    """Pairs whose served answer is drawn for another scoring, so that any first few of them meet a fault in it."""
+    made = (paired(plan, "0.5", {"candidate": "0.5"}) for _ in itertools.count())
+    return itertools.islice((pair for pair in made if draw("rescore", pair[0].id) < SHARE), n)
+
+
 @pytest.mark.parametrize("planted", ["raise", "hang", "slow"], indirect=True)
 async def test_a_plan_whose_work_fails_stops_and_others_are_settled(
     planted: PlantedPlan, paired: Any, status: Callable[[], Any]
@@ -250,7 +260,7 @@ async def test_a_plan_whose_work_fails_stops_and_others_are_settled(
         await room.until(lambda: planted.settled(good) == 3)
         planted.plant()
         for plan in (bad, good):
-            await room.send(*(e for _ in range(40) for e in paired(plan, "0.5", {"candidate": "0.5"})))
+            await room.send(*(record for pair in pairs_scored_again(40, plan, paired) for record in pair))
         async with asyncio.timeout(60):
             while await planted.states() != {"bad": "stopped", "swap": "running"}:
                 await asyncio.sleep(0.02)
