@@ -113,7 +113,7 @@ SUBLAYERS = {
         ("serve",),
     ),
     "verdict": (
-        ("evidence", "metrics", "preferences", "short_names"),
+        ("evidence", "judge_margin", "metrics", "preferences", "short_names"),
         ("sequences",),
         ("gates",),
         ("decision",),

@@ -20,7 +20,7 @@ MANIFEST = Manifest(
         JsonOutput("ab power", "gateway.features.experiments.report.price:PowerOutput"),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
-    check="gateway.features.experiments.start_stop:config_findings",
+    check="gateway.features.experiments.start.start_stop:config_findings",
     templates=True,
     notices=("gateway.features.experiments.notice_source:VerdictNotices",),
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.config.config import Config
     from gateway.config.experiments import RampConfig
     from gateway.core.plan import Plan, PlanState
-    from gateway.features.experiments.start_stop import PlanToStart
+    from gateway.features.experiments.start.start_stop import PlanToStart
     from gateway.features.ramp.commands import RampView
     from gateway.reports.model import Report
     from gateway.stream import Corridor
@@ -85,7 +85,7 @@ def start(name: Name, options: ConfigOptions) -> None:
 
 async def _started(corridor: Corridor, wanted: PlanToStart, others: Iterable[str]) -> tuple[PlanState | None, Plan]:
     """Starts a plan. Returns the state before, and the plan that is in force now."""
-    from gateway.features.experiments.start_stop import start as start_plan
+    from gateway.features.experiments.start.start_stop import start as start_plan
 
     known = await start_plan(corridor.state, wanted, others)
     return known, (await corridor.state.plans())[wanted.plan.name].plan
@@ -138,7 +138,7 @@ def stop(name: Name, options: ConfigOptions) -> None:
 
     Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
     """
-    from gateway.features.experiments.start_stop import stop as stop_plan
+    from gateway.features.experiments.start.start_stop import stop as stop_plan
 
     known = options.load().on_stream(lambda corridor: stop_plan(corridor.state, name))
     if known is None:
@@ -265,7 +265,7 @@ def _judge_cautions(of: Deployment, name: str) -> list[str]:
     from gateway.config.derive import plans_of
     from gateway.core.errors import CannotRun, ConfigError
     from gateway.features.experiments.judges import judge_cautions
-    from gateway.features.experiments.start_stop import best_refusal
+    from gateway.features.experiments.start.start_stop import best_refusal
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
@@ -287,8 +287,8 @@ def _judge_cautions(of: Deployment, name: str) -> list[str]:
 def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
     """The plan as it may start, with the store's data on earlier ones."""
     from gateway.config.derive import feedback_without_range
-    from gateway.features.experiments.segment_start import segment_refusal
-    from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
+    from gateway.features.experiments.start.segments import segment_refusal
+    from gateway.features.experiments.start.start_stop import PlanToStart, prepared, start_cautions
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 
@@ -306,7 +306,7 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.core.plan import StoredPlan, current_plan
     from gateway.features.experiments.start.price import price_evidence
-    from gateway.features.experiments.start_stop import prepared
+    from gateway.features.experiments.start.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
     from gateway.store.plans import stored_plans
     from gateway.store.query import reading

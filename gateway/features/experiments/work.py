@@ -41,8 +41,8 @@ from gateway.features.experiments.advance import (
 )
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores
-from gateway.features.experiments.segment_start import segment_refusal
-from gateway.features.experiments.start_cautions import paced_start
+from gateway.features.experiments.start.cautions import paced_start
+from gateway.features.experiments.start.segments import segment_refusal
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.isolation import IsolatedWork, StoppedWork, Work
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures

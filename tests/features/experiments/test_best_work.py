@@ -14,7 +14,7 @@ from fixtures.simulated import a_plan
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.rows.dropped import dropped_of
-from gateway.features.experiments.start_stop import PlanToStart, best_refusal, start, stop
+from gateway.features.experiments.start.start_stop import PlanToStart, best_refusal, start, stop
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.registry import BuiltScorers, RegisteredPair
 from gateway.store.plan_evidence import StoredEvidence

@@ -17,10 +17,10 @@ from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
 from gateway.core.plan import Plan
 from gateway.core.plan_horizon import horizon_of
-from gateway.features.experiments.judges import judge_margin
 from gateway.reports.model import Estimate, GateResult
 from gateway.statistics.judge_rates import JudgeAccuracy
 from gateway.verdict.gates.completeness import OneSided, completeness_gate
+from gateway.verdict.judge_margin import judge_margin
 from gateway.verdict.metrics import (
     MISSING,
     WORST,

@@ -14,12 +14,12 @@ from gateway.core.plan import Plan, StoredPlan, current_plan
 from gateway.core.plan_evidence import MIN_PAIRS
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
+from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
 from gateway.features.experiments.report.presentation import response_caution, sharing
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
-from gateway.features.experiments.start_cautions import tried_plans, tried_sentence
+from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
 from gateway.features.ramp.rows import stored_ramp_events

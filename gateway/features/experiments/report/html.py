@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.guards import guard_in
-from gateway.features.experiments.details import IN_SEGMENT
+from gateway.features.experiments.report.details import IN_SEGMENT
 from gateway.features.experiments.report.likelihood import likelihood_page
 from gateway.features.experiments.report.presentation import (
     TONES,

@@ -6,7 +6,7 @@ import time
 
 from gateway.core.plan import Plan, StoredPlan
 from gateway.core.plan_evidence import MIN_PAIRS
-from gateway.features.experiments.segment_start import traffic_shares
+from gateway.features.experiments.start.segments import traffic_shares
 from gateway.reports.model import Comparison
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
-from gateway.features.experiments.segment_start import with_segments
+from gateway.features.experiments.start.segments import with_segments
 from gateway.reports.model import TriedPlans
 from gateway.store.plan_evidence import StoredEvidence, pair_counts
 from gateway.store.plans import stored_plans

@@ -13,9 +13,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, StoredPlan, running_rival
 from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.judges import judge_cautions
-from gateway.features.experiments.segment_start import segment_cautions, segment_refusal, with_segments
-from gateway.features.experiments.start.price import earlier_variance
-from gateway.features.experiments.start_cautions import (
+from gateway.features.experiments.start.cautions import (
     api_cautions,
     paced,
     supply_cautions,
@@ -23,6 +21,8 @@ from gateway.features.experiments.start_cautions import (
     tried_cautions,
     unit_cautions,
 )
+from gateway.features.experiments.start.price import earlier_variance
+from gateway.features.experiments.start.segments import segment_cautions, segment_refusal, with_segments
 from gateway.features.manifest import ConfigFindings
 from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable

@@ -17,7 +17,7 @@ from gateway.config.loading import parse
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState
 from gateway.core.segments import SegmentDesign
-from gateway.features.experiments.start_stop import PlanToStart, config_findings, prepared, start, stop
+from gateway.features.experiments.start.start_stop import PlanToStart, config_findings, prepared, start, stop
 from gateway.scoring.registry import BuiltScorers
 from gateway.store.plans import save_plans
 from gateway.store.query import reading

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.experiments.details import arms_of, examples_of, latency_of, what_went_wrong
+from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, what_went_wrong
 from gateway.features.experiments.rows.queries import RecordedAnswer
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans

@@ -18,7 +18,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState, StoredPlan, plan_from_json, plan_states
 from gateway.core.ramp import RampDesign
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.start_cautions import (
+from gateway.features.experiments.start.cautions import (
     FRESH_S,
     LEAST,
     api_cautions,
