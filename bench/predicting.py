@@ -24,11 +24,11 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.score import Score, ScoreResult
-from gateway.features.learned.features import FeatureExtractor
 from gateway.features.learned.inclusion import inclusion
 from gateway.features.learned.model import PredictorModel
 from gateway.features.learned.predictor import Predictor
-from gateway.features.learned.training import Design, TrainingRows, train
+from gateway.features.learned.trees.features import FeatureExtractor
+from gateway.features.learned.trees.training import Design, TrainingRows, train
 from gateway.scorers.truncation import Truncation
 from gateway.scoring.registry import RegisteredScorer
 from gateway.scoring.text_facts import BatchTexts

@@ -42,7 +42,7 @@ of all modules."""
 MODULES = ("anthropic", "openai")
 """Modules that many lists import, and no file of PRELOADED."""
 ALONE = (
-    "tests/features/calls/test_export.py",
+    "tests/features/calls/exports/test_export.py",
     "tests/proxy/guards/test_large_texts.py",
     "tests/scorers/test_embedding.py",
     "tests/scorers/test_meteor.py",

@@ -369,6 +369,41 @@ def test_a_verdict_is_pure() -> None:
             assert not {n for n in imports(path) if n.split(".")[0] == "sqlalchemy"}, name
 
 
+SHAPE = {"__init__", "model", "rows", "work", "report", "page", "cli", "metrics", "operations"}
+MOST_OTHERS = 6
+NOT_IN_SHAPE = {"compare", "guards", "ramp", "replay"}
+
+
+def test_a_feature_has_the_closed_shape() -> None:
+    """Its files have the names that every feature uses, and at most six others; the rest is in folders named by a
+    term."""
+    others: dict[str, set[str]] = {}
+    for name in named():
+        room, _, rest = name.removeprefix("features/").partition("/")
+        if name.startswith("features/") and rest and "/" not in rest and rest not in SHAPE:
+            others.setdefault(room, set()).add(rest)
+    wide = {room: sorted(files) for room, files in others.items() if len(files) > MOST_OTHERS}
+    assert {room: files for room, files in wide.items() if room not in NOT_IN_SHAPE} == {}
+    assert set(wide) == NOT_IN_SHAPE, "remove those that have the shape now"
+
+
+# Verdicts are compared, shown and used by several features; what they share is in gateway/verdict and gateway/store.
+SOURCES_OF_VERDICTS = ("experiments", "replay", "compare", "route", "guards")
+
+
+def test_sources_of_verdicts_do_not_know_each_other() -> None:
+    """Nor does another feature know the statistics of one: they are in gateway/verdict."""
+    sideways = {
+        f"{name} → {other}"
+        for name, path in named().items()
+        for other in ours(path)
+        if name.startswith("features/") and other.startswith("features/")
+        if (room := name.split("/")[1]) != (source := other.split("/")[1])
+        if room in SOURCES_OF_VERDICTS and source in SOURCES_OF_VERDICTS
+    }
+    assert sideways == set()
+
+
 def needs_a_test(path: Path) -> bool:
     return path.stem not in ("__init__", "__main__") and "migrations" not in path.parts
 

@@ -24,10 +24,10 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.output_tokens import kind_of
 from gateway.features.learned.card import CardEvidence, card_lines, card_of
-from gateway.features.learned.features import EmbeddingColumns, FeatureExtractor, feature_names
 from gateway.features.learned.inclusion import inclusion, scale_for
 from gateway.features.learned.rows import CallOutput
-from gateway.features.learned.training import Design, TrainingRows, train
+from gateway.features.learned.trees.features import EmbeddingColumns, FeatureExtractor, feature_names
+from gateway.features.learned.trees.training import Design, TrainingRows, train
 from gateway.features.learned.work import learn
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.scorers.embedding import local_minilm

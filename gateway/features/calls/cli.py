@@ -30,8 +30,8 @@ from gateway.cli.options import (
 
 if TYPE_CHECKING:
     from gateway.features.calls.erasure import ErasureResult
-    from gateway.features.calls.export import ExportResult, Form
-    from gateway.features.calls.follow import FollowForm
+    from gateway.features.calls.exports.export import ExportResult, Form
+    from gateway.features.calls.exports.follow import FollowForm
     from gateway.features.calls.rows.erase import ErasureRequest
     from gateway.features.calls.rows.export import PreferenceRule
     from gateway.store.query import ExchangeFilter
@@ -190,8 +190,8 @@ def _export_runs(output: _Output, selected: SelectedCalls, url: str, limit: int)
 
 
 def _form(output: _Output) -> Form:
-    from gateway.features.calls.export import FORMS as KNOWN
-    from gateway.features.calls.export import form_of
+    from gateway.features.calls.exports.export import FORMS as KNOWN
+    from gateway.features.calls.exports.export import form_of
 
     form = form_of(output.out) if output.form is None else next((each for each in KNOWN if each == output.form), None)
     if form is None:
@@ -211,7 +211,7 @@ def _rule(preferences: _Preferences) -> PreferenceRule:
 
 def _write(url: str, filter: ExchangeFilter, form: Form, out: Path | None, rule: PreferenceRule) -> ExportResult:
     from gateway.core.complete_file import complete_file
-    from gateway.features.calls.export import export as exported
+    from gateway.features.calls.exports.export import export as exported
 
     with progress("export") as show:
         if out is None:
@@ -243,8 +243,8 @@ def follow(
     Each call is in exactly one complete file, with its scores and the columns of `gateway export`. Started again, it
     continues where it stopped. SIGINT and SIGTERM complete the file that is being written.
     """
-    from gateway.features.calls.follow import FileRotation
-    from gateway.features.calls.follow import follow as followed
+    from gateway.features.calls.exports.follow import FileRotation
+    from gateway.features.calls.exports.follow import follow as followed
     from gateway.features.calls.rows.export import FollowSource
 
     form, url = _follow_form(files.form), store.location().store

@@ -33,7 +33,7 @@ from gateway.console.frame import (
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
 from gateway.core.json_values import parse_object
-from gateway.features.calls.judged_passages import AnswerWithReasons, JudgesReason, judged_answer
+from gateway.features.calls.excerpts.judged_passages import AnswerWithReasons, JudgesReason, judged_answer
 from gateway.features.calls.live import MOST as LIVE_MOST
 from gateway.features.calls.live import LiveTail, LiveTails
 from gateway.features.calls.live import events as live_events

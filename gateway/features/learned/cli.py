@@ -49,7 +49,7 @@ def train(options: ConfigOptions, as_json: AsJson = False) -> None:
     """Train a model now; consumers use it within 15 seconds. Exit code 1: there are too few values."""
     from gateway.core.sanitize import to_json
     from gateway.features.learned.trainer import train_from_store
-    from gateway.features.learned.training import STEPS
+    from gateway.features.learned.trees.training import STEPS
 
     job, done = _job(options), 0
     with progress("train") as drawn:

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.errors import CannotRun
-from gateway.features.learned.features import BYTE_CLASSES
 from gateway.features.learned.inclusion import Floats
 from gateway.features.learned.model import PredictorModel, read_model
 from gateway.features.learned.rows import JudgedShare, judged_share
 from gateway.features.learned.trainer import WINDOW, TrainingJob, matrix_of, rows_of
-from gateway.features.learned.training import TrainingRows
-from gateway.features.learned.trees import InvalidModel
+from gateway.features.learned.trees.ensembles import InvalidModel
+from gateway.features.learned.trees.features import BYTE_CLASSES
+from gateway.features.learned.trees.training import TrainingRows
 from gateway.store.predictions import StoredModel, newest_model, newest_predictions, stored_prediction, target_values
 from gateway.store.query import Reading
 

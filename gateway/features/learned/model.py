@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gateway.features.learned.features import feature_set
 from gateway.features.learned.inclusion import TINY
-from gateway.features.learned.trees import Forest, InvalidModel, TreeEnsemble
+from gateway.features.learned.trees.ensembles import Forest, InvalidModel, TreeEnsemble
+from gateway.features.learned.trees.features import feature_set
 from gateway.store.predictions import StoredModel
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,10 @@ import numpy as np
 from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
-from gateway.features.learned.features import (
+from gateway.features.learned.inclusion import inclusion
+from gateway.features.learned.model import PredictorModel
+from gateway.features.learned.trees.ensembles import InvalidModel
+from gateway.features.learned.trees.features import (
     EMBEDDING_FEATURES,
     Embedded,
     EmbeddingColumns,
@@ -28,9 +31,6 @@ from gateway.features.learned.features import (
     feature_names,
     feature_set,
 )
-from gateway.features.learned.inclusion import inclusion
-from gateway.features.learned.model import PredictorModel
-from gateway.features.learned.trees import InvalidModel
 from gateway.observability.eval_metrics import PredictorFigures
 from gateway.scorers.embedding import local_minilm
 from gateway.scoring.registry import RegisteredScorer

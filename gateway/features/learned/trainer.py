@@ -23,10 +23,10 @@ from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.score import ConfiguredScorer
 from gateway.features.learned.card import card_of
-from gateway.features.learned.features import feature_names, feature_set
 from gateway.features.learned.inclusion import affordable_share
 from gateway.features.learned.model import version_of
-from gateway.features.learned.training import Design, TrainingResult, TrainingRows, evidence_of, train
+from gateway.features.learned.trees.features import feature_names, feature_set
+from gateway.features.learned.trees.training import Design, TrainingResult, TrainingRows, evidence_of, train
 from gateway.store import engine
 from gateway.store.engine import Transaction
 from gateway.store.predictions import (

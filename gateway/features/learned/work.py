@@ -37,7 +37,7 @@ from gateway.features.learned.model import read_model
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
 from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
-from gateway.features.learned.trees import InvalidModel
+from gateway.features.learned.trees.ensembles import InvalidModel
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import StoreDown, WriteRejected

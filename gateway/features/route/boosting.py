@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.learned_route import Node
-from gateway.features.learned.training import boosted
-from gateway.features.learned.trees import Tree
+from gateway.features.learned.trees.ensembles import Tree
+from gateway.features.learned.trees.training import boosted
 from gateway.features.route.model import Floats, Groups, LearningPairs
 from gateway.reports.number_format import number
 

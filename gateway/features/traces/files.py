@@ -15,7 +15,7 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.json_values import as_list, as_object
-from gateway.features.traces import genai, langfuse, litellm, otlp
+from gateway.features.traces.formats import genai, langfuse, litellm, otlp
 from gateway.features.traces.model import InvalidTrace, SpanRecord
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".pb", ".binpb")

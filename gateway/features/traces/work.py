@@ -28,8 +28,8 @@ from gateway.config.config import IngestConfig
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.features.task import TaskContext
-from gateway.features.traces import otlp
-from gateway.features.traces.genai import record_of
+from gateway.features.traces.formats import otlp
+from gateway.features.traces.formats.genai import record_of
 from gateway.features.traces.model import InvalidTrace, Nesting, SpanRecord, check_time, exchange_of, without_content
 from gateway.features.traces.nesting import SeenSpans
 from gateway.runtime.tasks import Tasks

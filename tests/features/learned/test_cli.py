@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli import app
 from gateway.config.loading import parse
-from gateway.features.learned.features import FeatureExtractor
 from gateway.features.learned.rows import save_state
+from gateway.features.learned.trees.features import FeatureExtractor
 from gateway.scoring.registry import build
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.store import engine

@@ -16,18 +16,18 @@ from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.extras import install_command
-from gateway.features.learned.features import (
+from gateway.features.learned.inspect import groups_of
+from gateway.features.learned.model import PredictorModel, version_of
+from gateway.features.learned.predictor import Predictor
+from gateway.features.learned.trainer import TrainingJob, train_from_store
+from gateway.features.learned.trees.ensembles import InvalidModel, Tree, TreeEnsemble
+from gateway.features.learned.trees.features import (
     EMBEDDING_FEATURES,
     EmbeddingColumns,
     FeatureExtractor,
     feature_names,
     feature_set,
 )
-from gateway.features.learned.inspect import groups_of
-from gateway.features.learned.model import PredictorModel, version_of
-from gateway.features.learned.predictor import Predictor
-from gateway.features.learned.trainer import TrainingJob, train_from_store
-from gateway.features.learned.trees import InvalidModel, Tree, TreeEnsemble
 from gateway.scorers.embedding import local_minilm
 from gateway.scoring.options import InvalidOptions
 from gateway.scoring.registry import BuiltScorers

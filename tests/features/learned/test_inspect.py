@@ -12,12 +12,12 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Exchange
 from gateway.features.learned import inspect
 from gateway.features.learned import report as reports
-from gateway.features.learned.features import FEATURES, FeatureExtractor
 from gateway.features.learned.inspect import groups_of, importances, reasons, usual_values
 from gateway.features.learned.model import PredictorModel
 from gateway.features.learned.trainer import TrainingJob, train_from_store
-from gateway.features.learned.training import TrainingRows
-from gateway.features.learned.trees import Tree, TreeEnsemble
+from gateway.features.learned.trees.ensembles import Tree, TreeEnsemble
+from gateway.features.learned.trees.features import FEATURES, FeatureExtractor
+from gateway.features.learned.trees.training import TrainingRows
 from gateway.store.predictions import Prediction
 
 NAMES = FEATURES

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.features.learned.model import PredictorModel, read_model, version_of
-from gateway.features.learned.trees import InvalidModel, Tree, TreeEnsemble
+from gateway.features.learned.trees.ensembles import InvalidModel, Tree, TreeEnsemble
 from gateway.store.predictions import StoredModel
 
 STUMP = Tree((1, 0, 0), (0.5, 0.0, 0.0), (True, False, False), (1, 0, 0), (2, 0, 0), (0.0, -1.0, 2.0))

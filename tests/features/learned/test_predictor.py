@@ -14,8 +14,8 @@ from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
-from gateway.features.learned.features import feature_names, feature_set
 from gateway.features.learned.predictor import Predictor
+from gateway.features.learned.trees.features import feature_names, feature_set
 from gateway.scoring.types import Subject
 from gateway.store.predictions import StoredModel
 

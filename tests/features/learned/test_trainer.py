@@ -15,9 +15,9 @@ from fixtures.program_command import module_command
 from gateway.config.loading import parse
 from gateway.core.exchange import Exchange, Feedback
 from gateway.features.labels.rows import Label, save_labels
-from gateway.features.learned.features import FeatureExtractor
 from gateway.features.learned.model import read_model
 from gateway.features.learned.trainer import TrainingJob, matrix_of, train_from_store, training_job
+from gateway.features.learned.trees.features import FeatureExtractor
 from gateway.store.predictions import Prediction, TargetOf, mean_cost, newest_model, newest_predictions, target_values
 
 Make = Callable[..., Exchange]

@@ -32,7 +32,7 @@ from gateway.features.learned.model import PredictorModel, version_of
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput
 from gateway.features.learned.trainer import TrainingJob
-from gateway.features.learned.trees import TreeEnsemble
+from gateway.features.learned.trees.ensembles import TreeEnsemble
 from gateway.features.learned.work import OutputTokenLearner, PredictorUpkeep, TrainingFailed, learn, trained
 from gateway.features.task import TaskWorker
 from gateway.proxy.limits.estimate import ModelEstimate

@@ -17,9 +17,9 @@ from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Exchange, user_digest
 from gateway.features.traces.files import TraceFile, opened
-from gateway.features.traces.genai import record_of
+from gateway.features.traces.formats.genai import record_of
+from gateway.features.traces.formats.otlp import spans_in_json
 from gateway.features.traces.model import InvalidTrace, exchange_of
-from gateway.features.traces.otlp import spans_in_json
 from gateway.features.traces.survey import NESTED, TOO_OLD, exchanges_in, survey
 
 pytestmark = pytest.mark.quick

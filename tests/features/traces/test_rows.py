@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.traces import langfuse, litellm
+from gateway.features.traces.formats import langfuse, litellm
 from gateway.features.traces.model import InvalidTrace
 from gateway.features.traces.rows import count_of, seconds_between, time_of
 

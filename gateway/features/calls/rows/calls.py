@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Integer, Select, case, cast, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
-from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
+from gateway.features.calls.excerpts.questions import END_BYTES, BodyEnds, question_of
 from gateway.store.predictions import predictions_of
 from gateway.store.query import Found, Reading, condition, full_exchange, rows_of, scores_of
 from gateway.store.run_chunks import WHOLE_EXCHANGE, request_size, whole_request

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
+from gateway.features.calls.excerpts.questions import END_BYTES, BodyEnds, question_of
 
 
 def ends(body: bytes) -> BodyEnds:

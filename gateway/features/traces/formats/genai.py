@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.core.exchange import Usage
 from gateway.core.json_values import as_decimal, as_list, as_object, as_text, decoded
+from gateway.features.traces.formats.otlp import TIME_NS, Attributes, Span
 from gateway.features.traces.messages import (
     FINISHED,
     Message,
@@ -23,7 +24,6 @@ from gateway.features.traces.messages import (
     tools_of,
 )
 from gateway.features.traces.model import SpanRecord, TracedCall
-from gateway.features.traces.otlp import TIME_NS, Attributes, Span
 
 CALLS = ("chat", "text_completion", "generate_content", "completion")
 NO_REQUEST = (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from fixtures import traces
 
+from gateway.features.traces.formats.otlp import spans_in_json, spans_in_protobuf
 from gateway.features.traces.model import InvalidTrace
-from gateway.features.traces.otlp import spans_in_json, spans_in_protobuf
 
 pytestmark = pytest.mark.quick
 

@@ -23,7 +23,7 @@ import orjson
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
-from gateway.features.calls.export import ExportWriter, FeedbackWriter, writer
+from gateway.features.calls.exports.export import ExportWriter, FeedbackWriter, writer
 from gateway.features.calls.rows.export import FollowPlace, FollowSource
 from gateway.store.engine import StoreUnavailable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.calls.judged_passages import MOST_CHARACTERS, JudgesReason, judged_answer
+from gateway.features.calls.excerpts.judged_passages import MOST_CHARACTERS, JudgesReason, judged_answer
 
 ANSWER = "The Rimac flows through Lima. It rises in the Andes at 5 000 m. It is 160 km long.\nAsk me more!"
 

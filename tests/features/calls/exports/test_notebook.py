@@ -14,7 +14,7 @@ from gateway.core.exchange import Feedback
 from gateway.store.engine import StoreUnavailable
 from gateway.store.where import QueryError
 
-PAGE = Path(__file__).parents[3] / "docs" / "notebook.md"
+PAGE = Path(__file__).parents[4] / "docs" / "notebook.md"
 QUESTIONS = ("a?", "a long question?")
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from gateway.features.learned.training import exported
-from gateway.features.learned.trees import Forest, InvalidModel, Tree, TreeEnsemble
+from gateway.features.learned.trees.ensembles import Forest, InvalidModel, Tree, TreeEnsemble
+from gateway.features.learned.trees.training import exported
 
 
 def table(seed: int, n: int = 300, width: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.features.learned.card import card_of
-from gateway.features.learned.features import FEATURES, FeatureExtractor
 from gateway.features.learned.inclusion import inclusion
-from gateway.features.learned.training import BINS, STEPS, Design, TrainingRows, bin_edges, codes_of, evidence_of, train
+from gateway.features.learned.trees.features import FEATURES, FeatureExtractor
+from gateway.features.learned.trees.training import (
+    BINS,
+    STEPS,
+    Design,
+    TrainingRows,
+    bin_edges,
+    codes_of,
+    evidence_of,
+    train,
+)
 
 DESIGN = Design("judge", 0.3, 0.05)
 

@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
-from gateway.features.calls.follow import FileRotation, FollowDirectory, Follower, follow
+from gateway.features.calls.exports.follow import FileRotation, FollowDirectory, Follower, follow
 from gateway.features.calls.rows.export import FollowSource
 from gateway.store import retention
 from gateway.store.query import ExchangeFilter

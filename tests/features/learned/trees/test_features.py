@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Exchange, Target
-from gateway.features.learned.features import (
+from gateway.features.learned.trees.features import (
     FEATURES,
     MARKS,
     WORD_FEATURES,

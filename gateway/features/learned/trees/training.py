@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
 from gateway.features.learned.card import CardEvidence
-from gateway.features.learned.features import FeatureExtractor
 from gateway.features.learned.inclusion import Floats, scale_for
 from gateway.features.learned.model import PredictorModel
-from gateway.features.learned.trees import Tree, TreeEnsemble
+from gateway.features.learned.trees.ensembles import Tree, TreeEnsemble
+from gateway.features.learned.trees.features import FeatureExtractor
 
 BLOCKS = 4  # of time; each but the first is predicted by a model of those before it
 BINS = 63

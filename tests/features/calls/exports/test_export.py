@@ -19,7 +19,7 @@ from gateway.cli import app
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
 from gateway.features.calls.cli import FORMS as NAMED
-from gateway.features.calls.export import (
+from gateway.features.calls.exports.export import (
     FORMS,
     PLAIN,
     NotExportable,

@@ -1,0 +1,1 @@
+"""The formats in which other tools record their calls to models."""
