@@ -9,6 +9,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.observability.tracing import SpanIds
@@ -77,8 +79,7 @@ NOT_HELD = HeldBytes(False, 0)
 """Shared by all responses that hold no bytes; it is never changed."""
 
 
-@dataclass(slots=True)
-class CallNotes:
+class CallNotes(Struct):
     """Facts about a call for logs, spans and metrics, besides its result."""
 
     id: str = ""

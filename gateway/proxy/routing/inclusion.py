@@ -7,7 +7,8 @@ own draw records it, and π, which counts a shadow's draw as well (assignment.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from gateway.proxy.routing.assignment import Assignment
 from gateway.proxy.routing.sampling import SampleDraw
@@ -16,7 +17,7 @@ NOT_DRAWN = "not_drawn"
 """Reason why a call inside the sampled population is not recorded."""
 
 
-class Inclusion(NamedTuple):
+class Inclusion(Struct, frozen=True):  # one for each call: a frozen dataclass takes eight times as long
     """The inclusion of one ended call, computed once."""
 
     pi: float

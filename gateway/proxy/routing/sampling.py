@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from gateway.config.config import Sampling, SamplingRule
 from gateway.core.exchange import Outcome
 from gateway.core.randomization import draw
@@ -20,8 +22,7 @@ GUARD = "guard"
 """Begins the strata of calls that are recorded because of a guard's result (`guards.NAME.record`); its name follows."""
 
 
-@dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
-class SampleDraw:
+class SampleDraw(Struct, frozen=True):
     """The draw of one unit, and the result of the head rules."""
 
     unit: str
