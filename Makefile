@@ -76,23 +76,23 @@ PYTEST = $(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-
 
 ifneq ($(CHANGED),)
 test: $(VENV)/.test
-	@files=$$($(BIN)/python tests/which_tests.py changed $(filter-out 1,$(CHANGED))) || exit; \
+	@files=$$($(BIN)/python tests/suite/which_tests.py changed $(filter-out 1,$(CHANGED))) || exit; \
 	case "$$files" in \
 		"") ;; \
-		tests) $(TEST_ENV) $(BIN)/python tests/run_suite.py --check-memory ;; \
+		tests) $(TEST_ENV) $(BIN)/python tests/suite/run_suite.py --check-memory ;; \
 		*) $(PYTEST) $$files $(ARGS) ;; \
 	esac
 else
 test: $(VENV)/.test
 	@echo "running the tests"
-	@$(if $(ARGS),$(PYTEST) $(ARGS),$(TEST_ENV) $(BIN)/python tests/run_suite.py --check-memory)
+	@$(if $(ARGS),$(PYTEST) $(ARGS),$(TEST_ENV) $(BIN)/python tests/suite/run_suite.py --check-memory)
 endif
 
 durations: $(VENV)/.test
-	@$(TEST_ENV) $(BIN)/python tests/run_suite.py --record-durations
+	@$(TEST_ENV) $(BIN)/python tests/suite/run_suite.py --record-durations
 
 quick: $(VENV)/.test
-	@$(PYTEST) $$($(BIN)/python tests/which_tests.py quick) $(ARGS)
+	@$(PYTEST) $$($(BIN)/python tests/suite/which_tests.py quick) $(ARGS)
 
 test-long: $(VENV)/.test
 	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from module_facts import ModuleFacts, facts_of
+from suite.module_facts import ModuleFacts, facts_of
 
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent

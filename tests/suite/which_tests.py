@@ -1,7 +1,7 @@
 """Prints the test files that a run needs, one a line, and on stderr why.
 
-python tests/which_tests.py changed [BASE]   that use what has changed since BASE: where HEAD left main, unless named
-python tests/which_tests.py quick            that start and simulate nothing, and those that are marked quick
+python tests/suite/which_tests.py changed [BASE]   that use what has changed since BASE (where HEAD left main)
+python tests/suite/which_tests.py quick            that start and simulate nothing, and those that are marked quick
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from import_graph import ImportGraph, joined, nodes
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from suite.import_graph import ImportGraph, joined, nodes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def git(root: Path, *words: str) -> list[str]:

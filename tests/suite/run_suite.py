@@ -1,6 +1,6 @@
 """Runs all tests in several processes, each with a fixed list of files: each file is collected once.
 
-python tests/run_suite.py [OPTION OF PYTEST ...]
+python tests/suite/run_suite.py [OPTION OF PYTEST ...]
 
 There are eight lists for each process, so that no process grows large and none is left to run alone for long. Each
 list runs in a fork of one process that has imported what they share.
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 from fixtures.durations import TESTS, UNKNOWN_S, read
 
 OPTIONS = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")  # fixtures.durations is here

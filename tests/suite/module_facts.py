@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from import_graph import imports
+from suite.import_graph import imports
 
 _MENTION = re.compile(r"(?<![\w./*{}-])((?:\w+/)*\w+\.py)\b")
 _COMMENT_WITH_A_FILE = re.compile(r"#.*\.py\b")

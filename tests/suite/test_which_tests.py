@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from import_graph import is_pure, nodes
-from which_tests import Selection, base_of, changes, files, git
+from suite.import_graph import is_pure, nodes
+from suite.which_tests import Selection, base_of, changes, files, git
 
 REPOSITORY = {
     "gateway/__init__.py": 'def __getattr__(name):\n    return import_module("gateway.reader")\n',

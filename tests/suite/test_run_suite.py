@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import run_suite
 from fixtures import temporary_files
+from fixtures.durations import TESTS
 from hypothesis import given
 from hypothesis import strategies as st
-from run_suite import NO_TESTS, lists
+from suite.run_suite import NO_TESTS, lists
 
 NAMES = st.builds("tests/{}/test_{}.py".format, st.sampled_from("abc"), st.integers(0, 99))
 SECONDS = st.dictionaries(NAMES, st.floats(0, 100), min_size=1)
@@ -53,11 +53,10 @@ def repository(tmp_path: Path) -> Path:
 
 def run(repository: Path, *options: str) -> tuple[int, list[str]]:
     """Runs the tests of a repository. Returns the exit status and the printed lines."""
-    program = (
-        "import run_suite, sys; from pathlib import Path; sys.exit(run_suite.main(Path(sys.argv[1]), sys.argv[2:]))"
-    )
+    program = "import sys; from pathlib import Path; from suite.run_suite import main; "
+    program += "sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))"
     command = [sys.executable, "-c", program, str(repository), *options]
-    done = subprocess.run(command, cwd=Path(run_suite.__file__).parent, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=TESTS, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stdout.splitlines()
 
 
