@@ -113,7 +113,7 @@ SUBLAYERS = {
         ("serve",),
     ),
     "verdict": (
-        ("evidence", "judge_margin", "metrics", "preferences", "short_names"),
+        ("evidence", "judge_margin", "likelihood", "metrics", "preferences", "short_names"),
         ("sequences",),
         ("gates",),
         ("decision",),
@@ -125,6 +125,7 @@ SUBLAYERS = {
         ("findings",),
         ("conditions", "ending", "outcome", "price", "withheld"),
         ("items",),
+        ("report",),
     ),
     "features": (
         ("isolation",),
@@ -390,7 +391,6 @@ def test_a_feature_has_the_closed_shape() -> None:
 SOURCES_OF_VERDICTS = ("experiments", "replay", "compare", "route", "guards")
 KNOWN_SIDEWAYS = {
     "compare → replay/row_files": "files of rows, which are of no feature",
-    "replay → experiments/report": "the report of a verdict, which is of no feature",
 }
 
 

@@ -325,7 +325,7 @@ def local_path(text: str) -> str:
 def environment() -> Environment:
     """The Jinja environment: every printed text is escaped, and its invisible characters are written out."""
     made = Environment(
-        loader=templates("gateway.console", "gateway.reports"),
+        loader=templates("gateway.console"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalized,

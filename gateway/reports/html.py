@@ -21,6 +21,7 @@ from gateway.core.sanitize import plain
 from gateway.features import FEATURES
 from gateway.reports.terms import TERMS
 
+_OF_REPORTS = ("gateway.reports", "gateway.verdict.report")
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -41,16 +42,16 @@ def style_sheet(name: Literal["shared", "page", "parts"]) -> str:
 
 
 def templates(*packages: str) -> ChoiceLoader:
-    """The templates of these packages and of every feature that has some."""
+    """The templates of these packages, of the reports, and of every feature that has some."""
     of_features = (f"gateway.features.{feature.name}" for feature in FEATURES if feature.templates)
-    return ChoiceLoader([PackageLoader(name) for name in (*packages, *of_features)])
+    return ChoiceLoader([PackageLoader(name) for name in (*packages, *_OF_REPORTS, *of_features)])
 
 
 @cache
 def environment() -> Environment:
     """Jinja's environment of the reports. One for all of them: it compiles each template once."""
     made = Environment(
-        loader=templates("gateway.reports"),
+        loader=templates(),
         autoescape=True,
         finalize=_without_control_characters,
         undefined=StrictUndefined,

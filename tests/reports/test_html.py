@@ -58,6 +58,6 @@ def test_a_value_that_a_template_misses_is_an_error():
 def test_the_templates_are_files_of_the_package():
     found = {f.name for f in files("gateway.reports").joinpath("templates").iterdir()}
     assert found >= {"page.html.jinja", "shared.css", "page.css", "parts.css"}
-    for feature, template in (("experiments", "experiment.html.jinja"), ("replay", "replay.html.jinja")):
-        assert files(f"gateway.features.{feature}").joinpath("templates", template).is_file()
+    for package, template in (("verdict.report", "experiment.html.jinja"), ("features.replay", "replay.html.jinja")):
+        assert files(f"gateway.{package}").joinpath("templates", template).is_file()
         assert environment().get_template(template)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gateway.core.plan import Guardrail, StoredPlan
-from gateway.features.experiments.report import presentation
 from gateway.reports.model import Comparison, Estimate, Progress
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
@@ -24,6 +23,7 @@ from gateway.verdict.conditions import (
 )
 from gateway.verdict.findings import finding
 from gateway.verdict.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
+from gateway.verdict.report import presentation
 from gateway.verdict.states import SequenceStates
 
 

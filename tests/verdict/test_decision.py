@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN, planned_pairs
 from gateway.core.plan import StoredPlan
-from gateway.features.experiments.report.presentation import sharing
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, margin_finding
 from gateway.statistics.hybrid import half_width
 from gateway.store.plan_evidence import StoredEvidence
@@ -38,6 +37,7 @@ from gateway.verdict.decision import (
 )
 from gateway.verdict.findings import finding
 from gateway.verdict.metrics import Metric
+from gateway.verdict.report.presentation import sharing
 from gateway.verdict.sequences.difference import EVEN, AlphaShare, SequenceRule, rule_of
 
 SWAP = SwapDescription("chat", "openai/gpt-x", "local/llama-y")

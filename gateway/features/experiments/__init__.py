@@ -11,13 +11,13 @@ MANIFEST = Manifest(
         Verb("ab", "gateway.features.experiments.cli:verbs", 70),
     ),
     outputs=(
-        JsonOutput("report", "gateway.features.experiments.report.outputs:report_schema"),
+        JsonOutput("report", "gateway.verdict.report.as_json:report_schema"),
         JsonOutput("ab list", "gateway.features.experiments.report.outputs:ListedExperimentOutput", listed=True),
         JsonOutput("ab status", "gateway.features.experiments.report.outputs:status_schema", when="with a name"),
         JsonOutput(
             "ab status", "gateway.features.experiments.report.outputs:status_schema", when="without one", listed=True
         ),
-        JsonOutput("ab power", "gateway.features.experiments.report.price:PowerOutput"),
+        JsonOutput("ab power", "gateway.verdict.report.price:PowerOutput"),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
     check="gateway.features.experiments.start.start_stop:config_findings",

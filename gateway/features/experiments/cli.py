@@ -246,8 +246,8 @@ def power(
     It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
     assumed; afterwards they are measured on the candidate's own pairs.
     """
-    from gateway.features.experiments.report import price
     from gateway.verdict.price.forecast import Terms
+    from gateway.verdict.report import price
 
     of = options.load()
     shares = {scorer: section.share for scorer, section in of.config.scorers.items()}
@@ -396,7 +396,7 @@ def _targets(plan: Plan) -> dict[str, str]:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    from gateway.features.experiments.report.presentation import not_offered_notes
+    from gateway.verdict.report.presentation import not_offered_notes
 
     yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
     yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
@@ -435,7 +435,7 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
 
 def _candidate(report: Report) -> dict[str, Any]:
     """One candidate as JSON: its verdict, or the conditions that are missing for one."""
-    from gateway.features.experiments.report.as_json import declared
+    from gateway.verdict.report.as_json import declared
 
     return {
         "candidate": report.candidate,
@@ -457,7 +457,7 @@ def _candidate(report: Report) -> dict[str, Any]:
 
 
 def _next(reports: Sequence[Report]) -> Iterator[str]:
-    from gateway.features.experiments.report.presentation import (
+    from gateway.verdict.report.presentation import (
         best_lines,
         declared_lines,
         except_lines,
@@ -533,11 +533,11 @@ def report(
     """
     from gateway.core.complete_file import write_private
     from gateway.features.experiments.report import build as made
-    from gateway.features.experiments.report.as_json import to_json
-    from gateway.features.experiments.report.html import to_html
-    from gateway.features.experiments.report.png import write_png
-    from gateway.features.experiments.report.terminal import to_terminal
     from gateway.features.groups.report import experiment_sections
+    from gateway.reports.png import write_png
+    from gateway.verdict.report.as_json import to_json
+    from gateway.verdict.report.html import to_html
+    from gateway.verdict.report.terminal import to_terminal
 
     where = store.location()
     found = made.read(where, experiment, candidate)

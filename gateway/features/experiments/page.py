@@ -38,8 +38,6 @@ from gateway.features.experiments.commands import (
 )
 from gateway.features.experiments.judges import cautions_by_judge, plan_judge_cautions
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
-from gateway.features.experiments.report.html import page_values
-from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate
@@ -53,6 +51,8 @@ from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
 from gateway.verdict.findings import Finding, findings
 from gateway.verdict.outcome import outcome_of
+from gateway.verdict.report.html import page_values
+from gateway.verdict.report.presentation import TONES, finding_state, ranked_badge
 from gateway.verdict.sentence import ENDED, MOST, Outcome, verdict_sentence
 from gateway.verdict.states import SequenceStates
 

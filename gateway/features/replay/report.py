@@ -12,11 +12,6 @@ from msgspec import Meta
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gateway.features.experiments.report.as_json import SCHEMA_ID
-from gateway.features.experiments.report.as_json import to_dict as report_dict
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.outputs import report_schema
-from gateway.features.experiments.report.terminal import to_terminal as report_to_terminal
 from gateway.features.replay.replay import ReplayResult
 from gateway.features.replay.sheet import TargetSummary
 from gateway.reports import number_format as say
@@ -25,6 +20,10 @@ from gateway.reports.model import Estimate, Report
 from gateway.reports.output_schema import Schema, schema_of
 from gateway.reports.section import Cell, Column, ReportSection, Row, table
 from gateway.reports.terminal import rendered, safe_text
+from gateway.verdict.report.as_json import SCHEMA_ID, report_schema
+from gateway.verdict.report.as_json import to_dict as report_dict
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.terminal import to_terminal as report_to_terminal
 
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 

@@ -19,8 +19,8 @@ from fixtures.console_world import TOKEN, ConsoleWorld  # noqa: E402
 from fixtures.ordinary_week import ordinary_week  # noqa: E402
 
 from gateway.features.experiments.report.build import report_of  # noqa: E402
-from gateway.features.experiments.report.html import to_html  # noqa: E402
 from gateway.store.query import reading  # noqa: E402
+from gateway.verdict.report.html import to_html  # noqa: E402
 
 MOST_BYTES = 210_000
 DESK = ("today", "calls", "call", "experiments", "experiment", "guards", "label", "keys", "system", "design")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fixtures.browsers import WatchedPage, chromium, missing, watched_page
 
-from gateway.features.experiments.report.html import to_html
+from gateway.verdict.report.html import to_html
 
 pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing() or "-"), pytest.mark.timeout(240)]
 MOST_PX = 3_000

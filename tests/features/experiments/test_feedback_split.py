@@ -26,13 +26,13 @@ from rich.console import Console
 
 from gateway.fake import FakeUpstream
 from gateway.features.experiments.report.build import read
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.terminal import to_terminal
 from gateway.features.experiments.work import figures_of
 from gateway.store.engine import StoreUnavailable, default_url
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 from gateway.verdict.gates.gates import units_for_srm
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.terminal import to_terminal
 
 AT_ONCE, WINDOW_S = 16, 3600.0
 FEW, ENOUGH = 300, 1500  # calls of an experiment: too few, and enough, to show that the arms have their shares

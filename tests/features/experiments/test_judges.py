@@ -21,10 +21,7 @@ from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.advance import LeaseHolder, advance
 from gateway.features.experiments.cli import _candidate, _next
 from gateway.features.experiments.judges import judge_cautions
-from gateway.features.experiments.report.as_json import schema, to_json
 from gateway.features.experiments.report.build import read
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.terminal import to_terminal
 from gateway.features.labels.blind import LabelVerdict
 from gateway.features.labels.correction import EVERYTHING
 from gateway.features.labels.desk import LabelRequest, open_desk, save_labels
@@ -42,6 +39,9 @@ from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 from gateway.store.tables import pair_scores
 from gateway.store.write import ScoredBatch
+from gateway.verdict.report.as_json import schema, to_json
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.terminal import to_terminal
 
 JUDGE = {"use": "judge", "model": "referee", "criterion": "It solves the problem."}
 

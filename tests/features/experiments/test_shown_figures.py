@@ -21,14 +21,14 @@ from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.page import listed_verdicts
-from gateway.features.experiments.report.as_json import to_json
 from gateway.features.experiments.report.build import reports_of
-from gateway.features.experiments.report.html import page_values, to_html
-from gateway.features.experiments.report.presentation import best_lines, declared_lines, headline, next_lines
-from gateway.features.experiments.report.terminal import to_terminal
 from gateway.features.experiments.work import figures_of
 from gateway.reports.model import Comparison, Report
 from gateway.store.plans import save_plans
+from gateway.verdict.report.as_json import to_json
+from gateway.verdict.report.html import page_values, to_html
+from gateway.verdict.report.presentation import best_lines, declared_lines, headline, next_lines
+from gateway.verdict.report.terminal import to_terminal
 from gateway.verdict.split.comparison import counted_as
 
 Begin = Callable[..., Any]

@@ -309,9 +309,9 @@ async def test_the_report_shows_pairs_saved_by_unshadowed_requests(
     room: Any, plan: Any, paired: Any, exchange: Any
 ) -> None:
     """The difference follows the control's score, whose mean is known from more requests than the pairs."""
-    from gateway.features.experiments.report.as_json import to_dict
     from gateway.features.experiments.report.build import report_of
-    from gateway.features.experiments.report.presentation import saving
+    from gateway.verdict.report.as_json import to_dict
+    from gateway.verdict.report.presentation import saving
 
     plan = replace(plan, method="hybrid", max_pairs=400, auto_horizon=True, aa="alarm", adjust=True, shadow=0.5)
     rng, sent = random.Random(5), []

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from gateway.core.exchange import Target
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.terminal import to_terminal
 from gateway.features.groups.report import experiment_sections
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.terminal import to_terminal
 
 AS_JSON = b'{"messages":[{"role":"user","content":"a number?"}],"response_format":{"type":"json_object"}}'
 

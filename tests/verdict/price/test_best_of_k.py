@@ -11,10 +11,10 @@ from fixtures.simulated import a_pair, a_plan, seen
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.plan_horizon import horizon_of
-from gateway.features.experiments.report.price import lines, to_dict
 from gateway.features.experiments.start.price import price_evidence
 from gateway.verdict.price.best_of_k import best_price, best_term
 from gateway.verdict.price.forecast import EACH_OTHER, forecast
+from gateway.verdict.report.price import lines, to_dict
 
 
 def several(n: int = 4, **changes: Any) -> Plan:

@@ -19,10 +19,7 @@ from gateway.core.plan_evidence import SegmentRow
 from gateway.core.ramp import RampChange, RampDesign, RampPace, started
 from gateway.core.segments import SegmentDesign
 from gateway.core.sequence import SequenceName
-from gateway.features.experiments.report.as_json import schema, to_dict, to_json
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import declared_lines, except_lines
 from gateway.features.ramp.decision import decide_ramp
 from gateway.features.ramp.work import evidence_of
 from gateway.reports.model import GateResult
@@ -31,6 +28,9 @@ from gateway.verdict.conditions import conditions_of
 from gateway.verdict.decision import Decision, SwapDescription
 from gateway.verdict.findings import Finding
 from gateway.verdict.metrics import SEGMENT, JoinedPair, Metric, StoredScore
+from gateway.verdict.report.as_json import schema, to_dict, to_json
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.presentation import declared_lines, except_lines
 from gateway.verdict.segments.declared import (
     CandidateEvidence,
     decide_by_segment,

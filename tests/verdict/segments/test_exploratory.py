@@ -15,10 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.core.plan_evidence import SegmentRow
-from gateway.features.experiments.report.as_json import to_dict
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import headline, segment_lines
 from gateway.features.experiments.work import figures_and_errors
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
@@ -27,6 +24,9 @@ from gateway.store.plans import stored_plans
 from gateway.store.query import reading
 from gateway.verdict.findings import finding
 from gateway.verdict.outcome import outcome_of
+from gateway.verdict.report.as_json import to_dict
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.presentation import headline, segment_lines
 from gateway.verdict.segments.exploratory import FEWEST, MOST_VALUES, collected, parts_of, with_intervals
 from gateway.verdict.sentence import verdict_sentence
 from gateway.verdict.states import SequenceStates

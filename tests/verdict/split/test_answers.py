@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from gateway.core.exchange import Exchange, cluster_digest
 from gateway.core.plan import Guardrail, Plan, PlanState, StoredPlan
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.experiments.report.as_json import to_dict
 from gateway.features.experiments.report.build import report_of
 from gateway.store import engine
 from gateway.store.plan_evidence import StoredEvidence
@@ -23,6 +22,7 @@ from gateway.store.plans import save_plans
 from gateway.store.query import reading
 from gateway.verdict.conditions import conditions_of, pace_of, progress_of
 from gateway.verdict.findings import Finding, finding
+from gateway.verdict.report.as_json import to_dict
 from gateway.verdict.sequences.traffic_time import DAY_S, LONGEST_GAP_S, TrafficTime
 from gateway.verdict.split.answers import FeedbackTerms, SplitRows, covered_s, feedback_values, terms_of
 from gateway.verdict.split.comparison import SplitTerms, compare_feedback

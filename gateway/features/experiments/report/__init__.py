@@ -1,1 +1,1 @@
-"""The report of an experiment: built once, shown in the terminal, as HTML and as JSON."""
+"""The report of an experiment, read from the store. `gateway/verdict/report/` shows it."""

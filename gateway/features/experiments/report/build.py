@@ -17,7 +17,6 @@ from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
-from gateway.features.experiments.report.presentation import response_caution, sharing
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
@@ -46,6 +45,7 @@ from gateway.verdict.findings import Finding, finding
 from gateway.verdict.metrics import BUILT_IN
 from gateway.verdict.outcome import as_measured, pairs_of, segments_of
 from gateway.verdict.preferences import strengths_of, wins_of
+from gateway.verdict.report.presentation import response_caution, sharing
 from gateway.verdict.sentence import loser_of, with_loss
 from gateway.verdict.sequences.difference import METHOD_NAMES, METHODS
 from gateway.verdict.split.comparison import METHOD as SPLIT_METHOD

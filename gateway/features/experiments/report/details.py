@@ -31,6 +31,7 @@ from gateway.store.query import Reading
 from gateway.verdict.findings import Finding
 from gateway.verdict.metrics import SEGMENT
 from gateway.verdict.plan_gates import FALLBACK
+from gateway.verdict.report.presentation import IN_SEGMENT
 from gateway.verdict.sequences.latency import quantile
 from gateway.verdict.states import SequenceStates
 
@@ -145,8 +146,6 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Ex
     return Examples(tuple([*shown, *others][:most]), tuple(sizes.most_common()))
 
 
-IN_SEGMENT = "Losses where "
-"""Begins the group of an example of a segment."""
 _OF_SEGMENT = 2  # examples of one segment
 _SEGMENTS = 3  # that have examples
 

@@ -1,4 +1,4 @@
-"""The schemas of the output of `gateway report`, `gateway ab list` and `gateway ab status` with `--json`."""
+"""The schemas of the output of `gateway ab list` and `gateway ab status` with `--json`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from gateway.features.experiments.report.as_json import SCHEMA_ID
-from gateway.features.experiments.report.as_json import schema as open_report_schema
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.reports.model import (
     BestOfK,
@@ -19,7 +17,8 @@ from gateway.reports.model import (
     SegmentDifference,
     Verdict,
 )
-from gateway.reports.output_schema import Schema, closed, schema_of
+from gateway.reports.output_schema import Schema, schema_of
+from gateway.verdict.report.as_json import SCHEMA_ID, report_schema
 
 _DECLARED = Meta(extra_json_schema={"$ref": f"{SCHEMA_ID}#/properties/declared"})
 
@@ -89,12 +88,6 @@ class ExperimentStatusOutput(_NamedExperiment):
     """Candidates that get no more requests."""
     ends: str
     """Time at which it stops paying for shadow requests."""
-
-
-def report_schema() -> Schema:
-    """The schema of reports without members that this version does not print."""
-    made: Schema = closed(open_report_schema())
-    return made
 
 
 def status_schema() -> Schema:

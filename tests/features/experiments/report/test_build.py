@@ -15,13 +15,11 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, overridden, rolled_back, started
 from gateway.features.experiments.judges import calibration_cautions
-from gateway.features.experiments.report.as_json import schema, to_json
 from gateway.features.experiments.report.build import (
     ExperimentNotFound,
     read_all,
     report_of,
 )
-from gateway.features.experiments.report.presentation import sentence_of
 from gateway.features.experiments.work import figures_of
 from gateway.features.labels.agreement import RateEstimate
 from gateway.features.ramp.rows import add_ramp_events
@@ -29,6 +27,8 @@ from gateway.statistics.judge_rates import JudgeAccuracy
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 from gateway.store.tables import scores
+from gateway.verdict.report.as_json import schema, to_json
+from gateway.verdict.report.presentation import sentence_of
 
 
 def read(room, name="swap", candidate=None):

@@ -1,78 +1,23 @@
-"""Tokens are marked by size and direction in words as well, and the terminal says the same as the page."""
+"""The verdict of a likelihood experiment, and the calls and tokens of its report, read from the store."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import jsonschema_rs
 import pytest
-from fixtures.likelihoods import answered, likelihood_plan, pair, response, scored
+from fixtures.likelihoods import answered, likelihood_plan, pair, scored
 
-from gateway.core.likelihood import AnswerToken
 from gateway.core.plan import AGAIN
-from gateway.features.experiments.report.as_json import schema, to_dict
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.likelihood import (
-    PLAIN,
-    distribution,
-    likelihood_lines,
-    settings_of,
-    token_class,
-    token_differences,
-    what_it_estimates,
-    worst_tokens,
-)
-from gateway.reports.charts import LikelihoodBars, likelihood_chart
-from gateway.reports.model import Estimate, LikelihoodBin, LikelihoodCall, LikelihoodFinding, Report, TokenLikelihood
+from gateway.reports.model import Report
 from gateway.store.missing_scores import places
 from gateway.store.query import ExchangeFilter, reading
-
-NONE = Estimate(None)
-
-
-def found(**changes: object) -> LikelihoodFinding:
-    call = LikelihoodCall("0190-x", 0.21, (TokenLikelihood(" sea", -0.1, -3.0, " lake"),), 0, ())
-    fields = {
-        "calls": 3, "tokens": 120, "control": Estimate(0.5), "candidate": Estimate(0.52),
-        "divergence": Estimate(0.02, 0.01, 0.03), "noise": None, "noise_calls": 0, "agreement": Estimate(0.97),
-        "noise_agreement": None, "perplexity_ratio": Estimate(1.02), "sampled": (("temperature 1, top_p 1", 3),),
-        "estimates": "Every answer …", "distribution": (LikelihoodBin(0.0, 0.1, 3, 1),), "refused": (("why", 2),),
-        "widest": (call,), **changes,
-    }  # fmt: skip
-    return LikelihoodFinding(**fields)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("difference", "look"),
-    [
-        (-3.0, "less much"), (-0.6, "less some"), (-0.2, "less little"), (0.0, ""), (0.09, ""),
-        (0.2, "more little"), (2.0, "more much"),
-    ],
-)  # fmt: skip
-def test_a_token_is_marked_by_size_and_direction(difference: float, look: str) -> None:
-    assert token_class(difference) == look
-
-
-def test_the_terminal_has_the_numbers() -> None:
-    lines = "\n".join(likelihood_lines(found()))
-    for part in ("+0.0200", "1.0200", "0.9700", "Every answer", "refused, why: 2 pairs", "0190-x: +0.2100"):
-        assert part in lines
-    assert likelihood_lines(found(divergence=NONE)) == ["why: 2 pairs"]
-    assert likelihood_lines(None) == []
-
-
-def test_the_chart_says_in_words_what_it_draws() -> None:
-    chart = likelihood_chart(LikelihoodBars("c", "Calls", found().distribution, 0.02))
-    assert chart is not None
-    assert "3 calls" in chart.description
-    assert "itself: 1 call" in chart.description
-    assert likelihood_chart(LikelihoodBars("c", "Calls", (), 0.02)) is None
-
+from gateway.verdict.report.as_json import schema, to_dict
+from gateway.verdict.report.html import to_html
 
 EVERY: dict[str, str | None] = {"candidate": "1", "repeat": "1", AGAIN: "1"}
 
@@ -199,43 +144,3 @@ async def test_segments_of_the_traffic_have_a_difference(room: Any, paired: Any)
     assert segments["caller", "web"].difference.value == pytest.approx(-0.4, abs=0.05)
     assert segments["caller", "app"].found == "unclear"
     assert len(made.strata) == 2
-
-
-@pytest.mark.parametrize(
-    ("request_", "setting"),
-    [
-        (b'{"temperature":1,"top_p":1.0}', PLAIN),
-        (b'{"temperature":1}', PLAIN),
-        (b'{"temperature":0.7,"top_p":0.9}', "temperature 0.7, top_p 0.9"),
-        (b'{"temperature":1,"top_k":40}', "temperature 1, top_p 1, top_k"),
-        (b"{}", "temperature not stated"),
-        (b"no JSON", "temperature not stated"),
-    ],
-)
-def test_the_estimand_depends_on_the_sampling(request_: bytes, setting: str) -> None:
-    assert settings_of([request_]) == Counter([setting])
-    says = what_it_estimates({setting: 3})
-    assert ("Every answer" in says) == (setting == PLAIN)
-    assert ("is not a KL divergence" in says) == (setting != PLAIN)
-
-
-def test_the_distribution_holds_every_call() -> None:
-    values = [i / 100 for i in range(200)]
-    bins = distribution([*values, 50.0], [0.0] * 7)
-    assert sum(b.calls for b in bins) == 201
-    assert sum(b.noise for b in bins) == 7
-    assert bins[-1].high < 3.0
-    assert sum(b.calls for b in distribution([0.1, 0.1], [])) == 2
-    assert distribution([], []) == ()
-
-
-def test_the_worst_tokens_stand_in_their_context() -> None:
-    a = [AnswerToken(text, -0.5, 1, text, -0.5) for text in ("The", " sea", " is", " red")]
-    b = [replace(token, logprob=-0.5 - i, best=" cold") for i, token in enumerate(a)]
-    tokens = token_differences(a, b)
-    assert tokens[3] == TokenLikelihood(" red", -0.5, -3.5, " cold")
-    first, *_, last = worst_tokens(tokens)
-    assert (first.before, first.token.text) == ("The sea is", " red")
-    assert last.token.text == " sea"
-    assert token_differences(a, b[:2]) == ()
-    assert response(["x"], [-1.0])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.features.experiments.report.as_json import SCHEMA_ID
 from gateway.features.experiments.report.outputs import report_schema, status_schema
+from gateway.verdict.report.as_json import SCHEMA_ID
 
 
 def test_declared_segments_are_those_of_the_report() -> None:

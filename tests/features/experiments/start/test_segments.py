@@ -12,11 +12,11 @@ from fixtures.simulated import a_plan
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.core.plan_horizon import horizon_of
 from gateway.core.segments import SegmentDesign
-from gateway.features.experiments.report.price import lines, to_dict
 from gateway.features.experiments.start.cautions import paced_start
 from gateway.features.experiments.start.price import price_evidence
 from gateway.features.experiments.start.segments import segment_cautions, segment_refusal, traffic_shares, with_segments
 from gateway.verdict.price.forecast import forecast
+from gateway.verdict.report.price import lines, to_dict
 from gateway.verdict.segments.shares import added_share
 
 NOW = 1_800_000_000.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.features.experiments.report.cells import dollars_cell, estimate_cell
 from gateway.reports.model import Estimate
 from gateway.reports.section import Cell
+from gateway.verdict.report.cells import dollars_cell, estimate_cell
 
 
 def test_a_number_has_its_interval_below_it() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.features.experiments.report.price import lines, to_dict
 from gateway.verdict.price.forecast import PowerForecast, VerdictPrice
 from gateway.verdict.price.powers import EFFECTS, Power
+from gateway.verdict.report.price import lines, to_dict
 
 QUALITY = Power("quality", 0.05, 0.1, "assumed", 40, 300, "new", "primary", 1.0, (300, 150, 90))
 GATE = Power("aa", 0.05, 0.1, "assumed", 10, 250, "new", "gate", 0.25, (1000,) * 3)

@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from gateway.core.sanitize import to_json as indented
-from gateway.features.experiments.report.presentation import STATES, sentence_of
 from gateway.reports.model import Comparison, Estimate, Report, SegmentReport
 from gateway.reports.number_format import thinned
+from gateway.reports.output_schema import Schema, closed
+from gateway.verdict.report.presentation import STATES, sentence_of
 
 VERSION = 1
 SCHEMA_ID = "urn:assay-gateway:report:1"
@@ -80,6 +81,12 @@ def schema() -> dict[str, Any]:
     """JSON Schema, draft 2020-12."""
     read: dict[str, Any] = orjson.loads(files(__package__).joinpath("report.schema.json").read_bytes())
     return read
+
+
+def report_schema() -> Schema:
+    """The schema of reports without members that this version does not print."""
+    made: Schema = closed(schema())
+    return made
 
 
 def _shallow(value: Any) -> dict[str, Any]:

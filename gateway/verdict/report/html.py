@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.guards import guard_in
-from gateway.features.experiments.report.details import IN_SEGMENT
-from gateway.features.experiments.report.likelihood import likelihood_page
-from gateway.features.experiments.report.presentation import (
+from gateway.reports import number_format as say
+from gateway.reports.html import render
+from gateway.reports.model import ExamplePair, Report
+from gateway.reports.section import ReportSection
+from gateway.reports.text_diff import Segment, omission, side_by_side
+from gateway.verdict.report.likelihood import likelihood_page
+from gateway.verdict.report.presentation import (
+    IN_SEGMENT,
     TONES,
     arms_compared,
     except_lines,
@@ -18,15 +23,7 @@ from gateway.features.experiments.report.presentation import (
     sentence_of,
     titled,
 )
-from gateway.features.experiments.report.sections import sections_of
-from gateway.reports import number_format as say
-from gateway.reports.html import render
-from gateway.reports.model import (
-    ExamplePair,
-    Report,
-)
-from gateway.reports.section import ReportSection
-from gateway.reports.text_diff import Segment, omission, side_by_side
+from gateway.verdict.report.sections import sections_of
 from gateway.verdict.sentence import best_about, hours_left
 
 QUESTION_CHARACTERS = 1200

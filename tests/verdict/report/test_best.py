@@ -8,12 +8,12 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.features.experiments.report.as_json import schema, to_dict
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import badge, best_lines, headline, sharing
-from gateway.features.experiments.report.terminal import LINES
 from gateway.reports.model import BestOfK, Estimate, Family, RankedCandidate
-from tests.features.experiments.report.test_terminal import shown
+from gateway.verdict.report.as_json import schema, to_dict
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.presentation import badge, best_lines, headline, sharing
+from gateway.verdict.report.terminal import LINES
+from tests.verdict.report.test_terminal import shown
 
 FAST = RankedCandidate(
     "candidate", "b/fast", "best", "not worse", Estimate(0.012, -0.02, 0.044), 420, paid_calls=420,

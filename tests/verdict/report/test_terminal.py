@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from gateway.core.sanitize import plain
-from gateway.features.experiments.report.as_json import schema, to_dict
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import headline
-from gateway.features.experiments.report.terminal import LINES, to_terminal
 from gateway.reports.model import Estimate, IntervalTrail, RampChangeShown, RampHistory
 from gateway.reports.number_format import digits_of, interval
+from gateway.verdict.report.as_json import schema, to_dict
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.presentation import headline
+from gateway.verdict.report.terminal import LINES, to_terminal
 
 
 def shown(report: Any, width: int = 160, *, color: bool = False, full: bool = True) -> str:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.sanitize import plain
-from gateway.features.experiments.report.html import to_html
 from gateway.reports.html import prose
 from gateway.reports.model import RampChangeShown, RampHistory
 from gateway.reports.number_format import interval
+from gateway.verdict.report.html import to_html
 
 SECTIONS = [
     "The difference, as pairs came", "Gates", "Metrics", "Win, tie, loss", "Like the control?", "Several candidates",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.features.experiments.report import presentation
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
+from gateway.verdict.report import presentation
 
 
 def test_a_metric_listed_twice_is_shown_in_its_deciding_role(report):

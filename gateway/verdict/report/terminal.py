@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gateway.features.experiments.report.presentation import (
+from gateway.reports import number_format as say
+from gateway.reports.model import Estimate, Report, State
+from gateway.reports.section import ReportSection
+from gateway.reports.terminal import rendered, safe_text
+from gateway.verdict.report.presentation import (
     badge,
     best_lines,
     comparisons,
@@ -28,11 +32,7 @@ from gateway.features.experiments.report.presentation import (
     sharing,
     titled,
 )
-from gateway.features.experiments.report.sections import sections_of
-from gateway.reports import number_format as say
-from gateway.reports.model import Estimate, Report, State
-from gateway.reports.section import ReportSection
-from gateway.reports.terminal import rendered, safe_text
+from gateway.verdict.report.sections import sections_of
 from gateway.verdict.sentence import ENDED, SIGNS
 
 LINES = 15  # of the short form

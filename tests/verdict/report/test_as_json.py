@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from gateway.core.sanitize import plain
-from gateway.features.experiments.report.as_json import MOST_POINTS, VERSION, schema, to_dict, to_json
 from gateway.reports.model import Estimate, IntervalTrail, RampChangeShown, RampHistory
+from gateway.verdict.report.as_json import MOST_POINTS, VERSION, schema, to_dict, to_json
 
 KINDS = ["ship", "hold", "reject", "nothing", "hostile"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gateway.features.experiments.report.cells import dollars_cell, estimate_cell
-from gateway.features.experiments.report.presentation import RANKED, TONES, titled
 from gateway.reports import number_format as say
 from gateway.reports.charts import IntervalScale, extent, interval_bar
 from gateway.reports.model import BestOfK, Estimate, RankedCandidate, Report, negated
 from gateway.reports.pareto import CostChart, PricedModel, cost_chart
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
+from gateway.verdict.report.cells import dollars_cell, estimate_cell
+from gateway.verdict.report.presentation import RANKED, TONES, titled
 from gateway.verdict.sentence import SIGNS
 
 

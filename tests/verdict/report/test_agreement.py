@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.features.experiments.report.as_json import to_dict
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.terminal import to_terminal
 from gateway.reports import number_format as say
 from gateway.reports.model import (
     BestOfK,
@@ -25,6 +22,9 @@ from gateway.reports.model import (
     Report,
     SegmentReport,
 )
+from gateway.verdict.report.as_json import to_dict
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.terminal import to_terminal
 
 STATES = [None, "shadow", "ramp", "promoted", "rolled_back", "stopped"]
 TONES = {"✓": "good", "?": "open", "✕": "bad"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.features.experiments.report.html import page_values, to_html
-from gateway.features.experiments.report.sections import sections_of
-from gateway.features.experiments.report.terminal import to_terminal
+from gateway.verdict.report.html import page_values, to_html
+from gateway.verdict.report.sections import sections_of
+from gateway.verdict.report.terminal import to_terminal
 
 
 def terminal(report: Any) -> str:

@@ -9,37 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from gateway.features.experiments.report.best import best_section
-from gateway.features.experiments.report.cells import dollars_cell as _dollars
-from gateway.features.experiments.report.cells import estimate_cell as _estimate
-from gateway.features.experiments.report.likelihood import likelihood_lines
-from gateway.features.experiments.report.presentation import (
-    SEGMENT_STATES,
-    SEGMENTS,
-    STATES,
-    TONES,
-    ArmColor,
-    arm_colors,
-    arms_compared,
-    badge,
-    comparisons,
-    finding,
-    finding_state,
-    kept_lines,
-    override_lines,
-    pairs_drawn,
-    people_line,
-    people_look,
-    ramp_line,
-    responses_line,
-    saving,
-    segment_scale,
-    share_interval,
-    step_line,
-    titled,
-    weak_spot_lines,
-    withheld_notes,
-)
 from gateway.reports import number_format as say
 from gateway.reports.charts import (
     FOREST_WIDTH,
@@ -74,6 +43,37 @@ from gateway.reports.model import (
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
 from gateway.reports.terms import TERMS
 from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
+from gateway.verdict.report.best import best_section
+from gateway.verdict.report.cells import dollars_cell as _dollars
+from gateway.verdict.report.cells import estimate_cell as _estimate
+from gateway.verdict.report.likelihood import likelihood_lines
+from gateway.verdict.report.presentation import (
+    SEGMENT_STATES,
+    SEGMENTS,
+    STATES,
+    TONES,
+    ArmColor,
+    arm_colors,
+    arms_compared,
+    badge,
+    comparisons,
+    finding,
+    finding_state,
+    kept_lines,
+    override_lines,
+    pairs_drawn,
+    people_line,
+    people_look,
+    ramp_line,
+    responses_line,
+    saving,
+    segment_scale,
+    share_interval,
+    step_line,
+    titled,
+    weak_spot_lines,
+    withheld_notes,
+)
 from gateway.verdict.sentence import SIGNS
 
 _ROLES = (("primary", "Primary: decides"), ("guardrail", "Guardrails: each must hold"), ("other", "Not tested"))

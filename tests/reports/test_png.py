@@ -9,8 +9,8 @@ import pytest
 from fixtures.browsers import missing
 
 from gateway.core.errors import CannotRun
-from gateway.features.experiments.report import png
-from gateway.features.experiments.report.html import to_html
+from gateway.reports import png
+from gateway.verdict.report.html import to_html
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing() or "-")

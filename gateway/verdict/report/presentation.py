@@ -59,6 +59,8 @@ FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 """Names of the colours of states on pages."""
+IN_SEGMENT = "Losses where "
+"""Begins the group of an example of a segment."""
 _DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
 _MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
 

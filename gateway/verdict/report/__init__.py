@@ -1,0 +1,1 @@
+"""A report on a verdict: text, JSON and HTML made of the findings of `gateway/reports/model.py`."""
