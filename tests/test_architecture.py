@@ -67,7 +67,14 @@ LAYERS = (
     ("verdict",),
     ("scoring",),
     ("scorers",),
-    ("console/errors", "console/client", "console/access", "console/store"),
+    (
+        "console/errors",
+        "console/client",
+        "console/access",
+        "console/store",
+        "console/publisher",
+        "console/admin",
+    ),
     ("features",),
     ("consumer", "evals"),
     (
@@ -164,6 +171,8 @@ SUBLAYERS = {
     "console": (
         ("errors", "client"),
         ("access", "store"),
+        ("publisher",),
+        ("admin",),
         ("filters", "sessions"),
         ("frame", "api"),
         ("forms",),
@@ -260,9 +269,6 @@ SHELLS = re.compile(r"(console|cli|up)/|consumer/serve$")
 
 # What a shell imports of a feature all the same, with the reason. Everything else it reads from the manifests.
 KNOWN_TO_SHELLS = {
-    "features/keys/directory": "the services that every operation and page works with",
-    "features/keys/publisher": "the console publishes keys, whatever its pages and operations are",
-    "features/calls/samples": "the error of --since, an option that verbs share",
     "features/experiments/work": "scores go through it before they are stored",
     "features/ramp/work": "the experiments' step calls it",
     "features/feedback/implicit": "part of scoring an entry",

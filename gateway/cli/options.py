@@ -155,7 +155,7 @@ def command_line() -> str:
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Turns an unreadable --since or --where into a usage error (exit code 2)."""
-    from gateway.features.calls.samples import InvalidDuration
+    from gateway.core.time_span import InvalidDuration
     from gateway.store.where import QueryError
 
     try:

@@ -12,9 +12,9 @@ import orjson
 
 from gateway.config.admin import Role
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import InvalidBody
 from gateway.features import FEATURES
-from gateway.features.keys.directory import Admin
 from gateway.features.manifest import in_order, load
 from gateway.reports.output_schema import schema_of
 
@@ -91,7 +91,7 @@ class Operation:
     """Whether it can also answer with CSV."""
     scoped: bool = False
     """Whether it is also for rights that are limited to a team or an organization. It reads with AdminCall.admin alone,
-    which has nothing of others, and changes keys and teams through features/keys/directory.py, which checks each."""
+    which has nothing of others; changes of keys and teams are checked in their transaction."""
     of_key: bool = False
     """Whether it is for callers. The token is the secret of a key, which the handler checks; no role is needed."""
 

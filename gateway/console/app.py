@@ -24,6 +24,7 @@ from starlette.routing import Route
 from gateway import __version__
 from gateway.console import login
 from gateway.console.access import Actor, AdminTokens, FailedLogins, bearer
+from gateway.console.admin import Admin
 from gateway.console.api import AdminCall, Operation, ShownSecret, collected_operations
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.frame import (
@@ -43,7 +44,6 @@ from gateway.console.sessions import Sessions
 from gateway.core.networks import is_loopback
 from gateway.core.reasons import on_page
 from gateway.features import FEATURES
-from gateway.features.keys.directory import Admin
 from gateway.features.manifest import in_order, load
 from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.observability.worker_metrics import CONTENT_TYPE, exposition

@@ -26,10 +26,10 @@ from gateway.config.environment import LoginLink
 from gateway.config.scorers import EvalsConfig
 from gateway.console import filters
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import AdminError, NotPermitted
 from gateway.console.filters import visible
 from gateway.console.sessions import SESSION_S, KeySession, Sessions, Visitor
-from gateway.features.keys.directory import Admin
 from gateway.reports.html import prose, style_sheet, templates
 from gateway.reports.terms import TERMS
 from gateway.runtime.tasks import Tasks

@@ -18,15 +18,15 @@ from gateway.config.config import Config
 from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.extras import OF_CONSOLE, require_extras
 from gateway.config.loading import file_stamp, load_for_console
+from gateway.console.admin import Admin
 from gateway.console.app import ConsoleApp
 from gateway.console.errors import AdminError
 from gateway.console.frame import PagesSetup
+from gateway.console.publisher import Publisher
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
 from gateway.core.networks import is_loopback, within
 from gateway.core.reasons import one_line
-from gateway.features.keys.directory import Admin
-from gateway.features.keys.publisher import Publisher
 from gateway.observability import logging as log_format
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings

@@ -38,9 +38,9 @@ def score(
 
     from gateway.config.loading import data_directory, load
     from gateway.consumer.backfill import ScoreRequest, score_stored
-    from gateway.features.calls.samples import filter_of
     from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.progress import to_file
+    from gateway.store.query import filter_of
 
     names = tuple(dict.fromkeys(word.strip() for word in scorers.split(",") if word.strip()))
     if not names:

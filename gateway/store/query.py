@@ -5,6 +5,7 @@ The only way from a --where expression to SQL: values are parameters, names are 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import cluster_digest
 from gateway.core.json_values import parse_object
 from gateway.core.request_format import stated_reference
+from gateway.core.time_span import seconds_of
 from gateway.store import engine
 from gateway.store.run_chunks import WHOLE_EXCHANGE, whole_request
 from gateway.store.tables import exchanges, feedback, score_cells, scores
-from gateway.store.where import Node, Not, Or, QueryError, Term, terms
+from gateway.store.where import Node, Not, Or, QueryError, Term, parse, terms
 
 Found = dict[str, Any]
 Reading = Connection
@@ -57,6 +59,17 @@ class ExchangeFilter:
     where: Node | None = None
     run: str | None = None
     """A run, by our id or the client's."""
+
+
+def filter_of(
+    limit: int, alias: str | None, since: str | None, where: str | None, run: str | None = None
+) -> ExchangeFilter:
+    """Makes a filter from the words of a command line. since: a time span, until now; None: no bound.
+
+    Raises InvalidDuration, QueryError.
+    """
+    after = None if since is None else time.time() - seconds_of(since)
+    return ExchangeFilter(limit, alias, after, None if where is None else parse(where), run)
 
 
 @contextmanager

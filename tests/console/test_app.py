@@ -15,8 +15,8 @@ from fixtures.metric_samples import sample_sum_of_page
 
 from gateway.console.access import FAILURES
 from gateway.console.app import MAX_BODY_BYTES
+from gateway.console.publisher import Publisher
 from gateway.console.store import ConsoleStore
-from gateway.features.keys.publisher import Publisher
 from gateway.stream import Corridor
 
 

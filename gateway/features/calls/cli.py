@@ -65,6 +65,7 @@ def samples(
     """
     from gateway.core.sanitize import to_json
     from gateway.features.calls import samples as found
+    from gateway.store.query import filter_of
 
     store = options.location().store
     if one is not None:
@@ -75,7 +76,7 @@ def samples(
         _show_runs(store, run, as_json=as_json)
         return
     with usage_errors():
-        exchanges = found.list_of(store, found.filter_of(limit, alias, since, where))
+        exchanges = found.list_of(store, filter_of(limit, alias, since, where))
     if as_lines:
         for exchange in exchanges:
             typer.echo(to_json(exchange, indent=False))
@@ -119,7 +120,7 @@ class SelectedCalls:
 
     def filter(self, limit: int = 0) -> ExchangeFilter:
         """Raises InvalidDuration, QueryError. limit: 0: none."""
-        from gateway.features.calls.samples import filter_of
+        from gateway.store.query import filter_of
 
         return filter_of(limit, self.alias, self.since, self.where, self.run)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.console.admin import Admin
 from gateway.console.errors import AdminError, InvalidBody, NotPermitted, NotThere, StoreAway
 from gateway.console.filters import count, seconds, shortened
 from gateway.console.forms import form_actor
@@ -33,6 +34,7 @@ from gateway.console.frame import (
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
 from gateway.core.json_values import parse_object
+from gateway.core.time_span import seconds_of
 from gateway.features.calls.excerpts.judged_passages import AnswerWithReasons, JudgesReason, judged_answer
 from gateway.features.calls.live import MOST as LIVE_MOST
 from gateway.features.calls.live import LiveTail, LiveTails
@@ -47,8 +49,7 @@ from gateway.features.calls.rows.calls import (
     scorers_with_poor_scores,
 )
 from gateway.features.calls.rows.facets import Facets, count_facets
-from gateway.features.calls.samples import readable, seconds_of
-from gateway.features.keys.directory import Admin
+from gateway.features.calls.samples import readable
 from gateway.features.labels.blind import LabelVerdict, answer_text
 from gateway.features.labels.desk import label_by_hand
 from gateway.features.labels.rows import ScorerVersion, save_labels

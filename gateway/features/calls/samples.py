@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -18,33 +17,8 @@ from gateway.core.exchange import IMPORTED, Target
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
 from gateway.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
-from gateway.store.where import parse
 
 _POLL_S = 0.1
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-class InvalidDuration(ValueError):
-    """A text that is not a time span."""
-
-
-def seconds_of(span: str) -> float:
-    """The seconds of "90s", "30m", "2h", "1d" or "1w". Raises InvalidDuration."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
-    if found is None:
-        raise InvalidDuration(f"{span!r} is not a time span; write 90s, 30m, 2h, 1d or 1w")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def filter_of(
-    limit: int, alias: str | None, since: str | None, where: str | None, run: str | None = None
-) -> ExchangeFilter:
-    """Makes a filter. since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
-
-    Raises InvalidDuration, QueryError.
-    """
-    after = None if since is None else time.time() - seconds_of(since)
-    return ExchangeFilter(limit, alias, after, None if where is None else parse(where), run)
 
 
 def list_of(url: str, filter: ExchangeFilter) -> list[Found]:

@@ -20,13 +20,13 @@ from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import MadeExperiments, file_text, read_made
 from gateway.config.types import Name, Section
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StoreAway
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.judges import plan_judge_cautions
 from gateway.features.experiments.start import start_stop
 from gateway.features.experiments.start.start_stop import PlanToStart
-from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit
 from gateway.stream.shared_state import SharedState

@@ -44,7 +44,7 @@ def groups(
     """
     from gateway.core.complete_file import write_private
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.samples import seconds_of
+    from gateway.core.time_span import seconds_of
     from gateway.features.groups.report import look, to_dict, to_html, to_terminal
     from gateway.features.groups.rows import CallChoice, scorers_with_failures
     from gateway.store.query import reading

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, PageServices, render, services_of
+from gateway.core.time_span import seconds_of
 from gateway.features.calls.page import SPANS
-from gateway.features.calls.samples import seconds_of
 from gateway.features.experiments.page import BackgroundReader
 from gateway.features.groups.finding import CUT, FailureGroup, GroupsFound
 from gateway.features.groups.report import look, section_of

@@ -49,7 +49,7 @@ def guards(
     `gateway label next --guard NAME`.
     """
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.samples import seconds_of
+    from gateway.core.time_span import seconds_of
     from gateway.features.guards.evidence import evidence_of
     from gateway.features.guards.report import to_dict, to_terminal
     from gateway.features.guards.rows import guards_since

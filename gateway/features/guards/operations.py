@@ -11,6 +11,7 @@ from gateway.config.admin import Role
 from gateway.config.guard_ramps import PromotedAction, Steps
 from gateway.config.types import Section
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.api import (
     AdminAnswer,
     AdminCall,
@@ -32,7 +33,6 @@ from gateway.features.guards.ramp_commands import (
     guard_ramp_output,
     read_guard_ramp,
 )
-from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
 from gateway.features.ramp.operations import (
     RampChangeOutput,

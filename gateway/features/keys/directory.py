@@ -6,30 +6,25 @@ Each change is one transaction with its audit row, and is published before the a
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from gateway.config.checks.limits import unknown_limit_models, unknown_limit_tags
-from gateway.config.config import Config
 from gateway.config.derive import directory_of, limit_settings
 from gateway.config.limits import LimitsConfig
 from gateway.config.reserved_names import caller_prefix
-from gateway.console.access import Actor, ActorScope, FailedLogins
+from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import Conflict, InvalidBody, NotThere
-from gateway.console.store import ConsoleStore
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
 from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
-from gateway.core.reasons import Reason
+from gateway.core.time_span import InvalidDuration
 from gateway.core.wildcards import is_unknown
-from gateway.features.calls.samples import InvalidDuration
-from gateway.features.keys.publisher import Publisher
-from gateway.features.keys.scoped_rights import ScopedChange, bounds_of, check_kind, narrowed
+from gateway.features.keys.scoped_rights import ScopedChange, check_kind
 from gateway.features.keys.settings import (
     SETTINGS,
     NewKey,
@@ -66,50 +61,11 @@ from gateway.store.directory import (
 from gateway.store.engine import Transaction
 from gateway.store.usage import DIMENSIONS
 from gateway.store.where import QueryError
-from gateway.stream import Corridor
 
 Settings = Mapping[str, Any]
 _MAX_SECRETS = 8
 _RESERVED = ("open", "up", "evals")
 """Names of callers that gateways make themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admin:
-    """The services that the functions of this module work with."""
-
-    store: ConsoleStore
-    publisher: Publisher
-    config: Callable[[], Config]
-    """The gateway.yaml in force."""
-    corridor: Corridor | None = None
-    """The stream server, where ramps are; None if there is none."""
-    clock: Callable[[], float] = time.time
-    """Unix seconds."""
-    refused: Callable[[], str] = str
-    """Returns why the newest gateway.yaml is not in force; "" if it is."""
-    failed_keys: FailedLogins = field(default_factory=partial(FailedLogins, what="an unknown key"))
-    """Bounds attempts with keys, apart from those with admin tokens."""
-    whole: Admin | None = None
-    """The services without limits, of those that read what belongs to one scope; None if these have no limits."""
-
-    def within(self, scope: ActorScope | None) -> Admin:
-        """The services for somebody whose rights have this scope: nothing of others can be read with them."""
-        if scope is None:
-            return self
-        config = self.config()
-        store, own = self.store.within(bounds_of(scope, config)), narrowed(config, scope)
-        return replace(self, store=store, config=lambda: own, whole=self)
-
-    def reasons(self) -> list[Reason]:
-        """Parts of the console that do not work, from the state of this process alone, without any I/O."""
-        found = (
-            ("the newest gateway.yaml was refused, and the previous one is in force", self.refused()),
-            ("the store cannot be used", self.store.trouble),
-            ("keys are not published", self.publisher.trouble),
-            ("keys cannot be changed", self.publisher.write_trouble),
-        )
-        return [Reason(what, why) for what, why in found if why]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.config.derive import directory_of
+from gateway.console.admin import Admin
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
 from gateway.console.filters import percent, shortened, usd
 from gateway.console.forms import Form, form_actor
@@ -26,7 +27,7 @@ from gateway.core.keys import AnyRecord, KeyRecord, LimitedRecord, TeamRecord, r
 from gateway.core.limits import LimitScope
 from gateway.core.wildcards import is_unknown
 from gateway.features.keys import directory
-from gateway.features.keys.directory import Admin, Changed
+from gateway.features.keys.directory import Changed
 from gateway.features.keys.limits_used import UsedLimit, amount_text, scope_of, used_limits
 from gateway.features.keys.settings import view_of
 from gateway.features.usage import summary as usage

@@ -1,7 +1,5 @@
-"""Rights that are limited to a team or to an organization: what they read, and which changes they allow.
-
-Reading is limited in two places that no handler passes by: the store rewrites every query (store/read_bounds.py), and
-the config has nothing but the scope's own keys and teams. Changes are checked here, in the transaction that makes them.
+"""Rights that are limited to a team or to an organization: which changes they allow, checked in the transaction that
+makes them. What they read is limited in gateway/console/admin.py.
 """
 
 from __future__ import annotations
@@ -21,36 +19,10 @@ from gateway.core.wildcards import is_unknown
 from gateway.features.keys.settings import TeamBounds, is_inside
 from gateway.store.directory import Kind, count_members, find_row, is_name_of_others, is_team_of_others
 from gateway.store.engine import Transaction
-from gateway.store.read_bounds import ReadBounds
 
 MOST_KEYS = 1_000
 """Keys in force that a team may have for its administrator to make another: every gateway holds all of them."""
 _CONTENT = ("metadata", "redacted", "full")
-_KEPT = frozenset({"admin", "budgets", "jwt", "limits", "log", "store", "stream", "tags", "trusted_proxies"})
-"""Sections of the config that name no team. What is not listed here is at its default for limited rights."""
-
-
-def bounds_of(scope: ActorScope, config: Config) -> ReadBounds:
-    if scope.kind == "team":
-        return ReadBounds((scope.id,))
-    own = tuple(id for id, team in config.teams.items() if team.organization == scope.id)
-    return ReadBounds(own, scope.id, tuple(id for id in config.teams if id not in own))
-
-
-def narrowed(config: Config, scope: ActorScope) -> Config:
-    """The config with the keys and teams of the scope, and without all that others have: models, upstreams,
-    experiments. Only its own organization is there."""
-    bounds = bounds_of(scope, config)
-    teams = {id: team for id, team in config.teams.items() if id in bounds.teams}
-    given = {n: f.get_default(call_default_factory=True) for n, f in Config.model_fields.items() if n not in _KEPT}
-    own: dict[str, Any] = {
-        "keys": tuple(key for key in config.keys if key.team in bounds.teams),
-        "teams": teams,
-        "organizations": {id: o for id, o in config.organizations.items() if id == bounds.organization},
-        "upstreams": {},
-        "models": {},
-    }
-    return config.model_copy(update=given | own).with_routes({})
 
 
 def check_kind(actor: Actor, kind: Kind) -> None:

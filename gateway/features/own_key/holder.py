@@ -16,12 +16,13 @@ from gateway.config.admin import SelfService
 from gateway.config.config import Config
 from gateway.config.derive import directory_of
 from gateway.config.reserved_names import KEY_ACTOR
+from gateway.console.admin import Admin
 from gateway.console.errors import Conflict, NoToken, NotPermitted, NotThere
 from gateway.core.errors import StreamDown
 from gateway.core.keys import AnyRecord, Directory, KeyRecord, OrganizationRecord, TeamRecord, scopes_of
 from gateway.core.limits import LimitScope
 from gateway.core.networks import networks, within
-from gateway.features.keys.directory import Admin, Changed, new_secret, published
+from gateway.features.keys.directory import Changed, new_secret, published
 from gateway.features.keys.limits_used import UsedLimit, used_limits
 from gateway.features.keys.settings import moment, view_of
 from gateway.features.usage import summary

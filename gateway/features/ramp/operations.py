@@ -12,6 +12,7 @@ from gateway.config.admin import Role
 from gateway.config.derive import paces_of
 from gateway.config.types import Section
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.api import (
     BEFORE,
     LIMIT,
@@ -31,7 +32,6 @@ from gateway.console.api import (
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
 from gateway.core.ramp import RampEvent, RampPace, RampRecord, RampRefused, RampState
-from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
 from gateway.features.ramp.gate import RampGateOutput, gate_of

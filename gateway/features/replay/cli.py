@@ -214,7 +214,7 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
     import time
 
     from gateway.config.privacy import placeholders
-    from gateway.features.calls.samples import seconds_of
+    from gateway.core.time_span import seconds_of
     from gateway.features.replay.gateway_choice import store_of
     from gateway.features.replay.rows import LogSelection
     from gateway.features.replay.traffic_snapshot import freeze

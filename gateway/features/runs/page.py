@@ -11,8 +11,8 @@ from starlette.responses import Response
 from gateway.console.errors import NotThere
 from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, render, services_of, visitor_of
+from gateway.core.time_span import seconds_of
 from gateway.features.calls.page import SPANS, PageSearch, parsed_after, target_text
-from gateway.features.calls.samples import seconds_of
 from gateway.features.runs.report import first_failure, readable_run
 from gateway.features.runs.rows import RunFilter, RunPage, full_run, list_runs, scorers_of_runs
 from gateway.reports import number_format as say

@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import InvalidBody, NotThere, StoreAway
 from gateway.core.conversation import turns
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Record, from_fields
-from gateway.features.keys.directory import Admin
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.directory import AuditRow, add_audit
 from gateway.stream import Corridor, DeadLetter

@@ -35,7 +35,7 @@ def usage(
     sources of their own. Calls whose cost is unknown are counted as such, never as free.
     """
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.samples import InvalidDuration
+    from gateway.core.time_span import InvalidDuration
     from gateway.features.usage import summary as reports
     from gateway.store.query import reading
     from gateway.store.where import QueryError

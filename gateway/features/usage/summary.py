@@ -16,8 +16,8 @@ from rich.text import Text
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.keys import record_kind
 from gateway.core.sanitize import cell, plain
+from gateway.core.time_span import InvalidDuration, seconds_of
 from gateway.core.usage import UsageSums
-from gateway.features.calls.samples import InvalidDuration, seconds_of
 from gateway.store.directory import all_rows
 from gateway.store.query import Reading
 from gateway.store.usage import DIMENSIONS, UsageRow, read_usage

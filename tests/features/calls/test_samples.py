@@ -134,11 +134,6 @@ def test_an_invalid_duration_is_a_usage_error(command):
     assert "1d" in shown.output
 
 
-@pytest.mark.parametrize(("span", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("1w", 604800)])
-def test_durations_are_parsed(span, seconds):
-    assert samples.seconds_of(span) == seconds
-
-
 async def test_a_query_filters_the_list(room, exchange, command):
     await stored(room, exchange("0.5"), exchange("1", alias="fast"))
     shown = command("--where", "scorer=stated value<1", "--since", "1d", "--json")

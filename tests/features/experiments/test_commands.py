@@ -11,6 +11,7 @@ import yaml
 from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import made_path
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import Conflict, InvalidBody, NotPermitted, NotThere
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
@@ -21,7 +22,7 @@ from gateway.features.experiments.commands import (
     stop_experiment,
     targets_of,
 )
-from gateway.features.keys.directory import Admin, read_audit
+from gateway.features.keys.directory import read_audit
 from gateway.stream import Corridor
 
 NEW = {

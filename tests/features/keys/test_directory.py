@@ -12,10 +12,10 @@ import pytest
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Person, Team
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotPermitted, NotThere
 from gateway.core.keys import KeyRecord
 from gateway.features.keys import directory
-from gateway.features.keys.directory import Admin
 from gateway.store.directory import DirectoryPage, list_rows
 
 OTTO, VERA = Actor("otto", "operator"), Actor("vera", "viewer")

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.console.access import Actor
+from gateway.console.admin import Admin
 from gateway.console.errors import InvalidBody, NotPermitted, NotThere
-from gateway.features.keys.directory import Admin, read_audit
+from gateway.features.keys.directory import read_audit
 from gateway.features.status import dead_letters
 from gateway.features.status.dead_letters import first_letters, one_letter, replay_letters
 from gateway.stream import Corridor, DeadLetter

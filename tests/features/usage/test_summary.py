@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 import pytest
 from rich.console import Console
 
+from gateway.core.time_span import InvalidDuration
 from gateway.core.usage import UsageSums
-from gateway.features.calls.samples import InvalidDuration
 from gateway.features.usage import summary as reports
 from gateway.features.usage.summary import UsageReport
 from gateway.store.usage import UsageRow

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway.console.publisher import Publisher
 from gateway.core.keys import AnyRecord, KeyRecord
 from gateway.features.keys import directory
-from gateway.features.keys.publisher import Publisher
 from gateway.store.directory import DirectoryRow, begin_change, save_row
 from gateway.stream import Corridor
 
