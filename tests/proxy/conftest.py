@@ -175,10 +175,8 @@ async def running(
     passed_s: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
-    corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
-    with contextlib.suppress(StreamDown):  # a test may begin with no stream server
-        await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
     served = WorkerEnvironment(path, path.parent / "data", loopback=True)
+    # Before anything is open: what a test with a mistake in its config reports is the mistake.
     process = Process(
         served,
         flush_s=flush_s,
@@ -190,22 +188,29 @@ async def running(
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     settings.http = type("Limited", (HttpProtocol,), limits)
-    server = uvicorn.Server(settings)
-    with contextlib.closing(settings.bind_socket()) as sock:
+    async with contextlib.aclosing(Corridor(config["stream"]["url"], config["stream"]["name"])) as corridor:
+        with contextlib.suppress(StreamDown):  # a test may begin with no stream server
+            await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
+        async with _serving(uvicorn.Server(settings)) as (server, base_url):
+            with contextlib.suppress(Exception):  # a test may begin with no stream server
+                await corridor.join()
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            async with httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=30) as client:
+                yield Running(process, base_url, client, corridor, path, server=server)
+
+
+@contextlib.asynccontextmanager
+async def _serving(server: uvicorn.Server) -> AsyncIterator[tuple[uvicorn.Server, str]]:
+    """Yields the server and its base URL once it answers, and stops it."""
+    with contextlib.closing(server.config.bind_socket()) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvloop does; this loop leaves it to us
         serving = asyncio.get_running_loop().create_task(server._serve([sock]))
-        base_url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
         while not server.started:
             await asyncio.sleep(0.005)
             assert not serving.done(), "the gateway did not start"
-        with contextlib.suppress(Exception):  # a test may begin with no stream server
-            await corridor.join()
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        async with httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=30) as client:
-            yield Running(process, base_url, client, corridor, path, server=server)
+        yield server, f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
         server.should_exit = True
         await serving
-        await corridor.aclose()
 
 
 @pytest.fixture

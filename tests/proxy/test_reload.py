@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from gateway.config.loading import parse
+from gateway.core.errors import ConfigError
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault
 
 Configured = Callable[..., dict[str, Any]]
@@ -157,6 +158,14 @@ async def test_a_config_that_cannot_be_built_is_refused(
         assert (await gateway.chat()).status_code == 200
     await put_in_force(gateway, config)
     assert await gateway.metric("gateway_config_ok") == 1
+
+
+async def test_a_mistake_in_the_config_of_a_test_is_its_only_failure(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """The fixture leaves nothing open, which `fixtures.open_connections` would report in place of the mistake."""
+    with pytest.raises(ConfigError, match=r"sampling\.rat: unknown key"):
+        await start(configured(upstream, sampling={"rat": 1}))
 
 
 async def test_a_file_without_keys_is_refused_as_it_is_at_the_start(

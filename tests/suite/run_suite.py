@@ -5,7 +5,7 @@ python tests/suite/run_suite.py [OPTION OF PYTEST ...]
 There are eight lists for each process, so that no process grows large and none is left to run alone for long. Each
 list runs in a fork of one process that has imported what they share.
 Files of one folder stay together, since they share servers that take seconds to start. tests/durations.json has what
-each file takes; --record-durations renews it.
+each file takes; --record-durations renews it. A signal that stops the run stops its lists and what they have started.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import importlib.util
 import os
 import re
 import resource
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import pytest
 
@@ -53,6 +55,9 @@ ALONE = (
 )
 """Files that need much memory: a list each."""
 NO_TESTS = 5  # pytest's exit status
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+STOPPING_S = 20.0
+"""How long a list may take to stop its servers after a signal has stopped the run."""
 SUMMARY = re.compile(r"^(FAILED|ERROR|SKIPPED|XPASS|XFAIL) ")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|deselected|warnings?)\b")
 
@@ -151,19 +156,74 @@ class Running:
             return Result(os.waitstatus_to_exitcode(status), self.output.read(), time.monotonic() - self.began)
 
 
-def _fork(root: Path, words: Sequence[str], output: IO[str]) -> int:
-    """Starts pytest in a fork of this process, and returns its id. output: gets what it prints."""
+def exit_at_signals() -> None:
+    """Makes SIGNALS exit this process in order, as `sys.exit` does."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        say(f"stopped by {signal.Signals(number).name}")
+        sys.exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Signals that arrive in the block are handled after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _signals_of_a_list() -> None:
+    """Restores Python's own handlers: SIGINT ends pytest, which stops the servers of its fixtures."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def stop_lists(pids: Iterable[int], stopping_s: float = STOPPING_S) -> None:
+    """Interrupts lists, each the leader of a process group, and kills what is left of the groups."""
+    groups = list(pids)
+    for pid in groups:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + stopping_s
+    try:
+        while time.monotonic() < deadline and not all(map(_has_ended, groups)):
+            time.sleep(0.05)
+    finally:  # a second signal kills them at once
+        for pid in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+
+def _has_ended(pid: int) -> bool:
+    """Leaves an ended process as a zombie: until the group is killed, no other process gets its id."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # it was waited for already
+        return True
+
+
+def _fork(root: Path, options: Sequence[str], files: Sequence[str], output: IO[str]) -> int:
+    """Starts pytest in a fork of this process, the leader of a process group, and returns its id. The caller blocks
+    SIGNALS. output: gets what it prints."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
+        os.setpgid(0, 0)
+        _signals_of_a_list()
         os.chdir(root)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
         gc.disable()  # until the tests are collected, as in a process of its own
-        status = int(pytest.main([*OPTIONS, "-q", *words]))
+        status = int(pytest.main([*OPTIONS, "-q", *options, *files]))
     finally:
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -172,12 +232,28 @@ def _fork(root: Path, words: Sequence[str], output: IO[str]) -> int:
 
 def run_all(root: Path, ordered: Sequence[Sequence[str]], options: Sequence[str], at_once: int) -> list[Result]:
     """Shows the output of a list that fails, one line of any other: what it took, and when it ended."""
-    began = time.monotonic()
     running: dict[int, Running] = {}
+    try:
+        results = _run_lists(partial(_fork, root, options), ordered, at_once, running)
+    finally:
+        stop_lists(running)
+    return [results[number] for number in sorted(results)]
+
+
+def _run_lists(
+    start: Callable[[Sequence[str], IO[str]], int],
+    ordered: Sequence[Sequence[str]],
+    at_once: int,
+    running: dict[int, Running],
+) -> dict[int, Result]:
+    """start: begins a list of files, and returns the id of its process. running: has the lists that have not ended, by
+    process, also after an exception."""
+    began = time.monotonic()
     results: dict[int, Result] = {}
     for number, files in enumerate(ordered, start=1):
         output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - Running closes it
-        running[_fork(root, [*options, *files], output)] = Running(number, files, output, time.monotonic())
+        with _signals_later():
+            running[start(files, output)] = Running(number, files, output, time.monotonic())
         while len(running) >= at_once or (running and number == len(ordered)):
             pid, status = os.wait()
             ended = running.pop(pid)
@@ -187,7 +263,7 @@ def run_all(root: Path, ordered: Sequence[Sequence[str]], options: Sequence[str]
             counts = ", ".join(f"{n} {word}" for word, n in result.counts.items())
             took = f"{result.seconds:.0f} s, at {time.monotonic() - began:.0f} s"
             say(f"list {ended.number} of {len(ordered)}: {len(ended.files)} files, {counts} in {took}")
-    return [results[number] for number in sorted(results)]
+    return results
 
 
 def say(text: str) -> None:
@@ -216,6 +292,7 @@ def main(root: Path, options: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    exit_at_signals()
     preload(TESTS.parent)
     from fixtures.program_command import ADDRESS
     from fixtures.stores import migrated_file, shared_postgres  # pytest has imported it, and rewritten its asserts

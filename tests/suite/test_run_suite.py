@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from fixtures import temporary_files
 from fixtures.durations import TESTS
 from hypothesis import given
 from hypothesis import strategies as st
-from suite.run_suite import NO_TESTS, lists
+from suite.run_suite import NO_TESTS, lists, stop_lists
 
 NAMES = st.builds("tests/{}/test_{}.py".format, st.sampled_from("abc"), st.integers(0, 99))
 SECONDS = st.dictionaries(NAMES, st.floats(0, 100), min_size=1)
@@ -51,11 +52,19 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+RUN = """
+import sys
+from pathlib import Path
+from suite.run_suite import exit_at_signals, main
+
+exit_at_signals()
+sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+"""
+
+
 def run(repository: Path, *options: str) -> tuple[int, list[str]]:
     """Runs the tests of a repository. Returns the exit status and the printed lines."""
-    program = "import sys; from pathlib import Path; from suite.run_suite import main; "
-    program += "sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))"
-    command = [sys.executable, "-c", program, str(repository), *options]
+    command = [sys.executable, "-c", RUN, str(repository), *options]
     done = subprocess.run(command, cwd=TESTS, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stdout.splitlines()
 
@@ -80,6 +89,51 @@ def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path) -> None:
     status, lines = run(repository)
     assert status not in (0, NO_TESTS)
     assert lines[-1] == "2 passed, 1 failed, 1 skipped"
+
+
+WAITING = """
+import os, pytest, signal, subprocess, sys
+
+@pytest.fixture
+def program():
+    opened = os.open("begun", os.O_WRONLY)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[opened]) as started:
+        yield opened
+        os.write(opened, b"torn down")
+
+def test_waits(program):
+    os.write(program, b"waits")
+    while True:
+        signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_process(repository: Path, number: signal.Signals) -> None:
+    """The test and the program of its fixture hold the pipe open: its end is read once both have ended."""
+    (repository / "tests" / "test_good.py").write_text(WAITING)
+    os.mkfifo(repository / "begun")
+    command = [sys.executable, "-c", RUN, str(repository), "-k", "waits"]
+    with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True) as runner:
+        with (repository / "begun").open("rb", buffering=0) as pipe:
+            assert pipe.read(100) == b"waits"
+            runner.send_signal(number)
+            assert pipe.read(100) == b"torn down"
+            assert pipe.read(100) == b""
+        assert f"stopped by {number.name}" in runner.communicate()[0]
+    assert runner.returncode == 128 + number
+
+
+def test_a_deaf_list_is_killed_with_its_programs() -> None:
+    deaf = "import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); os.fork(); "
+    deaf += "os.write(1, b'.'); time.sleep(100)"
+    command = [sys.executable, "-c", deaf]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as leader:
+        assert leader.stdout is not None
+        assert leader.stdout.read(2) == b".."
+        stop_lists([leader.pid], stopping_s=0.1)
+        assert leader.stdout.read() == b""
+    assert leader.returncode == -signal.SIGKILL
 
 
 def test_temporary_files_of_a_run_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
