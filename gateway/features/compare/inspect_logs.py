@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
-from gateway.features.replay.row_files import DatasetRow
+from gateway.features.row_files import DatasetRow
 
 LARGEST_BYTES = 1 << 30
 """Size limit of the unpacked parts: the header and the summaries of the samples, not their transcripts."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.core.errors import CannotRun
 from gateway.core.json_values import as_list, as_object, as_text
-from gateway.features.replay.row_files import DatasetRow, TableColumns, read_rows
+from gateway.features.row_files import DatasetRow, TableColumns, read_rows
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+?)(_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+))?")
 _RESULTS = re.compile(r"results_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)")

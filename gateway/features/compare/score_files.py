@@ -17,7 +17,7 @@ import orjson
 from gateway.core.errors import CannotRun
 from gateway.core.json_values import as_list, as_object, decoded
 from gateway.features.compare import inspect_logs, lm_eval
-from gateway.features.replay.row_files import DatasetRow, TableColumns, read_rows
+from gateway.features.row_files import DatasetRow, TableColumns, read_rows
 
 LARGEST_TABLE_BYTES = 4 << 30
 LARGEST_JSON_BYTES = 512 << 20  # a JSON document is held in memory as a whole

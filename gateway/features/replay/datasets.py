@@ -16,8 +16,8 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.features.replay.row_files import DatasetRow, TableColumns, read_rows
 from gateway.features.replay.row_formats import QUESTIONS, READ_COLUMNS, REQUEST_PARAMETERS, ColumnMap, native
+from gateway.features.row_files import DatasetRow, TableColumns, read_rows
 
 
 def rows(path: Path, columns: ColumnMap = ColumnMap()) -> Iterator[DatasetRow]:  # noqa: B008 - frozen

@@ -16,8 +16,8 @@ from typing import Any
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
 from gateway.core.sanitize import plain
-from gateway.features.replay.row_files import DatasetRow
 from gateway.features.replay.row_formats import QUESTIONS, ColumnMap
+from gateway.features.row_files import DatasetRow
 
 SCHEME = "hf://"
 _ON_DISK = ("dataset_dict.json", "state.json")
