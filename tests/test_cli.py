@@ -88,7 +88,7 @@ def test_wrong_usage_is_explained_on_stderr_with_exit_code_2(arguments: list[str
 
 
 def imported(script: str) -> set[str]:
-    script += "; import sys; print(*{m.partition('.')[0] for m in sys.modules})"
+    script += "\nimport sys; print(*{m.partition('.')[0] for m in sys.modules})"
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(finished.stdout.splitlines()[-1].split())
 
@@ -97,6 +97,34 @@ def test_the_package_and_the_command_line_import_little() -> None:
     heavy = {"redis", "numpy", "sqlalchemy", "pydantic", "httpx2", "rich", "uvicorn", "starlette", "orjson"}
     assert not heavy & imported("import gateway")
     assert not heavy & imported("import gateway.__main__, gateway.cli")
+
+
+OF_STORES = {"sqlalchemy", "alembic"}
+OF_STREAMS = {"redis", "opentelemetry"}
+OF_SERVERS = {"prometheus_client", "starlette", "uvicorn", "websockets"}
+ALWAYS_LATER = {"numpy", "rich", "jsonschema_rs", "msgspec", *OF_STREAMS, *OF_SERVERS}
+
+
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [
+        (["--help"], {*ALWAYS_LATER, *OF_STORES, "pydantic", "yaml", "orjson"}),
+        (["check", "gateway.yaml"], {*ALWAYS_LATER, *OF_STORES}),
+        (["import", "litellm", "litellm.yaml"], {*ALWAYS_LATER, *OF_STORES}),
+        (["migrate"], ALWAYS_LATER),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_verb_imports_what_it_uses(words: list[str], unneeded: set[str], tmp_path: Path) -> None:
+    """The config has no experiment, guard or stream server, and there is no store."""
+    (tmp_path / "gateway.yaml").write_text(GOOD)
+    (tmp_path / "litellm.yaml").write_text(
+        "model_list: [{model_name: chat, litellm_params: {model: openai/m, api_key: os.environ/KEY}}]\n"
+    )
+    script = f"import os, sys; os.chdir({str(tmp_path)!r}); os.environ['GATEWAY_DATA'] = 'data'\n"
+    script += f"sys.argv = ['gateway', *{words}]\nfrom gateway.__main__ import main\n"
+    script += "try: main()\nexcept SystemExit as end: assert not end.code, end.code\nprint()"
+    assert not unneeded & imported(script)
 
 
 def test_the_version_is_an_option_too() -> None:

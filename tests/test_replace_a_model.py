@@ -16,7 +16,7 @@ import pytest
 
 from gateway.core.randomization import draw
 from gateway.fake import FakeUpstream, Received
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 from gateway.store.query import reading
 from gateway.up.ports import free_port
 

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from gateway.config.routes import read_route
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 from gateway.store.query import reading
 from gateway.up.ports import free_port
 

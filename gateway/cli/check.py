@@ -11,6 +11,7 @@ from gateway.cli.options import example, note, on_corridor
 
 if TYPE_CHECKING:
     from gateway.config.config import Config
+    from gateway.features.manifest import ConfigCheck, ConfigFindings
 
 verbs = typer.Typer()
 
@@ -27,12 +28,13 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.config.extras import OF_ALL, require_extras
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
-    from gateway.features import FEATURES, all_extras, manifest
+    from gateway.features import FEATURES, all_extras
+    from gateway.features.manifest import load as load_entry
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
     from gateway.scoring.warnings import config_mistakes, config_warnings
-    from gateway.store.engine import default_url
+    from gateway.store.location import default_url
 
     try:
         checked = load(config)
@@ -45,8 +47,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
     store = checked.store.url or default_url(data_directory(None))
-    checks = [manifest.load(feature.check) for feature in FEATURES if feature.check]
-    findings: list[manifest.ConfigFindings] = [of_feature(checked, built, store) for of_feature in checks]
+    checks = [feature.check for feature in FEATURES if feature.check and _concerns(feature.check, checked, store)]
+    findings: list[ConfigFindings] = [load_entry(check.entry)(checked, built, store) for check in checks]
     if refusals := [refusal for finding in findings for refusal in finding.refusals]:
         typer.echo("\n".join(f"{config.name}: {refusal}" for refusal in refusals))
         raise typer.Exit(1)
@@ -63,16 +65,24 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     typer.echo(checked.summary())
 
 
+def _concerns(check: ConfigCheck, config: Config, store: str) -> bool:
+    """Whether the config, or the store at this URL, has anything that the check looks at."""
+    from gateway.store.location import is_missing_file
+
+    if check.section and not getattr(config, check.section):
+        return False
+    return not (check.reads_store and is_missing_file(store))
+
+
 def _stream_warnings(config: Config) -> list[str]:
     """Warnings that the configured stream server may evict entries, or cannot be reached from here."""
     import asyncio
 
-    from gateway.core.errors import StreamDown
-    from gateway.stream import EVICTS
-
     address = config.stream.address
     if address is None:
         return []
+    from gateway.core.errors import StreamDown
+    from gateway.stream import EVICTS
 
     try:
         evicting = asyncio.run(on_corridor(config.stream, address, lambda corridor: corridor.evicting()))

@@ -97,7 +97,7 @@ class Deployment:
     def store(self) -> str:
         """URL of the store."""
         from gateway.config.loading import data_directory
-        from gateway.store.engine import default_url
+        from gateway.store.location import default_url
 
         return self.config.store.url or default_url(data_directory(self.data))
 

@@ -33,7 +33,7 @@ from gateway.console.sessions import SESSION_S, KeySession, Sessions, Visitor
 from gateway.reports.html import prose, style_sheet, templates
 from gateway.reports.terms import TERMS
 from gateway.runtime.tasks import Tasks
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 from gateway.stream import Corridor
 
 COOKIE, NOTICE_COOKIE, ROOT = "assay_console", "assay_notice", "/console"

@@ -33,8 +33,8 @@ from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, 
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
-from gateway.store.engine import default_url
 from gateway.store.events import add_events, config_event
+from gateway.store.location import default_url
 from gateway.stream import Corridor
 
 log = logging.getLogger("gateway")

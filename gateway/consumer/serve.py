@@ -61,7 +61,8 @@ from gateway.scoring.http_client import GatewayClient, HttpConnections
 from gateway.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.warnings import config_mistakes, config_warnings
-from gateway.store.engine import StoreUnreachable, default_url
+from gateway.store.engine import StoreUnreachable
+from gateway.store.location import default_url
 from gateway.store.retention import RetentionLimits
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor

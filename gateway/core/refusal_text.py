@@ -7,6 +7,7 @@ distinguishes "I can't help with that" from "I can't recommend this book enough"
 from __future__ import annotations
 
 import re
+from functools import cache
 
 REFUSING_FINISH_REASONS = frozenset({"content_filter", "refusal", "safety"})
 MAX_OPENING = 400  # characters at the start of a text that must contain the complete refusal
@@ -18,9 +19,15 @@ def refusal_language(text: str) -> str | None:
     if not head.isascii():
         for typographic, plain in _TYPOGRAPHY:
             head = head.replace(typographic, plain)
-    if not _EVERY.match(head):  # nearly always
+    if not _compiled(_EVERY).match(head):  # nearly always
         return None
-    return next(language for language, phrase in _TABLE if phrase.match(head))
+    return next(language for language, phrase in _PHRASES.items() if _compiled(phrase).match(head))
+
+
+@cache
+def _compiled(phrase: str) -> re.Pattern[str]:
+    """Takes 20 ms and 1.5 MB for all of them, which a program that reads no answer does not spend."""
+    return re.compile(phrase, re.IGNORECASE)
 
 
 def _any(*phrases: str) -> str:
@@ -115,5 +122,4 @@ _IT_ACT = _any(
 _ITALIAN = f"{_IT_SORRY}?[,.: ]*(?:ma )?" + _any(_IT_CANNOT + _IT_ACT, r"devo rifiutare\b")
 
 _PHRASES = {"English": _ENGLISH, "French": _FRENCH, "German": _GERMAN, "Spanish": _SPANISH, "Italian": _ITALIAN}
-_TABLE = tuple((language, re.compile(phrase, re.IGNORECASE)) for language, phrase in _PHRASES.items())
-_EVERY = re.compile(_any(*_PHRASES.values()), re.IGNORECASE)
+_EVERY = _any(*_PHRASES.values())

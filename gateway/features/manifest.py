@@ -81,6 +81,18 @@ class ConfigFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigCheck:
+    """A check of `gateway check`, imported only for a config that it has something to say about."""
+
+    entry: str
+    """A function (Config, BuiltScorers, URL of the store) → ConfigFindings."""
+    section: str = ""
+    """The section of gateway.yaml that it checks; "" if it looks at more than one."""
+    reads_store: bool = False
+    """Whether all that it finds comes from the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One feature, as the shells see it."""
 
@@ -94,10 +106,7 @@ class Manifest:
     tasks: tuple[ConsumerTask, ...] = ()
     notices: tuple[str, ...] = ()
     """Entries of functions that make a features.task.NoticeSource: the notices for people."""
-    check: str = ""
-    """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "" if the feature checks
-    nothing.
-    """
+    check: ConfigCheck | None = None
     extras: tuple[Extra, ...] = ()
     templates: bool = False
     """Whether it has a folder `templates` for its pages and reports."""

@@ -73,11 +73,6 @@ class StoreUnreachable(StoreUnavailable):
     """The database cannot be reached or is busy now; later it may be."""
 
 
-def default_url(data: Path) -> str:
-    """SQLite in the data directory."""
-    return f"sqlite:///{data.resolve() / 'gateway.db'}"
-
-
 def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
     """An engine that writes. Creates the database and applies missing migrations. Raises StoreUnavailable."""
     engine = connect_writer(url, busy_ms)

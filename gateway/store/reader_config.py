@@ -22,7 +22,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.json_values import as_object
 from gateway.core.reasons import one_line
 from gateway.runtime.embedded_socket import stream_url
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 
 
 @dataclass(frozen=True, slots=True)

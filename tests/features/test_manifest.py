@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.main import get_group
 
+from gateway.config.config import Config
 from gateway.config.loading import parse
 from gateway.console.api import AdminOperations
 from gateway.console.frame import Page
@@ -52,8 +53,11 @@ def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
         assert isinstance(load(page.entry), Page)
     for found in feature.operations:
         assert isinstance(load(found.entry), AdminOperations)
-    for entry in (*(task.entry for task in feature.tasks), *feature.notices, *filter(None, [feature.check])):
+    checks = [] if feature.check is None else [feature.check.entry]
+    for entry in (*(task.entry for task in feature.tasks), *feature.notices, *checks):
         assert callable(load(entry))
+    if feature.check is not None and feature.check.section:
+        assert feature.check.section in Config.model_fields
 
 
 def test_every_verb_of_a_feature_is_declared() -> None:

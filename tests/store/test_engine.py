@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.core.errors import CannotRun
 from gateway.store import engine
+from gateway.store.location import default_url
 from gateway.store.tables import metadata
 
 pytestmark = [pytest.mark.dialect, pytest.mark.usefixtures("migrating_writer")]
@@ -138,7 +139,7 @@ def test_the_newest_migration_is_the_one_that_alembic_finds() -> None:
 
 
 def test_an_up_to_date_store_opens_without_alembic(tmp_path: Path) -> None:
-    url = engine.default_url(tmp_path)
+    url = default_url(tmp_path)
     engine.writer(url).dispose()
     program = (
         "import sys; from gateway.store import engine; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
+from gateway.features.manifest import ConfigCheck, ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="experiments",
@@ -20,7 +20,7 @@ MANIFEST = Manifest(
         JsonOutput("ab power", "gateway.verdict.report.price:PowerOutput"),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
-    check="gateway.features.experiments.start.start_stop:config_findings",
+    check=ConfigCheck("gateway.features.experiments.start.start_stop:config_findings", section="experiments"),
     templates=True,
     notices=("gateway.features.experiments.notice_source:VerdictNotices",),
 )

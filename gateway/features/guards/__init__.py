@@ -4,7 +4,7 @@ alarm."""
 
 from __future__ import annotations
 
-from gateway.features.manifest import AdminPaths, ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
+from gateway.features.manifest import AdminPaths, ConfigCheck, ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="guards",
@@ -24,6 +24,6 @@ MANIFEST = Manifest(
         ConsumerTask("guard ramps", "gateway.features.guards.ramp_work:guard_ramps_task"),
     ),
     notices=("gateway.features.guards.notice_source:GuardNotices",),
-    check="gateway.features.guards.check:findings",
+    check=ConfigCheck("gateway.features.guards.check:findings", section="guards"),
     templates=True,
 )

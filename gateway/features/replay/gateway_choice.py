@@ -30,7 +30,7 @@ from gateway.features.replay.design import NO_SETTINGS, ReplayTarget, RequestSet
 from gateway.runtime.child import Child, gateway_argv, runs
 from gateway.runtime.supervisor import Supervisor
 from gateway.scoring.http_client import HttpConnections, Unreachable
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 
 _HOST = "127.0.0.1"
 _KEPT_SECTIONS = ("upstreams", "models", "cascades", "limits")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import Manifest
+from gateway.features.manifest import ConfigCheck, Manifest
 
 MANIFEST = Manifest(
     name="retirement",
-    check="gateway.features.retirement.notices:config_findings",
+    check=ConfigCheck("gateway.features.retirement.check:findings"),
     notices=("gateway.features.retirement.notice_source:RetirementNotices",),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -13,18 +12,15 @@ from gateway.config.retirements import (
     ListedRetirements,
     RetiringModel,
     RetiringTarget,
-    day_of,
     due,
     retiring_models,
     retiring_targets,
 )
 from gateway.core.exchange import Target
 from gateway.core.wildcards import STAR
-from gateway.features.manifest import ConfigFindings
 from gateway.features.retirement.draft import ExperimentDraft, NoDraft, ReplacedTarget, draft_of
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.reports.number_format import count
-from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable
 from gateway.store.query import reading
 
@@ -160,12 +156,3 @@ def read_daily_calls(store: str, today: date) -> DailyCalls | None:
     with contextlib.suppress(StoreUnavailable), reading(store) as connection:
         return daily_calls(connection, today)
     return None
-
-
-def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
-    """Cautions of `gateway check`: one for every model that is announced today."""
-    today = day_of(time.time())
-    if not retiring_targets(config) and not any(STAR in alias for alias in config.models):
-        return ConfigFindings()
-    traffic = read_daily_calls(store, today)
-    return ConfigFindings(cautions=tuple(each.text for each in due_notices(config, traffic, today)))

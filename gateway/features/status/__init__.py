@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
+from gateway.features.manifest import ConfigCheck, ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="status",
@@ -16,7 +16,7 @@ MANIFEST = Manifest(
         JsonOutput("dead show", "gateway.features.status.dead_letters:WholeDeadLetterOutput"),
     ),
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
-    check="gateway.features.status.capacity:config_findings",
+    check=ConfigCheck("gateway.features.status.capacity:config_findings", reads_store=True),
     templates=True,
     notices=(
         "gateway.features.status.notice_source:ConfigNotices",

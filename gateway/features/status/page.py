@@ -43,7 +43,8 @@ from gateway.reports import sample_components
 from gateway.reports.charts import Drawing, share_bar
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.directory import AuditRow
-from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.engine import StoreUnavailable
+from gateway.store.location import default_url
 from gateway.store.loss_accounting import Delivery, delivery
 from gateway.store.reader_config import ReaderConfig
 from gateway.stream import Corridor, DeadLetter

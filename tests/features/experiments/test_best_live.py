@@ -32,7 +32,8 @@ from gateway.core.plan import current_plan
 from gateway.fake import FakeUpstream
 from gateway.features.experiments.rows.dropped import dropped_of
 from gateway.reports.model import BestOfK
-from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.engine import StoreUnavailable
+from gateway.store.location import default_url
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading

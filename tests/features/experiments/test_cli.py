@@ -27,6 +27,7 @@ from gateway.core.segments import segment_name
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.store import engine
 from gateway.store import write as writing
+from gateway.store.location import default_url
 from gateway.store.plans import save_plans
 from gateway.store.rows import ScoredExchange
 from gateway.store.sequences import save
@@ -130,7 +131,7 @@ def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_n
 
 def keep_pairs(tmp_path: Path, plan: Any, arm: str, n: int = 40, hybrid: int = 0) -> None:
     """A store with pairs of an earlier plan, whose differences have a variance of 0.25. hybrid: the plan's horizon."""
-    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [PlanState(plan, "stopped", 1.0)], 1.0)
         rule = SequenceRule("hybrid", 0.05, horizon=hybrid) if hybrid else SequenceRule("bernstein", 0.05, 50.0)
@@ -337,7 +338,7 @@ def test_a_scorer_that_sees_a_share_makes_a_verdict_dearer(run: Any, tmp_path: P
 def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path) -> None:
     """Quieter answers need fewer pairs; a wider margin too."""
     plan = run.plan()
-    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
         sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
@@ -361,7 +362,7 @@ def test_power_prices_the_plan_that_would_start(run: Any, tmp_path: Path) -> Non
     made = conforms("ab power", run("power", "swap", "--json"))["metrics"][0]
     assert (made["margin"], made["have"], made["basis"]) == (0.05, 0, "earlier pairs of these targets")
     assert made["variance"] == pytest.approx(0.25, rel=0.05)
-    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [PlanState(earlier, "running", 2.0)], 2.0)
     opened.dispose()
@@ -372,7 +373,7 @@ def test_power_prices_the_plan_that_would_start(run: Any, tmp_path: Path) -> Non
 def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> None:
     plan = run.plan()
     run("start", "swap")
-    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
         sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
@@ -434,7 +435,7 @@ def serve(tmp_path: Path, exchange: Any) -> Callable[..., None]:
     """Stores 30 recorded calls of the model for each product that it is given."""
 
     def serving(*products: str) -> None:
-        opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+        opened = engine.writer(default_url(tmp_path / ".gateway"))
         with opened.begin() as connection:
             for product in products:
                 body = orjson.dumps({"messages": [], "metadata": {"product": product}})

@@ -27,7 +27,8 @@ from rich.console import Console
 from gateway.fake import FakeUpstream
 from gateway.features.experiments.report.build import read
 from gateway.features.experiments.work import figures_of
-from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.engine import StoreUnavailable
+from gateway.store.location import default_url
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 from gateway.verdict.gates.gates import units_for_srm

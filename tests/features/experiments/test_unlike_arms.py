@@ -39,7 +39,8 @@ from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.reports.model import Comparison
-from gateway.store.engine import StoreUnavailable, default_url, writer
+from gateway.store.engine import StoreUnavailable, writer
+from gateway.store.location import default_url
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import DRAWS, deployment_secret, stored_plans
 from gateway.store.query import Reading, reading

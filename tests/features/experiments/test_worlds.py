@@ -29,7 +29,8 @@ from fixtures.program_command import gateway_command
 from gateway.core.horizon import planned_pairs
 from gateway.core.plan import current_plan
 from gateway.fake import FakeUpstream
-from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.engine import StoreUnavailable
+from gateway.store.location import default_url
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading

@@ -18,6 +18,7 @@ from gateway.features.learned.trees.features import FeatureExtractor
 from gateway.scoring.registry import build
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.store import engine
+from gateway.store.location import default_url
 
 CONFIG = """
 open: true
@@ -45,7 +46,7 @@ def fill(tmp_path: Path, n: int) -> None:
     import numpy as np
 
     refusal = build(parse(CONFIG).scorers)["refusal"]
-    opened = engine.writer(engine.default_url(tmp_path / "data"))
+    opened = engine.writer(default_url(tmp_path / "data"))
     with opened.begin() as connection:
         for i in range(n):
             x = np.random.default_rng(i).normal(size=len(FeatureExtractor.names)).astype("<f4")
@@ -94,7 +95,7 @@ def test_a_new_usual_range_is_accepted_by_name_or_for_all(learn: Learn, tmp_path
     detector = ChangeDetector([0.4], [0.6], 1e-4)
     detector.add([[0.0]] * 60)
     state = {"at": 1.0, "feature_set": "f", "version": "1", "quality": detector.state(), "input": None, "edges": []}
-    opened = engine.writer(engine.default_url(tmp_path / "data"))
+    opened = engine.writer(default_url(tmp_path / "data"))
     with opened.begin() as connection:
         for alias in ("chat", "fast"):
             save_state(connection, "refusal", alias, json.dumps(state), 1.0)

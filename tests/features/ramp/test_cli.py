@@ -20,6 +20,7 @@ from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.store import engine
+from gateway.store.location import default_url
 from gateway.stream import Corridor
 
 Run = Callable[..., str]
@@ -154,7 +155,7 @@ def test_the_history_is_complete_before_and_after_it_is_stored(run: Run, server:
 
     async def stored(ramp: Any) -> None:
         waiting = await ramp.corridor.ramps.waiting()
-        opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+        opened = engine.writer(default_url(tmp_path / ".gateway"))
         with opened.begin() as connection:
             add_ramp_events(connection, waiting.events)
         opened.dispose()

@@ -21,6 +21,7 @@ from gateway.features.replay.rows import LogSelection
 from gateway.features.replay.traffic_snapshot import freeze
 from gateway.scoring.golden import PLAIN_EXCHANGE
 from gateway.store import engine
+from gateway.store.location import default_url
 from gateway.store.missing_scores import StoredExchange
 from gateway.store.rows import ScoredExchange
 from gateway.store.write import ScoredBatch, write
@@ -83,7 +84,7 @@ def test_a_stream_becomes_the_body_that_scorers_read():
 @pytest.fixture
 def traffic(place, tmp_path):
     """Thirty calls of `one` in the store, each with its right answer."""
-    url = place.config.store.url or engine.default_url(place.data)
+    url = place.config.store.url or default_url(place.data)
     place.data.mkdir(parents=True, exist_ok=True)
     opened, judged = engine.writer(url), []
     for i in range(30):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli import app
 from gateway.store import engine
+from gateway.store.location import default_url
 
 OLD = {"upstream": "a", "model": "m"}
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.M
     attribute `config` writes other sections into the file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATA", str(tmp_path / "data"))
-    opened = engine.writer(engine.default_url(tmp_path / "data"))
+    opened = engine.writer(default_url(tmp_path / "data"))
     with opened.begin() as connection:
         for alias, calls in (("chat", 100), ("code", 5_000)):
             use_week(connection, today(), calls, alias=alias, upstream="a", model="m")

@@ -26,7 +26,8 @@ from gateway.core.randomization import draw
 from gateway.fake import FakeUpstream
 from gateway.fake.answers import FakeToolCall
 from gateway.features.experiments.report.build import read
-from gateway.store.engine import StoreUnavailable, default_url
+from gateway.store.engine import StoreUnavailable
+from gateway.store.location import default_url
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
 

@@ -13,6 +13,7 @@ from gateway.cli import app
 from gateway.core.exchange import Tally
 from gateway.core.usage import UsageCell, UsageCount, UsageSums
 from gateway.store import engine
+from gateway.store.location import default_url
 from gateway.store.write import ScoredBatch, write
 
 Run = Callable[..., Result]
@@ -25,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("usage")
     sums = UsageSums(2, 0, 0, 100, 40, 20, 5, 1_500_000)
     tally = Tally("g1", 1.0, 0, usage=(UsageCount(CELL, sums), UsageCount(CELL._replace(team="ads"), sums)))
-    opened = engine.writer(engine.default_url(data))
+    opened = engine.writer(default_url(data))
     with opened.begin() as connection:
         write(connection, ScoredBatch({}, tallies=[("1-0", tally)]), 1.0)
     opened.dispose()

@@ -14,7 +14,7 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
 from gateway.features.calls.rows import views
-from gateway.store.engine import default_url
+from gateway.store.location import default_url
 from gateway.store.plans import experiment_names
 from gateway.store.query import ExchangeFilter, reading
 from gateway.store.where import parse

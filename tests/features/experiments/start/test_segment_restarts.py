@@ -22,6 +22,7 @@ from gateway.core.plan import PlanState
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.report.build import report_of
 from gateway.store import engine
+from gateway.store.location import default_url
 from gateway.store.plans import save_plans
 from gateway.stream import Corridor
 
@@ -56,7 +57,7 @@ class World:
 
     def serve(self, **counts: int) -> None:
         """Records calls of the last minute, by product."""
-        url = engine.default_url(self.folder / ".gateway")
+        url = default_url(self.folder / ".gateway")
         opened = engine.writer(url)
         store = Ledgerbook(url, opened, self._scorers)
         for product, n in counts.items():
@@ -138,7 +139,7 @@ def test_check_does_not_refuse_a_plan_that_runs(world: World) -> None:
     """A plan of an earlier version, which froze as `other` alone, goes on until somebody starts it again."""
     old = PlanState(world.plan, "running", time.time())
     world.serve()
-    opened = engine.writer(engine.default_url(world.folder / ".gateway"))
+    opened = engine.writer(default_url(world.folder / ".gateway"))
     with opened.begin() as connection:
         save_plans(connection, [old], time.time())
     opened.dispose()
