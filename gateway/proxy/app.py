@@ -164,6 +164,8 @@ class Gateway:
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
+    judging: set[GuardedExchange] = field(default_factory=set)
+    """Answers of ended calls that guards still judge: these calls are settled after that."""
     running: RunningCalls = field(default_factory=dict)
     """Calls in flight of the whole process."""
     retiring: tuple[RetiringTarget, ...] = ()
@@ -173,7 +175,8 @@ class Gateway:
 
     @property
     def in_use(self) -> bool:
-        return self.calls.total() > 0 or self.shadow.running > 0
+        """Whether a call has to end or to be settled: its series, and guards, are this gateway's."""
+        return self.calls.total() > 0 or len(self.judging) > 0 or self.shadow.running > 0
 
     def ended(
         self,
@@ -194,7 +197,8 @@ class Gateway:
             if context.guarded is not None and context.guarded.answered():
                 context.notes.ended_at = time.monotonic()
                 again = partial(self.ended, endpoint, request, call, route, context, started)
-                self.tasks.start(_judged(context.guarded, again), "observing guards")
+                self.judging.add(context.guarded)
+                self.tasks.start(self._judged(context.guarded, again), "observing guards")
                 return
         if call is not None and route is not None:
             self.settler.settle(call, endpoint, route, context)
@@ -202,6 +206,13 @@ class Gateway:
             self.access.note(endpoint, request, call, context, started)
         if self.spans is not None and call is not None:
             self.spans.ended(endpoint, call, context, self.prices)
+
+    async def _judged(self, guarded: GuardedExchange, ended: Callable[[], None]) -> None:
+        try:
+            await guarded.settled()
+        finally:
+            self.judging.discard(guarded)
+            ended()  # also where the process stops
 
 
 class App:
@@ -454,13 +465,6 @@ class App:
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
         await send_error(client, error, context.notes.id, endpoint.errors)
-
-
-async def _judged(guarded: GuardedExchange, ended: Callable[[], None]) -> None:
-    try:
-        await guarded.settled()
-    finally:
-        ended()  # also where the process stops
 
 
 def _show_retirements(gateway: Gateway, but: Gateway | None = None) -> None:

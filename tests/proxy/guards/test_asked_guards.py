@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -220,6 +221,37 @@ async def test_a_reload_keeps_the_process_or_replaces_it(
     assert (await gateway.chat("bad")).json()["choices"][0]["finish_reason"] == "content_filter"
     old = first.guards.process
     await gateway.until(lambda: old._process is None)
+
+
+async def test_a_call_that_is_judged_after_a_reload_is_counted_and_recorded(
+    start: Any, configured: Configured, upstream: FakeUpstream, service: FakeUpstream
+) -> None:
+    """The series of the old config's calls end with it, so it stays in use until the last of them is settled."""
+    config = configured(
+        upstream, guards={"out": guard("answer", "observe")}, scorers={"own": {"use": f"{service.origin}/score"}}
+    )
+    gateway = await start(config)
+    await ready(gateway)
+    asked = len(service.calls)
+    held = FakeAnswer(b'{"value": 1}', pauses=(HOLD,))
+    service.replies(lambda received: held if received.body else FakeAnswer(b"{}", status=404))
+    async with gateway.stream() as stream:
+        assert b"[DONE]" in await stream.aread()
+    await service.until(lambda s: any(call.body for call in s.calls[asked:]))
+    old, app = gateway.gateway, gateway.process.app
+    gateway.write({**config, "sampling": {"rate": 0.5}})
+    await gateway.until(lambda old=old: gateway.gateway is not old)
+    assert old.calls.total() == 0
+    assert old.in_use
+    assert app.gateways == [old, gateway.gateway]
+    service.release()
+    await gateway.until(lambda: app.gateways == [gateway.gateway])
+    del old
+    gc.collect()
+    assert await gateway.metric("gen_ai_server_time_to_first_token_seconds_count") == 1
+    assert await gateway.metric("gateway_requests_total", outcome="ok") == 1
+    [exchange] = await gateway.recorded(1)
+    assert [(d.guard, d.result) for d in from_json(exchange.guards)] == [("out", "pass")]
 
 
 async def test_a_killed_process_is_started_again(
