@@ -78,6 +78,7 @@ LAYERS = (
     ("features",),
     ("consumer", "evals"),
     (
+        "console/background_reader",
         "console/filters",
         "console/sessions",
         "console/frame",
@@ -173,7 +174,7 @@ SUBLAYERS = {
         ("access", "store"),
         ("publisher",),
         ("admin",),
-        ("filters", "sessions"),
+        ("background_reader", "filters", "sessions"),
         ("frame", "api"),
         ("forms",),
         ("identity_provider",),

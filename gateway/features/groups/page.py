@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.console.background_reader import BackgroundReader
 from gateway.console.filters import shortened
 from gateway.console.frame import Page, PageRoute, PageServices, render, services_of
 from gateway.core.time_span import seconds_of
 from gateway.features.calls.page import SPANS
-from gateway.features.experiments.page import BackgroundReader
 from gateway.features.groups.finding import CUT, FailureGroup, GroupsFound
 from gateway.features.groups.report import look, section_of
 from gateway.features.groups.rows import CallChoice, scorers_with_failures
