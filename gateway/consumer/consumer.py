@@ -26,6 +26,7 @@ from gateway.consumer.run_requests import RunRequests
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
+from gateway.features.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.guards.metrics import guard_figures
 from gateway.features.isolation import IsolatedWork, Work
@@ -35,7 +36,6 @@ from gateway.features.learned.predictor import Predictor
 from gateway.features.ramp.metrics import ramp_figures
 from gateway.features.runs.metrics import WINDOW_S
 from gateway.features.runs.rows import scored_runs
-from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.features.usage.work import LimitRepair
 from gateway.observability.eval_metrics import (
     DriftFigures,

@@ -37,6 +37,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
 from gateway.core.reasons import on_page, one_line
 from gateway.features import FEATURES, all_extras
+from gateway.features.consumer_report import ConsumerReport
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.isolation import IsolatedWork, Work
@@ -46,7 +47,6 @@ from gateway.features.learned.trainer import training_job
 from gateway.features.learned.work import PredictorUpkeep
 from gateway.features.manifest import Manifest, load
 from gateway.features.ramp.work import RampController
-from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.task import MadeTask, TaskContext, TaskMaker, keep_working
 from gateway.features.usage.work import LimitRepair
 from gateway.observability import logging as log_format

@@ -27,7 +27,7 @@ from gateway.config.loading import load_for_consumer
 from gateway.config.scorers import ScorerConfig
 from gateway.consumer.consumer import ConsumerTiming
 from gateway.consumer.serve import ConfigWatch
-from gateway.features.status.consumer_report import ConsumerReport
+from gateway.features.consumer_report import ConsumerReport
 from gateway.scoring.registry import build
 from gateway.store import engine
 

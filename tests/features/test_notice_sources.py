@@ -16,11 +16,11 @@ from gateway.config.loading import parse
 from gateway.core.errors import StreamDown
 from gateway.core.limits import LimitScope, counter_name, limits_of
 from gateway.core.ramp import RampChange, RampEvent, rolled_back, started
+from gateway.features.consumer_report import ConsumerReport
 from gateway.features.experiments.notice_source import VerdictNotices
 from gateway.features.ramp.notice_source import RampNotices
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.retirement.notice_source import RetirementNotices
-from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.status.notice_source import ConfigNotices, ConsumerNotices, KeyNotices
 from gateway.features.task import TaskContext
 from gateway.features.usage.notice_source import BudgetNotices

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from gateway.core.errors import StreamDown
 from gateway.core.notice import SEVERITIES, Notice
+from gateway.features.consumer_report import SILENT_S, ConsumerReport, silent_consumers
 from gateway.features.isolation import StoppedWork
-from gateway.features.status.consumer_report import SILENT_S, ConsumerReport, silent_consumers
 from gateway.features.task import TaskContext
 from gateway.stream import Corridor
 

@@ -20,6 +20,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.keys import Directory
 from gateway.core.limits import LimitScope
 from gateway.core.sanitize import plain
+from gateway.features.consumer_report import SILENT_S, ConsumerReport, FailingScorer, silent_consumers
 from gateway.features.guards.rows import watched
 from gateway.features.guards.usual_range import drift_of, drift_sentence
 from gateway.features.isolation import StoppedWork
@@ -30,7 +31,6 @@ from gateway.features.notices.sender import GATHER_S
 from gateway.features.notices.work import PREFIX
 from gateway.features.retirement.notices import RetirementNotice, notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
-from gateway.features.status.consumer_report import SILENT_S, ConsumerReport, FailingScorer, silent_consumers
 from gateway.features.status.near_limits import NearLimit, caller_budgets, near_limits
 from gateway.features.status.process_health import health_problems
 from gateway.reports.terminal import plain_table, safe_text

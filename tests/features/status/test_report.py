@@ -23,8 +23,8 @@ from gateway.config.stream import StreamConfig
 from gateway.core.exchange import Count
 from gateway.core.keys import KeyRecord, TeamRecord
 from gateway.core.limits import LimitScope, counter_name, limits_of
+from gateway.features.consumer_report import ConsumerReport
 from gateway.features.keys.limits_used import scope_of
-from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.status.report import look, to_terminal
 from gateway.store import engine
 from gateway.store.directory import DirectoryRow, begin_change, save_row

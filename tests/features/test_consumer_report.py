@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.score import Score, ScoreResult
+from gateway.features.consumer_report import ConsumerReport, FailingScorer, ScorerFailures, silent_consumers
 from gateway.features.isolation import StoppedWork
-from gateway.features.status.consumer_report import ConsumerReport, FailingScorer, ScorerFailures, silent_consumers
 
 STOPPED = StoppedWork("ValueError: m2: inf", "ValueError", "restart the consumer", 9.0)
 
