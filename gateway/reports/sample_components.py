@@ -34,7 +34,7 @@ def line_with_band() -> Chart | None:
         value = None if i == 11 else usual - (0.25 if i > 36 else 0.0) + 0.01 * ((i * 7) % 5 - 2)
         points.append(TimePoint(BEGIN + HOUR_S * i, value, usual - 0.05, usual + 0.05))
     mark = TimeMark(BEGIN + 36.5 * HOUR_S, 1, "gateway 0.5.0")
-    span = TimeSpan(BEGIN + 37 * HOUR_S, "bad", "fell from 90 % to 65 %", (0.6, 0.7))
+    span = TimeSpan(BEGIN + 37 * HOUR_S, "bad", "fell from 90 % to 65 %", Estimate(0.65, 0.6, 0.7))
     return time_chart(
         TimeSeries(
             id="design-line",

@@ -21,6 +21,7 @@ from gateway.reports.charts import (
     ticks,
     variants_of,
 )
+from gateway.reports.model import Estimate
 
 _HEIGHT, _RAMP_HEIGHT = 190, 230
 _FLAG_ROWS = 3  # flags of marks that are close to each other stand in as many rows
@@ -51,12 +52,12 @@ class TimeMark:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A change that lasts. tone: good or bad. interval: of the value now; None if it is that of another series."""
+    """A change that lasts. tone: good or bad. now: the value now with its interval; None: of another series."""
 
     since: float
     tone: str
     text: str
-    interval: tuple[float, float] | None = None
+    now: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,14 @@ def _spans(of: TimeSeries, x: Scale, y: Scale) -> Iterator[Shape]:
     for span in of.spans:
         start = x(span.since)
         yield shape("rect", x=start, y=y.end, width=x.end - start, height=y.start - y.end, look=f"changed {span.tone}")
-        if span.interval is not None:
-            low, high = span.interval
-            yield line(x.end, y(low), x.end, y(high), f"whisker {span.tone}")
+        if span.now is not None:
+            yield from _value_now(span.now, span.tone, x, y)
+
+
+def _value_now(now: Estimate, tone: str, x: Scale, y: Scale) -> Iterator[Shape]:
+    if now.value is not None and now.low is not None and now.high is not None:
+        yield line(x.end, y(now.low), x.end, y(now.high), f"whisker {tone}")
+        yield shape("circle", cx=x.end, cy=y(now.value), r=3.5, look=f"dot {tone}")
 
 
 def _bands(points: Sequence[TimePoint], x: Scale, y: Scale) -> Iterator[Shape]:

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.reports.charts import Chart
+from gateway.reports.model import Estimate
 from gateway.reports.time_charts import (
     DayBars,
     RampStep,
@@ -58,7 +59,7 @@ def test_a_gap_splits_the_line_and_the_last_hour_is_set_apart() -> None:
 
 def test_marks_and_changes_are_drawn_and_told() -> None:
     marks = [TimeMark(AT + HOUR, 1, "deploy"), TimeMark(AT + HOUR + 60, 2, "config")]
-    span = TimeSpan(AT + 2 * HOUR, "bad", "fell from 4 to 1", (0.5, 1.5))
+    span = TimeSpan(AT + 2 * HOUR, "bad", "fell from 4 to 1", Estimate(1.0, 0.5, 1.5))
     chart = drawn([4.0, 4.0, 1.0, 1.0], marks=marks, spans=[span])
     assert chart is not None
     assert looks(chart).count("event") == 2

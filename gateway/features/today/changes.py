@@ -50,6 +50,15 @@ class FigureKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SlowerCalls:
+    """The share of the calls that take longer than `seconds`, on the usual days and within the last 24 hours."""
+
+    seconds: float
+    usual: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """The values of a measure of a group. None if there are no data."""
 
@@ -69,6 +78,16 @@ class Figure:
     changed: Literal["", "rose", "fell"] = ""
     """Direction of the change; "" if it is as usual, or unknown."""
     higher_is_better: bool = False
+    slower: SlowerCalls | None = None
+    """Of the p95, what it is compared by."""
+
+    @property
+    def agrees(self) -> bool:
+        """Tells whether `now` lies on the side of `usual` that the change names. The p95 may not: its change is one of
+        the share of slower calls, on the same weekday."""
+        if not self.changed or self.now is None or self.usual is None:
+            return True
+        return self.now > self.usual if self.changed == "rose" else self.now < self.usual
 
     @property
     def tone(self) -> Literal["", "good", "bad"]:
@@ -252,14 +271,17 @@ def _figure(key: FigureKey, sums: tuple[HourSums, HourSums], past: DailyFigures,
     of, entry = past.series[key], history.open
     compared = compare(of, 0, history.unusual())
     interval, usual = day_interval(of, 0), compared.usual if entry is None else entry.found.usual
+    slower = None
     if key.measure == "p95":  # compared by the share of slower calls
-        usual = past.usual_p95[key.group]
+        usual, share = past.usual_p95[key.group], usual
         interval = None if interval is None else _interval_of_p95(ours, interval)
+        if usual is not None and share is not None and compared.now is not None:
+            slower = SlowerCalls(usual, share, compared.now)
     z = None if compared.difference is None or math.isinf(compared.se) else compared.difference / compared.se
     changed: Literal["", "rose", "fell"] = "" if entry is None else "rose" if entry.rises else "fell"
     value = _value_of(key.measure, key.scorer)
     higher = key.measure == "score" and key.scorer not in ours.minimised | theirs.minimised
-    return Figure(key.measure, key.scorer, value(ours), value(theirs), usual, interval, z, changed, higher)
+    return Figure(key.measure, key.scorer, value(ours), value(theirs), usual, interval, z, changed, higher, slower)
 
 
 def _interval_of_p95(of: HourSums, slower: tuple[float, float]) -> tuple[float, float] | None:

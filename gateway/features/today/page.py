@@ -41,7 +41,7 @@ from gateway.features.today.changes import (
     report,
     windows,
 )
-from gateway.features.today.charts import series_charts
+from gateway.features.today.charts import series_charts, slower_calls
 from gateway.features.today.rows import HOUR_S, GroupKey, HourSums, hour_sums, stored_begins, stored_hours
 from gateway.features.today.series import SeriesReport, series_report
 from gateway.store.events import DeploymentEvent, events_since
@@ -211,7 +211,8 @@ async def show(request: Request) -> Response:
 def _hours(request: Request, cache: HourCache, series: SeriesReport, group: GroupKey | None) -> Markup:
     """The charts of 48 hours with their table; "" if there is nothing to draw."""
     found = cache.report()
-    charts = series_charts(series, found.changes, cache.events, said_of_hour, group)
+    only = found.groups[0].group if len(found.groups) == 1 else group
+    charts = series_charts(series, found.changes, cache.events, said_of_hour, only)
     if not charts:
         return Markup()
     shown = to_html(
@@ -316,6 +317,8 @@ def margins_of(config: Config) -> dict[str, float]:
 def sentence(change: Change) -> str:
     """The change in words, as in "rose from 1 % to 7 %"."""
     figure = change.figure
+    if figure.slower is not None and not figure.agrees:
+        return slower_calls(figure.slower)
     usual, now = said_alike(figure.measure, figure.usual, figure.now)
     return f"{figure.changed or 'changed'} from {usual} to {now}"
 

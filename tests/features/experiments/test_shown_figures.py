@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from fixtures.shown_figures import figures_in_json, figures_in_text, outside
+from fixtures.shown_figures import figures_in_json, figures_in_svg, figures_in_text, outside
 from fixtures.simulated import a_pair, seen
 from rich.console import Console
 
@@ -147,6 +147,14 @@ def test_a_shown_point_lies_in_its_interval(world: Any) -> None:
         assert outside(figures_in_text(text)) == []
     gauges = [m for figures in world.gauges for m in figures.metrics]
     assert outside((m.metric, m.difference, m.low, m.high) for m in gauges if m.difference is not None) == []
+
+
+def test_a_drawn_point_lies_on_its_bar(world: Any) -> None:
+    """Bars in tables, and the courses with their bands."""
+    for report in world.reports:
+        figures = list(figures_in_svg(to_html(report)))
+        assert outside(iter(figures)) == []
+        assert len(figures) >= 2 or report.pairs == 0
 
 
 def test_a_negative_number_has_a_minus_sign(world: Any) -> None:
