@@ -70,8 +70,9 @@ def sentence(of: GuardEvidence) -> str:
 
 
 def _between(of: ShareEstimate | LabelledShare) -> str:
-    """ "62 to 88 %", with a decimal where both ends would read the same."""
-    places = 0 if round(100 * of.high) > round(100 * of.low) else 1
+    """ "62 to 88 %", with a decimal where both ends would read the same, or leave out the share as it is written."""
+    low, high = round(100 * of.low), round(100 * of.high)
+    places = 0 if low < high and low <= round(100 * of.share, 1) <= high else 1
     return f"{say.number(100 * of.low, places)} to {say.number(100 * of.high, places)}{say.NARROW}%"
 
 

@@ -79,7 +79,7 @@ class Figure:
     """Direction of the change; "" if it is as usual, or unknown."""
     higher_is_better: bool = False
     slower: SlowerCalls | None = None
-    """Of the p95, what it is compared by."""
+    """Comparison of the p95 with the usual days, by slower calls; None for other measures."""
 
     @property
     def agrees(self) -> bool:

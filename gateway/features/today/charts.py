@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gateway.console.filters import percent, seconds
 from gateway.features.today.changes import Change, Figure, SlowerCalls
 from gateway.features.today.rows import GroupKey
 from gateway.features.today.series import HourSeries, SeriesReport
@@ -75,7 +74,7 @@ def _span(change: Change, say: SayFigure, *, drawn: bool) -> TimeSpan:
 
 def _in_words(figure: Figure, say: SayFigure) -> str:
     if figure.slower is not None and not figure.agrees:
-        return slower_calls(figure.slower)
+        return slower_calls(figure.slower, say)
     usual, now = figure.usual, figure.now
     if figure.measure == "cost":  # the chart is of the cost of an hour
         usual, now = (None if cost is None else 1_000 * cost for cost in (usual, now))
@@ -83,10 +82,10 @@ def _in_words(figure: Figure, say: SayFigure) -> str:
     return f"{of}{figure.changed or 'changed'} from {say(figure.measure, usual)} to {say(figure.measure, now)}"
 
 
-def slower_calls(of: SlowerCalls) -> str:
+def slower_calls(of: SlowerCalls, say: SayFigure) -> str:
     """The change of a p95 that lies on the other side of its usual value than the change: its weekday is a faster
     one."""
-    return f"has {percent(of.now)} of the calls above {seconds(of.seconds)}, {percent(of.usual)} usually"
+    return f"has {say('errors', of.now)} of the calls above {say('p95', of.seconds)}, {say('errors', of.usual)} usually"
 
 
 def clock(at: float) -> str:

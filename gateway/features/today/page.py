@@ -318,7 +318,7 @@ def sentence(change: Change) -> str:
     """The change in words, as in "rose from 1 % to 7 %"."""
     figure = change.figure
     if figure.slower is not None and not figure.agrees:
-        return slower_calls(figure.slower)
+        return slower_calls(figure.slower, said_of_hour)
     usual, now = said_alike(figure.measure, figure.usual, figure.now)
     return f"{figure.changed or 'changed'} from {usual} to {now}"
 

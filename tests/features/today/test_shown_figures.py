@@ -37,7 +37,7 @@ def an_hour(
 
 
 def faster_weekday() -> Hours:
-    """On most days 8 % of the calls take 5 s. On this weekday 1 % took 9 s, and now 3 % do: more, and a low p95."""
+    """Calls of which 8 % take 5 s on most days. On this weekday 1 % took 9 s, and now 3 % do: more, and a low p95."""
     last = NOW // HOUR_S * HOUR_S
     this, other = an_hour(200, late=0.01), an_hour(200, slow=0.08)
     found = {last - HOUR_S * i: {CHAT: other if i // 24 % 7 else this} for i in range(24, 24 * 29)}
