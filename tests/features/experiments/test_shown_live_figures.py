@@ -13,21 +13,21 @@ import orjson
 import pytest
 from fixtures.likelihoods import likelihood_plan, pair
 from fixtures.shown_figures import figures_in_json, figures_in_svg, figures_in_text, outside
-from gateway.features.experiments.report.as_json import to_json
-from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.terminal import to_terminal
 from rich.console import Console
 
 from gateway.core.exchange import Exchange
 from gateway.core.plan import AGAIN, Guardrail, Plan, PlanState
 from gateway.features.experiments.page import listed_verdicts
 from gateway.features.experiments.report.build import reports_of
-from gateway.features.experiments.report.likelihood import likelihood_lines
 from gateway.features.experiments.work import figures_of
 from gateway.reports.model import Report
 from gateway.store import engine
 from gateway.store.plans import save_plans
 from gateway.store.query import reading
+from gateway.verdict.report.as_json import to_json
+from gateway.verdict.report.html import to_html
+from gateway.verdict.report.likelihood import likelihood_lines
+from gateway.verdict.report.terminal import to_terminal
 
 Fields = dict[str, Any]
 BOTH = ("candidate", "control")
