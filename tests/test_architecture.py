@@ -138,6 +138,7 @@ SUBLAYERS = {
     "features": (
         ("isolation", "row_files"),
         ("consumer_report", "manifest", "task"),
+        ("hooks",),
         ("calls",),
         ("usage",),
         ("keys",),
@@ -276,10 +277,8 @@ KNOWN_TO_SHELLS = {
     "features/ramp/work": "the experiments' step calls it",
     "features/feedback/implicit": "part of scoring an entry",
     "features/learned/predictor": "part of scoring an entry",
-    "features/learned/drift": "part of a consumer's loop",
     "features/learned/work": "changes the model of the predictor that scores",
     "features/learned/trainer": "changes the model of the predictor that scores",
-    "features/usage/work": "part of a consumer's loop",
 }
 
 

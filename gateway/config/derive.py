@@ -70,6 +70,11 @@ def target_refs(config: Config) -> Iterator[TargetRef]:
         yield from asked_refs(config, (experiment.control, *experiment.arms.values()))
 
 
+def model_names(config: Config) -> frozenset[str]:
+    """The upstream and the model of every target, as labels of metrics have them."""
+    return frozenset(str(target_of(ref)) for ref in target_refs(config))
+
+
 def variant_lines(config: Config) -> list[str]:
     """Changes that each target with a variant makes in requests, one line each. Values of headers are left out."""
     lines = {}

@@ -28,23 +28,10 @@ from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
 from gateway.features.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.features.experiments.work import ExperimentEngine
-from gateway.features.guards.metrics import guard_figures
+from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.isolation import IsolatedWork, Work
-from gateway.features.labels.rows import labels_with_scores
-from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
-from gateway.features.ramp.metrics import ramp_figures
-from gateway.features.runs.metrics import WINDOW_S
-from gateway.features.runs.rows import scored_runs
-from gateway.features.usage.work import LimitRepair
-from gateway.observability.eval_metrics import (
-    DriftFigures,
-    EvalFigures,
-    EvalMetrics,
-    GuardFigures,
-    RampFigures,
-    RunScoreFigures,
-)
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.runtime.tasks import Tasks
 from gateway.scoring.budget import ledger_key_at
 from gateway.scoring.registry import RegisteredScorer
@@ -87,12 +74,7 @@ class ConsumerTiming:
     deadline, and a larger batch has a longer queue."""
     block_ms: int = 500
     tick_s: float = 1.0
-    labels_s: float = 30.0
-    drift_s: float = 10.0
-    guards_s: float = 30.0
     retention_s: float = 60.0
-    ramps_s: float = 2.0  # between two looks at the audit of ramps, for Prometheus
-    limits_s: float = 5.0  # between looks whether the stream server has lost the counters of limits
     heartbeat_s: float = 5.0
     forget_s: float = 600.0  # a killed consumer is forgotten after so long without a heartbeat
     rewrite_s: int = DAY_S  # between rewrites of the stream server's append-only file, where there is a retention
@@ -128,14 +110,10 @@ class ConsumerContext:
     """The engine that advances experiments, if this consumer does."""
     events: ScoreEvents | None = None
     """The emitter of scores as OpenTelemetry events, if they are wanted."""
-    limit_repair: LimitRepair | None = None
-    """The repair of the counters of limits, if it is on."""
-    drift: DriftWatch | None = None
-    """The watch on the predictor, if there is a predictor."""
     predictor: Predictor | None = None
     """The model that chooses what a judge sees, if one is learned."""
-    guards: tuple[str, ...] = ()
-    """Names of the guards of the config."""
+    hooks: Hooks = field(default_factory=Hooks)
+    """The part of the features in its turns."""
     isolated: IsolatedWork = field(default_factory=IsolatedWork)
     """The isolation of the features' work."""
     report: Callable[[], ConsumerReport] = ConsumerReport
@@ -175,11 +153,7 @@ class Consumer:
         context.metrics.failing_parts = lambda: len(self.reasons())
         self._failing: Mapping[str, FailingScorer] = {}  # as of the newest heartbeat
         self._reported_blocked = False
-        self._labelled: Sequence[Mapping[str, Any]] = ()
-        self._drift: tuple[DriftFigures, ...] = ()
-        self._guards: tuple[GuardFigures, ...] = ()
-        self._runs: tuple[RunScoreFigures, ...] = ()
-        self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
+        self._shown: dict[str, ShownFigures] = {}  # as of the newest reading, by the name of the hook
 
     @property
     def paused(self) -> str:
@@ -378,58 +352,29 @@ class Consumer:
             await self._apply_retention()
         await self._report_blocked()
         await self._context.isolated.alongside(self._due_figures())
-        figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
-        figures = replace(figures, drift=self._drift, runs=self._runs, guards=self._guards)
+        figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()))
+        for shown in self._shown.values():
+            figures = shown(figures, snapshot)
         if self._context.experiments is not None:
-            figures = replace(
-                figures, experiments=self._context.experiments.figures, ramps=self._ramps[0], webhooks=self._ramps[1]
-            )
+            figures = replace(figures, experiments=self._context.experiments.figures)
         if self._context.predictor is not None:
             figures = replace(figures, predictor=self._context.predictor.figures())
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
     def _due_figures(self) -> Iterator[tuple[Work, Callable[[], Coroutine[Any, Any, None]]]]:
-        """The features' figures to be read now, and the repair of limits; none waits for another."""
-        of, timing = self._context, self._timing
-        wanted = (
-            ("limits", timing.limits_s, of.limit_repair is not None, self._repair_limits),
-            ("figures of labels", timing.labels_s, True, self._read_labels),
-            ("figures of drift", timing.drift_s, of.drift is not None, self._read_drift),
-            ("figures of ramps", timing.ramps_s, of.experiments is not None, self._read_ramps),
-            ("figures of runs", timing.labels_s, bool(of.gauges.run_scorers), self._read_runs),
-            ("figures of guards", timing.guards_s, bool(of.guards), self._read_guards),
-        )
-        for name, every_s, needed, read in wanted:
-            if needed and self._is_due(name, every_s):
-                yield Work(name), read
+        """The features' figures to be read now; none waits for another."""
+        for hook in self._context.hooks.figures:
+            if self._is_due(hook.name, hook.every_s):
+                yield Work(hook.name), partial(self._read_figures, hook)
+
+    async def _read_figures(self, hook: Figures) -> None:
+        if (shown := await hook.read(self._reader)) is not None:
+            self._shown[hook.name] = shown
 
     @cached_property
     def _reader(self) -> Store:
         """The store, for queries with a budget."""
         return self._context.store.bounded(self._context.isolated.limits.queries)
-
-    async def _repair_limits(self) -> None:
-        if self._context.limit_repair is not None:
-            await self._context.limit_repair.look()
-
-    async def _read_labels(self) -> None:
-        self._labelled = await self._reader.look(labels_with_scores)
-
-    async def _read_drift(self) -> None:
-        if self._context.drift is not None:
-            self._drift = await self._reader.run(self._context.drift.look)
-
-    async def _read_ramps(self) -> None:
-        self._ramps = await self._reader.look(ramp_figures)
-
-    async def _read_runs(self) -> None:
-        gauges, since = self._context.gauges, self._clock() - WINDOW_S
-        names = list(gauges.run_scorers)
-        self._runs = gauges.runs(await self._reader.look(partial(scored_runs, scorers=names, since=since)))
-
-    async def _read_guards(self) -> None:
-        names, now = self._context.guards, self._clock()
-        self._guards = await self._reader.look(lambda connection: guard_figures(connection, names, now))
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:
         """Adds what only the stream server knows: trimmed entries, living consumers, used budgets."""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from gateway.config.config import Config
-from gateway.config.derive import target_of, target_refs
-from gateway.features.labels.calibration import corrected_figures
-from gateway.features.runs.metrics import run_figures
-from gateway.features.runs.rows import ScoredRuns
-from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, RunScoreFigures, ScoreFigures
+from gateway.config.derive import model_names
+from gateway.observability.eval_metrics import EvalFigures, ScoreFigures
 from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
 from gateway.statistics.sampled_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.store.guided_means import guided_mean, harmful, target_names
@@ -36,17 +32,14 @@ class Gauges:
         gated: dict[str, Registered] = {**scorers, **(others or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(others or {})})
-        self.run_scorers = {name: of for name, of in (others or {}).items() if isinstance(of, RegisteredRun)}
-        """The scorers of runs, by name."""
-        self._models = frozenset(_models(config))
+        self._models = model_names(config)
         self._target = None if config.predictor is None else config.predictor.target
         self._limits = {
             name: {"usd": section.budget_usd, "tokens": section.budget_tokens}
             for name, section in config.scorers.items()
         }
 
-    def show(self, snapshot: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
-        """The figures of a snapshot. labelled: rows of labels_with_scores in features/labels/rows.py."""
+    def show(self, snapshot: StoreSnapshot, lag: Lag) -> EvalFigures:
         groups: dict[tuple[str, str, str], list[ScoreCell]] = {}
         for cell in snapshot.cells:
             key = cell.key
@@ -66,15 +59,10 @@ class Gauges:
             waiting=lag.waiting,
             pending=lag.pending,
             blocked=self.gates(),
-            corrected=self._corrected(snapshot, labelled),
             cards={target: card for target, card in snapshot.cards.items() if target == self._target},
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
-
-    def runs(self, found: Sequence[ScoredRuns]) -> tuple[RunScoreFigures, ...]:
-        """The means of scorers of runs."""
-        return run_figures(found, self.run_scorers, self._models)
 
     def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
         """The share of each scorer's daily budget that is used; of two limits the larger share.
@@ -90,13 +78,6 @@ class Gauges:
     def gates(self) -> dict[str, str | None]:
         """The reason why each scorer that can be blocked is; None if it is not."""
         return {name: gate.reason for name, gate in self._gates.items()}
-
-    def _corrected(
-        self, snapshot: StoreSnapshot, labelled: Sequence[Mapping[str, Any]]
-    ) -> tuple[CorrectedFigures, ...]:
-        """Means for models of the config only: a mean over "other" would mix unrelated models."""
-        means = corrected_figures(self._scorers, snapshot.cells, labelled, snapshot.guided)
-        return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
 
     def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:
         """Costs by configured scorer; 0 for one that calls a model and has not spent: its series starts at 0."""
@@ -168,7 +149,3 @@ def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tup
     for cell in cells:
         weights = [w + more for w, more in zip(weights, cell.bucket_weights, strict=True)]
     return tuple(zip((*map(str, bounds), "+Inf"), weights, strict=True))
-
-
-def _models(config: Config) -> Iterable[str]:
-    yield from (str(target_of(ref)) for ref in target_refs(config))

@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from gateway import __version__
 from gateway.config.changes import changes
 from gateway.config.config import Config
-from gateway.config.derive import directory_of, has_control, outside_egress, paces_of, prices_of
+from gateway.config.derive import has_control, outside_egress, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.extras import OF_CONSUMER, require_extras
 from gateway.config.loading import file_stamp, load_for_consumer
@@ -40,15 +40,14 @@ from gateway.features import FEATURES, all_extras
 from gateway.features.consumer_report import ConsumerReport
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.hooks import HookMaker, Hooks, joined
 from gateway.features.isolation import IsolatedWork, Work
-from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.trainer import training_job
 from gateway.features.learned.work import PredictorUpkeep
 from gateway.features.manifest import Manifest, load
 from gateway.features.ramp.work import RampController
 from gateway.features.task import MadeTask, TaskContext, TaskMaker, keep_working
-from gateway.features.usage.work import LimitRepair
 from gateway.observability import logging as log_format
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
@@ -66,7 +65,6 @@ from gateway.store.location import default_url
 from gateway.store.retention import RetentionLimits
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
-from gateway.stream.leases import LeaseServer
 
 log = logging.getLogger("gateway")
 
@@ -323,7 +321,6 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
     ramps = RampController(
         store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan), isolated=of.isolated
     )
-    counters = LeaseServer(corridor.client, config.stream.name, "consumer")
     return ConsumerContext(
         corridor,
         store,
@@ -340,12 +337,15 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
             after_step=ramps.step,
             isolated=of.isolated,
         ),
-        limit_repair=LimitRepair(store, corridor.state, counters, directory_of(config), time.time),
-        drift=_drift_watch(config),
-        guards=tuple(config.guards),
+        hooks=hooks_of(FEATURES, of),
         predictor=predictor,
         isolated=of.isolated,
     )
+
+
+def hooks_of(features: Iterable[Manifest], of: TaskContext) -> Hooks:
+    makers: list[HookMaker] = [load(feature.hooks) for feature in features if feature.hooks]
+    return joined(make(of) for make in makers)
 
 
 def start_work(tasks: Tasks, features: Iterable[Manifest], of: TaskContext) -> None:
@@ -379,15 +379,6 @@ async def _reached(url: str, config: Config) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.__aexit__()
-
-
-def _drift_watch(config: Config) -> DriftWatch | None:
-    of = config.predictor
-    if of is None:
-        return None
-    scorer = config.scorers.get(of.guided or "")
-    share = of.share or (1.0 if scorer is None else scorer.share)
-    return DriftWatch(of.key, of.floor(share), frozenset(config.models))
 
 
 @contextmanager

@@ -104,6 +104,8 @@ class Manifest:
     pages: tuple[ConsolePage, ...] = ()
     operations: tuple[AdminPaths, ...] = ()
     tasks: tuple[ConsumerTask, ...] = ()
+    hooks: str = ""
+    """Entry of a features.hooks.HookMaker: its part in a consumer's turns; "" if it has none."""
     notices: tuple[str, ...] = ()
     """Entries of functions that make a features.task.NoticeSource: the notices for people."""
     check: ConfigCheck | None = None

@@ -8,6 +8,7 @@ from gateway.features.manifest import AdminPaths, ConfigCheck, ConsolePage, Cons
 
 MANIFEST = Manifest(
     name="guards",
+    hooks="gateway.features.guards.metrics:guard_hooks",
     verbs=(
         Verb("guards", "gateway.features.guards.cli:verbs", 115),
         Verb("guard", "gateway.features.guards.cli:verbs", 116),

@@ -3,22 +3,39 @@ changed. Read from the store: they are right after a restart."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, LabelledShare, estimated
 from gateway.features.guards.hours import DAY_S
 from gateway.features.guards.rows import stored_hours, watched
 from gateway.features.guards.usual_range import drift_of
+from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
+from gateway.features.task import TaskContext
 from gateway.features.usage.rows import teams_of_keys
 from gateway.observability.eval_metrics import GuardFigures, GuardKeyFigures, GuardTeamFigures
 from gateway.statistics.detection import ShareEstimate
 from gateway.store.query import Reading
+from gateway.store.store import Store
 
 WINDOW_S = 7 * DAY_S
+EVERY_S = 30.0
 MOST = 20  # keys of a guard, and teams: those with the most hits; the others are one series
 OTHER, NO_TEAM = "other", "none"
+
+
+def guard_hooks(context: TaskContext) -> Hooks:
+    guards = tuple(context.config.guards)
+
+    async def read(store: Store) -> ShownFigures:
+        now = time.time()
+        judged = await store.look(lambda connection: guard_figures(connection, guards, now))
+        return lambda figures, _: replace(figures, guards=judged)
+
+    return Hooks(figures=(Figures("figures of guards", EVERY_S, read),)) if guards else Hooks()
 
 
 def guard_figures(connection: Reading, guards: Iterable[str], now: float) -> tuple[GuardFigures, ...]:

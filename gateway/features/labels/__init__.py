@@ -6,6 +6,7 @@ from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="labels",
+    hooks="gateway.features.labels.metrics:label_hooks",
     verbs=(
         Verb("label", "gateway.features.labels.cli:verbs", 100),
         Verb("judge", "gateway.features.labels.cli:verbs", 110),

@@ -16,11 +16,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import orjson
 
+from gateway.config.config import Config
 from gateway.core.json_values import parse_object
 from gateway.core.output_tokens import (
     FORMAT,
@@ -33,6 +35,8 @@ from gateway.core.output_tokens import (
     kind_of,
     tables_to_json,
 )
+from gateway.features.hooks import Figures, Hooks, ShownFigures
+from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.model import read_model
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
@@ -40,7 +44,7 @@ from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
 from gateway.features.learned.trees.ensembles import InvalidModel
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.predictions import StoredModel, newest_model
-from gateway.store.store import StoreDown, WriteRejected
+from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream.shared_state import SharedState
 
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.trainer")
@@ -48,7 +52,30 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # one core for training; the child inher
 _FIRST_S = 120.0  # between looks whether there are rows enough for the first model
 _LOOK_S = 15.0  # between looks for a newer model, and for a training that is due
 _TRAIN_S = 900.0  # timeout of a training; the lease is held for as long
+DRIFT_S = 10.0  # between looks at the newest predictions
 log = logging.getLogger(__name__)
+
+
+def learning_hooks(context: TaskContext) -> Hooks:
+    watch = drift_watch(context.config)
+    return Hooks() if watch is None else Hooks(figures=(drift_alarms(watch),))
+
+
+def drift_watch(config: Config) -> DriftWatch | None:
+    of = config.predictor
+    if of is None:
+        return None
+    scorer = config.scorers.get(of.guided or "")
+    share = of.share or (1.0 if scorer is None else scorer.share)
+    return DriftWatch(of.key, of.floor(share), frozenset(config.models))
+
+
+def drift_alarms(watch: DriftWatch, every_s: float = DRIFT_S) -> Figures:
+    async def read(store: Store) -> ShownFigures:
+        alarms = await store.run(watch.look)
+        return lambda figures, _: replace(figures, drift=alarms)
+
+    return Figures("figures of drift", every_s, read)
 
 
 class TrainingFailed(Exception):

@@ -6,6 +6,7 @@ from gateway.features.manifest import AdminPaths, ConsumerTask, JsonOutput, Mani
 
 MANIFEST = Manifest(
     name="ramp",
+    hooks="gateway.features.ramp.metrics:ramp_hooks",
     outputs=(
         JsonOutput("ab gate", "gateway.features.ramp.gate:RampGateOutput"),
         JsonOutput("ab history", admin="ramp_change", listed=True),

@@ -8,13 +8,29 @@ from dataclasses import replace
 from gateway.core.guard_ramp import design_of
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
+from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.notices.rows import count_deliveries
 from gateway.features.ramp.rows import count_ramp_events, newest_ramp_records
+from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import RampFigures
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.store.store import Store
 
+EVERY_S = 2.0
 MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
+
+
+async def _read(store: Store) -> ShownFigures:
+    ramps, webhooks = await store.look(ramp_figures)
+    return lambda figures, _: replace(figures, ramps=ramps, webhooks=webhooks)
+
+
+FIGURES_OF_RAMPS = Figures("figures of ramps", EVERY_S, _read)
+
+
+def ramp_hooks(_: TaskContext) -> Hooks:
+    return Hooks(figures=(FIGURES_OF_RAMPS,))
 
 
 def ramp_figures(reading: Reading) -> tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]]:

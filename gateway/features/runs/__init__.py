@@ -6,6 +6,7 @@ from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Man
 
 MANIFEST = Manifest(
     name="runs",
+    hooks="gateway.features.runs.metrics:run_hooks",
     outputs=(JsonOutput("samples", "gateway.features.runs.outputs:run_schema", when="with --run", listed=True),),
     tasks=(ConsumerTask("runs", "gateway.features.runs.work:run_scoring"),),
     pages=(ConsolePage("gateway.features.runs.page:PAGE", 25),),

@@ -6,15 +6,23 @@ run is of the model, arm and stratum of the call that stands for it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from gateway.features.runs.rows import ScoredRuns
+from gateway.config.derive import model_names
+from gateway.features.hooks import Figures, Hooks, ShownFigures
+from gateway.features.runs.rows import ScoredRuns, scored_runs
+from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import RunScoreFigures
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
+from gateway.store.store import Store
 
 WINDOW_S = 7 * 86_400.0
+EVERY_S = 30.0
 OTHER = "other"
 _ARMS = frozenset({"", "control", "candidate"})
 
@@ -23,6 +31,21 @@ class _Label(NamedTuple):
     scorer: str
     model: str
     arm: str
+
+
+def run_hooks(context: TaskContext) -> Hooks:
+    scorers = context.scorers.runs
+    return Hooks(figures=(means_of_runs(scorers, model_names(context.config)),)) if scorers else Hooks()
+
+
+def means_of_runs(scorers: Mapping[str, RegisteredRun], models: frozenset[str], every_s: float = EVERY_S) -> Figures:
+    async def read(store: Store) -> ShownFigures:
+        since = time.time() - WINDOW_S
+        cells = await store.look(partial(scored_runs, scorers=list(scorers), since=since))
+        means = run_figures(cells, scorers, models)
+        return lambda figures, _: replace(figures, runs=means)
+
+    return Figures("figures of runs", every_s, read)
 
 
 def run_figures(

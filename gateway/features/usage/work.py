@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
+from gateway.config.derive import directory_of
 from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.core.keys import Directory
+from gateway.features.hooks import Figures, Hooks
+from gateway.features.task import TaskContext
 from gateway.features.usage.rows import SpentFloor, limited_scopes, spent_floors
 from gateway.store.query import Reading
 from gateway.store.store import Store, StoreDown
@@ -23,9 +27,26 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 6
 """Repairs after a loss, because tallies of the time before it may still have to be read."""
+EVERY_S = 5.0
+"""Seconds between looks whether the stream server has lost the counters of limits."""
 _MARK = "limits-repaired"
 _MARK_S = 10 * 366 * 86_400
 _AT_ONCE = 100
+
+
+def limit_hooks(context: TaskContext) -> Hooks:
+    counters = LeaseServer(context.corridor.client, context.config.stream.name, "consumer")
+    static = directory_of(context.config)
+    return Hooks(figures=(looks_of(LimitRepair(context.store, context.corridor.state, counters, static, time.time)),))
+
+
+def looks_of(repair: LimitRepair) -> Figures:
+    """Looks between batches, when tallies that were read are stored; nothing of it is shown."""
+
+    async def look(_: Store) -> None:
+        await repair.look()
+
+    return Figures("limits", EVERY_S, look)
 
 
 class LimitRepair:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from gateway.config.derive import model_names
 from gateway.config.loading import parse
 from gateway.consumer.gauges import Gauges
 from gateway.core.errors import CannotRun
 from gateway.features.labels.blind import LabelVerdict
 from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_figures
 from gateway.features.labels.desk import Desk, LabelRequest, save_labels
+from gateway.features.labels.metrics import corrected_by
 from gateway.features.labels.rows import labels_with_scores
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.store.query import reading
@@ -193,10 +195,9 @@ def test_other_versions_and_unbounded_scorers_have_no_gauge(labelled_store, stat
 def test_the_gauge_has_the_labels_of_the_raw_mean(labelled_store, stated_scorer):
     registry = CollectorRegistry()
     with reading(labelled_store) as connection:
-        gauges = Gauges(parse(CONFIG), {"stated": stated_scorer()})
-        EvalMetrics(registry).figures = gauges.show(
-            take_snapshot(connection), Lag(0, 0, 0, 0.0), labels_with_scores(connection)
-        )
+        config, scorers, snapshot = parse(CONFIG), {"stated": stated_scorer()}, take_snapshot(connection)
+        corrected = corrected_by(labels_with_scores(connection), scorers, model_names(config))
+        EvalMetrics(registry).figures = corrected(Gauges(config, scorers).show(snapshot, Lag(0, 0, 0, 0.0)), snapshot)
     text = generate_latest(registry).decode()
     of = '{arm="",model="local/small",scorer="stated"}'
     for name in ("mean", "corrected_mean", "corrected_mean_low", "corrected_mean_high"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from fixtures.rooms import QUICK
 
 from gateway.config.predictor import PredictorConfig
 from gateway.core.randomization import draw
@@ -78,7 +76,8 @@ async def test_the_consumer_shows_its_drift_alarms_and_the_mean_of_all(guided: A
     """The features have a usual range after 1 000 exchanges; verdicts are too few for one."""
     begin = time.time() - 2000.0
     sent = [exchange("1" if i % 4 else "0", received=begin + i) for i in range(1100)]
-    async with guided.consuming(timing=replace(QUICK, drift_s=0.0)) as context:
+    guided.drift_s = 0.0
+    async with guided.consuming() as context:
         await guided.send(*sent)
         await guided.until_read()
         await guided.until(lambda: context.metrics.figures.drift)

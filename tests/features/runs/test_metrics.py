@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from gateway.config.derive import model_names
 from gateway.consumer.consumer import Consumer, ConsumerTiming
 from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.score import Score, ScoreResult
-from gateway.features.runs.metrics import run_figures
+from gateway.features.hooks import Hooks
+from gateway.features.runs.metrics import means_of_runs, run_figures
 from gateway.features.runs.rows import ScoredRuns, save_scores, scored_runs
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
-QUICK = ConsumerTiming(block_ms=40, tick_s=0.05, labels_s=0.0, heartbeat_s=0.05, retry=Backoff(0.01, 0.02))
+QUICK = ConsumerTiming(block_ms=40, tick_s=0.05, heartbeat_s=0.05, retry=Backoff(0.01, 0.02))
 MODELS = frozenset({"local/small"})
 
 
@@ -101,7 +103,8 @@ async def test_a_consumer_shows_the_means_of_its_scorers_of_runs(room: Any, exch
     await room.send(call)
     async with room.opened() as (_, context):
         gauges = Gauges(room.config, room.scorers, SCORERS)
-        consumer = Consumer(replace(context, gauges=gauges), "c1", QUICK)
+        hooks = Hooks(figures=(means_of_runs(SCORERS, model_names(room.config), every_s=0.0),))
+        consumer = Consumer(replace(context, gauges=gauges, hooks=hooks), "c1", QUICK)
         async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
             running = tasks.create_task(consumer.run())
             await room.until_read()

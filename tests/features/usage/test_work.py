@@ -14,7 +14,8 @@ from gateway.core.exchange import Tally
 from gateway.core.keys import Directory, TeamRecord
 from gateway.core.limits import LimitScope, counter_name, limits_of, window_start
 from gateway.core.usage import UsageCell, UsageCount, UsageSums, utc_day
-from gateway.features.usage.work import ROUNDS, LimitRepair
+from gateway.features.hooks import Hooks
+from gateway.features.usage.work import ROUNDS, LimitRepair, looks_of
 from gateway.stream.leases import LeaseReport, LeaseServer
 
 TEAM = TeamRecord("search", {"usd_per_month": 5.0, "requests_per_day": 100})
@@ -117,7 +118,7 @@ async def test_the_consumer_looks_by_itself(room: Any, counters: Counters) -> No
         async with room.consuming():
             await room.send(used(2))
             await room.until_read()
-        watched = replace(context, limit_repair=repair(context, counters))
+        watched = replace(context, hooks=Hooks(figures=(looks_of(repair(context, counters)),)))
         consumer = Consumer(watched, "c2")
         consumer.stop()
         await consumer.run()  # one last look before it leaves
