@@ -65,6 +65,7 @@ LAYERS = (
     ("store",),
     ("reports",),
     ("verdict",),
+    ("ramps",),
     ("scoring",),
     ("scorers",),
     (
@@ -134,6 +135,15 @@ SUBLAYERS = {
         ("conditions", "ending", "outcome", "price", "withheld"),
         ("items",),
         ("report",),
+    ),
+    "ramps": (
+        ("breakers", "periods", "sample_ratio", "step_values"),
+        ("blocks",),
+        ("evidence", "served_proof"),
+        ("alarms",),
+        ("callers",),
+        ("decision",),
+        ("commands",),
     ),
     "features": (
         ("isolation", "row_files"),
@@ -256,7 +266,18 @@ def test_imports_point_downwards_inside_a_package() -> None:
     assert {name: found for name, found in upwards.items() if found} == {}
 
 
-OF_THE_CONSUMER = ("statistics", "store", "reports", "verdict", "scoring", "scorers", "features", "consumer", "evals")
+OF_THE_CONSUMER = (
+    "statistics",
+    "store",
+    "reports",
+    "verdict",
+    "ramps",
+    "scoring",
+    "scorers",
+    "features",
+    "consumer",
+    "evals",
+)
 
 
 def test_the_two_programs_do_not_know_each_other() -> None:
@@ -377,7 +398,7 @@ def test_a_verdict_is_pure() -> None:
 
 SHAPE = {"__init__", "model", "rows", "work", "report", "page", "cli", "metrics", "operations"}
 MOST_OTHERS = 6
-NOT_IN_SHAPE = {"guards", "ramp", "replay"}
+NOT_IN_SHAPE = {"guards", "replay"}
 
 
 def test_a_feature_has_the_closed_shape() -> None:

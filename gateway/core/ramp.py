@@ -2,7 +2,7 @@
 
 A record says what is in force; each change makes the next version of it, and an event with the evidence of that moment.
 The gateways apply records, the consumer and people make them. The evidence, and the decision that rests on it, are in
-features/ramp/.
+gateway/ramps/.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ from gateway.core.ramp import RampChange, RampEvent, rolled_back, started
 from gateway.features.consumer_report import ConsumerReport
 from gateway.features.experiments.notice_source import VerdictNotices
 from gateway.features.ramp.notice_source import RampNotices
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.retirement.notice_source import RetirementNotices
 from gateway.features.status.notice_source import ConfigNotices, ConsumerNotices, KeyNotices
 from gateway.features.task import TaskContext
 from gateway.features.usage.notice_source import BudgetNotices
 from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.registry import BuiltScorers
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.store import Store
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseReport, LeaseServer

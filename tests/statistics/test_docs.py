@@ -15,7 +15,8 @@ from gateway.store.tables import exchanges
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 ROOM = Path(gateway.statistics.__file__).parent
-EXPERIMENTS = [ROOM.parent / name for name in ("verdict", "features/experiments", "features/labels", "features/ramp")]
+FOLDERS = ("verdict", "ramps", "features/experiments", "features/labels", "features/ramp")
+EXPERIMENTS = [ROOM.parent / name for name in FOLDERS]
 NO_ESTIMATORS = {"domains", "special", "state", "moments"}  # arguments, functions of numbers, saving, sums
 
 

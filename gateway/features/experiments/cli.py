@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.config.experiments import RampConfig
     from gateway.core.plan import Plan, PlanState
     from gateway.features.experiments.start.start_stop import PlanToStart
-    from gateway.features.ramp.commands import RampView
+    from gateway.ramps.commands import RampView
     from gateway.reports.model import Report
     from gateway.stream import Corridor
     from gateway.verdict.price.forecast import PowerForecast, Terms
@@ -345,7 +345,7 @@ def _reports(store: str, name: str) -> list[Report]:
 
 
 async def _ramp(corridor: Corridor, name: str) -> RampView | None:
-    from gateway.features.ramp.commands import NoRamp, read_ramp
+    from gateway.ramps.commands import NoRamp, read_ramp
 
     try:
         return await read_ramp(corridor, name)

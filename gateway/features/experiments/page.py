@@ -35,16 +35,16 @@ from gateway.features.experiments.commands import (
 )
 from gateway.features.experiments.judges import cautions_by_judge, plan_judge_cautions
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
-from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate
-from gateway.features.ramp.rows import stored_ramp_events
+from gateway.ramps.commands import VERBS
 from gateway.reports import number_format as say
 from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
 from gateway.reports.model import IntervalTrail, RampHistory, Report
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.store.ramp_events import stored_ramp_events
 from gateway.verdict.findings import Finding, findings
 from gateway.verdict.outcome import outcome_of
 from gateway.verdict.report.html import page_values

@@ -22,18 +22,15 @@ from gateway.core.plan import CANDIDATE, CONTROL
 from gateway.core.ramp import VERDICT_PART, RampDecision, RampEvent, RampPace, RampRecord
 from gateway.core.served_answer import ServedAnswer
 from gateway.features.guards.rows import CountedCall
-from gateway.features.ramp.callers import caller_alarms, caller_finding, foe_of, friend_of
-from gateway.features.ramp.decision import decide_ramp
-from gateway.features.ramp.evidence import (
-    AlarmTerms,
-    RampEvidence,
-    ServedBlocks,
-    ServedFinding,
-    StepValues,
-    ratio_alarm,
-)
-from gateway.features.ramp.served import SETTLES_S, BlockClock, BlockRows, StepPeriod, periods_of, values_by_caller
-from gateway.features.ramp.served_proof import BLOCK_S, ProofTerms, ServedProof, ServedSums, prove
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
+from gateway.ramps.callers import caller_alarms, caller_finding, foe_of, friend_of
+from gateway.ramps.decision import decide_ramp
+from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.periods import SETTLES_S, StepPeriod, periods_of
+from gateway.ramps.sample_ratio import ratio_alarm
+from gateway.ramps.served_proof import ProofTerms, ServedProof, prove
+from gateway.ramps.step_values import ServedSums, StepValues, values_by_caller
 from gateway.reports.model import Estimate, Verdict
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.domains import Floats

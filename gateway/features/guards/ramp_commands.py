@@ -33,7 +33,7 @@ from gateway.core.ramp import (
     resumed,
     rolled_back,
 )
-from gateway.features.ramp.commands import NoRamp, ProposedChange, make_change
+from gateway.ramps.commands import NoRamp, ProposedChange, make_change
 from gateway.stream import Corridor
 
 GuardRampVerb = Literal["promote", "pause", "resume", "rollback"]

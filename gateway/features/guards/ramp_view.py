@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from gateway.core.guard_ramp import design_of, ramp_name
 from gateway.core.ramp import RampEvent
 from gateway.features.guards.ramp_commands import GuardRampOutput
-from gateway.features.ramp.rows import stored_ramp_events
 from gateway.reports import number_format as say
 from gateway.reports.charts import Chart
 from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
 from gateway.store.query import Reading
+from gateway.store.ramp_events import stored_ramp_events
 
 _TONES = {"rolled_back": "bad", "paused": "open", "promoted": "good"}
 _STATES = {

@@ -36,12 +36,12 @@ from gateway.features.guards.promotion import (
 )
 from gateway.features.guards.rows import counted_calls, feedback_on
 from gateway.features.isolation import Work
-from gateway.features.ramp.breakers import FRESH_S, late
-from gateway.features.ramp.decision import follow
-from gateway.features.ramp.rows import stored_ramp_events
 from gateway.features.ramp.work import drain_events, lost_gateways, put_back, replace_record, was_paused
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
+from gateway.ramps.breakers import FRESH_S, late
+from gateway.ramps.decision import follow
 from gateway.store.query import Reading
+from gateway.store.ramp_events import stored_ramp_events
 from gateway.stream import Corridor
 
 LEASE = "guard-ramps"

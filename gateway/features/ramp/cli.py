@@ -20,8 +20,8 @@ from gateway.cli.options import (
 
 if TYPE_CHECKING:
     from gateway.core.ramp import RampEvent
-    from gateway.features.ramp.commands import RampVerb
     from gateway.features.ramp.gate import RampGateOutput
+    from gateway.ramps.commands import RampVerb
     from gateway.stream import Corridor
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
@@ -114,8 +114,8 @@ def gate(name: Name, options: ConfigOptions, as_json: AsJson = False) -> None:
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace
     from gateway.core.sanitize import to_json
-    from gateway.features.ramp.commands import read_ramp
     from gateway.features.ramp.gate import gate_of
+    from gateway.ramps.commands import read_ramp
 
     with inconclusive_on_error():
         of = options.load()
@@ -144,7 +144,7 @@ def _give(
 
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace, described
-    from gateway.features.ramp.commands import RampCommand, command_ramp
+    from gateway.ramps.commands import RampCommand, command_ramp
 
     of, command = options.load(), RampCommand(verb, getpass.getuser(), reason, full, kept)
     pace = paces_of(of.config).get(name, RampPace())
@@ -158,7 +158,7 @@ def on_ramp(of: Deployment, work: Callable[[Corridor], Awaitable[T]]) -> T:
     """Runs work on a ramp. Raises BadParameter if there is no such ramp, CannotRun if it refuses."""
     from gateway.core.errors import CannotRun
     from gateway.core.ramp import RampRefused
-    from gateway.features.ramp.commands import NoRamp
+    from gateway.ramps.commands import NoRamp
 
     try:
         return of.on_stream(work)
@@ -170,9 +170,9 @@ def on_ramp(of: Deployment, work: Callable[[Corridor], Awaitable[T]]) -> T:
 
 def _events(url: str, name: str) -> list[RampEvent]:
     """Events from the store; none if there is no store yet."""
-    from gateway.features.ramp.rows import stored_ramp_events
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
+    from gateway.store.ramp_events import stored_ramp_events
 
     try:
         with reading(url) as connection:

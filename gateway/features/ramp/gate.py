@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from gateway.core.ramp import DAY_S, RampAction, RampMode, RampPace, RampState
-from gateway.features.ramp.commands import RampView
 from gateway.features.ramp.served import switch_line
+from gateway.ramps.commands import RampView
 from gateway.reports.model import Verdict
 
 GateStatus = Literal["success", "failure", "inconclusive"]

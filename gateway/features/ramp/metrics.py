@@ -10,11 +10,11 @@ from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.notices.rows import count_deliveries
-from gateway.features.ramp.rows import count_ramp_events, newest_ramp_records
 from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import RampFigures
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.store.ramp_events import count_ramp_events, newest_ramp_records
 from gateway.store.store import Store
 
 EVERY_S = 2.0

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from gateway.core.guard_ramp import ramped_guard
 from gateway.core.notice import SEVERITIES, Notice
 from gateway.core.ramp import RampEvent, RampRecord
-from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import TaskContext
+from gateway.store.ramp_events import ramp_events_since
 
 _NEW_S = 3_600.0
 _BACK = ("rolled_back", "stopped", "paused")

@@ -33,10 +33,10 @@ from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
 from gateway.core.ramp import RampEvent, RampPace, RampRecord, RampRefused, RampState
 from gateway.features.keys.settings import checked, moment
-from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
 from gateway.features.ramp.gate import RampGateOutput, gate_of
-from gateway.features.ramp.rows import stored_ramp_events
+from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
 from gateway.reports.number_format import rfc3339
+from gateway.store.ramp_events import stored_ramp_events
 from gateway.stream import Corridor
 
 EXPECT = QueryParameter(

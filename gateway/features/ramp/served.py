@@ -10,35 +10,28 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan, StoredPlan
-from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
-from gateway.features.ramp.evidence import (
-    AlarmTerms,
-    CallerSums,
-    MissingScores,
-    ServedBlocks,
-    ServedFinding,
-    ServedValues,
-    StepValues,
-    of_callers,
-)
-from gateway.features.ramp.rows import ServedCalls, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
-from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
+from gateway.features.ramp.proofs import ServedValues
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
+from gateway.ramps.callers import foe_of, friend_of, without_speaker
+from gateway.ramps.evidence import ServedFinding
+from gateway.ramps.periods import SETTLES_S, WATCHED_S, StepPeriod
+from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, by_unit, of_callers, values_by_caller
 from gateway.reports.model import margin_finding
 from gateway.reports.number_format import with_sign
 from gateway.statistics.asymptotic import Tuning
-from gateway.statistics.domains import Floats
 from gateway.store.query import Reading
 from gateway.store.served_answers import answer_scores, feedback_given, served_answers
+from gateway.store.served_sums import ServedCalls, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
 from gateway.verdict.gates.gates import LEFT
 from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.sequences.difference import BURN_IN
@@ -48,54 +41,15 @@ from gateway.verdict.split.callers import may_be_left_out
 from gateway.verdict.split.comparison import difference_of
 from gateway.verdict.split.outcomes import (
     ArmOutcomes,
-    cut_scores,
     has_failed,
     outcomes,
     refusals_apart,
     refuses,
     with_left,
     without_cut,
-    without_score,
 )
 
-WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
 CALLERS_RULES = 2  # the first rules of a plan whose evidence is weighed by caller
-SETTLES_S = 1.0  # until every gateway applies a new share
-SETTLED_S = 60.0  # until the answers of a block of time have been read and scored
-
-
-@dataclass(frozen=True, slots=True)
-class StepPeriod:
-    """The time in which a ramp was at one step."""
-
-    step: int
-    start: float  # Unix seconds
-    end: float  # infinite: it still is
-
-
-def periods_of(events: Sequence[RampEvent], watched_s: float = WATCHED_S) -> list[StepPeriod]:
-    """The steps of the present run, in order. events: of one plan, oldest first. watched_s: how long what a promoted
-    candidate serves is watched; infinite with a holdout.
-
-    A run begins again after the shadow phase, and with an override: nothing from before it raises an alarm then.
-    """
-    found: list[StepPeriod] = []
-    for event in events:
-        if not event.moved:
-            continue
-        at = event.record.since
-        if found and found[-1].end > at:
-            found[-1] = replace(found[-1], end=at)
-        if event.override or event.record.state == "shadow":
-            found = []
-        if found and (found[-1].step, found[-1].start) == (event.record.step, at):
-            found.pop()  # the record was put back
-        if event.record.state == "promoted" and found and found[-1].step == event.record.step:
-            found[-1] = replace(found[-1], end=at + watched_s)
-        elif event.record.state in ("ramp", "promoted"):
-            end = math.inf if event.record.state == "ramp" else at + watched_s
-            found.append(StepPeriod(event.record.step, at, end))
-    return found
 
 
 def watched_s(plan: Plan) -> float:
@@ -237,7 +191,7 @@ def _values(
     for name in sorted({name for name in plan.decides if name.startswith(FEEDBACK)}):
         found = feedback_values(here, given.get(name, {}), terms_of(plan, now))
         made.append(ArmOutcomes(name, found.values, 1.0, found.bounded))
-    by, paired = values_by_caller if plan.rules >= CALLERS_RULES else _by_unit, not alone or plan.rules < CALLERS_RULES
+    by, paired = values_by_caller if plan.rules >= CALLERS_RULES else by_unit, not alone or plan.rules < CALLERS_RULES
     yield from (replace(by(here, each, period.step), paired=paired) for each in made)
     if i and plan.rules >= CALLERS_RULES and not alone and shared_by_all(plan, period):
         # A holdout may have few units, so the control's last answers stand in for it, for failures alone.
@@ -260,36 +214,6 @@ def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, Target]) -> ArmOutco
     """An arm fails with an answer that failed, and with one that a fallback had to give. own: target by arm."""
     failed = np.array([float(has_failed(row) or not row.is_own(own[row.arm])) for row in rows])
     return ArmOutcomes(ERRORS, failed, -1.0, True)
-
-
-def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
-    a, b = (
-        _sums([row.unit if (row.arm == CONTROL) == control else None for row in rows], of.values)
-        for control in (True, False)
-    )
-    return StepValues(of.metric, step, of.sign, of.bounded, a, b)
-
-
-def values_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
-    """Values by caller: a conversation that two callers name is a unit of each."""
-    at: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        at.setdefault(row.caller, []).append(i)
-    found = []
-    for caller, places in sorted(at.items()):
-        mine = _by_unit([rows[i] for i in places], replace(of, values=of.values[places]), step)
-        if mine.a.n or mine.b.n:
-            found.append(CallerSums(caller, len(places), mine.a, mine.b))
-    return of_callers(StepValues(of.metric, step, of.sign, of.bounded, ServedSums(), ServedSums(), tuple(found)))
-
-
-def _sums(units: Sequence[str | None], values: Floats) -> ServedSums:
-    """units: shape (n,), None where the answer is of the other arm. values: shape (n,), NaN where there is none."""
-    by_unit: dict[str, list[float]] = {}
-    for unit, value in zip(units, values.tolist(), strict=True):
-        if unit is not None and not math.isnan(value):
-            by_unit.setdefault(unit, []).append(value)
-    return ServedSums.of(np.array([math.fsum(each) / len(each) for each in by_unit.values()]))
 
 
 def _p95(
@@ -376,106 +300,6 @@ def _left_blocks(
         everybody, of = with_left(here, left)
         made.add(clock.places(period, everybody), everybody, of.values)
     return made
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    step: int
-    start: float
-    block: int
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BlockClock:
-    """Finds the block of time of each answer."""
-
-    block_s: float
-    now: float
-
-    def places(self, period: StepPeriod, rows: Sequence[ServedAnswer], late_s: float = 0.0) -> list[_Place]:
-        """late_s: time after an answer in which its value may still come, as that of a run does once it has ended."""
-        blocks = [int((row.received - period.start) // self.block_s) for row in rows]
-        over, now = period.end + late_s <= self.now, self.now - late_s
-        return [
-            _Place(period.step, period.start, b, over or period.start + (b + 1) * self.block_s + SETTLED_S < now)
-            for b in blocks
-        ]
-
-
-_Units = dict[tuple[str, str], list[float]]  # values by caller and unit
-
-
-class BlockRows:
-    """The values of one metric, by block, arm and unit."""
-
-    def __init__(self, metric: str, sign: float, bounded: bool) -> None:
-        self._metric, self._sign, self._bounded = metric, sign, bounded
-        self._values: dict[_Place, tuple[_Units, _Units]] = {}
-        self._cut, self._unscored, self._seen = [0, 0], [0, 0], [0, 0]  # answers of control and candidate
-
-    def count_missing(self, rows: Sequence[ServedAnswer], of: ArmOutcomes) -> Floats:
-        """The values with what was cut as the worst for the candidate, and what else has no score as 0 on both arms.
-
-        A scorer that does not apply to an answer says as little of the other arm's answers, so 0 on both sides takes
-        nothing from arms that are alike, and leaves a bad answer as bad as it is. Shape (n,). of: without what was cut.
-        """
-        cut = cut_scores(rows, of)
-        if cut is None:
-            return of.values
-        control, unscored = np.array([row.arm == CONTROL for row in rows]), without_score(rows, of) & ~cut
-        looked = ~np.isnan(of.values) | cut | unscored
-        for i, arm in enumerate((control, ~control)):
-            self._cut[i] += int((cut & arm).sum())
-            self._unscored[i] += int((unscored & arm).sum())
-            self._seen[i] += int((looked & arm).sum())
-        return np.where(cut, control, np.where(unscored, 0.0, of.values))
-
-    @property
-    def missing(self) -> MissingScores | None:
-        """Answers without a score; None if every one has one."""
-        if not any(self._cut) and not any(self._unscored):
-            return None
-        cut, unscored = (self._cut[0], self._cut[1]), (self._unscored[0], self._unscored[1])
-        shares = ((cut[i] + unscored[i]) / max(self._seen[i], 1) for i in (0, 1))
-        return MissingScores(cut, unscored, sum(shares), self._blocks(None))
-
-    def add(self, places: Sequence[_Place], rows: Sequence[ServedAnswer], values: Floats) -> None:
-        for place, row, value in zip(places, rows, values.tolist(), strict=True):
-            if not math.isnan(value):
-                arms = self._values.setdefault(place, ({}, {}))
-                arms[row.arm != CONTROL].setdefault((row.caller, row.unit), []).append(value)
-
-    def of(self, friend: str | None, foe: str | None) -> ServedBlocks:
-        """friend, foe: the callers who speak most for and against the candidate; None means that nobody may be left
-        out.
-        """
-        everybody = self._blocks(None)
-        if friend is not None:
-            everybody = replace(everybody, friend=friend, without=self._blocks(friend))
-        return everybody if foe is None else replace(everybody, foe=foe, without_foe=self._blocks(foe))
-
-    def _blocks(self, left_out: str | None) -> ServedBlocks:
-        made: list[ServedBlock] = []
-        terms: dict[tuple[str, str], float] = {}  # of each unit in the pooled difference
-        apart = 0.0  # the sum of its squares, if units never came back
-        for place in sorted(self._values, key=lambda p: (p.start, p.block)):
-            means = [
-                {u: math.fsum(v) / len(v) for u, v in arm.items() if u[0] != left_out} for arm in self._values[place]
-            ]
-            a, b = (ServedSums.of(np.array(list(arm.values()))) for arm in means)
-            made.append(ServedBlock(place.step, a, b, place.complete))
-            if not a.n or not b.n:
-                continue
-            weight = a.n * b.n / (a.n + b.n)
-            for arm, sums in zip(means, (a, b), strict=True):
-                for unit, mean in arm.items():
-                    term = weight * (mean - sums.mean) / sums.n
-                    terms[unit] = terms.get(unit, 0.0) + term
-                    apart += term**2
-        together = math.fsum(term**2 for term in terms.values())
-        inflation = max(1.0, together / apart) if apart else 1.0
-        return ServedBlocks(self._metric, self._sign, self._bounded, tuple(made), inflation)
 
 
 EVERY_S = 3_600.0  # a month of answers is summed no more often

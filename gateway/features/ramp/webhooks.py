@@ -11,11 +11,11 @@ from gateway.core.ramp import RampEvent
 from gateway.features.notices.receivers import JsonPoster, signed_headers
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries, first_deliveries
 from gateway.features.notices.sender import DeliverySender
-from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.engine import Transaction
+from gateway.store.ramp_events import ramp_events_since
 from gateway.verdict.sentence import ENDED, MOST, ended_sentence
 from gateway.verdict.short_names import shortened
 

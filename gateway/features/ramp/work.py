@@ -33,33 +33,28 @@ from gateway.core.ramp import (
 )
 from gateway.features.experiments.work import stop_plan
 from gateway.features.isolation import IsolatedWork, Work
-from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
-from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
-from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import (
-    AlarmTerms,
-    RampEvidence,
-    ServedFinding,
-    UnitCount,
-    proofs_of,
-    ratio_alarm,
-    served_proofs_of,
-)
-from gateway.features.ramp.rows import add_ramp_events, ramp_units, stored_ramp_events
+from gateway.features.ramp.proofs import proofs_of, served_proofs_of
 from gateway.features.ramp.served import (
     EVERY_S,
-    StepPeriod,
     drawn_stratum,
     failures_now,
-    periods_of,
     served_calls,
     served_values,
     switch_of,
     watched_s,
 )
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.breakers import FRESH_S, breakers_of, late
+from gateway.ramps.callers import blind_to_callers, caller_alarms, proved_without_any
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.periods import StepPeriod, periods_of
+from gateway.ramps.sample_ratio import UnitCount, ratio_alarm
 from gateway.reports.model import Verdict
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import Reading
+from gateway.store.ramp_events import add_ramp_events, stored_ramp_events
+from gateway.store.served_sums import ramp_units
 from gateway.store.store import Store
 from gateway.stream import Corridor
 from gateway.verdict.decision import HARMLESS, SHIPS, rejects

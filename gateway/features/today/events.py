@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.core.ramp import RampEvent
-from gateway.features.ramp.rows import ramp_events_since
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
 from gateway.store.events import (
@@ -17,6 +16,7 @@ from gateway.store.events import (
     forget_events,
     newest_event,
 )
+from gateway.store.ramp_events import ramp_events_since
 from gateway.stream import Corridor
 
 EVERY_S = 15.0

@@ -19,9 +19,9 @@ from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, st
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.rows.dropped import keep_dropped
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import save_plans
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.sequences import save
 from gateway.verdict.findings import drops_of
 from gateway.verdict.sequences.progress import PlanProgress

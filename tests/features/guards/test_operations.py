@@ -14,8 +14,8 @@ from gateway.config.loading import parse
 from gateway.core.guard_ramp import ramp_name
 from gateway.core.ramp import CONTROLLER
 from gateway.features.guards.ramp_work import GuardRampController, GuardRampSettings
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.task import TaskWorker
+from gateway.store.ramp_events import add_ramp_events
 from gateway.stream import Corridor
 
 INJECTION = {"on": "request", "scorer": "prompt_injection", "ramp": {"cooldown_s": 0}}

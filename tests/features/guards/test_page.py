@@ -14,9 +14,9 @@ from gateway.features.guards.page import headline, live_guards
 from gateway.features.guards.ramp_view import shown_ramp
 from gateway.features.guards.work import GuardWatch
 from gateway.features.labels.rows import labels_of
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.task import TaskWorker
 from gateway.store.query import reading
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.store import Store
 
 HOME, ONE, RAMP = "/console/guards", "/console/guards/of/secrets", "/console/guards/ramp"

@@ -20,8 +20,8 @@ from gateway.features.guards.promotion import (
     promotion_evidence,
 )
 from gateway.features.guards.rows import CountedCall
-from gateway.features.ramp.decision import follow
 from gateway.features.ramp.webhooks import sentence_of
+from gateway.ramps.decision import follow
 
 DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
 FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)

@@ -21,7 +21,7 @@ from gateway.features.guards.ramp_commands import ComparisonOutput, GuardRampOut
 from gateway.features.guards.ramp_view import ShownRamp
 from gateway.features.guards.report import notes, ramp_lines, sentence, to_dict, to_terminal
 from gateway.features.guards.rows import CountedCall
-from gateway.features.ramp.served import StepPeriod
+from gateway.ramps.periods import StepPeriod
 from gateway.statistics.detection import ClusterSums, PartSums, ShareEstimate, WeightSums, recall, share_of_calls
 
 START = 1_000_000.0

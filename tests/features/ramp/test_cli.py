@@ -18,9 +18,9 @@ from gateway.cli import app
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.store import engine
 from gateway.store.location import default_url
+from gateway.store.ramp_events import add_ramp_events
 from gateway.stream import Corridor
 
 Run = Callable[..., str]

@@ -11,8 +11,8 @@ from fixtures.ramps import DESIGN, PLAN
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampDecision, RampPace, advanced, paused, rolled_back, started, stopped
 from gateway.features.ramp.cli import gate_lines
-from gateway.features.ramp.commands import RampView
 from gateway.features.ramp.gate import gate_of
+from gateway.ramps.commands import RampView
 
 NOW = 1000.0
 CHANGE = RampChange(NOW - 10, "ada", "as agreed")

@@ -13,9 +13,9 @@ from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampEvent, advanced, rolled_back, started
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
 from gateway.features.ramp.metrics import ramp_figures
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, RampFigures
 from gateway.store.plans import save_plans
+from gateway.store.ramp_events import add_ramp_events
 
 BEGUN = started("swap", PLAN.hash, RampChange(1.0, "controller", ""))
 FIRST = advanced(BEGUN, DESIGN, RampChange(2.0, "controller", "holds"))

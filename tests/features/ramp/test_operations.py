@@ -14,7 +14,7 @@ from fixtures.ramps import DESIGN, PLAN
 
 from gateway.core.ramp import RampChange, RampEvent, advanced, overridden, started
 from gateway.features.ramp.operations import event_view, history_line
-from gateway.features.ramp.rows import add_ramp_events
+from gateway.store.ramp_events import add_ramp_events
 from gateway.stream import Corridor
 
 # In the form of Argo Rollouts' web provider and of Flagger's webhooks, after their documentation and sources: Go's HTTP

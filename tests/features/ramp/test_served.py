@@ -12,46 +12,20 @@ import pytest
 
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan, StoredPlan
-from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
+from gateway.core.ramp import RampDesign
 from gateway.core.score import Score, ScoreResult
-from gateway.features.ramp.callers import blind_to_callers
-from gateway.features.ramp.evidence import AlarmTerms, ServedValues, StepValues, served_proofs_of
-from gateway.features.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values, switch_line
+from gateway.features.ramp.proofs import ServedValues, served_proofs_of
+from gateway.features.ramp.served import failures_now, served_values, switch_line
 from gateway.features.runs.rows import save_scores
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.callers import blind_to_callers
+from gateway.ramps.periods import StepPeriod
+from gateway.ramps.step_values import StepValues
 from gateway.scoring.registry import RegisteredRun
 from gateway.store.query import reading
 
 DESIGN = RampDesign((0.1, 0.5, 1.0), 0.0, 1)
 STEPS = [StepPeriod(0, 1000.0, 2000.0), StepPeriod(1, 2000.0, 3000.0)]
-
-
-def at(seconds: float) -> RampChange:
-    return RampChange(seconds, "t", "t")
-
-
-def events(*records: RampRecord) -> list[RampEvent]:
-    before = [None, *((r.state, r.step) for r in records)]
-    return [RampEvent(f"{i}-0", record, before[i], {}) for i, record in enumerate(records)]
-
-
-def test_the_periods_are_those_of_the_present_run() -> None:
-    first = started("swap", "p", at(0))
-    one = advanced(first, DESIGN, at(10))
-    two = advanced(one, DESIGN, at(20))
-    assert periods_of(events(first, one, two)) == [StepPeriod(0, 10, 20), StepPeriod(1, 20, math.inf)]
-    back = rolled_back(two, at(30), 0.0)
-    assert periods_of(events(first, one, two, back))[-1] == StepPeriod(1, 20, 30)
-    forced = overridden(back, DESIGN, at(40))
-    assert periods_of(events(first, one, two, back, forced)) == [StepPeriod(0, 40, math.inf)]
-    last = replace(two, step=2, since=30)
-    done = advanced(last, DESIGN, at(40))
-    assert periods_of(events(first, one, two, last, done))[-1] == StepPeriod(2, 30, 40 + WATCHED_S)
-    undone = rolled_back(done, at(50), 0.0)
-    assert periods_of(events(first, one, two, last, done, undone))[-1] == StepPeriod(2, 30, 50)
-    restored = RampEvent("9-0", replace(two, version=9), None, {})
-    assert periods_of([*events(first, one, two), restored]) == [StepPeriod(0, 10, 20), StepPeriod(1, 20, math.inf)]
-    again = started("swap", "p", at(50), back)
-    assert periods_of(events(first, one, two, back, again)) == []
 
 
 @pytest.fixture

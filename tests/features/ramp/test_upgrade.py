@@ -17,16 +17,16 @@ from sqlalchemy import MetaData
 from gateway.config.experiments import Experiment
 from gateway.core.plan import Plan, StoredPlan, plan_states
 from gateway.core.ramp import RampPace, ramp_records
-from gateway.features.ramp.decision import decide_ramp
-from gateway.features.ramp.evidence import AlarmTerms
-from gateway.features.ramp.rows import stored_ramp_events
 from gateway.features.ramp.work import RampController, evidence_of
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.routing.assignment import RunningExperiment, arm_of, ramp_arm, running, shadowed
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.decision import decide_ramp
 from gateway.store import engine
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
+from gateway.store.ramp_events import stored_ramp_events
 from gateway.store.store import Store
 from gateway.verdict.findings import finding
 

@@ -16,10 +16,10 @@ from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, adv
 from gateway.features.notices.receivers import signature
 from gateway.features.notices.rows import WebhookDelivery
 from gateway.features.notices.sender import RETRY_S
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.ramp.webhooks import WebhookSender, sentence_of
 from gateway.features.task import TaskWorker
 from gateway.scoring.http_client import HttpConnections
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.store import Store
 from tests.features.ramp.deliveries import deliveries_of
 

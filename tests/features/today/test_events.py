@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.core.ramp import RampEvent, RampRecord
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.features.task import TaskWorker
 from gateway.features.today.events import EventKeeper
 from gateway.store.events import KEPT_S, add_events, config_event, events_since
 from gateway.store.query import reading
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.store import Store
 
 NOW = 1_764_001_800.0

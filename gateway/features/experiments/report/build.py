@@ -21,7 +21,6 @@ from gateway.features.experiments.rows.queries import most_frequent_score, pairw
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
-from gateway.features.ramp.rows import stored_ramp_events
 from gateway.reports.charts import TrailPoint
 from gateway.reports.model import (
     ArmStrength,
@@ -38,6 +37,7 @@ from gateway.reports.number_format import span, when
 from gateway.store.plan_evidence import StoredEvidence, scorer_facts
 from gateway.store.plans import experiment_names, stored_plans
 from gateway.store.query import Reading, reading
+from gateway.store.ramp_events import stored_ramp_events
 from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
 from gateway.verdict.conditions import progress_of

@@ -22,9 +22,9 @@ from gateway.features.experiments.report.build import (
 )
 from gateway.features.experiments.work import figures_of
 from gateway.features.labels.agreement import RateEstimate
-from gateway.features.ramp.rows import add_ramp_events
 from gateway.statistics.judge_rates import JudgeAccuracy
 from gateway.store.query import reading
+from gateway.store.ramp_events import add_ramp_events
 from gateway.store.reader_config import StoreLocation
 from gateway.store.tables import scores
 from gateway.verdict.report.as_json import schema, to_json

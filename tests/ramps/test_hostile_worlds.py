@@ -19,17 +19,12 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, started
-from gateway.features.ramp.callers import blind_to_callers, caller_alarms
-from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import (
-    ERRORS,
-    AlarmTerms,
-    CallerSums,
-    RampEvidence,
-    StepValues,
-    of_callers,
-)
-from gateway.features.ramp.served_proof import ServedSums
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.callers import blind_to_callers, caller_alarms
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, of_callers
+from gateway.verdict.price.terms import ERRORS
 
 FEW, MANY = 4, 2_000
 LOOK_S, LOOKS, UNITS = 60.0, 60, 400  # the others' conversations until each look

@@ -21,9 +21,9 @@ from gateway.core.ramp import (
     paused,
     started,
 )
-from gateway.features.ramp.breakers import BreakerReport
-from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import RampEvidence, ServedFinding
+from gateway.ramps.breakers import BreakerReport
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.reports.model import Estimate, WeakSpot
 
 DESIGN = RampDesign((0.1, 0.5, 1.0), 60.0, 100, 1000, 5.0)

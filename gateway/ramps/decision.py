@@ -22,7 +22,7 @@ from gateway.core.ramp import (
     rolled_back,
     stopped,
 )
-from gateway.features.ramp.evidence import RampEvidence
+from gateway.ramps.evidence import RampEvidence
 from gateway.verdict.decision import SHIPS
 
 ASSUMED = (

@@ -20,10 +20,13 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import CONVERSATION_QUIET_S, Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.ramp.callers import blind_to_callers, caller_alarms
-from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import AlarmTerms, RampEvidence, ServedBlocks, StepValues, served_proofs_of
-from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
+from gateway.features.ramp.proofs import served_proofs_of
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
+from gateway.ramps.callers import blind_to_callers, caller_alarms
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.step_values import ServedSums, StepValues
 
 FEW, MANY = 2, 2_000
 PER_HOUR, HOUR_S, MARGIN, CONTROL_LOOPS, FAILS = 2_000, 3_600.0, 0.05, 0.01, 0.01

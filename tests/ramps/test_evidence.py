@@ -11,19 +11,13 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampDesign
-from gateway.features.ramp.callers import blind_to_callers, caller_alarms
-from gateway.features.ramp.evidence import (
-    RATIO_ALPHA,
-    AlarmTerms,
-    RampEvidence,
-    ServedBlocks,
-    StepValues,
-    UnitCount,
-    proofs_of,
-    ratio_alarm,
-    served_proofs_of,
-)
-from gateway.features.ramp.served_proof import ServedBlock, ServedSums
+from gateway.features.ramp.proofs import proofs_of, served_proofs_of
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import ServedBlock, ServedBlocks
+from gateway.ramps.callers import blind_to_callers, caller_alarms
+from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.sample_ratio import RATIO_ALPHA, UnitCount, ratio_alarm
+from gateway.ramps.step_values import ServedSums, StepValues
 from gateway.statistics.domains import Floats
 
 THUMB = "feedback:thumb"

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.ramp import RampChange, RampPace, RampRefused, paused, resumed, rolled_back
 from gateway.core.segments import SegmentDesign
-from gateway.features.ramp.commands import NoRamp, ProposedChange, RampCommand, command_ramp, make_change, read_ramp
+from gateway.ramps.commands import NoRamp, ProposedChange, RampCommand, command_ramp, make_change, read_ramp
 from gateway.stream import Corridor
 
 

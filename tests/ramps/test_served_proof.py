@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, planned_look, prove
+from gateway.ramps.blocks import ServedBlock
+from gateway.ramps.served_proof import ProofTerms, ServedProof, planned_look, prove
+from gateway.ramps.step_values import ServedSums
 from gateway.statistics.asymptotic import Tuning
 
 TERMS = ProofTerms(1.0, 0.05, 0.04, True)

@@ -17,15 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan
-from gateway.features.ramp.evidence import (
-    FAILURES,
-    AlarmTerms,
-    CallerSums,
-    ServedFinding,
-    StepValues,
-    step_finding,
-)
-from gateway.features.ramp.served_proof import ServedSums
+from gateway.ramps.alarms import FAILURES, AlarmTerms, step_finding
+from gateway.ramps.evidence import ServedFinding
+from gateway.ramps.step_values import CallerSums, ServedSums, StepValues
 from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.split.callers import CAPPED_FROM, may_be_left_out, thinned
 

@@ -16,55 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.horizon import EARLY
+from gateway.ramps.blocks import ServedBlock
 from gateway.reports.model import Estimate, Margin
 from gateway.statistics.asymptotic import Tuning, half_width
-from gateway.statistics.domains import Floats
 from gateway.verdict.price.terms import GUARD, look_z, reached, wanted_error
 from gateway.verdict.sequences.difference import BURN_IN
-from gateway.verdict.split.comparison import ArmMean
 
-
-@dataclass(frozen=True, slots=True)
-class ServedSums:
-    """The values of one arm's units: each unit counts once, with its mean."""
-
-    n: float = 0  # a sum of weights where callers are thinned
-    total: float = 0.0
-    squares: float = 0.0
-
-    @classmethod
-    def of(cls, values: Floats) -> ServedSums:
-        """values: shape (n,), without NaN."""
-        return cls(values.size, float(values.sum()), float(values @ values))
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.n if self.n else 0.0
-
-    def arm_mean(self, bounded: bool, tuning: Tuning) -> ArmMean:
-        """n must be above 0. bounded: the variance gains what a run of equal values leaves open."""
-        variance = max(self.squares / self.n - self.mean**2, 0.0)
-        if bounded and self.n >= tuning.burn_in:
-            variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2
-        return ArmMean(self.mean, variance, float(self.n), round(self.n))
-
-    def plus(self, other: ServedSums) -> ServedSums:
-        return ServedSums(self.n + other.n, self.total + other.total, self.squares + other.squares)
-
-
-BLOCK_S = 900.0  # of time, within which answers are compared
 _N_STAR = 4_000.0  # effective units at which the sequence is tightest
 _LATER = 2.5  # times the units of the planned look, which the sequence needs about
-
-
-@dataclass(frozen=True, slots=True)
-class ServedBlock:
-    """Values of one metric in both arms, within one step and block of time."""
-
-    step: int
-    a: ServedSums  # of the control
-    b: ServedSums  # of the candidate
-    complete: bool = True  # no answer of this block is still to come
 
 
 @dataclass(frozen=True, slots=True)

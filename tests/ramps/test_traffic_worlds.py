@@ -20,17 +20,13 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.ramp.callers import blind_to_callers, caller_alarms
-from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import (
-    AlarmTerms,
-    RampEvidence,
-    ServedBlocks,
-    ServedFinding,
-    StepValues,
-    served_proofs_of,
-)
-from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
+from gateway.features.ramp.proofs import served_proofs_of
+from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
+from gateway.ramps.callers import blind_to_callers, caller_alarms
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.step_values import ServedSums, StepValues
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.domains import Floats
 from gateway.verdict.sequences.latency import ArmSeconds, slow_share

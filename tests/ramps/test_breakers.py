@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.ramp import RampDesign
-from gateway.features.ramp.breakers import FRESH_S, BreakerReport, breakers_of, late
+from gateway.ramps.breakers import FRESH_S, BreakerReport, breakers_of, late
 from gateway.stream.types import Lag
 
 NOW = 1000.0

@@ -1,0 +1,124 @@
+"""Proofs that a candidate is harmless on the answers that it served, before it serves everything. Pure.
+
+Feedback is given on served answers only. Where the plan's decision rests on it, it is tested on all steps together, the
+difference within each one weighted by its effective units, with the verdict's part of alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gateway.core.plan import FEEDBACK, Plan
+from gateway.ramps.alarms import FAILURES
+from gateway.ramps.blocks import ServedBlocks
+from gateway.ramps.evidence import ServedFinding
+from gateway.ramps.served_proof import ProofTerms, ServedProof, prove
+from gateway.ramps.step_values import StepValues
+from gateway.reports.model import Estimate, margin_finding
+from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.verdict.gates.gates import LEFT, NEGLIGIBLE, left_margin
+from gateway.verdict.price.terms import error_margin
+from gateway.verdict.sequences.difference import BURN_IN
+from gateway.verdict.sequences.progress import margin_of
+
+_NOT_PROVED = ("completion", "total_s", "latency_p95", "first_token_s", "output_tokens")  # alarms alone watch them
+
+
+def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, ...]:
+    """The finding of each metric of feedback, which only served answers get, that the plan's decision rests on."""
+    tuning = Tuning(plan.verdict_alpha, burn_in=BURN_IN)
+    names = [name for name in plan.decides if name.startswith(FEEDBACK)]
+    return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in names)
+
+
+def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
+    """Proofs by rules 2 that a candidate is harmless on served answers, before it serves everything: errors, the
+    quality where answers have scores, the cost where it has a margin, and scorers of runs that are guardrails."""
+    if plan.rules < 2:
+        return ()
+    proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
+    found = [_served_proof(each, plan) for each in served if each.metric in {*FAILURES, LEFT, *proved}]
+    unscored = (name for name in plan.of_runs if name not in {each.metric for each in served})
+    return (*found, *(_without_runs(name, plan) for name in unscored))
+
+
+def _without_runs(name: str, plan: Plan) -> ServedFinding:
+    """The proof for a scorer of runs when no run has a score: it is open, since shadows say nothing about runs."""
+    return ServedFinding(name, None, Estimate(None), margin_of(plan, name) or 0.0, "unclear", (0, 0))
+
+
+def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
+    margin = margin_of(plan, of.metric) or 0.0
+    if of.metric in (*FAILURES, LEFT):
+        n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
+        rate = _surely(total / n, n) if n else 0.0
+        margin = error_margin(plan, rate)
+        margin = left_margin(rate, margin) if of.metric == LEFT else margin
+    found, without = _proved(of, margin, plan), of.without
+    again = None if without is None else _proved(without, margin, plan)
+    made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
+    if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
+        return replace(made, found="unclear", rests_on=of.friend)
+    none = of.missing
+    if found.found == "non_inferior" and none is not None and none.share > NEGLIGIBLE * margin:
+        worst = _proved(none.worst, margin, plan)
+        if worst.found != "non_inferior":
+            return replace(made, found="unclear", cut=none.cut, unscored=none.unscored, needed=worst.needed)
+    if found.found == "inferior" and of.without_foe is not None:
+        less = _proved(of.without_foe, margin, plan)
+        return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
+    return made
+
+
+def _surely(rate: float, n: float) -> float:
+    """The control's rate less two standard errors: a margin widened by chance would accept larger losses."""
+    return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
+
+
+def _proved(of: ServedBlocks, margin: float, plan: Plan) -> ServedProof:
+    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation))
+
+
+def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:
+    margin = margin_of(plan, name) or 0.0
+    both = [v for v in values if v.a.n and v.b.n]
+    estimate = _pooled(both, tuning)
+    units = (round(sum(v.a.n for v in both)), round(sum(v.b.n for v in both)))
+    return ServedFinding(name, None, estimate, margin, margin_finding(estimate, margin), units)
+
+
+def _pooled(values: Sequence[StepValues], tuning: Tuning) -> Estimate:
+    """The mean of the steps' differences, each weighted by its effective units, and its confidence sequence."""
+    if not values:
+        return Estimate(None)
+    parts = [(v, v.a.arm_mean(False, tuning), v.b.arm_mean(False, tuning)) for v in values]
+    weights = np.array([1.0 / (1.0 / a.effective_n + 1.0 / b.effective_n) for _, a, b in parts])
+    means = np.array([v.sign * (b.mean - a.mean) for v, a, b in parts])
+    errors = np.array([a.variance / a.effective_n + b.variance / b.effective_n for _, a, b in parts])
+    share, total = weights / weights.sum(), float(weights.sum())
+    value, variance = float(share @ means), total * float(share**2 @ errors)
+    few = min(sum(v.a.n for v in values), sum(v.b.n for v in values))
+    if few < tuning.burn_in:
+        return Estimate(value)
+    if all(v.bounded for v in values):
+        variance += (half_width(1.0, few, tuning) / 2.0) ** 2
+    half = half_width(math.sqrt(variance), max(total, 1.0), replace(tuning, burn_in=0.0))
+    return Estimate(value, value - half, value + half)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedValues:
+    """Values read from the answers that a ramp served."""
+
+    values: tuple[StepValues, ...] = ()
+    units: int = 0  # as in RampEvidence
+    requests: int = 0
+    usd: float = 0.0
+    newest: float | None = None
+    findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95
+    blocks: tuple[ServedBlocks, ...] = ()  # of a ramp by rules 2, until the candidate serves everything
+    p95: tuple[ServedFinding, ...] = ()  # the proof of a p95 that is a guardrail: of the present step alone, then too

@@ -1,0 +1,1 @@
+"""The engine of ramps, whatever they promote: evidence, decision, step and command."""
