@@ -221,6 +221,61 @@ async def test_no_form_of_an_answer_goes_through(
     await _check_harmless(gateway, upstream, api)
 
 
+READS = (
+    *(("GET", "/responses/ID"), ("GET", "/responses/ID?stream=true"), ("HEAD", "/responses/ID")),
+    *(("GET", "/responses/ID/input_items"), ("POST", "/responses/ID/cancel"), ("GET", "/responses/ID?include[]=x")),
+)  # fmt: skip
+"""Reads of a stored answer by its id, as the API has them."""
+SPELLINGS = (
+    *(("GET", f"/responses/ID{more}") for more in (
+        "?stream=true&starting_after=0", "/input_items?order=asc&limit=100", "/", "/input_items/", "/cancel", "/../ID",
+        "%2Finput_items", ";a=b", "?", "/output")),
+    *((method, "/responses/ID") for method in ("POST", "PUT", "PATCH", "QUERY")),
+    ("PUT", "/responses/ID/cancel"),
+    *(("GET", path) for path in (
+        "/%72esponses/ID", "/responses//ID", "//responses/ID",
+        "/Responses/ID", "/responses?id=ID", "/responses/./ID", "/v1/responses/ID", "/openai/responses/ID",
+        "/conversations/ID/items", "/chat/completions/ID", "/chat/completions/ID/messages", "/threads/ID/messages",
+        "/batches/ID", "/messages/batches/ID/results")),
+)  # fmt: skip
+"""Reads that a server might take for these, and those of other APIs."""
+
+
+@pytest.mark.parametrize("passthrough", ["u0", None])
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_no_form_of_a_stored_answer_goes_through(
+    start: Any, configured: Configured, upstream: FakeUpstream, action: str, passthrough: str | None
+) -> None:
+    """The upstream keeps the answer as it made it, and would return it to each of these reads."""
+    config = configured(upstream, guards=guards("answer", action), passthrough=passthrough)
+    gateway = await start({**config, "responses": {"seal": False}})
+    tried = Tried()
+    for i, (form, text) in enumerate(FORMS.items()):
+        upstream.answers(200, dumped({**answer_of("responses", text), "id": "resp_1"}))
+        made = await gateway.client.post("/responses", json={"model": "chat", "input": "hi"})
+        tried.note(f"{form}, made", leaks(made.content))
+        asked = len(upstream.calls)
+        for method, path in (*READS, *(SPELLINGS if i % 10 == 0 else ())):
+            reply = await gateway.client.request(method, path.replace("ID", "resp_1"))
+            tried.note(f"{form}, {method} {path}", leaks(reply.content) or reply.status_code < 400)
+        assert len(upstream.calls) == asked
+        given = {"model": "chat", "input": "hi", "background": True}
+        later = await gateway.client.post("/responses", json=given)
+        tried.note(f"{form}, in the background", leaks(later.content) or len(upstream.calls) > asked)
+    tried.check(f"responses by id, {action}, passthrough {passthrough}", 500)
+
+
+async def test_the_same_reads_reach_an_upstream_without_a_guard(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """The reads of the API are refused for the guard, and not by something else."""
+    gateway = await start({**configured(upstream, passthrough="u0"), "responses": {"seal": False}})
+    upstream.answers(200, dumped({**answer_of("responses", CARD), "id": "resp_1"}))
+    replies = [await gateway.client.request(method, path.replace("ID", "resp_1")) for method, path in READS]
+    assert len(upstream.calls) == len(READS)
+    assert sum(leaks(reply.content) for reply in replies) == len(READS) - 1, "HEAD has no body"
+
+
 def stream_of_form(api: str, text: str) -> list[bytes]:
     """A stream whose text comes in two halves."""
     halves = [text[: len(text) // 2], text[len(text) // 2 :]]
