@@ -29,7 +29,7 @@ from gateway.reports.number_format import digits, number, span, work
 from gateway.verdict.decision import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.verdict.findings import Finding
 from gateway.verdict.gates.completeness import COMPLETENESS
-from gateway.verdict.gates.gates import units_for_srm
+from gateway.verdict.gates.sample_ratio import units_for_srm
 from gateway.verdict.metrics import ALONE, SAME_PATH, WORST, counts_alone
 from gateway.verdict.plan_gates import delta_of
 from gateway.verdict.price.terms import rounded_up

@@ -15,17 +15,10 @@ from gateway.verdict.gates.completeness import (
     preference_completeness_gate,
     split_completeness_gate,
 )
-from gateway.verdict.gates.gates import (
-    PairLosses,
-    PathChecks,
-    aa_alarm,
-    aa_gate,
-    likelihood_gate,
-    losses_gate,
-    path_gate,
-    same_path_gate,
-    with_doubt,
-)
+from gateway.verdict.gates.control_repeat import aa_alarm, aa_gate, same_path_gate, with_doubt
+from gateway.verdict.gates.likelihood import likelihood_gate
+from gateway.verdict.gates.losses import PairLosses, losses_gate
+from gateway.verdict.gates.path import PathChecks, path_gate
 from gateway.verdict.metrics import BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.split.answers import split_hours_gate

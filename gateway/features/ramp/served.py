@@ -32,7 +32,7 @@ from gateway.statistics.asymptotic import Tuning
 from gateway.store.query import Reading
 from gateway.store.served_answers import answer_scores, feedback_given, served_answers
 from gateway.store.served_sums import ServedCalls, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
-from gateway.verdict.gates.gates import LEFT
+from gateway.verdict.gates.client_left import LEFT
 from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.sequences.difference import BURN_IN
 from gateway.verdict.sequences.latency import P95, ArmSeconds, p95_of, slow_share

@@ -24,7 +24,7 @@ from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses, 
 from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.statistics.domains import Floats
 from gateway.verdict.decision import with_findings
-from gateway.verdict.gates.gates import LEFT
+from gateway.verdict.gates.client_left import LEFT
 from gateway.verdict.sequences.difference import BURN_IN, SequenceRule
 from gateway.verdict.sequences.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
 from gateway.verdict.sequences.progress import empty_comparison, margin_of

@@ -14,7 +14,7 @@ from gateway.core.plan import RUN_METRICS
 from gateway.core.request_refusals import REFUSED, REFUSING_STATUSES
 from gateway.core.served_answer import AnswerScores, ScoredRow, ScoresByScorer, ServedAnswer
 from gateway.statistics.domains import Floats
-from gateway.verdict.gates.gates import LEFT
+from gateway.verdict.gates.client_left import LEFT
 from gateway.verdict.metrics import ANSWERED
 
 

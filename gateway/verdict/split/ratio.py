@@ -10,7 +10,7 @@ from gateway.core.plan import CONTROL, Plan, StoredPlan
 from gateway.core.sequence import SequenceName
 from gateway.reports.model import GateResult
 from gateway.statistics.srm import SequentialRatio
-from gateway.verdict.gates.gates import srm_gate
+from gateway.verdict.gates.sample_ratio import srm_gate
 
 SRM = "srm"
 

@@ -15,8 +15,8 @@ from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.statistics.domains import Floats
 from gateway.verdict.decision import share_of_hours
 from gateway.verdict.evidence import PlanEvidence
+from gateway.verdict.gates.client_left import LEFT, left_gate, left_margin
 from gateway.verdict.gates.completeness import PrimaryValues, SplitMissing, split_missing
-from gateway.verdict.gates.gates import LEFT, left_gate, left_margin
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.sequences.progress import margin_of
 from gateway.verdict.split.answers import (

@@ -31,7 +31,7 @@ from gateway.store.engine import StoreUnavailable
 from gateway.store.location import default_url
 from gateway.store.query import reading
 from gateway.store.reader_config import StoreLocation
-from gateway.verdict.gates.gates import units_for_srm
+from gateway.verdict.gates.sample_ratio import units_for_srm
 from gateway.verdict.report.html import to_html
 from gateway.verdict.report.terminal import to_terminal
 
