@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gateway.scorers.bleu import count_grams
 from gateway.scorers.reference import ReferenceScorer, golden_case
-from gateway.scorers.rouge_l import lcs_rows, rouge_words
+from gateway.scorers.rouge_l import MAX_WORDS, lcs_rows, rouge_words
 from gateway.scoring.types import Golden
 
 _MAX_LINES = 100
@@ -62,7 +62,7 @@ class Rouge2(RougeN):
 class RougeLsum(ReferenceScorer):
     """ROUGE-Lsum (F-measure): for each line of the reference, the words on a longest common subsequence with any line
     of the answer. Lines are the sentences: put each on a line of its own, as the usual implementations require. What
-    follows the hundredth line counts as one line.
+    follows the hundredth line counts as one line; words after the first 20 000 are left out.
 
     Source: Lin 2004, section 3.2, with β = 1, as rouge-score computes it (split_summaries=False).
     """
@@ -83,7 +83,11 @@ class RougeLsum(ReferenceScorer):
 
 
 def _lines(text: str) -> list[list[str]]:
-    return [rouge_words(line) for line in text.split("\n", _MAX_LINES)]
+    lines, left = [], MAX_WORDS
+    for line in text.split("\n", _MAX_LINES):
+        lines.append(rouge_words(line)[:left])
+        left -= len(lines[-1])
+    return lines
 
 
 def ngram_f_measure(answer: Sequence[str], reference: Sequence[str], n: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.score import Skipped
 from gateway.scorers.rouge_l import RougeL, f_measure, lcs_length
+from gateway.scorers.rouge_n import RougeLsum
 
 RULE = RougeL("rouge_l")
 TEXT = st.text(alphabet="ab C1.ü-\n", max_size=60) | st.lists(st.sampled_from(["the", "cat", "sat", "on"])).map(
@@ -49,3 +51,23 @@ def test_bits_find_what_the_table_finds(a, b):
         for j, y in enumerate(b):
             table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
     assert lcs_length(a, b) == table[-1][-1]
+
+
+@pytest.mark.parametrize("rule", [RULE, RougeLsum("rouge_lsum")])
+@pytest.mark.parametrize("end", [" ", "\n"])
+def test_the_work_is_bounded_in_words(ask, subject, rule, end: str) -> None:
+    """The work is the product of the words of both texts: 100 000 characters may hold 50 000."""
+    first = "a " * 19_000 + end + "a " * 1_000
+    assert ask(rule, subject(first + "b " * 20_000, None, first + "c " * 20_000)).value == 1.0
+    assert ask(rule, subject("a " * 19_999 + "b", None, "a " * 19_999 + "c")).value == pytest.approx(1 - 1 / 20_000)
+
+
+def test_a_length_takes_the_memory_of_one_row() -> None:
+    """A list of the rows of these texts would take 12 MB."""
+    a, b = (["a", "b", "c"] * 3_300, ["a", "c", "b"] * 3_300)
+    tracemalloc.start()
+    try:
+        assert lcs_length(a, b) >= 6_600
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
