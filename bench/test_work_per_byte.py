@@ -23,7 +23,8 @@ from gateway.core.request_delta import RequestOutline, as_delta
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.traces.model import Nesting, SpanRecord, without_content
 from gateway.features.traces.nesting import SeenSpans
-from gateway.proxy.http.server.websocket import UpgradedTransport, WebSocketConnection, WebSocketLimits
+from gateway.proxy.http.server.upgrade import UpgradedTransport, WebSocketLimits
+from gateway.proxy.http.server.websocket import WebSocketConnection
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.leaves import unescape
 from gateway.scoring.trajectory import Trajectory

@@ -127,6 +127,18 @@ def test_a_verb_imports_what_it_uses(words: list[str], unneeded: set[str], tmp_p
     assert not unneeded & imported(script)
 
 
+def test_a_plain_gateway_leaves_out_what_few_configs_need() -> None:
+    """The libraries of WebSockets and zstd, the rules of guards, and all that only the other programs use."""
+    script = (
+        "import sys, gateway.proxy.serve, gateway.proxy.build\n"
+        "print(*(n for n in sys.modules if n.startswith('gateway.proxy.guards.')))"
+    )
+    lines = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert lines.split() == ["gateway.proxy.guards.ramp_poller"]
+    unneeded = {"websockets", "backports", "typer", "rich", "numpy", *OF_STORES}
+    assert not unneeded & imported("import gateway.proxy.serve, gateway.proxy.build")
+
+
 def test_the_version_is_an_option_too() -> None:
     option, verb = (
         subprocess.run([sys.executable, "-m", "gateway", word], capture_output=True, text=True, check=True)

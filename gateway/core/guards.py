@@ -28,6 +28,8 @@ GUARD = "guard"
 variant the digest of what decides which calls it refuses, and with which text."""
 ENFORCED: frozenset[GuardAction] = frozenset({"flag", "redact", "block"})
 """The actions for which an answer waits."""
+CONTENT_FILTER = "content_filter"
+"""The reason for which a blocked answer has ended, in OpenAI's APIs."""
 
 
 @dataclass(frozen=True, slots=True)

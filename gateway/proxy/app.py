@@ -22,7 +22,6 @@ from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowSender
-from gateway.proxy.guards.stage import Guards
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.http.write_batching import WriteBatcher
@@ -53,6 +52,7 @@ from gateway.proxy.types import CallEnded, ClientConnection, ClientGone, Guarded
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
+    from gateway.proxy.guards.stage import Guards
     from gateway.proxy.recording.spans import Spans
 
 log = logging.getLogger(__name__)

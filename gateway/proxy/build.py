@@ -34,8 +34,6 @@ from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
-from gateway.proxy.guards.process import GuardProcess
-from gateway.proxy.guards.stage import Guards, build_guards, record_redactor
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, CloudCredential, credential_of
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
@@ -72,6 +70,7 @@ from gateway.proxy.stages import stages_of
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
+    from gateway.proxy.guards.stage import Guards
     from gateway.proxy.recording.spans import Spans
 
 
@@ -215,9 +214,14 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
 def _guards(
     config: Config, parts: ProcessParts, prices: Prices, before: Gateway | None, cap_bytes: int
 ) -> Guards | None:
-    parts.recorder.guard_redactor = record_redactor(config)
     if not config.guards:
+        parts.recorder.guard_redactor = None
         return None
+    # Imported here: the rules of guards and their process take 1 MB, and most configs have none.
+    from gateway.proxy.guards.process import GuardProcess
+    from gateway.proxy.guards.stage import Guards, build_guards, record_redactor
+
+    parts.recorder.guard_redactor = record_redactor(config)
     asked = {name: guard for name, guard in config.guards.items() if not guard.in_process}
     process: GuardProcess | None = None
     if asked:

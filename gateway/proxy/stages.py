@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.proxy.guards.stage import Guards
 from gateway.proxy.limits.budget_tier import BudgetTier
 from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.relay.state import CallContext
@@ -19,6 +18,7 @@ from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.types import ClientConnection
 
 if TYPE_CHECKING:
+    from gateway.proxy.guards.stage import Guards
     from gateway.proxy.recording.spans import Spans
 
 BeforeRoute = Callable[[Call, CallContext], Call]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from gateway.core.errors import BadRequest
 from gateway.proxy.http.client.transport import UpstreamRequest
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from gateway.proxy.request.zstandard import zstd
 
 _SMALLEST_BYTES = 1024  # a smaller body gains nothing
 _LEVEL = 1  # 0.4 GB/s: the other calls of the process wait meanwhile
@@ -25,7 +20,9 @@ def compressed(request: UpstreamRequest) -> UpstreamRequest:
     if not isinstance(body, bytes) or len(body) < _SMALLEST_BYTES:
         return request
     headers = [*request.headers, _ENCODED]
-    return replace(request, body=zstd.compress(body, level=_LEVEL), headers=headers, recorded=request.recorded or body)
+    return replace(
+        request, body=zstd().compress(body, level=_LEVEL), headers=headers, recorded=request.recorded or body
+    )
 
 
 def explained(status: int, body: bytes) -> bytes:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from gateway.config.guard_candidates import GuardCandidate
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange, new_id
-from gateway.core.guards import GuardDecision, from_json, to_json
-from gateway.proxy.guards.refusals import CODE
+from gateway.core.guards import CONTENT_FILTER, GuardDecision, from_json, to_json
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.assignment import RunningExperiment
 
@@ -70,7 +69,7 @@ def refusal_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exch
         tied_copy(served, running, arm),
         tied=None,
         form="assembled",
-        response=Completion(text, finish_reason=CODE).to_json(),
+        response=Completion(text, finish_reason=CONTENT_FILTER).to_json(),
         truncated=False,
         usage=None if unsent else served.usage,
         gpu_seconds=None if unsent else served.gpu_seconds,

@@ -9,13 +9,12 @@ import orjson
 
 from gateway.config.guards import GuardConfig
 from gateway.core.errors import BlockedByGuard
+from gateway.core.guards import CONTENT_FILTER
 from gateway.core.json_values import parse_object
 from gateway.proxy.guards.coverage import ENDPOINTS
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.types import Headers
 
-CODE = "content_filter"
-"""The code of the error, and the reason for which an answer has ended."""
 _JSON: Headers = [(b"content-type", b"application/json")]
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
@@ -112,14 +111,14 @@ def plain_refusal(api: str, text: str, call_id: str, model: str, answer: dict[st
 def _choice(api: str, text: str) -> dict[str, Any]:
     if api == "chat":
         message = {"role": "assistant", "content": None, "refusal": text}
-        return {"index": 0, "message": message, "finish_reason": CODE, "logprobs": None}
-    return {"index": 0, "text": text, "finish_reason": CODE, "logprobs": None}
+        return {"index": 0, "message": message, "finish_reason": CONTENT_FILTER, "logprobs": None}
+    return {"index": 0, "text": text, "finish_reason": CONTENT_FILTER, "logprobs": None}
 
 
 def _response(text: str, given: dict[str, Any]) -> dict[str, Any]:
     content = [{"type": "refusal", "refusal": text}]
     item = {"type": "message", "id": "msg_blocked", "role": "assistant", "status": "incomplete", "content": content}
-    ended = {"status": "incomplete", "incomplete_details": {"reason": CODE}, "error": None, "output": [item]}
+    ended = {"status": "incomplete", "incomplete_details": {"reason": CONTENT_FILTER}, "error": None, "output": [item]}
     kept = {name: given[name] for name in _NO_TEXT if name in given}
     return {"object": "response", "created_at": 0, **kept, **ended}
 
@@ -144,7 +143,7 @@ def stream_refusal(api: str, text: str, call_id: str, model: str, sent: StreamSo
     if api == "chat":
         said = {"delta": {**({"role": "assistant"} if sent is None else {}), "refusal": text}}
     last: dict[str, Any] = {"delta": {}} if api == "chat" else {"text": ""}
-    chunks = [{"index": 0, **said, "finish_reason": None}, {"index": 0, **last, "finish_reason": CODE}]
+    chunks = [{"index": 0, **said, "finish_reason": None}, {"index": 0, **last, "finish_reason": CONTENT_FILTER}]
     return b"".join(_event({**head, "choices": [chunk]}) for chunk in chunks) + b"data: [DONE]\n\n"
 
 

@@ -11,17 +11,21 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway.core.errors import BodyCut, ConnectionLost, MessageTooLarge
 from gateway.core.json_values import as_object, parse_object
 from gateway.proxy.dialects.responses_events import ENDS, ended_response, kind_of
-from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
-from gateway.proxy.http.client.websocket import UpgradeRefused, UpstreamWebSocket, WebSocketConnector
+from gateway.proxy.http.client.transport import Transport, UpgradeRefused, UpstreamReply, UpstreamRequest
+from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.request.json_members import Change, edited, read_members
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import Headers
+
+if TYPE_CHECKING:
+    from gateway.proxy.http.client.upstream_websocket import UpstreamWebSocket
 
 log = logging.getLogger("gateway")
 

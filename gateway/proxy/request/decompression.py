@@ -8,7 +8,6 @@ size counts in `limits.inflight_mb` at each step. A decompressor's own memory is
 from __future__ import annotations
 
 import asyncio
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -18,12 +17,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from gateway.core.errors import BadRequest
+from gateway.proxy.request.zstandard import zstd
 from gateway.proxy.types import ClientGone, HttpRequest, too_large
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 MOST_RATIO = 200
 """Decompressed bytes for each byte that has arrived. Text that a person or a model wrote has less than 30."""
@@ -48,18 +43,20 @@ class Decoder(Protocol):
     """Whether the body may end here."""
 
     def decode(self, data: bytes, most: int) -> bytes:
-        """Decompresses at most about this number of bytes. Raises DECODING_ERRORS for data that is not of this
-        encoding."""
+        """Decompresses at most about this number of bytes. Raises ValueError or EOFError for data that is not
+        of this encoding."""
         ...
 
 
 class _Framed:
     """Decompressor of gzip and zstd: a sequence of frames, each read by an object of its own."""
 
-    def __init__(self, begin: Callable[[], Any]) -> None:
+    def __init__(self, begin: Callable[[], Any], error: type[Exception]) -> None:
+        """begin: makes the object that reads the next frame. error: what it raises for other data."""
         self.more = False
         self.complete = False
         self._begin = begin
+        self._error = error
         self._frame = begin()
         self._frames = 1
         self._rest = b""  # input that was not used yet
@@ -70,10 +67,17 @@ class _Framed:
             if not data:
                 return b""
             self._next_frame()
-        out: bytes = self._frame.decompress(data, most)
+        out = self._decompress(data, most)
         self._rest = self._frame.unused_data if self._frame.eof else getattr(self._frame, "unconsumed_tail", b"")
         self.more = bool(self._rest) or (len(out) >= most and not self._frame.eof)
         self.complete = self._frame.eof and not self._rest
+        return out
+
+    def _decompress(self, data: bytes, most: int) -> bytes:
+        try:
+            out: bytes = self._frame.decompress(data, most)
+        except self._error as error:
+            raise ValueError(str(error)) from None
         return out
 
     def _next_frame(self) -> None:
@@ -118,14 +122,19 @@ def _check_window(first: int) -> None:
         raise ValueError("its window is larger than 8 MB")
 
 
-DECODING_ERRORS = (ValueError, zlib.error, zstd.ZstdError, EOFError)
+def _gzip() -> Decoder:
+    return _Framed(partial(zlib.decompressobj, _GZIP_BITS), zlib.error)
+
+
+def _zstd() -> Decoder:
+    options = {zstd().DecompressionParameter.window_log_max: WINDOW_LOG}
+    return _Framed(partial(zstd().ZstdDecompressor, options=options), zstd().ZstdError)
+
 
 _DECODERS: Mapping[str, Callable[[], Decoder]] = MappingProxyType({
-    "gzip": partial(_Framed, partial(zlib.decompressobj, _GZIP_BITS)),
-    "x-gzip": partial(_Framed, partial(zlib.decompressobj, _GZIP_BITS)),
-    "zstd": partial(
-        _Framed, partial(zstd.ZstdDecompressor, options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
-    ),
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "zstd": _zstd,
     **({"br": _Brotli} if find_spec("brotli") is not None else {}),
 })  # fmt: skip
 
@@ -174,7 +183,7 @@ class Decompression:
         most = min(_STEP_BYTES, min(allowed, self._limit_bytes) - self._size + 1)
         try:
             piece = self._decoder.decode(data, most)
-        except DECODING_ERRORS as error:
+        except (ValueError, EOFError) as error:
             raise _invalid(f"it is not {self._encoding}: {str(error)[:200]}") from None
         self._size += len(piece)
         if self._size > self._limit_bytes:

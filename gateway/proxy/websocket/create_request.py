@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.request import COUNTED_BYTES
 from gateway.proxy.types import Headers, too_large
-from gateway.proxy.websocket.handshake import UpgradeRequest
+
+if TYPE_CHECKING:
+    from gateway.proxy.websocket.handshake import UpgradeRequest
 
 METHOD, PATH = b"POST", b"/v1/responses"
 

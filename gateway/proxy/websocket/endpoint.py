@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import new_id
 from gateway.proxy.app import App
 from gateway.proxy.http.server.request import ServerRequest
-from gateway.proxy.http.server.websocket import WebSocketConnection
 from gateway.proxy.recording.access_log import PageCall
 from gateway.proxy.websocket.create_request import PATH
-from gateway.proxy.websocket.handshake import UpgradeRequest, answer_lines, check_origin
-from gateway.proxy.websocket.session import OpenSessions, ResponsesSession
+from gateway.proxy.websocket.history import OpenSessions
+
+if TYPE_CHECKING:
+    from gateway.proxy.http.server.websocket import WebSocketConnection
+    from gateway.proxy.websocket.session import ResponsesSession
 
 
 class WebSocketResponses:
@@ -30,6 +33,8 @@ class WebSocketResponses:
         return self._app.canonical(path) == PATH
 
     def accept(self, request: ServerRequest) -> bytes:
+        from gateway.proxy.websocket.handshake import answer_lines, check_origin
+
         gateway, app, started = self._app.gateway, self._app, time.monotonic()
         page = PageCall("responses", request.peer, new_id(), status=101)
         try:
@@ -47,6 +52,9 @@ class WebSocketResponses:
         return b"x-request-id: " + page.id.encode() + b"\r\n" + lines
 
     def session(self, request: ServerRequest, connection: WebSocketConnection) -> ResponsesSession:
+        from gateway.proxy.websocket.handshake import UpgradeRequest
+        from gateway.proxy.websocket.session import ResponsesSession
+
         fields, keys = request.fields, self._app.gateway.keys
         connection.holder = keys.admit(request.peer, request.headers, fields, None).name
         return ResponsesSession(self._app, UpgradeRequest.of(request), connection, self.sessions)

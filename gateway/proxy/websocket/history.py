@@ -109,3 +109,12 @@ class ConnectionHistory:
     def clear(self) -> None:
         for lane in list(self._by_lane):
             self.forget(lane)
+
+
+@dataclass(slots=True)
+class OpenSessions:
+    """State that the sessions of one process share."""
+
+    history: ProcessHistory = field(default_factory=ProcessHistory)
+    number: int = 0
+    """Connections that are open."""

@@ -32,7 +32,7 @@ from gateway.proxy.websocket.client_events import (
 from gateway.proxy.websocket.create_request import METHOD, PATH, CreateRequest
 from gateway.proxy.websocket.event_client import EventClient
 from gateway.proxy.websocket.handshake import UpgradeRequest
-from gateway.proxy.websocket.history import CONNECTION_BYTES, ConnectionHistory, ConversationTurn, ProcessHistory
+from gateway.proxy.websocket.history import CONNECTION_BYTES, ConnectionHistory, ConversationTurn, OpenSessions
 
 MOST_RUNNING = 16  # responses in flight on one connection, as at OpenAI
 MOST_WAITING = 64  # messages of one connection that wait for their turn
@@ -63,15 +63,6 @@ class RunningTurn:
     items: tuple[bytes, ...] | None
     """Items in the form of a request; None if they cannot be kept."""
     base: bytes | None
-
-
-@dataclass(slots=True)
-class OpenSessions:
-    """State that the sessions of one process share."""
-
-    history: ProcessHistory = field(default_factory=ProcessHistory)
-    number: int = 0
-    """Connections that are open."""
 
 
 class ResponsesSession:

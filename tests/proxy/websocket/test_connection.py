@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from gateway.fake import HOLD, FakeUpstream
-from gateway.proxy.http.server.websocket import WebSocketLimits
+from gateway.proxy.http.server.upgrade import WebSocketLimits
 
 HANDSHAKE = (
     b"GET /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer test-key\r\nupgrade: websocket\r\n"

@@ -86,3 +86,13 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class UpgradeRefused(Exception):
+    """The upstream has answered the handshake by HTTP."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        super().__init__(f"HTTP {status} in answer to a WebSocket handshake")
+        self.status = status
+        self.headers = headers
+        self.body = body

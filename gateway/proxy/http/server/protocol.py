@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Coroutine
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
@@ -23,15 +23,13 @@ from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLi
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.server.unsent import unacknowledged_bytes
-from gateway.proxy.http.server.websocket import (
-    UpgradedTransport,
-    WebSocketApp,
-    WebSocketConnection,
-    WebSocketLimits,
-)
+from gateway.proxy.http.server.upgrade import UpgradedTransport, WebSocketLimits, WebSocketSession
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.types import Headers, HttpRequest
+
+if TYPE_CHECKING:
+    from gateway.proxy.http.server.websocket import WebSocketConnection
 
 HIGH_WATER = 64 * 1024  # buffered body bytes; above, the socket is not read
 BULK_BYTES = 128 * 1024  # a body of at least this length bypasses the parser, which would copy it
@@ -51,6 +49,26 @@ class DirectApp(Protocol):
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
     def canonical(self, path: bytes) -> bytes: ...
     def answer(self, endpoint: Endpoint, request: HttpRequest, client: ResponseWriter) -> Coroutine[Any, Any, None]: ...
+
+
+class WebSocketApp(Protocol):
+    """An application that takes WebSockets."""
+
+    def serves(self, path: bytes) -> bool: ...
+
+    def accept(self, request: ServerRequest) -> bytes:
+        """The header lines of the answer that opens a WebSocket. Raises GatewayError: its key is unknown, or the
+        request is not a handshake."""
+        ...
+
+    def session(self, request: ServerRequest, connection: WebSocketConnection) -> WebSocketSession:
+        """The session of a connection whose request was accepted."""
+        ...
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest message."""
+        ...
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -517,6 +535,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade(self, request: ServerRequest) -> None:
         """Makes the connection a WebSocket, or refuses to."""
+        from gateway.proxy.http.server.websocket import WebSocketConnection
+
         app: WebSocketApp = self.app.websockets
         try:
             lines = app.accept(request)

@@ -9,102 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
-from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Side
 from websockets.protocol import Protocol as Framing
 
 from gateway.core.errors import GatewayError
 from gateway.proxy.http.server.connection_limits import BodyMemory
-from gateway.proxy.http.server.request import COUNTED_BYTES, ServerRequest
+from gateway.proxy.http.server.request import COUNTED_BYTES
 from gateway.proxy.http.server.unsent import unacknowledged_bytes
+from gateway.proxy.http.server.upgrade import UpgradedTransport, WebSocketLimits, WebSocketSession
 
 MOST_REPLIES = 256 * 1024  # bytes of pongs and errors that wait for a client that sends and does not read
 FREE_FRAGMENTS, LEAST_FRAGMENT_BYTES = 8192, 64
 """Fragments that a message may have, whatever their size, and the bytes that it must have for each further one: a frame
 costs as much as hundreds of bytes."""
 MOST_REASON = 123  # bytes of a close frame's reason (RFC 6455, section 5.5)
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketLimits:
-    """Times in seconds."""
-
-    age_s: float = 3600.0
-    """Longest age of a connection."""
-    ping_s: float = 30.0
-    """Silence after which the client is sent a ping, so that no proxy on the way forgets the connection. The answer is
-    not waited for: programs that read only while they expect something do not send it."""
-    piece_s: float = 60.0
-    """The pause between two pieces of one message."""
-    write_s: float = 60.0
-    """Seconds within which a client must have read some of the bytes that wait for it."""
-    close_s: float = 5.0
-    """Time that the client has to answer a close frame."""
-    grace_s: float = 0.5
-    """Time that an idle connection stays open when the server stops: a message may be on its way."""
-
-
-class WebSocketSession(Protocol):
-    """The application's end of one connection."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is being answered."""
-        ...
-
-    def message(self, data: bytes) -> None:
-        """A text message, in UTF-8."""
-        ...
-
-    def expire(self) -> None:
-        """Ends the connection at its maximum age, once nothing is being answered."""
-        ...
-
-    def drain(self) -> None:
-        """Ends the connection because the server stops, once nothing is being answered any more."""
-        ...
-
-    def left(self) -> None:
-        """The client has left. Called once."""
-        ...
-
-
-class WebSocketApp(Protocol):
-    """An application that takes WebSockets."""
-
-    def serves(self, path: bytes) -> bool: ...
-
-    def accept(self, request: ServerRequest) -> bytes:
-        """The header lines of the answer that opens a WebSocket. Raises GatewayError: its key is unknown, or the
-        request is not a handshake."""
-        ...
-
-    def session(self, request: ServerRequest, connection: WebSocketConnection) -> WebSocketSession:
-        """The session of a connection whose request was accepted."""
-        ...
-
-    @property
-    def most_bytes(self) -> int:
-        """The largest message."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradedTransport:
-    """The parts of the HTTP connection that its WebSocket connection keeps."""
-
-    transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
-    state: ServerState
-    memory: BodyMemory | None
-    """The count of all bodies; None means that they are not counted."""
-    closed: Callable[[], None]
-    """Called when the connection has ended."""
 
 
 # A logger of our own, as the library logs each end of a connection.

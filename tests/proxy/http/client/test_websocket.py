@@ -12,13 +12,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.tls import UpstreamTls
-from gateway.proxy.http.client.websocket import (
-    HIGH_WATER,
-    MOST_BYTES,
-    UpgradeRefused,
-    UpstreamWebSocket,
-    WebSocketConnector,
-)
+from gateway.proxy.http.client.transport import UpgradeRefused
+from gateway.proxy.http.client.upstream_websocket import HIGH_WATER, MOST_BYTES, UpstreamWebSocket
+from gateway.proxy.http.client.websocket import WebSocketConnector
 
 
 @contextlib.asynccontextmanager

@@ -11,13 +11,12 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from gateway.proxy.http.server.connection_limits import BodyMemory
+from gateway.proxy.http.server.upgrade import UpgradedTransport, WebSocketLimits
 from gateway.proxy.http.server.websocket import (
     FREE_FRAGMENTS,
     MOST_REASON,
     MOST_REPLIES,
-    UpgradedTransport,
     WebSocketConnection,
-    WebSocketLimits,
     short,
 )
 
