@@ -185,10 +185,8 @@ async def show(request: Request) -> Response:
     if kept.task is not None and not kept.task.done():
         await asyncio.wait({kept.task}, timeout=WAIT_S)
     cache = kept.cache
-    found = cache.report()
+    found, group, series = await _of_one_refresh(request, cache)
     first = enumerate(found.changes[:_MOST_CHARTS])
-    group = _chosen(request, found)
-    series = await cache.series(group)
     return render(
         request,
         "today.html.jinja",
@@ -206,6 +204,16 @@ async def show(request: Request) -> Response:
         totals=_totals(found),
         failed=ends("errors", found.errors),
     )
+
+
+async def _of_one_refresh(request: Request, cache: HourCache) -> tuple[TodayReport, GroupKey | None, SeriesReport]:
+    """The report, the group that the address names, and its 48 hours: again, if a refresh completes meanwhile."""
+    while True:
+        found, at = cache.report(), cache.complete_at
+        group = _chosen(request, found)
+        series = await cache.series(group)
+        if cache.complete_at == at:
+            return found, group, series
 
 
 def _hours(request: Request, cache: HourCache, series: SeriesReport, group: GroupKey | None) -> Markup:

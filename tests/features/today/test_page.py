@@ -241,6 +241,26 @@ async def test_a_change_is_the_headline(pages, make_exchange, now):
     assert 'class="changed bad"' in page
 
 
+async def test_a_refresh_that_completes_meanwhile_is_shown_whole(pages, make_exchange, now, monkeypatch):
+    """The figures are complete after the page has read those that there were, and before it draws the hours."""
+    await pages.add(*(make_exchange(received=now - h * HOUR) for h in range(48)), score=1.0)
+    series = HourCache.series
+
+    async def of_the_refresh_before(cache, group):
+        found = await series(cache, group)
+        async with asyncio.timeout(60):
+            while not cache.complete_at:
+                await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(HourCache, "series", of_the_refresh_before)
+    monkeypatch.setattr("gateway.features.today.page.WAIT_S", 0.0)
+    page = " ".join((await pages.get(await pages.login(), "/console")).split())
+    assert "of 48 hours are summed" not in page
+    assert "As usual: 24 calls within 24 hours, and no figure changed." in page
+    assert "<figcaption><strong><bdi>Calls an hour</bdi></strong></figcaption>" in page
+
+
 async def test_guards_have_a_line_each(pages, make_exchange, now):
     def decided(hit: bool) -> str:
         return to_json([GuardDecision("mails", "answer", "block", "hit" if hit else "pass", hit, float(hit))])
