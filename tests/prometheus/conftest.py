@@ -147,7 +147,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
     upstreams: Json = {name: {"kind": "vllm", "base_url": double.base_url} for name, double in doubles.items()}
     upstreams["denying"]["health_check"] = {"interval_s": 0.2, "failures": 2}
     upstreams["mute"] = {**upstreams["good"], "stream_usage": "never"}
-    upstreams["narrow"] = {**upstreams["slow"], "concurrency": 1, "queue_s": 60}
+    upstreams["narrow"] = {**upstreams["slow"], "concurrency": 1, "queue_s": 500}
     to = {name: {"upstream": name, "model": "m"} for name in upstreams}
 
     prices: Json = {name: {"input": 1000, "output": 2000} for name in upstreams if name != "unpriced"}
@@ -179,7 +179,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "chat": alias("good"),
             "cut": alias("cutting", fallback=[to["good"]], on_cut="continue"),
             "broken": alias("broken"),
-            "queued": alias("narrow"),
+            "queued": alias("narrow", timeouts={"first_token_s": 500}),  # its streams are held while much happens
             "denied": alias("denying"),
             "unpriced": alias("unpriced"),
             "judge": alias("judge"),
@@ -300,6 +300,12 @@ class Whole:
         except TimeoutError as error:
             error.add_note(self.output)
             raise
+
+    def write_config(self, text: str) -> None:
+        """Changes gateway.yaml at once: a worker that saw it half written would read it twice."""
+        written = self.config_path.with_suffix(".new")
+        written.write_text(text)
+        written.replace(self.config_path)
 
     def _an_old_entry(self) -> None:
         """A consumer took an entry an hour ago, and died since."""
@@ -451,7 +457,11 @@ class Whole:
         async def there() -> bool:
             return holds(await self.value(promql))
 
-        await until(there, f"{what or promql}; it is {await self.value(promql)}")
+        try:
+            await until(there, what or promql)
+        except TimeoutError as error:
+            error.add_note(f"{promql} is {await self.value(promql)}")
+            raise
 
     async def scrapes(self) -> str:
         """The state of Prometheus's targets."""
