@@ -2,9 +2,9 @@
 
 A piece of work has a name and takes steps: a feature's task, an experiment, a ramp, a figure of Prometheus. A step that
 raises, or makes no progress before its deadline, has failed; after some failures in a row the work is stopped. An
-outage of the stream server or the store is nobody's failure. What is stopped is in this consumer's report, from which
-`gateway status`, the console, /health and a notice name it. It begins again with a consumer that starts, or when its
-token changes.
+outage of the stream server or the store is nobody's failure, but a wrong statement is. What is stopped is in this
+consumer's report, from which `gateway status`, the console, /health and a notice name it. It begins again with a
+consumer that starts, or when its token changes.
 
 A deadline ends what awaits something, and a QueryBudget of the store what queries. Python that computes without either
 is not interrupted: its step counts as failed, and its thread goes on.
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from gateway.core.errors import StreamDown
 from gateway.runtime.tasks import Tasks
-from gateway.store.store import QueryBudget, QueryTooSlow, StoreDown
+from gateway.store.store import QueryBudget, QueryMistake, QueryTooSlow, StoreDown
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -132,6 +132,8 @@ class IsolatedWork:
             async with asyncio.timeout(None if endless else self.limits.deadline_s) as deadline:
                 self._deadlines[work.name] = deadline
                 done = await step()
+        except QueryMistake as error:
+            self.failed(work, error)
         except (StreamDown, StoreDown):
             raise
         except TimeoutError as error:

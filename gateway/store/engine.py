@@ -276,6 +276,25 @@ def transient(error: DBAPIError) -> bool:
     return error.connection_invalidated or rejections.isdisjoint(kinds) or "UniqueViolation" in kinds
 
 
+_MISTAKES = ("42601", "42702", "42703", "42725", "42803", "42804", "42883", "42P02")
+"""PostgreSQL's codes of a syntax error, and of a column, function, parameter or type that does not fit. Missing tables
+and privileges are none: a store that is being restored has neither."""
+_SQLITE_MISTAKES = (
+    "syntax error",
+    "no such column",
+    "no such function",
+    "ambiguous column",
+    "wrong number of arguments",
+)
+
+
+def mistaken(error: DBAPIError) -> bool:
+    """Tells whether the statement itself is wrong, so that no later attempt succeeds."""
+    if isinstance(error.orig, sqlite3.Error):
+        return any(words in str(error.orig) for words in _SQLITE_MISTAKES)
+    return getattr(error.orig, "sqlstate", None) in _MISTAKES
+
+
 def alembic_config() -> Any:
     from alembic.config import Config
 

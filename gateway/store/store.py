@@ -34,6 +34,10 @@ class StoreDown(Exception):
     """The store cannot write now (locked, full, unreachable); the same write may succeed later."""
 
 
+class QueryMistake(StoreDown):
+    """A statement is wrong. The work that it belongs to has failed; to all other code it is an outage."""
+
+
 class WriteRejected(Exception):
     """The database rejects these rows; retrying does not help."""
 
@@ -175,7 +179,8 @@ class Store:
             found = await asyncio.to_thread(looking)
         except DBAPIError as error:
             self._check_budget(error, reads=True)
-            raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
+            kind = QueryMistake if engine.mistaken(error) else StoreDown
+            raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
         except engine.StoreUnavailable as error:  # a new connection failed; this store was opened before
             raise StoreDown(f"store: {error}") from error
         self._note_done()
@@ -201,8 +206,7 @@ class Store:
                 continue
             except DBAPIError as error:
                 self._check_budget(error)
-                kind = StoreDown if engine.transient(error) else WriteRejected
-                raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
+                raise _kind_of(error)(f"store: {type(error.orig).__name__}: {error.orig}") from error
             except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
                 raise WriteRejected(f"store: {type(error).__name__}: {error}") from error
         raise StoreDown(f"store: other consumers wrote the same exchanges {MAX_CONFLICTS} times in a row")
@@ -228,3 +232,10 @@ class Store:
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _kind_of(error: DBAPIError) -> type[StoreDown | WriteRejected]:
+    """The error of a write that failed."""
+    if engine.mistaken(error):
+        return QueryMistake
+    return StoreDown if engine.transient(error) else WriteRejected

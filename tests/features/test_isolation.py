@@ -48,7 +48,8 @@ SERVERS = ["ingest"]
 """Tasks that answer requests, each of which is alone."""
 PERIODIC = [task for task in TASKS if task.name not in SERVERS]
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-KINDS = {"raise": "RuntimeError", "hang": "no progress within 0.2 s", "slow": "a query took longer than 0.1 s"}
+KINDS = {"raise": "RuntimeError", "hang": "no progress within 0.2 s", "slow": "a query took longer than 0.1 s",
+         "mistake": "QueryMistake"}  # fmt: skip
 FAULTY = WorkLimits(tries=2, failing_s=0.0, deadline_s=0.2, retry_s=0.0, queries=QueryBudget(0.1, 0.1))
 SLOW = replace(FAULTY, deadline_s=60.0)
 """Limits under which a query is slow long before its step is."""
@@ -104,7 +105,8 @@ class PlantedStore(Store):
             raise RuntimeError("planted")
         if self.fault == "hang":
             await asyncio.Event().wait()
-        return (lambda c: c.exec_driver_sql(ENDLESS).scalar()) if self.fault == "slow" else work
+        statement = {"slow": ENDLESS, "mistake": "SELECT no_such_column FROM exchanges"}.get(self.fault)
+        return work if statement is None else lambda c: c.exec_driver_sql(statement).scalar()
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from gateway.scoring.registry import RegisteredScorer
 from gateway.store import engine
 from gateway.store.bulk_insert import WriteConflict, insert_scores
 from gateway.store.rows import ScoredExchange
-from gateway.store.store import QueryBudget, QueryTooSlow, Store, StoreDown, WriteRejected
+from gateway.store.store import QueryBudget, QueryMistake, QueryTooSlow, Store, StoreDown, WriteRejected
 from gateway.store.write import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.stream.types import ShardSnapshot
 
@@ -185,3 +185,18 @@ async def test_on_postgresql_nothing_waits_for_a_slow_transaction(postgres_url):
         await opened.run(lambda c: c.exec_driver_sql(cancel))
         with pytest.raises(QueryTooSlow):
             await slow
+
+
+MISTAKES = ("SELECT no_such_column FROM exchanges", "SELEC 1", "SELECT no_such_function(1) FROM exchanges")
+
+
+@pytest.mark.parametrize("statement", MISTAKES)
+async def test_a_wrong_statement_is_not_taken_for_an_outage(store_url: str, statement: str) -> None:
+    """Isolation of work stops what no later attempt mends; all other code waits, as in an outage."""
+    async with Store(store_url) as opened:
+        for ask in (opened.look, opened.run):
+            with pytest.raises(QueryMistake):
+                await ask(lambda c: c.exec_driver_sql(statement).all())
+            with pytest.raises(StoreDown) as caught:
+                await ask(lambda c: c.exec_driver_sql("SELECT 1 FROM no_such_table").all())
+            assert type(caught.value) is StoreDown, "a store that is being restored has no tables"

@@ -22,7 +22,7 @@ from gateway.features.notices.sender import DeliverySender
 from gateway.features.notices.without_store import UnstoredNotices
 from gateway.features.task import NoticeSource, PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
-from gateway.store.store import StoreDown
+from gateway.store.store import QueryMistake, StoreDown
 from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ class NoticeSender:
                 found = await self._find(leads=leads)
                 await self._store.run(lambda connection: self._add(connection, found))
             return await self._sender.send_due() if leads else 0
+        except QueryMistake:
+            raise
         except StoreDown as error:
             await self._without_store(str(error))
             raise

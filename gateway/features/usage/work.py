@@ -19,7 +19,7 @@ from gateway.features.hooks import Figures, Hooks
 from gateway.features.task import TaskContext
 from gateway.features.usage.rows import SpentFloor, limited_scopes, spent_floors
 from gateway.store.query import Reading
-from gateway.store.store import Store, StoreDown
+from gateway.store.store import QueryMistake, Store, StoreDown
 from gateway.stream.leases import LeaseServer
 from gateway.stream.shared_state import SharedState
 
@@ -73,6 +73,8 @@ class LimitRepair:
         is tried again at the next look: scoring does not depend on it."""
         try:
             await self._repair()
+        except QueryMistake:
+            raise
         except (StreamDown, StoreDown, CannotRun) as error:
             if not self._failing:
                 log.warning("limits cannot be compared with the usage in the store; tried again: %s", error)
