@@ -293,14 +293,7 @@ SHELLS = re.compile(r"(console|cli|up)/|consumer/serve$")
 OF_A_FEATURE = re.compile(r"features/\w+/(?!__init__$)")
 
 # What a shell imports of a feature all the same, with the reason. Everything else it reads from the manifests.
-KNOWN_TO_SHELLS = {
-    "features/experiments/work": "scores go through it before they are stored",
-    "features/ramp/work": "the experiments' step calls it",
-    "features/feedback/implicit": "part of scoring an entry",
-    "features/learned/predictor": "part of scoring an entry",
-    "features/learned/work": "changes the model of the predictor that scores",
-    "features/learned/trainer": "changes the model of the predictor that scores",
-}
+KNOWN_TO_SHELLS = {}
 
 
 def test_shells_know_features_by_their_manifests_alone() -> None:

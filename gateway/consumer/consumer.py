@@ -27,10 +27,8 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.reasons import Reason
 from gateway.features.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
-from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.isolation import IsolatedWork, Work
-from gateway.features.learned.predictor import Predictor
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.runtime.tasks import Tasks
 from gateway.scoring.budget import ledger_key_at
@@ -106,14 +104,10 @@ class ConsumerContext:
     scoring: EntryScorer
     gauges: Gauges
     metrics: EvalMetrics
-    experiments: ExperimentEngine | None = None
-    """The engine that advances experiments, if this consumer does."""
-    events: ScoreEvents | None = None
-    """The emitter of scores as OpenTelemetry events, if they are wanted."""
-    predictor: Predictor | None = None
-    """The model that chooses what a judge sees, if one is learned."""
     hooks: Hooks = field(default_factory=Hooks)
     """The part of the features in its turns."""
+    events: ScoreEvents | None = None
+    """The emitter of scores as OpenTelemetry events, if they are wanted."""
     isolated: IsolatedWork = field(default_factory=IsolatedWork)
     """The isolation of the features' work."""
     report: Callable[[], ConsumerReport] = ConsumerReport
@@ -175,19 +169,18 @@ class Consumer:
                 tasks.start(self._heartbeat(), "heartbeat")
                 await self._until_done(self._context.corridor.join)
                 await self._warn_of_eviction()
-                experimenting = self._experiments(tasks)
+                alongside = self._begin_alongside(tasks)
                 while not self._stopping.is_set():
                     await self._until_done(self._round)
                 await self._written()
-                await experimenting
+                for work in alongside:
+                    await work
             await self._tick()
             await self._context.corridor.leave(self._name)
 
-    def _experiments(self, tasks: Tasks) -> Awaitable[None]:
-        """Runs next to the reading, which must not wait for a pairwise judge. Ends when everything read is settled."""
-        experiments = self._context.experiments
-        work = experiments.run(self._name, self._stopping) if experiments else self._stopping.wait()
-        return tasks.start(work, "experiments")  # type: ignore[arg-type]
+    def _begin_alongside(self, tasks: Tasks) -> list[Awaitable[None]]:
+        """Begins work that the reading must not wait for: a pairwise judge is slow."""
+        return [tasks.start(work.run(self._stopping), work.name) for work in self._context.hooks.alongside]
 
     async def _warn_of_eviction(self) -> None:
         with contextlib.suppress(StreamDown):  # the ACL may forbid the question
@@ -355,10 +348,7 @@ class Consumer:
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()))
         for shown in self._shown.values():
             figures = shown(figures, snapshot)
-        if self._context.experiments is not None:
-            figures = replace(figures, experiments=self._context.experiments.figures)
-        if self._context.predictor is not None:
-            figures = replace(figures, predictor=self._context.predictor.figures())
+        figures = self._context.hooks.with_current(figures)
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
     def _due_figures(self) -> Iterator[tuple[Work, Callable[[], Coroutine[Any, Any, None]]]]:

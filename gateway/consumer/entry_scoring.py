@@ -15,8 +15,7 @@ from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
-from gateway.features.feedback.implicit import ImplicitFeedback
-from gateway.features.learned.predictor import Predictor
+from gateway.features.hooks import Hooks
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredScorer
 from gateway.scoring.run import StartedScores, score_all, score_later, score_now, score_started
@@ -77,13 +76,12 @@ class EntryScorer:
         scorers: Mapping[str, RegisteredScorer],
         threads: ScoringThreads,
         prices: Prices | None = None,
-        predictor: Predictor | None = None,
-        implicit: ImplicitFeedback | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        """Scores without a predictor: each scorer sees its share of the exchanges at random."""
+        """Scores without hooks: each scorer sees its share of the exchanges at random."""
+        hooks = hooks or Hooks()
         self._scorers = scorers
-        self._predictor = predictor
-        self._implicit = implicit
+        self._before, self._hook = hooks.before, hooks.scored
         self._prices = prices or Prices()
         self._threads = threads
         self._request_of = reader_for(each.scorer for each in scorers.values())
@@ -143,36 +141,36 @@ class EntryScorer:
             if not isinstance(record, Exchange):
                 return ReadEntry(entry, record)
             subject = self._subject(record, texts)
-            return _ParsedExchange(entry, subject, self._implicit.turn(subject) if self._implicit else None)
+            return _ParsedExchange(entry, subject, None if self._hook is None else self._hook(subject))
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
         except Exception as error:  # the other entries are scored; this one becomes a dead letter
             return _broken(entry, error)
 
     async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
-        """Predictions by exchange; empty without a predictor. Imports have none: each scorer sees its share of them."""
-        if self._predictor is None:
+        """Predictions by exchange; empty without the hook. Imports have none: each scorer sees its share of them."""
+        if self._before is None:
             return {}
         asked = [s for s in subjects if self._of(s.exchange) and s.exchange.role != IMPORTED]
         if not asked:
             return {}
         try:
-            predicted = self._predictor.predict(asked, await self._predictor.embedded(asked))
+            predicted = await self._before.predictions(asked)
         except Exception:  # a model must not stop the scoring
             log.exception("predictor failed; the exchanges are drawn without it: exchanges=%d", len(asked))
-            predicted = self._predictor.without_model(asked)
+            predicted = self._before.without_model(asked)
         return {s.exchange.id: each for s, each in zip(asked, predicted, strict=True)}
 
     def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
-        scorers = self._scorers if self._predictor is None else self._predictor.unguided
+        scorers = self._scorers if self._before is None else self._before.unguided
         started = [StartedScores(subject, [], []) for subject in subjects]
         scored = [s for s in started if self._of(s.subject.exchange)]
         score_started(scorers, [s for s in scored if s.subject.exchange.role != IMPORTED], draw)
         score_started(self._scorers, [s for s in scored if s.subject.exchange.role == IMPORTED], draw)
-        if self._predictor is not None and predictions:
+        if self._before is not None and predictions:
             for each in started:
-                self._add_guided(each, self._predictor.drawn(predictions.get(each.subject.exchange.id)))
+                self._add_guided(each, self._before.drawn(predictions.get(each.subject.exchange.id)))
         return started
 
     def _add_guided(self, started: StartedScores, scorers: Mapping[str, RegisteredScorer]) -> None:

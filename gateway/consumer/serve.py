@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from gateway import __version__
 from gateway.config.changes import changes
 from gateway.config.config import Config
-from gateway.config.derive import has_control, outside_egress, paces_of, prices_of
+from gateway.config.derive import outside_egress, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.extras import OF_CONSUMER, require_extras
 from gateway.config.loading import file_stamp, load_for_consumer
@@ -38,18 +38,12 @@ from gateway.core.errors import ConfigError
 from gateway.core.reasons import on_page, one_line
 from gateway.features import FEATURES, all_extras
 from gateway.features.consumer_report import ConsumerReport
-from gateway.features.experiments.work import ExperimentEngine
-from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.hooks import HookMaker, Hooks, joined
 from gateway.features.isolation import IsolatedWork, Work
-from gateway.features.learned.predictor import Predictor
-from gateway.features.learned.trainer import training_job
-from gateway.features.learned.work import PredictorUpkeep
 from gateway.features.manifest import Manifest, load
-from gateway.features.ramp.work import RampController
 from gateway.features.task import MadeTask, TaskContext, TaskMaker, keep_working
 from gateway.observability import logging as log_format
-from gateway.observability.eval_metrics import EvalMetrics
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
@@ -282,10 +276,16 @@ async def opened(
             of = TaskContext(
                 config, opened_store, corridor, outside.connections, built, threads, name, isolated=isolated
             )
-            of = replace(of, config_refused=lambda: watch.refused if watch else "")
+            of = replace(
+                of,
+                config_refused=lambda: watch.refused if watch else "",
+                after_step=[load(entry) for feature in FEATURES for entry in feature.after_step],
+                rescore=EntryScorer(built.single, threads, prices_of(config)).score_again,
+            )
+            hooks = hooks_of(FEATURES, of)
             started = time.time()
             context = replace(
-                _context(of, built, threads, metrics),
+                _context(of, hooks, metrics),
                 events=stack.enter_context(_events(config)),
                 report=lambda: ConsumerReport(
                     config=config.digest,
@@ -294,17 +294,14 @@ async def opened(
                     store=opened_store.writes.why,
                 ),
             )
-            engine = context.experiments
             sources = [load(entry) for feature in FEATURES for entry in feature.notices]
             start_work(
                 tasks,
                 FEATURES,
-                replace(of, figures=lambda: () if engine is None else engine.figures, notice_sources=sources),
+                replace(of, figures=lambda: hooks.with_current(EvalFigures()).experiments, notice_sources=sources),
             )
-            if context.predictor is not None:
-                job = training_job(config, store, built.single)
-                upkeep = PredictorUpkeep(of.worker, context.predictor, job)
-                tasks.start(keep_working("predictor", upkeep.run, isolated), "predictor")
+            for task, make in hooks.tasks.items():
+                tasks.start(keep_working(task, make, isolated), task)
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)
@@ -312,33 +309,17 @@ async def opened(
         await corridor.aclose()
 
 
-def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metrics: EvalMetrics) -> ConsumerContext:
+def _context(of: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerContext:
     """Opens everything that works within the consumer's turns."""
-    config, store, corridor = of.config, of.store, of.corridor
-    predictor = None if config.predictor is None else Predictor(config.predictor, built.single)
-    implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
-    scoring = EntryScorer(built.single, threads, prices_of(config), predictor, implicit)
-    ramps = RampController(
-        store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan), isolated=of.isolated
-    )
+    built = of.scorers
     return ConsumerContext(
-        corridor,
-        store,
+        of.corridor,
+        of.store,
         built.single,
-        scoring,
-        Gauges(config, built.single, {**built.pairs, **built.runs}),
+        EntryScorer(built.single, of.threads, prices_of(of.config), hooks),
+        Gauges(of.config, built.single, {**built.pairs, **built.runs}),
         metrics,
-        experiments=ExperimentEngine(
-            store,
-            corridor,
-            built.pairs,
-            threads,
-            rescore=scoring.score_again,
-            after_step=ramps.step,
-            isolated=of.isolated,
-        ),
-        hooks=hooks_of(FEATURES, of),
-        predictor=predictor,
+        hooks=hooks,
         isolated=of.isolated,
     )
 

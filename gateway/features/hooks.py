@@ -4,15 +4,44 @@ second. Manifests name the functions that make them, once for each consumer. Wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gateway.features.task import TaskContext
+    import asyncio
+
+    from gateway.features.task import MadeTask, TaskContext
     from gateway.observability.eval_metrics import EvalFigures
+    from gateway.scoring.registry import RegisteredScorer
+    from gateway.scoring.types import Subject
+    from gateway.store.predictions import Prediction
+    from gateway.store.rows import Turn
     from gateway.store.snapshot import StoreSnapshot
     from gateway.store.store import Store
+
+
+class Before(Protocol):
+    """Decides about a batch before it is scored: which of its exchanges some scorers see. One feature has it."""
+
+    async def predictions(self, subjects: Sequence[Subject]) -> Sequence[Prediction]:
+        """One for each subject, in order. What it raises is logged, and the batch gets those without a model."""
+
+    def without_model(self, subjects: Sequence[Subject]) -> Sequence[Prediction]: ...
+
+    def drawn(self, prediction: Prediction | None, /) -> Mapping[str, RegisteredScorer]:
+        """The scorers that see an exchange by its prediction."""
+
+    @property
+    def unguided(self) -> Mapping[str, RegisteredScorer]:
+        """The scorers whose draws are not decided here, by name."""
+
+
+class Scored(Protocol):
+    """Reads each exchange that is scored: what it returns is stored with the scores. An exchange at which it raises
+    becomes a dead letter. One feature has it."""
+
+    def __call__(self, subject: Subject, /) -> Turn | None: ...
 
 
 class ShownFigures(Protocol):
@@ -40,11 +69,43 @@ class Figures:
     """Gets the store, whose queries have a budget."""
 
 
+class CurrentFigures(Protocol):
+    """Adds figures that the feature has in memory to those of a moment."""
+
+    def __call__(self, figures: EvalFigures, /) -> EvalFigures: ...
+
+
+class RunAlongside(Protocol):
+    """Runs until stopping is set, and takes a last step after that. Isolates its own steps."""
+
+    async def __call__(self, stopping: asyncio.Event, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alongside:
+    """Work next to the reading, which does not wait for it. The consumer leaves once it has ended."""
+
+    name: str
+    run: RunAlongside
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """The hooks of one feature, or of all."""
 
+    before: Before | None = None
+    scored: Scored | None = None
     figures: tuple[Figures, ...] = ()
+    current: tuple[CurrentFigures, ...] = ()
+    alongside: tuple[Alongside, ...] = ()
+    tasks: Mapping[str, Callable[[], MadeTask]] = field(default_factory=dict)
+    """Tasks that share the state of these hooks, by name; others are in the manifest."""
+
+    def with_current(self, figures: EvalFigures) -> EvalFigures:
+        """The figures of a moment with those that features have in memory."""
+        for add in self.current:
+            figures = add(figures)
+        return figures
 
 
 class HookMaker(Protocol):
@@ -55,4 +116,12 @@ class HookMaker(Protocol):
 
 def joined(parts: Iterable[Hooks]) -> Hooks:
     """The hooks of several features, in their order."""
-    return Hooks(figures=tuple(figures for part in parts for figures in part.figures))
+    parts = tuple(parts)
+    return Hooks(
+        before=next((part.before for part in parts if part.before is not None), None),
+        scored=next((part.scored for part in parts if part.scored is not None), None),
+        figures=tuple(figures for part in parts for figures in part.figures),
+        current=tuple(add for part in parts for add in part.current),
+        alongside=tuple(work for part in parts for work in part.alongside),
+        tasks={name: make for part in parts for name, make in part.tasks.items()},
+    )

@@ -106,6 +106,8 @@ class Manifest:
     tasks: tuple[ConsumerTask, ...] = ()
     hooks: str = ""
     """Entry of a features.hooks.HookMaker: its part in a consumer's turns; "" if it has none."""
+    after_step: tuple[str, ...] = ()
+    """Entries of functions that make a features.task.AfterStep from the context of a task."""
     notices: tuple[str, ...] = ()
     """Entries of functions that make a features.task.NoticeSource: the notices for people."""
     check: ConfigCheck | None = None

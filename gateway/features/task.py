@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.config.config import Config
 from gateway.core.errors import StreamDown
+from gateway.core.exchange import Exchange
 from gateway.core.notice import Notice
+from gateway.core.plan import StoredPlan
+from gateway.core.score import ScoreResult
 from gateway.features.isolation import IsolatedWork, Work
 from gateway.observability.eval_metrics import ExperimentFigures
 from gateway.scoring.http_client import HttpConnections
@@ -37,6 +40,12 @@ class NoticeSource(Protocol):
         seconds."""
 
 
+Rescore = Callable[[Exchange, Collection[str]], Awaitable[Sequence[ScoreResult]]]
+"""Scores an exchange by the deterministic ones of the named scorers, as the consumer does; nothing is stored."""
+AfterStep = Callable[[Sequence[StoredPlan]], Awaitable[None]]
+"""Called after each step of the experiments with all stored plans; a step of isolated work."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """One consumer, as its tasks see it."""
@@ -54,6 +63,8 @@ class TaskContext:
     isolated: IsolatedWork = field(default_factory=IsolatedWork)
     """The isolation of this consumer's work."""
     notice_sources: Sequence[Callable[[TaskContext], NoticeSource]] = ()
+    after_step: Sequence[Callable[[TaskContext], AfterStep]] = ()
+    rescore: Rescore | None = None
     config_refused: Callable[[], str] = str
     """Reason why the newest gateway.yaml is not in force here; "" if it is."""
 

@@ -107,6 +107,10 @@ class Store:
             await self._on_thread(self._reader.dispose)
         self._thread.shutdown(wait=False)
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def bounded(self, budget: QueryBudget, done: Callable[[], object] | None = None) -> Store:
         """The same store, opened, for work whose queries have a budget; above it they raise QueryTooSlow.
 

@@ -30,7 +30,7 @@ from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.features import FEATURES
 from gateway.features.experiments.advance import SHARE
-from gateway.features.experiments.work import ExperimentEngine
+from gateway.features.experiments.work import ExperimentEngine, hooks_around
 from gateway.features.isolation import IsolatedWork, WorkLimits
 from gateway.features.manifest import ConsumerTask, Manifest, load
 from gateway.features.status.notice_source import WorkNotices
@@ -208,7 +208,7 @@ class PlantedPlan:
             work = ExperimentEngine(
                 context.store, context.corridor, {}, threads, HURRIED, rescore=self.rescore, isolated=isolated
             )
-            consumer = Consumer(replace(context, experiments=work, isolated=isolated), "c1", QUICK)
+            consumer = Consumer(replace(context, hooks=hooks_around(work, "c1"), isolated=isolated), "c1", QUICK)
             running = tasks.start(consumer.run(), "consumer")
             yield isolated
             consumer.stop()

@@ -54,7 +54,7 @@ def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
     for found in feature.operations:
         assert isinstance(load(found.entry), AdminOperations)
     checks = [] if feature.check is None else [feature.check.entry]
-    hooks = filter(None, [feature.hooks])
+    hooks = (*feature.after_step, *filter(None, [feature.hooks]))
     for entry in (*(task.entry for task in feature.tasks), *feature.notices, *checks, *hooks):
         assert callable(load(entry))
     if feature.check is not None and feature.check.section:

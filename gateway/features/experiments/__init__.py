@@ -6,6 +6,7 @@ from gateway.features.manifest import ConfigCheck, ConsolePage, JsonOutput, Mani
 
 MANIFEST = Manifest(
     name="experiments",
+    hooks="gateway.features.experiments.work:experiment_hooks",
     verbs=(
         Verb("report", "gateway.features.experiments.cli:verbs", 60),
         Verb("ab", "gateway.features.experiments.cli:verbs", 70),

@@ -8,7 +8,7 @@ checked.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,10 @@ from gateway.core.exchange import Exchange
 from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan, StoredPlan
 from gateway.core.randomization import draw
-from gateway.core.score import ScoreResult
 from gateway.core.segments import segments_from_json
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.rows.queries import increments_after
+from gateway.features.task import Rescore
 from gateway.statistics.past_adjustment import WAITING
 from gateway.statistics.weak_spots import BLOCK, MOST_FITTED
 from gateway.store import sequences as kept
@@ -63,8 +63,6 @@ from gateway.verdict.split.ratio import planned_shares, ratio_name, ratio_test_a
 from gateway.verdict.states import SequenceStates
 
 SHARE = 0.1  # of the pairs
-Rescore = Callable[[Exchange, Collection[str]], Awaitable[Sequence[ScoreResult]]]
-"""Scores an exchange by the deterministic ones of the named scorers."""
 
 
 @dataclass(frozen=True, slots=True)

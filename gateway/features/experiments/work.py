@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -31,7 +31,6 @@ from gateway.features.experiments.advance import (
     LeaseHolder,
     LeaseLost,
     LiveSequences,
-    Rescore,
     Rescored,
     advance,
     advance_search,
@@ -44,8 +43,16 @@ from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.start.cautions import paced_start
 from gateway.features.experiments.start.segments import segment_refusal
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
+from gateway.features.hooks import Alongside, Hooks
 from gateway.features.isolation import IsolatedWork, StoppedWork, Work
-from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
+from gateway.features.task import AfterStep, Rescore, TaskContext
+from gateway.observability.eval_metrics import (
+    ConditionFigures,
+    EvalFigures,
+    ExperimentFigures,
+    FeedbackFigures,
+    MetricFigures,
+)
 from gateway.reports.model import Comparison
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredPair
@@ -103,7 +110,34 @@ class EngineTiming:
     at_once: int = 8  # pairs that are scored concurrently
 
 
-AfterStep = Callable[[Sequence[StoredPlan]], Awaitable[None]]
+def experiment_hooks(context: TaskContext) -> Hooks:
+    followers = [make(context) for make in context.after_step]
+
+    async def after_step(plans: Sequence[StoredPlan]) -> None:
+        for follow in followers:
+            await follow(plans)
+
+    return hooks_around(
+        ExperimentEngine(
+            context.store,
+            context.corridor,
+            context.scorers.pairs,
+            context.threads,
+            rescore=context.rescore,
+            after_step=after_step,
+            isolated=context.isolated,
+        ),
+        context.name,
+    )
+
+
+def hooks_around(engine: ExperimentEngine, consumer: str) -> Hooks:
+    """consumer: its name, which holds the lease."""
+
+    def current(figures: EvalFigures) -> EvalFigures:
+        return replace(figures, experiments=engine.figures)
+
+    return Hooks(current=(current,), alongside=(Alongside("experiments", partial(engine.run, consumer)),))
 
 
 class ExperimentEngine:

@@ -6,4 +6,5 @@ from gateway.features.manifest import Manifest
 
 MANIFEST = Manifest(
     name="feedback",
+    hooks="gateway.features.feedback.implicit:feedback_hooks",
 )

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.config.config import ImplicitLanguage
 from gateway.core.json_values import as_list, as_object, content_text
+from gateway.features.hooks import Hooks
 from gateway.scoring.types import Subject
 from gateway.store.rows import Sign, Turn
+
+if TYPE_CHECKING:
+    from gateway.features.task import TaskContext
 
 _READ_WORDS = 40
 """Number of words read at the beginning of a message; the rest may be pasted text."""
@@ -46,6 +50,11 @@ class _Rules:
     not_thanks: re.Pattern[str]
     wrong: re.Pattern[str]
     fillers: frozenset[str]
+
+
+def feedback_hooks(context: TaskContext) -> Hooks:
+    languages = context.config.feedback.implicit
+    return Hooks(scored=ImplicitFeedback(languages).turn) if languages else Hooks()
 
 
 class ImplicitFeedback:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, LabelledShare, estimated
 from gateway.features.guards.hours import DAY_S
@@ -14,12 +15,14 @@ from gateway.features.guards.rows import stored_hours, watched
 from gateway.features.guards.usual_range import drift_of
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
-from gateway.features.task import TaskContext
 from gateway.features.usage.rows import teams_of_keys
 from gateway.observability.eval_metrics import GuardFigures, GuardKeyFigures, GuardTeamFigures
 from gateway.statistics.detection import ShareEstimate
 from gateway.store.query import Reading
 from gateway.store.store import Store
+
+if TYPE_CHECKING:
+    from gateway.features.task import TaskContext
 
 WINDOW_S = 7 * DAY_S
 EVERY_S = 30.0

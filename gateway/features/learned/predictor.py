@@ -105,6 +105,9 @@ class Predictor:
         """The columns of `predict` that take long, computed in a thread; None if there are none."""
         return None if self._embedding is None else await asyncio.to_thread(self._embedding.of, subjects)
 
+    async def predictions(self, subjects: Sequence[Subject]) -> list[Prediction]:
+        return self.predict(subjects, await self.embedded(subjects))
+
     def predict(self, subjects: Sequence[Subject], embedded: Embedded | None = None) -> list[Prediction]:
         """Makes a prediction for each subject, in order. embedded: of these subjects."""
         began = time.thread_time()

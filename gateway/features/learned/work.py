@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from gateway.config.config import Config
+from gateway.config.predictor import PredictorConfig
 from gateway.core.json_values import parse_object
 from gateway.core.output_tokens import (
     FORMAT,
@@ -40,9 +41,10 @@ from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.model import read_model
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
-from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
+from gateway.features.learned.trainer import TrainingJob, TrainingOutcome, training_job
 from gateway.features.learned.trees.ensembles import InvalidModel
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
+from gateway.observability.eval_metrics import EvalFigures
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.stream.shared_state import SharedState
@@ -57,17 +59,23 @@ log = logging.getLogger(__name__)
 
 
 def learning_hooks(context: TaskContext) -> Hooks:
-    watch = drift_watch(context.config)
-    return Hooks() if watch is None else Hooks(figures=(drift_alarms(watch),))
+    config, scorers = context.config, context.scorers.single
+    if config.predictor is None:
+        return Hooks()
+    predictor = Predictor(config.predictor, scorers)
+    upkeep = PredictorUpkeep(context.worker, predictor, training_job(config, context.store.url, scorers))
+
+    def current(figures: EvalFigures) -> EvalFigures:
+        return replace(figures, predictor=predictor.figures())
+
+    alarms = drift_alarms(drift_watch(config, config.predictor))
+    return Hooks(before=predictor, figures=(alarms,), current=(current,), tasks={"predictor": upkeep.run})
 
 
-def drift_watch(config: Config) -> DriftWatch | None:
-    of = config.predictor
-    if of is None:
-        return None
-    scorer = config.scorers.get(of.guided or "")
-    share = of.share or (1.0 if scorer is None else scorer.share)
-    return DriftWatch(of.key, of.floor(share), frozenset(config.models))
+def drift_watch(config: Config, predictor: PredictorConfig) -> DriftWatch:
+    scorer = config.scorers.get(predictor.guided or "")
+    share = predictor.share or (1.0 if scorer is None else scorer.share)
+    return DriftWatch(predictor.key, predictor.floor(share), frozenset(config.models))
 
 
 def drift_alarms(watch: DriftWatch, every_s: float = DRIFT_S) -> Figures:

@@ -7,6 +7,7 @@ from gateway.features.manifest import AdminPaths, ConsumerTask, JsonOutput, Mani
 MANIFEST = Manifest(
     name="ramp",
     hooks="gateway.features.ramp.metrics:ramp_hooks",
+    after_step=("gateway.features.ramp.work:ramps_after_step",),
     outputs=(
         JsonOutput("ab gate", "gateway.features.ramp.gate:RampGateOutput"),
         JsonOutput("ab history", admin="ramp_change", listed=True),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gateway.core.guard_ramp import design_of
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.notices.rows import count_deliveries
-from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import RampFigures
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.store.ramp_events import count_ramp_events, newest_ramp_records
 from gateway.store.store import Store
+
+if TYPE_CHECKING:
+    from gateway.features.task import TaskContext
 
 EVERY_S = 2.0
 MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label

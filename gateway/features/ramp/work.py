@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from gateway.config.derive import has_control, paces_of
 from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan, current_plan
 from gateway.core.ramp import (
     CONTROLLER,
@@ -43,6 +44,7 @@ from gateway.features.ramp.served import (
     switch_of,
     watched_s,
 )
+from gateway.features.task import AfterStep, TaskContext
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.breakers import FRESH_S, breakers_of, late
 from gateway.ramps.callers import blind_to_callers, caller_alarms, proved_without_any
@@ -116,6 +118,19 @@ def was_paused(events: Sequence[RampEvent], record: RampRecord) -> bool:
 def lost_gateways(beats: Iterable[Mapping[str, Any]], now: float) -> int:
     """The number of gateways that stopped reporting a short time ago."""
     return sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+
+
+def ramps_after_step(context: TaskContext) -> AfterStep:
+    """Moves ramps after each step of the experiments, by the paces of the config."""
+    config = context.config
+    controller = RampController(
+        context.store,
+        context.corridor,
+        paces_of(config),
+        has_control=lambda plan: has_control(config, plan),
+        isolated=context.isolated,
+    )
+    return controller.step
 
 
 class RampController:

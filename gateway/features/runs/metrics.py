@@ -10,16 +10,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.config.derive import model_names
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.runs.rows import ScoredRuns, scored_runs
-from gateway.features.task import TaskContext
 from gateway.observability.eval_metrics import RunScoreFigures
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 from gateway.store.store import Store
+
+if TYPE_CHECKING:
+    from gateway.features.task import TaskContext
 
 WINDOW_S = 7 * 86_400.0
 EVERY_S = 30.0

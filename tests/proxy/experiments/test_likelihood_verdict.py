@@ -18,7 +18,7 @@ from gateway.consumer.entry_scoring import EntryScorer
 from gateway.consumer.gauges import Gauges
 from gateway.fake import FakeUpstream, PromptScores
 from gateway.features.experiments.report.build import report_of
-from gateway.features.experiments.work import EngineTiming, ExperimentEngine
+from gateway.features.experiments.work import EngineTiming, ExperimentEngine, hooks_around
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.query import reading
@@ -36,7 +36,7 @@ async def consuming(url: str, config: str, stream_url: str, stream_name: str) ->
         timing = EngineTiming(every_s=0.05, settle_s=0.0, show_s=0.0, keep_s=5.0)
         context = ConsumerContext(
             corridor, store, {}, EntryScorer({}, threads), Gauges(parse(config), {}), EvalMetrics(CollectorRegistry()),
-            ExperimentEngine(store, corridor, {}, threads, timing),
+            hooks_around(ExperimentEngine(store, corridor, {}, threads, timing), "c1"),
         )  # fmt: skip
         consumer = Consumer(context, "c1", ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05))
         running = tasks.create_task(consumer.run())
