@@ -304,6 +304,18 @@ async def test_the_ledger_makes_up_for_lost_data(server: Server) -> None:
     assert (await one(a, spent=400, total=400)).left == 240
 
 
+async def test_calls_in_the_ledger_before_their_report_count_twice(server: Server) -> None:
+    """The server cannot know whose the ten are: as another process's they would be missing, as a's they are doubled."""
+    a = server("a")
+    expires_ms = int(time.time() + 60) * 1000
+    assert (await one(a, spent=250, total=250)).left == 750
+    await a.raise_spent(NAME, 260, expires_ms)
+    assert (await one(a, spent=250, total=250)).left == 740
+    assert (await one(a, spent=260, total=260)).left == 730, "on the safe side, by what one report lagged"
+    await a.raise_spent(NAME, 260, expires_ms)
+    assert (await one(a, spent=300, total=300)).left == 690, "nothing is doubled again"
+
+
 async def test_a_malformed_record_counts_as_nothing(server: Server, client: Any, stream_name: str) -> None:
     key = f"{{{stream_name}:limits}}:{NAME}"
     await client.hset(key, mapping={"s": "many", "o": "", "w:a": "three"})
