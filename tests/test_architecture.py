@@ -391,7 +391,7 @@ def test_a_verdict_is_pure() -> None:
 
 SHAPE = {"__init__", "model", "rows", "work", "report", "page", "cli", "metrics", "operations"}
 MOST_OTHERS = 6
-NOT_IN_SHAPE = {"guards", "replay"}
+NOT_IN_SHAPE = {"guards"}
 
 
 def test_a_feature_has_the_closed_shape() -> None:

@@ -14,10 +14,10 @@ from gateway.cli.options import AsJson, Data, File, example, grouped, inconclusi
 
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
-    from gateway.features.replay.datasets import Dataset, DatasetSource
+    from gateway.features.replay.datasets.datasets import Dataset, DatasetSource
     from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.options import GateTerms, RayAddress, ReplayOptions
-    from gateway.features.replay.run import ReplayProgress
+    from gateway.features.replay.sending.run import ReplayProgress
 
 T = TypeVar("T")
 verbs = typer.Typer()
@@ -177,9 +177,9 @@ def _options(
     place: GatewayLocation,
     on: RayAddress | None,
 ) -> ReplayOptions:
-    from gateway.features.replay.asking import RequestPacing
     from gateway.features.replay.design import RequestSettings, setting, target_word
     from gateway.features.replay.options import ReplayOptions
+    from gateway.features.replay.sending.asking import RequestPacing
 
     fields = tuple(_each(setting, requests.fields or [], "--set"))
     _each(target_word, requests.target or [], "--target")
@@ -215,9 +215,9 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
     from gateway.config.privacy import placeholders
     from gateway.core.time_span import seconds_of
+    from gateway.features.replay.datasets.traffic_snapshot import freeze
     from gateway.features.replay.gateway_choice import store_of
     from gateway.features.replay.rows import LogSelection
-    from gateway.features.replay.traffic_snapshot import freeze
 
     if path.suffix != ".jsonl":
         raise typer.BadParameter("recorded calls are frozen into a .jsonl file", param_hint="DATASET")
@@ -276,9 +276,9 @@ def _place(where: _Locations) -> GatewayLocation:
 
 
 def _source(dataset: str, words: Sequence[str]) -> DatasetSource:
-    from gateway.features.replay.datasets import DatasetFile
-    from gateway.features.replay.huggingface import SCHEME, HuggingFaceDataset
-    from gateway.features.replay.row_formats import column_map
+    from gateway.features.replay.datasets.datasets import DatasetFile
+    from gateway.features.replay.datasets.huggingface import SCHEME, HuggingFaceDataset
+    from gateway.features.replay.datasets.row_formats import column_map
 
     try:
         columns = column_map(words)
@@ -296,7 +296,7 @@ def _source(dataset: str, words: Sequence[str]) -> DatasetSource:
 
 
 def _scanned(source: DatasetSource) -> Dataset:
-    from gateway.features.replay.datasets import scan
+    from gateway.features.replay.datasets.datasets import scan
 
     read = scan(source)
     counts = [f"{read.rows} rows", f"{read.references} with a reference"]

@@ -19,7 +19,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.variant_text import variant_text
-from gateway.features.replay.datasets import DatasetItem
+from gateway.features.replay.datasets.datasets import DatasetItem
 
 _SEEDED_APIS = ("chat", "completions")
 _ALIAS = "replay-target"

@@ -20,11 +20,11 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
-from gateway.features.replay.asking import RequestPacing
-from gateway.features.replay.datasets import Dataset
+from gateway.features.replay.datasets.datasets import Dataset
 from gateway.features.replay.design import RequestSettings, target_word
-from gateway.features.replay.findings import ReportScope
-from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS
+from gateway.features.replay.results.findings import ReportScope
+from gateway.features.replay.results.sheet import COST, FAILED, OUTPUT, SECONDS
+from gateway.features.replay.sending.asking import RequestPacing
 from gateway.reports.model import Report
 from gateway.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
 from gateway.verdict.items.pairs import ItemMetric

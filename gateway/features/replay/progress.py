@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway.features.replay.run import ReplayProgress as State
+from gateway.features.replay.sending.run import ReplayProgress as State
 from gateway.observability.logging import handled_by
 from gateway.reports.progress_bar import progress_bar
 

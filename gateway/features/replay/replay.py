@@ -16,12 +16,9 @@ from gateway.config.config import Config
 from gateway.config.derive import prices_of
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
-from gateway.features.replay.asking import RetryingRequester
-from gateway.features.replay.datasets import Dataset
+from gateway.features.replay.datasets.datasets import Dataset
 from gateway.features.replay.design import ReplayDesign
-from gateway.features.replay.findings import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.features.replay.gateway_choice import GatewayLocation, Say, reached, store_of
-from gateway.features.replay.logged_answers import ReusingRequester
 from gateway.features.replay.options import (
     RayAddress,
     ReplayOptions,
@@ -34,7 +31,12 @@ from gateway.features.replay.options import (
     sections,
     single,
 )
-from gateway.features.replay.ray_cluster import (
+from gateway.features.replay.results.findings import ReplayAnswers, ReportScope, examples_of, reports
+from gateway.features.replay.results.sheet import TargetSummary, fill_preferences, sheet, summarize
+from gateway.features.replay.rows import Replay, ReplayStore, alike_answers, outcomes, scored, texts
+from gateway.features.replay.sending.asking import RetryingRequester
+from gateway.features.replay.sending.logged_answers import ReusingRequester
+from gateway.features.replay.sending.ray_cluster import (
     PooledClient,
     PooledScoring,
     RayWorkers,
@@ -44,8 +46,7 @@ from gateway.features.replay.ray_cluster import (
     ray_workers,
     sent_away,
 )
-from gateway.features.replay.rows import Replay, ReplayStore, alike_answers, outcomes, scored, texts
-from gateway.features.replay.run import (
+from gateway.features.replay.sending.run import (
     AnswerScoring,
     LocalScoring,
     PairScoring,
@@ -55,7 +56,6 @@ from gateway.features.replay.run import (
     ReplayStopped,
     against,
 )
-from gateway.features.replay.sheet import TargetSummary, fill_preferences, sheet, summarize
 from gateway.reports.model import Report
 from gateway.runtime.tasks import cancel_on_signal
 from gateway.scoring.asker import ExternalServices

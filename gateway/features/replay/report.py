@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.features.replay.replay import ReplayResult
-from gateway.features.replay.sheet import TargetSummary
+from gateway.features.replay.results.sheet import TargetSummary
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import Estimate, Report

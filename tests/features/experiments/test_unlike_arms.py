@@ -33,7 +33,7 @@ from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
 from gateway.features.ramp.proofs import served_proofs_of
 from gateway.features.ramp.served import served_values
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay

@@ -24,7 +24,7 @@ from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.randomization import draw
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.features.replay.gateway_choice import answers
-from gateway.features.replay.run import BATCH
+from gateway.features.replay.sending.run import BATCH
 from gateway.scoring.http_client import HttpConnections
 
 ROWS = 200

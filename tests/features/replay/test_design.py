@@ -9,7 +9,7 @@ import pytest
 from gateway.config.config import Config
 from gateway.config.loading import parse
 from gateway.core.exchange import Target
-from gateway.features.replay.datasets import item_of
+from gateway.features.replay.datasets.datasets import item_of
 from gateway.features.replay.design import (
     ReplayDesign,
     ReplayTarget,

@@ -14,7 +14,7 @@ from gateway.config.loading import parse
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
-from gateway.features.replay.datasets import Dataset, DatasetFile, scan
+from gateway.features.replay.datasets.datasets import Dataset, DatasetFile, scan
 from gateway.features.replay.design import RequestSettings, target_word
 from gateway.features.replay.options import (
     RayAddress,

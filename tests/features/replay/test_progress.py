@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gateway.features.replay.progress import bar, every, line, to_file
-from gateway.features.replay.run import ReplayProgress
+from gateway.features.replay.sending.run import ReplayProgress
 
 
 def test_a_log_has_one_line_for_each_tenth() -> None:

@@ -14,12 +14,12 @@ from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.fake import FakeAnswer, Fault, Received
-from gateway.features.replay.asking import RequestPacing
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay, write_references
-from gateway.features.replay.run import ReplayProgress, ReplayStopped
+from gateway.features.replay.sending.asking import RequestPacing
+from gateway.features.replay.sending.run import ReplayProgress, ReplayStopped
 from gateway.store.engine import StoreUnavailable
 
 pytestmark = pytest.mark.usefixtures("forked_children")

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from gateway.core.plan import Guardrail
 from gateway.core.sanitize import to_json
-from gateway.features.replay.findings import ReportScope, reports
 from gateway.features.replay.replay import ReplayResult
 from gateway.features.replay.report import pages, to_dict, to_terminal
+from gateway.features.replay.results.findings import ReportScope, reports
+from gateway.features.replay.results.sheet import sheet, summarize
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.run import ReplayProgress
-from gateway.features.replay.sheet import sheet, summarize
+from gateway.features.replay.sending.run import ReplayProgress
 from gateway.reports.model import Estimate
 from gateway.verdict.items.pairs import ItemMetric
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 

@@ -33,7 +33,7 @@ from gateway.features.calls.exports.export import (
     writer,
 )
 from gateway.features.calls.rows.export import Preference
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
 from gateway.features.runs.export import RUN_FORMS
 from gateway.store.query import ExchangeFilter
 

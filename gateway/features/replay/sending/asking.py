@@ -17,7 +17,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Exchange, Target, Usage
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
-from gateway.features.replay.datasets import PATHS, DatasetItem
+from gateway.features.replay.datasets.datasets import PATHS, DatasetItem
 from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.rows import ReplayAnswer
 from gateway.scoring.http_client import HttpReply, Unreachable

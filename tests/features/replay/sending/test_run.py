@@ -14,14 +14,14 @@ import pytest
 from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
 from gateway.fake import FakeAnswer, Received
-from gateway.features.replay.asking import ReplayRequest, RequestPacing
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.features.replay.rows import Replay, ReplayStore
-from gateway.features.replay.run import BATCH, LocalScoring, ReplayProgress, ReplayRun, ReplayStopped, against
+from gateway.features.replay.sending.asking import ReplayRequest, RequestPacing
+from gateway.features.replay.sending.run import BATCH, LocalScoring, ReplayProgress, ReplayRun, ReplayStopped, against
 from gateway.scorers.exact import Exact
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import build, build_all
@@ -162,7 +162,7 @@ async def test_answers_of_different_designs_do_not_mix(desk, scripted) -> None:
 
 
 async def test_the_watcher_is_called_after_every_answer(desk, scripted, threads) -> None:
-    from gateway.features.replay.run import ReplayRun
+    from gateway.features.replay.sending.run import ReplayRun
 
     seen: list[int] = []
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from gateway.core.plan import Guardrail
-from gateway.features.replay.findings import ReplayAnswers, ReportScope, examples_of, reports
+from gateway.features.replay.results.findings import ReplayAnswers, ReportScope, examples_of, reports
+from gateway.features.replay.results.sheet import ScoreSheet, sheet
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.sheet import ScoreSheet, sheet
 from gateway.reports.model import Report
 from gateway.verdict.items.pairs import ItemMetric
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import CannotRun
-from gateway.features.replay.datasets import DatasetFile, DatasetItem, bare, columns_of, item_of, rows, scan
-from gateway.features.replay.row_formats import column_map
+from gateway.features.replay.datasets.datasets import DatasetFile, DatasetItem, bare, columns_of, item_of, rows, scan
+from gateway.features.replay.datasets.row_formats import column_map
 from gateway.features.row_files import read_rows
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from gateway.core.errors import CannotRun
 from gateway.core.extras import install_command
 from gateway.core.sanitize import plain
-from gateway.features.replay.row_formats import QUESTIONS, ColumnMap
+from gateway.features.replay.datasets.row_formats import QUESTIONS, ColumnMap
 from gateway.features.row_files import DatasetRow
 
 SCHEME = "hf://"

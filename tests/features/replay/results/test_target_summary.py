@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.features.replay.results.sheet import ScoreSheet, sheet, summarize
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.sheet import ScoreSheet, sheet, summarize
 from gateway.reports.model import Estimate
 from gateway.verdict.items.pairs import ItemMetric
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gateway.features.replay.results.sheet import FAILED, SECONDS, ScoreSheet, row_means, sheet
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.sheet import FAILED, SECONDS, ScoreSheet, row_means, sheet
 from gateway.verdict.items.pairs import ItemMetric
 
 GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c1", outcome="ok", seconds=2.0, asked=1.0,

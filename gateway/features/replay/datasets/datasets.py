@@ -16,7 +16,7 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.features.replay.row_formats import QUESTIONS, READ_COLUMNS, REQUEST_PARAMETERS, ColumnMap, native
+from gateway.features.replay.datasets.row_formats import QUESTIONS, READ_COLUMNS, REQUEST_PARAMETERS, ColumnMap, native
 from gateway.features.row_files import DatasetRow, TableColumns, read_rows
 
 

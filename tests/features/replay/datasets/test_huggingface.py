@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.errors import CannotRun
-from gateway.features.replay.datasets import scan
-from gateway.features.replay.huggingface import HuggingFaceDataset
-from gateway.features.replay.row_formats import column_map
+from gateway.features.replay.datasets.datasets import scan
+from gateway.features.replay.datasets.huggingface import HuggingFaceDataset
+from gateway.features.replay.datasets.row_formats import column_map
 
 ROWS = {"dialogue": ["A: hi", "A: bye"], "summary": ["a greeting", "a farewell"], "label": [0, 1]}
 MAP = column_map(["question=dialogue,reference=summary"])
@@ -58,7 +58,7 @@ def test_a_name_on_a_hub_that_cannot_be_reached_is_one_line(datasets, tmp_path: 
     code = """
 import sys
 from gateway.core.errors import CannotRun
-from gateway.features.replay.huggingface import HuggingFaceDataset
+from gateway.features.replay.datasets.huggingface import HuggingFaceDataset
 try:
     list(HuggingFaceDataset(sys.argv[1]).rows())
 except CannotRun as error:

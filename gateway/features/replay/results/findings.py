@@ -11,7 +11,7 @@ import numpy as np
 from gateway import __version__
 from gateway.core.exchange import RUN
 from gateway.core.plan import Guardrail
-from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ScoreSheet, summarize
+from gateway.features.replay.results.sheet import COST, FAILED, OUTPUT, SECONDS, ScoreSheet, summarize
 from gateway.reports.model import Comparison, Estimate, ExamplePair, GateResult, IntervalTrail, Report, State, Wins
 from gateway.verdict.decision import Decision, SwapDescription, cheaper, decide
 from gateway.verdict.items.pairs import (

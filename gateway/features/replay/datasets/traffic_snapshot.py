@@ -15,7 +15,7 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.request_format import stated_reference
-from gateway.features.replay.datasets import DatasetItem, item_of
+from gateway.features.replay.datasets.datasets import DatasetItem, item_of
 from gateway.features.replay.rows import LoggedCall, LogSelection, logged
 from gateway.scoring.trajectory import tool_results
 from gateway.store.query import reading

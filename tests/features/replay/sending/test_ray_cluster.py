@@ -15,10 +15,10 @@ from gateway import __version__
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.prices import Prices
-from gateway.features.replay.asking import RequestPacing, RetryingRequester
 from gateway.features.replay.gateway_choice import ReachedGateway
 from gateway.features.replay.options import RayAddress
-from gateway.features.replay.ray_cluster import (
+from gateway.features.replay.sending.asking import RequestPacing, RetryingRequester
+from gateway.features.replay.sending.ray_cluster import (
     GatewayKey,
     NoReply,
     PooledClient,
@@ -32,7 +32,7 @@ from gateway.features.replay.ray_cluster import (
     ray_workers,
     sent_away,
 )
-from gateway.features.replay.run import LocalScoring, ReplayStopped
+from gateway.features.replay.sending.run import LocalScoring, ReplayStopped
 from gateway.scoring.http_client import DeadlinePassed, GatewayClient, HttpConnections, Unreachable
 from gateway.scoring.registry import build
 

@@ -14,9 +14,9 @@ from gateway.config.privacy import RedactionConfig, placeholders
 from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback, run_key
-from gateway.features.replay.datasets import scan
+from gateway.features.replay.datasets.datasets import scan
+from gateway.features.replay.datasets.traffic_snapshot import freeze
 from gateway.features.replay.rows import LogSelection
-from gateway.features.replay.traffic_snapshot import freeze
 from gateway.store.rows import ScoredExchange
 from gateway.store.store import Store
 from gateway.store.write import ScoredBatch

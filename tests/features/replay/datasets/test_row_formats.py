@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.replay.datasets import item_of
-from gateway.features.replay.row_formats import ColumnMap, column_map, native
+from gateway.features.replay.datasets.datasets import item_of
+from gateway.features.replay.datasets.row_formats import ColumnMap, column_map, native
 
 USER = {"role": "user", "content": "2 + 2?"}
 NONE = ColumnMap()

@@ -29,11 +29,11 @@ from gateway.core.extras import install_command
 from gateway.core.networks import is_loopback
 from gateway.core.sanitize import plain
 from gateway.core.score import ScoreResult
-from gateway.features.replay.asking import ReplayRequest, subject
 from gateway.features.replay.gateway_choice import ReachedGateway, Say, answers
 from gateway.features.replay.options import RayAddress
 from gateway.features.replay.rows import ReplayAnswer
-from gateway.features.replay.run import AnswerScoring, ReplayStopped
+from gateway.features.replay.sending.asking import ReplayRequest, subject
+from gateway.features.replay.sending.run import AnswerScoring, ReplayStopped
 from gateway.scoring.http_client import DeadlinePassed, GatewayClient, HttpConnections, HttpReply, Unreachable
 from gateway.scoring.registry import RegisteredScorer, build
 from gateway.scoring.run import score_all

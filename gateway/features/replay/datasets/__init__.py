@@ -1,0 +1,1 @@
+"""The rows that are replayed: files, their formats, the hub of Hugging Face, recorded traffic."""

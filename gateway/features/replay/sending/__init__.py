@@ -1,0 +1,1 @@
+"""A run: requests to the targets, paced and retried, in this process or on a cluster."""
