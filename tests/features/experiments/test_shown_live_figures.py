@@ -75,6 +75,7 @@ SPLITS: dict[str, tuple[Fields, Callable[[random.Random, int], Fields], int]] = 
 
 @pytest.fixture(params=list(SPLITS))
 def split(request: pytest.FixtureRequest, plan: Plan, exchange: Callable[..., Exchange], keep: Any) -> Any:
+    """Returns what every surface shows of a stored split; one test for each entry of SPLITS."""
     changes, make, count = SPLITS[request.param]
     rails = (Guardrail("error_rate", 0.05), Guardrail("latency_p95", 0.5))
     made = replace(plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, guardrails=rails, **changes)

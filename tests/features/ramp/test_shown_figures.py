@@ -28,6 +28,7 @@ Make = Callable[..., Exchange]
 
 @pytest.fixture
 def ramped(plan: Plan) -> Plan:
+    """Returns a plan of mode both with a ramp of three steps and two guardrails."""
     rails = (Guardrail("error_rate", 0.02), Guardrail("latency_p95", 0.2))
     design = RampDesign((0.1, 0.5, 1.0), 0.0, 1)
     return replace(plan, mode="both", unit="conversation", guardrails=rails, ramp=design, rules=2)

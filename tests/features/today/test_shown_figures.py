@@ -71,11 +71,13 @@ WORLDS: dict[str, Callable[[], Hours]] = {
 
 @pytest.fixture(params=list(WORLDS), scope="module")
 def hours(request: pytest.FixtureRequest) -> Hours:
+    """Returns the sums of each hour; one test for each entry of WORLDS."""
     return WORLDS[request.param]()
 
 
 @pytest.fixture
 def found(hours: Hours) -> TodayReport:
+    """Returns the report of those hours."""
     return report(hours, NOW)
 
 
