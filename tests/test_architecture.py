@@ -142,8 +142,8 @@ SUBLAYERS = {
         ("evidence", "served_proof"),
         ("alarms",),
         ("callers",),
-        ("decision",),
-        ("commands",),
+        ("decision", "subject"),
+        ("commands", "engine"),
     ),
     "features": (
         ("isolation", "row_files"),

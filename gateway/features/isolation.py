@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gateway.core.errors import StreamDown
+from gateway.core.plan import PlanState, StoredPlan
 from gateway.runtime.tasks import Tasks
 from gateway.store.store import QueryBudget, QueryMistake, QueryTooSlow, StoreDown
+from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -190,3 +192,12 @@ class IsolatedWork:
     async def aclose(self) -> None:
         """Ends what still runs."""
         await self._tasks.aclose()
+
+
+async def stop_plan(corridor: Corridor, plan: StoredPlan, why: StoppedWork, now: float) -> None:
+    """Stops a plan whose work is stopped."""
+    known = (await corridor.state.plans()).get(plan.plan.name)
+    if known is None or not known.running or known.plan.hash != plan.hash:
+        return
+    if await corridor.state.set_plan(PlanState(known.plan, "stopped", now, dropped=known.dropped), known):
+        log.error("experiment %s stops, as its work fails: %s; %s", plan.plan.name, why.kind, why.resume)

@@ -17,6 +17,7 @@ from gateway.stream.types import Lag
 FAILING_S = 30.0  # of probes that fail, after which the candidate is taken back, with any number of callers
 FAILING_TOGETHER_S = 10.0  # the same where the calls of two callers fail: longer than a restart takes
 FRESH_S = 15.0  # a gateway that has not reported for this long is lost
+GONE_S = 120.0  # a lost gateway that has not reported for this long has ended
 UNREAD_S = 10.0  # no step is taken while outcomes are read later than this
 _SCORED_WITHIN = 0.25  # of the soak time; no step is taken while scores come later
 
@@ -72,6 +73,11 @@ def late(lag: Lag, design: RampDesign) -> str | None:
     if lag.oldest_s > most:
         return f"late: scores come {lag.oldest_s:.0f} s after their answers (most: {most:.0f} s, a quarter of the soak)"
     return None
+
+
+def lost_gateways(beats: Iterable[Mapping[str, Any]], now: float) -> int:
+    """The number of gateways that stopped reporting a short time ago."""
+    return sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
 
 
 def _reports(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, now: float) -> Iterator[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from gateway.core.ramp import (
     RampDesign,
     RampPace,
     RampRecord,
+    RampRefused,
     advanced,
     paused,
     rolled_back,
@@ -61,6 +62,19 @@ def decide_ramp(
     if pace.mode == "advise":
         return RampDecision("ready", f"{words}: waits for `{promoting(record)}`")
     return RampDecision("promote" if last else "advance", words)
+
+
+def next_step(
+    record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float, pace: RampPace
+) -> tuple[RampDecision, RampRecord]:
+    """The decision, and the record after it: the same one where nothing changes. now: Unix seconds."""
+    decision = decide_ramp(record, design, evidence, now, pace)
+    if decision.action in ("hold", "ready"):
+        return decision, record
+    try:
+        return decision, follow(record, design, decision, now, pace)
+    except RampRefused as refused:
+        return RampDecision("hold", str(refused)), record
 
 
 def promoting(record: RampRecord) -> str:
@@ -123,6 +137,7 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
         yield from _too_early(record, design, evidence, now)
     if pace.frozen(now):
         yield "a freeze window holds"
+    yield from evidence.waits
 
 
 SEARCHED_FROM = 0.25

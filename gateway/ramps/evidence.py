@@ -102,6 +102,8 @@ class RampEvidence:
     excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
     weak_spot: WeakSpot | None = None  # the search for weak spots; None if the plan asks for none
     headline: str = ""  # the verdict in at most 90 characters
+    waits: tuple[str, ...] = ()  # conditions of this subject alone that the next step waits for
+    own: Mapping[str, Any] = field(default_factory=dict)  # figures of this subject alone, as the audit keeps them
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:
@@ -117,7 +119,8 @@ class RampEvidence:
         findings = {name: [each.fields() for each in getattr(self, name)] for name in ("served", "proofs")}
         segments: dict[str, Any] = {"excepted": list(self.excepted)} if self.excepted else {}
         segments |= {} if self.weak_spot is None else {"weak_spot": asdict(self.weak_spot)}
-        return {**plain, **findings, "breakers": asdict(self.breakers), "switch": list(self.switch), **segments}
+        switch = {"breakers": asdict(self.breakers), "switch": list(self.switch)}
+        return {**plain, **findings, **switch, **segments, **self.own}
 
 
 def _from(callers: int) -> str:

@@ -44,7 +44,7 @@ from gateway.features.experiments.start.cautions import paced_start
 from gateway.features.experiments.start.segments import segment_refusal
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.hooks import Alongside, Hooks
-from gateway.features.isolation import IsolatedWork, StoppedWork, Work
+from gateway.features.isolation import IsolatedWork, Work, stop_plan
 from gateway.features.task import AfterStep, Rescore, TaskContext
 from gateway.observability.eval_metrics import (
     ConditionFigures,
@@ -557,15 +557,6 @@ def work_of(plan: StoredPlan) -> Work:
 def figures_work(plan: StoredPlan) -> Work:
     """The work on the findings of a plan, without which it gets no verdict."""
     return replace(work_of(plan), name=f"{FIGURES_OF} {plan.plan.name}")
-
-
-async def stop_plan(corridor: Corridor, plan: StoredPlan, why: StoppedWork, now: float) -> None:
-    """Stops a plan whose work is stopped."""
-    known = (await corridor.state.plans()).get(plan.plan.name)
-    if known is None or not known.running or known.plan.hash != plan.hash:
-        return
-    if await corridor.state.set_plan(PlanState(known.plan, "stopped", now, dropped=known.dropped), known):
-        log.error("experiment %s stops, as its work fails: %s; %s", plan.plan.name, why.kind, why.resume)
 
 
 def _resume(plan: StoredPlan) -> str:

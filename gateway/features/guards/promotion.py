@@ -19,13 +19,12 @@ import numpy as np
 
 from gateway.core.guard_ramp import GuardRampDesign
 from gateway.core.plan import CANDIDATE, CONTROL
-from gateway.core.ramp import VERDICT_PART, RampDecision, RampEvent, RampPace, RampRecord
+from gateway.core.ramp import VERDICT_PART, RampEvent, RampPace, RampRecord
 from gateway.core.served_answer import ServedAnswer
 from gateway.features.guards.rows import CountedCall
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
 from gateway.ramps.callers import caller_alarms, caller_finding, foe_of, friend_of
-from gateway.ramps.decision import decide_ramp
 from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.ramps.periods import SETTLES_S, StepPeriod, periods_of
 from gateway.ramps.sample_ratio import ratio_alarm
@@ -115,9 +114,10 @@ class PromotionEvidence:
     failing: str = ""
     """Reason why the guard gives no decision in a gateway process; "" if it gives some."""
 
-    def fields(self) -> dict[str, Any]:
-        """JSON-able: the snapshot that the audit keeps."""
-        return {**self.ramp.fields(), "newest": self.newest, "block_rate": self.block_rate.fields()}
+    def for_step(self, record: RampRecord, design: GuardRampDesign, now: float, pace: RampPace) -> RampEvidence:
+        """The evidence as the engine of ramps decides on it, with what only a guard's step waits for."""
+        own = {"newest": self.newest, "block_rate": self.block_rate.fields()}
+        return replace(self.ramp, waits=tuple(_waits(record, design, self, now, pace)), own=own)
 
 
 def guard_periods(events: Sequence[RampEvent]) -> list[StepPeriod]:
@@ -316,22 +316,10 @@ def _ratio(design: GuardRampDesign, here: StepPeriod, calls: Sequence[CountedCal
     return ratio_alarm(dict(counts), [], share) if counts else None
 
 
-def decide_promotion(
-    record: RampRecord, design: GuardRampDesign, evidence: PromotionEvidence, now: float, pace: RampPace
-) -> RampDecision:
-    """Decides what to do now, with the reason that the audit keeps. now: Unix seconds."""
-    decision = decide_ramp(record, design.ramp, evidence.ramp, now, pace)
-    if decision.action in ("roll_back", "pause"):
-        return decision
-    waits = [*((decision.reason, *decision.also) if decision.action == "hold" else ())]
-    waits += _waits(record, design, evidence, now, pace)
-    return RampDecision("hold", waits[0], tuple(waits[1:])) if waits else decision
-
-
 def _waits(
     record: RampRecord, design: GuardRampDesign, evidence: PromotionEvidence, now: float, pace: RampPace
 ) -> Iterator[str]:
-    """Lists what a step of a guard waits for, besides what every ramp does."""
+    """Yields what a step of a guard waits for, besides what every ramp does."""
     if evidence.failing:
         yield f"the guard gives no decision: {evidence.failing}"
     left = design.soak_s - (now - record.since)

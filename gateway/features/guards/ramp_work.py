@@ -1,8 +1,5 @@
-"""Moves the ramps of guards: reads the evidence, decides, and changes the record. One of the consumers does it.
-
-It has no state: it may be killed at any moment, and another consumer goes on. A change is made by compare-and-swap,
-with its event, so that two controllers, or a person at the same time, cannot both make one.
-"""
+"""The ramps of guards: a guard's action as the subject of the engine, and a round over all of them, which one of the
+consumers runs."""
 
 from __future__ import annotations
 
@@ -11,37 +8,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import orjson
-
 from gateway.config.config import Config
 from gateway.config.guards import GuardConfig
 from gateway.config.scorers import ScorerConfig
 from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_name, ramped_guard
 from gateway.core.json_values import as_object
 from gateway.core.plan import FEEDBACK
-from gateway.core.ramp import (
-    CONTROLLER,
-    RampChange,
-    RampDecision,
-    RampRecord,
-    RampRefused,
-    stopped,
-)
+from gateway.core.ramp import CONTROLLER, RampChange, RampDesign, RampPace, RampRecord, stopped
 from gateway.features.guards.promotion import (
     GuardCalls,
     PromotionEvidence,
-    decide_promotion,
     guard_periods,
     promotion_evidence,
 )
 from gateway.features.guards.rows import counted_calls, feedback_on
 from gateway.features.isolation import Work
-from gateway.features.ramp.work import drain_events, lost_gateways, put_back, replace_record, was_paused
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
-from gateway.ramps.breakers import FRESH_S, late
-from gateway.ramps.decision import follow
+from gateway.ramps.breakers import FRESH_S, late, lost_gateways
+from gateway.ramps.engine import RampEngine
+from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.subject import RampLook
 from gateway.store.query import Reading
-from gateway.store.ramp_events import stored_ramp_events
 from gateway.stream import Corridor
 
 LEASE = "guard-ramps"
@@ -69,12 +56,80 @@ class GuardRampSettings:
         return cls(config.guards, config.scorers, middles)
 
 
+@dataclass(frozen=True, slots=True)
+class PromotedGuard:
+    """A guard's action as the subject of its ramp."""
+
+    guard: str
+    settings: GuardRampSettings
+    worker: TaskWorker
+    corridor: Corridor
+
+    @property
+    def name(self) -> str:
+        return ramp_name(self.guard)
+
+    @property
+    def config(self) -> GuardConfig | None:
+        """None: the config has no such guard."""
+        return self.settings.guards.get(self.guard)
+
+    @property
+    def pace(self) -> RampPace:
+        return RampPace() if self.config is None else self.config.ramp.pace
+
+    def amended(self, known: RampRecord | None, now: float) -> RampRecord | None:
+        design = None if known is None else design_of(known)
+        if known is None or design is None or known.state in ("rolled_back", "stopped"):
+            return None
+        why = _ended(self.settings, self.config, design, known)
+        return None if why is None else stopped(known, RampChange(now, CONTROLLER, why))
+
+    def design(self, record: RampRecord) -> RampDesign | None:
+        design = design_of(record)
+        going = self.config is not None and record.state in ("shadow", "ramp")
+        return design.ramp if design is not None and going else None
+
+    def rests(self, record: RampRecord) -> str | None:
+        return None
+
+    async def evidence(self, look: RampLook) -> RampEvidence | None:
+        design, periods = design_of(look.record), guard_periods(look.events)
+        if design is None or not periods:
+            return None
+
+        def read(connection: Reading) -> PromotionEvidence:
+            """Runs in a thread, since a day's calls take seconds."""
+            calls = guard_calls(connection, self.guard, periods[0].start, self.settings.middles)
+            return promotion_evidence(design, periods, calls, look.now, late_blocks=self._blocks_late(design))
+
+        evidence = await self._with_reports(await self.worker.store.look(read), design, look.now)
+        return evidence.for_step(look.record, design, self.worker.clock(), self.pace)
+
+    def _blocks_late(self, design: GuardRampDesign) -> bool:
+        """Whether a call without a score is refused, by the config with which the ramp began."""
+        config = self.config
+        if config is None:
+            return False
+        return (config.begun_as(self.settings.scorers, design.config) or config).blocks_late(design.to)
+
+    async def _with_reports(
+        self, evidence: PromotionEvidence, design: GuardRampDesign, now: float
+    ) -> PromotionEvidence:
+        """The evidence with what gateways and consumers report of themselves."""
+        lag, beats = await self.corridor.lag(now), (await self.corridor.state.gateways()).values()
+        lost = lost_gateways(beats, now)
+        fresh = (beat for beat in beats if now - float(beat.get("at", now)) <= FRESH_S)
+        ramp = replace(evidence.ramp, lag_s=lag.oldest_s, lost_gateways=lost, late=late(lag, design.ramp))
+        return replace(evidence, ramp=ramp, failing=_failing(self.guard, fresh))
+
+
 class GuardRampController:
     """The ramps of guards, of one consumer."""
 
     def __init__(self, worker: TaskWorker, corridor: Corridor, settings: GuardRampSettings) -> None:
-        self._worker, self._store, self._clock = worker, worker.store, worker.clock
-        self._corridor, self._settings = corridor, settings
+        self._worker, self._corridor, self._settings = worker, corridor, settings
+        self._engine = RampEngine(worker.store, corridor, worker.clock)
 
     def periodic(self) -> PeriodicWork:
         return PeriodicWork(self.look, EVERY_S, "the ramps of guards take no step now", at_most=_AT_MOST)
@@ -83,80 +138,14 @@ class GuardRampController:
         """Runs one round. Raises StreamDown and StoreDown."""
         if not await self._worker.leads(LEASE, _KEEP_S):
             return
-        await drain_events(self._store, self._corridor)
+        await self._engine.drain_events()
         records = await self._corridor.ramps.records()
         known = {guard for name in records if (guard := ramped_guard(name)) is not None}
         for guard in sorted(known | self._settings.guards.keys()):
-            work, record = Work(f"ramp of guard {guard}"), records.get(ramp_name(guard))
-            await self._worker.isolated.attempt(work, partial(self._one, guard, record))
-        await drain_events(self._store, self._corridor)
-
-    async def _one(self, guard: str, record: RampRecord | None) -> None:
-        now, config = self._clock(), self._settings.guards.get(guard)
-        events = await self._store.look(lambda c: stored_ramp_events(c, ramp_name(guard)))
-        after = self._amended(config, record, events[-1].record if events else None, now)
-        if after is not None:
-            await replace_record(self._corridor, record, after, await self._corridor.ramps.evidence(ramp_name(guard)))
-            return
-        design = None if record is None else design_of(record)
-        if record is None or design is None or config is None or record.state not in ("shadow", "ramp"):
-            return
-        periods = guard_periods([e for e in events if e.record.plan == record.plan])
-        if not periods:
-            return
-        begun = config.begun_as(self._settings.scorers, design.config) or config
-        middles, late_blocks = self._settings.middles, begun.blocks_late(design.to)
-
-        def look(connection: Reading) -> PromotionEvidence:
-            """Runs in a thread, since a day's calls take seconds."""
-            found = guard_calls(connection, guard, periods[0].start, middles)
-            return promotion_evidence(design, periods, found, now, late_blocks=late_blocks)
-
-        evidence = await self._store.look(look)
-        evidence = await self._with_reports(guard, design, evidence, now)
-        if was_paused(events, record):
-            evidence = replace(evidence, ramp=replace(evidence.ramp, ratio=None))
-        await self._decide(record, design, config, evidence)
-
-    def _amended(
-        self, config: GuardConfig | None, known: RampRecord | None, stored: RampRecord | None, now: float
-    ) -> RampRecord | None:
-        """The record that has to be in force before anything is decided; None if the known one is right.
-
-        config: None: the config has no such guard. stored: of the newest event in the audit.
-        """
-        if (lost := put_back(known, stored, now)) is not None:
-            return lost
-        design = None if known is None else design_of(known)
-        if known is None or design is None or known.state in ("rolled_back", "stopped"):
-            return None
-        why = _ended(self._settings, config, design, known)
-        return None if why is None else stopped(known, RampChange(now, CONTROLLER, why))
-
-    async def _with_reports(
-        self, guard: str, design: GuardRampDesign, evidence: PromotionEvidence, now: float
-    ) -> PromotionEvidence:
-        """The evidence with what gateways and consumers report of themselves."""
-        lag, beats = await self._corridor.lag(now), (await self._corridor.state.gateways()).values()
-        lost = lost_gateways(beats, now)
-        fresh = (beat for beat in beats if now - float(beat.get("at", now)) <= FRESH_S)
-        ramp = replace(evidence.ramp, lag_s=lag.oldest_s, lost_gateways=lost, late=late(lag, design.ramp))
-        return replace(evidence, ramp=ramp, failing=_failing(guard, fresh))
-
-    async def _decide(
-        self, record: RampRecord, design: GuardRampDesign, config: GuardConfig, evidence: PromotionEvidence
-    ) -> None:
-        now, pace = self._clock(), config.ramp.pace
-        decision, after = decide_promotion(record, design, evidence, now, pace), record
-        if decision.action not in ("hold", "ready"):
-            try:
-                after = follow(record, design.ramp, decision, now, pace)
-            except RampRefused as refused:
-                decision = RampDecision("hold", str(refused))
-        snapshot = orjson.dumps({**evidence.fields(), "decision": decision.fields()})
-        await self._corridor.ramps.set_evidence(record.experiment, snapshot)
-        if after is not record:
-            await replace_record(self._corridor, record, after, snapshot)
+            subject = PromotedGuard(guard, self._settings, self._worker, self._corridor)
+            step = partial(self._engine.step, subject, records.get(subject.name))
+            await self._worker.isolated.attempt(Work(f"ramp of guard {guard}"), step)
+        await self._engine.drain_events()
 
 
 def _ended(

@@ -15,13 +15,12 @@ from gateway.features.guards.promotion import (
     GuardCalls,
     PromotionEvidence,
     block_rate,
-    decide_promotion,
     guard_periods,
     promotion_evidence,
 )
 from gateway.features.guards.rows import CountedCall
 from gateway.features.ramp.webhooks import sentence_of
-from gateway.ramps.decision import follow
+from gateway.ramps.decision import decide_ramp, follow
 
 DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
 FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)
@@ -94,8 +93,12 @@ class Ramp:
         known = [call for call in self.calls if call.received <= self.now]
         return promotion_evidence(self.design, guard_periods(self.events), GuardCalls(known, self.down), self.now)
 
+    def decides(self, evidence: PromotionEvidence, pace: RampPace = PACE) -> RampDecision:
+        ready = evidence.for_step(self.record, self.design, self.now, pace)
+        return decide_ramp(self.record, self.design.ramp, ready, self.now, pace)
+
     def look(self) -> RampRecord:
-        self.decision = decide_promotion(self.record, self.design, self.evidence(), self.now, PACE)
+        self.decision = self.decides(self.evidence())
         if self.decision.action not in ("hold", "ready"):
             before, self.record = self.record, follow(self.record, self.design.ramp, self.decision, self.now, PACE)
             event = RampEvent(str(len(self.events)), self.record, (before.state, before.step), {})
@@ -235,15 +238,14 @@ def test_units_that_do_not_fit_the_share_pause() -> None:
 def test_a_step_waits_for(changes: dict[str, Any], waits: str) -> None:
     ramp = Ramp(World())
     ramp.passes(7200.0)
-    evidence = replace(ramp.evidence(), **changes)
-    found = decide_promotion(ramp.record, DESIGN, evidence, ramp.now, PACE)
+    found = ramp.decides(replace(ramp.evidence(), **changes))
     assert (found.action, waits in found.reason) == ("hold", True), found
 
 
 def test_a_webhook_says_it_in_one_line() -> None:
     ramp = Ramp(World())
     ramp.runs(3)
-    evidence = ramp.evidence().fields()
+    evidence = ramp.evidence().for_step(ramp.record, ramp.design, ramp.now, PACE).fields()
     assert ramp.record.step >= 0
     said = [sentence_of(replace(event, evidence=evidence)) for event in ramp.events]
     assert all(sentence.startswith("block rate: 0.0") and len(sentence) <= 90 for sentence in said), said
@@ -275,7 +277,7 @@ def test_a_caller_alone_holds_and_is_named() -> None:
 def test_advise_waits_for_a_person_and_names_the_command() -> None:
     ramp = Ramp(World())
     ramp.passes(7200.0)
-    found = decide_promotion(ramp.record, DESIGN, ramp.evidence(), ramp.now, replace(PACE, mode="advise"))
+    found = ramp.decides(ramp.evidence(), replace(PACE, mode="advise"))
     assert found.action == "ready"
     assert "`gateway guard promote own`" in found.reason
 

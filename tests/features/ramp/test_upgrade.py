@@ -17,7 +17,8 @@ from sqlalchemy import MetaData
 from gateway.config.experiments import Experiment
 from gateway.core.plan import Plan, StoredPlan, plan_states
 from gateway.core.ramp import RampPace, ramp_records
-from gateway.features.ramp.work import RampController, evidence_of
+from gateway.features.ramp.evidence import evidence_of
+from gateway.features.ramp.work import RampController
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.routing.assignment import RunningExperiment, arm_of, ramp_arm, running, shadowed
 from gateway.ramps.alarms import AlarmTerms

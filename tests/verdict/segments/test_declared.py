@@ -20,7 +20,7 @@ from gateway.core.ramp import RampChange, RampDesign, RampPace, started
 from gateway.core.segments import SegmentDesign
 from gateway.core.sequence import SequenceName
 from gateway.features.experiments.report.build import report_of
-from gateway.features.ramp.work import evidence_of
+from gateway.features.ramp.evidence import evidence_of
 from gateway.ramps.decision import decide_ramp
 from gateway.reports.model import GateResult
 from gateway.store.query import reading
