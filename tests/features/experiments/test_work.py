@@ -149,14 +149,14 @@ async def test_a_scorer_that_favours_an_arm_is_noticed(
 async def test_one_consumer_leads_and_only_it_shows_figures(room: Any, plan: Any, paired: Any) -> None:
     await room.begin(plan)
     async with room.consuming("one") as one, room.consuming("two") as two:
-        await room.until(lambda: one.experiments.leads != two.experiments.leads)
+        await room.until(lambda: room.leads("one") != room.leads("two"))
         await room.send(*traffic(plan, paired, 20))
         await room.until_settled(20)
-        leader, other = (one, two) if one.experiments.leads else (two, one)
+        leader, other = (one, two) if room.leads("one") else (two, one)
         await room.until(lambda: any(f.pairs == 20 for f in leader.metrics.figures.experiments))
         assert other.metrics.figures.experiments == ()
-    async with room.consuming("three") as three:
-        await room.until(lambda: three.experiments.leads)
+    async with room.consuming("three"):
+        await room.until(lambda: room.leads("three"))
 
 
 async def test_prometheus_shows_what_the_report_shows(room: Any, plan: Any, paired: Any) -> None:

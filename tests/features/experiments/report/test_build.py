@@ -110,16 +110,16 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
 
 async def test_an_unknown_candidate_is_reported_with_the_known_ones(room, plan):
     await room.begin(plan)
-    async with room.consuming() as desk:
-        await room.until(lambda: desk.experiments.leads)
+    async with room.consuming():
+        await room.until(lambda: room.leads("c1"))
     with pytest.raises(ExperimentNotFound, match=r'no candidate "condidate"; it has: candidate'):
         read(room, candidate="condidate")
 
 
 async def test_a_plan_without_pairs_is_held(room, plan):
     await room.begin(plan)
-    async with room.consuming() as desk:
-        await room.until(lambda: desk.experiments.leads)
+    async with room.consuming():
+        await room.until(lambda: room.leads("c1"))
     made = read(room)
     assert (made.verdict, made.pairs, sum(arm.asked for arm in made.arms)) == ("hold", 0, 0)
     assert "no pair" in made.sentence
