@@ -164,8 +164,8 @@ class Gateway:
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
-    judging: set[GuardedExchange] = field(default_factory=set)
-    """Answers of ended calls that guards still judge: these calls are settled after that."""
+    judging: set[asyncio.Task[None]] = field(default_factory=set)
+    """Waits for guards that still judge ended calls, each of which settles its call at its end."""
     running: RunningCalls = field(default_factory=dict)
     """Calls in flight of the whole process."""
     retiring: tuple[RetiringTarget, ...] = ()
@@ -197,8 +197,9 @@ class Gateway:
             if context.guarded is not None and context.guarded.answered():
                 context.notes.ended_at = time.monotonic()
                 again = partial(self.ended, endpoint, request, call, route, context, started)
-                self.judging.add(context.guarded)
-                self.tasks.start(self._judged(context.guarded, again), "observing guards")
+                judged = self.tasks.start(_judged(context.guarded, again), "observing guards")
+                self.judging.add(judged)
+                judged.add_done_callback(self.judging.discard)
                 return
         if call is not None and route is not None:
             self.settler.settle(call, endpoint, route, context)
@@ -206,13 +207,6 @@ class Gateway:
             self.access.note(endpoint, request, call, context, started)
         if self.spans is not None and call is not None:
             self.spans.ended(endpoint, call, context, self.prices)
-
-    async def _judged(self, guarded: GuardedExchange, ended: Callable[[], None]) -> None:
-        try:
-            await guarded.settled()
-        finally:
-            self.judging.discard(guarded)
-            ended()  # also where the process stops
 
 
 class App:
@@ -465,6 +459,13 @@ class App:
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
         await send_error(client, error, context.notes.id, endpoint.errors)
+
+
+async def _judged(guarded: GuardedExchange, ended: Callable[[], None]) -> None:
+    try:
+        await guarded.settled()
+    finally:
+        ended()  # also where the process stops
 
 
 def _show_retirements(gateway: Gateway, but: Gateway | None = None) -> None:

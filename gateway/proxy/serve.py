@@ -579,12 +579,17 @@ def _listener(bind: str) -> socket.socket | None:
 
 
 async def _settled(app: App) -> None:
-    """Waits for the calls that were cancelled after drain_s, so that they are recorded too."""
+    """Waits for the calls that were cancelled after drain_s, and for guards that judge ended calls, so that they are
+    recorded too. Guards that take longer are not waited for."""
     for gateway in app.gateways:
         gateway.shadow.give_up()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SETTLE_S):
-            await until_idle(lambda: any(gateway.calls.total() for gateway in app.gateways), 0.01)
+            await until_idle(lambda: any(g.calls.total() or g.judging for g in app.gateways), 0.01)
+    late = [judged for gateway in app.gateways for judged in gateway.judging]
+    for judged in late:
+        judged.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 async def _flush(recorder: Recorder, writing: asyncio.Task[None], timeout_s: float) -> None:

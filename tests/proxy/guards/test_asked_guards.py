@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -252,6 +253,25 @@ async def test_a_call_that_is_judged_after_a_reload_is_counted_and_recorded(
     assert await gateway.metric("gateway_requests_total", outcome="ok") == 1
     [exchange] = await gateway.recorded(1)
     assert [(d.guard, d.result) for d in from_json(exchange.guards)] == [("out", "pass")]
+
+
+async def test_a_call_that_is_judged_when_the_gateway_stops_is_recorded(
+    start: Any, configured: Configured, upstream: FakeUpstream, service: FakeUpstream
+) -> None:
+    config = configured(
+        upstream, guards={"out": guard("answer", "observe")}, scorers={"own": {"use": f"{service.origin}/score"}}
+    )
+    other = await start({**config, "guards": {}})
+    held = FakeAnswer(b'{"value": 1}', pauses=(HOLD,))
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await start(config, stack=stack)
+        await ready(gateway)
+        service.replies(lambda received: held if received.body else FakeAnswer(b"{}", status=404))
+        asked = len(service.calls)
+        assert (await gateway.chat()).status_code == 200
+        await service.until(lambda s: any(call.body for call in s.calls[asked:]))
+    [exchange] = await other.recorded(1)
+    assert (exchange.outcome, exchange.guards) == ("ok", None)
 
 
 async def test_a_killed_process_is_started_again(
