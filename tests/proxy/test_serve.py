@@ -477,6 +477,9 @@ async def test_a_worker_that_hangs_is_replaced_in_words_of_its_own(
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     os.kill(program.workers[0], signal.SIGSTOP)
+    calls = await asyncio.gather(*(program.call() for _ in range(40)), return_exceptions=True)
+    assert calls.count(200) >= 1, "the other worker gets none of 40 calls in one of 10^12 runs"
+    assert {type(call) for call in calls if call != 200} <= {httpx2.ReadError, httpx2.ReadTimeout}
     await program.until(lambda: f"worker {program.workers[0]} has not answered for 3" in program.output, 90)
     await program.until_said("Application startup complete", 3)
     assert "died" not in program.output

@@ -98,7 +98,7 @@ def test_a_value_lies_in_its_interval_as_written(found: TodayReport) -> None:
         assert figure.interval[0] <= figure.now <= figure.interval[1], figure
         low, high = map(number, ends(figure.measure, figure.interval).split(" … "))
         value = number(said(figure.measure, figure.now))
-        assert low - 0.0051 <= value <= high + 0.0051, figure
+        assert low <= value <= high, figure
 
 
 def test_the_share_of_all_failures_lies_in_its_interval(found: TodayReport) -> None:
