@@ -25,7 +25,7 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
-from gateway.features.replay.gateway_choice import GatewayLocation, Say, reached, store_of
+from gateway.features.gateway_choice import GatewayLocation, Say, reached, store_of
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks, on_first_signal
 from gateway.scoring.asker import ExternalServices

@@ -38,8 +38,8 @@ def score(
 
     from gateway.config.loading import data_directory, load
     from gateway.consumer.backfill import ScoreRequest, score_stored
-    from gateway.features.replay.gateway_choice import GatewayLocation
-    from gateway.features.replay.progress import to_file
+    from gateway.features.gateway_choice import GatewayLocation
+    from gateway.observability.logging import to_file
     from gateway.store.query import filter_of
 
     names = tuple(dict.fromkeys(word.strip() for word in scorers.split(",") if word.strip()))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from gateway.config.types import LogConfig
 from gateway.core.sanitize import plain, to_json
@@ -110,3 +111,13 @@ def handled_by(*handlers: logging.Handler) -> Iterator[None]:
             handler.close()
         root.setLevel(level)
         root.propagate = propagate
+
+
+@contextmanager
+def to_file(path: Path) -> Iterator[None]:
+    """Writes the log of the package to the file, and not to the terminal, while the context is open."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    with handled_by(handler):
+        yield

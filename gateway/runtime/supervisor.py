@@ -1,7 +1,7 @@
 """Runs child processes: starts them in order, restarts them when they end or hang, stops them in reverse order.
 
 child.py holds a single child. The callers decide which programs run: up/up.py, embedded_redis.py,
-features/replay/gateway_choice.py.
+features/gateway_choice.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from gateway.config.scorers import ScorerConfig
 from gateway.consumer.backfill import BackfillProgress, ScoreRequest, score_stored
 from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
-from gateway.features.replay.gateway_choice import GatewayLocation
+from gateway.features.gateway_choice import GatewayLocation
 from gateway.scoring.budget import ledger_key_at
 from gateway.scoring.registry import build
 from gateway.store.query import ExchangeFilter, reading

@@ -6,12 +6,13 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fixtures.program_command import forked_python
 
 from gateway.config.types import LogConfig
-from gateway.observability.logging import JsonFormatter, TextFormatter, UvicornFilter, is_json, timestamp
+from gateway.observability.logging import JsonFormatter, TextFormatter, UvicornFilter, is_json, timestamp, to_file
 
 PROGRAM = """
 import logging, sys
@@ -99,3 +100,17 @@ def test_an_error_of_uvicorn_is_never_left_out() -> None:
     error = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "Waiting for application to die", (), None)
     assert each.filter(error)
     assert each.filter(error)
+
+
+def test_the_log_goes_to_a_file_while_the_context_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "new" / "replay.log"
+    log = logging.getLogger("gateway.child.replay-gateway")
+    before = logging.getLogger("gateway").level, logging.getLogger("gateway").propagate
+    with to_file(path):
+        log.info("serving")
+    log.warning("afterwards")
+    assert "gateway.child.replay-gateway INFO serving" in path.read_text()
+    assert "afterwards" not in path.read_text()
+    assert "serving" not in caplog.text
+    assert "afterwards" in caplog.text
+    assert (logging.getLogger("gateway").level, logging.getLogger("gateway").propagate) == before

@@ -14,8 +14,8 @@ from gateway.cli.options import AsJson, Data, File, example, grouped, inconclusi
 
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
+    from gateway.features.gateway_choice import GatewayLocation
     from gateway.features.replay.datasets.datasets import Dataset, DatasetSource
-    from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.options import GateTerms, RayAddress, ReplayOptions
     from gateway.features.replay.sending.run import ReplayProgress
 
@@ -177,9 +177,9 @@ def _options(
     place: GatewayLocation,
     on: RayAddress | None,
 ) -> ReplayOptions:
-    from gateway.features.replay.design import RequestSettings, setting, target_word
     from gateway.features.replay.options import ReplayOptions
     from gateway.features.replay.sending.asking import RequestPacing
+    from gateway.features.targets import RequestSettings, setting, target_word
 
     fields = tuple(_each(setting, requests.fields or [], "--set"))
     _each(target_word, requests.target or [], "--target")
@@ -215,8 +215,8 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
     from gateway.config.privacy import placeholders
     from gateway.core.time_span import seconds_of
+    from gateway.features.gateway_choice import store_of
     from gateway.features.replay.datasets.traffic_snapshot import freeze
-    from gateway.features.replay.gateway_choice import store_of
     from gateway.features.replay.rows import LogSelection
 
     if path.suffix != ".jsonl":
@@ -240,9 +240,9 @@ async def _compared(
     from gateway.core.complete_file import write_private
     from gateway.core.sanitize import to_json
     from gateway.features.replay.options import exit_code
-    from gateway.features.replay.progress import to_file
     from gateway.features.replay.replay import replay
     from gateway.features.replay.report import pages, to_dict, to_terminal
+    from gateway.observability.logging import to_file
 
     with to_file(place.data / "replay.log"), _watching() as watch:
         found = await replay(dataset, options, place, note, watch)
@@ -260,8 +260,8 @@ async def _compared(
 
 
 async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocation) -> None:
-    from gateway.features.replay.progress import to_file
     from gateway.features.replay.replay import write_references
+    from gateway.observability.logging import to_file
 
     with to_file(place.data / "replay.log"), _watching() as watch:
         path = await write_references(dataset, options, place, note, watch)
@@ -270,7 +270,7 @@ async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocat
 
 def _place(where: _Locations) -> GatewayLocation:
     from gateway.config.loading import data_directory, load
-    from gateway.features.replay.gateway_choice import GatewayLocation
+    from gateway.features.gateway_choice import GatewayLocation
 
     return GatewayLocation(where.config, load(where.config), data_directory(where.data), where.gateway)
 

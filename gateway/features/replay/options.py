@@ -21,10 +21,10 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.features.replay.datasets.datasets import Dataset
-from gateway.features.replay.design import RequestSettings, target_word
 from gateway.features.replay.results.findings import ReportScope
 from gateway.features.replay.results.sheet import COST, FAILED, OUTPUT, SECONDS
 from gateway.features.replay.sending.asking import RequestPacing
+from gateway.features.targets import RequestSettings, target_word
 from gateway.reports.model import Report
 from gateway.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
 from gateway.verdict.items.pairs import ItemMetric

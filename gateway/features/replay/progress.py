@@ -1,16 +1,13 @@
-"""Progress of a replay on the terminal, while the log of its own programs goes to a file."""
+"""Progress of a replay on the terminal."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
 from gateway.features.replay.sending.run import ReplayProgress as State
-from gateway.observability.logging import handled_by
 from gateway.reports.progress_bar import progress_bar
 
 
@@ -40,13 +37,3 @@ def every(say: Callable[[str], None]) -> Callable[[State], None]:
             say(f"{state.before + state.done} of {state.total} answers{('; ' + line(state)) if line(state) else ''}")
 
     return show
-
-
-@contextmanager
-def to_file(path: Path) -> Iterator[None]:
-    """Writes the log of the package to the file, and not to the terminal, while the context is open."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    with handled_by(handler):
-        yield

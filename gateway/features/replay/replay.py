@@ -16,9 +16,9 @@ from gateway.config.config import Config
 from gateway.config.derive import prices_of
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
+from gateway.features.gateway_choice import GatewayLocation, Say, reached, store_of
 from gateway.features.replay.datasets.datasets import Dataset
 from gateway.features.replay.design import ReplayDesign
-from gateway.features.replay.gateway_choice import GatewayLocation, Say, reached, store_of
 from gateway.features.replay.options import (
     RayAddress,
     ReplayOptions,

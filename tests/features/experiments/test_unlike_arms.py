@@ -31,10 +31,10 @@ from gateway.core.plan import StoredPlan, current_plan
 from gateway.core.ramp import RampDesign
 from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
+from gateway.features.gateway_choice import GatewayLocation
 from gateway.features.ramp.proofs import served_proofs_of
 from gateway.features.ramp.served import served_values
 from gateway.features.replay.datasets.datasets import scan
-from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.ramps.alarms import AlarmTerms

@@ -18,13 +18,14 @@ from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
 from gateway.core.randomization import draw
 from gateway.fake import FakeAnswer, FakeUpstream, Received
+from gateway.features.gateway_choice import GatewayLocation
 from gateway.features.replay.datasets.datasets import Dataset, scan
-from gateway.features.replay.design import ReplayDesign, ReplayTarget, RequestSettings
-from gateway.features.replay.gateway_choice import GatewayLocation
+from gateway.features.replay.design import ReplayDesign
 from gateway.features.replay.rows import Replay, ReplayStore
 from gateway.features.replay.rows import ReplayAnswer as Row
 from gateway.features.replay.sending.asking import ReplayRequest, RequestPacing
 from gateway.features.replay.sending.run import LocalScoring, ReplayJob, ReplayProgress, ReplayRun
+from gateway.features.targets import ReplayTarget, RequestSettings
 from gateway.scoring.registry import RegisteredScorer, build
 from gateway.scoring.threads import ScoringThreads
 from gateway.store.query import reading

@@ -23,7 +23,7 @@ from gateway.cli import app
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.randomization import draw
 from gateway.fake import FakeAnswer, FakeUpstream, Received
-from gateway.features.replay.gateway_choice import answers
+from gateway.features.gateway_choice import answers
 from gateway.features.replay.sending.run import BATCH
 from gateway.scoring.http_client import HttpConnections
 

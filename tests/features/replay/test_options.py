@@ -15,7 +15,6 @@ from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.features.replay.datasets.datasets import Dataset, DatasetFile, scan
-from gateway.features.replay.design import RequestSettings, target_word
 from gateway.features.replay.options import (
     RayAddress,
     ReplayOptions,
@@ -29,6 +28,7 @@ from gateway.features.replay.options import (
     sections,
     single,
 )
+from gateway.features.targets import RequestSettings, target_word
 from gateway.reports.model import Report
 from gateway.scoring.registry import build, build_all
 

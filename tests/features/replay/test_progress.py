@@ -1,15 +1,12 @@
-"""The terminal shows the progress; the log goes to a file."""
+"""The terminal shows the progress."""
 
 from __future__ import annotations
 
 import io
-import logging
-from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from gateway.features.replay.progress import bar, every, line, to_file
+from gateway.features.replay.progress import bar, every, line
 from gateway.features.replay.sending.run import ReplayProgress
 
 
@@ -36,17 +33,3 @@ def test_the_bar_shows_counts_and_ignores_markup() -> None:
         watch(ReplayProgress(total=50, before=10, done=15, failed=1, last_error="[red]no[/red]"))
     assert "25/50" in drawn.getvalue()
     assert "1 failed, the last: [red]no[/red]" in drawn.getvalue()
-
-
-def test_the_log_goes_to_a_file_while_the_context_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "new" / "replay.log"
-    log = logging.getLogger("gateway.child.replay-gateway")
-    before = logging.getLogger("gateway").level, logging.getLogger("gateway").propagate
-    with to_file(path):
-        log.info("serving")
-    log.warning("afterwards")
-    assert "gateway.child.replay-gateway INFO serving" in path.read_text()
-    assert "afterwards" not in path.read_text()
-    assert "serving" not in caplog.text
-    assert "afterwards" in caplog.text
-    assert (logging.getLogger("gateway").level, logging.getLogger("gateway").propagate) == before

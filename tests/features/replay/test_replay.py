@@ -14,8 +14,8 @@ from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.fake import FakeAnswer, Fault, Received
+from gateway.features.gateway_choice import GatewayLocation
 from gateway.features.replay.datasets.datasets import scan
-from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay, write_references
 from gateway.features.replay.sending.asking import RequestPacing

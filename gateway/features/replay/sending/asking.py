@@ -18,8 +18,8 @@ from gateway.core.exchange import Exchange, Target, Usage
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.features.replay.datasets.datasets import PATHS, DatasetItem
-from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.rows import ReplayAnswer
+from gateway.features.targets import ReplayTarget
 from gateway.scoring.http_client import HttpReply, Unreachable
 from gateway.scoring.types import Subject
 

@@ -11,10 +11,10 @@ from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.json_values import parse_object
 from gateway.features.replay.datasets.datasets import DatasetItem, bare
-from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.rows import ReplayAnswer, ReplayStore
 from gateway.features.replay.sending.asking import ReplayRequest
 from gateway.features.replay.sending.run import Asks
+from gateway.features.targets import ReplayTarget
 from gateway.store.missing_scores import StoredExchange, stored_exchanges
 
 

@@ -29,7 +29,7 @@ from gateway.core.extras import install_command
 from gateway.core.networks import is_loopback
 from gateway.core.sanitize import plain
 from gateway.core.score import ScoreResult
-from gateway.features.replay.gateway_choice import ReachedGateway, Say, answers
+from gateway.features.gateway_choice import ReachedGateway, Say, answers
 from gateway.features.replay.options import RayAddress
 from gateway.features.replay.rows import ReplayAnswer
 from gateway.features.replay.sending.asking import ReplayRequest, subject

@@ -16,9 +16,10 @@ from gateway.core.randomization import draw
 from gateway.core.sanitize import plain
 from gateway.core.score import ScoreResult
 from gateway.features.replay.datasets.datasets import Dataset, DatasetItem
-from gateway.features.replay.design import ReplayDesign, ReplayTarget, body
+from gateway.features.replay.design import ReplayDesign, body
 from gateway.features.replay.rows import KnownAnswer, ReplayAnswer, ReplayKey, ReplayStore
 from gateway.features.replay.sending.asking import ReplayRequest, RequestPacing, subject
+from gateway.features.targets import ReplayTarget
 from gateway.runtime.tasks import Tasks
 from gateway.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.scoring.run import run_scorer, score_all

@@ -13,7 +13,6 @@ from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.fake import HOLD, FakeUpstream, Fault
 from gateway.features.replay.datasets.datasets import item_of
-from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.sending.asking import (
     ReplayFailure,
     ReplayRequest,
@@ -24,6 +23,7 @@ from gateway.features.replay.sending.asking import (
     completion_of,
     subject,
 )
+from gateway.features.targets import ReplayTarget
 from gateway.scoring.http_client import GatewayClient, HttpConnections, HttpReply
 
 SUM_ITEM = item_of({"examples": "2 + 2?", "ground_truth": "4", "cluster": "sums"}, 3).item

@@ -12,13 +12,13 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target, Usage, new_id, run_key
 from gateway.features.replay.datasets.datasets import item_of, scan
 from gateway.features.replay.datasets.traffic_snapshot import freeze
-from gateway.features.replay.design import ReplayTarget, RequestSettings
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.features.replay.results.findings import TURNS
 from gateway.features.replay.rows import LogSelection
 from gateway.features.replay.sending.asking import ReplayRequest, RequestPacing
 from gateway.features.replay.sending.logged_answers import logged_answer
+from gateway.features.targets import ReplayTarget, RequestSettings
 from gateway.scoring.golden import PLAIN_EXCHANGE
 from gateway.store import engine
 from gateway.store.location import default_url

@@ -15,7 +15,7 @@ from gateway import __version__
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.prices import Prices
-from gateway.features.replay.gateway_choice import ReachedGateway
+from gateway.features.gateway_choice import ReachedGateway
 from gateway.features.replay.options import RayAddress
 from gateway.features.replay.sending.asking import RequestPacing, RetryingRequester
 from gateway.features.replay.sending.ray_cluster import (

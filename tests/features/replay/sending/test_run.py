@@ -14,14 +14,14 @@ import pytest
 from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
 from gateway.fake import FakeAnswer, Received
+from gateway.features.gateway_choice import GatewayLocation
 from gateway.features.replay.datasets.datasets import scan
-from gateway.features.replay.design import ReplayTarget
-from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.features.replay.rows import Replay, ReplayStore
 from gateway.features.replay.sending.asking import ReplayRequest, RequestPacing
 from gateway.features.replay.sending.run import BATCH, LocalScoring, ReplayProgress, ReplayRun, ReplayStopped, against
+from gateway.features.targets import ReplayTarget
 from gateway.scorers.exact import Exact
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import build, build_all

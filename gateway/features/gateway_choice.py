@@ -1,4 +1,4 @@
-"""The gateway that a replay talks to: one that is running, or one of its own that runs as long as the replay.
+"""The gateway that a replay or `gateway score` talks to: one that is running, or one of its own that runs as long.
 
 The replay's own gateway serves the config's upstreams on a free port. It has one key, records nothing and runs no
 experiments. It is a child process, so it ends with the replay, however the replay ends.
@@ -26,7 +26,7 @@ from gateway.config.routes import RouteFiles, read_routes, route_path
 from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import CannotRun
-from gateway.features.replay.design import NO_SETTINGS, ReplayTarget, RequestSettings, TargetError, resolve_targets
+from gateway.features.targets import NO_SETTINGS, ReplayTarget, RequestSettings, TargetError, resolve_targets
 from gateway.runtime.child import Child, gateway_argv, runs
 from gateway.runtime.supervisor import Supervisor
 from gateway.scoring.http_client import HttpConnections, Unreachable

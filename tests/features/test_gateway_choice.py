@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,8 @@ from gateway.config.routes import route_path
 from gateway.core.errors import CannotRun
 from gateway.core.learned_route import RouteTarget
 from gateway.fake import FakeUpstream
-from gateway.features.replay.design import TargetError, resolve_targets
-from gateway.features.replay.gateway_choice import (
-    GatewayLocation,
-    answers,
-    gateway_yaml,
-    own_gateway,
-    reached,
-    store_of,
-)
+from gateway.features.gateway_choice import GatewayLocation, answers, gateway_yaml, own_gateway, reached, store_of
+from gateway.features.targets import TargetError, resolve_targets
 from gateway.scoring.http_client import GatewayClient, HttpConnections
 
 pytestmark = pytest.mark.usefixtures("forked_children")
@@ -64,6 +57,38 @@ def test_the_own_gateways_config_has_no_secret(path: Path) -> None:
     assert made["models"]["replay-target-2"] == {"targets": [{"upstream": "local", "model": "other"}]}
     assert made["keys"] == [{"name": "replay", "sha256": "cd" * 32, "sample": "never", "allow": ["target"]}]
     assert (made["sampling"], "scorers" in made) == ({"rate": 0.0}, False)
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[dict[str, FakeUpstream]]:
+    """Two doubles, `one` and `two`."""
+    async with FakeUpstream() as one, FakeUpstream() as two:
+        yield {"one": one, "two": two}
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Callable[..., Path]:
+    """Writes the config of the doubles: a model of each, of one target. more: further sections."""
+
+    def write(**more: Any) -> Path:
+        config = {
+            "open": True,
+            "upstreams": {name: {"kind": "fake", "base_url": each.base_url} for name, each in upstreams.items()},
+            "models": {name: {"targets": [{"upstream": name, "model": "m"}]} for name in upstreams},
+            **more,
+        }
+        path = tmp_path / "gateway.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def place(write_config: Callable[..., Path], tmp_path: Path) -> GatewayLocation:
+    """The location of the replay's gateway: the config and a data directory."""
+    path = write_config()
+    return GatewayLocation(path, load(path), tmp_path / "data")
 
 
 async def test_the_own_gateway_stops_with_the_context(place, tmp_path: Path, upstreams) -> None:
@@ -145,17 +170,11 @@ async def test_a_wrong_target_of_a_named_gateway_is_an_error(place: GatewayLocat
         await asked(replace(place, url=running.base_url), "one/other")
 
 
-def test_answers_are_in_the_configured_or_the_default_store(gateway_yaml, tmp_path: Path) -> None:
-    path = gateway_yaml(store={"url": "sqlite:////elsewhere.db"})
+def test_answers_are_in_the_configured_or_the_default_store(write_config: Any, tmp_path: Path) -> None:
+    path = write_config(store={"url": "sqlite:////elsewhere.db"})
     assert store_of(GatewayLocation(path, load(path), tmp_path)) == "sqlite:////elsewhere.db"
-    path = gateway_yaml()
+    path = write_config()
     assert store_of(GatewayLocation(path, load(path), tmp_path)).startswith(f"sqlite:///{tmp_path}")
-
-
-@pytest.fixture
-def write_config(request: pytest.FixtureRequest) -> Any:
-    """Writes the config of two doubles; `gateway_yaml` is the name of a function here."""
-    return request.getfixturevalue("gateway_yaml")
 
 
 async def test_a_replay_works_next_to_a_learned_route(write_config: Any, tmp_path: Path) -> None:
