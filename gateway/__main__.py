@@ -84,7 +84,7 @@ def serve(arguments: list[str]) -> None:
     if not options.config.is_file():
         parser.error(f"no file {options.config}; give one with --config")
     gc.disable()  # modules make no garbage while they load, and looking for it takes 5 % of the time to be ready
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
     from gateway.proxy.serve import run
 
     gc.enable()

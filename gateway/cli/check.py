@@ -25,8 +25,9 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     """
     from gateway.config.cautions import cautions, clear_text_caution, directory_summary, is_due
     from gateway.config.derive import variant_lines
+    from gateway.config.environment import data_directory
     from gateway.config.extras import OF_ALL, require_extras
-    from gateway.config.loading import data_directory, load
+    from gateway.config.loading import load
     from gateway.core.errors import ConfigError
     from gateway.features import FEATURES, all_extras
     from gateway.features.manifest import load as load_entry

@@ -47,21 +47,21 @@ class StoreOptions:
     data: Data = None
 
     def location(self) -> StoreLocation:
-        from gateway.config.loading import data_directory
+        from gateway.config.environment import data_directory
         from gateway.store.reader_config import where
 
         return where(self._path, data_directory(self.data))
 
     def whole_or_usual(self) -> ReaderConfig:
         """Reads what `whole` reads; a config that cannot be read is named in the result."""
-        from gateway.config.loading import data_directory
+        from gateway.config.environment import data_directory
         from gateway.store.reader_config import whole_or_usual
 
         return whole_or_usual(self._path, data_directory(self.data))
 
     def whole(self) -> ReaderConfig:
         """The store and the stream server, from the config and the data directory."""
-        from gateway.config.loading import data_directory
+        from gateway.config.environment import data_directory
         from gateway.store.reader_config import whole
 
         return whole(self._path, data_directory(self.data))
@@ -96,7 +96,7 @@ class Deployment:
     @property
     def store(self) -> str:
         """URL of the store."""
-        from gateway.config.loading import data_directory
+        from gateway.config.environment import data_directory
         from gateway.store.location import default_url
 
         return self.config.store.url or default_url(data_directory(self.data))
@@ -105,7 +105,7 @@ class Deployment:
         """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
         import asyncio
 
-        from gateway.config.loading import data_directory
+        from gateway.config.environment import data_directory
         from gateway.core.errors import CannotRun, StreamDown
         from gateway.runtime.embedded_socket import stream_url
 

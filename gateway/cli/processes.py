@@ -28,7 +28,7 @@ def serve(
     Metrics are on the same port, at /metrics. Changed certificate files are read within a second.
     """
     # __main__.py runs this verb without importing typer; only its help comes from here.
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
     from gateway.proxy.serve import run
 
     run(config, host, port, workers, data_directory(data), (tls_cert, tls_key))
@@ -46,7 +46,7 @@ def evaluate(
 
     A worker that dies is replaced. Each needs a core; the store must take what all of them write.
     """
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
 
     if workers == 1:
         from gateway.consumer.serve import run
@@ -74,7 +74,7 @@ def console(
 
     It needs the section `admin` of gateway.yaml. Gateways continue without it; only changes of keys have to wait.
     """
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
     from gateway.console.serve import ConsoleOptions, run
 
     run(ConsoleOptions(config, data_directory(data), host, port, take_over, (tls_cert, tls_key)))

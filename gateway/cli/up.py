@@ -34,7 +34,7 @@ def up(
     """
     import asyncio
 
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
     from gateway.up.up import UpOptions, run
 
     asyncio.run(
@@ -88,7 +88,7 @@ def _command() -> str:
 
 def _where(up: RunningGateway, *, config: bool = True) -> str:
     """Options that select this config and data directory, where they are not the defaults."""
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
 
     file = "" if up.config == Path("gateway.yaml") or not config else f" --config {up.config}"
     return file + ("" if up.data == data_directory(None) else f" --data {up.data}")

@@ -35,6 +35,7 @@ from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.routes import ConfiguredRoute
 from gateway.config.scorers import EvalsConfig, ScorerConfig
+from gateway.config.store import StoreConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.types import (
     Day,
@@ -356,18 +357,6 @@ class MetricsConfig(Section):
     """HOST:PORT of a separate listener for both."""
     sha256: Digest | None = None
     """SHA-256 of a key that may read both on the main port."""
-
-
-class StoreConfig(Section):
-    """The database that holds exchanges, scores and experiments. Score sums and the evidence of verdicts are
-    never deleted."""
-
-    url: str | None = None
-    """A `postgresql://` or `sqlite:///` URL. Default: SQLite in the data directory."""
-    keep_days: Annotated[float, Field(ge=1)] | None = None
-    """Days after which exchanges are deleted. Default: never."""
-    max_gb: Positive | None = None
-    """Size of the store beyond which the oldest exchanges are deleted. Default: unlimited."""
 
 
 class RunsConfig(Section):

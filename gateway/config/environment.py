@@ -344,3 +344,8 @@ def google_file() -> Path:
     """Names of the variables in which Google's libraries look for default credentials."""
     usual = "~/.config/gcloud/application_default_credentials.json"
     return Path(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", usual)).expanduser()
+
+
+def data_directory(option: Path | None) -> Path:
+    """The directory of the embedded stream server and the store: --data, else $GATEWAY_DATA, else ./.gateway."""
+    return option or Path(os.environ.get("GATEWAY_DATA") or ".gateway")

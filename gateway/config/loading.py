@@ -121,11 +121,6 @@ def _validated(raw: dict[str, Any]) -> Config:
     return Config.model_validate({**raw, "keys": validated})
 
 
-def data_directory(option: Path | None) -> Path:
-    """The directory of the embedded stream server and the store: --data, else $GATEWAY_DATA, else ./.gateway."""
-    return option or Path(os.environ.get("GATEWAY_DATA") or ".gateway")
-
-
 def file_stamp(path: Path) -> tuple[int, int]:
     """(nanoseconds of its last change, bytes) of a file, which tell whether it changed; (0, 0) if it cannot be read."""
     try:

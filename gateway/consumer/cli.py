@@ -36,7 +36,8 @@ def score(
     """
     import asyncio
 
-    from gateway.config.loading import data_directory, load
+    from gateway.config.environment import data_directory
+    from gateway.config.loading import load
     from gateway.consumer.backfill import ScoreRequest, score_stored
     from gateway.features.gateway_choice import GatewayLocation
     from gateway.observability.logging import to_file

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config.config import Config, StoreConfig
 from gateway.config.environment import child_environment
-from gateway.config.experiments import ExperimentBudget
 from gateway.config.made_experiments import read_made
 from gateway.config.scorers import ScorerConfig
+from gateway.config.store import StoreConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import ConfigError
@@ -23,6 +22,10 @@ from gateway.core.json_values import as_object
 from gateway.core.reasons import one_line
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.location import default_url
+
+if TYPE_CHECKING:
+    from gateway.config.config import Config
+    from gateway.config.experiments import ExperimentBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
     raw = _sections(config, "store", "stream", "scorers")
     try:
         store, scorers, stream = _store(raw), _scorers(raw), StreamConfig.model_validate(raw.get("stream") or {})
-        budgets = {name: ExperimentBudget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
+        budgets = _budgets(raw)
     except ValidationError as error:
         raise _mistaken(config) from error
     url, guards = store.url or default_url(data), tuple(as_object(raw.get("guards")))
@@ -111,8 +114,15 @@ def _scorers(raw: dict[str, Any]) -> dict[str, ScorerConfig]:
     return TypeAdapter(dict[str, ScorerConfig]).validate_python(raw.get("scorers") or {})
 
 
-def _experiments(raw: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(n, e) for n, e in as_object(raw.get("experiments")).items() if isinstance(e, dict)]
+def _budgets(raw: dict[str, Any]) -> dict[str, ExperimentBudget]:
+    """The budget of each experiment, by name."""
+    # Imported here: the section of experiments takes longer to import than all others that readers need.
+    from gateway.config.experiments import ExperimentBudget
+
+    sections = {
+        name: section for name, section in as_object(raw.get("experiments")).items() if isinstance(section, dict)
+    }
+    return {name: ExperimentBudget.model_validate(section.get("budget") or {}) for name, section in sections.items()}
 
 
 def _mistaken(config: Path) -> ConfigError:

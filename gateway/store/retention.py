@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
-from gateway.config.config import StoreConfig
+from gateway.config.store import StoreConfig
 from gateway.core.chunked import chunked
 from gateway.store import run_chunks, runs, tables
 from gateway.store.plans import hold_lease

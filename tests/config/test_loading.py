@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from gateway.config.loading import GATEWAY_ONLY, data_directory, load, load_for_consumer, parse
+from gateway.config.environment import data_directory
+from gateway.config.loading import GATEWAY_ONLY, load, load_for_consumer, parse
 from gateway.core.errors import ConfigError
 
 GOOD = """

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.config.config import StoreConfig as Section
+from gateway.config.store import StoreConfig as Section
 from gateway.core.exchange import Feedback
 from gateway.features.labels.rows import Label, save_labels
 from gateway.store.retention import RetentionLimits, RetentionResult, size, sweep

@@ -365,8 +365,7 @@ def typed(verb: Verb, **types: Any) -> Verb:
 
 def admin_client(data: Path | None) -> AdminClient:
     """Raises CannotRun without a token."""
-    from gateway.config.environment import admin_access
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import admin_access, data_directory
     from gateway.console.client import AdminClient
     from gateway.core.errors import CannotRun
 
@@ -466,7 +465,7 @@ def snapshot(store: StoreOptions, if_reachable: IfReachable = False) -> None:
 
     Once the stream server answers, the gateway reads the keys from there, and keeps the file up to date itself.
     """
-    from gateway.config.loading import data_directory
+    from gateway.config.environment import data_directory
     from gateway.core.errors import CannotRun
     from gateway.features.keys.directory_file import write_directory_file
 

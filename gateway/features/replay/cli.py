@@ -269,7 +269,8 @@ async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocat
 
 
 def _place(where: _Locations) -> GatewayLocation:
-    from gateway.config.loading import data_directory, load
+    from gateway.config.environment import data_directory
+    from gateway.config.loading import load
     from gateway.features.gateway_choice import GatewayLocation
 
     return GatewayLocation(where.config, load(where.config), data_directory(where.data), where.gateway)

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.config.loading import data_directory
+from gateway.config.environment import data_directory
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
