@@ -39,6 +39,7 @@ def prose(size: int) -> str:
     return (PROSE * (size // len(PROSE) + 1))[:size]
 
 
+@pytest.mark.timeout(900)  # 6 MB through ten rules: a quarter of a minute of CPU
 @pytest.mark.parametrize("size", [100_000, 570_000, 6_000_000])
 async def test_no_rule_is_late_for_a_harmless_text(
     start: Any, configured: Configured, upstream: FakeUpstream, size: int
