@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.fake import FakeAnswer, Fault, Received
-from gateway.features.gateway_choice import GatewayLocation
+from gateway.features.gateway_choice import GatewayLocation, store_of
 from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay, write_references
 from gateway.features.replay.sending.asking import RequestPacing
 from gateway.features.replay.sending.run import ReplayProgress, ReplayStopped
 from gateway.store.engine import StoreUnavailable
+from gateway.store.query import reading
 
 pytestmark = pytest.mark.usefixtures("forked_children")
 
@@ -82,6 +84,13 @@ async def test_settings_of_one_target_are_in_its_requests_alone(
     assert not any("temperature" in b for b in bodies if b not in told)
 
 
+def outcomes_of(location: GatewayLocation) -> Counter[tuple[object, ...]]:
+    """Numbers of stored answers by target, outcome, status and error: which gateway has answered, and what."""
+    with reading(store_of(location)) as connection:
+        rows = connection.exec_driver_sql("select target, outcome, status, error from replay_answers")
+        return Counter(tuple(row) for row in rows)
+
+
 async def test_a_targets_own_settings_win_over_those_of_its_alias(
     gateway_yaml: Callable[..., Path], tmp_path: Path, questions: Callable[[int], Path], upstreams, served
 ) -> None:
@@ -91,6 +100,7 @@ async def test_a_targets_own_settings_win_over_those_of_its_alias(
     place = GatewayLocation(path, load(path), tmp_path / "data")
     words = ("one", "one,temperature=1.5,system=Be brief.")
     found = await replay(scan(questions(4)), replace(OPTIONS, targets=words), place, QUIET, QUIET)
+    assert outcomes_of(place) == {("one", "ok", 200, None): 4, (found.targets[1].target, "ok", 200, None): 4}
     sent = [received.json for received in upstreams["one"].calls]
     asked = sorted((b["temperature"], b["top_p"], b["messages"][0]["content"]) for b in sent)
     assert asked == 4 * [(0.2, 0.9, "As always.")] + 4 * [(1.5, 0.9, "Be brief.")]
