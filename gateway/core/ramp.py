@@ -196,6 +196,11 @@ class RampDecision:
         also, without = (tuple(map(str, found.get(name) or ())) for name in ("also", "without"))
         return cls(found["action"], str(found.get("reason", "")), also, without)
 
+    @property
+    def suffices(self) -> bool:
+        """Whether the evidence is enough for the next step, taken by the controller or by a person."""
+        return self.action in ("ready", "advance", "promote")
+
     def fields(self) -> dict[str, Any]:
         lists = {"also": list(self.also), "without": list(self.without)}
         named = {name: each for name, each in lists.items() if each}
@@ -266,7 +271,7 @@ def promoted(record: RampRecord, design: RampDesign, change: RampChange, decisio
     """Takes the step that waits for a person. decision: the controller's newest. Raises RampRefused unless it is
     `ready`."""
     _needs_reason(record, change)
-    if decision is None or decision.action not in ("ready", "advance", "promote"):
+    if decision is None or not decision.suffices:
         why = decision.reason if decision else "there is no evidence yet"
         raise RampRefused(f"{record.experiment}: {why}. To go on all the same: override it, with a reason")
     return advanced(record, design, change)

@@ -34,7 +34,9 @@ from gateway.core.ramp import (
 from gateway.core.segments import named_segment, segment_name
 from gateway.stream import Corridor
 
-RampVerb = Literal["pause", "resume", "rollback", "promote", "override"]
+SteeringVerb = Literal["pause", "resume", "rollback"]
+"""The commands of every ramp."""
+RampVerb = Literal[SteeringVerb, "promote", "override"]
 VERBS: tuple[RampVerb, ...] = get_args(RampVerb)
 MAX_REASON = 2_000
 _TRIES = 5
@@ -94,9 +96,20 @@ async def read_ramp(corridor: Corridor, experiment: str, hint: str = "") -> Ramp
     if state.plan.ramp is None:
         raise NoRamp(f'experiment "{experiment[:200]}" has no ramp: add `ramp: {{}}` to it in gateway.yaml{hint}')
     record = (await corridor.ramps.records()).get(experiment)
-    evidence = orjson.loads(await corridor.ramps.evidence(experiment))
-    known = isinstance(evidence, dict) and float(evidence.get("at") or 0.0) >= state.since
+    evidence = await read_evidence(corridor, experiment)
+    known = evidence_at(evidence) >= state.since
     return RampView(state, state.plan.ramp, record, evidence if known else {})
+
+
+async def read_evidence(corridor: Corridor, ramp: str) -> dict[str, Any]:
+    """The controller's newest evidence, of whichever run of the ramp. Raises StreamDown."""
+    evidence = orjson.loads(await corridor.ramps.evidence(ramp))
+    return evidence if isinstance(evidence, dict) else {}
+
+
+def evidence_at(evidence: Mapping[str, Any]) -> float:
+    """Unix seconds; 0.0 if there is none."""
+    return float(evidence.get("at") or 0.0)
 
 
 async def command_ramp(
@@ -148,6 +161,17 @@ async def make_change(
     raise RampRefused(f"{subject}: others changed it at the same time; try again")
 
 
+def steered(record: RampRecord, verb: SteeringVerb, change: RampChange, cooldown_s: float) -> RampRecord:
+    """The record after a command that every ramp has. Raises RampRefused."""
+    match verb:
+        case "pause":
+            return paused(record, change)
+        case "resume":
+            return resumed(record, change)
+        case "rollback":
+            return rolled_back(record, change, cooldown_s)
+
+
 def _declared(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names as the plan has them. Raises RampRefused for one that is no declared segment of it."""
     known = [segment_name(*each) for each in plan.segments.segments] if plan.segments else []
@@ -163,12 +187,8 @@ def _after(view: RampView, command: RampCommand, change: RampChange, pace: RampP
     plan = view.plan.plan
     record = view.record or started(plan.name, plan.hash, change, view.stored)
     match command.verb:
-        case "pause":
-            return paused(record, change)
-        case "resume":
-            return resumed(record, change)
-        case "rollback":
-            return rolled_back(record, change, pace.cooldown_s)
+        case "pause" | "resume" | "rollback":
+            return steered(record, command.verb, change, pace.cooldown_s)
         case "promote" if command.full:
             return holdout_ended(record, view.design, change)
         case "promote" if command.kept:

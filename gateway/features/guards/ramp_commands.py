@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
-import orjson
-
 from gateway.config.config import Config
 from gateway.config.guard_ramps import PromotedAction
 from gateway.config.guards import GuardConfig
@@ -29,14 +27,19 @@ from gateway.core.ramp import (
     RampRefused,
     RampState,
     advanced,
-    paused,
-    resumed,
-    rolled_back,
 )
-from gateway.ramps.commands import NoRamp, ProposedChange, make_change
+from gateway.ramps.commands import (
+    NoRamp,
+    ProposedChange,
+    SteeringVerb,
+    evidence_at,
+    make_change,
+    read_evidence,
+    steered,
+)
 from gateway.stream import Corridor
 
-GuardRampVerb = Literal["promote", "pause", "resume", "rollback"]
+GuardRampVerb = Literal["promote", SteeringVerb]
 GUARD_RAMP_VERBS: tuple[GuardRampVerb, ...] = get_args(GuardRampVerb)
 
 
@@ -163,9 +166,9 @@ async def read_guard_ramp(corridor: Corridor, config: Config, guard: str) -> Gua
         hint = did_you_mean(guard, config.guards) or f"; it has: {', '.join(config.guards) or 'none'}"
         raise NoRamp(f'the config has no guard "{guard[:200]}"{hint}')
     record = (await corridor.ramps.records()).get(ramp_name(guard))
-    evidence = orjson.loads(await corridor.ramps.evidence(ramp_name(guard)))
-    at = float(evidence.get("at") or 0.0) if isinstance(evidence, dict) else 0.0
-    known = record is not None and (at >= record.since or record.state in ("rolled_back", "promoted"))
+    evidence = await read_evidence(corridor, ramp_name(guard))
+    ended = record is not None and record.state in ("rolled_back", "promoted")
+    known = ended or (record is not None and evidence_at(evidence) >= record.since)
     design = None if record is None else design_of(record)
     begun = own if design is None else own.begun_as(config.scorers, design.config) or own
     return GuardRampView(guard, own, begun.judged_hash(config.scorers), record, evidence if known else {})
@@ -198,13 +201,7 @@ def _after(view: GuardRampView, config: Config, command: GuardRampCommand, chang
         return _promoted(view, config, command, change)
     if record is None:
         raise RampRefused(f"{view.guard}: no ramp has begun; `gateway guard promote {view.guard}` begins one")
-    match command.verb:
-        case "pause":
-            return paused(record, change)
-        case "resume":
-            return resumed(record, change)
-        case "rollback":
-            return rolled_back(record, change, view.config.ramp.cooldown_s)
+    return steered(record, command.verb, change, view.config.ramp.cooldown_s)
 
 
 def _promoted(view: GuardRampView, config: Config, command: GuardRampCommand, change: RampChange) -> RampRecord:
@@ -228,7 +225,7 @@ def _promoted(view: GuardRampView, config: Config, command: GuardRampCommand, ch
             f"{view.guard}: its ramp to {known.to} goes by the steps {steps}; roll it back first to begin another"
         )
     decision = view.decision
-    if decision is None or decision.action not in ("ready", "advance", "promote"):
+    if decision is None or not decision.suffices:
         why = decision.reason if decision else "there is no evidence yet: is a consumer running?"
         raise RampRefused(f"{view.guard}: its next step waits: {why}")
     return advanced(record, known.ramp, change)

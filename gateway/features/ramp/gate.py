@@ -10,7 +10,6 @@ from gateway.ramps.commands import RampView
 from gateway.reports.model import Verdict
 
 GateStatus = Literal["success", "failure", "inconclusive"]
-_SUCCESS = ("ready", "advance", "promote")
 
 
 class HoldoutOutput(TypedDict):
@@ -124,4 +123,4 @@ def _status(view: RampView, pace: RampPace, now: float) -> tuple[GateStatus, str
         return "inconclusive", f"the newest evidence is {age_s:.0f} s old: is a consumer running?"
     if record is not None and record.paused:
         return "inconclusive", f"it is paused: {record.reason}"
-    return ("success" if decision.action in _SUCCESS else "inconclusive"), decision.reason
+    return ("success" if decision.suffices else "inconclusive"), decision.reason
