@@ -81,7 +81,7 @@ class EntryScorer:
         """Scores without hooks: each scorer sees its share of the exchanges at random."""
         hooks = hooks or Hooks()
         self._scorers = scorers
-        self._before, self._hook = hooks.before, hooks.scored
+        self._before, self._scored = hooks.before, hooks.scored
         self._prices = prices or Prices()
         self._threads = threads
         self._request_of = reader_for(each.scorer for each in scorers.values())
@@ -141,7 +141,7 @@ class EntryScorer:
             if not isinstance(record, Exchange):
                 return ReadEntry(entry, record)
             subject = self._subject(record, texts)
-            return _ParsedExchange(entry, subject, None if self._hook is None else self._hook(subject))
+            return _ParsedExchange(entry, subject, None if self._scored is None else self._scored(subject))
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
         except Exception as error:  # the other entries are scored; this one becomes a dead letter

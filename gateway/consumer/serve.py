@@ -310,7 +310,6 @@ async def opened(
 
 
 def _context(of: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerContext:
-    """Opens everything that works within the consumer's turns."""
     built = of.scorers
     return ConsumerContext(
         of.corridor,
@@ -324,9 +323,9 @@ def _context(of: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerCon
     )
 
 
-def hooks_of(features: Iterable[Manifest], of: TaskContext) -> Hooks:
+def hooks_of(features: Iterable[Manifest], context: TaskContext) -> Hooks:
     makers: list[HookMaker] = [load(feature.hooks) for feature in features if feature.hooks]
-    return joined(make(of) for make in makers)
+    return joined(make(context) for make in makers)
 
 
 def start_work(tasks: Tasks, features: Iterable[Manifest], of: TaskContext) -> None:

@@ -107,7 +107,7 @@ class Manifest:
     hooks: str = ""
     """Entry of a features.hooks.HookMaker: its part in a consumer's turns; "" if it has none."""
     after_step: tuple[str, ...] = ()
-    """Entries of functions that make a features.task.AfterStep from the context of a task."""
+    """Entries of functions (TaskContext) → features.task.AfterStep: called after each step of the experiments."""
     notices: tuple[str, ...] = ()
     """Entries of functions that make a features.task.NoticeSource: the notices for people."""
     check: ConfigCheck | None = None

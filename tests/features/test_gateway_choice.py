@@ -73,7 +73,7 @@ def write_config(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Callable
     def write(**more: Any) -> Path:
         config = {
             "open": True,
-            "upstreams": {name: {"kind": "fake", "base_url": each.base_url} for name, each in upstreams.items()},
+            "upstreams": {name: {"kind": "fake", "base_url": fake.base_url} for name, fake in upstreams.items()},
             "models": {name: {"targets": [{"upstream": name, "model": "m"}]} for name in upstreams},
             **more,
         }

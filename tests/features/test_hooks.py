@@ -29,7 +29,7 @@ class Readings:
 
 async def test_figures_of_a_hook_that_raises_stay_and_the_others_go_on(room: Any) -> None:
     faulty, fine = Readings(faulty=True), Readings(faulty=False)
-    parts = [Hooks(figures=(Figures(name, 0.0, of),)) for name, of in (("faulty", faulty), ("fine", fine))]
+    parts = [Hooks(figures=(Figures(name, 0.0, read),)) for name, read in (("faulty", faulty), ("fine", fine))]
     async with room.opened() as (_, context), asyncio.TaskGroup() as tasks:
         consumer = Consumer(replace(context, hooks=joined(parts)), "c1", QUICK)
         running = tasks.create_task(consumer.run())
