@@ -31,10 +31,10 @@ class Case:
         self.results[name] = results[0] if len(results) == 1 else list(results)
 
     def reports(self, prefix: str, world: World, experiment: str, *, html: bool = False) -> None:
-        """The report of an experiment as JSON and text. html: as a page too, and its status."""
+        """The report of an experiment as JSON. html: as text and as a page too, and its status."""
         self.keep(f"{prefix}report as JSON", world.verb("report", experiment, "--json"))
-        self.keep(f"{prefix}report", world.verb("report", experiment, "--full"))
         if html:
+            self.keep(f"{prefix}report", world.verb("report", experiment, "--full"))
             self.keep(f"{prefix}report as HTML", world.page("report", experiment))
             self.keep(f"{prefix}status as JSON", world.verb("ab", "status", experiment, "--json"))
             self.keep(f"{prefix}status", world.verb("ab", "status", experiment))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from golden.recorded_file import Recording
 
 MOST_SHOWN = 40
-_LONGEST = 300
+_LONGEST, _CONTEXT = 300, 60
 
 
 def differences(before: Any, after: Any, place: str = "", *, exact: bool = False) -> Iterator[str]:
@@ -25,7 +26,16 @@ def differences(before: Any, after: Any, place: str = "", *, exact: bool = False
                 return
             yield from differences(before[n], after[n], at, exact=exact)
     elif not _alike(before, after, exact=exact):
-        yield f"{place}: {_text(before)} → {_text(after)}"
+        yield f"{place}: {' → '.join(_texts(before, after))}"
+
+
+def _texts(before: Any, after: Any) -> tuple[str, str]:
+    """Both values; of long texts, what begins shortly before the first difference."""
+    if not (isinstance(before, str) and isinstance(after, str)):
+        return _text(before), _text(after)
+    equal = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
+    start = max(sum(1 for _ in equal) - _CONTEXT, 0)
+    return _text(before[start:]), _text(after[start:])
 
 
 def _member(before: Any, after: Any, name: str, place: str, *, exact: bool) -> Iterator[str]:

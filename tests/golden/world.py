@@ -51,7 +51,7 @@ LONG = {"pairs": ("state",), "pair_scores": ("arm", "scorer")}
 LONG |= dict.fromkeys(("increments", "trails"), ("candidate", "metric", "identity"))
 """Tables with a row for each pair, of which sums are kept, by these columns."""
 HASHES = ("plans", "ramps", "ramp-evidence", "shadows")
-FIGURES = re.compile(r"(gateway_(?:experiment|ramp|guard|route|feedback)\w*(?:\{[^}]*\})?) (\S+)")
+FIGURES = re.compile(r"^(gateway_(?:experiment|ramp|guard|route|feedback)\w*(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 EVENTS = re.compile(r"(?<!\d)\d{13}-\d+(?!\d)")
 VERSIONS = re.compile(r"""(\bgateway\b"?:?\s*"?)\d+\.\d+\.\d+\w*""")
 VOLATILE = {"seconds", "due", "error", "attempts", "ended"}
@@ -66,10 +66,11 @@ class World:
     def __init__(self, name: str, folder: Path, stream_url: str, clock: Clock, sleeps: StoppedSleeps) -> None:
         self.name, self.folder, self.clock = name, folder / name, clock
         self._sleeps, self._stream_url = sleeps, stream_url
+        self._waiting: list[tuple[str, Any]] = []
         self._entry, self._sent = (0, 0), set[str]()
         self.store_url = f"sqlite:///{self.folder}/gateway.db"
         self.folder.mkdir(parents=True)
-        template = folder / "template.db"
+        template = folder.parent / "template.db"
         if not template.exists():
             engine.writer(f"sqlite:///{template}").dispose()
         shutil.copy(template, self.folder / "gateway.db")
@@ -96,8 +97,11 @@ class World:
         return found
 
     def send(self, records: Iterable[Exchange | Tally | Feedback]) -> None:
-        """Appends records at the present time of the clock."""
-        entries = [(self._next_entry(), record.to_fields()) for record in records]
+        """Records that arrive at the present time of the clock; `append` puts them into the stream."""
+        self._waiting += [(self._next_entry(), record.to_fields()) for record in records]
+
+    def append(self) -> None:
+        entries, self._waiting = self._waiting, []
 
         async def append(corridor: Corridor) -> None:
             pipe = corridor.client.pipeline(transaction=False)
@@ -123,7 +127,8 @@ class World:
         self._on_stream(beat)
 
     def consume(self) -> None:
-        """Scores and stores all records that wait, and does no work of a feature."""
+        """Scores and stores all records that were sent, and does no work of a feature."""
+        self.append()
         asyncio.run(self._consume())
 
     async def _consume(self) -> None:
@@ -142,11 +147,11 @@ class World:
             consumer.stop()
         await corridor.aclose()
 
-    def work(self) -> dict[str, str]:
+    def work(self) -> dict[str, float]:
         """One step of all work of features. Returns the consumer's figures."""
         return asyncio.run(self._work())
 
-    async def _work(self) -> dict[str, str]:
+    async def _work(self) -> dict[str, float]:
         self._hold(LEASES)
         config, registry = load_for_consumer(self.folder / "gateway.yaml"), CollectorRegistry()
         async with opened(config, self.store_url, self._stream_url, registry, self.folder, TIMING) as consumer:
@@ -160,7 +165,7 @@ class World:
             self.clock.forward(20)
             self._free("notices", "webhooks")
             await self._sleeps.step(TASKS)
-        return {name: value for name, value in figures if "_created" not in name}
+        return {name: float(value) for name, value in figures if "_created" not in name}
 
     def _hold(self, leases: Sequence[str]) -> None:
         """Gives leases to somebody else, for as long as a recording lasts."""
