@@ -13,7 +13,8 @@ import pytest
 from fixtures.shown_figures import drawn, figures_in_json, figures_in_svg, figures_in_text, outside
 from rich.console import Console
 
-from gateway.core.guard_ramp import GuardRampDesign
+from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
+from gateway.core.ramp import RampChange, RampPace
 from gateway.features.guards.charts import RateChart, RatePoint, rate_chart
 from gateway.features.guards.evidence import GuardEvidence, KeyShare, LabelledShare
 from gateway.features.guards.promotion import FIRST, GuardCalls, block_rate, promotion_evidence
@@ -115,7 +116,8 @@ def test_the_ramp_of_a_guard_shows_points_in_intervals(hits: float, heavy: bool)
     made = sorted(calls(random.Random(3), hits, heavy=heavy), key=lambda call: call.received)
     periods = [StepPeriod(FIRST, START, START), StepPeriod(0, START, START + 1e6)]
     found = promotion_evidence(DESIGN, periods, GuardCalls(made, {"4", "8"}), START + 20_000.0)
-    fields = orjson.loads(orjson.dumps(found.fields()))
+    record = guard_ramp_begun("own", DESIGN, RampChange(START, "ada", "as agreed"), None)
+    fields = orjson.loads(orjson.dumps(found.for_step(record, DESIGN, START + 20_000.0, RampPace("auto")).fields()))
     figures = list(figures_in_json(fields))
     assert len(figures) >= 3
     assert outside(iter(figures)) == []
