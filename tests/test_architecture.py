@@ -488,7 +488,7 @@ def test_only_http_clients_open_connections() -> None:
     asks them for their metrics."""
     opened = calling("create_connection", "open_connection", "create_unix_connection", "open_unix_connection")
     assert not within(opened, "proxy/http/client/", "up/engines")
-    own = ("scoring/http_client", "consumer/worker_processes")
+    own = ("scoring/http_client", "scoring/http_opening", "consumer/worker_processes")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
     assert not within(clients, "proxy/http/client/", "console/client", *own, "up/discovery")

@@ -109,7 +109,7 @@ ALWAYS_LATER = {"numpy", "rich", "jsonschema_rs", "msgspec", *OF_STREAMS, *OF_SE
     ("words", "unneeded"),
     [
         (["--help"], {*ALWAYS_LATER, *OF_STORES, "pydantic", "yaml", "orjson"}),
-        (["check", "gateway.yaml"], {*ALWAYS_LATER, *OF_STORES}),
+        (["check", "gateway.yaml"], {*ALWAYS_LATER, *OF_STORES, "httpx2"}),
         (["import", "litellm", "litellm.yaml"], {*ALWAYS_LATER, *OF_STORES}),
         (["migrate"], {*ALWAYS_LATER, "gateway.config.config"}),
     ],

@@ -10,12 +10,10 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-import httpx2
 import orjson
 
 from gateway.config.egress import Egress
@@ -23,9 +21,11 @@ from gateway.core.completion import assemble, usage_of
 from gateway.core.exchange import Target, Usage
 from gateway.core.json_values import parse_object
 
+if TYPE_CHECKING:
+    import httpx2
+
 MOST_BYTES = 16 << 20  # of one answer; a judge's is a thousandth of it, embeddings and replays may be large
 CONNECT_S = 5.0
-CONNECTIONS = 64
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -156,6 +156,8 @@ class HttpConnections:
         deadline_s: float,
         address: str | None = None,
     ) -> AsyncIterator[httpx2.Response]:
+        from gateway.scoring.http_opening import FAILURES
+
         try:
             async with asyncio.timeout(deadline_s), self._session() as http:
                 request = http.build_request(method, url, content=content, headers=dict(headers))
@@ -169,7 +171,7 @@ class HttpConnections:
                     await response.aclose()
         except TimeoutError:
             raise DeadlinePassed(f"{_shown(url)} did not answer within {deadline_s:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except (*FAILURES, OSError) as error:
             cause = str(error) or type(error).__name__
             raise Unreachable(f"{_shown(url)} cannot be reached: {cause}") from error
 
@@ -182,32 +184,9 @@ class HttpConnections:
             yield http
 
     def _opened(self) -> httpx2.AsyncClient:
-        """A client without redirects and cookies, and with no proxy but that of `egress`: requests to the gateway go
-        nowhere else, and no server can recognise a client between calls."""
-        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3.5)
-        timeout = httpx2.Timeout(None, connect=self._connect_s)
-        nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        transport = None if self._egress is None else _EgressTransport(self._egress, limits)
-        return httpx2.AsyncClient(
-            transport=transport, limits=limits, timeout=timeout, trust_env=False, follow_redirects=False, cookies=nobody
-        )
+        from gateway.scoring.http_opening import opened
 
-
-class _EgressTransport(httpx2.AsyncBaseTransport):
-    """Requests through the proxy, but for servers that are reached without it."""
-
-    def __init__(self, egress: Egress, limits: httpx2.Limits) -> None:
-        self._egress = egress
-        self._direct = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
-        self._proxied = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False, proxy=egress.proxy)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        proxied = self._egress.proxy_to(str(request.url)) is not None
-        return await (self._proxied if proxied else self._direct).handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._direct.aclose()
-        await self._proxied.aclose()
+        return opened(self._connect_s, self._egress)
 
 
 class GatewayClient:
