@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from golden import guard_cases, likelihood_cases, shadow_cases, split_cases
+from golden import guard_cases, likelihood_cases, offline_cases, running_cases, shadow_cases, split_cases
 from golden.cases import Make
 
 CASES: Mapping[str, Make] = {
@@ -22,4 +22,7 @@ CASES: Mapping[str, Make] = {
     "guard taken back": guard_cases.taken_back,
     "guard as the candidate": guard_cases.candidate,
     "likelihood": likelihood_cases.likelihood,
+    "route": offline_cases.route,
+    "compare": offline_cases.compare,
+    "running before": running_cases.goes_on,
 }

@@ -25,9 +25,9 @@ _QUESTIONS = (
 class Records:
     """Makes records, and counts them for the tally."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, incarnation: str = "g1") -> None:
         self.random = random.Random(seed)
-        self._seed = seed
+        self._seed, self._incarnation = seed, incarnation
         self._seq = 0
         self._sent: Counter[tuple[str, str, str, str]] = Counter()
         self._seen: Counter[tuple[str, str, str, str]] = Counter()
@@ -45,7 +45,7 @@ class Records:
             "target": Target("local", "small"),
             "stream": stream, "status": 200, "outcome": "ok", "total_s": 0.4 + (self._seq % 13) / 40,
             "first_token_s": 0.1 + (self._seq % 5) / 50, "u": self.random.random(), "pi": 1.0, "stratum": "default",
-            "incarnation": "g1", "seq": self._seq,
+            "incarnation": self._incarnation, "seq": self._seq,
             "request": orjson.dumps({"model": "m", "messages": [{"role": "user", "content": question}]}),
             "response": b'{"error":{"message":"no"}}' if failed else answer_bytes(text, usage, stream=stream),
         }  # fmt: skip
@@ -58,7 +58,7 @@ class Records:
 
     def pair(self, plan: Plan, at: float, control: str, arms: Mapping[str, str | None], **more: Any) -> list[Exchange]:
         """A served call and the answers of its shadows, by arm; None: the shadow's record is lost."""
-        same = {"experiment": plan.name, "plan": plan.hash, **more}
+        same = {"experiment": plan.name, "plan": plan.hash, "alias": plan.model, **more}
         served = self.call(at, control, arm="control", stratum=f"default+{plan.name}", asked=tuple(arms), **same)
         same |= {"pair": served.id, "unit": served.unit, "request": served.request, "caller": served.caller}
         made = [served]
@@ -73,7 +73,9 @@ class Records:
     def tally(self, at: float) -> Tally:
         """The counts of all records so far."""
         sent = tuple(Count(*cell, n) for cell, n in self._sent.items())
-        return Tally("g1", at, self._seq, tuple(Count(*cell, n) for cell, n in self._seen.items()), (), sent, sent)
+        return Tally(
+            self._incarnation, at, self._seq, tuple(Count(*cell, n) for cell, n in self._seen.items()), (), sent, sent
+        )
 
     def feedback(self, on: Exchange, at: float, name: str, value: float) -> Feedback:
         return Feedback(on.id, f"f-{on.id}", on.caller, at, name, value, data_type="numeric")

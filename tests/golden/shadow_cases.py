@@ -28,10 +28,10 @@ def score(value: float) -> str:
 
 def send_pairs(
     world: World, records: Records, plan: Plan, count: int, shifts: Mapping[str, float], every_s: float = 600.0,
-    *, odd: float = 0.09,
+    *, odd: float = 0.09, read: bool = True,
 ) -> None:  # fmt: skip
     """Sends pairs and lets the consumer store them. shifts: of each candidate's mean, by arm. odd: share of pairs with
-    an answer that failed, was lost or has no score."""
+    an answer that failed, was lost or has no score. read: whether the consumer stores them now."""
     rng, found = records.random, []
     for i in range(count):
         at = world.clock.forward(every_s)
@@ -51,7 +51,10 @@ def send_pairs(
     world.send(found)
     world.clock.forward(120.0)
     world.send([records.tally(world.clock.now)])
-    world.consume()
+    if read:
+        world.consume()
+    else:
+        world.append()
 
 
 def fields_of(plan: Plan, i: int, drawn: float) -> dict[str, Any]:

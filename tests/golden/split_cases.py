@@ -29,7 +29,7 @@ def send_served(
         arm = "candidate" if rng.random() < share else "control"
         base = rng.betavariate(6, 3) + rng.gauss(0, 0.05) + (shift if arm == "candidate" else 0.0)
         text = "failed" if rng.random() < (fails if arm == "candidate" else 0.01) else score(base)
-        same = {"experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "arm": arm}
+        same = {"experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "arm": arm, "alias": plan.model}
         call = records.call(at, text, **same, unit=unit, cluster=cluster_digest(unit), stratum=f"split:{plan.name}")
         made.append(call)
         if thumbs is not None and rng.random() < 0.6:

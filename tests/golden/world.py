@@ -85,7 +85,7 @@ class World:
         async def put(corridor: Corridor) -> None:
             await corridor.state.set_draw_secret(bytes.fromhex(DRAWS))
 
-        self._on_stream(put)
+        self.on_stream(put)
 
     def plan(self, experiment: str) -> Plan:
         """The plan in force."""
@@ -93,7 +93,7 @@ class World:
         async def read(corridor: Corridor) -> Plan:
             return (await corridor.state.plans())[experiment].plan
 
-        found: Plan = self._on_stream(read)
+        found: Plan = self.on_stream(read)
         return found
 
     def send(self, records: Iterable[Exchange | Tally | Feedback]) -> None:
@@ -109,7 +109,7 @@ class World:
                 pipe.xadd(corridor.key, fields, id=entry)
             await pipe.execute()
 
-        self._on_stream(append)
+        self.on_stream(append)
 
     def _next_entry(self) -> str:
         ms = int(self.clock.now * 1000)
@@ -124,7 +124,7 @@ class World:
             beats = {"host": "h", "pid": 1, "at": self.clock.now, "started": 0, "version": "1", **report}
             await corridor.state.set_gateway_heartbeat("g1", beats)
 
-        self._on_stream(beat)
+        self.on_stream(beat)
 
     def consume(self) -> None:
         """Scores and stores all records that were sent, and does no work of a feature."""
@@ -217,7 +217,7 @@ class World:
     def state(self) -> dict[str, Any]:
         """Rows of the store and the shared state of the stream server."""
         tables = {name: self._rows(name) for name in TABLES}
-        return {"store": {name: rows for name, rows in tables.items() if rows}, "stream": self._on_stream(shared)}
+        return {"store": {name: rows for name, rows in tables.items() if rows}, "stream": self.on_stream(shared)}
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         rows = self.sql(f"SELECT * FROM {table}")  # noqa: S608
@@ -229,7 +229,7 @@ class World:
     def _plain(self, value: Any) -> Any:
         return as_json(self.plain(value) if isinstance(value, str) else value)
 
-    def _on_stream(self, work: Any) -> Any:
+    def on_stream(self, work: Any) -> Any:
         async def run() -> Any:
             corridor = Corridor(self._stream_url, self.name)
             try:
