@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from golden import guard_cases, likelihood_cases, offline_cases, running_cases, shadow_cases, split_cases
+from golden import guard_cases, likelihood_cases, offline_cases, replay_cases, running_cases, shadow_cases, split_cases
 from golden.cases import Make
 
 CASES: Mapping[str, Make] = {
@@ -24,5 +24,6 @@ CASES: Mapping[str, Make] = {
     "likelihood": likelihood_cases.likelihood,
     "route": offline_cases.route,
     "compare": offline_cases.compare,
+    "replay": replay_cases.replay,
     "running before": running_cases.goes_on,
 }
