@@ -3,8 +3,9 @@
 # make test       install and run every test but the long ones, in three processes for each core, six at most: each has
 #                 lists of files that it alone collects. With ARGS, as ARGS="-k config", one run with two workers for
 #                 each core, four at most; figures that tests print are seen with ARGS="-n 0 -k alive"
-#                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
-#                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
+#                 make test CHANGED=1 runs, in two minutes at most, the test files that are closest to what differs from
+#                 main, and says how many others CI runs; CHANGED=all runs these too. CHANGED=BASE and CHANGED="all BASE"
+#                 compare with another commit. After a change that no import shows (conftest.py), all means all tests
 # make durations  make test, and what each file took: tests/durations.json, by which the next runs are divided
 # make quick      the tests that start and simulate nothing, those of the code's structure and of the documentation
 # make test-long  the tests of stated durations, on PostgreSQL the tests of the store that make test runs on SQLite alone,
@@ -76,7 +77,8 @@ PYTEST = $(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-
 
 ifneq ($(CHANGED),)
 test: $(VENV)/.test
-	@files=$$($(BIN)/python tests/suite/which_tests.py changed $(filter-out 1,$(CHANGED))) || exit; \
+	@files=$$($(BIN)/python tests/suite/which_tests.py \
+		$(if $(filter all,$(CHANGED)),reached,changed) $(filter-out 1 all,$(CHANGED))) || exit; \
 	case "$$files" in \
 		"") ;; \
 		tests) $(TEST_ENV) $(BIN)/python tests/suite/run_suite.py --check-memory ;; \

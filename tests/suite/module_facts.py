@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suite.import_graph import imports
+from suite.import_graph import imports, walk
 
 _MENTION = re.compile(r"(?<![\w./*{}-])((?:\w+/)*\w+\.py)\b")
 _COMMENT_WITH_A_FILE = re.compile(r"#.*\.py\b")
@@ -45,7 +45,7 @@ class ModuleFacts:
 
 def facts_of(path: Path) -> ModuleFacts:
     text = path.read_text(encoding="utf-8")
-    nodes = list(_walk(ast.parse(text, str(path))))
+    nodes = list(walk(ast.parse(text, str(path))))
     found = ModuleFacts(frozenset(imports(nodes)))
     for node in nodes:
         if (read := _READERS.get(type(node))) is not None:
@@ -53,19 +53,6 @@ def facts_of(path: Path) -> ModuleFacts:
     for comment in _comments(text):
         found.mentioned_files.update(_MENTION.findall(comment))
     return found
-
-
-def _walk(top: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, as ast.walk in another order, in half the time."""
-    ahead = [top]
-    while ahead:
-        node = ahead.pop()
-        yield node
-        for value in node.__dict__.values():
-            if isinstance(value, ast.AST):
-                ahead.append(value)
-            elif isinstance(value, list):
-                ahead += [each for each in value if isinstance(each, ast.AST)]
 
 
 def _comments(text: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +40,11 @@ REPOSITORY = {
     "deploy/compose.yaml": "",
     "docs/guide.md": "",
     "gateway/page.jinja": "",
+    "gateway/room/__init__.py": "",
+    "gateway/room/page.py": 'from gateway.low import number\nTEMPLATE = "room.html.jinja"\n',
+    "gateway/room/templates/room.html.jinja": "",
+    "tests/room/test_page.py": "from gateway.room import page\n",
+    "tests/room/test_cli.py": 'import subprocess\nsubprocess.run(["python", "-m", "gateway", "x"])\n',
     "pyproject.toml": "",
 }
 
@@ -73,12 +79,12 @@ def run_after(repository: Path) -> Callable[..., set[str]]:
 @pytest.mark.parametrize(
     ("changed", "run"),
     [
-        ("gateway/low.py", {"direct", "fixture", "program", "speed"}),
-        ("gateway/verbs.py", {"program"}),
+        ("gateway/low.py", {"cli", "direct", "fixture", "page", "program", "speed"}),
+        ("gateway/verbs.py", {"cli", "program"}),
         ("gateway/reader.py", {"lazy"}),
         ("gateway/plug.py", {"string"}),
         ("gateway/alone.py", set()),
-        ("gateway/__init__.py", {"direct", "fixture", "lazy", "program", "speed", "string"}),
+        ("gateway/__init__.py", {"cli", "direct", "fixture", "lazy", "page", "program", "speed", "string"}),
         ("tests/fixtures/stores.py", {"fixture", "other_fixture"}),
         ("tests/test_nothing.py", {"nothing"}),
         ("tests/test_new.py", {"new"}),
@@ -90,10 +96,73 @@ def test_a_change_runs_the_files_that_use_it(run_after: Callable[..., set[str]],
     assert run_after(changed) == run
 
 
+ROOM = {"tests/room/test_page.py", "tests/room/test_cli.py"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "run"),
+    [
+        ("gateway/low.py", {"tests/test_direct.py", "bench/test_speed.py"}),
+        ("gateway/middle.py", {"tests/test_fixture.py"}),
+        ("gateway/verbs.py", set()),
+        ("gateway/room/page.py", ROOM),
+        ("gateway/room/templates/room.html.jinja", ROOM),
+        ("tests/test_program.py", {"tests/test_program.py"}),
+        ("docs/guide.md", {"tests/test_page.py"}),
+        ("docs/other.md", set()),
+        ("deploy/compose.yaml", {"tests/test_folder.py"}),
+        ("conftest.py", set()),
+    ],
+)
+def test_the_close_tests_are_those_beside_and_direct_users(repository: Path, changed: str, run: set[str]) -> None:
+    """A test that starts `gateway` uses every module: it is close to those of its folder alone."""
+    selection = Selection(repository, files(repository), [repository / changed])
+    assert {path.relative_to(repository).as_posix() for path in selection.close()} == run
+
+
+def test_the_budget_keeps_changed_tests_and_mirrors(repository: Path) -> None:
+    durations = '{"tests/room/test_page.py": 5.0, "tests/room/test_cli.py": 6.0, "tests/test_program.py": 900.0}'
+    (repository / "tests" / "durations.json").write_text(durations)
+    paths = [repository / name for name in ("gateway/room/page.py", "tests/test_program.py")]
+    selection = Selection(repository, files(repository), paths)
+    assert {path.name for path in selection.close(budget_s=8.0)} == {"test_page.py", "test_program.py"}
+    assert len(selection.close(budget_s=20.0)) == 3
+
+
+SHARES = """
+import json, sys
+from pathlib import Path
+from suite.which_tests import Selection, files
+
+root, found = Path(sys.argv[1]), []
+known, graph = files(root), None
+for names in json.loads(sys.argv[2]):
+    selection = Selection(root, known, [root / name for name in names])
+    graph = selection.graph = graph or selection.graph
+    found.append([len(selection.close()), len(graph.test_files)])
+print(json.dumps(found))
+"""
+ROUTINE = (
+    ("gateway/features/learned/page.py", "gateway/features/learned/templates/predictor.html.jinja"),
+    ("gateway/features/learned/cli.py", "gateway/features/learned/report.py", "gateway/features/learned/__init__.py"),
+    ("gateway/scorers/contains.py", "gateway/scoring/registry.py"),
+)
+"""Files of CONTRIBUTING's page, verb and scorer."""
+
+
+def test_a_routine_change_runs_a_quarter_of_the_files_at_most() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", SHARES, str(root), json.dumps(ROUTINE)]
+    printed = subprocess.run(command, cwd=root / "tests", stdout=subprocess.PIPE, text=True, check=True).stdout
+    for close, known in json.loads(printed):
+        assert 0 < close <= known / 4
+
+
 def test_a_deleted_module_runs_those_that_still_import_it(repository: Path) -> None:
     (repository / "gateway/low.py").unlink()
     found = Selection(repository, files(repository), changes(repository, "HEAD")).of_changes()
-    assert {path.name for path in found} == {"test_direct.py", "test_fixture.py", "test_program.py", "test_speed.py"}
+    names = {path.name.removeprefix("test_").removesuffix(".py") for path in found}
+    assert names == {"cli", "direct", "fixture", "page", "program", "speed"}
 
 
 @pytest.mark.parametrize("name", ["conftest.py", "pyproject.toml", "gateway/page.jinja", "tests/servers.py"])
