@@ -176,13 +176,14 @@ async def test_a_query_ends_with_its_budget_and_others_go_on(store_url, method):
 async def test_on_postgresql_nothing_waits_for_a_slow_transaction(postgres_url):
     async with Store(postgres_url) as opened:
         bounded = opened.bounded(QueryBudget(write_s=60))
-        slow = asyncio.ensure_future(bounded.run(lambda c: c.exec_driver_sql("SELECT pg_sleep(30)")))  # noqa: TID251
+        slow = asyncio.ensure_future(bounded.run(lambda c: c.exec_driver_sql("SELECT pg_sleep(50)")))  # noqa: TID251
         other = opened.bounded(QueryBudget())
         for each in (opened, other):
             assert await each.run(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
         assert not slow.done()
-        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'"
-        await opened.run(lambda c: c.exec_driver_sql(cancel))
+        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(50)'"
+        while not await opened.run(lambda c: c.exec_driver_sql(cancel).all()):
+            assert not slow.done()  # its connection has yet to begin
         with pytest.raises(QueryTooSlow):
             await slow
 
