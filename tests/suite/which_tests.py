@@ -21,7 +21,7 @@ from fixtures.durations import UNKNOWN_S, read
 from suite.import_graph import ImportGraph, joined, nodes, strings
 
 ROOT = Path(__file__).resolve().parents[2]
-BUDGET_S = 150.0
+BUDGET_S = 100.0
 """Seconds that the files close to a change may take together, besides the changed tests, by tests/durations.json and
 COLLECTION_S: two minutes on two cores.
 """
