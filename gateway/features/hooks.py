@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gateway.store.rows import Turn
     from gateway.store.snapshot import StoreSnapshot
     from gateway.store.store import Store
+
+HookT = TypeVar("HookT")
 
 
 class Before(Protocol):
@@ -115,13 +117,19 @@ class HookMaker(Protocol):
 
 
 def joined(parts: Iterable[Hooks]) -> Hooks:
-    """The hooks of several features, in their order."""
+    """The hooks of several features, in their order. Raises ValueError if two have a hook that one may have."""
     parts = tuple(parts)
     return Hooks(
-        before=next((part.before for part in parts if part.before is not None), None),
-        scored=next((part.scored for part in parts if part.scored is not None), None),
+        before=_of_one_feature([part.before for part in parts if part.before is not None]),
+        scored=_of_one_feature([part.scored for part in parts if part.scored is not None]),
         figures=tuple(figures for part in parts for figures in part.figures),
         current=tuple(add for part in parts for add in part.current),
         alongside=tuple(work for part in parts for work in part.alongside),
         tasks={name: make for part in parts for name, make in part.tasks.items()},
     )
+
+
+def _of_one_feature(hooks: Sequence[HookT]) -> HookT | None:
+    if len(hooks) > 1:
+        raise ValueError(f"{len(hooks)} features have this hook, which one feature may have: {hooks}")
+    return hooks[0] if hooks else None

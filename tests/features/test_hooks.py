@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from fixtures.rooms import QUICK
 
 from gateway.consumer.consumer import Consumer
@@ -51,3 +52,10 @@ async def test_a_hook_that_shows_nothing_changes_no_figures(room: Any) -> None:
         await consumer.run()
     assert readings == [1]
     assert context.metrics.figures.duplicates == 0
+
+
+def test_a_hook_of_which_there_is_one_is_not_lost_to_another_feature() -> None:
+    one, other = Hooks(scored=lambda _: None), Hooks(scored=lambda _: None)
+    assert joined([Hooks(), one]).scored is one.scored
+    with pytest.raises(ValueError, match="2 features have this hook"):
+        joined([one, other])
