@@ -5,27 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fixtures.target_config import TARGETS_CONFIG
 
 from gateway.config.config import Config
 from gateway.config.loading import parse
 from gateway.core.exchange import Target
 from gateway.features.targets import RequestSettings, TargetError, resolve_targets, setting
 
-CONFIG = """
-open: true
-upstreams:
-  local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}
-  claude: {kind: anthropic, api_key: secret-of-mine}
-models:
-  chat: {targets: [{upstream: local, model: small}], fallback: [{upstream: claude, model: big}]}
-  fast: {targets: [{upstream: local, model: small}]}
-"""
-
 
 @pytest.fixture
 def config() -> Config:
-    """The parsed CONFIG."""
-    return parse(CONFIG)
+    """The parsed TARGETS_CONFIG."""
+    return parse(TARGETS_CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +35,7 @@ def test_settings_of_an_alias_yield_to_the_replay(
     word: str, everywhere: RequestSettings, replaced: tuple[str, ...]
 ) -> None:
     fixed = "{upstream: local, model: small, set: {temperature: 0.2, max_tokens: 5}, system: x}"
-    config = parse(f"{CONFIG}  fixed: {{targets: [{fixed}]}}\n")
+    config = parse(f"{TARGETS_CONFIG}  fixed: {{targets: [{fixed}]}}\n")
     [target] = resolve_targets([word], config, own=True, settings=everywhere)
     [plain] = resolve_targets(["fixed"], config, own=True)
     assert target.replaces == replaced
@@ -84,11 +75,11 @@ def test_wrong_settings_of_a_target_are_reported(config: Config, words: list[str
 
 def test_a_variant_in_the_config_is_another_definition(config: Config) -> None:
     plain = "{upstream: local, model: small}]}\n"
-    varied = parse(CONFIG.replace(plain, "{upstream: local, model: small, set: {temperature: 0}}]}\n"))
+    varied = parse(TARGETS_CONFIG.replace(plain, "{upstream: local, model: small, set: {temperature: 0}}]}\n"))
     [one], [other] = (resolve_targets(["fast"], each, own=False) for each in (config, varied))
     assert one.definition != other.definition
     assert one.definition == "d7123814d7f7", "as before there were variants"
-    retiring = parse(CONFIG.replace(plain, "{upstream: local, model: small, retires: 2027-01-14}]}\n"))
+    retiring = parse(TARGETS_CONFIG.replace(plain, "{upstream: local, model: small, retires: 2027-01-14}]}\n"))
     assert resolve_targets(["fast"], retiring, own=False)[0].definition == one.definition, "a date decides no answer"
     [forced] = resolve_targets(["local/small"], varied, own=False)
     assert forced.alias == "chat", "the other alias has it only in a variant"

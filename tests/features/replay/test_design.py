@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fixtures.target_config import TARGETS_CONFIG
 
 from gateway.config.config import Config
 from gateway.config.loading import parse
@@ -10,21 +11,11 @@ from gateway.features.replay.datasets.datasets import item_of
 from gateway.features.replay.design import ReplayDesign, body
 from gateway.features.targets import ReplayTarget, RequestSettings, resolve_targets
 
-CONFIG = """
-open: true
-upstreams:
-  local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}
-  claude: {kind: anthropic, api_key: secret-of-mine}
-models:
-  chat: {targets: [{upstream: local, model: small}], fallback: [{upstream: claude, model: big}]}
-  fast: {targets: [{upstream: local, model: small}]}
-"""
-
 
 @pytest.fixture
 def config() -> Config:
-    """The parsed CONFIG."""
-    return parse(CONFIG)
+    """The parsed TARGETS_CONFIG."""
+    return parse(TARGETS_CONFIG)
 
 
 ITEM = item_of({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, 1).item
@@ -67,7 +58,9 @@ def test_the_hash_covers_all_that_determines_an_answer(config: Config) -> None:
     targets = resolve_targets(["chat", "fast"], config, own=False)
     base = ReplayDesign("d", targets, RequestSettings())
     assert base.hash == ReplayDesign("d", targets[::-1], RequestSettings()).hash
-    elsewhere = resolve_targets(["chat", "fast"], parse(CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False)
+    elsewhere = resolve_targets(
+        ["chat", "fast"], parse(TARGETS_CONFIG.replace("127.0.0.1:1", "127.0.0.1:2")), own=False
+    )
     other = [
         ReplayDesign("e", targets, RequestSettings()),
         ReplayDesign("d", targets[:1], RequestSettings()),
@@ -76,6 +69,6 @@ def test_the_hash_covers_all_that_determines_an_answer(config: Config) -> None:
         ReplayDesign("d", elsewhere, RequestSettings()),
     ]
     assert len({base.hash, *(d.hash for d in other)}) == 6
-    rotated = resolve_targets(["chat", "fast"], parse(CONFIG.replace("secret-of-mine", "another")), own=False)
+    rotated = resolve_targets(["chat", "fast"], parse(TARGETS_CONFIG.replace("secret-of-mine", "another")), own=False)
     assert ReplayDesign("d", rotated, RequestSettings()).hash == base.hash
     assert "secret" not in base.json
