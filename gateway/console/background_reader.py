@@ -59,23 +59,23 @@ class BackgroundReader:
         done, _ = await asyncio.wait({task := self._reading[key]}, timeout=wait_s)
         if not done:
             return kept if usable else None
-        found = task.result()
-        if isinstance(found, CannotRun):
-            raise StoreAway(f"the store cannot be used: {found}", retry_after_s=2)
-        return found
+        outcome = task.result()
+        if isinstance(outcome, CannotRun):
+            raise StoreAway(f"the store cannot be used: {outcome}", retry_after_s=2)
+        return outcome
 
     async def _read(self, key: Hashable, store_url: str, read: Callable[[Reading], T]) -> KeptValue[T] | CannotRun:
         try:
-            found = await asyncio.to_thread(_read_now, store_url, read)
+            outcome = await asyncio.to_thread(_read_now, store_url, read)
         except CannotRun as error:
             return error
         finally:
             self._reading.pop(key, None)
-        self._kept[key] = found
+        self._kept[key] = outcome
         self._kept.move_to_end(key)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
-        return found
+        return outcome
 
 
 def _read_now(store_url: str, read: Callable[[Reading], T]) -> KeptValue[T]:

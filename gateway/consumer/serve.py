@@ -273,23 +273,23 @@ async def opened(
             stack.callback(registry.unregister, metrics)
             tasks = await stack.enter_async_context(Tasks())
             isolated = IsolatedWork(tasks)
-            of = TaskContext(
+            work = TaskContext(
                 config, opened_store, corridor, outside.connections, built, threads, name, isolated=isolated
             )
-            of = replace(
-                of,
+            work = replace(
+                work,
                 config_refused=lambda: watch.refused if watch else "",
                 after_step=[load(entry) for feature in FEATURES for entry in feature.after_step],
                 rescore=EntryScorer(built.single, threads, prices_of(config)).score_again,
             )
-            hooks = hooks_of(FEATURES, of)
+            hooks = hooks_of(FEATURES, work)
             started = time.time()
             context = replace(
-                _context(of, hooks, metrics),
+                _context(work, hooks, metrics),
                 events=stack.enter_context(_events(config)),
                 report=lambda: ConsumerReport(
                     config=config.digest,
-                    config_refused=of.config_refused(),
+                    config_refused=work.config_refused(),
                     started=started,
                     store=opened_store.writes.why,
                 ),
@@ -298,7 +298,7 @@ async def opened(
             start_work(
                 tasks,
                 FEATURES,
-                replace(of, figures=lambda: hooks.with_current(EvalFigures()).experiments, notice_sources=sources),
+                replace(work, figures=lambda: hooks.with_current(EvalFigures()).experiments, notice_sources=sources),
             )
             for task, make in hooks.tasks.items():
                 tasks.start(keep_working(task, make, isolated), task)
@@ -309,17 +309,17 @@ async def opened(
         await corridor.aclose()
 
 
-def _context(of: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerContext:
-    built = of.scorers
+def _context(work: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerContext:
+    built = work.scorers
     return ConsumerContext(
-        of.corridor,
-        of.store,
+        work.corridor,
+        work.store,
         built.single,
-        EntryScorer(built.single, of.threads, prices_of(of.config), hooks),
-        Gauges(of.config, built.single, {**built.pairs, **built.runs}),
+        EntryScorer(built.single, work.threads, prices_of(work.config), hooks),
+        Gauges(work.config, built.single, {**built.pairs, **built.runs}),
         metrics,
         hooks=hooks,
-        isolated=of.isolated,
+        isolated=work.isolated,
     )
 
 
@@ -328,17 +328,17 @@ def hooks_of(features: Iterable[Manifest], context: TaskContext) -> Hooks:
     return joined(make(context) for make in makers)
 
 
-def start_work(tasks: Tasks, features: Iterable[Manifest], of: TaskContext) -> None:
+def start_work(tasks: Tasks, features: Iterable[Manifest], work: TaskContext) -> None:
     """Starts the features' work that runs alongside the consumer, each task with a store of its own budget."""
     for task in (task for feature in features for task in feature.tasks):
-        progress = partial(of.isolated.progress, Work(task.name))
-        own = replace(of, store=of.store.bounded(of.isolated.limits.queries, progress))
-        tasks.start(keep_working(task.name, partial(_made, task.entry, own), of.isolated), task.name)
+        progress = partial(work.isolated.progress, Work(task.name))
+        own = replace(work, store=work.store.bounded(work.isolated.limits.queries, progress))
+        tasks.start(keep_working(task.name, partial(_made, task.entry, own), work.isolated), task.name)
 
 
-def _made(entry: str, of: TaskContext) -> MadeTask:
+def _made(entry: str, work: TaskContext) -> MadeTask:
     make: TaskMaker = load(entry)
-    return make(of)
+    return make(work)
 
 
 @asynccontextmanager

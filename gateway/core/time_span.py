@@ -13,7 +13,7 @@ class InvalidDuration(ValueError):
 
 def seconds_of(span: str) -> float:
     """The seconds of "90s", "30m", "2h", "1d" or "1w". Raises InvalidDuration."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
+    if match is None:
         raise InvalidDuration(f"{span!r} is not a time span; write 90s, 30m, 2h, 1d or 1w")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]

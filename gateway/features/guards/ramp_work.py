@@ -71,7 +71,7 @@ class PromotedGuard:
 
     @property
     def config(self) -> GuardConfig | None:
-        """None: the config has no such guard."""
+        """The guard's settings in force; None if the config has no such guard."""
         return self.settings.guards.get(self.guard)
 
     @property

@@ -66,7 +66,10 @@ class CandidateLooks:
         return self._clock() >= self._due.get(name, 0.0)
 
     async def evidence(self, plan: StoredPlan, look: RampLook, *, complete: bool) -> RampEvidence | None:
-        """None: a look at the failures shows nothing. complete: everything is read, whenever that was done last."""
+        """Reads what a decision rests on. Returns None if a look at the failures shows nothing.
+
+        complete: everything is read, whenever that was done last.
+        """
         name = plan.plan.name
         complete = complete or look.now >= self._full.get(name, 0.0)
         begun = time.monotonic()
