@@ -126,6 +126,8 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         headers=experiment.headers,
         independent=experiment.declares_independence,
         segments=experiment.segments.design(experiment.margin) if experiment.segments else None,
+        population=experiment.population,
+        blocks_min=experiment.dependence.blocks_min,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 

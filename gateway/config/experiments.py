@@ -13,6 +13,7 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
 from gateway.core.plan import (
     CANDIDATE,
+    DEFAULT_BLOCKS_MIN,
     NATS_PER_TOKEN,
     AfterVerdict,
     ArmHeaders,
@@ -22,6 +23,7 @@ from gateway.core.plan import (
     Method,
     Missing,
     Mode,
+    Population,
     Sharing,
     Unit,
 )
@@ -165,6 +167,14 @@ class AllowList(Section):
     (Claude Code)."""
 
 
+class DependenceConfig(Section):
+    """Dependence of calls over time."""
+
+    blocks_min: Annotated[float, Field(ge=DEFAULT_BLOCKS_MIN, le=1440)] = DEFAULT_BLOCKS_MIN
+    """Minutes of a block of time within which values may depend on each other. `15`: failures only. More: every metric
+    that decides, for quality that drifts over hours."""
+
+
 class ShadowGate(Section):
     """Conditions that pause shadow requests, so that they do not slow down served answers."""
 
@@ -251,6 +261,12 @@ class Experiment(Section):
     """Hours of traffic before a verdict, so that it does not rest on one time of the day. `reject` comes earlier where
     the candidate is worse by more than the margin even if it equals the control in all the hours left. 0: no minimum,
     which the report says."""
+    population: Population | None = None
+    """What the verdict is about. `others`: users or conversations like those seen, so the interval counts these.
+    `these`: the keys or users seen, as they use it now; the interval counts calls. Default: `others` where calls name
+    users or conversations, `these` where there are only keys."""
+    dependence: DependenceConfig = DependenceConfig()
+    """Dependence of calls over time."""
     empty: Empty = "failed"
     """Meaning of an empty answer with HTTP 200. `failed`: a failure, in `error_rate` too. `allowed`: an answer."""
     headers: ArmHeaders = "target"

@@ -30,7 +30,9 @@ Sharing = Literal["holm", "even", "best"]
 Missing = Literal["omit", "zero"]
 Empty = Literal["failed", "allowed"]
 ArmHeaders = Literal["all", "target"]
-RULES = 2  # of the plans that this version makes
+Population = Literal["others", "these"]
+RULES = 3  # of the plans that this version makes
+UNITS_FIRST_RULES = 3  # from which the interval counts units from the first pair on, not from an alarm on
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
 AGAIN = "repeat_again"  # in `mode: likelihood`: the repeat a second time, for the noise floor
@@ -50,6 +52,7 @@ FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name fo
 CONVERSATION_QUIET_S = 1800.0  # after its last pair, a conversation counts no further one (rules 2)
 CONVERSATION_PAIRS = 20  # of one conversation, at most
 DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
+DEFAULT_BLOCKS_MIN = 15.0  # a quarter of an hour
 BEST_PATIENCE = 2  # times the planned pairs, after which no candidate is found to be the best
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
@@ -104,7 +107,8 @@ class Plan:
     """Version of the rules by which draws are made and evidence is weighed. 1: draws that everybody can compute, pairs
     taken as independent, the horizon as it was guessed, no gate on completeness. 2: keyed draws, dependence within
     units and blocks of time checked, a horizon that follows the variance, the completeness gate, steps of a ramp proved
-    on served answers. Plans keep the rules that they were started with."""
+    on served answers. 3: intervals by unit from the first pair on, excess of missing scores, an early stop for harm,
+    served hours of the day before a ramp's last step. Plans keep the rules that they were started with."""
     min_hours: float = 0.0  # of traffic before `ship`; see verdict/decision.py for `reject`
     empty: Empty = "allowed"  # failed: an empty text with HTTP 200 counts as a failure of its arm
     headers: ArmHeaders = "all"  # all: clients are told their arm; target: only which target answered
@@ -113,6 +117,12 @@ class Plan:
     """The share of shadows that the settings ask for, where `shadow` was lowered to spread the pairs over min_hours."""
     segments: SegmentDesign | None = None  # parts of the traffic that decide, each with a margin of its own
     of_runs: tuple[str, ...] = ()  # of a ramp by run: the guardrails that are scorers of runs, which shadows have not
+    population: Population | None = None
+    """What the verdict is about. others: users or conversations like those seen; these: the keys or users seen, as they
+    use it now. None: others where calls name users or conversations, these where there are only keys (rules 3)."""
+    blocks_min: float = DEFAULT_BLOCKS_MIN
+    """Minutes of the blocks of time within which values may depend on each other (rules 3). 15: failures only; longer
+    blocks are those of every metric that decides."""
 
     @cached_property
     def hash(self) -> str:
@@ -156,15 +166,21 @@ class Plan:
 
         It then continues as it was frozen, until somebody starts the new one.
         """
-        first = self._with_first_rules()
-        older = replace(first, adjust=False, after_verdict="continue", family="even")
-        unknown = any(each != self and each.same_design(stored) for each in (first, older))
-        return unknown or any(each._continues(stored) for each in (self, first, older))
+        second, first = self._with_second_rules(), self._with_first_rules()
+        oldest = replace(first, adjust=False, after_verdict="continue", family="even")
+        older = (second, first, oldest)
+        unknown = any(plan != self and plan.same_design(stored) for plan in older)
+        return unknown or any(plan._continues(stored) for plan in (self, *older))
+
+    def _with_second_rules(self) -> Plan:
+        """The plan as versions before rules 3 would have made it of the same settings."""
+        return replace(self, rules=2, population=None, blocks_min=DEFAULT_BLOCKS_MIN)
 
     def _with_first_rules(self) -> Plan:
         """The plan as versions before rules 2 would have made it of the same settings."""
         ramp = self.ramp.with_first_rules() if self.ramp else None
-        return replace(self, rules=1, min_hours=0.0, empty="allowed", headers="all", independent=False, ramp=ramp)
+        second = self._with_second_rules()
+        return replace(second, rules=1, min_hours=0.0, empty="allowed", headers="all", independent=False, ramp=ramp)
 
     def _continues(self, stored: Plan) -> bool:
         """Whether a plan from before there were methods has the same settings."""
@@ -270,6 +286,7 @@ _WITHOUT: dict[str, Any] = {
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
     "headers": "all", "independent": False, "shadow_asked": None, "segments": None, "of_runs": (),
+    "population": None, "blocks_min": DEFAULT_BLOCKS_MIN,
 }  # fmt: skip
 
 
@@ -370,6 +387,7 @@ def _valid(plan: Plan) -> bool:
         for value, kind in (
             (plan.method, Method), (plan.aa, Audit), (plan.compare, Comparand), (plan.family, Sharing),
             (plan.after_verdict, AfterVerdict), (plan.feedback_missing, Missing),
+            (plan.population or "others", Population),
         )
     )  # fmt: skip
     known = known and (plan.feedback_window_s or 1.0) > 0
