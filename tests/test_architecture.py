@@ -385,7 +385,6 @@ def test_a_verdict_is_pure() -> None:
 
 SHAPE = {"__init__", "model", "rows", "work", "report", "page", "cli", "metrics", "operations"}
 MOST_OTHERS = 6
-NOT_IN_SHAPE = {"guards"}
 
 
 def test_a_feature_has_the_closed_shape() -> None:
@@ -396,8 +395,7 @@ def test_a_feature_has_the_closed_shape() -> None:
         if name.startswith("features/") and rest and "/" not in rest and rest not in SHAPE:
             others.setdefault(room, set()).add(rest)
     wide = {room: sorted(files) for room, files in others.items() if len(files) > MOST_OTHERS}
-    assert {room: files for room, files in wide.items() if room not in NOT_IN_SHAPE} == {}
-    assert set(wide) == NOT_IN_SHAPE, "remove those that have the shape now"
+    assert wide == {}
 
 
 # Verdicts are compared, shown and used by several features; what they share is in gateway/verdict and gateway/store.

@@ -262,9 +262,9 @@ class Experiment(Section):
     the candidate is worse by more than the margin even if it equals the control in all the hours left. 0: no minimum,
     which the report says."""
     population: Population | None = None
-    """What the verdict is about. `others`: users or conversations like those seen, so the interval counts these.
-    `these`: the keys or users seen, as they use it now; the interval counts calls. Default: `others` where calls name
-    users or conversations, `these` where there are only keys."""
+    """The population that the verdict is about. `others`: users or conversations like those seen, so the interval
+    counts these. `these`: the keys or users seen, as they use it now; the interval counts calls. Default: `others`
+    where calls name users or conversations, `these` where there are only keys."""
     dependence: DependenceConfig = DependenceConfig()
     """Dependence of calls over time."""
     empty: Empty = "failed"

@@ -313,7 +313,8 @@ prediction_sums = _table(
 
 drift_states = _table(
     # State of the alarms of one model name. scorer: the predictor's target. state: JSON, see
-    # features/learned/drift.py. Of a guard, scorer is `guard NAME`, and the state is of features/guards/usual_range.py.
+    # features/learned/drift.py. Of a guard, scorer is `guard NAME`, and the state is that of
+    # features/guards/hourly/usual_range.py.
     "drift_states",
     *_required(Text, "scorer", "alias", "state"),
     Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds
@@ -566,7 +567,7 @@ guard_hours = _table(
     Column("guard", Text, nullable=False),
     Column("begin", Double, nullable=False),  # Unix seconds, as is the next
     Column("read_at", Double, nullable=False),  # when its decisions were read
-    Column("sums", Text, nullable=False),  # JSON: features/guards/hours.py
+    Column("sums", Text, nullable=False),  # JSON: features/guards/hourly/hours.py
     PrimaryKeyConstraint("guard", "begin"),
 )
 

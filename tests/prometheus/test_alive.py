@@ -25,8 +25,8 @@ import yaml
 from fixtures.learned_routes import ROUTE
 
 from gateway.fake import HOLD, Fault
-from gateway.features.guards.usual_range import ALPHA as GUARD_ALPHA
-from gateway.features.guards.usual_range import DriftState, config_of, state_to_json
+from gateway.features.guards.hourly.usual_range import ALPHA as GUARD_ALPHA
+from gateway.features.guards.hourly.usual_range import DriftState, config_of, state_to_json
 from gateway.features.labels.desk import LabelRequest, export_blind_sheet, import_labels
 from gateway.features.learned.drift import QUALITY_ALPHA
 from gateway.features.route.work import keep_returned

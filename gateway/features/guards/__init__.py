@@ -15,14 +15,14 @@ MANIFEST = Manifest(
     ),
     outputs=(
         JsonOutput("guards", "gateway.features.guards.report:GuardsOutput"),
-        JsonOutput("guard status", "gateway.features.guards.ramp_commands:GuardRampsOutput"),
+        JsonOutput("guard status", "gateway.features.guards.ramp.commands:GuardRampsOutput"),
         JsonOutput("guard history", admin="ramp_change", listed=True),
     ),
     operations=(AdminPaths("gateway.features.guards.operations:OPERATIONS", 25),),
     pages=(ConsolePage("gateway.features.guards.page:PAGE", 38),),
     tasks=(
         ConsumerTask("guards", "gateway.features.guards.work:guards_task"),
-        ConsumerTask("guard ramps", "gateway.features.guards.ramp_work:guard_ramps_task"),
+        ConsumerTask("guard ramps", "gateway.features.guards.ramp.work:guard_ramps_task"),
     ),
     notices=("gateway.features.guards.notice_source:GuardNotices",),
     check=ConfigCheck("gateway.features.guards.check:findings", section="guards"),

@@ -24,7 +24,7 @@ from gateway.features.ramp.cli import Reason, on_ramp, show_history
 
 if TYPE_CHECKING:
     from gateway.config.guard_ramps import PromotedAction
-    from gateway.features.guards.ramp_commands import GuardRampVerb
+    from gateway.features.guards.ramp.commands import GuardRampVerb
 
 verbs = typer.Typer()
 guard = typer.Typer(no_args_is_help=True, help="Promote guards by steps, and take them back.", rich_markup_mode=None)
@@ -118,7 +118,7 @@ def status(
 ) -> None:
     """Show how far guards are promoted, and what the next step waits for."""
     from gateway.core.sanitize import to_json
-    from gateway.features.guards.ramp_commands import guard_ramp_output, read_guard_ramp
+    from gateway.features.guards.ramp.commands import guard_ramp_output, read_guard_ramp
     from gateway.features.guards.report import ramp_lines
 
     of = options.load()
@@ -152,7 +152,7 @@ def _give(
 ) -> None:
     import getpass
 
-    from gateway.features.guards.ramp_commands import GuardRampCommand, command_guard_ramp, guard_ramp_output
+    from gateway.features.guards.ramp.commands import GuardRampCommand, command_guard_ramp, guard_ramp_output
     from gateway.features.guards.report import ramp_line
 
     of, command = options.load(), GuardRampCommand(verb, getpass.getuser(), reason, to, steps)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.guards import GuardAction, GuardFailure, GuardResult, GuardSide
-from gateway.features.guards.hours import DAY_S, HOUR_S, JUDGED, DecisionHour, Hours, ResultSums, seconds_at
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S, JUDGED, DecisionHour, Hours, ResultSums, seconds_at
+from gateway.features.guards.hourly.usual_range import GuardDrift, drift_of
 from gateway.features.guards.rows import hours_since, unsampled_strata, watched
-from gateway.features.guards.usual_range import GuardDrift, drift_of
 from gateway.features.labels.correction import LabelledItem, StoredLabel, labelled_items
 from gateway.features.labels.desk import newest_version
 from gateway.features.labels.rows import OF_GUARD, ON_REQUESTS, ScorerVersion, labels_of_guard

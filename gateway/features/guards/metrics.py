@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, LabelledShare, estimated
-from gateway.features.guards.hours import DAY_S
+from gateway.features.guards.hourly.hours import DAY_S
+from gateway.features.guards.hourly.usual_range import drift_of
 from gateway.features.guards.rows import stored_hours, watched
-from gateway.features.guards.usual_range import drift_of
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
 from gateway.features.usage.rows import teams_of_keys

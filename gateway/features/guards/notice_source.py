@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core.notice import SEVERITIES, Notice
+from gateway.features.guards.hourly.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.guards.rows import watched
-from gateway.features.guards.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.task import TaskContext
 from gateway.store.query import Reading
 

@@ -24,7 +24,7 @@ from gateway.console.api import (
     typed_schemas,
 )
 from gateway.core.guard_ramp import ramp_name
-from gateway.features.guards.ramp_commands import (
+from gateway.features.guards.ramp.commands import (
     GUARD_RAMP_VERBS,
     GuardRampCommand,
     GuardRampOutput,

@@ -25,15 +25,15 @@ from gateway.core.errors import StreamDown
 from gateway.core.guard_ramp import STRICTNESS
 from gateway.core.guards import GuardAction
 from gateway.core.json_values import as_object, as_text
-from gateway.features.guards.charts import RateChart, RatePoint, rate_chart, rate_points
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, estimated
-from gateway.features.guards.hours import DAY_S
+from gateway.features.guards.hourly.charts import RateChart, RatePoint, rate_chart, rate_points
+from gateway.features.guards.hourly.hours import DAY_S
+from gateway.features.guards.hourly.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.guards.operations import ROLE, change_guard_ramp, list_guard_ramps, read_guard
-from gateway.features.guards.ramp_commands import GUARD_RAMP_VERBS, GuardRampOutput
-from gateway.features.guards.ramp_view import ShownRamp, guard_ramp_events, shown_ramp
+from gateway.features.guards.ramp.commands import GUARD_RAMP_VERBS, GuardRampOutput
+from gateway.features.guards.ramp.view import ShownRamp, guard_ramp_events, shown_ramp
 from gateway.features.guards.report import notes, sentence
 from gateway.features.guards.rows import RecentHit, guards_summed, recent_hits, stored_hours, watched
-from gateway.features.guards.usual_range import GuardDrift, drift_of, drift_sentence
 from gateway.features.labels.rows import OF_GUARD, labels_of_guard, version_of
 from gateway.reports import number_format
 from gateway.reports.charts import Chart

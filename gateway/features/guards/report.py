@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 
 from gateway.core.guards import GuardAction
 from gateway.features.guards.evidence import GuardEvidence, LabelledShare
-from gateway.features.guards.ramp_commands import ComparisonOutput, GuardRampOutput
-from gateway.features.guards.usual_range import drift_sentence
+from gateway.features.guards.hourly.usual_range import drift_sentence
+from gateway.features.guards.ramp.commands import ComparisonOutput, GuardRampOutput
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
 from gateway.reports.terminal import rendered

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import ColumnElement, and_, case, delete, func, select, text
 
 from gateway.core.guards import GuardAction, GuardFailure, GuardResult
-from gateway.features.guards.hours import (
+from gateway.features.guards.hourly.hours import (
     BY_GUARDS,
     DAY_S,
     HOUR_S,
@@ -19,7 +19,7 @@ from gateway.features.guards.hours import (
     hours_to_json,
     summed,
 )
-from gateway.features.guards.usual_range import DriftState, state_from_json, state_to_json
+from gateway.features.guards.hourly.usual_range import DriftState, state_from_json, state_to_json
 from gateway.features.labels.rows import OF_GUARD, ScorerVersion, guard_of
 from gateway.features.learned.rows import save_state, saved_states
 from gateway.store.engine import Transaction, replacing

@@ -6,7 +6,17 @@ import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from gateway.features.guards.hours import DAY_S, HOUR_S
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S
+from gateway.features.guards.hourly.usual_range import (
+    READ_S,
+    DriftState,
+    GuardDrift,
+    advanced,
+    config_of,
+    drift_of,
+    drift_sentence,
+)
+from gateway.features.guards.hourly.usual_range import SETTLED_S as DRIFT_SETTLED_S
 from gateway.features.guards.rows import (
     KEPT_S,
     SETTLED_S,
@@ -20,16 +30,6 @@ from gateway.features.guards.rows import (
     unsampled_strata,
     watched,
 )
-from gateway.features.guards.usual_range import (
-    READ_S,
-    DriftState,
-    GuardDrift,
-    advanced,
-    config_of,
-    drift_of,
-    drift_sentence,
-)
-from gateway.features.guards.usual_range import SETTLED_S as DRIFT_SETTLED_S
 from gateway.features.isolation import Work
 from gateway.features.labels.rows import OF_GUARD, version_of
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker

@@ -21,7 +21,7 @@ from gateway.console.errors import InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun
-from gateway.features.guards.hours import DAY_S
+from gateway.features.guards.hourly.hours import DAY_S
 from gateway.features.guards.metrics import summed_evidence
 from gateway.features.guards.rows import guards_summed
 from gateway.features.labels.blind import BlindItem, parse_verdict

@@ -21,8 +21,8 @@ from gateway.core.keys import Directory
 from gateway.core.limits import LimitScope
 from gateway.core.sanitize import plain
 from gateway.features.consumer_report import SILENT_S, ConsumerReport, FailingScorer, silent_consumers
+from gateway.features.guards.hourly.usual_range import drift_of, drift_sentence
 from gateway.features.guards.rows import watched
-from gateway.features.guards.usual_range import drift_of, drift_sentence
 from gateway.features.isolation import StoppedWork
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures

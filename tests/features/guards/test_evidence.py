@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.guards import GuardResult
 from gateway.features.guards.evidence import GuardEvidence, GuardRecords, estimated
-from gateway.features.guards.hours import DecisionRow, summed
+from gateway.features.guards.hourly.hours import DecisionRow, summed
 from gateway.features.labels.correction import LabelCandidate, in_order, threshold
 from gateway.features.labels.rows import ScorerVersion
 from gateway.statistics.paired import wilson

@@ -13,7 +13,7 @@ from fixtures.consoles import a_config
 from gateway.config.loading import parse
 from gateway.core.guard_ramp import ramp_name
 from gateway.core.ramp import CONTROLLER
-from gateway.features.guards.ramp_work import GuardRampController, GuardRampSettings
+from gateway.features.guards.ramp.work import GuardRampController, GuardRampSettings
 from gateway.features.task import TaskWorker
 from gateway.store.ramp_events import add_ramp_events
 from gateway.stream import Corridor

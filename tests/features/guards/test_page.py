@@ -11,7 +11,7 @@ import pytest
 from gateway.config.guards import GuardConfig
 from gateway.core.guards import GuardDecision, GuardResult, to_json
 from gateway.features.guards.page import headline, live_guards
-from gateway.features.guards.ramp_view import shown_ramp
+from gateway.features.guards.ramp.view import shown_ramp
 from gateway.features.guards.work import GuardWatch
 from gateway.features.labels.rows import labels_of
 from gateway.features.task import TaskWorker

@@ -11,7 +11,7 @@ from fixtures.consoles import a_config
 from gateway.config.loading import parse
 from gateway.core.exchange import Exchange, Feedback
 from gateway.core.guards import GuardDecision, to_json
-from gateway.features.guards.ramp_work import GuardRampSettings, guard_calls
+from gateway.features.guards.ramp.work import GuardRampSettings, guard_calls
 from gateway.features.guards.rows import counted_calls
 from gateway.store.query import reading
 

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
 from gateway.core.ramp import RampChange, RampPace
-from gateway.features.guards.charts import RateChart, RatePoint, rate_chart
 from gateway.features.guards.evidence import GuardEvidence, KeyShare, LabelledShare
-from gateway.features.guards.promotion import FIRST, GuardCalls, block_rate, promotion_evidence
-from gateway.features.guards.ramp_commands import ComparisonOutput, GuardRampOutput
-from gateway.features.guards.ramp_view import ShownRamp
+from gateway.features.guards.hourly.charts import RateChart, RatePoint, rate_chart
+from gateway.features.guards.ramp.commands import ComparisonOutput, GuardRampOutput
+from gateway.features.guards.ramp.promotion import FIRST, GuardCalls, block_rate, promotion_evidence
+from gateway.features.guards.ramp.view import ShownRamp
 from gateway.features.guards.report import notes, ramp_lines, sentence, to_dict, to_terminal
 from gateway.features.guards.rows import CountedCall
 from gateway.ramps.periods import StepPeriod

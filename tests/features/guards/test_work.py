@@ -11,7 +11,7 @@ import pytest
 from gateway.core.exchange import Tally
 from gateway.core.guards import GuardDecision, to_json
 from gateway.core.usage import UsageCell, UsageCount, UsageSums
-from gateway.features.guards.hours import HOUR_S, QUARTER_S
+from gateway.features.guards.hourly.hours import HOUR_S, QUARTER_S
 from gateway.features.guards.metrics import guard_figures, most_hits
 from gateway.features.guards.notice_source import GuardNotices
 from gateway.features.guards.rows import SETTLED_S, read_times, stored_hours, watched

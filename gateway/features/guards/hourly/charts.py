@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.features.guards.evidence import hit_share
-from gateway.features.guards.hours import DAY_S, HOUR_S, Hours
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S, Hours
 from gateway.reports import number_format as say
 from gateway.reports.charts import (
     WIDE,

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.features.guards.hours import DAY_S, HOUR_S, QUARTER_S, DecisionHour, Quarter
-from gateway.features.guards.usual_range import (
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S, QUARTER_S, DecisionHour, Quarter
+from gateway.features.guards.hourly.usual_range import (
     USUAL_AFTER_S,
     DriftState,
     advanced,

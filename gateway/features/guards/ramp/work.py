@@ -15,7 +15,7 @@ from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_name, rampe
 from gateway.core.json_values import as_object
 from gateway.core.plan import FEEDBACK
 from gateway.core.ramp import CONTROLLER, RampChange, RampDesign, RampPace, RampRecord, stopped
-from gateway.features.guards.promotion import (
+from gateway.features.guards.ramp.promotion import (
     GuardCalls,
     PromotionEvidence,
     guard_periods,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.guards import GuardDecision, to_json
-from gateway.features.guards.hours import HOUR_S, DecisionRow, hours_from_json, hours_to_json, seconds_at, summed
+from gateway.features.guards.hourly.hours import HOUR_S, DecisionRow, hours_from_json, hours_to_json, seconds_at, summed
 from gateway.features.guards.metrics import summed_evidence
 from gateway.features.guards.rows import SETTLED_S, decided_hours, hours_since, recent_hits, store_hour
 from gateway.store.query import reading

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gateway.features.guards.hours import DAY_S, HOUR_S, QUARTER_S, Hours, Quarter
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S, QUARTER_S, Hours, Quarter
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.statistics.special import two_sided_z
 

@@ -27,7 +27,7 @@ from gateway.consumer.serve import opened
 from gateway.core.guard_ramp import ramp_name
 from gateway.core.ramp import RampRecord
 from gateway.fake import FakeUpstream
-from gateway.features.guards.ramp_commands import GuardRampCommand, GuardRampVerb, command_guard_ramp
+from gateway.features.guards.ramp.commands import GuardRampCommand, GuardRampVerb, command_guard_ramp
 from gateway.features.ramp.notice_source import RampNotices
 from gateway.proxy.serve import Process, server_settings
 from gateway.store.events import events_since

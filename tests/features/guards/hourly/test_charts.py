@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.features.guards.charts import RateChart, rate_chart, rate_points
-from gateway.features.guards.hours import DAY_S, HOUR_S, DecisionRow, Hours, summed
+from gateway.features.guards.hourly.charts import RateChart, rate_chart, rate_points
+from gateway.features.guards.hourly.hours import DAY_S, HOUR_S, DecisionRow, Hours, summed
 
 START = 1_795_824_000.0  # a midnight
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.core.guard_ramp import design_of, ramp_name
 from gateway.core.ramp import RampEvent
-from gateway.features.guards.ramp_commands import GuardRampOutput
+from gateway.features.guards.ramp.commands import GuardRampOutput
 from gateway.reports import number_format as say
 from gateway.reports.charts import Chart
 from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
 from gateway.core.ramp import RampChange, RampDecision, RampEvent, RampPace, RampRecord
-from gateway.features.guards.promotion import (
+from gateway.features.guards.ramp.promotion import (
     GuardCalls,
     PromotionEvidence,
     block_rate,

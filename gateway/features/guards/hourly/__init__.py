@@ -1,0 +1,1 @@
+"""The sums of hours, the usual range of hits and scores, and their drawing. Pure."""
