@@ -118,8 +118,8 @@ class Plan:
     segments: SegmentDesign | None = None  # parts of the traffic that decide, each with a margin of its own
     of_runs: tuple[str, ...] = ()  # of a ramp by run: the guardrails that are scorers of runs, which shadows have not
     population: Population | None = None
-    """The population that the verdict is about. others: users or conversations like those seen; these: the keys or users
-    seen, as they use it now. None: others where calls name users or conversations, else these (rules 3)."""
+    """The population that the verdict is about. others: users or conversations like those seen; these: the keys or
+    users seen, as they use it now. None: others where calls name users or conversations, else these (rules 3)."""
     blocks_min: float = DEFAULT_BLOCKS_MIN
     """Minutes of the blocks of time within which values may depend on each other (rules 3). 15: failures only; longer
     blocks are those of every metric that decides."""
