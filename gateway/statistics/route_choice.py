@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.horizon import guarded
+from gateway.statistics.special import student_quantile, student_tail
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,6 +30,8 @@ LEAST_Z = 2.5
 """Minimum difference between the two halves of a split: fewer leaves are easier to read, and cost no guarantee."""
 _ALIKE = 0.97  # of the largest gain: of splits that explain as much, the last is taken
 _FEWEST_GROUPS = 10  # from which the variance between groups is estimated
+FEWEST_UNITS = 3.0
+"""Effective units below which nothing is shown about others like them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,11 @@ class RoutePairs:
     """Pairs whose cheaper answer is paid for even where the request is not moved: a cascade asks for it first. None:
     none."""
     groups: tuple[Sequence[Hashable], ...] = ()
-    """Groupings, each with the group of every pair, within which values may depend on each other."""
+    """Groupings, each with the group of every pair, within which values may depend on each other; they count from ten
+    groups on."""
+    units: Sequence[Hashable] | None = None
+    """The unit of every pair, where the pairs are to show something about other units; they count however few they
+    are."""
 
     def __len__(self) -> int:
         return len(self.leaf)
@@ -202,7 +209,8 @@ def choose_route(
     order: leaves, the safest first, found on other pairs. movable: leaves at its beginning of which any may be moved;
     None: all. Points beyond are in the curve, and are not chosen. The probability that the chosen route loses more than
     the margin is at most alpha. Source: fixed-sequence testing in Learn then Test, Angelopoulos et al. 2021
-    (arXiv:2110.01052), section 3. The p-value is that of a normal mean with a floor for unseen values.
+    (arXiv:2110.01052), section 3. The p-value is that of a normal mean with a floor for unseen values, and with units
+    also that of Student's t over those whose requests are moved, on their effective number less 1.
     """
     points = [_point(pairs, tuple(order[: k + 1]), margin, alpha / max(1, len(order))) for k in range(len(order))]
     most = len(points) if movable is None else movable
@@ -213,31 +221,68 @@ def choose_route(
 def _point(pairs: RoutePairs, leaves: tuple[int, ...], margin: float, alpha: float) -> RoutePoint:
     """alpha: of the interval of this point, two-sided."""
     moved = np.isin(pairs.leaf, leaves)
-    loss, error = mean_and_error(np.where(moved, -pairs.difference, 0.0), pairs)
-    z = NormalDist().inv_cdf(1 - alpha / 2)
+    loss, errors = mean_and_errors(np.where(moved, -pairs.difference, 0.0), pairs, moved)
+    half = max(error.quantile(1 - alpha / 2) * error.se for error in errors)
     return RoutePoint(
         leaves,
         float(np.average(moved, weights=pairs.weights)),
-        Bounded(loss, loss - z * error, loss + z * error),
+        Bounded(loss, loss - half, loss + half),
         saved_share(pairs, moved, alpha),
-        NormalDist().cdf((loss - margin) / error),
+        max(error.p_value(margin - loss) for error in errors),
     )
 
 
-def mean_and_error(values: Floats, pairs: RoutePairs) -> tuple[float, float]:
-    """The weighted mean, and its standard error: the largest that independent values, or dependence within any of the
-    groupings, would give."""
+@dataclass(frozen=True, slots=True)
+class MeanError:
+    """A standard error with its degrees of freedom."""
+
+    se: float
+    df: float = math.inf
+
+    def quantile(self, p: float) -> float:
+        return NormalDist().inv_cdf(p) if math.isinf(self.df) else student_quantile(p, self.df)
+
+    def p_value(self, gap: float) -> float:
+        """P(a mean so far below its bound), where it is the bound. gap: the bound less the mean."""
+        if not self.se:
+            return float(gap <= 0)
+        t = gap / self.se
+        return NormalDist().cdf(-t) if math.isinf(self.df) else student_tail(t, self.df)
+
+
+def mean_and_errors(values: Floats, pairs: RoutePairs, moved: NDArray[np.bool_]) -> tuple[float, list[MeanError]]:
+    """The weighted mean, and its standard errors if values are independent, and if they depend on each other within any
+    of the groupings."""
     w = pairs.weights / pairs.weights.sum()
     mean = float(w @ values)
     terms = w * (values - mean)
     floor = float(w.max()) ** 2  # of one unseen value, as large as the largest possible
-    m2 = [guarded(float(terms @ terms) / floor, 1.0) * floor]
+    errors = [MeanError(math.sqrt(guarded(float(terms @ terms) / floor, 1.0) * floor))]
     for groups in pairs.groups:
-        named, at = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-        if len(named) >= _FEWEST_GROUPS:
-            sums = np.bincount(at, weights=terms)
-            m2.append(float(sums @ sums) * len(named) / (len(named) - 1))
-    return mean, math.sqrt(max(m2))
+        sums = _sums(groups, terms)
+        if len(sums) >= _FEWEST_GROUPS:
+            errors.append(MeanError(math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1))))
+    if pairs.units is not None:
+        sums, n = _sums(pairs.units, terms), effective_units(pairs.units, np.where(moved, w, 0.0))
+        known = n >= FEWEST_UNITS
+        errors.append(MeanError(math.sqrt(float(sums @ sums) * n / (n - 1)), n - 1) if known else MeanError(math.inf))
+    return mean, errors
+
+
+def effective_units(units: Sequence[Hashable], weights: Floats) -> float:
+    """The number of equally heavy units that would say as much: (sum w)^2 / sum w^2 over units; 0.0 without weight.
+
+    Source: Kish 1965, Survey Sampling, section 11.7.
+    """
+    sums = _sums(units, weights)
+    squares = float(sums @ sums)
+    return float(sums.sum()) ** 2 / squares if squares else 0.0
+
+
+def _sums(groups: Sequence[Hashable], values: Floats) -> Floats:
+    """The sum of the values of each group."""
+    _, at = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    return np.asarray(np.bincount(at, weights=values), dtype=np.float64)
 
 
 def saved_share(pairs: RoutePairs, moved: NDArray[np.bool_], alpha: float) -> Bounded | None:

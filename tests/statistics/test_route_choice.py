@@ -9,9 +9,10 @@ from gateway.statistics.route_choice import (
     FEWEST_IN_LEAF,
     RoutePairs,
     choose_route,
+    effective_units,
     grow_tree,
     leaves_of,
-    mean_and_error,
+    mean_and_errors,
     saved_share,
     thresholds,
 )
@@ -87,14 +88,33 @@ def test_a_first_share_that_fails_ends_the_tests() -> None:
 
 def test_weights_are_those_of_the_draw() -> None:
     of = pairs([0] * 100 + [1] * 100, [0.0] * 100 + [-1.0] * 100, weights=np.array([1.0] * 100 + [3.0] * 100))
-    assert mean_and_error(-of.difference, of)[0] == pytest.approx(0.75)
+    assert mean_and_errors(-of.difference, of, of.leaf >= 0)[0] == pytest.approx(0.75)
 
 
 def test_equal_differences_claim_no_certainty() -> None:
     """The rule of three says so too: 100 pairs without a loss say little of what happens once in a hundred."""
-    mean, error = mean_and_error(np.zeros(100), pairs([0] * 100, [0.0] * 100))
+    mean, [error] = mean_and_errors(np.zeros(100), pairs([0] * 100, [0.0] * 100), np.ones(100, dtype=bool))
     assert mean == 0.0
-    assert error == pytest.approx(3.4**0.5 / 100)
+    assert error.se == pytest.approx(3.4**0.5 / 100)
+
+
+def test_the_error_over_users_is_that_of_their_t_test() -> None:
+    """Equally heavy users: the t test over their means, with as many degrees of freedom as users less 1."""
+    rng = np.random.default_rng(3)
+    values, users = rng.uniform(-1, 1, 60) + np.repeat(rng.uniform(-1, 1, 6), 10), np.repeat(np.arange(6), 10)
+    of = pairs([0] * 60, values.tolist(), units=users.tolist())
+    mean, errors = mean_and_errors(values, of, np.ones(60, dtype=bool))
+    means = values.reshape(6, 10).mean(axis=1)
+    assert (mean, errors[-1].df) == (pytest.approx(means.mean()), pytest.approx(5))
+    assert errors[-1].se == pytest.approx(means.std(ddof=1) / 6**0.5)
+
+
+def test_users_who_are_not_moved_do_not_count() -> None:
+    """Two users of a leaf say nothing about others, however many there are elsewhere."""
+    leaf, users = [0] * 40 + [1] * 60, [i % 2 for i in range(40)] + list(range(10, 70))
+    of = pairs(leaf, [0.0] * 100, units=users)
+    assert effective_units(users, (of.leaf == 0).astype(float)) == pytest.approx(2.0)
+    assert choose_route(of, [0, 1], 0.5, 0.05).chosen is None
 
 
 def test_the_saving_is_of_the_control_s_cost() -> None:

@@ -27,7 +27,17 @@ from gateway.features.route.boosting import boosted_groups
 from gateway.features.route.model import Floats, Groups, LearnedChoice, LearningPairs, RouteTerms
 from gateway.features.route.rows import StoredPair
 from gateway.statistics.dependence import BLOCK_S
-from gateway.statistics.route_choice import GrownTree, RouteCurve, SplitCondition, choose_route, grow_tree, leaves_of
+from gateway.statistics.route_choice import (
+    FEWEST_UNITS,
+    GrownTree,
+    RouteCurve,
+    RoutePairs,
+    SplitCondition,
+    choose_route,
+    effective_units,
+    grow_tree,
+    leaves_of,
+)
 
 FEWEST_PAIRS = 300
 LEARNED_SHARE = 0.5
@@ -68,9 +78,16 @@ def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> Lear
         column(lambda row: row.cost_candidate),
         column(lambda row: row.received),
         np.array([row.place for row, _, _ in kept], dtype=np.intp),
-        tuple(row.caller if row.user is None else f"{row.caller}\0{row.user}" for row, _, _ in kept),
+        tuple(unit_of(row) for row, _, _ in kept),
+        any(row.user is not None or row.conversation is not None for row, _, _ in kept),
         unreadable,
     )
+
+
+def unit_of(row: StoredPair) -> str:
+    if row.user is not None:
+        return f"{row.caller}\0{row.user}"
+    return row.caller if row.conversation is None else f"{row.caller}\0\0{row.conversation}"
 
 
 def features_of(row: StoredPair) -> tuple[list[float], int] | None:
@@ -106,9 +123,12 @@ def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> 
             f"from {FEWEST_PAIRS} or more, and 2 000 show a margin of 0.05"
         )
     older, newer = split_by_time(pairs)
+    others = terms.population(pairs) == "others"
+    if others:
+        _check_units(terms.plan.name, newer)
     groups = _cascade_groups(terms, older) if terms.cascade else _groups(terms.kind, older)
-    order, movable = _safest_first(groups, older, newer, terms.margin)
-    routed = newer.as_routed(groups.of(newer.x), cascade=terms.cascade)
+    routed = newer.as_routed(groups.of(newer.x), cascade=terms.cascade, others=others)
+    order, movable = _safest_first(groups, older, routed, terms.margin)
     curve = choose_route(routed, order, terms.margin, terms.alpha, movable)
     moved = () if curve.chosen is None else curve.points[curve.chosen].leaves
     leaves = _leaves(groups, pairs, newer, frozenset(moved))
@@ -131,6 +151,17 @@ def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> 
         cascade=terms.cascade,
     )
     return LearnedChoice(route_from_json(route.to_json()), curve, leaves, evidence)
+
+
+def _check_units(name: str, newer: LearningPairs) -> None:
+    """Raises NotLearnable where too few users send the pairs to say anything about others."""
+    effective = effective_units(newer.units, newer.weights)
+    if effective < FEWEST_UNITS:
+        raise NotLearnable(
+            f"{name}: its newer pairs come from {effective:.1f} effective users ({len(set(newer.units))}, not equally "
+            f"heavy), and fewer than {FEWEST_UNITS:g} say nothing about others; collect pairs of more users, or write "
+            "`population: these` into the experiment and start it again: the route is then for the users seen"
+        )
 
 
 def split_by_time(pairs: LearningPairs) -> tuple[LearningPairs, LearningPairs]:
@@ -192,22 +223,28 @@ def path_text(path: Sequence[tuple[SplitCondition, bool]]) -> str:
     return ", ".join(words) or "every request"
 
 
-def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, margin: float) -> tuple[list[int], int]:
+def _safest_first(groups: Groups, older: LearningPairs, newer: RoutePairs, margin: float) -> tuple[list[int], int]:
     """(leaves in the order in which they are tried, number of those that may move), by what the older pairs say.
 
-    A leaf with few pairs is not tried. One that loses more than the margin on its own is not moved, even where all
-    moved ones together would lose less: its users would not accept a loss that others make up for.
+    A leaf with few pairs or units is not tried. One that loses more than the margin on its own is not moved, even where
+    all moved ones together would lose less: its users would not accept a loss that others make up for.
     """
-    leaf, counts = groups.of(older.x), Counter(groups.of(newer.x).tolist())
+    leaf = groups.of(older.x)
     sums = np.bincount(leaf, weights=older.weights * older.difference, minlength=len(groups.says))
     weights = np.bincount(leaf, weights=older.weights, minlength=len(groups.says))
     means = np.divide(sums, weights, out=np.full(len(sums), -np.inf), where=weights > 0)
-    enough = [
-        i for i in range(len(groups.says)) if counts[i] >= _FEWEST_CHOSEN and weights[i] > 0 and i not in groups.kept
-    ]
+    enough = [i for i in range(len(groups.says)) if weights[i] > 0 and i not in groups.kept and _tried(newer, i)]
     order = sorted(enough, key=lambda i: -means[i]) if not groups.cuts else sorted(enough, reverse=True)
     best = [*groups.cuts, math.inf] if groups.cuts else means.tolist()  # a band's own mean is of few pairs
     return order, next((k for k, i in enumerate(order) if best[i] < -margin), len(order))
+
+
+def _tried(newer: RoutePairs, leaf: int) -> bool:
+    """Whether a leaf has enough newer pairs, of enough units, to be shown anything about."""
+    inside = newer.leaf == leaf
+    if inside.sum() < _FEWEST_CHOSEN:
+        return False
+    return newer.units is None or effective_units(newer.units, np.where(inside, newer.weights, 0.0)) >= FEWEST_UNITS
 
 
 def _leaves(groups: Groups, pairs: LearningPairs, newer: LearningPairs, moved: frozenset[int]) -> tuple[RouteLeaf, ...]:
@@ -224,6 +261,7 @@ def _evidence(
     terms: RouteTerms, parts: tuple[LearningPairs, LearningPairs], curve: RouteCurve, now: float
 ) -> dict[str, Any]:
     older, newer = parts
+    population = terms.population(newer)
     return {
         "experiment": terms.plan.name,
         "plan": terms.plan_hash,
@@ -232,6 +270,8 @@ def _evidence(
         "margin": terms.margin,
         "alpha": terms.alpha,
         "pairs": {"learned": len(older), "chosen": len(newer)},
+        "population": population,
+        "units": round(effective_units(newer.units, newer.weights), 1),
         "last_place": int(newer.place[-1]),
         "from": float(older.received[0]),
         "to": float(newer.received[-1]),

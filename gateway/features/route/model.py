@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.learned_route import STREAM, Kind, LearnedRoute, Node, RouteLeaf, RouteTarget
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, Population
 from gateway.statistics.dependence import BLOCK_S
 from gateway.statistics.route_choice import RouteCurve, RoutePairs
 
@@ -32,7 +32,9 @@ class LearningPairs:
     received: Floats
     place: NDArray[np.intp]
     units: tuple[str, ...]
-    """The end user of each request, or its key."""
+    """The end user of each request, else its conversation, else its key."""
+    named: bool = True
+    """Some request names its user or conversation."""
     unreadable: int = 0
     """Pairs left out since the request's content is not recorded, or was cut."""
 
@@ -50,6 +52,7 @@ class LearningPairs:
             self.received[of],
             self.place[of],
             self.units[of],
+            self.named,
         )
 
     @property
@@ -57,11 +60,13 @@ class LearningPairs:
         """Pairs of calls without `stream: true`."""
         return self.x[:, STREAM] <= 0.5
 
-    def as_routed(self, leaf: NDArray[np.intp], *, cascade: bool = False) -> RoutePairs:
-        """leaf: of each pair. cascade: the cheaper answer is paid for in any leaf of plain calls."""
+    def as_routed(self, leaf: NDArray[np.intp], *, cascade: bool = False, others: bool = False) -> RoutePairs:
+        """leaf: of each pair. cascade: the cheaper answer is paid for in any leaf of plain calls. others: the pairs are
+        to show something about other units."""
         groups = (self.units, tuple((self.received // BLOCK_S).astype(int).tolist()))
         asked = self.plain & (leaf >= 0) if cascade else None
-        return RoutePairs(leaf, self.difference, self.weights, self.cost_control, self.cost_moved, asked, groups)
+        units = self.units if others else None
+        return RoutePairs(leaf, self.difference, self.weights, self.cost_control, self.cost_moved, asked, groups, units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,10 @@ class RouteTerms:
     kind: Kind = "tree"
     cascade: bool = False
     """The cheaper target is asked first, and its answer decides as well."""
+
+    def population(self, pairs: LearningPairs) -> Population:
+        """The population that a route is shown for: as the plan says, else other units where some are named."""
+        return self.plan.population or ("others" if pairs.named else "these")
 
 
 @dataclass(frozen=True, slots=True)

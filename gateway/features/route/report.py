@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, NotRequired, TypedDict, cast
 
 from gateway.core.learned_route import Kind, LearnedRoute, RouteLeaf
+from gateway.core.plan import Population
 from gateway.features.route.model import LearnedChoice, RouteTerms
 from gateway.features.route.verification import State, Verification
 from gateway.reports.number_format import number
 from gateway.statistics.route_choice import Bounded
+from gateway.statistics.score_interval import FEW_CLUSTERS
 
 
 class RoutePairsOutput(TypedDict):
@@ -53,6 +55,8 @@ RouteEvidenceOutput = TypedDict(
         "margin": float,
         "alpha": float,
         "pairs": NotRequired[RoutePairsOutput],
+        "population": NotRequired[Population],
+        "units": NotRequired[float],
         "last_place": NotRequired[int],
         "from": NotRequired[float],
         "to": NotRequired[float],
@@ -64,8 +68,9 @@ RouteEvidenceOutput = TypedDict(
     },
 )
 """Evidence by which a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None if no
-share can be moved. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence that a route by segment
-follows."""
+share can be moved. units: the effective number of users (conversations, keys) of the newer pairs; population: whether
+the route is shown for others like them. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence
+that a route by segment follows."""
 
 
 class LearnedChoiceOutput(TypedDict):
@@ -161,13 +166,25 @@ def _sentence(terms: RouteTerms, choice: LearnedChoice) -> str:
     if at is None:
         first = choice.curve.points[0] if choice.curve.points else None
         tested = "no group has enough pairs" if first is None else f"moving {first.share:.0%} has p = {first.p:.2g}"
-        return f"{name}: no share can be moved: none is shown to lose at most {margin:g} of {primary} ({tested})"
+        return (
+            f"{name}: no share can be moved: none is shown to lose at most {margin:g} of {primary} ({tested})"
+            f"{_population(evidence)}"
+        )
     point, moves = choice.curve.points[at], "the first answer is served for" if terms.cascade else "moves"
     saved = "" if point.saved is None else f" and saves {_percent(point.saved)} of the cost"
     return (
         f"{name}: {moves} {point.share:.0%} of the traffic{saved}, at a loss of {_interval(point.loss)} {primary}; "
-        f"the margin is {margin:g}"
+        f"the margin is {margin:g}{_population(evidence)}"
     )
+
+
+def _population(evidence: Mapping[str, Any]) -> str:
+    """The clause about whom a route is shown for; "" where enough users say so."""
+    if evidence["population"] == "these":
+        return f"; for the users and keys seen ({evidence['units']:.1f} effective), as they use it now"
+    if evidence["units"] < FEW_CLUSTERS:
+        return f"; by Student's t over {evidence['units']:.1f} effective users: more users would show more"
+    return ""
 
 
 def leaf_lines(leaves: Sequence[RouteLeaf]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.route_worlds import COST_LARGE, COST_SMALL, MARGIN, SHARES, World, terms, world
+from fixtures.route_worlds import COST_LARGE, COST_SMALL, MARGIN, SHARES, World, few_users, terms, world
 
 from gateway.core.learned_route import LearnedRoute, route_from_json
 from gateway.features.route.learning import FEWEST_PAIRS, NotLearnable, learn, split_by_time
 from gateway.features.route.model import LearnedChoice
+from gateway.features.route.report import choice_text
 from gateway.features.route.verification import leaves_on, verify
 from gateway.statistics.hybrid import HybridMean
 
@@ -81,6 +82,46 @@ def test_a_route_that_loses_more_is_rarely_chosen() -> None:
 def test_both_hold_in_two_thousand_worlds() -> None:
     check_planted(2000)
     check_boundary(2000)
+
+
+def routed(users: int, loss: Mapping[str, float], runs: int) -> list[tuple[float, float]]:
+    """(share moved, mean true loss) with few users whose differences have an intraclass correlation of 0.3."""
+    worlds = [few_users(world(2000, loss, seed, noise=0.0), users, seed) for seed in range(runs)]
+    return [true_loss(learn(terms(), of.pairs, now=2e9), of, loss) for of in worlds]
+
+
+def check_users(runs: int) -> None:
+    """A route over users that loses a little more than the margin is chosen with 0.05, however few they are."""
+    for users in (5, 7, 60):
+        wrong = sum(loss > MARGIN for _, loss in routed(users, dict.fromkeys(SHARES, MARGIN * 1.001), runs))
+        assert wrong <= bound(0.05, runs) * runs, f"{wrong} of {runs} with {users} users"
+    moved = sum(share > 0 for share, _ in routed(60, {}, runs))
+    assert moved >= (0.6 - 3 * (0.6 * 0.4 / runs) ** 0.5) * runs, f"{moved} of {runs} harmless worlds are routed"
+
+
+def test_few_users_rarely_make_a_false_route() -> None:
+    check_users(RUNS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_few_users_rarely_do_so_in_two_thousand_worlds() -> None:
+    check_users(2000)
+
+
+def test_two_users_are_refused_with_the_remedy() -> None:
+    of = few_users(world(600, {}, 1), 2, 1).pairs
+    with pytest.raises(NotLearnable, match=r"from 2\.0 effective users .* `population: these`"):
+        learn(terms(), of)
+    these = terms(plan=replace(terms().plan, population="these"))
+    assert learn(these, of).evidence["population"] == "these"
+
+
+def test_the_first_line_says_whom_a_route_is_shown_for() -> None:
+    pairs = few_users(world(600, {}, 1), 6, 1).pairs
+    for seen, says in ((pairs, "by Student's t over 5.9 effective users"), (replace(pairs, named=False), "keys seen")):
+        first, *_ = choice_text(terms(), learn(terms(), seen, now=2e9)).splitlines()
+        assert says in first
 
 
 def test_the_curve_gives_share_money_and_quality_with_a_band() -> None:

@@ -16,10 +16,10 @@ from gateway.features.route.report import choice_dict, choice_text, verification
 from gateway.features.route.verification import verify
 
 
-def heavy(of: World) -> World:
-    """One user makes nine of ten pairs, and a few weigh a hundred times as much."""
+def heavy(of: World, tenths: int) -> World:
+    """One user makes some tenths of the pairs, and a few weigh a hundred times as much."""
     n = len(of.pairs)
-    units = tuple("u0" if i % 10 else unit for i, unit in enumerate(of.pairs.units))
+    units = tuple("u0" if i % 10 >= 10 - tenths else unit for i, unit in enumerate(of.pairs.units))
     return World(replace(of.pairs, units=units, weights=np.where(np.arange(n) % 97 == 0, 100.0, 1.0)), of.kinds)
 
 
@@ -27,7 +27,8 @@ WORLDS = {
     "one bad kind": world(1200, {"code": 0.3}, 1),
     "harmless": world(1200, {}, 2),
     "hopeless": world(600, {"code": 0.9, "small talk": 0.9, "translation": 0.9, "summary": 0.9}, 3, noise=0.0),
-    "a heavy user": heavy(world(1200, {"code": 0.3}, 4)),
+    "a heavy user": heavy(world(1200, {"code": 0.3}, 4), 9),
+    "a heavy user among others": heavy(world(1200, {"code": 0.3}, 4), 4),
     "unpriced": World(
         replace(world(600, {"code": 0.3}, 5).pairs, cost_moved=np.full(600, np.nan)), world(600, {}, 5).kinds
     ),
@@ -37,6 +38,8 @@ WORLDS = {
 @pytest.mark.parametrize("name", WORLDS)
 def test_losses_and_savings_lie_in_their_intervals(name: str) -> None:
     design, of = terms(), WORLDS[name]
+    if name == "a heavy user":  # who says nothing about others
+        design = terms(plan=replace(design.plan, population="these"))
     choice = learn(design, of.pairs, now=2e9)
     texts = [choice_text(design, choice), described(choice.evidence)]
     documents = [choice_dict(design, choice)]
