@@ -139,6 +139,7 @@ SUBLAYERS = {
     "ramps": (
         ("breakers", "periods", "sample_ratio", "step_values"),
         ("blocks",),
+        ("served_hours",),
         ("evidence", "served_proof"),
         ("alarms",),
         ("callers",),

@@ -27,6 +27,12 @@ class ServedBlock:
     a: ServedSums  # of the control
     b: ServedSums  # of the candidate
     complete: bool = True  # no answer of this block is still to come
+    at: float = 0.0  # its start, Unix seconds; its hour tells only where blocks follow the clock
+
+    @property
+    def hour(self) -> int:
+        """The hour of the day, UTC."""
+        return int(self.at // 3600.0) % 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class _Place:
     start: float
     block: int
     complete: bool
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +77,18 @@ class BlockClock:
 
     block_s: float
     now: float
+    by_clock: bool = False
+    """Blocks begin at multiples of block_s, and not with their step."""
 
     def places(self, period: StepPeriod, rows: Sequence[ServedAnswer], late_s: float = 0.0) -> list[_Place]:
         """late_s: time after an answer in which its value may still come, as that of a run does once it has ended."""
-        blocks = [int((row.received - period.start) // self.block_s) for row in rows]
+        start = 0.0 if self.by_clock else period.start
+        blocks = [int((row.received - start) // self.block_s) for row in rows]
         over, now = period.end + late_s <= self.now, self.now - late_s
+        ends = (start + (b + 1) * self.block_s for b in blocks)
         return [
-            _Place(period.step, period.start, b, over or period.start + (b + 1) * self.block_s + SETTLED_S < now)
-            for b in blocks
+            _Place(period.step, start, b, over or end + SETTLED_S < now, end - self.block_s)
+            for b, end in zip(blocks, ends, strict=True)
         ]
 
 
@@ -137,12 +148,12 @@ class BlockRows:
         made: list[ServedBlock] = []
         terms: dict[tuple[str, str], float] = {}  # of each unit in the pooled difference
         apart = 0.0  # the sum of its squares, if units never came back
-        for place in sorted(self._values, key=lambda p: (p.start, p.block)):
+        for place in sorted(self._values, key=lambda p: (p.start, p.block, p.step)):
             means = [
                 {u: math.fsum(v) / len(v) for u, v in arm.items() if u[0] != left_out} for arm in self._values[place]
             ]
             a, b = (ServedSums.of(np.array(list(arm.values()))) for arm in means)
-            made.append(ServedBlock(place.step, a, b, place.complete))
+            made.append(ServedBlock(place.step, a, b, place.complete, place.at))
             if not a.n or not b.n:
                 continue
             weight = a.n * b.n / (a.n + b.n)

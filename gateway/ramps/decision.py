@@ -59,6 +59,8 @@ def decide_ramp(
         return RampDecision("hold", reasons[0], reasons[1:], without)
     last = record.state == "ramp" and record.step + 1 >= len(design.steps)
     words = "everything holds" if last else f"everything holds for {_next_share(record, design):.3g} of the units"
+    if evidence.hours is not None and _before_all(record, design) and (unknown := evidence.hours.unknown()):
+        words = f"{words}; {unknown}"
     if pace.mode == "advise":
         return RampDecision("ready", f"{words}: waits for `{promoting(record)}`")
     return RampDecision("promote" if last else "advance", words)
@@ -192,7 +194,20 @@ def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, n
         yield f"{evidence.units} of {design.min_units} units at this step{unit}"
     if evidence.blind:
         yield "too few units at this step: if the candidate failed every time, no alarm could tell yet"
+    if _before_all(record, design):
+        yield from _unproven(evidence)
+
+
+def _before_all(record: RampRecord, design: RampDesign) -> bool:
+    """Whether the next step gives the candidate all traffic."""
     following = record.step + 1
-    if following < len(design.steps) and design.steps[following] == 1.0:
-        for each in evidence.unproven:
-            yield each.missing()
+    return record.state == "ramp" and following < len(design.steps) and design.steps[following] == 1.0
+
+
+def _unproven(evidence: RampEvidence) -> Iterator[str]:
+    missing = () if evidence.hours is None else evidence.hours.missing
+    if evidence.hours is not None and missing:
+        yield evidence.hours.waits()
+    for proof in evidence.unproven:
+        if not (proof.so_far and set(proof.hours) <= set(missing)):  # the line above says it
+            yield proof.missing()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gateway.ramps.breakers import BreakerReport
+from gateway.ramps.served_hours import ServedHours, named_hours
 from gateway.reports.model import Estimate, Margin, Verdict, WeakSpot
 from gateway.reports.number_format import with_sign
 
@@ -26,6 +27,8 @@ class ServedFinding:
     needed: int | None = None  # units an arm until it is decided, about; None if unknown
     cut: tuple[int, int] = (0, 0)  # answers (control, candidate) whose record was cut, where the proof fails for them
     unscored: tuple[int, int] = (0, 0)  # the same of those that their scorer gave no value
+    hours: tuple[int, ...] = ()  # of the day without a value in both arms, which the proof waits for
+    so_far: bool = False  # it would be proved if these hours were not needed
 
     @property
     def raised(self) -> bool:
@@ -59,12 +62,16 @@ class ServedFinding:
             "count as 0"
         )
         also = cut * any(self.cut) + none * any(self.unscored)
+        if self.so_far and not also:
+            of = f": no values of both arms in {named_hours(self.hours)} UTC"
         return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{also}"
 
     def fields(self) -> dict[str, Any]:
         difference = {"difference": self.difference.value, "low": self.difference.low, "high": self.difference.high}
         pairs = {"units": list(self.units), "cut": list(self.cut), "unscored": list(self.unscored)}
-        return {**asdict(self), **difference, **pairs}
+        made = {**asdict(self), **difference, **pairs}
+        hours, so_far = made.pop("hours"), made.pop("so_far")
+        return {**made, "hours": list(hours), "so_far": so_far} if hours else made
 
 
 _PLAIN_FIELDS = (
@@ -102,6 +109,7 @@ class RampEvidence:
     excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
     weak_spot: WeakSpot | None = None  # the search for weak spots; None if the plan asks for none
     headline: str = ""  # the verdict in at most 90 characters
+    hours: ServedHours | None = None  # of the day that the step to all traffic waits for; None: the plan asks for none
     waits: tuple[str, ...] = ()  # conditions of this subject alone that the next step waits for
     own: Mapping[str, Any] = field(default_factory=dict)  # figures of this subject alone, as the audit keeps them
 
@@ -119,6 +127,7 @@ class RampEvidence:
         findings = {name: [each.fields() for each in getattr(self, name)] for name in ("served", "proofs")}
         segments: dict[str, Any] = {"excepted": list(self.excepted)} if self.excepted else {}
         segments |= {} if self.weak_spot is None else {"weak_spot": asdict(self.weak_spot)}
+        segments |= {} if self.hours is None else {"hours": self.hours.fields()}
         switch = {"breakers": asdict(self.breakers), "switch": list(self.switch)}
         return {**plain, **findings, **switch, **segments, **self.own}
 

@@ -1,5 +1,5 @@
-"""Whole ramps in worlds that change with the time of day, or only once the candidate serves: by the first rules and by
-the present ones, through the product's own evidence and decision. The table is printed.
+"""Whole ramps in worlds that change with the time of day, or only once the candidate serves: by each version of the
+rules, through the product's own evidence and decision. The table is printed.
 
 6000 calls an hour, each a unit of its own; quality with a standard deviation of 0.2 and a margin of 0.05; the default
 steps and soak time; one look each quarter of an hour. The shadows show nothing: their verdict is `ship` from the start.
@@ -26,6 +26,7 @@ from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.served_hours import served_hours
 from gateway.ramps.step_values import ServedSums, StepValues
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.domains import Floats
@@ -38,6 +39,7 @@ LOOKS = int(48 * HOUR_S / BLOCK_S)
 WATCHED = int(24 * HOUR_S / BLOCK_S)
 PACE = RampPace("auto", stale_s=math.inf)
 P95_S = 2.0  # of the control's latency
+HOURS = tuple(range(24))  # of the day in which there are calls
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class World:
     more_errors: float = 0.0  # of the candidate's served calls
     daily: float = 0.0  # amplitude of the quality over the day, of both arms
     slower: float = 1.0  # factor of the candidate's latency; other than 1: the p95 is a guardrail
+    bad_from: float | None = None  # hour of the day from which the candidate is worse by 4 margins for 6 hours
+    busy: float = 0.0  # amplitude of the calls over the day; they are most in the middle of the bad hours
+
+    def served_quality(self, hour: float) -> float:
+        """The quality of the candidate's answers at this hour, less the control's."""
+        bad = self.bad_from is not None and (hour - self.bad_from) % 24.0 < 6.0
+        return self.quality - 4 * MARGIN * bad
+
+    def calls(self, hour: float) -> int:
+        """The calls of a quarter-hour."""
+        return round(CALLS * (1.0 + self.busy * math.cos(2 * math.pi * (hour - (self.bad_from or 0.0) - 3.0) / 24.0)))
 
 
 def peak(hour: float) -> float:
@@ -68,6 +81,8 @@ WORLDS = {
     "equal; errors 0.5 % at night, 6 % at the peak": World(errors=peak),
     "latency p95 + 20 %": World(slower=1.2),
     "equal; the p95 is a guardrail": World(slower=1.0 + 1e-9),
+    "worse by 4 margins for 6 h a day once it serves": World(bad_from=9.0),
+    "worse by 3.4 margins at the peak once it serves": World(0.63 * MARGIN, bad_from=9.0, busy=0.7),  # mean: −1 margin
 }
 EQUAL = tuple(name for name in WORLDS if name.startswith("equal"))
 WORSE = tuple(name for name in WORLDS if "once it serves" in name or "latency" in name)
@@ -122,6 +137,10 @@ class Ramp:
     def design(self):  # type: ignore[no-untyped-def]
         return self.plan.ramp
 
+    def time(self, now: float) -> float:
+        """Unix seconds of a day that begins at 0."""
+        return self.begins * HOUR_S + now
+
     def run(self) -> tuple[RampRecord, float]:
         """The last record, and the hours until the promotion or the end."""
         record, left, ended = started("swap", "p", RampChange(0.0, "t", "t")), WATCHED, 0.0
@@ -140,18 +159,21 @@ class Ramp:
         share, w, hour = record.share(self.design), self.world, (self.begins + now / HOUR_S) % 24.0
         if record.state == "shadow":
             return
-        n = int(self.rng.binomial(CALLS, share))
-        sizes, rate, mean = (CALLS - n, n), w.errors(hour), 0.7 + w.daily * math.sin(2 * math.pi * hour / 24.0)
+        calls = w.calls(hour)
+        n = int(self.rng.binomial(calls, share))
+        sizes, rate, mean = (calls - n, n), w.errors(hour), 0.7 + w.daily * math.sin(2 * math.pi * hour / 24.0)
         here = self.steps.setdefault(record.step, Served())
         new = {
             "error_rate": [self.failed(k, rate + more) for k, more in zip(sizes, (0.0, w.more_errors), strict=True)],
-            "quality": [self.scored(k, mean + more) for k, more in zip(sizes, (0.0, w.quality), strict=True)],
+            "quality": [
+                self.scored(k, mean + more) for k, more in zip(sizes, (0.0, w.served_quality(hour)), strict=True)
+            ],
         }
         for metric, (a, b) in new.items():
             here.a[metric] = here.a.get(metric, ServedSums()).plus(a)
             here.b[metric] = here.b.get(metric, ServedSums()).plus(b)
             if self.design.steps[record.step] < 1.0:
-                self.blocks[metric].append(ServedBlock(record.step, a, b))
+                self.blocks[metric].append(ServedBlock(record.step, a, b, at=self.time(now - BLOCK_S)))
         if w.slower != 1.0:
             for k, factor, seconds in zip(sizes, (1.0, w.slower), here.seconds, strict=True):
                 seconds.add(factor * P95_S / 2.276 * self.rng.lognormal(0.0, 0.5, k))
@@ -171,7 +193,7 @@ class Ramp:
         values = self.values(record)
         served = [ServedBlocks(m, s, True, tuple(self.blocks[m])) for m, s in (("error_rate", -1.0), ("quality", 1.0))]
         partial = record.state == "ramp" and self.design.steps[record.step] < 1.0
-        proofs = served_proofs_of(served, self.plan) if partial else ()
+        proofs = served_proofs_of(served, self.plan, HOURS) if partial else ()
         alarms = (*caller_alarms(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
         alarms += tuple(each for each in proofs if each.raised)
         if partial and self.world.slower != 1.0 and self.plan.rules >= 2:
@@ -180,6 +202,7 @@ class Ramp:
         return RampEvidence(
             at=now, verdict="ship", decided=True, served=alarms, proofs=proofs, newest=now, requests=1,
             units=here.b["quality"].n if here and record.state == "ramp" else 0,
+            hours=served_hours(HOURS, self.blocks["quality"]) if self.plan.rules >= 3 else None,
             blind=record.state == "ramp" and blind_to_callers(values, self.terms, record.step),
         )  # fmt: skip
 
@@ -221,7 +244,12 @@ def at_most(runs: int, rate: float) -> float:
     return runs * rate + 3 * math.sqrt(runs * rate * (1 - rate))
 
 
-QUICK = ("equal", "equal; errors 0.5 % at night, 6 % at the peak", "errors 1 % → 2.9 % once it serves")
+QUICK = (
+    "equal",
+    "equal; errors 0.5 % at night, 6 % at the peak",
+    "errors 1 % → 2.9 % once it serves",
+    "worse by 4 margins for 6 h a day once it serves",
+)
 RUNS = [
     *(pytest.param(name, FEW, id=f"few: {name}") for name in QUICK),
     *(
@@ -243,12 +271,13 @@ def ended(name: str, rules: int, runs: int) -> Counter[str]:
 
 @pytest.mark.parametrize(("name", "runs"), RUNS)
 def test_a_ramp_ends_as_served_answers_ask(name: str, runs: int) -> None:
-    """Ramps end like this by the present rules. Bounds: nominal and three standard errors. By the first rules, fewer
-    ramps show as much.
+    """Ramps end like this by the present rules. Bounds: nominal and three standard errors. Fewer ramps are played by
+    earlier rules.
     """
     if runs == MANY:
         ended(name, 1, MANY_BEFORE)
-    states = ended(name, 2, runs)
+        ended(name, 2, MANY_BEFORE)
+    states = ended(name, 3, runs)
     if name in EQUAL:
         assert states["promoted"] >= 0.9 * runs - 3 * math.sqrt(runs * 0.09)
         assert states["rolled_back"] <= at_most(runs, 0.02)
@@ -260,6 +289,11 @@ def test_the_first_rules_promote_what_is_worse_once_it_serves() -> None:
     """The table therefore distinguishes the rules."""
     for name in ("worse by one margin once it serves", "errors 1 % → 2.9 % once it serves"):
         assert ended(name, 1, 2)["promoted"] == 2
+
+
+def test_rules_2_promote_before_the_bad_hours() -> None:
+    """Some of 20 ramps reach all traffic before the hours in which the candidate is worse."""
+    assert ended("worse by 4 margins for 6 h a day once it serves", 2, 20)["promoted"] > 0
 
 
 def test_a_margin_of_errors_stated_in_the_plan_stays() -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.core.plan import CONTROL, FEEDBACK, StoredPlan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
 from gateway.core.ramp import RampEvent, RampRecord
-from gateway.features.ramp.proofs import proofs_of, served_proofs_of
+from gateway.features.ramp.proofs import HOURS_RULES, proofs_of, served_proofs_of
 from gateway.features.ramp.served import (
     EVERY_S,
     drawn_stratum,
@@ -21,21 +21,25 @@ from gateway.features.ramp.served import (
     watched_s,
 )
 from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.blocks import ServedBlock, ServedBlocks
 from gateway.ramps.breakers import breakers_of, late, lost_gateways
 from gateway.ramps.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.ramps.periods import StepPeriod, periods_of
 from gateway.ramps.sample_ratio import UnitCount, ratio_alarm
+from gateway.ramps.served_hours import LOOKED_BACK_S, hours_with_calls, served_hours
 from gateway.ramps.subject import RampLook
 from gateway.reports.model import Verdict
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import Reading
 from gateway.store.served_sums import ramp_units
 from gateway.store.store import Store
+from gateway.store.traffic_hours import quarters_with_calls
 from gateway.stream import Corridor
 from gateway.verdict.decision import HARMLESS, SHIPS, rejects
 from gateway.verdict.findings import Finding, finding
 from gateway.verdict.outcome import outcome_of
+from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.sentence import verdict_sentence
 from gateway.verdict.states import SequenceStates
 
@@ -61,6 +65,7 @@ class CandidateLooks:
         self._due: dict[str, float] = {}  # when a ramp is looked at next
         self._full: dict[str, float] = {}  # when everything is read next; until then, only failures are
         self._switch: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # by plan, and when it was computed
+        self._hours: dict[str, tuple[float, tuple[int, ...]]] = {}  # the same: hours of the day with calls
 
     def is_due(self, name: str) -> bool:
         return self._clock() >= self._due.get(name, 0.0)
@@ -94,7 +99,10 @@ class CandidateLooks:
     async def _everything(self, plan: StoredPlan, look: RampLook) -> RampEvidence:
         lag = await self._corridor.lag(look.now)
         beats = (await self._corridor.state.gateways()).values()
-        evidence = await self._store.look(lambda connection: evidence_of(connection, plan, look.events, look.now))
+        hours = await self._hours_of(plan.plan, look.now)
+        evidence = await self._store.look(
+            lambda connection: evidence_of(connection, plan, look.events, look.now, hours)
+        )
         evidence = replace(evidence, lag_s=lag.oldest_s, lost_gateways=lost_gateways(beats, look.now))
         if plan.plan.rules < 2 or plan.plan.ramp is None:
             return evidence
@@ -102,6 +110,19 @@ class CandidateLooks:
         switch = await self._since_promotion(plan, look)
         ratio = await self._store.look(lambda connection: ratio_of(connection, plan, look.record))
         return replace(evidence, breakers=breakers, late=late(lag, plan.plan.ramp), switch=switch, ratio=ratio)
+
+    async def _hours_of(self, plan: Plan, now: float) -> tuple[int, ...] | None:
+        """The hours of the day in which the plan's model has had calls, read once an hour; None if the step to all
+        traffic waits for none."""
+        if plan.rules < HOURS_RULES or not plan.min_hours:
+            return None
+        at, known = self._hours.get(plan.hash, (-math.inf, ()))
+        if now - at >= EVERY_S:
+            since = now - LOOKED_BACK_S
+            quarters = await self._store.look(lambda c: quarters_with_calls(c, plan.model, since, now))
+            known = hours_with_calls(quarters)
+            self._hours[plan.hash] = now, known
+        return known
 
     async def _since_promotion(self, plan: StoredPlan, look: RampLook) -> Sequence[Mapping[str, Any]]:
         """The effect of the switch: none before the promotion, and the last figures after the holdout."""
@@ -135,15 +156,22 @@ def ratio_of(connection: Reading, plan: StoredPlan, record: RampRecord) -> str |
     return ratio_alarm(totals, [UnitCount(*each) for each in kinds], share)
 
 
-def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
-    """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
+def evidence_of(
+    connection: Reading,
+    plan: StoredPlan,
+    events: Sequence[RampEvent],
+    now: float,
+    hours: tuple[int, ...] | None = None,
+) -> RampEvidence:
+    """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds. hours: of the day
+    that have to be served before all traffic; None: the plan asks for none."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
     evidence = StoredEvidence(connection, plan, now)
     found = finding(evidence, candidate)
     headline = verdict_sentence(outcome_of(found, SequenceStates(evidence))).text
     periods = periods_of(events, watched_s(plan.plan))
     read = served_values(connection, plan, periods, terms, now)
-    by_units = served_proofs_of(read.blocks, plan.plan)
+    by_units = served_proofs_of(read.blocks, plan.plan, hours or ())
     proofs = (*proved_without_any(read.values, plan.plan, proofs_of), *by_units, *read.p95)
     served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
     verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
@@ -167,7 +195,12 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         excepted=_excepted(found),
         weak_spot=found.weak_spot,
         headline=sentence if served_primary else headline,
+        hours=None if hours is None else served_hours(hours, _blocks_of(read.blocks, ERRORS)),
     )
+
+
+def _blocks_of(served: Sequence[ServedBlocks], metric: str) -> Sequence[ServedBlock]:
+    return next((of.blocks for of in served if of.metric == metric), ())
 
 
 def _excepted(found: Finding) -> tuple[str, ...]:

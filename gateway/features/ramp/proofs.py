@@ -36,13 +36,22 @@ def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, 
     return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in names)
 
 
-def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
-    """Proofs by rules 2 that a candidate is harmless on served answers, before it serves everything: errors, the
-    quality where answers have scores, the cost where it has a margin, and scorers of runs that are guardrails."""
+HOURS_RULES = 3  # the first rules of a plan whose ramp is proved over the hours of the day
+
+
+def served_proofs_of(
+    served: Sequence[ServedBlocks], plan: Plan, hours: tuple[int, ...] = ()
+) -> tuple[ServedFinding, ...]:
+    """Proofs from rules 2 on that a candidate is harmless on served answers, before it serves everything: errors, the
+    quality where answers have scores, the cost where it has a margin, and scorers of runs that are guardrails.
+
+    hours: of the day that have to be served, by rules 3.
+    """
     if plan.rules < 2:
         return ()
     proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
-    found = [_served_proof(each, plan) for each in served if each.metric in {*FAILURES, LEFT, *proved}]
+    needed = hours if plan.rules >= HOURS_RULES else None
+    found = [_served_proof(each, plan, needed) for each in served if each.metric in {*FAILURES, LEFT, *proved}]
     unscored = (name for name in plan.of_runs if name not in {each.metric for each in served})
     return (*found, *(_without_runs(name, plan) for name in unscored))
 
@@ -52,25 +61,26 @@ def _without_runs(name: str, plan: Plan) -> ServedFinding:
     return ServedFinding(name, None, Estimate(None), margin_of(plan, name) or 0.0, "unclear", (0, 0))
 
 
-def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
+def _served_proof(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -> ServedFinding:
     margin = margin_of(plan, of.metric) or 0.0
     if of.metric in (*FAILURES, LEFT):
         n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
         rate = _surely(total / n, n) if n else 0.0
         margin = error_margin(plan, rate)
         margin = left_margin(rate, margin) if of.metric == LEFT else margin
-    found, without = _proved(of, margin, plan), of.without
-    again = None if without is None else _proved(without, margin, plan)
+    found, without = _proved(of, margin, plan, hours), of.without
+    again = None if without is None else _proved(without, margin, plan, hours)
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
+    made = replace(made, hours=found.hours, so_far=found.so_far)
     if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
         return replace(made, found="unclear", rests_on=of.friend)
     none = of.missing
     if found.found == "non_inferior" and none is not None and none.share > NEGLIGIBLE * margin:
-        worst = _proved(none.worst, margin, plan)
+        worst = _proved(none.worst, margin, plan, hours)
         if worst.found != "non_inferior":
             return replace(made, found="unclear", cut=none.cut, unscored=none.unscored, needed=worst.needed)
     if found.found == "inferior" and of.without_foe is not None:
-        less = _proved(of.without_foe, margin, plan)
+        less = _proved(of.without_foe, margin, plan, hours)
         return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
     return made
 
@@ -80,8 +90,8 @@ def _surely(rate: float, n: float) -> float:
     return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
 
 
-def _proved(of: ServedBlocks, margin: float, plan: Plan) -> ServedProof:
-    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation))
+def _proved(of: ServedBlocks, margin: float, plan: Plan, hours: tuple[int, ...] | None) -> ServedProof:
+    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation, hours))
 
 
 def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:

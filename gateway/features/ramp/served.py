@@ -19,7 +19,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan, StoredPlan
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.ramp.proofs import ServedValues
+from gateway.features.ramp.proofs import HOURS_RULES, ServedValues
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
 from gateway.ramps.callers import foe_of, friend_of, without_speaker
@@ -270,7 +270,7 @@ def served_blocks(
     block_s = BLOCK_S if plan.ramp is None else min(BLOCK_S, max(plan.ramp.soak_s / 4, 1.0))
     found: dict[str, BlockRows] = {}
     worst: dict[str, BlockRows] = {}
-    clock = BlockClock(block_s, now)
+    clock = BlockClock(block_s, now, by_clock=plan.rules >= HOURS_RULES)
     for period, here in zip(periods, rows, strict=True):
         if not here:
             continue

@@ -183,9 +183,13 @@ def rounded_up(pairs: float) -> int:
 
 
 def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
+    ramped = plan.ramp is not None and plan.rules >= 3
     if not plan.min_hours:
-        return PriceTerm("hours", "min_hours is 0: the verdict says nothing about other hours of the day")
+        also = ", and the ramp's step to all traffic waits for none of them" if ramped else ""
+        return PriceTerm("hours", f"min_hours is 0: the verdict says nothing about other hours of the day{also}")
     says = f"`ship` waits for {plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
+    if ramped:
+        says += "; the ramp's step to all traffic waits until each hour of the day with calls has been served"
     if plan.mode != "split" and pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
         took = pace.pairs / pace.pairs_a_day
         lower = max(0.001, plan.shadow * took / least_days(plan))
