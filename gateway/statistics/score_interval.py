@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from gateway.statistics.domains import Floats, at_least, inside, positive, same_length, vector
 from gateway.statistics.paired import mean_error
-from gateway.statistics.special import normal_quantile, student_quantile
+from gateway.statistics.special import find_root, normal_quantile, student_quantile
 
 SPARSE = 10  # with fewer clusters that differ, a standard error is unreliable
 FEW_CLUSTERS = 10  # with fewer, the interval of few differences has Student's quantile
@@ -28,24 +28,25 @@ class ScoreDifference:
     low: float
     high: float
     clusters: int  # n where the items are independent
-    method: Literal["paired t", "Agresti-Min"]
+    method: Literal["paired t", "Agresti-Min", "Tango"]
 
 
 def score_difference(
     a: ArrayLike, b: ArrayLike, scale: float, alpha: float = 0.05, clusters: Sequence[Hashable] | None = None
 ) -> ScoreDifference:
-    """mean(b - a) with the interval that suits the scores: paired t, or Agresti and Min's where few items differ.
+    """mean(b - a) with the interval that suits the scores: Tango's for yes-or-no items, else paired t or Agresti-Min.
 
     Student's t over G clusters (items, where they are independent) with G - 1 degrees of freedom, and the clustered
     standard error times sqrt(G / (G - 1)): for independent items it is the paired t test. Where the differences have no
-    spread, where fewer than 10 clusters differ and most do not, and for fewer than 10 different or 30 yes-or-no items,
-    it is few_differences, with Student's quantile below 10 clusters.
+    spread, where fewer than 10 clusters differ and most do not, and for fewer than 10 different or 30 yes-or-no
+    clusters, it is few_differences, with Student's quantile below 10 clusters. Independent items that all differ by 0
+    or the whole scale have Tango's score interval, with the same quantile.
     a, b: shape (n,), finite, in the same order, one score for each item (the mean of its runs). scale: the highest
     minus the lowest possible score, > 0, in the unit of the scores. alpha: in (0, 1), two-sided. clusters: shape (n,),
     one label for each item; None if the items are independent. At least 2 clusters. Raises ValueError outside these
     domains.
     Source: Miller 2024, arXiv:2411.00640, section 4.2; the factor is that of Liang & Zeger 1986, Biometrika 73(1);
-    few_differences.
+    few_differences; Tango 1998, Statistics in Medicine 17(8), equations 24 to 26.
     """
     first, second = vector("a", a, 2), vector("b", b, 2)
     same_length("a, b", first, second)
@@ -54,11 +55,44 @@ def score_difference(
     d, means = second - first, cluster_means(second - first, labels)
     groups = at_least("number of clusters", means.size, 2)
     value, student = float(d.mean()), student_quantile(1 - inside("alpha", alpha) / 2, groups - 1)
+    few = student if groups < FEW_CLUSTERS else normal_quantile(1 - alpha / 2)
+    if groups == d.size and yes_or_no(d, positive("scale", scale)):
+        low, high = paired_proportions(int((d > 0).sum()), int((d < 0).sum()), d.size, few)
+        return ScoreDifference(value, scale * low, scale * high, groups, "Tango")
     if not _sparse(means, positive("scale", scale)):
         half = student * mean_error(d, labels).se * math.sqrt(groups / (groups - 1))
         return ScoreDifference(value, value - half, value + half, groups, "paired t")
-    low, high = _added_ties(means, scale, student if groups < FEW_CLUSTERS else normal_quantile(1 - alpha / 2))
+    low, high = _added_ties(means, scale, few)
     return ScoreDifference(value, min(low, value), max(high, value), groups, "Agresti-Min")
+
+
+def yes_or_no(differences: Floats, scale: float) -> bool:
+    """Whether each difference is 0 or the whole scale, as between two yes-or-no scores."""
+    return bool(np.isin(np.abs(differences), (0.0, scale)).all())
+
+
+def paired_proportions(better: int, worse: int, n: int, quantile: float) -> tuple[float, float]:
+    """Tango's score interval for the difference of two proportions over n pairs: (low, high), both in [-1, 1].
+
+    better, worse: pairs that only the second, or only the first, gets right. quantile: of the two-sided error. It holds
+    where all pairs that differ do so on one side: the variance is that under the bound, not the observed one.
+    Source: Tango 1998, Statistics in Medicine 17(8), equations 24 to 26.
+    """
+    value = (better - worse) / n
+    low = -1.0 if worse == n else find_root(lambda x: _tango(better, worse, n, x) - quantile, -1.0, value)
+    high = 1.0 if better == n else find_root(lambda x: _tango(better, worse, n, x) + quantile, value, 1.0)
+    return low, high
+
+
+def _tango(better: int, worse: int, n: int, difference: float) -> float:
+    """Distance of the observed difference from this one in standard errors under it."""
+    gap = better - worse - n * difference
+    b = (2 * n - better + worse) * difference - better - worse
+    only_first = (math.sqrt(max(0.0, b * b + 8 * n * worse * difference * (1 - difference))) - b) / (4 * n)
+    variance = n * (2 * only_first + difference * (1 - difference))
+    if abs(gap) < 1e-9 or variance <= 0:
+        return math.copysign(math.inf, gap) if abs(gap) >= 1e-9 else 0.0
+    return gap / math.sqrt(variance)
 
 
 def few_differences(differences: ArrayLike, scale: float, alpha: float = 0.05) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from gateway.up import engines
 
@@ -81,15 +82,30 @@ def compared(environment: Path, files: list[Path], *options: str) -> dict[str, A
 
 
 def by_hand(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The paired interval of one look: Agresti & Min with Student's quantile where half are ties, else t."""
+    """The paired interval of one look: Tango's for yes or no, Agresti & Min's where half are ties, else t."""
     d = b - a
     n = d.size
-    if np.ptp(d) > 0 and 2 * np.count_nonzero(d) > n and not np.isin(np.abs(d), (0, 1)).all():
+    if np.isin(np.abs(d), (0, 1)).all():
+        return tango(int((d > 0).sum()), int((d < 0).sum()), n)
+    if np.ptp(d) > 0 and 2 * np.count_nonzero(d) > n:
         low, high = stats.ttest_1samp(d, 0.0).confidence_interval(0.95)
         return float(low), float(high)
     total, m = d.sum(), n + 2
     half = stats.t.ppf(0.975, n - 1) * np.sqrt((d**2).sum() + 1 - total**2 / m) / m
     return min(max(-1.0, total / m - half), d.mean()), max(min(1.0, total / m + half), d.mean())
+
+
+def tango(better: int, worse: int, n: int) -> tuple[float, float]:
+    """The ends of the differences that the score test of Tango 1998 (equations 24 to 26) allows."""
+    z, value = float(stats.t.ppf(0.975, n - 1) if n < 10 else stats.norm.ppf(0.975)), (better - worse) / n
+
+    def excess(d: float) -> float:
+        b = (2 * n - better + worse) * d - better - worse
+        q = (math.sqrt(max(0.0, b * b + 8 * n * worse * d * (1 - d))) - b) / (4 * n)
+        return (better - worse - n * d) ** 2 - z * z * n * (2 * q + d * (1 - d))
+
+    low = -1.0 if worse == n else optimize.brentq(excess, -1.0, value - 1e-9)
+    return low, 1.0 if better == n else optimize.brentq(excess, value + 1e-9, 1.0)
 
 
 def test_inspects_logs_are_read_by_its_own_reader(environment: Path, model: tuple[str, str], tmp_path: Path) -> None:

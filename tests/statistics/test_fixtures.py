@@ -25,6 +25,7 @@ from gateway.statistics.evalues import BettingTest, e_bh
 from gateway.statistics.judge_rates import JudgeAccuracy, corrected_rate
 from gateway.statistics.paired import mcnemar_exact, mean_error, wilson
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
+from gateway.statistics.score_interval import paired_proportions
 from gateway.statistics.srm import SequentialRatio
 from tests.statistics.powered_mean import Labelled, powered_mean
 
@@ -164,6 +165,11 @@ def small_groups() -> Iterator[Row]:
     given = FIXTURES["proportions"]
     yield "wilson(8 of 10)", wilson(8, 10, 0.05), given["wilson_8_10_95"], 1e-8
     yield "mcnemar_exact(10, 2)", mcnemar_exact(10, 2), given["mcnemar_exact(b=10,c=2)"], 1e-12
+    given = FIXTURES["tango"]
+    tables = ((7, 1, 21, 95, 1.959964), (60, 20, 1000, 95, 1.959964), (48, 41, 549, 90, 1.644854))
+    for better, worse, n, percent, z in tables:
+        name = f"better_{better}_worse_{worse}_of_{n}_{percent}"
+        yield name, paired_proportions(better, worse, n, z), given[name], 5e-4
 
 
 def text() -> Iterator[Row]:

@@ -26,6 +26,7 @@ from gateway.verdict.items.scores import PairedScores
 from gateway.verdict.sequences.difference import AlphaShare
 
 _POWER = 0.8
+_METHODS = {"paired t": "paired t", "Agresti-Min": "few differences (Agresti–Min)", "Tango": "Tango's score interval"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +241,7 @@ def paired_interval(values: PairedValues, span: float, alpha: float) -> tuple[Es
     if span == 0:
         return Estimate(value, value, value), "none: every score is the same"
     found = score_difference(np.zeros(values.n), values.better, span, alpha, values.clusters)
-    name = {"paired t": "paired t", "Agresti-Min": "few differences (Agresti–Min)"}[found.method]
-    method = f"{name} over {counted(clusters, 'cluster')}"
+    method = f"{_METHODS[found.method]} over {counted(clusters, 'cluster')}"
     return Estimate(value, found.low, found.high), "; ".join(filter(None, (method, mcnemar_text(values))))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from fixtures.json_outputs import conforms
 from fixtures.score_tables import write_table
-from scipy import stats
+from scipy import optimize, stats
 
 Table = Callable[..., Path]
 Compare = Callable[..., Any]
@@ -216,16 +216,25 @@ def test_exports_of_other_tools_have_the_verdict_of_scipy(
     assert low > -0.02, "by hand, it ships"
 
 
+def tango(better: int, worse: int, n: int, d: float) -> float:
+    """The score statistic of Tango 1998, equations 24 to 26, of the difference d."""
+    b = (2 * n - better + worse) * d - better - worse
+    q = (np.sqrt(b * b + 8 * n * worse * d * (1 - d)) - b) / (4 * n)
+    return float((better - worse - n * d) / np.sqrt(n * (2 * q + d * (1 - d))))
+
+
 def test_files_of_lm_eval_about_smollm2_have_the_interval_of_scipy(compare: Compare) -> None:
     """Eight capitals at temperature 0 and 1.5, by lm-eval 0.4.13 with --log_samples; tests/real/ makes them again.
 
-    By hand, with few differences (Agresti & Min) and Student's quantile: right at 0 alone in two, at 1.5 alone in one.
+    By hand, with Tango's interval and Student's quantile: right at 0 alone in two, at 1.5 alone in one.
     """
     files = [next((Path(__file__).parent / "lm_eval" / name).glob("results_*.json")) for name in ("greedy", "hot")]
     found = conforms("compare", compare(*files, "--json").stdout)
-    half = stats.t.ppf(0.975, 7) * np.sqrt(3 + 1 - 1 / 10) / 10
+    t, ends = stats.t.ppf(0.975, 7), []
+    for sign, bracket in ((1, (-0.999, -0.125)), (-1, (-0.125, 0.999))):
+        ends.append(optimize.brentq(lambda d, sign=sign: sign * tango(1, 2, 8, d) - t, *bracket))
     difference = found["comparisons"][0]["difference"]
-    assert (difference["low"], difference["high"]) == pytest.approx((-0.1 - half, -0.1 + half))
+    assert (difference["low"], difference["high"]) == pytest.approx(ends)
     assert [model["name"] for model in found["models"]] == ["smollm2 (greedy)", "smollm2 (hot)"]
     assert [model["mean"]["value"] for model in found["models"]] == [0.875, 0.75], "as lm-eval's own results say"
     assert (found["verdict"], found["score"], found["items"]) == ("hold", "exact_match", 8)
