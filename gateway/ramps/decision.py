@@ -28,7 +28,8 @@ from gateway.verdict.decision import SHIPS
 
 ASSUMED = (
     "the plan does not say whether calls are independent, and there are too few users and keys to check it: send "
-    "x-gateway-user or metadata.conversation_id, set `unit: request`, or take the steps by hand with `mode: advise`"
+    "x-gateway-user or metadata.conversation_id, set `unit: request` or `population: these`, or take the steps by hand "
+    "with `mode: advise`"
 )
 
 

@@ -21,7 +21,7 @@ State = Literal[-1, 0, 1]  # red, unknown, green
 Independence = Literal["checked", "declared", "assumed", "alarm", "units"]
 """Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not
 correlated. declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on
-each other, so that the wider interval, by units, applies."""
+each other, so that the wider interval, by units, applies. units: the interval counts units, so they need not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,6 +572,11 @@ class TrafficFacts:
     slope: float | None = None  # of the difference, per day; None if there are too few days
     slope_p: float | None = None  # of one look
     source: Literal["pairs", "served"] = "pairs"  # served: the primary is compared between the answers of a split
+    population: Literal["others", "these"] | None = None
+    """others: the interval counts units, for users like those seen. these: it counts calls, for the units seen. None:
+    the plan's rules do not tell the populations apart, or it declares that calls are independent."""
+    unit: Literal["conversation", "user", "key"] | None = None  # that most values name; None if they name none
+    units: int = 0  # users or keys that were counted, 200 at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from gateway.statistics.stored_state import State, dump, load
 ALARM = 0.05  # the probability that the test is ever wrong
 FEWEST_TERMS = 20  # values with an earlier one in their group, before the test may raise an alarm
 FEWEST_GROUPS = 10  # units with two values or more, before the same
+FEWEST_UNITS = 3.0  # as many equally large units, before their sums have a variance
 FEWEST_BLOCKS = 3  # blocks, before the same: a burst in the first hour is to be noticed in the first hour
 CHECKED_GROUPS = 50  # such groups from which independence counts as checked
 BUCKETS = 512  # units beyond this many share their sums: that leaves the variance unbiased, and the state small
@@ -81,11 +82,15 @@ class Dispersion:
         mean: of all values. With few groups it has Student's correction, at the Kish number of equally large groups;
         infinity for fewer than three.
         """
+        return self.spread(mean) * _student(self.groups - 1) ** 2 if self.groups >= FEWEST_UNITS else math.inf
+
+    def spread(self, mean: float) -> float:
+        """Returns `m2` without Student's correction, for intervals that have Student's quantile themselves."""
         groups = self.groups
-        if groups < 3:
+        if groups < FEWEST_UNITS:
             return math.inf
         raw = max(0.0, self.squares - 2 * mean * self.cross + mean * mean * self.sizes)
-        return raw * groups / (groups - 1) * _student(groups - 1) ** 2
+        return raw * groups / (groups - 1)
 
     def variance(self, mean: float) -> float:
         """The variance of one value. mean: of all values."""

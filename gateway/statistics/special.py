@@ -132,6 +132,12 @@ def student_quantile(p: float, df: float) -> float:
     return t if p > 0.5 else -t
 
 
+def student_ratio(z: float, df: float) -> float:
+    """Student's quantile in units of the normal one z, which has the same tail. z: > 0. df: > 0."""
+    tail = NormalDist().cdf(-positive("z", z))
+    return -student_quantile(tail, df) / z if tail > TINY else 1.0
+
+
 def smallest(enough: Callable[[int], bool], start: int, most: int) -> int | None:
     """The smallest n in (start / 2, most] with enough(n), which must stay true for larger n; None if there is none.
 

@@ -109,6 +109,7 @@ class PairOrigin:
     caller: str | None = None  # the name of its key
     user: str | None = None  # a digest of the end user it names
     conversation: str | None = None  # of a value that is not a whole conversation's: its digest
+    whole: bool = False  # the value is a whole conversation's
 
 
 NOWHERE = PairOrigin()

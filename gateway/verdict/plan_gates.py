@@ -24,7 +24,7 @@ from gateway.verdict.sequences.latency import P95
 from gateway.verdict.split.answers import split_hours_gate
 from gateway.verdict.split.result import SplitResult
 from gateway.verdict.states import SequenceStates
-from gateway.verdict.traffic_facts import calls_gate, hours_gate
+from gateway.verdict.traffic_facts import calls_gate, hours_gate, units_gate
 
 FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
 
@@ -38,8 +38,10 @@ def gates_of(
     if plan.mode != "split" and primary is not None:
         gates += _of_pairs(looked, candidate, primary, delta)
         sequence = looked.sequences.get((candidate, primary.metric))
-        of_time = (None if served else hours_gate(plan, sequence), calls_gate(plan, sequence))
-        gates += [gate for gate in of_time if gate is not None]
+        of_traffic = [calls_gate(plan, sequence)]
+        if not served:
+            of_traffic = [hours_gate(plan, sequence), *of_traffic, units_gate(sequence)]
+        gates += [gate for gate in of_traffic if gate is not None]
     if split is not None:
         hours = split_hours_gate(plan, split.traffic) if served else None
         gates += [split.gate, *(gate for gate in (split.adjusted, split.left, hours) if gate is not None)]

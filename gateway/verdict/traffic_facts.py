@@ -10,19 +10,24 @@ from typing import Literal
 from gateway.core.plan import Plan
 from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
 from gateway.reports.number_format import with_sign
-from gateway.statistics.dependence import BlockDispersion, UnitDispersion
+from gateway.statistics.dependence import FEWEST_UNITS, BlockDispersion, UnitDispersion
 from gateway.verdict.decision import SHIPS, Decision
 from gateway.verdict.metrics import ALONE
-from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.difference import EARLY_UNITS, DifferenceSequence
+from gateway.verdict.sequences.independence import MOST_NAMES, IndependenceCheck
 from gateway.verdict.sequences.traffic_time import SLOPE_ALPHA
 
-HOURS, CALLS = "hours", "calls"
+HOURS, CALLS, UNITS = "hours", "calls", "units"
 Group = Literal["user", "key", "conversation", "block"]
 _HOUR_S = 3600.0
 ASSUMED = "It treats calls as independent; send `x-gateway-user` or `metadata.conversation_id` to have that checked."
 TOO_FEW = "It treats calls as independent: too few users or keys have several calls to check that."
 UNITS_ASSUMED = "It treats calls as independent; with `unit: user` and calls that name them, users count, not calls."
 DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
+UNITS_COUNTED = (
+    "The interval counts {}s, so that calls of one may be alike, and holds for others like them; calls that name none "
+    "count as units."
+)
 NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
 
 
@@ -42,6 +47,26 @@ def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
 def hours_needed(plan: Plan, hours: float) -> str:
     """Reason of the open gate. hours: covered so far."""
     return f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
+
+
+def units_gate(primary: DifferenceSequence | None) -> GateResult | None:
+    """Whether there are enough units for an interval. None if the verdict is not about others than the units seen."""
+    if primary is None or primary.independence.population != "others":
+        return None
+    kind, counted = primary.independence.unit, primary.independence.counted
+    if kind is None or counted is None:
+        says = "no call names its user, conversation or key: send `x-gateway-user`, or set `population: these`"
+        return GateResult(UNITS, 0, says, 0.0)
+    n = counted.sums.groups
+    if n < FEWEST_UNITS:
+        says = (
+            f"{n:.2g} effective {kind}s so far; {FEWEST_UNITS:g} are needed; `population: these` speaks about these "
+            f"{kind}s only"
+        )
+        return GateResult(UNITS, 0, says, n)
+    once = n < EARLY_UNITS and primary.rule.method == "hybrid" and not primary.closed
+    early = f"; before the last look {EARLY_UNITS:g} are needed" if once else ""
+    return GateResult(UNITS, 1, f"{n:.3g} effective {kind}s{early}", n)
 
 
 def in_conversations(primary: DifferenceSequence) -> bool:
@@ -82,9 +107,20 @@ def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> Traffic
         independence = primary.independence.finding(plan.independent)
     hours = primary.time.covered_s / _HOUR_S if primary else 0.0
     facts = TrafficFacts(independence, groups, hours, plan.min_hours, "the mean over compared calls")
+    if primary is not None and primary.independence.about:
+        facts = _with_population(facts, primary.independence)
     if primary is not None and in_conversations(primary):
         facts = replace(facts, estimand=_BY_CONVERSATION, by_calls=primary.conversations.by_calls)
     return facts if primary is None else _with_days(facts, primary)
+
+
+def _with_population(facts: TrafficFacts, check: IndependenceCheck) -> TrafficFacts:
+    """The facts with the population of the verdict. One about units seen is about the users that it names, or about
+    keys."""
+    unit = check.unit
+    if check.population == "these" and unit == "conversation":
+        unit = "user" if check.names.get("user") else "key" if check.names.get("key") else None
+    return replace(facts, population=check.population, unit=unit, units=len(check.names.get(unit or "", ())))
 
 
 def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts:
@@ -105,7 +141,8 @@ def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
     )
     for group, kind in kinds:
         if kind is not None and kind.sums.terms and _has_names(kind):
-            found.append(_group(metric, group, kind, mean, sequence.moments.m2))
+            made = _group(metric, group, kind, mean, sequence.moments.m2)
+            found.append(replace(made, alarm=made.alarm or kind is check.counted))
     return found
 
 
@@ -134,6 +171,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
     if facts is None or decision.verdict == "hold":
         return decision
     lines = {"assumed": [_assumed(facts)], "alarm": [DEPENDENT]}.get(facts.independence, [])
+    lines = [_these(facts)] if facts.population == "these" and facts.unit else lines
     lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
@@ -145,6 +183,18 @@ def _assumed(facts: TrafficFacts) -> str:
     return TOO_FEW if _named(facts) else ASSUMED
 
 
+def _these(facts: TrafficFacts) -> str:
+    """The users or keys that a verdict is about, and what would make it one about others."""
+    n, kind = facts.units, facts.unit or "key"
+    many = f"more than {MOST_NAMES}" if n >= MOST_NAMES else f"{n}"
+    which = f"this {kind} as it uses it now" if n == 1 else f"these {many} {kind}s as they use it now"
+    how = "`population: others` asks for one about others" if kind == "user" else _SEND
+    return f"It holds for {which}; {how}."
+
+
+_SEND = "for one about others, send `x-gateway-user` or `metadata.conversation_id`"
+
+
 def _named(facts: TrafficFacts) -> bool:
     """Whether calls name their users or conversations."""
     return any(each.group in ("user", "conversation") for each in facts.groups)
@@ -152,6 +202,8 @@ def _named(facts: TrafficFacts) -> bool:
 
 def dependence_line(facts: TrafficFacts) -> str | None:
     """States the assumption about the dependence of calls, and a way to check it; None if it was checked."""
+    if facts.population == "these" and facts.unit:
+        return f"about these: {_these(facts)[:-1]}"
     if facts.independence == "assumed":
         how = "send `x-gateway-user` or `metadata.conversation_id`, and that is checked"
         if facts.source == "served":
@@ -168,7 +220,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
     if facts.by_calls is not None:
         yield f"Counting every call alike, it is {with_sign(facts.by_calls)}."
     served = facts.source == "served"
-    yield _assumed(facts) if facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
+    yield _of_independence(facts)
     for each in facts.groups:
         if each.factor is not None and each.repeated:
             counts = "which counts" if each.alarm else "which does not count, since chance explains it"
@@ -183,6 +235,14 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
             f"{_date(each.day)} {with_sign(each.difference)} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
         )
         yield f"The difference by day (UTC), with its {'units' if served else 'pairs'}: {days}."
+
+
+def _of_independence(facts: TrafficFacts) -> str:
+    if facts.population == "these" and facts.unit:
+        return _these(facts)
+    if facts.independence == "units" and facts.population == "others":
+        return UNITS_COUNTED.format(facts.unit or "unit")
+    return _assumed(facts) if facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
 
 
 def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:

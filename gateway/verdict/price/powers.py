@@ -41,6 +41,7 @@ from gateway.verdict.states import SequenceStates
 
 EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
 FAILURES = ("error_rate", "completion")
+NOTABLE = 1.05  # times the variance of independent values, from which a forecast names the factor
 GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
@@ -315,11 +316,11 @@ def _believed(found: DifferenceSequence, floored: bool, basis: str) -> tuple[flo
     """The variance that a forecast uses. Differences that were almost always 0 so far may still vary: `guarded` adds
     the variance of unseen values.
 
-    Where an alarm says that values of a user, a key, a conversation or a quarter of an hour depend on each other, the
-    variance is the larger one that the verdict's interval has.
+    Where units are counted, or an alarm says that values of a user, a key, a conversation or a quarter of an hour
+    depend on each other, the variance is the larger one that the verdict's interval has.
     """
     variance, m2 = found.moments.variance() * found.inflation, found.moments.m2
-    if found.inflation > 1.0:
+    if found.inflation >= NOTABLE:
         basis += f", {found.inflation:.1f} times the variance since they depend on each other"
     floor = min(guarded(m2, 1.0) / found.n, GUESS) if floored and m2 < FEW else 0.0
     return (floor, f"{basis}, with a floor for rare differences") if floor > 1.1 * variance else (variance, basis)

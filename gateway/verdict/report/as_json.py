@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.sanitize import to_json as indented
-from gateway.reports.model import Comparison, Estimate, Report, SegmentReport
+from gateway.reports.model import Comparison, Estimate, Report, SegmentReport, TrafficFacts
 from gateway.reports.number_format import thinned
 from gateway.reports.output_schema import Schema, closed
 from gateway.verdict.report.presentation import STATES, sentence_of
@@ -47,9 +47,20 @@ def to_dict(report: Report) -> dict[str, Any]:
     }
     if report.best is None:  # a report of one candidate, or of a family that is not compared, stays as it was
         del fields_["best"]
+    if report.traffic is not None:
+        fields_["traffic"] = traffic(report.traffic)
     fields_ |= {} if report.declared is None else {"declared": declared(report.declared)}
     jsonable: dict[str, Any] = _jsonable(fields_)
     return jsonable
+
+
+def traffic(of: TrafficFacts) -> dict[str, Any]:
+    """The facts of the traffic, which have no population with rules 1 and 2."""
+    members = _shallow(of)
+    return members if of.population else {name: v for name, v in members.items() if name not in _OF_POPULATIONS}
+
+
+_OF_POPULATIONS = ("population", "unit", "units")
 
 
 def declared(of: SegmentReport) -> dict[str, Any]:

@@ -298,6 +298,8 @@ def _interval(
     of: CandidateEvidence, sequence: DifferenceSequence, sums: CellMetric, part: float
 ) -> tuple[float, float]:
     rule, m = sequence.rule, sums.differences
+    if rule.about and sequence.has_few_units:
+        return -math.inf, math.inf
     rule = replace(rule, alpha=rule.alpha * part)
     if rule.method == "rare":
         low, high = RareDifference(rule.alpha, m.n, sums.more, sums.fewer).interval()

@@ -14,7 +14,9 @@ only.
 
 With rules 2, metrics that decide also have the interval that holds if the values of a user, of a key or (failures) of a
 quarter of an hour depend on each other (statistics/dependence.py). It applies, where it is the wider one, from the
-first alarm that they do.
+first alarm that they do. With rules 3, a verdict about other users counts units from the first pair on, with Student's
+quantile at as many degrees of freedom as their effective number less one: none below FEWEST_UNITS of them, and before
+the last look none below EARLY_UNITS.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import Any, Literal
 from gateway.core import plan as plans
 from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, planned_pairs, precision
 from gateway.core.horizon import BURN_IN as FEWEST
-from gateway.core.plan import CANDIDATE, REPEAT, Plan
+from gateway.core.plan import CANDIDATE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import Comparison, Estimate
 from gateway.statistics.asymptotic import AsymptoticMean, Tuning, half_width, log_e_value
 from gateway.statistics.betting import BettingMean
@@ -40,9 +42,10 @@ from gateway.statistics.hybrid import half_width as hybrid_half_width
 from gateway.statistics.moments import Moments
 from gateway.statistics.past_adjustment import PastAdjustment
 from gateway.statistics.rare import RareDifference
+from gateway.statistics.special import student_ratio, two_sided_z
 from gateway.statistics.stored_state import State
 from gateway.verdict.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
-from gateway.verdict.sequences.independence import ConversationMeans, IndependenceCheck
+from gateway.verdict.sequences.independence import About, AppliedSums, ConversationMeans, IndependenceCheck
 from gateway.verdict.sequences.traffic_time import DayEffects, TrafficTime
 
 Sequence = EmpiricalBernstein | BettingMean | AsymptoticMean | HybridMean | GuardedMean | RareDifference
@@ -71,6 +74,7 @@ _FAILURES = ("failed", "completed", "lost", "judge", "missing")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
 OF_CONVERSATIONS = ("score", "preference", "distance", "worst", "likelihood", "agreement")
 """Sources of which a mean over a conversation is a value like that of one pair."""
+EARLY_UNITS = 10.0  # effective units from which an interval that has a last look applies before it
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
 COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
 
@@ -93,6 +97,7 @@ class SequenceRule:
     by_units: bool = False  # the values are summed by user and by key, too
     by_blocks: bool = False  # the same by quarters of an hour
     of_conversations: bool = False  # a conversation's value is the mean over its pairs, not the first of them
+    about: About = ""  # the population, with rules 3; see IndependenceCheck
 
 
 _RULE_FIELDS = tuple(field.name for field in fields(SequenceRule))
@@ -121,7 +126,15 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     rule = replace(rule, of_conversations=arm != REPEAT and metric.source in OF_CONVERSATIONS)
     if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source == "worst"):
         return rule
-    return replace(rule, by_units=True, by_blocks=plan.guarded or metric.source in ("failed", "completed"))
+    by_blocks = plan.guarded or metric.source in ("failed", "completed")
+    return replace(rule, by_units=True, by_blocks=by_blocks, about=_about(plan))
+
+
+def _about(plan: Plan) -> About:
+    """The population that a plan's verdict is about."""
+    if plan.rules < UNITS_FIRST_RULES or (plan.independent and plan.population is None):
+        return ""
+    return plan.population or "traffic"
 
 
 def segment_power(plan: Plan) -> float:
@@ -242,7 +255,7 @@ class DifferenceSequence:
         self.unadjusted = Moments()  # the same as measured; empty unless differences are adjusted
         self.adjustment = PastAdjustment(COVARIATES, rule.compared) if rule.compared else None
         self.test = BettingTest(0.5, rule.alpha) if distance else None
-        self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks)
+        self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks, rule.about)
         self.time, self.days = TrafficTime(), DayEffects()
         self.conversations = ConversationMeans()
 
@@ -262,16 +275,22 @@ class DifferenceSequence:
 
     @property
     def variance(self) -> float:
-        """Variance of one difference in a mean of n: larger where an alarm says that they depend on each other."""
-        wider = (sums.m2(self.moments.mean) for _, sums, _ in self.independence.alarms())
-        m2 = max([self.moments.m2, *(each for each in wider if math.isfinite(each))])
+        """Variance of one difference in a mean of n: larger where units are counted, or an alarm says that values
+        depend on each other."""
+        wider = (each.sums.m2(self.moments.mean) for each in self.independence.applied())
+        m2 = max([self.moments.m2, *(m2 for m2 in wider if math.isfinite(m2))])
         return m2 / self.n if self.n else 0.0
 
     @property
     def inflation(self) -> float:
-        """The factor of the variance of one difference by which dependent values say less; 1 without an alarm."""
+        """The factor of the variance of one difference by which values say less than independent ones, at least 1."""
         plain = self.moments.m2
         return self.variance * self.n / plain if plain else 1.0
+
+    @property
+    def has_few_units(self) -> bool:
+        """Whether its values are of too few units for an interval."""
+        return any(not math.isfinite(each.sums.spread(self.moments.mean)) for each in self.independence.applied())
 
     @property
     def largest(self) -> float:
@@ -285,7 +304,8 @@ class DifferenceSequence:
         """Standard error of the mean, with the floor for unseen values; infinity before the first pair, and while
         dependent values are too few groups for a variance."""
         largest, mean = self.largest, self.moments.mean
-        sums = [(self.moments.m2, 1.0), *((sums.m2(mean), floor) for _, sums, floor in self.independence.alarms())]
+        wider = ((each.sums.m2(mean), each.floor) for each in self.independence.applied())
+        sums = [(self.moments.m2, 1.0), *wider]
         if not self.n or not all(math.isfinite(m2) for m2, _ in sums):
             return math.inf
         return max(math.sqrt(guarded(m2, floor * largest) if largest else m2) for m2, floor in sums) / self.n
@@ -380,10 +400,43 @@ class DifferenceSequence:
         mean = self.moments.mean
         if self.n:
             low, high = min(low, mean), max(high, mean)  # betting leaves a mean out that has moved
-        for _, sums, floor in self.independence.alarms():
-            half = self._half_width(sums.m2(mean), floor, share * self.rule.alpha)
-            low, high = min(low, mean - half), max(high, mean + half)
+        for each in self.independence.applied():
+            low, high = self._widened((low, high), each, share * self.rule.alpha)
         return low, high
+
+    def _widened(self, interval: tuple[float, float], applied: AppliedSums, alpha: float) -> tuple[float, float]:
+        """The interval, or the one by groups where it is wider."""
+        (low, high), mean = interval, self.moments.mean
+        if not applied.always or self.rule.method != "rare":
+            half = self._half_width_of(applied, alpha)
+            return min(low, mean - half), max(high, mean + half)
+        factor = self._rare_factor(applied, alpha)
+        if not math.isfinite(factor):
+            return -math.inf, math.inf
+        return mean - factor * (mean - low), mean + factor * (high - mean)
+
+    def _half_width_of(self, applied: AppliedSums, alpha: float) -> float:
+        """Half of the width by groups. Units that always count have Student's quantile with the tail that the look
+        has; a method with a last look has no interval of few units before it."""
+        mean, units = self.moments.mean, applied.sums.groups
+        if not applied.always:
+            return self._half_width(applied.sums.m2(mean), applied.floor, alpha)
+        if self.rule.method == "hybrid" and not self.closed and units < EARLY_UNITS:
+            return math.inf
+        m2, largest = applied.sums.spread(mean), self.largest
+        half = self._half_width(m2, 1.0, alpha)
+        if not math.isfinite(half) or not half:
+            return half
+        z = half * self.n / math.sqrt(guarded(m2, largest) if largest else m2)
+        return half * student_ratio(z, units - 1)
+
+    def _rare_factor(self, applied: AppliedSums, alpha: float) -> float:
+        """The factor by which units widen an exact interval: that of the standard error, with Student's quantile."""
+        m2, units = applied.sums.spread(self.moments.mean), applied.sums.groups
+        if not math.isfinite(m2):
+            return math.inf
+        effect = max(1.0, m2 / self.moments.m2) if self.moments.m2 else 1.0
+        return math.sqrt(effect) * student_ratio(two_sided_z(alpha), units - 1)
 
     def _half_width(self, m2: float, floor: float, alpha: float) -> float:
         """Half of the width that the interval has with this sum of squares. floor: as IndependenceCheck has it."""
@@ -418,8 +471,10 @@ class DifferenceSequence:
         """ln of the current e-value against "no difference"; 0.0 before the first pair."""
         if not self.n:
             return 0.0
-        if not self.independence.alarms():
+        if not self.independence.applied():
             return self._log_evalue()
+        if self.rule.about and self.has_few_units:
+            return min(self._log_evalue(), 0.0)
         tuning = Tuning(self.rule.alpha, self.rule.n_opt, BURN_IN)
         return min(self._log_evalue(), log_e_value(self.moments.mean, math.sqrt(self.variance), self.n, tuning))
 
@@ -461,7 +516,7 @@ class DifferenceSequence:
     def _rule_fields(self) -> int:
         """Fields of the rule that are stored: those that existed in the version that began the sequence."""
         if self._checked or self.rule.of_conversations:
-            return 14
+            return 15 if self.rule.about else 14
         return 8 if self.rule.compared else 6 if self._scaled else 4
 
     @classmethod

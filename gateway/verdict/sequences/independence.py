@@ -4,6 +4,11 @@ Pairs of a conversation depend on each other, so their mean is one value of the 
 names no conversation. The mean is complete once the conversation has been quiet for a while, in the time of the stream,
 or has its most pairs; later pairs of it do not count, and a gateway requests none that it knows to be late
 (proxy/experiments/budget.py). In a split, one user takes the place of a conversation.
+
+With rules 3, a verdict about others than the users seen counts units from the first pair on: the first that exists of
+conversation, user and key. A kind exists if at least half of the values name theirs; a value that names none is a unit
+of its own. Coarser units count from an alarm on. A verdict about these users or keys counts calls, and conversations
+and blocks of time from an alarm on: the users are known, and what they do next is not.
 """
 
 from __future__ import annotations
@@ -11,13 +16,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+from zlib import crc32
 
-from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
+from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S, Population
 from gateway.reports.model import Independence
 from gateway.statistics.dependence import BlockDispersion, Dispersion, UnitDispersion
 from gateway.statistics.stored_state import State
 from gateway.verdict.metrics import PairOrigin, PairValue
+
+UnitKind = Literal["conversation", "user", "key"]
+About = Literal["", "traffic", "others", "these"]
+"""The population that a sequence is about. "": that of calls which are independent until an alarm, as with rules 2, or
+as a plan declares. traffic: others where calls name users or conversations, else these."""
+MOST_NAMES = 200
+"""Users, and keys, that are counted one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedSums:
+    """Sums by group that widen the interval of a sequence."""
+
+    group: str
+    sums: Dispersion
+    floor: float = 1.0
+    """The floor that they need, in units of the largest deviation of one value. A lasting failure is one event, so a
+    quarter of an hour without one is as informative as one pair."""
+    always: bool = False
+    """Whether they apply from the first pair on, with Student's quantile; else from an alarm on."""
 
 
 @dataclass(slots=True)
@@ -28,15 +54,23 @@ class IndependenceCheck:
     keys: UnitDispersion | None = None
     conversations: UnitDispersion | None = None
     blocks: BlockDispersion | None = None
+    about: About = ""
+    whole: int = 0  # values that are whole conversations
+    names: dict[str, set[int]] = field(default_factory=dict)
+    """kind → digests of the users or keys seen, MOST_NAMES at most."""
 
     @classmethod
-    def of(cls, by_units: bool, by_blocks: bool) -> IndependenceCheck:
+    def of(cls, by_units: bool, by_blocks: bool, about: About = "") -> IndependenceCheck:
         """Empty sums, of what a rule asks for."""
         users, keys, conversations = (UnitDispersion() if by_units else None for _ in range(3))
-        return cls(users, keys, conversations, BlockDispersion() if by_blocks else None)
+        return cls(users, keys, conversations, BlockDispersion() if by_blocks else None, about if by_units else "")
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
         """Takes the next value. mean: of all values before it."""
+        if self.about:
+            self.whole += origin.whole
+            self._name("user", None if origin.user is None else f"{origin.caller}\0{origin.user}")
+            self._name("key", origin.caller)
         if self.users is not None:
             self.users.add(value, None if origin.user is None else f"{origin.caller}\0{origin.user}", mean)
         if self.keys is not None:
@@ -46,22 +80,65 @@ class IndependenceCheck:
         if self.blocks is not None and origin.at is not None:
             self.blocks.add(value, origin.at, mean)
 
-    def alarms(self) -> list[tuple[str, Dispersion, float]]:
-        """(grouping of the values, their sums, the floor that they need) of every alarm.
+    def _name(self, kind: str, name: str | None) -> None:
+        known = self.names.setdefault(kind, set())
+        if name is not None and len(known) < MOST_NAMES:
+            known.add(crc32(name.encode("utf-8", "surrogatepass")))
 
-        A lasting failure is one event, so a quarter of an hour without one is as informative as one pair. The floor is
-        in units of the largest deviation of one value.
-        """
+    def _units(self) -> dict[UnitKind, UnitDispersion]:
+        """The sums by unit, the finest first."""
+        kinds: tuple[tuple[UnitKind, UnitDispersion | None], ...] = (
+            ("conversation", self.conversations),
+            ("user", self.users),
+            ("key", self.keys),
+        )
+        return {kind: sums for kind, sums in kinds if sums is not None}
+
+    @property
+    def unit(self) -> UnitKind | None:
+        """The first kind of unit that at least half of the values name."""
+        for kind, units in self._units().items():
+            named = units.named + (self.whole if kind == "conversation" else 0)
+            if named and 2 * named >= units.sums.n:
+                return kind
+        return None
+
+    @property
+    def population(self) -> Population | None:
+        """The population of its interval; None if it is about calls."""
+        if self.about == "traffic":
+            return "others" if self.unit in ("conversation", "user") else "these"
+        return self.about or None
+
+    @property
+    def counted(self) -> UnitDispersion | None:
+        """The units that count from the first pair on; None if none do, or none is named."""
+        return self._units().get(self.unit) if self.population == "others" and self.unit is not None else None
+
+    def applied(self) -> list[AppliedSums]:
+        """The sums that widen the interval."""
+        if self.population != "others":
+            return self._alarms()
+        unit, counted = self.unit, self.counted
+        sums = Dispersion() if counted is None else counted.sums  # where no unit is named, no variance is known
+        coarser = (each for each in self._alarms() if each.group != unit)
+        return [AppliedSums(unit or "user", sums, always=True), *coarser]
+
+    def _alarms(self) -> list[AppliedSums]:
+        """The sums of every alarm that counts for the population."""
         units = (("user", self.users), ("key", self.keys), ("conversation", self.conversations))
-        kinds = (*units, ("block", self.blocks))
+        known = {"traffic": ("key",), "these": ("user", "key")}
+        fixed = known.get(self.about, ()) if self.population == "these" else ()
         return [
-            (name, kind.sums, kind.sums.largest if name == "block" else 1.0)
-            for name, kind in kinds
-            if kind is not None and kind.sums.alarm
+            AppliedSums(group, kind.sums, kind.sums.largest if group == "block" else 1.0)
+            for group, kind in (*units, ("block", self.blocks))
+            if kind is not None and kind.sums.alarm and group not in fixed
         ]
 
     def finding(self, declared: bool) -> Independence:
         """The finding about the dependence. declared: the plan says that its calls are independent."""
+        if self.about:
+            return self._finding()
         units = [kind for kind in (self.users, self.keys, self.conversations) if kind is not None]
         if any(kind.sums.alarm for kind in units):
             return "alarm"
@@ -73,16 +150,28 @@ class IndependenceCheck:
         """A JSON-able dict from which from_state continues bit-identically."""
         units = (("users", self.users), ("keys", self.keys), ("conversations", self.conversations))
         kinds = (*units, ("blocks", self.blocks))
-        return {name: kind.state() for name, kind in kinds if kind is not None}
+        names = {kind: sorted(known) for kind, known in sorted(self.names.items())}
+        about = {"about": {"population": self.about, "whole": self.whole, "names": names}} if self.about else {}
+        return {name: kind.state() for name, kind in kinds if kind is not None} | about
+
+    def _finding(self) -> Independence:
+        if any(each.group != "block" and not each.always for each in self.applied()):
+            return "alarm"
+        if self.population == "others":
+            return "units"
+        return "declared" if self.about == "these" else "assumed"
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> IndependenceCheck:
         """Raises ValueError or KeyError if a field is missing or unknown."""
         names = ("users", "keys", "conversations")
         users, keys, conversations = (UnitDispersion.from_state(state[n]) if n in state else None for n in names)
-        return cls(
-            users, keys, conversations, BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None
-        )
+        blocks = BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None
+        check = cls(users, keys, conversations, blocks)
+        if (about := state.get("about")) is not None:
+            check.about, check.whole = about["population"], about["whole"]
+            check.names = {kind: set(known) for kind, known in about["names"].items()}
+        return check
 
 
 MOST_OPEN = 500  # conversations of one sequence: the one that has waited longest is complete beyond that
@@ -162,7 +251,7 @@ class ConversationMeans:
 
     def _whole(self, conversation: str) -> WholeConversation:
         n, a, b, difference, at, caller, user = self.rows.pop(conversation)
-        return WholeConversation(PairValue(a / n, b / n, difference / n), PairOrigin(at, caller, user))
+        return WholeConversation(PairValue(a / n, b / n, difference / n), PairOrigin(at, caller, user, whole=True))
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""

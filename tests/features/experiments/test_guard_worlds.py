@@ -130,7 +130,7 @@ def test_bursts_of_hits_widen_the_interval() -> None:
     for sequence in (ours, alone):
         for i, d in enumerate(differences.tolist()):
             sequence.add(PairValue(0.5 - d / 2, 0.5 + d / 2, d), None, PairOrigin(START + 36.0 * i))
-    assert [name for name, _, _ in ours.independence.alarms()] == ["block"]
+    assert [each.group for each in ours.independence.applied()] == ["block"]
     wide, narrow = ours.interval(), alone.interval()
     assert wide[0] < narrow[0]
     assert wide[1] > narrow[1]

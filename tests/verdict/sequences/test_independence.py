@@ -39,7 +39,7 @@ def test_pairs_from_nowhere_are_taken_as_independent() -> None:
     for i in range(120):
         check.add(0.1 * (i % 3), NOWHERE, 0.1)
     assert (check.finding(declared=False), check.finding(declared=True)) == ("assumed", "declared")
-    assert check.alarms() == []
+    assert check.applied() == []
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -48,7 +48,7 @@ def test_bursts_need_a_floor_of_a_whole_block(blocks: bool) -> None:
     for i in range(600):
         failed = float(200 <= i < 220)
         check.add(-failed, PairOrigin(i * BLOCK_S / 20, "key"), -0.03)
-    found = [(name, round(floor, 1)) for name, _, floor in check.alarms()]
+    found = [(each.group, round(each.floor, 1)) for each in check.applied()]
     assert found == ([("block", 20.0)] if blocks else [])
     assert check.finding(declared=False) == "assumed", "blocks say nothing about users"
 
