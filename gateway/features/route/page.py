@@ -24,8 +24,9 @@ from gateway.features.route.experiment import pairs_of, terms_of
 from gateway.features.route.learning import learn
 from gateway.features.route.model import LearnedChoice, RouteTerms
 from gateway.features.route.report import yaml_lines
-from gateway.features.route.rows import LeafCalls, leaf_calls, watched_losses
-from gateway.features.route.work import WatchedLeaf, returned_leaves, watched_leaves
+from gateway.features.route.rows import LeafCalls, leaf_calls, watched_pairs
+from gateway.features.route.watch.alarm import WatchedLeaf, watched_leaves
+from gateway.features.route.work import returned_leaves
 from gateway.reports.charts import Chart
 from gateway.reports.number_format import counted
 from gateway.store.query import Reading
@@ -99,8 +100,8 @@ def headline(views: Sequence[RouteView]) -> str:
 
 def _view(connection: Reading, route: LearnedRoute, since: float) -> RouteView:
     calls = {each.label: each for each in leaf_calls(connection, route.name, since)}
-    losses = watched_losses(connection, watch_name(route.name), str(route.evidence["primary"]))
-    watched = {each.leaf: each for each in watched_leaves(route, losses)}
+    pairs = watched_pairs(connection, watch_name(route.name), str(route.evidence["primary"]))
+    watched = {leaf.leaf: leaf for leaf in watched_leaves(route, pairs)}
     returned = returned_leaves(connection, route.digest)
     rows = tuple(
         LeafRow(i, leaf, calls.get(f"{route.name}/{i}"), watched.get(i), i in returned)

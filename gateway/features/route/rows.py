@@ -11,8 +11,9 @@ from sqlalchemy import Connection, and_, case, func, select
 from gateway.core.exchange import Form
 from gateway.core.plan import CANDIDATE
 from gateway.core.sequence import SequenceName
+from gateway.store.plans import stored_plans
 from gateway.store.run_chunks import whole_request
-from gateway.store.tables import exchanges, increments, plans
+from gateway.store.tables import exchanges, increments
 
 MOST_WATCHED = 20_000
 _AT_ONCE = 200  # rows with their bodies that are in memory
@@ -71,22 +72,48 @@ def stored_pairs(
         yield StoredPair(*row)
 
 
-def watched_losses(connection: Connection, experiment: str, primary: str) -> list[tuple[str, float]]:
-    """(label of the leaf, loss) of the newest pairs of a route's watch, in order: positive where the control is better.
+@dataclass(frozen=True, slots=True)
+class WatchedPair:
+    """One pair of a route's watch."""
 
-    At most MOST_WATCHED, of the plan that began last.
-    """
+    label: str
+    """The name of the leaf."""
+    loss: float
+    """Positive where the control is better."""
+    at: float
+    caller: str
+    user: str | None = None
+    conversation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedPairs:
+    """The newest pairs of a watch, in order. rules: of its plan."""
+
+    pairs: tuple[WatchedPair, ...]
+    rules: int
+
+
+def watched_pairs(connection: Connection, experiment: str, primary: str) -> WatchedPairs:
+    """At most MOST_WATCHED, of the plan that began last."""
+    known = stored_plans(connection, experiment)
+    if not known:
+        return WatchedPairs((), 1)
     i, e = increments.c, exchanges.c
-    plan = select(plans.c.plan).where(plans.c.experiment == experiment).order_by(plans.c.since.desc()).limit(1)
     newest = (
-        select(i.pair, i.difference, i.place)
-        .where(i.plan == plan.scalar_subquery(), i.candidate == CANDIDATE, i.metric == primary)
+        select(i.pair, i.difference, i.place, i.cluster)
+        .where(i.plan == known[-1].hash, i.candidate == CANDIDATE, i.metric == primary)
         .order_by(i.place.desc())
         .limit(MOST_WATCHED)
         .subquery()
     )
-    query = select(e.route, newest.c.difference).join(newest, newest.c.pair == e.id).where(e.route.is_not(None))
-    return [(row[0], row[1]) for row in connection.execute(query.order_by(newest.c.place))]
+    query = (
+        select(e.route, newest.c.difference, e.received, e.caller, e.user_digest, newest.c.cluster)
+        .join(newest, newest.c.pair == e.id)
+        .where(e.route.is_not(None))
+        .order_by(newest.c.place)
+    )
+    return WatchedPairs(tuple(WatchedPair(*row) for row in connection.execute(query)), known[-1].plan.rules)
 
 
 @dataclass(frozen=True, slots=True)

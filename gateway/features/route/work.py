@@ -1,17 +1,13 @@
 """Watches the leaves of the routes that serve: a share of the moved calls is also sent to the control, and a leaf that
 is shown to lose too much is taken back.
 
-The loss that each leaf may have on its own requests is the one with which all moved requests together lose the route's
-margin over all traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence that
-restarts every RESTART_PAIRS, so it holds at every look, and all leaves of a route share its alpha, over MOST_WATCHED
-pairs. A leaf that was taken back stays so, for this content of the route.
+watch/alarm.py has the rule. A leaf that was taken back stays so, for this content of the route.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -25,11 +21,10 @@ from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.isolation import Work
 from gateway.features.notices.rows import WebhookDelivery, add_deliveries
-from gateway.features.route.rows import watched_losses
+from gateway.features.route.rows import watched_pairs
+from gateway.features.route.watch.alarm import WatchedLeaf, watched_leaves
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.reports.number_format import rfc3339
-from gateway.statistics.hybrid import guarded_half_width
-from gateway.statistics.moments import Moments
 from gateway.store.engine import Transaction
 from gateway.store.query import Reading
 from gateway.store.sequences import save, states
@@ -40,59 +35,6 @@ log = logging.getLogger(__name__)
 EVERY_S = 30.0
 _LEASE = "routes"
 _KEEP_S = 7 * 86_400  # gateways go on with what they know
-_TIGHTEST = 100.0  # pairs at which the interval is narrowest
-RESTART_PAIRS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedLeaf:
-    """The watch's evidence on one leaf."""
-
-    leaf: int
-    pairs: int
-    """Pairs since the beginning that speaks most against it."""
-    loss: float
-    low: float
-    """Lower bound of the loss, valid at every look."""
-    tolerated: float
-
-    @property
-    def alarm(self) -> bool:
-        return self.low > self.tolerated
-
-
-def tolerated_loss(route: LearnedRoute) -> float:
-    """The mean loss of a moved request with which all of them together lose the margin."""
-    moved = sum(leaf.share for leaf in route.leaves if leaf.moved)
-    return float(route.evidence["margin"]) / max(moved, 1e-9)
-
-
-def watched_leaves(route: LearnedRoute, losses: Iterable[tuple[str, float]]) -> list[WatchedLeaf]:
-    """losses: (label of the leaf, loss) of each pair, in order."""
-    found: dict[int, list[float]] = {}
-    for label, loss in losses:
-        name, _, leaf = label.rpartition("/")
-        if name == route.name and leaf.isdigit() and int(leaf) < len(route.leaves):
-            found.setdefault(int(leaf), []).append(loss)
-    alpha = float(route.evidence["alpha"]) / max(1, sum(leaf.moved for leaf in route.leaves))
-    return [_watched(leaf, values, alpha, tolerated_loss(route)) for leaf, values in sorted(found.items())]
-
-
-def _watched(leaf: int, values: Sequence[float], alpha: float, tolerated: float) -> WatchedLeaf:
-    """The pairs since the beginning or since any multiple of RESTART_PAIRS, whichever speaks most against the leaf.
-
-    After a long period without loss, a fault would hardly change the mean of all pairs. The j-th beginning has alpha /
-    (j (j + 1)), which add up to alpha. Source: confidence sequences from several times on, Shin, Ramdas & Rinaldo 2022
-    (arXiv:2203.03532).
-    """
-    found, of = [], Moments()
-    for i in range(len(values) - 1, -1, -1):
-        of = of.add(values[i])
-        if i % RESTART_PAIRS == 0:
-            j = i // RESTART_PAIRS + 1
-            half = guarded_half_width(2 * alpha / (j * (j + 1)), _TIGHTEST, of.n, of.m2, 1.0)
-            found.append(WatchedLeaf(leaf, of.n, of.mean, of.mean - half, tolerated))
-    return max(found, key=lambda each: each.low)
 
 
 def _name(digest: str) -> SequenceName:
@@ -163,7 +105,7 @@ class RouteWatch:
         known, leaves = await self._store.look(
             lambda c: (
                 returned_leaves(c, route.digest),
-                watched_leaves(route, watched_losses(c, watch_name(route.name), str(route.evidence["primary"]))),
+                watched_leaves(route, watched_pairs(c, watch_name(route.name), str(route.evidence["primary"]))),
             )
         )
         alarms = [each for each in leaves if each.alarm and each.leaf not in known]

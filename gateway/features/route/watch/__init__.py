@@ -1,0 +1,1 @@
+"""The watch of routes that serve: when a leaf is taken back."""
