@@ -21,6 +21,8 @@
 #                 agent_rate; with --markdown docs/bench.md they renew their section of that page
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
 #                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
+# make worlds     the verdicts in worlds of traffic: how often they err and answer; worlds.jsonl has the rows that are done
+#                 (make worlds ARGS="--runs 100 --row users")
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds: all of them, also where one fails
 # make format     ruff format, and what ruff check can repair
@@ -64,7 +66,7 @@ CREATE = $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear 
 INSTALL = sh .ci/install.sh $(VENV) $(PYTHON)
 endif
 
-.PHONY: up demo test durations quick test-long image-test test-real bench bench-fleet bench-peers
+.PHONY: up demo test durations quick test-long image-test test-real bench bench-fleet bench-peers worlds
 .PHONY: lint format lock generate docs audit clean
 
 up: $(VENV)/.up
@@ -119,6 +121,9 @@ bench: $(VENV)/.test
 
 bench-fleet: $(VENV)/.test
 	@$(BIN)/python bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
+
+worlds: $(VENV)/.test
+	@$(BIN)/python bench/play_worlds.py --results worlds.jsonl $(ARGS)
 
 bench-peers:
 	@for peer in $(PEERS); do $(MAKE) --no-print-directory .peers/$$peer/.installed \

@@ -1,0 +1,41 @@
+"""A row of the table: one world, one truth, the event that is counted, and the bound that its rate must keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Side = Literal["at most", "at least", "measured"]
+
+
+class Run(NamedTuple):
+    """One run of a row. event: it happened. size: pairs, units or hours that it took."""
+
+    event: bool
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """play: (seed, rules) → one run. The seed decides everything that is drawn."""
+
+    name: str
+    group: str
+    event: str
+    """The event that is counted: ships falsely, ships, decided."""
+    play: Callable[[int, int], Run]
+    side: Side = "measured"
+    bound: float = 0.0
+    unit: str = "pairs"
+    runs: int = 2_000
+    rules: tuple[int, ...] = (2, 3)
+    """The rules that it can be played with; the bound is that of the newest."""
+
+    def allows(self, rate: float, runs: int) -> bool:
+        """Whether the rate is within the bound, with three standard errors of this many runs at the bound."""
+        room = 3 * math.sqrt(self.bound * (1 - self.bound) / runs) if runs else math.inf
+        if self.side == "at most":
+            return rate <= self.bound + room
+        return self.side == "measured" or rate >= self.bound - room
