@@ -163,6 +163,9 @@ class Exchange:
     """`budget`: the call went to the cheaper tier, because a budget was nearly used up. None if it did not."""
     gpu_seconds: float | None = None
     """GPU-seconds of the user's own engines, at their price by tokens. None if no target that was used has one."""
+    prompt_digest: str | None = None
+    """Digest of the prompt under the deployment's secret (core/prompt_digest.py). None if no pair began with the call,
+    or its plan has older rules. The arms of a shadow pair have that of their served call."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -32,6 +32,7 @@ Empty = Literal["failed", "allowed"]
 ArmHeaders = Literal["all", "target"]
 Population = Literal["others", "these"]
 RULES = 3  # of the plans that this version makes
+PROMPT_RULES = 3  # from which pairs of one prompt are a unit of dependence
 UNITS_FIRST_RULES = 3  # from which the interval counts units from the first pair on, not from an alarm on
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's

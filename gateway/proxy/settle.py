@@ -10,6 +10,7 @@ from functools import partial
 from gateway.core.completion import assemble
 from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_digest
 from gateway.core.prices import Prices
+from gateway.core.prompt_digest import prompt_digest
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.dialects.vendor_records import recorded_form
 from gateway.proxy.experiments.shadow import ShadowSender
@@ -148,6 +149,8 @@ class Settler:
             if offer.arms and arm.counts:
                 running = assignment.running
                 exchange.request_digest = self.shadow.digest(context.sent_body, ended.target_state, running)
+                if running.prompt_key is not None:
+                    exchange.prompt_digest = prompt_digest(call.body, running.prompt_key, running.hash)
         recorded = self.recorder.put(exchange)
         if offer is not None and recorded:
             self.shadow.ask(assignment, offer, call, ended.route, exchange)

@@ -68,6 +68,7 @@ class ArmRecord:
     pi: float = 1.0
     segments: str | None = None
     """JSON of the call's CallSegments; None if it has none."""
+    prompt_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
     plain = (e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
     sums = (request_size(), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest, e.tied)
-    own = (e.pi, e.segments)
+    own = (e.pi, e.segments, e.prompt_digest)
     query = select(*plain, *sums, *own)
     found = (connection.execute(query.where(e.id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
     return [ArmRecord(*row) for rows in found for row in rows]

@@ -110,6 +110,7 @@ class PairOrigin:
     user: str | None = None  # a digest of the end user it names
     conversation: str | None = None  # of a value that is not a whole conversation's: its digest
     whole: bool = False  # the value is a whole conversation's
+    prompt: str | None = None  # a digest of its last user message
 
 
 NOWHERE = PairOrigin()

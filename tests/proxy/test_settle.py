@@ -20,6 +20,7 @@ from gateway.config.limits import Budgets
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
+from gateway.core.prompt_digest import prompt_digest
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations
 from gateway.proxy.experiments.shadow import ShadowOffer
@@ -415,6 +416,30 @@ async def test_only_calls_with_a_drawn_shadow_are_settled_later() -> None:
     large = a_call(id=drawn[0], body=b'{"a":"' + b"x" * LARGE + b'"}')
     room.settle(large)
     assert room.shadow.done[-1] == ("ask", drawn[0]), "the queue's bytes are not counted: it holds nothing large"
+
+
+BODY = b'{"messages":[{"role":"user","content":"hello"}]}'
+
+
+@pytest.mark.parametrize("content", ["full", "metadata"])
+async def test_a_pair_has_the_digest_of_its_prompt(content: Any) -> None:
+    """The digest needs no recorded text, and says only which pairs have the same prompt."""
+    experiment = an_experiment(shadow=1.0)
+    assert experiment.prompt_key is not None
+    room = a_room(experiment=experiment)
+    room.settle(a_call(body=BODY, caller=Caller("web", content=content)))
+    assert [e.prompt_digest for e in room.recorded] == [prompt_digest(BODY, experiment.prompt_key, experiment.hash)]
+    assert content == "full" or b"hello" not in room.recorded[0].request
+
+
+async def test_other_calls_have_no_digest_of_their_prompt() -> None:
+    """Calls of no experiment, those that begin no pair, and those of plans with older rules."""
+    older = running(replace(SWAP.plan, rules=2, shadow=1.0), SWAP.settings, secret=SECRET)
+    undrawn = next(str(n) for n in range(50) if not shadowed(SWAP, str(n)))
+    for experiment in (None, SWAP, older):
+        room = a_room(experiment=experiment)
+        room.settle(a_call(body=BODY, id=undrawn))
+        assert [e.prompt_digest for e in room.recorded] == [None]
 
 
 async def test_a_shadow_is_withdrawn_if_its_exchange_is_dropped() -> None:

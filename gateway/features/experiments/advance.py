@@ -272,8 +272,9 @@ def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
     """
     ms = pair.position.partition("-")[0]
     at = int(ms) / 1000 if ms.isdigit() else None
-    caller, user = (None, None) if served is None else (served.caller, served.user_digest)
-    return PairOrigin(at, caller, user, pair.cluster)
+    if served is None:
+        return PairOrigin(at, conversation=pair.cluster)
+    return PairOrigin(at, served.caller, served.user_digest, pair.cluster, prompt=served.prompt_digest)
 
 
 def _observations(

@@ -19,7 +19,7 @@ from gateway.config.derive import asked_refs, feedback_without_range, plans_of, 
 from gateway.config.experiments import Experiment
 from gateway.config.guard_candidates import GuardCandidate, guard_candidate
 from gateway.core.exchange import Target
-from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
+from gateway.core.plan import AGAIN, CONTROL, PROMPT_RULES, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
 from gateway.core.segments import CallSegments, Segmenter, segment_name
 from gateway.proxy.request.call import Call
@@ -61,6 +61,8 @@ class RunningExperiment:
     """Response headers by arm; none where a plan tells clients only which target answered."""
     draw: Draw = field(default=draw, repr=False)  # it may hold the secret
     """Draws arms and shadows."""
+    prompt_key: bytes | None = field(default=None, repr=False)
+    """The secret under which prompts are digested. None if they are not, by the plan's rules."""
     varied: VariedParts = NOTHING_VARIED
     """The parts of requests that the variants of its arms change."""
     share: float | None = None
@@ -291,6 +293,7 @@ def running(
             a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] if shown else [] for a in plan.arms
         },
         draw=partial(keyed_draw, secret) if keyed and secret is not None else draw,
+        prompt_key=secret if plan.rules >= PROMPT_RULES else None,
         varied=varied,
         segmenter=Segmenter(plan.segments) if plan.segments is not None else None,
         shadow_arms=tuple(name for name, _ in plan.candidates),

@@ -27,6 +27,7 @@ from gateway.features.experiments.advance import (
     advance,
     deciding,
     drawn,
+    joined_pairs,
     keep_ratio,
     scored_again,
 )
@@ -361,3 +362,10 @@ def test_about_a_tenth_of_the_pairs_is_drawn() -> None:
     found = [SettledPair(f"p{i}", None, {}) for i in range(2000)]
     assert 100 < len(drawn(found)) < 300
     assert drawn(found[:500]) + drawn(found[500:]) == drawn(found), "whichever step settles them"
+
+
+def test_the_origin_of_a_pair_names_its_prompt(store: Any, plan: Plan, paired: Any) -> None:
+    made = [e for prompt in ("a", None) for e in paired(plan, "1", {"candidate": "1"}, prompt_digest=prompt)]
+    deliver(store, list(enumerate(made)))
+    found = store.run(lambda c: joined_pairs(c, plan, settled_pairs(c, plan.hash, "99999-0", DEADLINE_MS, 9)))
+    assert [pair.origin.prompt for pair in found] == ["a", None]

@@ -48,6 +48,7 @@ _WITHOUT_PERSON: Mapping[str, Any] = {
     "unit": ERASED,
     "cluster": None,
     "user_digest": None,
+    "prompt_digest": None,
     "upstream_id": None,
     "run_source": None,
     "run_id": None,

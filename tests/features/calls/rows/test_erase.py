@@ -99,16 +99,17 @@ def test_rows_that_must_stay_keep_numbers_only(store: Any, exchange: Make, found
     trial = {"experiment": "swap", "plan": "p", "arm": "control"} if why == "experiment" else {}
     hers = exchange(
         "0.5", caller="ada", client_id="zoe", reference="zoe", cluster="c", unit="zoe's talk",
-        user_digest=user_digest("zoe"), upstream_id="resp_1", **trial,
+        user_digest=user_digest("zoe"), upstream_id="resp_1", prompt_digest="hers", **trial,
     )  # fmt: skip
     store.write(hers, Feedback(hers.id, "f", "ada", 1.0, "thumb", 1.0, label="zoe was unkind", comment="zoe"))
     request = ErasureRequest("caller", "ada")
     done = store.run(lambda c: erase(c, list(find(c, request)), later if why == "experiment" else time.time())).n
     assert (done["exchanges deleted"], done["exchanges emptied"]) == (0, 1)
     (row,) = store.sql(
-        "SELECT caller, unit, client_id, reference, cluster, user_digest, upstream_id, text, total_s, pi FROM exchanges"
+        "SELECT caller, unit, client_id, reference, cluster, user_digest, prompt_digest, upstream_id, text, "
+        "total_s, pi FROM exchanges"
     )
-    assert row == (ERASED, ERASED, None, None, None, None, None, "", 0.5, 1.0)
+    assert row == (ERASED, ERASED, None, None, None, None, None, None, "", 0.5, 1.0)
     assert set(store.sql("SELECT explanation, detail FROM scores")) == {(None, None)}
     given = store.sql("SELECT value, label FROM scores WHERE kind = 'feedback'")
     assert given == [(1.0, None)], "a label of feedback is any text that its caller writes"
