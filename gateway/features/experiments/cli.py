@@ -305,6 +305,7 @@ def _prepared(of: Deployment, plan: Plan) -> PlanToStart:
 def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     from gateway.config.derive import plans_of
     from gateway.core.plan import StoredPlan, current_plan
+    from gateway.features.experiments.start.population import population_cautions
     from gateway.features.experiments.start.price import price_evidence
     from gateway.features.experiments.start.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
@@ -322,7 +323,12 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
                     note(f"the config has changed; this is the price of the running plan {kept.hash}")
                 return forecast(kept, terms, price_evidence(connection, kept))
             if planned is not None:
-                plan = prepared(connection, planned).plan
+                start = prepared(connection, planned)
+                if start.refusal is not None:
+                    note(start.refusal)
+                for caution in population_cautions(connection, planned, time.time()):
+                    note(caution)
+                plan = start.plan
                 wanted = StoredPlan(plan, plan.hash, "stopped", 0.0)
                 return forecast(wanted, terms, price_evidence(connection, wanted))
     except StoreUnavailable:

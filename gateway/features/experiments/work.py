@@ -41,6 +41,7 @@ from gateway.features.experiments.advance import (
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.start.cautions import paced_start
+from gateway.features.experiments.start.population import population_refusal
 from gateway.features.experiments.start.segments import segment_refusal
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.hooks import Alongside, Hooks
@@ -330,9 +331,9 @@ class ExperimentEngine:
 
     async def _pace(self, started: PlanState) -> None:
         """Spreads the pairs of a plan that a gateway has started, before any of them is stored. Stops one of which the
-        segments are unknown, as `gateway ab start` refuses it."""
+        segments or units are unknown, as `gateway ab start` refuses it."""
         found = await self._store.look(lambda c: paced_start(c, started, self._clock()))
-        refusal = await self._store.look(lambda c: segment_refusal(c, found.plan, self._clock()))
+        refusal = await self._store.look(lambda c: self._refusal(c, found.plan))
         state = PlanState(found.plan, "running" if refusal is None else "stopped", started.since)
         if not await self._corridor.state.set_plan(state, started):
             return
@@ -340,6 +341,10 @@ class ExperimentEngine:
             log.error("%s; the experiment is stopped; `gateway ab start %s` starts it", refusal, found.plan.name)
         elif found.says is not None:
             log.info("%s", found.says, extra={"plan": found.plan.hash, "started": started.plan.hash})
+
+    def _refusal(self, connection: Reading, plan: Plan) -> str | None:
+        now = self._clock()
+        return segment_refusal(connection, plan, now) or population_refusal(connection, plan, now)
 
     async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
         """Takes the next pairs of one plan. Returns whether there may be more."""

@@ -14,13 +14,15 @@ from statistics import NormalDist
 from types import MappingProxyType
 
 from gateway.core.horizon import EARLY, HorizonRange, horizon_range
-from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, Plan
+from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, UNITS_FIRST_RULES, Plan
 from gateway.core.ramp import RampDesign
 from gateway.reports.model import Independence
 from gateway.reports.number_format import count, counted, span
+from gateway.statistics.dependence import FEWEST_UNITS
 from gateway.verdict.decision import REJECT_WAITS
 from gateway.verdict.gates.completeness import COMPLETENESS
 from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.sequences.difference import EARLY_UNITS
 from gateway.verdict.sequences.progress import margin_of
 
 ERRORS = "error_rate"
@@ -199,6 +201,8 @@ def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
 
 
 def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
+    if pace.independence != "alarm" and plan.rules >= UNITS_FIRST_RULES and plan.mode != "split":
+        return PriceTerm("units", _population(plan))
     if pace.independence == "alarm":
         return PriceTerm(
             "units", "the calls of one user or key are alike: the pairs above carry correspondingly less information"
@@ -211,6 +215,24 @@ def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
         "units",
         f"dependence within users and keys is checked from {GROUPS} of a kind on; where it is found, the interval "
         "widens and more pairs are needed. Send `x-gateway-user` or `metadata.conversation_id` to have it checked",
+    )
+
+
+def _population(plan: Plan) -> str:
+    """The population that the price is for."""
+    if plan.population == "these":
+        return "`population: these`: the verdict is about the users or keys seen, as they use it now"
+    if plan.independent and plan.population is None:
+        return "`unit: request` declares calls as independent of each other"
+    counts = (
+        f"the first of conversation, user and key that half of the calls name is counted: the last look takes "
+        f"{FEWEST_UNITS:g} effective ones, earlier looks {EARLY_UNITS:g}"
+    )
+    if plan.population == "others":
+        return f"`population: others`: {counts}"
+    return (
+        f"where calls name users or conversations, {counts}; where they name keys alone, the verdict is about these "
+        "keys as they use it now. `x-gateway-user` or `metadata.conversation_id` makes it one about others"
     )
 
 

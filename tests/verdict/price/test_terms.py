@@ -100,6 +100,19 @@ def test_the_term_on_units_says_what_pairs_have_shown(known: Any, words: str) ->
     assert words in said(new_plan(), replace(SOON, independence=known))["units"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "where they name keys alone, the verdict is about these keys as they use it now"),
+        ({"population": "others"}, "the last look takes 3 effective ones, earlier looks 10"),
+        ({"population": "these"}, "the verdict is about the users or keys seen"),
+        ({"independent": True}, "`unit: request` declares"),
+    ],
+)
+def test_the_term_on_units_names_the_population(changes: Any, words: str) -> None:
+    assert words in said(new_plan(rules=3, **changes))["units"]
+
+
 @pytest.mark.parametrize(("empty", "words"), [("failed", "counts as failed"), ("allowed", "counts as an answer")])
 def test_completeness_names_what_may_be_missing(empty: Any, words: str) -> None:
     text = said(new_plan(empty=empty))["completeness"]

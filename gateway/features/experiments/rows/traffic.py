@@ -116,3 +116,24 @@ def unit_counts(connection: Connection, plan: Plan, since: float) -> UnitCounts:
     counts = func.count(), func.count(e.caller.distinct()), func.count(e.user_digest.distinct())
     row = connection.execute(select(*counts).where(*_calls(plan, since))).one()
     return UnitCounts(int(row[0]), int(row[1]), int(row[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSizes:
+    """calls: recorded. effective: as many equally large users or keys would say as much, (Σ n)² / Σ n²."""
+
+    calls: int
+    effective: float
+
+
+def unit_sizes(connection: Connection, plan: Plan, since: float, of_users: bool) -> UnitSizes:
+    """Sizes of the units of the served calls of the plan's model and keys; a call that names none is one of its own.
+    since: Unix seconds. of_users: the users of each key, else the keys."""
+    e = exchanges.c
+    unit = (e.caller, e.user_digest) if of_users else (e.caller,)
+    query = select(*unit, func.count()).where(*_calls(plan, since)).group_by(*unit)
+    calls, squares = 0, 0
+    for *names, n in connection.execute(query):
+        calls += n
+        squares += n * n if names[-1] is not None else n
+    return UnitSizes(calls, calls * calls / squares if squares else 0.0)

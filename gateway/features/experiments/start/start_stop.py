@@ -21,6 +21,7 @@ from gateway.features.experiments.start.cautions import (
     tried_cautions,
     unit_cautions,
 )
+from gateway.features.experiments.start.population import population_cautions, population_refusal
 from gateway.features.experiments.start.price import earlier_variance
 from gateway.features.experiments.start.segments import segment_cautions, segment_refusal, with_segments
 from gateway.features.manifest import ConfigFindings
@@ -55,10 +56,16 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     plan = _with_known_segments(with_segments(connection, plan, time.time(), variance), alike)
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [stored.hash for stored in shorter if _ended_undecided(StoredEvidence(connection, stored))]
-    refusal = supply_refusal(connection, plan, time.time()) or segment_refusal(connection, plan, time.time())
+    refusal = _traffic_refusal(connection, plan) or segment_refusal(connection, plan, time.time())
     pace = paced(connection, plan, time.time())
     said = () if pace.says is None else (pace.says,)
     return PlanToStart(pace.plan, tuple(closed), (*start_cautions(connection, plan), *said), refusal)
+
+
+def _traffic_refusal(connection: Reading, plan: Plan) -> str | None:
+    """Reason why a plan must not start, from the units of recent traffic."""
+    now = time.time()
+    return supply_refusal(connection, plan, now) or population_refusal(connection, plan, now)
 
 
 def _ended_undecided(evidence: StoredEvidence) -> bool:
@@ -82,6 +89,7 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from api_cautions(connection, plan, time.time())
     yield from unit_cautions(connection, plan, time.time())
     yield from supply_cautions(connection, plan, time.time())
+    yield from population_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
     yield from segment_cautions(connection, plan, time.time())
     yield from _short_horizon(connection, plan)
@@ -109,7 +117,7 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
     found: list[str] = []
     try:
         with reading(store) as connection:
-            refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
+            refusals += [why for plan in plans if (why := _traffic_refusal(connection, plan))]
             refusals += [why for plan in plans if (why := _unknown_segments(connection, plan))]
             for plan in plans:
                 if why := feedback_without_range(config, plan):
