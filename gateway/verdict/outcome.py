@@ -16,6 +16,7 @@ from gateway.verdict.sentence import Outcome, best_about, loser_of
 from gateway.verdict.sequences.difference import turned
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.states import SequenceStates
+from gateway.verdict.traffic_facts import these_units
 
 
 def outcome_of(found: Finding, look: SequenceStates, ramp: RampHistory | None = None) -> Outcome:
@@ -36,6 +37,7 @@ def outcome_of(found: Finding, look: SequenceStates, ramp: RampHistory | None = 
         excepted=kept.excepted if kept else (),
         moved=None if moved is None else as_measured(found, look, moved),
         loser=loser_of(found.decision.verdict, found.primary, lambda: segments_of(found, look)),
+        these=these_units(found.traffic),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.core.guards import guard_in
+from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import FAILURE_METRICS
 from gateway.core.segments import METADATA, segment_name
 from gateway.reports import number_format as say
@@ -26,6 +27,7 @@ from gateway.reports.model import (
 )
 from gateway.verdict.decision import FUTILE, HARMLESS, SHIPS, rejects
 from gateway.verdict.short_names import short_names, shortened
+from gateway.verdict.traffic_facts import UNITS
 
 MOST = 90
 """Characters of a sentence: two lines of a page, one of a terminal."""
@@ -78,6 +80,8 @@ class Outcome:
     """The primary on the traffic without the excepted segments, which is what a verdict `ship_except` moves."""
     loser: SegmentDifference | None = None
     """A part of the traffic that nobody declared and that loses more than the margin, under a verdict `ship`."""
+    these: str = ""
+    """The users or keys that the verdict is about, "these 25 keys"; "" if it is about others too."""
 
     @property
     def counts(self) -> str:
@@ -168,7 +172,9 @@ def _word(of: Outcome) -> str:
     if of.loser is not None:
         also = f" keep {kept}:" if of.verdict == "ship_except" else ""
         return f"Ship, but{also} {_loss(of.loser)}."
-    return f"Ship, but keep {kept}." if of.verdict == "ship_except" else f"{VERDICTS[of.verdict]}."
+    if of.verdict == "ship_except":
+        return f"Ship, but keep {kept}."
+    return f"{VERDICTS[of.verdict]}{f' for {of.these}' if of.these and of.verdict != 'hold' else ''}."
 
 
 def with_loss(sentence: str, loser: SegmentDifference | None) -> str:
@@ -288,6 +294,9 @@ def _hold_action(of: Outcome) -> str:
         return "Set a primary metric." if of.pairs else "Send traffic: pairs come with it."
     if red is not None:
         return f"Gate {red.name}: {red.says}"
+    few = next((gate for gate in of.gates if gate.name == UNITS and gate.state == 0), None)
+    if few is not None and of.pairs >= FEWEST:
+        return few.says
     if c.closed and c.margin_found not in HARMLESS:
         return f"Keep the control: its {c.counts}s are taken, and the margin is still undecided."
     if c.chance is not None and c.chance < FUTILE:

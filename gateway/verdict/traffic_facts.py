@@ -171,7 +171,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
     if facts is None or decision.verdict == "hold":
         return decision
     lines = {"assumed": [_assumed(facts)], "alarm": [DEPENDENT]}.get(facts.independence, [])
-    lines = [_these(facts)] if facts.population == "these" and facts.unit else lines
+    lines = [_these(facts)] if these_units(facts) else lines
     lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
@@ -183,13 +183,20 @@ def _assumed(facts: TrafficFacts) -> str:
     return TOO_FEW if _named(facts) else ASSUMED
 
 
+def these_units(facts: TrafficFacts | None) -> str:
+    """The users or keys that a verdict is about, "these 25 keys"; "" if it is about others, or they are not named."""
+    if facts is None or facts.population != "these" or facts.unit is None:
+        return ""
+    n, kind = facts.units, facts.unit
+    many = f"more than {MOST_NAMES}" if n >= MOST_NAMES else f"{n}"
+    return f"this {kind}" if n == 1 else f"these {many} {kind}s"
+
+
 def _these(facts: TrafficFacts) -> str:
     """The users or keys that a verdict is about, and what would make it one about others."""
-    n, kind = facts.units, facts.unit or "key"
-    many = f"more than {MOST_NAMES}" if n >= MOST_NAMES else f"{n}"
-    which = f"this {kind} as it uses it now" if n == 1 else f"these {many} {kind}s as they use it now"
-    how = "`population: others` asks for one about others" if kind == "user" else _SEND
-    return f"It holds for {which}; {how}."
+    use = "it uses it" if facts.units == 1 else "they use it"
+    how = "`population: others` asks for one about others" if facts.unit == "user" else _SEND
+    return f"It holds for {these_units(facts)} as {use} now; {how}."
 
 
 _SEND = "for one about others, send `x-gateway-user` or `metadata.conversation_id`"
@@ -202,7 +209,7 @@ def _named(facts: TrafficFacts) -> bool:
 
 def dependence_line(facts: TrafficFacts) -> str | None:
     """States the assumption about the dependence of calls, and a way to check it; None if it was checked."""
-    if facts.population == "these" and facts.unit:
+    if these_units(facts):
         return f"about these: {_these(facts)[:-1]}"
     if facts.independence == "assumed":
         how = "send `x-gateway-user` or `metadata.conversation_id`, and that is checked"
@@ -238,7 +245,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
 
 
 def _of_independence(facts: TrafficFacts) -> str:
-    if facts.population == "these" and facts.unit:
+    if these_units(facts):
         return _these(facts)
     if facts.independence == "units" and facts.population == "others":
         return UNITS_COUNTED.format(facts.unit or "unit")

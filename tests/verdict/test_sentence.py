@@ -60,6 +60,20 @@ def test_a_ship_above_a_part_that_loses_names_the_part() -> None:
     assert strongest_loser((small,), 0.05) is None, "its interval reaches the margin"
 
 
+def test_a_verdict_about_the_keys_seen_says_so() -> None:
+    said = verdict_sentence(outcome(verdict="ship", primary=SAME, these="these 25 keys"))
+    assert said.text.endswith("Ship for these 25 keys.")
+    assert len(said.text) <= MOST
+    held = verdict_sentence(outcome(verdict="hold", primary=SAME, these="these 25 keys"))
+    assert "these" not in held.text
+
+
+def test_too_few_users_are_what_a_hold_waits_for() -> None:
+    says = "2 effective users so far; 3 are needed; `population: these` speaks about these users only"
+    gates = (GateResult("units", 0, says, 2.0),)
+    assert verdict_sentence(outcome(verdict="hold", primary=SAME, gates=gates)).action == says
+
+
 @pytest.mark.parametrize(
     ("verdict", "action"),
     [("ship", "Enforce it: gateway guard promote leaks."), ("reject", "Let leaks observe only.")],

@@ -42,6 +42,7 @@ from gateway.reports.number_format import (
     span,
     when,
 )
+from gateway.statistics.dependence import FEWEST_UNITS
 from gateway.verdict.sentence import (
     SIGNS,
     Outcome,
@@ -52,7 +53,7 @@ from gateway.verdict.sentence import (
     loser_of,
     verdict_sentence,
 )
-from gateway.verdict.traffic_facts import dependence_line
+from gateway.verdict.traffic_facts import UNITS, dependence_line, these_units
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
@@ -93,6 +94,7 @@ def outcome_of(report: Report) -> Outcome:
         excepted=kept.excepted if kept else (),
         moved=kept.metrics[0] if kept else None,
         loser=loser_of(report.verdict, report.primary, lambda: report.segments),
+        these=these_units(report.traffic),
     )
 
 
@@ -155,6 +157,8 @@ def condition_line(each: OpenCondition, word: str = "pair") -> str:
     """ "gate aa: −0.084 … +0.059 over 554 pairs, margin 0.05; about 2 900 pairs more (14 500 requests, 3 days)"."""
     if each.hours is not None:
         return f"gate {each.name}: {each.estimate.value or 0.0:.2g} hours so far; {span(each.hours / 24.0)} more"
+    if each.kind == "gate" and each.name == UNITS and not each.failed:
+        return f"gate {UNITS}: {each.estimate.value or 0.0:.2g} effective units so far; {FEWEST_UNITS:g} are needed"
     places = digits_of(each.estimate, margin=each.margin)
     bounds = interval(each.estimate, places)
     known = f"{bounds} over {counted(each.values, word)}" if bounds != NONE else counted(each.values, word)

@@ -13,10 +13,11 @@ from fixtures.simulated import a_plan
 
 from gateway.core.plan import Plan
 from gateway.statistics.special import student_quantile
+from gateway.verdict.decision import Decision
 from gateway.verdict.metrics import Metric, PairOrigin, PairValue
 from gateway.verdict.sequences.difference import EARLY_UNITS, DifferenceSequence, rule_of
 from gateway.verdict.sequences.independence import MOST_NAMES
-from gateway.verdict.traffic_facts import facts_of, units_gate
+from gateway.verdict.traffic_facts import ASSUMED, facts_of, sentences, units_gate, with_first_lines
 
 QUALITY, FAILED = Metric("quality", "score"), Metric("error_rate", "failed", against="repeat")
 START = 1_790_000_000.0
@@ -167,3 +168,30 @@ def test_the_units_seen_are_counted_one_by_one() -> None:
     facts = facts_of(declared, {"quality": fed(declared, 400, users=12)})
     assert facts is not None
     assert (facts.independence, facts.units, facts.unit) == ("declared", 12, "user")
+
+
+@pytest.mark.parametrize(
+    ("changes", "units", "words"),
+    [
+        (
+            {},
+            {"users": None, "keys": 25},
+            "It holds for these 25 keys as they use it now; for one about others, send",
+        ),
+        ({}, {"users": None, "keys": 1}, "It holds for this key as it uses it now; for one about others, send"),
+        (
+            {"population": "these"},
+            {"users": 12},
+            "It holds for these 12 users as they use it now; `population",
+        ),
+        ({}, {"users": None, "keys": None}, ASSUMED),
+    ],
+)
+def test_the_first_line_says_for_whom_a_verdict_holds(changes: Any, units: Any, words: str) -> None:
+    plan = plan_3(**changes)
+    facts = facts_of(plan, {"quality": fed(plan, 400, **units)})
+    assert facts is not None
+    decided = with_first_lines(Decision("ship", "Ship.", ()), facts)
+    assert words in decided.sentence
+    assert any(words in sentence for sentence in sentences(facts))
+    assert with_first_lines(Decision("hold", "Hold.", ()), facts).sentence == "Hold."
