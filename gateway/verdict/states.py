@@ -131,6 +131,8 @@ class SequenceStates:
         alpha = sequence.rule.alpha * share.ship
         rule = replace(sequence.rule, horizon=sequence.horizon, alpha=alpha, largest=sequence.largest)
         found = with_findings(made, rule, variance)
+        if sequence.has_few_units:  # more pairs of the same users decide nothing
+            found = replace(found, pairs_needed=None, chance=None)
         if share != EVEN:  # only margins are tested in steps
             found = replace(found, direction_found=direction_finding(sequence.estimate()))
         return found if alone is None else _with_alone(found, alone, share)

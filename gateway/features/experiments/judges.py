@@ -120,6 +120,8 @@ def as_people_judge(connection: Reading, of: ComparedScorer) -> AsPeopleJudge | 
         return _from_arms(connection, of, version)
     if of.identity != f"{version.version} {version.config_hash}" or not of.sequence.bounded or of.sequence.test:
         return None
+    if of.sequence.has_few_units:
+        return None
     items = _labelled(connection, version)
     return _from_pairs(connection, of, items, of.sequence) or _by_rates(connection, of, items, of.sequence)
 

@@ -298,7 +298,7 @@ def _interval(
     of: CandidateEvidence, sequence: DifferenceSequence, sums: CellMetric, part: float
 ) -> tuple[float, float]:
     rule, m = sequence.rule, sums.differences
-    if rule.about and sequence.has_few_units:
+    if not sequence.can_look(_last(of, sequence)):
         return -math.inf, math.inf
     rule = replace(rule, alpha=rule.alpha * part)
     if rule.method == "rare":

@@ -289,8 +289,17 @@ class DifferenceSequence:
 
     @property
     def has_few_units(self) -> bool:
-        """Whether its values are of too few units for an interval."""
-        return any(not math.isfinite(each.sums.spread(self.moments.mean)) for each in self.independence.applied())
+        """Whether its values are of too few units for an interval, with rules 3."""
+        return bool(self.rule.about) and any(
+            not math.isfinite(each.sums.spread(self.moments.mean)) for each in self.independence.applied()
+        )
+
+    def can_look(self, last: bool) -> bool:
+        """Whether its values are of enough units for an interval. last: at the last look, which takes fewer."""
+        if self.rule.method != "hybrid" or last:
+            return not self.has_few_units
+        counted = (each.sums.groups for each in self.independence.applied() if each.always)
+        return not self.has_few_units and all(units >= EARLY_UNITS for units in counted)
 
     @property
     def largest(self) -> float:
@@ -400,6 +409,8 @@ class DifferenceSequence:
         mean = self.moments.mean
         if self.n:
             low, high = min(low, mean), max(high, mean)  # betting leaves a mean out that has moved
+        if not self.can_look(self.closed):
+            return -math.inf, math.inf
         for each in self.independence.applied():
             low, high = self._widened((low, high), each, share * self.rule.alpha)
         return low, high
@@ -411,18 +422,13 @@ class DifferenceSequence:
             half = self._half_width_of(applied, alpha)
             return min(low, mean - half), max(high, mean + half)
         factor = self._rare_factor(applied, alpha)
-        if not math.isfinite(factor):
-            return -math.inf, math.inf
         return mean - factor * (mean - low), mean + factor * (high - mean)
 
     def _half_width_of(self, applied: AppliedSums, alpha: float) -> float:
-        """Half of the width by groups. Units that always count have Student's quantile with the tail that the look
-        has; a method with a last look has no interval of few units before it."""
+        """Half of the width by groups. Units that always count have Student's quantile with the tail of the look."""
         mean, units = self.moments.mean, applied.sums.groups
         if not applied.always:
             return self._half_width(applied.sums.m2(mean), applied.floor, alpha)
-        if self.rule.method == "hybrid" and not self.closed and units < EARLY_UNITS:
-            return math.inf
         m2, largest = applied.sums.spread(mean), self.largest
         half = self._half_width(m2, 1.0, alpha)
         if not math.isfinite(half) or not half:
@@ -433,8 +439,6 @@ class DifferenceSequence:
     def _rare_factor(self, applied: AppliedSums, alpha: float) -> float:
         """The factor by which units widen an exact interval: that of the standard error, with Student's quantile."""
         m2, units = applied.sums.spread(self.moments.mean), applied.sums.groups
-        if not math.isfinite(m2):
-            return math.inf
         effect = max(1.0, m2 / self.moments.m2) if self.moments.m2 else 1.0
         return math.sqrt(effect) * student_ratio(two_sided_z(alpha), units - 1)
 
@@ -473,7 +477,7 @@ class DifferenceSequence:
             return 0.0
         if not self.independence.applied():
             return self._log_evalue()
-        if self.rule.about and self.has_few_units:
+        if self.has_few_units:
             return min(self._log_evalue(), 0.0)
         tuning = Tuning(self.rule.alpha, self.rule.n_opt, BURN_IN)
         return min(self._log_evalue(), log_e_value(self.moments.mean, math.sqrt(self.variance), self.n, tuning))

@@ -144,7 +144,8 @@ class PlanProgress:
         cells.add(joined.segments or {}, taken, joined.origin.at)
         known = self._sequences.get(SequenceName(self._hash, arm, primary.name, primary.identity))
         rule = known.rule if known else self._primary_rule(primary, arm)
-        cells.close(rule, 1.0 if known is None else known.inflation)
+        if known is None or not known.has_few_units:
+            cells.close(rule, 1.0 if known is None else known.inflation)
 
     def _primary_rule(self, primary: Metric, arm: str) -> SequenceRule:
         return rule_of(self._plan, primary, margin_of(self._plan, primary), arm)
