@@ -206,9 +206,10 @@ def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
         setting = f"method: {method}" if not ends else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
         yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
     if not experiment.shadows:
-        for key in ("aa", "compare", "adjust"):
+        for key in ("aa", "compare", "adjust", "population"):
             if key in given:
-                yield f"{at}.{key}: has no effect with `mode: split`; remove it"
+                unit = ", which counts its `unit`" if key == "population" else ""
+                yield f"{at}.{key}: has no effect with `mode: split`{unit}; remove it"
         return
     if experiment.compare == "repeat" and share != 1:
         yield f"{at}.repeat_control: {share:g}, but `compare: repeat` needs every pair's repeat; remove it"

@@ -49,6 +49,10 @@ EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
     ({"max_pairs": 500, "mode": "both"}, "swap.max_pairs: has no effect with `mode: both`"),
     ({"max_pairs": 5}, "swap.max_pairs"),
     ({"aa": "proof", "mode": "split"}, "swap.aa: has no effect with `mode: split`"),
+    (
+        {"population": "these", "mode": "split"},
+        "swap.population: has no effect with `mode: split`, which counts its `unit`",
+    ),
     ({"aa": "never"}, "swap.aa: input should be 'alarm' or 'proof', got 'never'"),
     ({"method": "hybird"}, "swap.method: input should be 'hybrid', 'anytime', 'guaranteed' or 'stationary'"),
     ({"start": "2026-12-02", "stop": "2026-12-01"}, "swap.stop: not after its start"),
