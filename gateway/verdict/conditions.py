@@ -28,9 +28,9 @@ from gateway.reports.model import (
 from gateway.reports.number_format import digits, number, span, work
 from gateway.verdict.decision import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.verdict.findings import Finding
-from gateway.verdict.gates.completeness import COMPLETENESS
+from gateway.verdict.gates.completeness import COMPLETENESS, JUDGE
 from gateway.verdict.gates.sample_ratio import units_for_srm
-from gateway.verdict.metrics import ALONE, SAME_PATH, WORST, counts_alone
+from gateway.verdict.metrics import ALONE, SAME_PATH, counts_alone
 from gateway.verdict.plan_gates import delta_of
 from gateway.verdict.price.terms import rounded_up
 from gateway.verdict.segments.declared import SegmentsFound
@@ -38,7 +38,7 @@ from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.split.comparison import counted_as
 from gateway.verdict.split.ratio import SRM, planned_shares
-from gateway.verdict.states import SequenceStates
+from gateway.verdict.states import SequenceStates, worst_sequences
 from gateway.verdict.traffic_facts import HOURS
 
 REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
@@ -47,6 +47,7 @@ WORTH = 0.8  # a knob is named only if it takes at most this share of the reques
 MOST_KNOBS = 3
 FUTILE = 0.05  # a smaller chance of a decision makes the advice to stop
 _LIKELY, _PERHAPS = 0.95, 0.8
+_AT_WORST = (COMPLETENESS, JUDGE)  # gates that are as green as the primary at worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,9 +477,8 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
             more = max(1, FEWEST_REPEATS - values)
         elif noise is not None:
             more = repeats_needed(noise, delta)
-    worst = look.sequences.get((found.candidate, WORST))
-    if gate.name == COMPLETENESS and gate.state == 0 and worst is not None:
-        values, more = worst.n, pairs_needed(worst.estimate(), worst.n, worst.variance, delta, worst.rule)
+    if gate.name in _AT_WORST and gate.state == 0:
+        values, more = _until_at_worst(gate, found, look, delta)
     if gate.name == COMPLETENESS and gate.state == 0 and found.split is not None and found.split.missing is not None:
         values, more = sum(found.split.units.values()), found.split.missing.more_units
     a_day, hours = pace_of(found).pairs_a_day, None
@@ -497,6 +497,17 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
         by_repeat=aa,
         hours=hours,
     )
+
+
+def _until_at_worst(gate: GateResult, found: Finding, look: SequenceStates, delta: float) -> tuple[int, int | None]:
+    """(values, more of them) until the primary is decided at worst, as far as is known."""
+    worst = worst_sequences(look.sequences, found.candidate)
+    if not worst or (gate.name == JUDGE and len(worst) == 1):
+        return 0, None
+    left = [each for each in worst if margin_finding(each.estimate(), delta) not in HARMLESS]
+    needed = [pairs_needed(each.estimate(), each.n, each.variance, delta, each.rule) for each in left]
+    known = [n for n in needed if n is not None]
+    return min(each.n for each in worst), max(known, default=None) if len(known) == len(needed) else None
 
 
 def repeats_needed(noise: DifferenceSequence, delta: float) -> int | None:

@@ -58,6 +58,7 @@ Source = Literal[
     "judge",
     "missing",
     "worst",
+    "worst_ones",
     "likelihood",
     "agreement",
 ]  # where the numbers come from
@@ -189,13 +190,20 @@ completeness: a candidate whose bad answers have no score would otherwise look a
 preference: whether the pair has none, which does not say whose answer is the reason."""
 WORST = "at worst"
 """The primary, where a score that one arm alone lacks, or a missing preference, is the worst possible for the
-candidate."""
+candidate. With rules 3, a score that the scorer failed to give counts 0 on either arm: what is left of the control's
+failures and the candidate's is the candidate's excess."""
+WORST_ONES = "at worst, failed scores as 1"
+"""The same with 1 for a score that the scorer failed to give, which leaves the control's excess. `ship` needs both."""
+NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
+EXCESS_RULES = 3  # from which only one arm's excess of failed scores counts against the candidate
 SEGMENT = "segment "
 """Begins the name of the primary within a declared segment: "segment tools=yes". A score that one arm alone lacks is
-the worst possible for the candidate there, as in WORST: it could be all of a small segment's losses."""
+the worst possible for the candidate there, as in WORST: it could be all of a small segment's losses. A pair whose
+scorer failed is in no segment: of a small one, no excess can be told from chance."""
 WEAK_SPOTS = "weak spots "
 """Begins the name under which the state of a candidate's search for weak spots is stored, next to the sequences."""
-OF_GATES: tuple[Source, ...] = ("lost", "judge", "missing", "worst")  # sources of such metrics
+AT_WORST: tuple[Source, ...] = ("worst", "worst_ones")
+OF_GATES: tuple[Source, ...] = ("lost", "judge", "missing", *AT_WORST)  # sources of such metrics
 ALONE = "failed alone"
 """Whether the candidate failed, on every pair. A pair exists only where the served answer did not fail, so this is no
 comparison: the control's own rate on the same requests is known from its repeats only. But that rate is at least 0, so
@@ -233,7 +241,7 @@ def primary_metric(plan: Plan, metrics: Iterable[Metric]) -> Metric | None:
 def segment_value(plan: Plan, primary: Metric, joined: JoinedPair, arm: str) -> PairValue | None:
     """The primary's value within a segment; None if the pair has none there."""
     if primary.source in ("score", "preference"):
-        primary = Metric(WORST, "worst", primary.identity, primary.against)
+        primary = Metric(SEGMENT, "worst", primary.identity, primary.against)
     value = pair_value(plan, primary, joined, arm)
     return value if isinstance(value, PairValue) else None
 
@@ -244,6 +252,8 @@ def _of_completeness(plan: Plan, primary: Metric) -> list[Metric]:
         return []
     missing = Metric(MISSING, "missing", primary.identity, primary.against)
     worst = [Metric(WORST, "worst", primary.identity, primary.against)] if primary.source != "value" else []
+    if plan.rules >= EXCESS_RULES and primary.source == "score":
+        worst.append(Metric(WORST_ONES, "worst_ones", primary.identity, primary.against))
     return [missing, *worst]
 
 
@@ -296,7 +306,7 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
         that = replace(base, **{name: getattr(that, name) for name in TIED_BUT})
     if metric.source == "judge":
         return _judged(plan, metric, base, that)
-    if metric.source in ("missing", "worst"):
+    if metric.source in ("missing", *AT_WORST):
         return _one_sided(plan, metric, base, that)
     if plan.rules >= 2 and metric.source in _READ and (cut := _cut(metric, base, that, arm)):
         return cut
@@ -454,6 +464,8 @@ def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObserv
     key, found = (str(plan.primary), metric.identity), []
     if key in that.pair_scores:
         return _without_preference(metric, base, that, that.pair_scores[key])
+    if plan.rules >= EXCESS_RULES and metric.name != SEGMENT and metric.source in AT_WORST:
+        return _with_failed_scores(metric, key, base, that)
     for each in (base, that):
         opinion = each.scores.get(key)
         if opinion is None or (opinion.status not in ANSWERED and not each.failed):
@@ -465,6 +477,21 @@ def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObserv
     if metric.source == "missing":
         return _indicator(a is None, b is None)
     a, b = 1.0 if a is None else a, 0.0 if b is None else b
+    return PairValue(a, b, b - a)
+
+
+def _with_failed_scores(metric: Metric, key: Key, base: ArmObservation, that: ArmObservation) -> PairValue | None:
+    """The primary at worst, with one constant for each score that its scorer failed to give. None if it failed on both
+    answers, was not sampled, or applies to neither."""
+    constant = 1.0 if metric.source == "worst_ones" else 0.0
+    if key not in base.scores or key not in that.scores:
+        return None
+    broken = [seen.scores[key].status not in ANSWERED and not seen.failed for seen in (base, that)]
+    known = [_known(seen.scores[key], seen) for seen in (base, that)]
+    if all(broken) or (known == [None, None] and not any(broken)):
+        return None
+    worst = [1.0 if known[0] is None else known[0], 0.0 if known[1] is None else known[1]]
+    a, b = (constant if failed else value for failed, value in zip(broken, worst, strict=True))
     return PairValue(a, b, b - a)
 
 

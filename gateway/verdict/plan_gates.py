@@ -12,6 +12,7 @@ from gateway.verdict.gates.completeness import (
     NoPreference,
     OneSided,
     completeness_gate,
+    judge_gate,
     preference_completeness_gate,
     split_completeness_gate,
 )
@@ -19,11 +20,11 @@ from gateway.verdict.gates.control_repeat import aa_alarm, aa_gate, same_path_ga
 from gateway.verdict.gates.likelihood import likelihood_gate
 from gateway.verdict.gates.losses import PairLosses, losses_gate
 from gateway.verdict.gates.path import PathChecks, path_gate
-from gateway.verdict.metrics import BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST
+from gateway.verdict.metrics import BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST_ONES
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.split.answers import split_hours_gate
 from gateway.verdict.split.result import SplitResult
-from gateway.verdict.states import SequenceStates
+from gateway.verdict.states import SequenceStates, at_worst
 from gateway.verdict.traffic_facts import calls_gate, hours_gate, units_gate
 
 FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
@@ -112,7 +113,13 @@ def _losses(looked: SequenceStates, candidate: str, delta: float) -> list[GateRe
         n = failed.n
         shares = ((CONTROL, failed.arm("a")), (candidate, failed.arm("b")))
         arms = {arm: (n, round((share.value or 0.0) * n)) for arm, share in shares}
-        gates.append(losses_gate("judge", "judgements that failed", PairLosses(arms, failed.estimate()), delta))
+        losses = PairLosses(arms, failed.estimate())
+        excess = (candidate, WORST_ONES) in looked.sequences
+        gates.append(
+            judge_gate(losses, at_worst(looked.sequences, candidate), delta)
+            if excess
+            else losses_gate("judge", "judgements that failed", losses, delta)
+        )
     return [*gates, *_completeness(looked, candidate, delta)]
 
 
@@ -121,13 +128,13 @@ def _completeness(looked: SequenceStates, candidate: str, delta: float) -> list[
     seen = looked.sequences.get((candidate, MISSING))
     if seen is None or not seen.n:
         return []
-    n, worst = seen.n, looked.sequences.get((candidate, WORST))
+    n, worst = seen.n, at_worst(looked.sequences, candidate)
     a, b = (round((mean or 0.0) * n) for mean in (seen.a.mean, seen.b.mean))
-    name, at_worst = looked.plan.primary or "", worst.estimate() if worst else None
+    name = looked.plan.primary or ""
     if looked.prefers(candidate, name):
-        gate = preference_completeness_gate(name, NoPreference(n, a + b), at_worst, delta)
+        gate = preference_completeness_gate(name, NoPreference(n, a + b), worst, delta)
     else:
-        gate = completeness_gate(name, candidate, OneSided(n, a, b, seen.estimate()), at_worst, delta)
+        gate = completeness_gate(name, candidate, OneSided(n, a, b, seen.estimate()), worst, delta)
     return [gate] if gate else []
 
 

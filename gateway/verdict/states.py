@@ -18,14 +18,14 @@ from gateway.statistics.weak_spots import WeakSpotSearch
 from gateway.verdict.best_of_k.dropped import dropped_in
 from gateway.verdict.decision import half_width_of, pairs_needed, share_of_pairs, with_findings
 from gateway.verdict.evidence import PlanEvidence
-from gateway.verdict.metrics import ALONE, JUDGED, LOST, MISSING, SEGMENT, WEAK_SPOTS, WORST
+from gateway.verdict.metrics import ALONE, JUDGED, LOST, MISSING, SEGMENT, WEAK_SPOTS, WORST, WORST_ONES
 from gateway.verdict.segments.declared import CandidateEvidence
 from gateway.verdict.sequences.difference import EVEN, METHOD_NAMES, AlphaShare, failures_of_all
 from gateway.verdict.sequences.difference import DifferenceSequence as Differences
 from gateway.verdict.sequences.progress import empty_comparison
 from gateway.verdict.sequences.segment_cells import CELLS, SegmentCells
 
-_HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST)
+_HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST, WORST_ONES)
 SEARCHED = 800  # pairs in which a loss of 0.25 in a tenth of the traffic is found in most runs (docs/switch.md)
 
 
@@ -139,8 +139,7 @@ class SequenceStates:
 
     def _at_worst(self, candidate: str) -> Estimate | None:
         """Difference at worst; None if no answer lacks a score on one arm only."""
-        missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
-        return worst.estimate() if lacks_one_arm(missing) and worst is not None else None
+        return at_worst(self.sequences, candidate) if _lacks_scores(self.sequences, candidate) else None
 
 
 class _Sequences(Mapping[tuple[str, str], Differences]):
@@ -195,8 +194,48 @@ def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Compari
 
 def is_open_at_worst(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> bool:
     """Whether answers lack a score on one arm only, and the primary at worst has not taken its last look yet."""
-    missing, worst = sequences.get((candidate, MISSING)), sequences.get((candidate, WORST))
-    return lacks_one_arm(missing) and worst is not None and not worst.closed
+    return _lacks_scores(sequences, candidate) and any(
+        not each.closed for each in worst_sequences(sequences, candidate)
+    )
+
+
+def at_worst(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> Estimate | None:
+    """The primary's difference at worst: the lower one, where the failures of its scorer allow two. None if there is
+    none.
+
+    Pairs of a failed score count with a constant, so the difference is divided by the share of the other pairs.
+    """
+    excess = (candidate, WORST_ONES) in sequences
+    scored = 1.0 - failed_on_both_arms(sequences.get((candidate, JUDGED)) if excess else None)
+    found = [_divided(each.estimate(), scored) for each in worst_sequences(sequences, candidate) if each.n]
+    return min(found, key=lambda e: (-math.inf if e.low is None else e.low, e.value or 0.0), default=None)
+
+
+def failed_on_both_arms(judged: Differences | None) -> float:
+    """The smaller of both arms' shares of answers on which the scorer fails: no excess of either arm. Pairs in which
+    it fails on both do not count."""
+    if judged is None or not judged.n:
+        return 0.0
+    n, a, b = judged.n, (judged.a.mean or 0.0) * judged.n, (judged.b.mean or 0.0) * judged.n
+    alone = judged.moments.m2 + n * judged.moments.mean**2  # pairs of one failure: each difference is -1, 0 or 1
+    both = max(0.0, (a + b - alone) / 2.0)
+    return 0.0 if both >= n else max(0.0, min(a, b) - both) / (n - both)
+
+
+def _divided(e: Estimate, share: float) -> Estimate:
+    return Estimate(*(None if v is None else v / share for v in (e.value, e.low, e.high))) if share < 1.0 else e
+
+
+def worst_sequences(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> list[Differences]:
+    """The sequences of the primary at worst, which `ship` needs all of."""
+    found = (sequences.get((candidate, name)) for name in (WORST, WORST_ONES))
+    return [each for each in found if each is not None]
+
+
+def _lacks_scores(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> bool:
+    """Whether a score is missing on one arm only, or, where the excess of failures counts, a scorer has failed."""
+    judged = sequences.get((candidate, JUDGED)) if (candidate, WORST_ONES) in sequences else None
+    return lacks_one_arm(sequences.get((candidate, MISSING))) or lacks_one_arm(judged)
 
 
 def lacks_one_arm(missing: Differences | None) -> bool:

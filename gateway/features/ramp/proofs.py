@@ -21,7 +21,7 @@ from gateway.ramps.step_values import StepValues
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.verdict.gates.client_left import LEFT, left_margin
-from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.metrics import NEGLIGIBLE
 from gateway.verdict.price.terms import error_margin
 from gateway.verdict.sequences.difference import BURN_IN
 from gateway.verdict.sequences.progress import margin_of

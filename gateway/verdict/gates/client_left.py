@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core.plan import CONTROL
 from gateway.reports.model import Comparison, GateResult
-from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.metrics import NEGLIGIBLE
 
 LEFT = "client_left"
 """The metric: the share of calls whose client left, or set a deadline that passed, before the answer ended."""

@@ -22,9 +22,10 @@ from gateway.core.served_answer import ServedAnswer
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.reports.number_format import counted, digits, interval, number
 from gateway.statistics.domains import Floats
-from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.gates.losses import PairLosses
+from gateway.verdict.metrics import NEGLIGIBLE
 
-COMPLETENESS = "completeness"
+COMPLETENESS, JUDGE = "completeness", "judge"
 _NOT_CLOSED = "it is not known how many units would close this gate"
 
 
@@ -116,7 +117,7 @@ def preference_completeness_gate(
     share = found.without / found.pairs
     if share <= NEGLIGIBLE * margin:
         return GateResult(COMPLETENESS, 1, f"{says}; too few to change the verdict", share)
-    return _at_worst(says, worst, margin, share)
+    return _at_worst(COMPLETENESS, says, worst, margin, share)
 
 
 def split_completeness_gate(
@@ -132,6 +133,24 @@ def split_completeness_gate(
         return gate
     more = f"about {counted(found.more_units, 'unit')} more close this gate" if found.more_units else _NOT_CLOSED
     return replace(gate, says=f"{gate.says}; {more}")
+
+
+def judge_gate(failed: PairLosses, worst: Estimate | None, margin: float) -> GateResult:
+    """Gate: could scores that the scorer failed to give, twice each, change the verdict?
+
+    Failures that come as often on both arms are taken as the scorer's own. One arm's excess may depend on its answers,
+    and counts as the worst for the candidate: worst is the primary's difference with it. Red once the arms are shown to
+    differ by more than a quarter of the margin.
+    """
+    by_arm = ", ".join(f"{arm} {n} of {of}" for arm, (of, n) in sorted(failed.arms.items()))
+    says, limit = f"judgements that failed: {by_arm}", NEGLIGIBLE * margin
+    share = sum(n for _, n in failed.arms.values()) / max([1, *(of for of, _ in failed.arms.values())])
+    if share <= limit:
+        return GateResult(JUDGE, 1, f"{says}; too few to change the verdict", share)
+    low, high = failed.difference.low, failed.difference.high
+    if (low is not None and low > limit) or (high is not None and high < -limit):
+        return GateResult(JUDGE, -1, f"{says}; the arms differ by more than {limit:.4g}", share)
+    return _at_worst(JUDGE, f"{says}; as many on both arms count as the scorer's own", worst, margin, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +170,19 @@ def _gate(says: str, candidate: str, found: _Shares, worst: Estimate | None, mar
         return GateResult(COMPLETENESS, -1, says, share)
     if low is not None and high is not None and -limit <= low and high <= limit:
         return GateResult(COMPLETENESS, 1, f"{says}; the arms are alike within ±{limit:.4g}", share)
-    return _at_worst(says, worst, margin, share)
+    return _at_worst(COMPLETENESS, says, worst, margin, share)
 
 
-def _at_worst(says: str, worst: Estimate | None, margin: float, share: float) -> GateResult:
+def _at_worst(gate: str, says: str, worst: Estimate | None, margin: float, share: float) -> GateResult:
     if worst is None or worst.value is None:
         says = f"{says}; it is not known yet whether the arms are alike within ±{NEGLIGIBLE * margin:.4g}"
-        return GateResult(COMPLETENESS, 0, says, share)
+        return GateResult(gate, 0, says, share)
     places = digits(margin)
     line = f"{number(worst.value, places, signed=True)}, interval {interval(worst, places)}"
     says = f"{says}; with these counted as the worst for the candidate the difference is {line}"
     if worst.low is not None and worst.low > -margin:
-        return GateResult(COMPLETENESS, 1, f"{says}: still not worse by more than {margin:g}", share)
-    return GateResult(COMPLETENESS, 0, f"{says}, which may be worse by more than {margin:g}", share)
+        return GateResult(gate, 1, f"{says}: still not worse by more than {margin:g}", share)
+    return GateResult(gate, 0, f"{says}, which may be worse by more than {margin:g}", share)
 
 
 Flags = NDArray[np.bool_]

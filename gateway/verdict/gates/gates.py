@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from gateway.reports.model import GateResult
 
-NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
-
 
 def worst(gates: Sequence[GateResult]) -> int:
     """The lowest state; 1 (green) without gates."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.reports.model import Estimate, GateResult
-from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.metrics import NEGLIGIBLE
 
 
 @dataclass(frozen=True, slots=True)

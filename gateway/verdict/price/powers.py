@@ -16,7 +16,6 @@ from gateway.statistics.special import smallest
 from gateway.verdict.conditions import needs_repeat
 from gateway.verdict.decision import MOST_PAIRS, half_width_of
 from gateway.verdict.gates.completeness import COMPLETENESS
-from gateway.verdict.gates.gates import NEGLIGIBLE
 from gateway.verdict.gates.sample_ratio import units_for_srm
 from gateway.verdict.metrics import (
     ALONE,
@@ -24,6 +23,7 @@ from gateway.verdict.metrics import (
     LOST,
     MEASURES,
     MISSING,
+    NEGLIGIBLE,
     SEGMENT,
     WORST,
     Metric,

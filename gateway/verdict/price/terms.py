@@ -21,7 +21,7 @@ from gateway.reports.number_format import count, counted, span
 from gateway.statistics.dependence import FEWEST_UNITS
 from gateway.verdict.decision import REJECT_WAITS
 from gateway.verdict.gates.completeness import COMPLETENESS
-from gateway.verdict.gates.gates import NEGLIGIBLE
+from gateway.verdict.metrics import NEGLIGIBLE
 from gateway.verdict.sequences.difference import EARLY_UNITS
 from gateway.verdict.sequences.progress import margin_of
 

@@ -44,7 +44,7 @@ from gateway.statistics.past_adjustment import PastAdjustment
 from gateway.statistics.rare import RareDifference
 from gateway.statistics.special import student_ratio, two_sided_z
 from gateway.statistics.stored_state import State
-from gateway.verdict.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
+from gateway.verdict.metrics import ALONE, AT_WORST, EXCESS_RULES, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
 from gateway.verdict.sequences.independence import About, AppliedSums, ConversationMeans, IndependenceCheck
 from gateway.verdict.sequences.traffic_time import DayEffects, TrafficTime
 
@@ -72,9 +72,10 @@ _RARE = 0.03  # assumed variance of a difference of failures
 _OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
 _FAILURES = ("failed", "completed", "lost", "judge", "missing")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
-OF_CONVERSATIONS = ("score", "preference", "distance", "worst", "likelihood", "agreement")
+OF_CONVERSATIONS = ("score", "preference", "distance", *AT_WORST, "likelihood", "agreement")
 """Sources of which a mean over a conversation is a value like that of one pair."""
 EARLY_UNITS = 10.0  # effective units from which an interval that has a last look applies before it
+AT_WORST_POWER = 0.95  # of each look at worst (rules 3): `ship` needs two of them, and the primary's
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
 COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
 
@@ -123,8 +124,10 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
         return rule
     if plan.auto_horizon and rule.method == "hybrid" and margin:
         rule = _following(plan, rule, margin, arm)
+        if plan.rules >= EXCESS_RULES and metric.source in AT_WORST and rule.close_at:
+            rule = replace(rule, close_at=precision(margin, rule.alpha, AT_WORST_POWER))
     rule = replace(rule, of_conversations=arm != REPEAT and metric.source in OF_CONVERSATIONS)
-    if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source == "worst"):
+    if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source in AT_WORST):
         return rule
     by_blocks = plan.guarded or metric.source in ("failed", "completed")
     return replace(rule, by_units=True, by_blocks=by_blocks, about=_about(plan))
@@ -181,7 +184,7 @@ def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> S
 
     margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
     """
-    if metric.source == "worst":
+    if metric.source in AT_WORST:
         same = rule_of(plan, replace(metric, name=str(plan.primary), source="score"), margin, arm)
         return replace(same, compared=0, earlier=False)
     alarm = arm == REPEAT and plan.aa == "alarm"
@@ -258,6 +261,7 @@ class DifferenceSequence:
         self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks, rule.about)
         self.time, self.days = TrafficTime(), DayEffects()
         self.conversations = ConversationMeans()
+        self.held = False  # its last look waits for that of another sequence, as long as it may
 
     @property
     def n(self) -> int:
@@ -363,7 +367,7 @@ class DifferenceSequence:
             return
         if timed and self.time.covered_s < self.rule.min_s:
             return
-        precise = not self.rule.close_at or self.standard_error <= self.rule.close_at
+        precise = not self.held and (not self.rule.close_at or self.standard_error <= self.rule.close_at)
         if precise or self.n >= AT_MOST * self.rule.horizon:
             self.difference.end()
 

@@ -21,9 +21,14 @@ from gateway.core.sequence import Increment, SequenceChanges, SequenceName, Stat
 from gateway.reports.model import Comparison, Estimate, Role
 from gateway.verdict.metrics import (
     ALONE,
+    EXCESS_RULES,
+    JUDGED,
+    NEGLIGIBLE,
     OF_GATES,
     SEGMENT,
     UNITS,
+    WORST,
+    WORST_ONES,
     JoinedPair,
     Metric,
     PairValue,
@@ -175,11 +180,25 @@ class PlanProgress:
                 self._begin(metric, name)
             self._miss(name, joined, value)
         elif self._plan.rules >= 2:
-            self._take_value(position, joined, self._begin(metric, name), name, value)
+            sequence = self._begin(metric, name)
+            if metric.name == self._plan.primary and self._plan.rules >= EXCESS_RULES and not sequence.closed:
+                sequence.held = self._waits_at_worst(name)
+            self._take_value(position, joined, sequence, name, value)
         elif joined.cluster is not None and (name, joined.cluster) in self._clusters:
             self._withheld[name, "same_cluster", ""] += 1
         else:
             self._add(position, joined, self._begin(metric, name), name, value)
+
+    def _waits_at_worst(self, primary: SequenceName) -> bool:
+        """Whether the primary's last look waits for those at worst, since its scorer has failed. All of these times
+        depend on variances only."""
+        judged, *at_worst = (
+            self._sequences.get(replace(primary, metric=metric)) for metric in (JUDGED, WORST, WORST_ONES)
+        )
+        if judged is None or at_worst[1] is None:
+            return False
+        failed = (judged.a.mean or 0.0) + (judged.b.mean or 0.0)
+        return failed > NEGLIGIBLE * self._plan.margin and any(s is not None and not s.closed for s in at_worst)
 
     def _take_value(
         self, position: int, joined: JoinedPair, sequence: DifferenceSequence, name: SequenceName, value: PairValue

@@ -22,12 +22,15 @@ from gateway.verdict.gates.completeness import (
     OneSided,
     SplitMissing,
     completeness_gate,
+    judge_gate,
     preference_completeness_gate,
     split_completeness_gate,
 )
+from gateway.verdict.gates.losses import PairLosses
 from gateway.verdict.metrics import (
     MISSING,
     WORST,
+    WORST_ONES,
     ArmObservation,
     PairValue,
     StoredScore,
@@ -69,6 +72,52 @@ def test_a_score_of_one_arm_alone_counts(
 ) -> None:
     assert value(MISSING, control, candidate) == missing
     assert value(WORST, control, candidate) == worst
+
+
+FAILED = ArmObservation("failed", "x", scores={JUDGE: StoredScore("timeout")})
+
+
+@pytest.mark.parametrize(
+    ("control", "candidate", "zeros", "ones"),
+    [
+        (seen(0.8), without("timeout"), PairValue(0.8, 0, -0.8), PairValue(0.8, 1, 1 - 0.8)),
+        (without("error"), seen(0.6), PairValue(0, 0.6, 0.6), PairValue(1, 0.6, 0.6 - 1)),
+        (without("budget"), without(), PairValue(0, 0, 0), PairValue(1, 0, -1)),
+        (without(), without("timeout"), PairValue(1, 0, -1), PairValue(1, 1, 0)),
+        (without("timeout"), without("timeout"), None, None),
+        (without(), without(), None, None),
+        (seen(0.8), FAILED, PairValue(0.8, 0, -0.8), PairValue(0.8, 0, -0.8)),
+        (seen(0.8), ArmObservation("ok", "x"), None, None),
+    ],
+)
+def test_a_score_that_failed_is_the_same_on_both_arms(
+    control: ArmObservation, candidate: ArmObservation, zeros: PairValue | None, ones: PairValue | None
+) -> None:
+    """Rules 3 count it as 0 and as 1, of which `ship` needs both. What does not apply is at worst in either."""
+    assert value(WORST, control, candidate, rules=3) == zeros
+    assert value(WORST_ONES, control, candidate, rules=3) == ones
+    assert value(WORST_ONES, control, candidate, rules=2) is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "difference", "worst", "state", "says"),
+    [
+        ((2, 2), Estimate(0.0, -0.02, 0.02), Estimate(-0.06, -0.11, -0.01), 1, "too few"),
+        ((20, 20), Estimate(0.0, -0.03, 0.03), Estimate(-0.01, -0.04, 0.02), 1, "still not worse by more than 0.05"),
+        ((20, 20), Estimate(0.0, -0.03, 0.03), Estimate(-0.06, -0.11, -0.01), 0, "may be worse by more than 0.05"),
+        ((20, 20), Estimate(0.0, -0.03, 0.03), None, 0, "not known yet"),
+        ((2, 30), Estimate(-0.07, -0.1, -0.04), Estimate(-0.01, -0.04, 0.02), -1, "differ by more than 0.0125"),
+        ((30, 2), Estimate(0.07, 0.04, 0.1), Estimate(-0.01, -0.04, 0.02), -1, "differ by more than 0.0125"),
+        ((10, 15), Estimate(-0.012, -0.02, -0.01), Estimate(-0.01, -0.04, 0.02), 1, "still not worse"),
+    ],
+)
+def test_failures_of_the_scorer_count_by_their_excess(
+    failed: tuple[int, int], difference: Estimate, worst: Estimate | None, state: int, says: str
+) -> None:
+    losses = PairLosses({"control": (400, failed[0]), "candidate": (400, failed[1])}, difference)
+    gate = judge_gate(losses, worst, 0.05)
+    assert (gate.name, gate.state) == ("judge", state)
+    assert says in gate.says
 
 
 def test_the_score_of_a_cut_answer_does_not_count() -> None:
