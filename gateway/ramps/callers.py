@@ -68,14 +68,14 @@ def caller_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
         return plain
     plain = replace(plain, callers=len(v.callers))
     rests_on = ""
-    looks = list(_looks(v.callers))
+    looks = list(looks_at(v.callers))
     for look in looks:
         share = alpha / len(looks)
-        for kept, error in _without_hiders(look, share):
+        for kept, error in without_hiders(look, share):
             raised = _raised(v, kept, margin, error)
             if raised is not None:
                 return replace(raised, callers=len(v.callers))
-        speaker = _speaker(v, look)
+        speaker = speaker_of(v.sign, look)
         alone = _of(v, look)
         if speaker is not None and alone is not None and step_finding(alone, margin, share).raised:
             rests_on = speaker
@@ -83,7 +83,7 @@ def caller_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
     return replace(plain, found=found, rests_on=rests_on)
 
 
-def _looks(callers: Sequence[CallerSums]) -> Iterator[list[WeightedCaller]]:
+def looks_at(callers: Sequence[CallerSums]) -> Iterator[list[WeightedCaller]]:
     """Everybody as they are and, if that differs, with callers thinned."""
     yield [WeightedCaller(each, 1.0) for each in callers]
     weights = thinned([each.a.n + each.b.n for each in callers])
@@ -91,7 +91,7 @@ def _looks(callers: Sequence[CallerSums]) -> Iterator[list[WeightedCaller]]:
         yield [WeightedCaller(each, weight) for each, weight in zip(callers, weights, strict=True)]
 
 
-def _without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tuple[list[WeightedCaller], float]]:
+def without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tuple[list[WeightedCaller], float]]:
     """Yields the groups of callers to look at, each with its error: everybody, and everybody but one who could hide
     something."""
     if len(look) < CAPPED_FROM:
@@ -107,7 +107,7 @@ def _without_hiders(look: Sequence[WeightedCaller], alpha: float) -> Iterator[tu
 def _raised(v: StepValues, look: Sequence[WeightedCaller], margin: float, alpha: float) -> ServedFinding | None:
     """The finding without the caller who weighs most against the candidate; None if the finding does not show the
     candidate to be worse."""
-    speaker = _speaker(v, look)
+    speaker = speaker_of(v.sign, look)
     left = _of(v, [each for each in look if each.sums.caller != speaker])
     if left is None or _difference(left) >= -margin:
         return None
@@ -115,14 +115,14 @@ def _raised(v: StepValues, look: Sequence[WeightedCaller], margin: float, alpha:
     return found if found.raised else None
 
 
-def _speaker(v: StepValues, look: Sequence[WeightedCaller]) -> str | None:
+def speaker_of(sign: float, look: Sequence[WeightedCaller]) -> str | None:
     """The caller without whom the candidate looks best; None means that nobody may be left out."""
     others = set(may_be_left_out({each.sums.caller: each.sums.calls for each in look}))
     total_a, total_b = _total(look, "a"), _total(look, "b")
 
     def without(each: WeightedCaller) -> float:
         a, b = _less(total_a, each.sums.a, each.weight), _less(total_b, each.sums.b, each.weight)
-        return v.sign * (b.mean - a.mean)
+        return sign * (b.mean - a.mean)
 
     found = [each for each in look if each.sums.caller in others]
     return max(found, key=without).sums.caller if found else None

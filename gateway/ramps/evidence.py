@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.ramps.breakers import BreakerReport
@@ -29,6 +30,7 @@ class ServedFinding:
     unscored: tuple[int, int] = (0, 0)  # the same of those that their scorer gave no value
     hours: tuple[int, ...] = ()  # of the day without a value in both arms, which the proof waits for
     so_far: bool = False  # it would be proved if these hours were not needed
+    since: float | None = None  # Unix seconds of the first block of time that an alarm by blocks rests on
 
     @property
     def raised(self) -> bool:
@@ -40,10 +42,13 @@ class ServedFinding:
         bound = "" if d.high is None else f", at most {with_sign(d.high)}"
         at = "" if self.step is None else f" at step {self.step + 1}"
         return (
-            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers "
+            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers{self._since()} "
             f"(difference {with_sign(d.value or 0.0)}{bound}; {self.units[1]} units of the candidate, "
             f"{self.units[0]} of the control{_from(self.callers)})"
         )
+
+    def _since(self) -> str:
+        return "" if self.since is None else f" since {datetime.fromtimestamp(self.since, UTC):%H:%M} UTC"
 
     def missing(self) -> str:
         """The part of a proof that is still open, in words."""
@@ -70,8 +75,9 @@ class ServedFinding:
         difference = {"difference": self.difference.value, "low": self.difference.low, "high": self.difference.high}
         pairs = {"units": list(self.units), "cut": list(self.cut), "unscored": list(self.unscored)}
         made = {**asdict(self), **difference, **pairs}
-        hours, so_far = made.pop("hours"), made.pop("so_far")
-        return {**made, "hours": list(hours), "so_far": so_far} if hours else made
+        hours, so_far, since = made.pop("hours"), made.pop("so_far"), made.pop("since")
+        of_hours = {"hours": list(hours), "so_far": so_far} if hours else {}
+        return {**made, **of_hours} if since is None else {**made, **of_hours, "since": since}
 
 
 _PLAIN_FIELDS = (

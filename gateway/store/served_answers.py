@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
@@ -26,6 +27,7 @@ def served_answers(
     plan: str,
     arms: Sequence[str],
     since: float = 0.0,
+    until: float = math.inf,
     *,
     keyed: bool = False,
     empty_fails: bool = False,
@@ -33,8 +35,8 @@ def served_answers(
 ) -> list[ServedAnswer]:
     """The answers of these arms that their clients waited for, in order of arrival; left: those that they did not.
 
-    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
-    takes it.
+    since, until: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as
+    arm_counts takes it.
     """
     e = exchanges.c
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
@@ -42,6 +44,8 @@ def served_answers(
     query = select(e.id, e.arm, unit, e.alias, TARGET, e.stratum, *(e[name] for name in _COLUMNS)).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), waited, e.received >= since
     )
+    if math.isfinite(until):
+        query = query.where(e.received < until)
     return [
         ServedAnswer(
             *(row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5])),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,14 +20,23 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
+from gateway.features.ramp.alarms.quarter_hours import MOST_BLOCKS, control_p95
 from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.block_callers import (
+    BLOCK_RULES,
+    BlockAlarmTerms,
+    QuarterHour,
+    QuarterHours,
+    blind_by_blocks,
+    block_alarms,
+)
 from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.ramps.served_hours import served_hours
-from gateway.ramps.step_values import ServedSums, StepValues
+from gateway.ramps.step_values import CallerSums, ServedSums, StepValues
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.domains import Floats
 from gateway.verdict.sequences.latency import ArmSeconds, slow_share
@@ -132,10 +141,16 @@ class Ramp:
         self.terms = AlarmTerms.of(self.plan)
         self.steps: dict[int, Served] = {}
         self.blocks: dict[str, list[ServedBlock]] = {"error_rate": [], "quality": []}
+        self.quarters: dict[str, list[QuarterHour]] = {"error_rate": [], "quality": [], "latency_p95": []}
+        self.control_s: list[Floats] = []  # durations of the control's answers, by block
 
     @property
     def design(self):  # type: ignore[no-untyped-def]
         return self.plan.ramp
+
+    @property
+    def by_blocks(self) -> bool:
+        return self.plan.rules >= BLOCK_RULES
 
     def time(self, now: float) -> float:
         """Unix seconds of a day that begins at 0."""
@@ -172,11 +187,29 @@ class Ramp:
         for metric, (a, b) in new.items():
             here.a[metric] = here.a.get(metric, ServedSums()).plus(a)
             here.b[metric] = here.b.get(metric, ServedSums()).plus(b)
+            self.add_quarter(metric, record, now, (a, b))
             if self.design.steps[record.step] < 1.0:
                 self.blocks[metric].append(ServedBlock(record.step, a, b, at=self.time(now - BLOCK_S)))
         if w.slower != 1.0:
-            for k, factor, seconds in zip(sizes, (1.0, w.slower), here.seconds, strict=True):
-                seconds.add(factor * P95_S / 2.276 * self.rng.lognormal(0.0, 0.5, k))
+            durations = [
+                f * P95_S / 2.276 * self.rng.lognormal(0.0, 0.5, k) for k, f in zip(sizes, (1.0, w.slower), strict=True)
+            ]
+            for arm, seconds in zip(here.seconds, durations, strict=True):
+                arm.add(seconds)
+            self.add_slow(record, now, durations)
+
+    def add_quarter(self, metric: str, record: RampRecord, now: float, arms: tuple[ServedSums, ServedSums]) -> None:
+        everybody = CallerSums("all", round(arms[0].n + arms[1].n), *arms)
+        self.quarters[metric].append(QuarterHour(record.step, self.time(now - BLOCK_S), (everybody,)))
+
+    def add_slow(self, record: RampRecord, now: float, durations: Sequence[Floats]) -> None:
+        """Each answer is a unit here."""
+        limit, margin = control_p95(self.control_s[-8:]), self.terms.margins["latency_p95"]
+        self.control_s.append(durations[0])
+        if limit is not None:
+            shares = [float((s > m).sum()) for s, m in zip(durations, (limit, limit + margin), strict=True)]
+            a, b = (ServedSums(s.size, x, x) for s, x in zip(durations, shares, strict=True))
+            self.add_quarter("latency_p95", record, now, (a, b))
 
     def failed(self, n: int, rate: float) -> ServedSums:
         x = float(self.rng.binomial(n, rate))
@@ -190,11 +223,10 @@ class Ramp:
         return ServedSums(n, n * own, n * own**2 + apart)
 
     def evidence(self, record: RampRecord, now: float) -> RampEvidence:
-        values = self.values(record)
         served = [ServedBlocks(m, s, True, tuple(self.blocks[m])) for m, s in (("error_rate", -1.0), ("quality", 1.0))]
         partial = record.state == "ramp" and self.design.steps[record.step] < 1.0
         proofs = served_proofs_of(served, self.plan, HOURS) if partial else ()
-        alarms = (*caller_alarms(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
+        alarms, blind = self.alarms_by_blocks(record, now) if self.by_blocks else self.alarms_by_step(record, now)
         alarms += tuple(each for each in proofs if each.raised)
         if partial and self.world.slower != 1.0 and self.plan.rules >= 2:
             proofs = (*proofs, *self.p95_proof(record, now))
@@ -203,8 +235,26 @@ class Ramp:
             at=now, verdict="ship", decided=True, served=alarms, proofs=proofs, newest=now, requests=1,
             units=here.b["quality"].n if here and record.state == "ramp" else 0,
             hours=served_hours(HOURS, self.blocks["quality"]) if self.plan.rules >= 3 else None,
-            blind=record.state == "ramp" and blind_to_callers(values, self.terms, record.step),
+            blind=record.state == "ramp" and blind,
         )  # fmt: skip
+
+    def alarms_by_step(self, record: RampRecord, now: float) -> tuple[tuple[ServedFinding, ...], bool]:
+        """The alarms, and whether none could ring yet."""
+        values = self.values(record)
+        alarms = (*caller_alarms(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
+        return alarms, blind_to_callers(values, self.terms, record.step)
+
+    def alarms_by_blocks(self, record: RampRecord, now: float) -> tuple[tuple[ServedFinding, ...], bool]:
+        terms, signs = BlockAlarmTerms.of(self.plan), {"quality": 1.0}
+        found = [
+            QuarterHours(
+                name, signs.get(name, -1.0), True, tuple(blocks[-MOST_BLOCKS:]), control_of(blocks[:-MOST_BLOCKS])
+            )
+            for name, blocks in self.quarters.items()
+            if blocks
+        ]
+        soaked = record.state == "ramp" and now - record.since >= self.design.soak_s  # before that, it does not matter
+        return block_alarms(found, terms), not soaked or blind_by_blocks(found, terms, record.step)
 
     def values(self, record: RampRecord) -> list[StepValues]:
         """Values of the present step; where nobody has the control, that of the step before stands in."""
@@ -237,6 +287,14 @@ class Ramp:
         found = slow_share(a, b, alpha)
         raised = margin_finding(found.difference, margin)
         return (ServedFinding("latency_p95", record.step, found.difference, margin, raised, found.units),)
+
+
+def control_of(blocks: Sequence[QuarterHour]) -> ServedSums:
+    """The control's units before the first block, as a store sums them."""
+    n, total, squares = np.array(
+        [(a.n, a.total, a.squares) for b in blocks for a in (b.callers[0].a,)] or [(0, 0, 0)]
+    ).sum(0)
+    return ServedSums(float(n), float(total), float(squares))
 
 
 def at_most(runs: int, rate: float) -> float:

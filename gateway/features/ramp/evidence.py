@@ -10,7 +10,8 @@ from typing import Any
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
 from gateway.core.ramp import RampEvent, RampRecord
-from gateway.features.ramp.proofs import HOURS_RULES, proofs_of, served_proofs_of
+from gateway.features.ramp.alarms.quarter_hours import QuarterHourSums, RampAlarms, whole_week
+from gateway.features.ramp.proofs import HOURS_RULES, ServedValues, proofs_of, served_proofs_of
 from gateway.features.ramp.served import (
     EVERY_S,
     drawn_stratum,
@@ -19,8 +20,10 @@ from gateway.features.ramp.served import (
     served_values,
     switch_of,
     watched_s,
+    without_control,
 )
 from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.block_callers import BLOCK_RULES
 from gateway.ramps.blocks import ServedBlock, ServedBlocks
 from gateway.ramps.breakers import breakers_of, late, lost_gateways
 from gateway.ramps.callers import blind_to_callers, caller_alarms, proved_without_any
@@ -65,6 +68,7 @@ class CandidateLooks:
         self._due: dict[str, float] = {}  # when a ramp is looked at next
         self._full: dict[str, float] = {}  # when everything is read next; until then, only failures are
         self._switch: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # by plan, and when it was computed
+        self._quarters: dict[str, QuarterHourSums] = {}  # by plan
         self._hours: dict[str, tuple[float, tuple[int, ...]]] = {}  # the same: hours of the day with calls
 
     def is_due(self, name: str) -> bool:
@@ -89,7 +93,12 @@ class CandidateLooks:
     async def _failures(self, plan: StoredPlan, look: RampLook) -> RampEvidence | None:
         """The evidence of an alarm on errors; None if there is none, as far as a quick look shows."""
         terms, periods = AlarmTerms.of(plan.plan), periods_of(look.events, watched_s(plan.plan))
-        values = await self._store.look(lambda connection: failures_now(connection, plan, periods, look.now))
+        compared = plan.plan.rules < BLOCK_RULES or (bool(periods) and without_control(plan.plan, periods[-1]))
+        values = (
+            await self._store.look(lambda connection: failures_now(connection, plan, periods, look.now))
+            if compared
+            else None
+        )
         evidence = RampEvidence(look.now, served=caller_alarms([values] if values else [], terms))
         if plan.plan.rules >= 2:
             beats = (await self._corridor.state.gateways()).values()
@@ -100,8 +109,9 @@ class CandidateLooks:
         lag = await self._corridor.lag(look.now)
         beats = (await self._corridor.state.gateways()).values()
         hours = await self._hours_of(plan.plan, look.now)
+        quarters = self._quarters.setdefault(plan.hash, QuarterHourSums())
         evidence = await self._store.look(
-            lambda connection: evidence_of(connection, plan, look.events, look.now, hours)
+            lambda connection: evidence_of(connection, plan, look.events, look.now, hours, quarters)
         )
         evidence = replace(evidence, lag_s=lag.oldest_s, lost_gateways=lost_gateways(beats, look.now))
         if plan.plan.rules < 2 or plan.plan.ramp is None:
@@ -162,9 +172,11 @@ def evidence_of(
     events: Sequence[RampEvent],
     now: float,
     hours: tuple[int, ...] | None = None,
+    quarters: QuarterHourSums | None = None,
 ) -> RampEvidence:
     """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds. hours: of the day
-    that have to be served before all traffic; None: the plan asks for none."""
+    that have to be served before all traffic; None: the plan asks for none. quarters: what earlier looks have read of
+    the same plan; None: nothing."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
     evidence = StoredEvidence(connection, plan, now)
     found = finding(evidence, candidate)
@@ -176,6 +188,9 @@ def evidence_of(
     served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
     verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
     serves = bool(periods) and periods[-1].step >= 0
+    alarms = _alarms_by_step(plan.plan, periods, read)
+    if plan.plan.rules >= BLOCK_RULES:
+        alarms = alarms.beside((quarters or whole_week()).alarms(connection, plan, periods, now))
     return RampEvidence(
         at=now,
         verdict=verdict,
@@ -183,13 +198,13 @@ def evidence_of(
         pairs=found.pairs.joined,
         decided=any(event.evidence.get("verdict") in SHIPS for event in events),
         served_primary=served_primary,
-        served=(*caller_alarms(read.values, terms), *read.findings, *(each for each in by_units if each.raised)),
+        served=(*alarms.found, *(each for each in by_units if each.raised)),
         proofs=proofs,
         units=read.units,
         unit=_UNITS[plan.plan.unit],
         requests=read.requests,
         usd=read.usd,
-        blind=serves and blind_to_callers(read.values, terms, periods[-1].step),
+        blind=serves and alarms.blind,
         newest=read.newest if serves else found.pairs.last,
         independence=found.independence,
         excepted=_excepted(found),
@@ -197,6 +212,17 @@ def evidence_of(
         headline=sentence if served_primary else headline,
         hours=None if hours is None else served_hours(hours, _blocks_of(read.blocks, ERRORS)),
     )
+
+
+def _alarms_by_step(plan: Plan, periods: Sequence[StepPeriod], read: ServedValues) -> RampAlarms:
+    """The alarms by steps. By rules 3 these are of feedback, which comes days later, and of failures where no unit has
+    the control any more; quarter-hours decide all others."""
+    terms, step, values = AlarmTerms.of(plan), periods[-1].step if periods else -1, read.values
+    if plan.rules < BLOCK_RULES:
+        return RampAlarms((*caller_alarms(values, terms), *read.findings), blind_to_callers(values, terms, step))
+    alone = bool(periods) and without_control(plan, periods[-1])
+    values = tuple(v for v in values if v.metric.startswith(FEEDBACK) or (alone and v.step == step))
+    return RampAlarms(caller_alarms(values, terms), not alone or blind_to_callers(values, terms, step))
 
 
 def _blocks_of(served: Sequence[ServedBlocks], metric: str) -> Sequence[ServedBlock]:

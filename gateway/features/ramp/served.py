@@ -97,7 +97,7 @@ def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPe
     if not periods or periods[-1].end <= now:
         return None
     here = periods[-1]
-    alone = _without_control(plan.plan, here) and len(periods) > 1
+    alone = without_control(plan.plan, here) and len(periods) > 1
     arms = (CONTROL, periods[-2] if alone else here), (plan.plan.candidates[0][0], here)
     if plan.plan.rules >= CALLERS_RULES:
         a, b = (_caller_failures(connection, plan, *each) for each in arms)
@@ -115,7 +115,7 @@ def shared_by_all(plan: Plan, period: StepPeriod) -> bool:
     return plan.ramp is not None and (period.step >= len(plan.ramp.steps) or plan.ramp.steps[period.step] == 1.0)
 
 
-def _without_control(plan: Plan, period: StepPeriod) -> bool:
+def without_control(plan: Plan, period: StepPeriod) -> bool:
     """Whether no unit had the control then: its answers of the period before are compared."""
     ramp = plan.ramp
     ended = ramp is not None and period.step >= len(ramp.steps)
@@ -181,12 +181,12 @@ def _values(
 ) -> Iterator[StepValues]:
     """Computes each metric of one period; with the control of the period before where nobody had the control."""
     here = list(rows[i])
-    alone = bool(i) and _without_control(plan, period)
+    alone = bool(i) and without_control(plan, period)
     if alone:
         here = [row for row in here if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
     if not here:
         return
-    made = _outcomes(connection, plan, here)
+    made = served_outcomes(connection, plan, here)
     given = feedback_given(connection, [row.id for row in here])
     for name in sorted({name for name in plan.decides if name.startswith(FEEDBACK)}):
         found = feedback_values(here, given.get(name, {}), terms_of(plan, now))
@@ -196,10 +196,10 @@ def _values(
     if i and plan.rules >= CALLERS_RULES and not alone and shared_by_all(plan, period):
         # A holdout may have few units, so the control's last answers stand in for it, for failures alone.
         here = [row for row in rows[i] if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
-        yield replace(by(here, _outcomes(connection, plan, here)[0], period.step), paired=False)
+        yield replace(by(here, served_outcomes(connection, plan, here)[0], period.step), paired=False)
 
 
-def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
+def served_outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
     """Errors, and everything else that is known of these answers but feedback."""
     own = {arm: plan.target(arm) for arm in {row.arm for row in here}}
     scores = answer_scores(connection, [row.id for row in here])
@@ -275,7 +275,7 @@ def served_blocks(
         if not here:
             continue
         of_calls, of_runs = clock.places(period, here), clock.places(period, here, CONVERSATION_QUIET_S)
-        for of in _outcomes(connection, plan, here):
+        for of in served_outcomes(connection, plan, here):
             places = of_runs if of.of_runs else of_calls
             found.setdefault(of.metric, BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
             at_worst = worst.setdefault(of.metric, BlockRows(of.metric, of.sign, of.bounded))

@@ -158,10 +158,11 @@ async def breaking(
                 await made.look(made.controller(ADVISE))
                 known = await made.record()
                 assert await ramps.change(known, advanced(known, plan.ramp, RampChange(at, "t", "first step")), b"{}")
-                same = {"experiment": "swap", "plan": plan.hash, "stratum": "split:swap", "received": at + 2}
+                same = {"experiment": "swap", "plan": plan.hash, "stratum": "split:swap"}
                 for arm in ("control", "candidate"):
                     served = {"arm": arm, "target": plan.target(arm), **same}
-                    await room.send(*(exchange("0.5", **served) for _ in range(300)))
+                    # Over several blocks of time, as one block alone raises no alarm.
+                    await room.send(*(exchange("0.5", received=at + 2 + i / 4, **served) for i in range(300)))
                 await room.until_read()
                 async with asyncio.timeout(PATIENCE_S):
                     while made.advised != "ready":

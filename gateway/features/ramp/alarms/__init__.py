@@ -1,0 +1,1 @@
+"""The alarms on what a ramp serves."""
