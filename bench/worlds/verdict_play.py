@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.core.exchange import Target
-from gateway.core.horizon import AT_MOST
 from gateway.core.plan import CANDIDATE, REPEAT, Guardrail, Plan, StoredPlan
 from gateway.core.plan_evidence import PairCounts, RequestChecks, ScorerFacts, SegmentRow
 from gateway.core.plan_horizon import horizon_of
@@ -23,6 +22,7 @@ from gateway.core.sequence import SequenceName
 from gateway.core.served_answer import SplitEvidence
 from gateway.reports.model import Verdict
 from gateway.verdict.decision import SHIPS, share_of_pairs
+from gateway.verdict.ending import is_closed
 from gateway.verdict.findings import Finding, finding
 from gateway.verdict.metrics import ALONE, ArmObservation, JoinedPair, PairOrigin, StoredScore
 from gateway.verdict.sequences.difference import DifferenceSequence
@@ -134,6 +134,9 @@ class Experiment:
 
     def finding(self) -> Finding:
         """A look, as a report takes it."""
+        return finding(self.evidence(), CANDIDATE)
+
+    def evidence(self) -> MemoryEvidence:
         sequences = self.progress.sequences
         states = {name: orjson.dumps(sequence.state()).decode() for name, sequence in sequences.items()}
         newest = {(name.candidate, name.metric): name.identity for name in sequences}
@@ -141,15 +144,16 @@ class Experiment:
         counts = PairCounts(joined=self.pairs, first=self.first, last=self.last)
         evidence = MemoryEvidence(stored, states, newest, counts, self.last, self.progress.changes().withheld)
         evidence.lost_by_arm = {arm: (n, 0) for arm, n in self.asked.items()}
-        return finding(evidence, CANDIDATE)
+        return evidence
 
     @property
     def ended(self) -> bool:
-        """Whether no further pair is asked for: the primary has had its last look, and every guardrail is decided or
-        the most pairs are taken."""
-        most = AT_MOST * (self.plan.max_pairs or self.pairs)
+        """Whether the consumer would ask for no further pair: asked from the last look of the primary on, each tenth
+        pair."""
         primary = self.sequence("quality")
-        return self.pairs >= most or (primary is not None and primary.closed and not self.plan.guardrails)
+        if primary is None or not primary.closed or self.pairs % 10:
+            return False
+        return is_closed(self.evidence())
 
 
 def _seen(score: float, failed: bool, lacks: Lack) -> ArmObservation:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
-from gateway.core.plan import BEST_PATIENCE, REPEAT, Plan
+from gateway.core.plan import BEST_PATIENCE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.core.plan_horizon import horizon_of
 from gateway.reports.model import margin_finding
 from gateway.verdict.decision import HARMLESS
 from gateway.verdict.evidence import PlanEvidence
 from gateway.verdict.findings import Finding, findings
+from gateway.verdict.price.failures import failure_pairs, failure_rails
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.duels import duels_of
 from gateway.verdict.states import SequenceStates, is_open_at_worst
@@ -47,9 +48,27 @@ def is_closed(evidence: PlanEvidence) -> bool:
     joined = evidence.pairs.joined
     if any(_waits_for_segments(finding) for finding in looks) and joined < AT_MOST * (plan.max_pairs or 0):
         return False
-    if joined >= (plan.max_pairs or 0):
+    if joined >= max(plan.max_pairs or 0, *(_pairs_for_failures(plan, finding) for finding in looks)):
         return True
     return all(c.margin_found != "unclear" for finding in looks for c in finding.guardrails)
+
+
+def _pairs_for_failures(plan: Plan, found: Finding) -> int:
+    """Pairs that the undecided guardrails on failures need at the rate of both arms together; at most AT_MOST times the
+    planned ones. The arms' difference is not used, so that waiting favours neither verdict."""
+    if plan.rules < UNITS_FIRST_RULES or not plan.auto_horizon:
+        return 0
+    planned, needed = plan.max_pairs or 0, 0
+    rails = {rail.metric: rail for rail in failure_rails(plan)}
+    for c in found.guardrails:
+        if c.metric in rails and c.margin_found == "unclear" and c.a.value is not None and c.b.value is not None:
+            pairs = failure_pairs(plan, rails[c.metric], _failing((c.a.value + c.b.value) / 2, c.metric))
+            needed = max(needed, AT_MOST * planned if pairs is None else pairs)
+    return min(needed, AT_MOST * planned)
+
+
+def _failing(mean: float, metric: str) -> float:
+    return 1.0 - mean if metric == "completion" else mean
 
 
 def _last_pair(plan: Plan, states: SequenceStates) -> int:

@@ -22,6 +22,7 @@ from gateway.verdict.decision import MOST_PAIRS, half_width_of
 from gateway.verdict.evidence import PlanEvidence
 from gateway.verdict.metrics import MEASURES, SEGMENT
 from gateway.verdict.price.best_of_k import BestPrice, best_price, best_term
+from gateway.verdict.price.failures import FailureRate
 from gateway.verdict.price.powers import (
     EFFECTS,
     Power,
@@ -125,6 +126,8 @@ class PriceEvidence:
     """Variance of the primary in earlier plans of the same targets."""
     shares: Shares | None = None
     """Shares of the segments in recent traffic; None if not known."""
+    failures: FailureRate | None = None
+    """Failures of the control in the last day; None if not known."""
 
 
 def forecast(plan: StoredPlan, terms: Terms = Terms(), evidence: PriceEvidence = PriceEvidence()) -> PowerForecast:
@@ -135,7 +138,9 @@ def forecast(plan: StoredPlan, terms: Terms = Terms(), evidence: PriceEvidence =
     if design.auto_horizon and design != plan.plan:
         design = replace(design, max_pairs=horizon_of(design))
     look, counts, shares = evidence.look, evidence.pairs, evidence.shares
-    known = PowerBasis(design, look, counts, terms.scorer_shares, evidence.served, evidence.pilot, shares)
+    known = PowerBasis(
+        design, look, counts, terms.scorer_shares, evidence.served, evidence.pilot, shares, evidence.failures
+    )
     powers = tuple(power for arm, _ in design.candidates for power in powers_of(known, arm))
     duel = _duel(known) if powers else None
     powers = powers if duel is None else (*powers, duel)

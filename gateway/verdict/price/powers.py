@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
-from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Guardrail, Plan
 from gateway.core.plan_evidence import MIN_PAIRS, PairCounts
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.reports.model import Comparison, Role
@@ -31,6 +31,7 @@ from gateway.verdict.metrics import (
     counts_alone,
 )
 from gateway.verdict.plan_gates import FALLBACK
+from gateway.verdict.price.failures import FailureRate, failure_pairs
 from gateway.verdict.price.units import units_needed, variance_of
 from gateway.verdict.segments.shares import Shares, declared_shares
 from gateway.verdict.sequences.difference import DifferenceSequence, SequenceRule, rule_of, segment_pairs
@@ -92,6 +93,8 @@ class PowerBasis:
     """Variance of the primary in earlier plans of the same targets."""
     shares: Shares | None = None
     """Shares of the segments in recent traffic; None if not known."""
+    failures: FailureRate | None = None
+    """Failures of the control in the last day; None if not known."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))
@@ -157,7 +160,17 @@ def _power(known: PowerBasis, arm: str, metric: str) -> Power:
     effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
     totals = [None if variance is None else needed(rule, variance, margin, effect) for effect in effects]
     pairs = tuple(settled(n, share) for n in totals)
-    return Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
+    made = Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
+    return _at_known_rate(known, made) if metric in FAILURES and have < MIN_PAIRS and margin else made
+
+
+def _at_known_rate(known: PowerBasis, of_none: Power) -> Power:
+    """A guardrail on failures, priced at the rate of the last day. of_none: priced as if nothing failed."""
+    rail, failing = Guardrail(of_none.metric, of_none.margin), known.failures
+    if failing is None or of_none.role != "guardrail":
+        return of_none
+    pairs = failure_pairs(known.plan, rail, failing.rate)
+    return replace(of_none, basis=failing.basis, needed=pairs, per_pair=1.0, pairs=(pairs,) * len(EFFECTS))
 
 
 def settled(values: int | None, per_pair: float) -> int | None:

@@ -69,7 +69,7 @@ AA_ALPHA = 0.01  # the probability that the A/A alarm is false, over all looks
 BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have long tails
 _GUESS = 0.1  # assumed variance of a difference of scores
 _RARE = 0.03  # assumed variance of a difference of failures
-_OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
+OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
 _FAILURES = ("failed", "completed", "lost", "judge", "missing")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
 OF_CONVERSATIONS = ("score", "preference", "distance", *AT_WORST, "likelihood", "agreement")
@@ -190,7 +190,7 @@ def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> S
     alarm = arm == REPEAT and plan.aa == "alarm"
     alpha = AA_ALPHA if alarm else plan.verdict_alpha / len(plan.candidates)
     if metric.source in ("failed", "completed") and counts_alone(plan):
-        alpha *= _OF_ALONE if metric.name == ALONE else 1 - _OF_ALONE  # two sequences speak about failures
+        alpha *= OF_ALONE if metric.name == ALONE else 1 - OF_ALONE  # two sequences speak about failures
     guess = _RARE if metric.source in _FAILURES else _GUESS
     v_opt = min(max(9.0 * (guess / margin) ** 2 if margin else 10.0, 10.0), 1e4)
     horizon = _horizon(plan, metric, arm) if metric.name == plan.primary else 0

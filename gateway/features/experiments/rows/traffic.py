@@ -1,15 +1,16 @@
-"""Recent traffic of a model, from recorded calls: calls per hour, the units that they name, and the number of units."""
+"""Recent traffic of a model, from recorded calls: calls per hour, failures, and the units that they name."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, not_, select
 
 from gateway.core.plan import Plan
 from gateway.store.run_chunks import request_size, whole_request
 from gateway.store.tables import exchanges
+from gateway.verdict.price.failures import FailureRate
 
 FEWEST = 20  # recorded calls from which a rate is estimated
 _HOUR_S = 3600.0
@@ -40,6 +41,25 @@ def calls_by_api(connection: Connection, plan: Plan, since: float) -> dict[str, 
     """Recorded calls of the plan's model and keys, by API. since: Unix seconds."""
     query = select(exchanges.c.api, func.count()).where(*_calls(plan, since)).group_by(exchanges.c.api)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+FEWEST_FOR_RATE = 200  # recorded calls from which a rate of failures is planned with
+_FAILED = ("upstream_error", "timeout", "cut")
+
+
+def control_failures(connection: Connection, plan: Plan, since: float) -> FailureRate | None:
+    """Failures of the control as the last calls show them. since: Unix seconds. None for fewer than FEWEST_FOR_RATE
+    calls.
+
+    A request that the upstream refuses as such (4xx) has no pair, so it does not count; a rate limit does.
+    """
+    e = exchanges.c
+    of_control = (e.upstream == plan.control.upstream, e.model == plan.control.model)
+    refused = and_(e.status >= 400, e.status < 500, e.status != 429)
+    failed = case((and_(e.outcome.in_(_FAILED), not_(refused)), 1.0 / e.pi), else_=0.0)
+    query = select(func.count(), func.sum(1.0 / e.pi), func.sum(failed))
+    n, calls, failures = connection.execute(query.where(*_calls(plan, since), *of_control, not_(refused))).one()
+    return None if n < FEWEST_FOR_RATE else FailureRate(int(n), float(failures) / float(calls))
 
 
 MOST_READ = 500  # calls, the newest; their requests are read

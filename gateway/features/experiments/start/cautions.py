@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.features.experiments.rows.traffic import calls_an_hour, calls_by_api, recent_units, unit_counts
+from gateway.features.experiments.start.failures import with_failure_rate
 from gateway.features.experiments.start.segments import with_segments
 from gateway.reports.model import TriedPlans
 from gateway.store.plan_evidence import StoredEvidence, pair_counts
@@ -190,7 +191,7 @@ def paced_start(connection: Reading, started: PlanState, now: float) -> PacedPla
         return PacedPlan(replace(alike[-1], after_verdict=plan.after_verdict))
     if now - started.since > FRESH_S:
         return PacedPlan(plan)
-    return paced(connection, with_segments(connection, plan, now), now)
+    return paced(connection, with_segments(connection, with_failure_rate(connection, plan, now), now), now)
 
 
 def _rounded_up(share: float) -> float:

@@ -6,6 +6,7 @@ import time
 
 from gateway.core.plan import Plan, StoredPlan
 from gateway.core.plan_evidence import MIN_PAIRS
+from gateway.features.experiments.start.failures import last_day
 from gateway.features.experiments.start.segments import traffic_shares
 from gateway.reports.model import Comparison
 from gateway.store.plan_evidence import StoredEvidence
@@ -24,6 +25,7 @@ def price_evidence(connection: Reading, plan: StoredPlan) -> PriceEvidence:
         served=_served(evidence) if plan.plan.mode == "split" else {},
         pilot=None if evidence.pairs.joined >= MIN_PAIRS else earlier_variance(connection, plan.plan),
         shares=traffic_shares(connection, plan.plan, time.time()),
+        failures=last_day(connection, plan.plan, time.time()),
     )
 
 

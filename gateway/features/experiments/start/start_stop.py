@@ -21,6 +21,7 @@ from gateway.features.experiments.start.cautions import (
     tried_cautions,
     unit_cautions,
 )
+from gateway.features.experiments.start.failures import failure_cautions, with_failure_rate
 from gateway.features.experiments.start.population import population_cautions, population_refusal
 from gateway.features.experiments.start.price import earlier_variance
 from gateway.features.experiments.start.segments import segment_cautions, segment_refusal, with_segments
@@ -52,6 +53,7 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     with a pace that spreads its pairs over the hours that `ship` waits for."""
     variance = earlier_variance(connection, plan) if plan.auto_horizon else None
     plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
+    plan = with_failure_rate(connection, plan, time.time())
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     plan = _with_known_segments(with_segments(connection, plan, time.time(), variance), alike)
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
@@ -92,6 +94,7 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from population_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
     yield from segment_cautions(connection, plan, time.time())
+    yield from failure_cautions(connection, plan, time.time())
     yield from _short_horizon(connection, plan)
 
 
