@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from gateway.verdict.metrics import PairOrigin
 
 
 def score(rng: random.Random, mean: float = 0.6, spread: float = 0.15) -> float:
@@ -249,3 +252,38 @@ def test_only_the_first_pair_of_a_conversation_counts(begin_experiment: Any, sim
         (name.candidate, name.metric): n for (name, reason, _), n in found.withheld.items() if reason == "same_cluster"
     }
     assert passed_over["candidate", "quality"] == 300
+
+
+@pytest.mark.parametrize(
+    ("users", "keys", "population", "verdict", "words"),
+    [
+        (
+            2,
+            1,
+            None,
+            "hold",
+            "2 effective users so far; 3 are needed; `population: these` speaks about these users only",
+        ),
+        (2, 1, "these", "ship", "It holds for these 2 users as they use it now"),
+        (None, 25, None, "ship", "It holds for these 25 keys as they use it now"),
+        (40, 1, None, "ship", "Ship."),
+    ],
+)
+def test_a_verdict_is_about_the_units_that_calls_name(
+    begin_experiment: Any, simulation: Any, users: int | None, keys: int, population: Any, verdict: str, words: str
+) -> None:
+    rng, changes = random.Random(8), {**HYBRID, "max_pairs": 100, "repeat_control": 1.0, "guardrails": ()}
+    experiment = begin_experiment(rules=3, population=population, **changes)
+    made = []
+    for i in range(400):
+        score_of = {"candidate": simulation.seen(score(rng)), "repeat": simulation.seen(score(rng))}
+        user = None if users is None else f"u{i % users}"
+        origin = PairOrigin(1_790_000_000.0 + 60.0 * i, f"k{i % keys}", user)
+        made.append(replace(simulation.a_pair(i, simulation.seen(score(rng)), **score_of), origin=origin))
+    experiment.add(made)
+    found = experiment.found()
+    assert found.decision.verdict == verdict, found.decision
+    assert words in found.decision.sentence
+    assert found.primary.closed, "the plan has taken its last look"
+    states = {gate.name: gate.state for gate in found.gates}
+    assert states.get("units") == (None if "these" in words and verdict == "ship" else int(verdict == "ship"))
