@@ -67,12 +67,13 @@ class IndependenceCheck:
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
         """Takes the next value. mean: of all values before it."""
+        user = None if origin.user is None else f"{origin.caller}\0{origin.user}"
         if self.about:
             self.whole += origin.whole
-            self._name("user", None if origin.user is None else f"{origin.caller}\0{origin.user}")
+            self._name("user", user)
             self._name("key", origin.caller)
         if self.users is not None:
-            self.users.add(value, None if origin.user is None else f"{origin.caller}\0{origin.user}", mean)
+            self.users.add(value, user, mean)
         if self.keys is not None:
             self.keys.add(value, origin.caller, mean)
         if self.conversations is not None:
