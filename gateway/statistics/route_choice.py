@@ -223,12 +223,13 @@ def _point(pairs: RoutePairs, leaves: tuple[int, ...], margin: float, alpha: flo
     moved = np.isin(pairs.leaf, leaves)
     loss, errors = mean_and_errors(np.where(moved, -pairs.difference, 0.0), pairs, moved)
     half = max(error.quantile(1 - alpha / 2) * error.se for error in errors)
+    weakest = max if loss < margin else min  # the evidence of the error that says least
     return RoutePoint(
         leaves,
         float(np.average(moved, weights=pairs.weights)),
         Bounded(loss, loss - half, loss + half),
         saved_share(pairs, moved, alpha),
-        max(error.p_value(margin - loss) for error in errors),
+        weakest(error.p_value(margin - loss) for error in errors),
     )
 
 

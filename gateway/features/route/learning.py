@@ -261,7 +261,7 @@ def _evidence(
     terms: RouteTerms, parts: tuple[LearningPairs, LearningPairs], curve: RouteCurve, now: float
 ) -> dict[str, Any]:
     older, newer = parts
-    population = terms.population(newer)
+    population, units = terms.population(newer), round(effective_units(newer.units, newer.weights), 1)
     return {
         "experiment": terms.plan.name,
         "plan": terms.plan_hash,
@@ -270,8 +270,7 @@ def _evidence(
         "margin": terms.margin,
         "alpha": terms.alpha,
         "pairs": {"learned": len(older), "chosen": len(newer)},
-        "population": population,
-        "units": round(effective_units(newer.units, newer.weights), 1),
+        **({"population": population, "units": units} if population else {}),
         "last_place": int(newer.place[-1]),
         "from": float(older.received[0]),
         "to": float(newer.received[-1]),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.learned_route import STREAM, Kind, LearnedRoute, Node, RouteLeaf, RouteTarget
-from gateway.core.plan import Plan, Population
+from gateway.core.plan import UNITS_FIRST_RULES, Plan, Population
 from gateway.statistics.dependence import BLOCK_S
 from gateway.statistics.route_choice import RouteCurve, RoutePairs
 
@@ -86,8 +86,11 @@ class RouteTerms:
     cascade: bool = False
     """The cheaper target is asked first, and its answer decides as well."""
 
-    def population(self, pairs: LearningPairs) -> Population:
-        """The population that a route is shown for: as the plan says, else other units where some are named."""
+    def population(self, pairs: LearningPairs) -> Population | None:
+        """The population that a route is shown for: as the plan says, else other units where some are named. None: a
+        plan of older rules has none."""
+        if self.plan.rules < UNITS_FIRST_RULES:
+            return None
         return self.plan.population or ("others" if pairs.named else "these")
 
 

@@ -180,6 +180,8 @@ def _sentence(terms: RouteTerms, choice: LearnedChoice) -> str:
 
 def _population(evidence: Mapping[str, Any]) -> str:
     """The clause about whom a route is shown for; "" where enough users say so."""
+    if "population" not in evidence:
+        return ""
     if evidence["population"] == "these":
         return f"; for the users and keys seen ({evidence['units']:.1f} effective), as they use it now"
     if evidence["units"] < FEW_CLUSTERS:

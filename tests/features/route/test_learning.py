@@ -117,6 +117,12 @@ def test_two_users_are_refused_with_the_remedy() -> None:
     assert learn(these, of).evidence["population"] == "these"
 
 
+def test_a_plan_of_older_rules_says_nothing_of_a_population() -> None:
+    choice = learn(terms(plan=replace(terms().plan, rules=2)), few_users(world(600, {}, 1), 2, 1).pairs, now=2e9)
+    assert choice.route is not None
+    assert {"population", "units"} & choice.route.evidence.keys() == set()
+
+
 def test_the_first_line_says_whom_a_route_is_shown_for() -> None:
     pairs = few_users(world(600, {}, 1), 6, 1).pairs
     for seen, says in ((pairs, "by Student's t over 5.9 effective users"), (replace(pairs, named=False), "keys seen")):
