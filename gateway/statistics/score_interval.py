@@ -4,6 +4,7 @@ Right for a number of items fixed beforehand. While items still arrive, use hybr
 """
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -39,8 +40,8 @@ def score_difference(
     Student's t over G clusters (items, where they are independent) with G - 1 degrees of freedom, and the clustered
     standard error times sqrt(G / (G - 1)): for independent items it is the paired t test. Where the differences have no
     spread, where fewer than 10 clusters differ and most do not, and for fewer than 10 different or 30 yes-or-no
-    clusters, it is few_differences, with Student's quantile below 10 clusters. Independent items that all differ by 0
-    or the whole scale have Tango's score interval, with the same quantile.
+    clusters, it is few_differences, with Student's quantile below 10 clusters. Where all items (or clusters of one
+    size) differ by 0 or the whole scale, it is Tango's score interval, with the same quantile.
     a, b: shape (n,), finite, in the same order, one score for each item (the mean of its runs). scale: the highest
     minus the lowest possible score, > 0, in the unit of the scores. alpha: in (0, 1), two-sided. clusters: shape (n,),
     one label for each item; None if the items are independent. At least 2 clusters. Raises ValueError outside these
@@ -56,8 +57,8 @@ def score_difference(
     groups = at_least("number of clusters", means.size, 2)
     value, student = float(d.mean()), student_quantile(1 - inside("alpha", alpha) / 2, groups - 1)
     few = student if groups < FEW_CLUSTERS else normal_quantile(1 - alpha / 2)
-    if groups == d.size and yes_or_no(d, positive("scale", scale)):
-        low, high = paired_proportions(int((d > 0).sum()), int((d < 0).sum()), d.size, few)
+    if yes_or_no(means, positive("scale", scale)) and len(set(Counter(labels).values())) == 1:
+        low, high = paired_proportions(int((means > 0).sum()), int((means < 0).sum()), groups, few)
         return ScoreDifference(value, scale * low, scale * high, groups, "Tango")
     if not _sparse(means, positive("scale", scale)):
         half = student * mean_error(d, labels).se * math.sqrt(groups / (groups - 1))

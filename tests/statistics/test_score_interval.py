@@ -46,8 +46,10 @@ def test_yes_or_no_items_have_tangos_interval_on_any_scale() -> None:
     found = score_difference(np.zeros(21), d, scale=2.0)
     assert found.method == "Tango"
     assert (found.low, found.high) == pytest.approx((2 * 0.026, 2 * 0.517), abs=1e-3)
-    of_clusters = score_difference(np.zeros(21), d, scale=2.0, clusters=[f"{i // 2}" for i in range(21)])
-    assert of_clusters.method == "Agresti-Min", "items of one cluster depend on each other"
+    copies = score_difference(np.zeros(42), np.repeat(d, 2), scale=2.0, clusters=[f"{i // 2}" for i in range(42)])
+    assert (copies.low, copies.high, copies.method) == (found.low, found.high, "Tango")
+    unlike = score_difference(np.zeros(21), d, scale=2.0, clusters=[f"{i // 2}" for i in range(21)])
+    assert unlike.method == "Agresti-Min", "clusters of several sizes have no number of pairs"
 
 
 @given(n=st.integers(1, 40), data=st.data())
