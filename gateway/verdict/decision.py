@@ -136,7 +136,7 @@ def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], floa
 
     Betting counts as being as wide as empirical Bernstein, which is conservative.
     """
-    if rule.method == "asymptotic":
+    if rule.method in ("asymptotic", "skewed"):
         tuning = Tuning(rule.alpha, rule.n_opt)
         return lambda n: half_width(math.sqrt(variance), n, tuning)
     if rule.method == "hybrid":

@@ -32,7 +32,7 @@ from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, p
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import Comparison, Estimate
-from gateway.statistics.asymptotic import AsymptoticMean, Tuning, half_width, log_e_value
+from gateway.statistics.asymptotic import SKEW_FROM, AsymptoticMean, SkewedMean, Tuning, half_width, log_e_value
 from gateway.statistics.betting import BettingMean
 from gateway.statistics.domains import at_least, one_of
 from gateway.statistics.empirical_bernstein import EmpiricalBernstein
@@ -49,11 +49,12 @@ from gateway.verdict.sequences.independence import About, AppliedSums, Conversat
 from gateway.verdict.sequences.traffic_time import DayEffects, TrafficTime
 
 Sequence = EmpiricalBernstein | BettingMean | AsymptoticMean | HybridMean | GuardedMean | RareDifference
-Method = Literal["bernstein", "betting", "asymptotic", "hybrid", "guarded", "rare"]
+Method = Literal["bernstein", "betting", "asymptotic", "skewed", "hybrid", "guarded", "rare"]
 METHOD_NAMES: dict[Method, str] = {
     "bernstein": "empirical-Bernstein confidence sequence",
     "betting": "betting confidence sequence, the mean assumed to be constant",
     "asymptotic": "asymptotic confidence sequence",
+    "skewed": "asymptotic confidence sequence, without a bound on the side of a long tail that few values show",
     "hybrid": "asymptotic confidence sequence with a fixed-n interval at the horizon, for independent pairs",
     "guarded": "asymptotic confidence sequence with a floor for ties, for independent pairs",
     "rare": "exact confidence sequence for failures, the rates assumed to be constant",
@@ -198,9 +199,9 @@ def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> S
         return _likelihood_rule(plan, alpha, horizon if arm != REPEAT else 0)
     if not metric.bounded:
         chosen = horizon and not plan.auto_horizon  # the automatic one is guessed for scores
-        return (
-            SequenceRule("hybrid", alpha, horizon=horizon, largest=0.0) if chosen else SequenceRule("asymptotic", alpha)
-        )
+        if chosen:
+            return SequenceRule("hybrid", alpha, horizon=horizon, largest=0.0)
+        return SequenceRule("skewed" if plan.rules >= UNITS_FIRST_RULES else "asymptotic", alpha)
     if plan.method in ("guaranteed", "stationary"):
         return SequenceRule(METHODS[plan.method], alpha, v_opt)
     adjusted = metric.name == plan.primary and metric.source in ADJUSTABLE and arm != REPEAT
@@ -453,7 +454,7 @@ class DifferenceSequence:
         rule, largest = self.rule, floor * self.largest
         if rule.method == "hybrid":
             return hybrid_half_width(alpha, rule.horizon, self.n, m2, largest, self.closed)
-        if rule.method == "asymptotic":
+        if rule.method in ("asymptotic", "skewed"):
             return half_width(math.sqrt(m2 / self.n), self.n, Tuning(alpha, rule.n_opt, BURN_IN))
         return guarded_half_width(alpha, rule.n_opt, self.n, m2, largest)
 
@@ -583,6 +584,8 @@ def _empty_sequence(rule: SequenceRule) -> Sequence:
         return BettingMean(rule.alpha)
     if rule.method == "asymptotic":
         return AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
+    if rule.method == "skewed":
+        return SkewedMean(rule.alpha, rule.n_opt, SKEW_FROM)
     if rule.method == "hybrid":
         return HybridMean(rule.alpha, rule.horizon, rule.largest, follows=rule.close_from > 0)
     if rule.method == "guarded":
@@ -593,4 +596,8 @@ def _empty_sequence(rule: SequenceRule) -> Sequence:
 
 
 def _empty_mean(rule: SequenceRule, bounded: bool) -> EmpiricalBernstein | AsymptoticMean:
-    return EmpiricalBernstein(rule.alpha) if bounded else AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
+    if bounded:
+        return EmpiricalBernstein(rule.alpha)
+    if rule.method == "skewed":
+        return SkewedMean(rule.alpha, rule.n_opt, SKEW_FROM)
+    return AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)

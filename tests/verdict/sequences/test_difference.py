@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from fixtures.likelihoods import likelihood_plan
@@ -23,6 +24,7 @@ from gateway.verdict.sequences.difference import BURN_IN, DifferenceSequence, Se
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
 RULES = [
     *(SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)),
+    SequenceRule("skewed", 0.05),
     *(SequenceRule("hybrid", 0.05, horizon=100), SequenceRule("guarded", 0.05)),
     *(SequenceRule("hybrid", 0.05, horizon=100, largest=0.1), SequenceRule("guarded", 0.05, largest=0.1)),
 ]
@@ -38,7 +40,8 @@ def taken(a: float, b: float) -> PairValue:
 def test_through_the_store_and_back_it_continues_with_the_same_bits(
     rule: SequenceRule, first: list[tuple[float, float]], then: list[tuple[float, float]]
 ) -> None:
-    whole = DifferenceSequence(rule, rule.method != "asymptotic", distance=rule.method != "asymptotic")
+    bounded = rule.method not in ("asymptotic", "skewed")
+    whole = DifferenceSequence(rule, bounded, distance=bounded)
     for pair in first:
         whole.add(taken(*pair))
     again = DifferenceSequence.from_state(orjson.loads(orjson.dumps(whole.state())))
@@ -72,6 +75,18 @@ def test_through_the_store_and_back_it_continues_with_the_same_bits(
 def test_the_kind_of_interval_follows_from_the_metric_and_the_plan(metric: Metric, method: Any, expected: str) -> None:
     plan = a_plan(method=method, max_pairs=300 if method == "hybrid" else None)
     assert rule_of(plan, metric, 0.02).method == expected
+
+
+def test_from_rules_3_on_unbounded_values_wait_for_their_tail() -> None:
+    plan, metric = a_plan(method="anytime", rules=3), Metric("cost_per_1k", "measure")
+    rule = rule_of(plan, metric, 0.1)
+    assert (rule.method, rule_of(replace(plan, rules=2), metric, 0.1).method) == ("skewed", "asymptotic")
+    sequence, rng = DifferenceSequence(rule, bounded=False), np.random.default_rng(2)
+    for cost in rng.lognormal(size=400).tolist():
+        sequence.add(PairValue(cost, 0.1, cost - 0.1))  # a saving
+    saved, spent = sequence.estimate(), sequence.arm("a")
+    assert (saved.low is None, saved.high) == (False, None), "it saves, and perhaps more than so far"
+    assert (spent.low is None, spent.high) == (False, None)
 
 
 def test_a_guessed_horizon_does_not_end_an_unbounded_sequence() -> None:
