@@ -59,7 +59,7 @@ from gateway.verdict.segments.weak_spots import of_one_each, searched, searches
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.progress import PlanProgress
 from gateway.verdict.sequences.segment_cells import CELLS
-from gateway.verdict.split.ratio import planned_shares, ratio_name, ratio_test_at
+from gateway.verdict.split.ratio import peaks_at, planned_shares, ratio_name, ratio_peaks
 from gateway.verdict.states import SequenceStates
 
 SHARE = 0.1  # of the pairs
@@ -344,13 +344,12 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
 
 
 def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
-    """Notes the largest evidence against the planned shares so far, so that an alarm persists."""
+    """Notes the largest evidence for and against the planned shares so far, so that an alarm persists."""
     name = ratio_name(plan)
-    stored = kept.states(connection, plan.hash).get(name)
-    before = stored["log_peak"] if stored else 0.0
+    before = ratio_peaks(plan, kept.state_texts(connection, plan.hash))
     counts = assigned_units(connection, plan.hash, plan.plan)
     n = sum(counts.values())
     if n and len([share for share in planned_shares(plan.plan).values() if share > 0]) > 1:
-        peak = ratio_test_at(plan.plan, counts, before).log_peak
-        if peak > before:
-            kept.save(connection, SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)
+        after = peaks_at(plan.plan, counts, before)
+        if after != before:
+            kept.save(connection, SequenceChanges({name: (n, after.state())}, [], {}, []), now)

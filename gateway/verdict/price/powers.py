@@ -16,7 +16,6 @@ from gateway.statistics.special import smallest
 from gateway.verdict.conditions import needs_repeat
 from gateway.verdict.decision import MOST_PAIRS, half_width_of
 from gateway.verdict.gates.completeness import COMPLETENESS
-from gateway.verdict.gates.sample_ratio import units_for_srm
 from gateway.verdict.metrics import (
     ALONE,
     JUDGED,
@@ -37,7 +36,7 @@ from gateway.verdict.segments.shares import Shares, declared_shares
 from gateway.verdict.sequences.difference import DifferenceSequence, SequenceRule, rule_of, segment_pairs
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.sequences.progress import margin_of
-from gateway.verdict.split.ratio import SRM, planned_shares
+from gateway.verdict.split.ratio import SRM, planned_shares, units_for_ratio
 from gateway.verdict.states import SequenceStates
 
 EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
@@ -215,9 +214,8 @@ def _split_power(known: PowerBasis, arm: str, metric: str) -> Power:
 
 def _ratio_gate(known: PowerBasis, arm: str) -> Power:
     """The gate on the sample ratio: units until the arms are shown to have their shares."""
-    total = units_for_srm([share for share in planned_shares(known.plan).values() if share > 0])
     basis = "units until the arms are shown to have their shares"
-    return _GatePower(0.0, None, basis, 0, total).of(SRM, arm)
+    return _GatePower(0.0, None, basis, 0, units_for_ratio(known.plan)).of(SRM, arm)
 
 
 def _gate(known: PowerBasis, arm: str) -> Power | None:

@@ -49,7 +49,7 @@ from gateway.verdict.split.outcomes import (
     with_left,
     without_cut,
 )
-from gateway.verdict.split.ratio import ratio_gate, ratio_peak
+from gateway.verdict.split.ratio import ratio_gate, ratio_peaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def split_of(evidence: PlanEvidence, candidate: str) -> SplitResult:
     compared = [replace(c, at_worst=at_worst) if c.role == "primary" else c for c in compared]
     return SplitResult(
         tuple(compared),
-        ratio_gate(plan, read.units, ratio_peak(evidence.plan, evidence.states)),
+        ratio_gate(plan, read.units, ratio_peaks(evidence.plan, evidence.states)),
         read.units,
         adjustment_gate([c for c in compared if c.role != "other"]),
         _traffic(terms, rows, measured, counted),

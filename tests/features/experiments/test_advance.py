@@ -182,6 +182,22 @@ def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exch
     assert file_store.sql("SELECT n FROM sequences WHERE metric = 'srm'") == [(300,)]
 
 
+def test_shares_that_were_shown_to_be_the_planned_ones_remain_shown(file_store: Any, plan: Any, exchange: Any) -> None:
+    split = replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="conversation", rules=3)
+    named = {"experiment": "swap", "plan": split.hash, "u": 0.5}
+
+    def evidence(arms: list[str], start: int) -> list[float]:
+        made = [exchange("1", arm=arm, cluster=f"u{i}", **named) for i, arm in enumerate(arms, start)]
+        deliver(file_store, list(enumerate(made, start)))
+        file_store.run(lambda c: keep_ratio(c, kept(split), 1.0))
+        (stored,) = file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'")
+        return list(orjson.loads(stored[0])["near"])
+
+    shown = evidence(["control", "candidate"] * 200, 0)
+    assert min(shown) > 1.0
+    assert evidence(["control"] * 30, 400)[1] == shown[1], "a look that shows less takes nothing back"
+
+
 @pytest.fixture
 def adjusting(plan: Any) -> Any:
     """The plan with a hybrid sequence of at most 400 pairs, adjusted by what is known before."""
