@@ -14,6 +14,7 @@ import orjson
 import pytest
 import yaml
 from fixtures.json_outputs import conforms
+from fixtures.stores import Ledgerbook
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -225,6 +226,23 @@ def test_check_and_start_refuse_a_plan_that_cannot_decide(run: Any, changes: dic
     assert (checked.exit_code, started.exit_code) == (1, 1)
     assert words in checked.output
     assert words in str(started.exception)
+
+
+def test_check_start_and_power_name_a_population_without_units(run: Any, tmp_path: Path, exchange: Any) -> None:
+    """The recorded calls name no user and no conversation, and come from one key."""
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
+    Ledgerbook("", opened, {}).write(*(exchange() for _ in range(60)))
+    opened.dispose()
+    run.config(population="others")
+    words = "population others, but none of the last day's 60 recorded calls of chat names its user or conversation"
+    checked = CliRunner().invoke(app, ["check", "gateway.yaml"])
+    started = CliRunner().invoke(app, ["ab", "start", "swap"])
+    assert (checked.exit_code, started.exit_code) == (1, 1)
+    assert words in checked.output
+    assert words in str(started.exception)
+    assert words in run("power", "swap")
+    run.config(population="these")
+    assert "swap is running" in run("start", "swap")
 
 
 def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) -> None:
