@@ -117,7 +117,7 @@ class SequenceStates:
             difference=sequence.estimate(share),
             noise=None if noise is None else noise.estimate(),
             pairs=sequence.n,
-            effective_n=float(sequence.n),
+            effective_n=sequence.effective_n,
             log_evalue=sequence.log_evalue(),
             method=METHOD_NAMES[sequence.rule.method],
             saved=sequence.saved,

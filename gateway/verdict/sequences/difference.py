@@ -77,6 +77,7 @@ OF_CONVERSATIONS = ("score", "preference", "distance", *AT_WORST, "likelihood", 
 """Sources of which a mean over a conversation is a value like that of one pair."""
 EARLY_UNITS = 10.0  # effective units from which an interval that has a last look applies before it
 AT_WORST_POWER = 0.95  # of each look at worst (rules 3): `ship` needs two of them, and the primary's
+_NOTABLE = 1.05  # times the variance of independent values, from which values count as fewer
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
 COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
 
@@ -291,6 +292,14 @@ class DifferenceSequence:
         """The factor of the variance of one difference by which values say less than independent ones, at least 1."""
         plain = self.moments.m2
         return self.variance * self.n / plain if plain else 1.0
+
+    @property
+    def effective_n(self) -> float:
+        """The number of independent values that would say as much; n with rules 1 and 2, and where it is about n."""
+        if not self.rule.about or (self.inflation < _NOTABLE and not self.has_few_units):
+            return float(self.n)
+        few = [each.sums.groups for each in self.independence.applied()] if self.has_few_units else []
+        return min([self.n / self.inflation, *few])
 
     @property
     def has_few_units(self) -> bool:

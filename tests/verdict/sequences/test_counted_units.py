@@ -158,6 +158,18 @@ def test_the_interval_is_never_narrower_than_by_call() -> None:
             assert others.interval()[1] >= these.interval()[1]
 
 
+def test_dependent_values_count_as_fewer_independent_ones() -> None:
+    two, each = fed(plan_3(), 400, users=2), fed(plan_3(), 150, users=10_000)
+    assert two.effective_n == pytest.approx(2, rel=0.01)
+    assert each.effective_n == each.n
+    alike = sequence_of(plan_3())
+    for i in range(400):
+        value = 0.2 if i % 20 < 10 else -0.2
+        alike.add(PairValue(0.5, 0.5 + value, value), None, origin(i, 20))
+    assert alike.effective_n == pytest.approx(20, rel=0.3)
+    assert fed(plan_3(rules=2), 100, users=2).effective_n == 100
+
+
 def test_the_units_seen_are_counted_one_by_one() -> None:
     plan = plan_3()
     for n, shown in ((25, 25), (300, MOST_NAMES)):
