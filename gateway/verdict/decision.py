@@ -37,7 +37,7 @@ from gateway.core.plan import Plan
 from gateway.reports.model import Comparison, Estimate, GateResult, Margin, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted, digits, interval, number
 from gateway.statistics import hybrid
-from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.statistics.asymptotic import SKEW_FROM, Tuning, half_width
 from gateway.statistics.empirical_bernstein import bernstein_bound
 from gateway.statistics.rare import RareDifference
 from gateway.statistics.special import smallest
@@ -138,6 +138,7 @@ def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], floa
     """
     if rule.method in ("asymptotic", "skewed"):
         tuning = Tuning(rule.alpha, rule.n_opt)
+        tuning = replace(tuning, burn_in=SKEW_FROM) if rule.method == "skewed" else tuning
         return lambda n: half_width(math.sqrt(variance), n, tuning)
     if rule.method == "hybrid":
         return lambda n: hybrid.half_width(rule.alpha, rule.horizon, int(n), variance * n, rule.largest)
