@@ -260,11 +260,11 @@ def mean_and_errors(values: Floats, pairs: RoutePairs, moved: NDArray[np.bool_])
     floor = float(w.max()) ** 2  # of one unseen value, as large as the largest possible
     errors = [MeanError(math.sqrt(guarded(float(terms @ terms) / floor, 1.0) * floor))]
     for groups in pairs.groups:
-        sums = _sums(groups, terms)
+        sums = sums_of(groups, terms)
         if len(sums) >= _FEWEST_GROUPS:
             errors.append(MeanError(math.sqrt(float(sums @ sums) * len(sums) / (len(sums) - 1))))
     if pairs.units is not None:
-        sums, n = _sums(pairs.units, terms), effective_units(pairs.units, np.where(moved, w, 0.0))
+        sums, n = sums_of(pairs.units, terms), effective_units(pairs.units, np.where(moved, w, 0.0))
         known = n >= FEWEST_UNITS
         errors.append(MeanError(math.sqrt(float(sums @ sums) * n / (n - 1)), n - 1) if known else MeanError(math.inf))
     return mean, errors
@@ -275,12 +275,12 @@ def effective_units(units: Sequence[Hashable], weights: Floats) -> float:
 
     Source: Kish 1965, Survey Sampling, section 11.7.
     """
-    sums = _sums(units, weights)
+    sums = sums_of(units, weights)
     squares = float(sums @ sums)
     return float(sums.sum()) ** 2 / squares if squares else 0.0
 
 
-def _sums(groups: Sequence[Hashable], values: Floats) -> Floats:
+def sums_of(groups: Sequence[Hashable], values: Floats) -> Floats:
     """The sum of the values of each group."""
     _, at = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     return np.asarray(np.bincount(at, weights=values), dtype=np.float64)

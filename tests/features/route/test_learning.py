@@ -227,6 +227,28 @@ def test_new_pairs_verify_a_route() -> None:
     assert verify(route, world(300, {}, 1).pairs.part(slice(0, 0)), MARGIN, 0.05) is None
 
 
+def check_verified(runs: int) -> None:
+    """Seven users of a route that loses exactly its margin: any look contradicts it in 0.05 at most."""
+    route = a_route()
+    route = replace(route, leaves=tuple(replace(leaf, moved=True) for leaf in route.leaves))
+    loss, wrong = dict.fromkeys(SHARES, MARGIN), 0
+    for seed in range(runs):
+        pairs = few_users(world(1000, loss, seed, noise=0.0), 7, seed).pairs
+        looks = (verify(route, pairs.part(slice(0, n)), MARGIN, 0.05) for n in (100, 200, 400, 700, 1000))
+        wrong += any(look is not None and look.state != "undecided" for look in looks)
+    assert wrong <= bound(0.05, runs) * runs, f"{wrong} of {runs}"
+
+
+def test_few_users_rarely_contradict_a_verified_route() -> None:
+    check_verified(RUNS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_few_users_rarely_do_so_in_a_thousand_verifications() -> None:
+    check_verified(1000)
+
+
 def check_shipped(runs: int, horizon: int = 500) -> None:
     """The experiment of a route that loses a little more than the margin over all traffic: where it keeps the control,
     pairs are exact ties. It ships once the lower bound is above the margin, at any look."""
