@@ -142,6 +142,8 @@ async def running(stream_server: Any, servers: Any, rules: int, fails: float) ->
             assert plan.ramp is not None
             design = replace(plan.ramp, holdout=0.0, holdout_days=0.0)
             plan = replace(plan, rules=1, empty="allowed", headers="all", ramp=design)
+        elif rules == 2:  # whose alarms are by step, and not by quarter-hours
+            plan = replace(plan, rules=2, population=None)
         await corridor.state.set_plan(PlanState(plan, "running", 1.0))
         programs = [
             Program(directory, "serve", "serve", "--port", str(port), "--data", "data-serve"),

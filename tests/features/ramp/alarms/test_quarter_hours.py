@@ -26,6 +26,7 @@ Records = list[Exchange]
 
 @pytest.fixture
 def ramped(plan: Plan) -> Plan:
+    """The plan with a ramp by rules 3, of half of the calls and then all but a tenth."""
     rails = (Guardrail("error_rate", 0.02), Guardrail("latency_p95", 1.0))
     return replace(plan, mode="both", unit="request", guardrails=rails, ramp=DESIGN, rules=3, min_hours=24.0)
 
