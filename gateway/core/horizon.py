@@ -12,6 +12,7 @@ BURN_IN = 20  # pairs below which nothing is claimed
 FEWEST_REPEATS = 10  # values of the control's repeat before the A/A alarm can be green
 FOLLOWED = 50  # pairs from which the horizon follows the variance
 AT_MOST = 4  # times the planned pairs, at which a horizon that follows the variance ends
+MOST_INFLATED = 4.0  # times AT_MOST, where values of a unit depend on each other (rules 3)
 _FLOOR = 3.4  # squared deviations, in units of the largest possible one, that are added while few have been seen
 _FEW = 7.0  # how many such deviations count as few
 
@@ -66,7 +67,8 @@ class HorizonRange:
     expected: int
     """Pairs at the variance that the plan assumes."""
     high: int
-    """The last look is taken here, however large the variance is."""
+    """The last look is taken here, however large the variance is. With rules 3, dependence within units multiplies it
+    by up to MOST_INFLATED."""
 
 
 def horizon_range(planned: int, margin: float, alpha: float, largest: float = 1.0) -> HorizonRange:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fixtures.simulated import Simulated, a_pair, a_plan, looked, seen
 
-from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, precision
+from gateway.core.horizon import AT_MOST, FOLLOWED, MOST_INFLATED, guarded, precision
 from gateway.core.plan import REPEAT, Plan
 from gateway.features.experiments.start.price import earlier_variance
 from gateway.verdict.metrics import JoinedPair, Metric, PairOrigin, PairValue
@@ -89,6 +89,23 @@ def test_a_following_horizon_ends_at_four_times_the_plan() -> None:
     sequence = sequence_of(plan_2(max_pairs=60, margin=0.02))
     run(sequence, np.random.default_rng(3).normal(0, 0.5, 1000))
     assert sequence.n == AT_MOST * 60
+
+
+@pytest.mark.parametrize(("spread", "least"), [(0.0, AT_MOST), (0.25, 2 * AT_MOST), (0.5, AT_MOST * MOST_INFLATED)])
+def test_a_following_horizon_waits_for_alike_calls(spread: float, least: float) -> None:
+    """Each of 2 000 users has ten calls, which differ by chance and by this much from user to user."""
+    rng = np.random.default_rng(5)
+    values = np.repeat(rng.normal(0, spread, 2000), 10) + rng.normal(0, 0.3, 20_000)
+    ends = []
+    for shift in (-0.1, 0.0):
+        sequence = sequence_of(plan_2(rules=3, max_pairs=50, margin=0.02))
+        for i, value in enumerate(np.clip(values, -0.9, 0.9) + shift):
+            if sequence.closed:
+                break
+            sequence.add(taken(float(value)), None, PairOrigin(START + 1200.0 * i, "key", f"u{i // 10}"))
+        ends.append(sequence.n)
+    assert ends[0] == pytest.approx(ends[1], rel=0.02), "the mean decides nothing"
+    assert least * 50 * 0.9 <= ends[1] <= AT_MOST * MOST_INFLATED * 50
 
 
 @pytest.mark.parametrize("changes", [{"auto_horizon": False}, {"rules": 1, "min_hours": 0.0}])

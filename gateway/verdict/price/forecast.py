@@ -160,10 +160,16 @@ def forecast(plan: StoredPlan, terms: Terms = Terms(), evidence: PriceEvidence =
         for i, each in enumerate(EFFECTS)
     )
     errors, depends = _control_errors(look, design), _independence(look, design)
-    pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends)
+    pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends, _inflation(look, design))
     also = (*_segment_terms(known, powers), *price_terms(design, pace, _needs(powers))) if powers else ()
     also = also if best is None else (best_term(best), *also)
     return replace(made, prices=tuple(prices) if powers else (), terms=also, best=best)
+
+
+def _inflation(look: SequenceStates | None, plan: Plan) -> float:
+    """The largest factor of the primary's variance by dependence; 1 while there are few pairs."""
+    found = [look.sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates] if look is not None else []
+    return max((s.inflation for s in found if s is not None and s.n >= MIN_PAIRS), default=1.0)
 
 
 def _duel(known: PowerBasis) -> Power | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from types import MappingProxyType
 
-from gateway.core.horizon import EARLY, HorizonRange, horizon_range
+from gateway.core.horizon import EARLY, MOST_INFLATED, HorizonRange, horizon_range
 from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, UNITS_FIRST_RULES, Plan
 from gateway.core.ramp import RampDesign
 from gateway.reports.model import Independence
@@ -119,6 +119,8 @@ class TrafficPace:
     """Share of the control's answers that fail; None if there are too few to tell."""
     independence: Independence = "assumed"
     """Dependence of calls as estimated from the pairs so far."""
+    inflation: float = 1.0
+    """The factor of the variance by which the pairs so far say less than independent ones."""
 
 
 def price_terms(
@@ -130,7 +132,7 @@ def price_terms(
     """
     if plan.rules < 2:
         return ()
-    found = [_horizon(plan, needs), _hours(plan, pace), _independence(plan, pace), _completeness(plan)]
+    found = [_horizon(plan, needs, pace.inflation), _hours(plan, pace), _independence(plan, pace), _completeness(plan)]
     if plan.ramp is not None:
         found += [_served_proof(plan, plan.ramp, pace), _holdout(plan.ramp)]
     return tuple(term for term in found if term is not None)
@@ -141,31 +143,43 @@ def least_days(plan: Plan) -> float:
     return plan.min_hours / 24.0 if plan.rules >= 2 else 0.0
 
 
-def range_of(plan: Plan) -> HorizonRange | None:
-    """The range of the horizon; None if it does not follow the variance."""
+def range_of(plan: Plan, inflation: float = 1.0) -> HorizonRange | None:
+    """The range of the horizon; None if it does not follow the variance. inflation: as TrafficPace has it."""
     if plan.rules < 2 or plan.method != "hybrid" or not (plan.auto_horizon and plan.max_pairs and plan.margin):
         return None
     bounded = plan.primary not in (*UNBOUNDED_METRICS, NATS_PER_TOKEN)
-    return horizon_range(plan.max_pairs, plan.margin, plan.verdict_alpha / len(plan.candidates)) if bounded else None
+    if not bounded:
+        return None
+    found = horizon_range(plan.max_pairs, plan.margin, plan.verdict_alpha / len(plan.candidates))
+    longer = min(max(inflation, 1.0), MOST_INFLATED) if plan.rules >= UNITS_FIRST_RULES else 1.0
+    return replace(found, high=math.ceil(longer * found.high))
 
 
-def _horizon(plan: Plan, needs: Mapping[str, int | None]) -> PriceTerm | None:
-    found, parts = range_of(plan), list(_beyond_the_end(plan, needs))
+def _horizon(plan: Plan, needs: Mapping[str, int | None], inflation: float) -> PriceTerm | None:
+    found, parts = range_of(plan, inflation), list(_beyond_the_end(plan, needs, inflation))
     if found is not None:
         low, expected, high = (count(n) for n in (found.low, found.expected, found.high))
         parts.insert(
             0,
             f"the last look follows the variance: {low} pairs if the arms hardly differ, {expected} as planned, {high} "
-            "at most",
+            f"at most{_if_alike(plan, inflation)}",
         )
     return PriceTerm("horizon", "; ".join(parts)) if parts else None
 
 
-def _beyond_the_end(plan: Plan, needs: Mapping[str, int | None]) -> Iterator[str]:
+def _if_alike(plan: Plan, inflation: float) -> str:
+    """ ", and up to 4 times that where calls of a unit are alike"; "" where that is measured, or is not counted."""
+    declared = plan.independent and plan.population is None
+    if plan.rules < UNITS_FIRST_RULES or declared or inflation > 1.0:
+        return ""
+    return f", and up to {MOST_INFLATED:g} times that where calls of a unit are alike"
+
+
+def _beyond_the_end(plan: Plan, needs: Mapping[str, int | None], inflation: float) -> Iterator[str]:
     """Metrics that the plan's end comes too early for, and what decides them."""
     if plan.method != "hybrid" or plan.max_pairs is None or plan.mode == "split":
         return
-    found, primary = range_of(plan), needs.get(plan.primary or "")
+    found, primary = range_of(plan, inflation), needs.get(plan.primary or "")
     most = plan.max_pairs if found is None else found.high
     end = max(plan.max_pairs, min(primary or most, most))
     for metric, pairs in needs.items():

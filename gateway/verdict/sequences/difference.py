@@ -28,7 +28,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from gateway.core import plan as plans
-from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, planned_pairs, precision
+from gateway.core.horizon import AT_MOST, FOLLOWED, MOST_INFLATED, guarded, likelihood_scale, planned_pairs, precision
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import Comparison, Estimate
@@ -368,7 +368,14 @@ class DifferenceSequence:
             return self.rule.horizon
         gap = self.rule.close_at / precision(1.0, self.rule.alpha)
         expected = planned_pairs(math.sqrt(self.variance), gap, self.rule.alpha, largest=self.largest)
-        return min(max(expected, self.rule.close_from), AT_MOST * self.rule.horizon)
+        return min(max(expected, self.rule.close_from), math.ceil(self._most))
+
+    @property
+    def _most(self) -> float:
+        """Pairs at which the last look is taken, however large the variance is. With rules 3, as many times more as
+        dependent values say less than independent ones; by squared deviations alone, not by the mean."""
+        longer = min(self.inflation, MOST_INFLATED) if self.rule.about else 1.0
+        return AT_MOST * self.rule.horizon * longer
 
     def _end(self) -> None:
         """Takes the last look, if the standard error is small enough or the most pairs are taken; not by the mean."""
@@ -378,7 +385,7 @@ class DifferenceSequence:
         if timed and self.time.covered_s < self.rule.min_s:
             return
         precise = not self.held and (not self.rule.close_at or self.standard_error <= self.rule.close_at)
-        if precise or self.n >= AT_MOST * self.rule.horizon:
+        if precise or self.n >= self._most:
             self.difference.end()
 
     def add(self, taken: PairValue, known: Numbers[float] | None = None, origin: PairOrigin = NOWHERE) -> None:

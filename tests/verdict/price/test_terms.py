@@ -200,3 +200,14 @@ def test_the_hours_follow_from_the_steps() -> None:
     assert proof_hours(10, 6000.0, DESIGN) == 4.0, "each step lasts its soak time"
     assert proof_hours(10, 0.0, DESIGN) is None
     assert proof_hours(10, 100.0, RampDesign((1.0,), 0.0, 1)) is None
+
+
+def test_alike_calls_of_a_unit_move_the_latest_end() -> None:
+    long = new_plan(rules=3, max_pairs=300)
+    apart, alike, rare = (range_of(long, inflation) for inflation in (1.0, 2.5, 40.0))
+    assert [found.high for found in (apart, alike, rare) if found] == [1200, 3000, 4800]
+    older = range_of(replace(long, rules=2), 2.5)
+    assert older is not None
+    assert older.high == 1200
+    assert "200 at most, and up to 4 times that" in said(long)["horizon"]
+    assert "3\u202f000 at most" in said(long, replace(SOON, inflation=2.5))["horizon"]
