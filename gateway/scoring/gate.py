@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.core.backoff import Backoff
-from gateway.scoring.threads import ScoringTimeout
+from gateway.scoring.threads import NoTurn
 
 log = logging.getLogger(__name__)
 MAX_TIMEOUTS = 32  # in a row, before a scorer is blocked
@@ -70,7 +70,7 @@ class ScorerGate:
                 async with asyncio.timeout_at(None if patient else ends):
                     await self._turn.acquire()
             except TimeoutError:
-                raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
+                raise NoTurn(f"waited {deadline_s:g} s for its turn") from None
             try:
                 if not probe:
                     self._refuse()  # it may have been blocked while this one waited

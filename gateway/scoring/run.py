@@ -10,10 +10,11 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.core.score import Bounds, Score, ScoreResult, Skipped, Spent, Status
+from gateway.scoring.asker import total_spent
 from gateway.scoring.gate import GateClosed
 from gateway.scoring.http_client import DeadlinePassed
 from gateway.scoring.registry import Registered, RegisteredScorer
-from gateway.scoring.threads import ScoringThreads, ScoringTimeout
+from gateway.scoring.threads import ScorerBlocked, ScoringThreads, ScoringTimeout
 from gateway.scoring.types import Denied, OverBudget, Scorer, Subject
 
 Call = Callable[[], Awaitable[Score | Skipped]]
@@ -105,7 +106,7 @@ async def score_later(started: StartedScores, threads: ScoringThreads, *, patien
         subject = started.subject
         results = await asyncio.gather(
             *(
-                run_scorer(name, of, partial(of.scorer.score, subject), threads, patient=patient)
+                run_scorer_twice(name, of, partial(of.scorer.score, subject), threads, patient=patient)
                 for _, name, of in started.waiting
             )
         )
@@ -152,18 +153,47 @@ async def run_scorer(
 
     patient: see score_all. A rule's queue never counts: a backlog in the stream is harmless, a lost score is not.
     """
-    outcome: _Outcome
-    patient = patient or _is_local(registered)
     began = time.perf_counter()
+    outcome, _ = await _attempt(name, registered, call, threads, patient or _is_local(registered))
+    return _result(name, registered, began, outcome)
+
+
+async def run_scorer_twice(
+    name: str,
+    registered: Registered,
+    call: Call,
+    threads: ScoringThreads,
+    *,
+    patient: bool = False,
+) -> ScoreResult:
+    """The result of `run_scorer`, with a second call where a scorer that asks others failed in the first.
+
+    Verdicts take failures that remain as the scorer's own (verdict/metrics.py, WORST). The second call has a turn, a
+    deadline and a reservation of the budget as the first, and both count in the cost. There is none where a rule
+    failed, the scorer is blocked, its budget is used up, or the first call got no turn in time.
+    """
+    began, local = time.perf_counter(), _is_local(registered)
+    outcome, again = await _attempt(name, registered, call, threads, patient or local)
+    if again and not local:
+        first = outcome[3]
+        outcome, _ = await _attempt(name, registered, call, threads, patient)
+        outcome = *outcome[:3], total_spent([spent for spent in (first, outcome[3]) if spent is not None])
+    return _result(name, registered, began, outcome)
+
+
+async def _attempt(
+    name: str, registered: Registered, call: Call, threads: ScoringThreads, patient: bool
+) -> tuple[_Outcome, bool]:
+    """(the outcome of one call, whether it failed in a way that another call may not)."""
     try:
         outcome = await _through_gate(name, registered, call, threads, patient)
     except ScoringTimeout as late:
-        outcome = "timeout", None, str(late), late.spent
+        return ("timeout", None, str(late), late.spent), late.called
     except OverBudget as over:
-        outcome = "budget", None, str(over), None
+        return ("budget", None, str(over), None), False
     except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
-        outcome = _failed(error)
-    return _result(name, registered, began, outcome)
+        return _failed(error), not isinstance(error, GateClosed | Denied | ScorerBlocked)
+    return outcome, outcome[0] == "error"
 
 
 def _is_local(registered: Registered) -> bool:

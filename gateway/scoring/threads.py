@@ -26,6 +26,14 @@ class ScoringTimeout(Exception):
 
     spent: Spent | None = None
     """Cost of the call until then; None if unknown."""
+    called: bool = True
+    """Whether the call had begun."""
+
+
+class NoTurn(ScoringTimeout):
+    """The deadline passed before the call had its turn."""
+
+    called = False
 
 
 class ScorerBlocked(Exception):
@@ -149,7 +157,7 @@ class ScoringThreads:
             async with asyncio.timeout_at(None if patient else ends):
                 await lane.turn.acquire()
         except TimeoutError:
-            raise ScoringTimeout(f"waited {deadline_s:g} s for its turn") from None
+            raise NoTurn(f"waited {deadline_s:g} s for its turn") from None
         ends = loop.time() + deadline_s if patient else ends
         try:
             return await self._call(name, lane, _Call(scoring), ends)

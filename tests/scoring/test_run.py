@@ -12,11 +12,12 @@ import pytest
 
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
-from gateway.core.score import Score, Skipped
+from gateway.core.score import Score, Skipped, Spent
+from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import DEFAULTS, RegisteredScorer, build
 from gateway.scoring.run import score_all
 from gateway.scoring.threads import ScoringThreads
-from gateway.scoring.types import Golden, Rule, Subject
+from gateway.scoring.types import Denied, Golden, OverBudget, Rule, Subject
 
 
 @dataclass(frozen=True)
@@ -248,3 +249,57 @@ async def test_the_default_rules_together_make_few_calls(subject, threads):
     finally:
         sys.setprofile(None)
     assert calls <= MAX_CALLS
+
+
+def failing_first(times: int, how=fail):
+    """(a scorer's function that fails as often, the calls of it)."""
+    calls = []
+
+    def score(subject):
+        calls.append(subject)
+        return how(subject) if len(calls) <= times else Score(0.5, spent=Spent(0.01, "judge/m", 10))
+
+    return score, calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "how", "calls", "status"),
+    [
+        (Judge, 1, fail, 2, "scored"),
+        (Judge, 1, forever, 2, "scored"),
+        (Judge, 2, fail, 2, "error"),
+        (Judge, 2, forever, 2, "timeout"),
+        (Does, 1, fail, 1, "error"),
+        (Judge, 1, lambda _: Skipped("more"), 1, "not_applicable"),
+    ],
+)
+async def test_a_scorer_that_asks_others_is_called_twice(subject, threads, kind, times, how, calls, status):
+    """A rule would fail again, and what does not apply is an answer."""
+    score, seen = failing_first(times, how)
+    found = await run({"judge": ours(score, kind, deadline_s=0.05 if how is forever else 5.0)}, subject(), threads)
+    assert (found["judge"].status, len(seen)) == (status, calls)
+
+
+async def test_a_blocked_scorer_or_an_empty_budget_is_not_asked_again(subject, threads):
+    def denied(_):
+        raise Denied("HTTP 401")
+
+    def empty(_):
+        raise OverBudget("budget_usd: all spent")
+
+    for how in (denied, empty):
+        score, seen = failing_first(1, how)
+        await run({"judge": ours(score, Judge, gate=ScorerGate("judge"))}, subject(), threads)
+        assert len(seen) == 1
+
+
+async def test_both_calls_count_in_the_cost(subject, threads):
+    class Refused(Exception):
+        spent = Spent(0.02, "judge/m", 20)
+
+    def refuse(_):
+        raise Refused("no verdict in it")
+
+    score, _ = failing_first(1, refuse)
+    found = await run({"judge": ours(score, Judge)}, subject(), threads)
+    assert found["judge"].spent == Spent(0.03, "judge/m", 30)

@@ -57,7 +57,7 @@ from gateway.observability.eval_metrics import (
 from gateway.reports.model import Comparison
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredPair
-from gateway.scoring.run import run_scorer
+from gateway.scoring.run import run_scorer_twice
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Pair, Subject
 from gateway.store.engine import QueryFailed, Transaction
@@ -443,7 +443,9 @@ class ExperimentEngine:
             )
         else:
             async with self._turn:
-                result = await run_scorer(name, registered, lambda: registered.scorer.compare(pair), self._threads)
+                result = await run_scorer_twice(
+                    name, registered, lambda: registered.scorer.compare(pair), self._threads
+                )
         return _row(plan, arm, pair, registered, result, certain, self._clock())
 
 
