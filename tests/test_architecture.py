@@ -132,7 +132,7 @@ SUBLAYERS = {
         ("states",),
         ("plan_gates",),
         ("findings",),
-        ("conditions", "ending", "outcome", "price", "withheld"),
+        ("conditions", "continuation", "ending", "outcome", "price", "withheld"),
         ("items",),
         ("report",),
     ),

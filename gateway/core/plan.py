@@ -7,7 +7,7 @@ confidence sequences of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -155,6 +155,13 @@ class Plan:
         """Whether this stored plan is what the settings of the wanted one say: started by them, or by an older version
         from the same settings."""
         return self.same_design(wanted) or wanted.continues(self)
+
+    def changed_settings(self, wanted: Plan) -> tuple[str, ...]:
+        """Names of the settings of the wanted plan that this stored one does not follow."""
+        if self.follows_from(wanted):
+            return ()
+        mine, others = self._design(), wanted._design()
+        return tuple(f.name for f in fields(Plan) if getattr(mine, f.name) != getattr(others, f.name))
 
     def same_segments(self, other: Plan) -> bool:
         """Whether the segments of both distinguish the same values, which recent traffic completes before a start."""
@@ -339,6 +346,8 @@ class PlanState:
     """A gateway has started the plan, and no consumer has spread its pairs over the hours of traffic yet."""
     dropped: tuple[str, ...] = ()
     """The candidates of a plan with `family: best` that get no more requests, in the order of their names."""
+    more: int = 0
+    """Pairs for which a plan goes on after its last look, with the early sequence alone; 0: it does not."""
 
     @property
     def running(self) -> bool:
@@ -347,6 +356,7 @@ class PlanState:
     def to_json(self) -> bytes:
         fields: dict[str, Any] = {"plan": self.plan.fields(), "state": self.state, "since": self.since}
         fields |= {"unpaced": True} if self.unpaced else {}
+        fields |= {"more": self.more} if self.more else {}
         return orjson.dumps({**fields, "dropped": self.dropped} if self.dropped else fields)
 
 
@@ -362,7 +372,8 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
             stored = orjson.loads(raw)
             plan, unpaced = plan_from_json(orjson.dumps(stored["plan"])), stored.get("unpaced") is True
             dropped = tuple(map(str, stored.get("dropped", ())))
-            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped)
+            more = max(0, int(stored.get("more", 0)))
+            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped, more)
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

@@ -4,6 +4,10 @@ A fifth of the error pays for looking: an asymptotic confidence sequence at ever
 one interval at the horizon, which is therefore almost as narrow as that of a test which may only look once. Both events
 together have probability alpha at most, by the union bound.
 
+A sequence may go on after its last look, with the early part alone: that sequence holds at every n, also beyond the
+horizon, and for any reason to go on. The last look has spent its part and never comes twice, so the union bound over
+both events still gives alpha.
+
 Sources: the sequence is equation 9 of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, Annals of Statistics 52(6),
 arXiv:2103.06476; spending a small part of the error before the last look is Haybittle 1971 and Peto et al. 1976.
 """
@@ -43,6 +47,7 @@ class HybridMean(Stored):
     m2: float = 0.0  # sum of their squared deviations from the mean
     ended: bool = False  # the last look was taken, see end
     follows: bool = False  # the last look is taken at `end` alone; `horizon` is the planned number of values
+    until: int = 0  # values at which a sequence that went on after its last look pauses; 0: it did not go on
 
     def __post_init__(self) -> None:
         inside("alpha", self.alpha)
@@ -52,12 +57,27 @@ class HybridMean(Stored):
 
     @property
     def closed(self) -> bool:
-        """The horizon is reached: the interval is final."""
+        """No further value is taken: the horizon is reached, or the pause of a sequence that went on."""
+        if self.until:
+            return self.n >= self.until
         return self.ended or (not self.follows and self.n >= self.horizon)
 
     def end(self) -> None:
         """Takes the last look now. The caller decides on it from the variance only, never from the mean."""
         self.ended = True
+
+    @property
+    def last_look(self) -> bool:
+        """Whether the interval is that of the last look."""
+        return self.closed and not self.until
+
+    def go_on(self, more: int) -> None:
+        """Takes this many further values after the last look, with the early sequence alone. Raises ValueError before
+        it."""
+        at_least("more", more, 1)
+        if not self.closed:
+            raise ValueError("a sequence goes on only after its last look")
+        self.until = self.n + more
 
     def add(self, x: float) -> None:
         """Takes the next value, in order of arrival. Raises ValueError unless it is finite, or after the horizon."""
@@ -68,7 +88,7 @@ class HybridMean(Stored):
 
     def half_width(self) -> float:
         """Half of the interval's width; infinity below the burn-in."""
-        return half_width(self.alpha, self.horizon, self.n, self.m2, self.largest, self.closed)
+        return half_width(self.alpha, self.horizon, self.n, self.m2, self.largest, self.last_look)
 
     def interval(self) -> tuple[float, float]:
         """(low, high); (-inf, inf) below the burn-in."""
@@ -82,12 +102,12 @@ class HybridMean(Stored):
         return log_e_value(self.mean, deviation, self.n, tuning)
 
     def state(self) -> State:
-        return {name: value for name, value in dump(self).items() if name != "follows" or value}
+        return {name: value for name, value in dump(self).items() if name not in ("follows", "until") or value}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Raises ValueError as any sequence's. Older states have no `ended`, those of a fixed horizon no `follows`."""
-        return load(cls, {"ended": False, "follows": False, **state})
+        """Raises ValueError as any sequence's. States may lack `ended`, `follows` and `until`."""
+        return load(cls, {"ended": False, "follows": False, "until": 0, **state})
 
 
 @dataclass(slots=True)

@@ -154,8 +154,7 @@ def lead_of(looked: SequenceStates, ahead: str, behind: str) -> Lead:
         return Lead(Estimate(None), 0)
     found, n = sequence.estimate(), sequence.n
     found = negated(found) if duel.second != ahead else found
-    rule = replace(sequence.rule, horizon=sequence.horizon, largest=sequence.largest)
-    needed = pairs_needed(found, n, sequence.variance, plan.margin, rule)
+    needed = pairs_needed(found, n, sequence.variance, plan.margin, sequence.present_rule)
     return Lead(found, n, share_of_pairs(plan, sequence), needed, sequence.closed)
 
 

@@ -128,8 +128,8 @@ class SequenceStates:
             raw=_as_measured(sequence),
         )
         variance = sequence.variance
-        alpha = sequence.rule.alpha * share.ship
-        rule = replace(sequence.rule, horizon=sequence.horizon, alpha=alpha, largest=sequence.largest)
+        rule = sequence.present_rule
+        rule = replace(rule, alpha=rule.alpha * share.ship)
         found = with_findings(made, rule, variance)
         if sequence.has_few_units:  # more pairs of the same users decide nothing
             found = replace(found, pairs_needed=None, chance=None)

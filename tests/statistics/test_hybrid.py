@@ -254,3 +254,49 @@ def check(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
             assert planned <= 1.15
             assert half_more <= 0.75
             assert double <= 0.5
+
+
+MORE_RUNS, MORE_N, MORE_MARGIN = 400, 283, 0.05
+
+
+def test_going_on_after_the_last_look_takes_only_the_early_sequence() -> None:
+    sequence = HybridMean(horizon=40)
+    with pytest.raises(ValueError, match="only after its last look"):
+        sequence.go_on(10)
+    for i in range(40):
+        sequence.add((-1.0) ** i)
+    last, twin = sequence.half_width(), HybridMean(horizon=41)
+    for i in range(40):
+        twin.add((-1.0) ** i)
+    sequence.go_on(10)
+    assert (sequence.closed, sequence.last_look) == (False, False)
+    early = half_width(0.05, 40, 40, sequence.m2, last=False)
+    assert sequence.half_width() == early > last
+    restored = HybridMean.from_state(sequence.state())
+    assert restored == sequence
+    for i in range(10):
+        restored.add((-1.0) ** i)
+    assert (restored.closed, restored.last_look) == (True, False), "it pauses, without another last look"
+    assert restored.half_width() == half_width(0.05, 40, 50, restored.m2, last=False)
+    assert "until" not in HybridMean(horizon=40).state(), "other states are as they were"
+
+
+@pytest.mark.timeout(120)
+def test_going_on_each_time_ships_no_worse_candidate() -> None:
+    """The candidate is worse by exactly one margin, and somebody goes on up to four times the horizon, with a look
+    after every pair."""
+    rng, shipped = np.random.default_rng(47), 0
+    for values in rng.normal(-MORE_MARGIN, 0.3, (MORE_RUNS, 4 * MORE_N)).tolist():
+        shipped += _ships_at_last(values)
+    assert shipped / MORE_RUNS <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / MORE_RUNS)
+
+
+def _ships_at_last(values: list[float]) -> bool:
+    sequence = HybridMean(horizon=MORE_N)
+    for x in values:
+        if sequence.closed:
+            sequence.go_on(MORE_N // 2)
+        sequence.add(x)
+        if sequence.interval()[0] > -MORE_MARGIN:
+            return True
+    return False

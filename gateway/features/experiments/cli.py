@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.config.config import Config
     from gateway.config.experiments import RampConfig
     from gateway.core.plan import Plan, PlanState
+    from gateway.features.experiments.start.more import ContinuedPlan
     from gateway.features.experiments.start.start_stop import PlanToStart
     from gateway.ramps.commands import RampView
     from gateway.reports.model import Report
@@ -45,20 +46,22 @@ verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
 
 @ab.command(epilog=example("gateway ab start swap"))
 @grouped
-def start(name: Name, options: ConfigOptions) -> None:
+def start(
+    name: Name,
+    options: ConfigOptions,
+    more: Annotated[
+        bool, typer.Option("--more", help="Go on with a plan that closed without a verdict, after its last look.")
+    ] = False,
+) -> None:
     """Freeze an experiment's plan and start it on every gateway of this stream server.
 
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
-    from gateway.config.derive import plans_of
-
     of = options.load()
-    plan = plans_of(of.config).get(name)
-    if plan is None:
-        there = f'no experiment "{name}" in {of.path}; there are: {_named(of.config)}'
-        raise typer.BadParameter(there, param_hint="NAME")
-    if not of.config.experiments[name].enabled:
-        raise typer.BadParameter(f"experiments.{name}.enabled is false in {of.path}", param_hint="NAME")
+    plan = _enabled(of, name)
+    if more:
+        _start_more(of, plan)
+        return
     wanted = _prepared(of, plan)
     plan, closed = wanted.plan, wanted.closed
     for each in (*wanted.cautions, *_judge_cautions(of, name)):
@@ -81,6 +84,45 @@ def start(name: Name, options: ConfigOptions) -> None:
     for line in (*_start_notes(running), *(_promotions(settings, running) if settings else ())):
         note(line)
     note(f"see: gateway ab status {name}; gateway report {name}")
+
+
+def _enabled(of: Deployment, name: str) -> Plan:
+    """The plan of an experiment of the config, as it says now."""
+    from gateway.config.derive import plans_of
+
+    plan = plans_of(of.config).get(name)
+    if plan is None:
+        there = f'no experiment "{name}" in {of.path}; there are: {_named(of.config)}'
+        raise typer.BadParameter(there, param_hint="NAME")
+    if not of.config.experiments[name].enabled:
+        raise typer.BadParameter(f"experiments.{name}.enabled is false in {of.path}", param_hint="NAME")
+    return plan
+
+
+def _start_more(of: Deployment, plan: Plan) -> None:
+    from gateway.features.experiments.start.more import start_more
+    from gateway.verdict.report import price
+
+    wanted = _continuation(of, plan)
+    of.on_stream(lambda corridor: start_more(corridor.state, wanted, of.config.experiments))
+    show(f"{plan.name} goes on with plan {wanted.plan.hash}")
+    note(price.more_line(wanted.price))
+    note("only the early looks' fifth of the error decides from here on: the last look does not come twice")
+    note(f"see: gateway ab status {plan.name}; gateway report {plan.name}")
+
+
+def _continuation(of: Deployment, plan: Plan) -> ContinuedPlan:
+    """The closed plan that may go on. Raises CannotRun with the reason why none may."""
+    from gateway.core.errors import CannotRun
+    from gateway.features.experiments.start.more import continuation
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.query import reading
+
+    try:
+        with reading(of.store) as connection:
+            return continuation(connection, plan)
+    except StoreUnavailable as error:
+        raise CannotRun(f"{plan.name}: no plan is stored yet, so none can go on ({error})") from None
 
 
 async def _started(corridor: Corridor, wanted: PlanToStart, others: Iterable[str]) -> tuple[PlanState | None, Plan]:
@@ -239,6 +281,9 @@ def power(
     assumed: _Assumed,
     options: ConfigOptions,
     chart: Annotated[bool, typer.Option("--chart", help="Draw a bar for each condition.")] = False,
+    more: Annotated[
+        bool, typer.Option("--more", help="Show the price of `ab start --more`, after the last look.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the price of a verdict: pairs, requests, paid calls and days.
@@ -250,6 +295,10 @@ def power(
     from gateway.verdict.report import price
 
     of = options.load()
+    if more:
+        going = _continuation(of, _enabled(of, name)).price
+        show(_json(going) if as_json else f"{name}: {price.more_line(going)}")
+        return
     shares = {scorer: section.share for scorer, section in of.config.scorers.items()}
     found = _outlook(of, name, Terms(assumed.margin, assumed.alpha, assumed.per_day, shares))
     settings = of.config.experiments.get(name)

@@ -26,6 +26,7 @@ from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.judges import plan_judge_cautions
 from gateway.features.experiments.start import start_stop
+from gateway.features.experiments.start.more import ContinuedPlan, continuation, start_more
 from gateway.features.experiments.start.start_stop import PlanToStart
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit
@@ -145,6 +146,22 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     if not started.was_running:
         await _audited(of, actor, "start", name, {"plan": started.plan.hash})
     return started
+
+
+async def continue_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> ContinuedPlan:
+    """Lets a plan that closed without a verdict go on after its last look. Raises NotThere, Conflict, StoreAway."""
+    actor.require("operator", "start experiments")
+    config = of.admin.config()
+    plan = plans_of(config).get(name)
+    if plan is None:
+        raise NotThere(f'there is no experiment "{name[:200]}" in the config')
+    try:
+        wanted = await of.admin.store.read(lambda c: continuation(c, plan))
+    except CannotRun as error:
+        raise Conflict(str(error)) from None
+    await _on_stream(start_more(of.states, wanted, config.experiments))
+    await _audited(of, actor, "start", name, {"plan": wanted.plan.hash, "more": wanted.price.pairs})
+    return wanted
 
 
 async def stop_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> PlanState:

@@ -27,6 +27,7 @@ from gateway.features.experiments.commands import (
     ExperimentAdmin,
     NewExperiment,
     ReadOnly,
+    continue_experiment,
     make_experiment,
     remove_experiment,
     start_experiment,
@@ -45,10 +46,12 @@ from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.store.ramp_events import stored_ramp_events
+from gateway.verdict.continuation import CONTINUED_RULES
 from gateway.verdict.findings import Finding, findings
 from gateway.verdict.outcome import outcome_of
 from gateway.verdict.report.html import page_values
 from gateway.verdict.report.presentation import TONES, finding_state, ranked_badge
+from gateway.verdict.report.price import more_line
 from gateway.verdict.sentence import ENDED, MOST, Outcome, verdict_sentence
 from gateway.verdict.states import SequenceStates
 
@@ -281,6 +284,7 @@ async def one_page(request: Request) -> Response:
         events=events,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
         changed=bool(planned and state and not state.plan.follows_from(planned)),
+        may_go_on=planned is not None and _may_go_on(report, state),
         judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
     )
@@ -293,6 +297,14 @@ def _chosen(reports: Sequence[Report], candidate: str) -> Report | None:
     wanted = (candidate, best.leader if best else None)
     found = (next((each for each in reports if each.candidate == name), None) for name in wanted)
     return next((each for each in found if each is not None), reports[0] if reports else None)
+
+
+def _may_go_on(report: Report | None, state: PlanState | None) -> bool:
+    """Whether the page offers to go on after the last look; the command refuses what may not go on for other
+    reasons."""
+    if report is None or report.primary is None or state is None or state.running:
+        return False
+    return state.plan.rules >= CONTINUED_RULES and report.verdict == "hold" and report.primary.closed
 
 
 async def _before_start(
@@ -427,6 +439,9 @@ def _body(form: Form) -> dict[str, Any]:
 async def start(request: Request) -> Response:
     form = await form_actor(request, "operator", "start experiments")
     name = form.get("name")
+    if form.checked("more"):
+        going = await continue_experiment(experiment_admin(services_of(request)), form.actor, name)
+        return redirect(request, url_of(name), f"{name} goes on: {more_line(going.price)}")
     started = await start_experiment(experiment_admin(services_of(request)), form.actor, name)
     if started.was_running:
         return redirect(request, url_of(name), f"{name} was running already")

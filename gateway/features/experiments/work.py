@@ -41,6 +41,7 @@ from gateway.features.experiments.advance import (
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.start.cautions import paced_start
+from gateway.features.experiments.start.more import go_on
 from gateway.features.experiments.start.population import population_refusal
 from gateway.features.experiments.start.segments import segment_refusal
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
@@ -216,6 +217,7 @@ class ExperimentEngine:
             plans = await self._store.run(stored_plans)
             if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
                 self._settled_at = self._clock()
+                await self._go_on(leader, plans)
                 settling = ((work_of(plan), partial(self._settle, leader, plan, watermark)) for plan in plans)
                 await self._isolated.alongside(settling, patience_s)
                 await self._stop_failing(plans)
@@ -223,6 +225,19 @@ class ExperimentEngine:
                 await self._isolated.alongside([(RAMPS, partial(self._then, self._after_step, plans))], patience_s)
         await self._show(plans)
         return self.leads
+
+    async def _go_on(self, leader: LeaseHolder, plans: Iterable[StoredPlan]) -> None:
+        """Lets plans go on that were started again after their last look, before they are found to be closed."""
+        states = await self._corridor.state.plans()
+        for plan in plans:
+            state = states.get(plan.plan.name)
+            if state is not None and state.running and state.more and state.plan.hash == plan.hash:
+                await self._store_of(plan).run(lambda c, state=state: self._continue(c, leader, state))  # type: ignore[misc]
+
+    def _continue(self, connection: Transaction, leader: LeaseHolder, state: PlanState) -> None:
+        now = self._clock()
+        if hold_lease(connection, LEASE, leader.holder, now, leader.keep_s):
+            go_on(connection, state, now)
 
     async def _then(self, after_step: AfterStep, plans: Sequence[StoredPlan]) -> None:
         await after_step(plans)

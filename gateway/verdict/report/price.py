@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import NotRequired, TypedDict, cast
 
 from gateway.reports import number_format as say
+from gateway.verdict.continuation import MorePrice
 from gateway.verdict.price.best_of_k import BestPrice
 from gateway.verdict.price.forecast import PowerForecast, VerdictPrice
 from gateway.verdict.price.powers import EFFECTS, Power
@@ -66,6 +67,15 @@ def lines(name: str, found: PowerForecast, *, chart: bool = False, by_run: bool 
     shown = replace(found, prices=tuple(prices))
     made = [_headline(name, shown), *_prices(prices), *(_chart(found) if chart else _conditions(found)), *also]
     return [re.sub(r"\bpair(s?)\b", r"run\1", line) for line in made] if by_run else made
+
+
+def more_line(price: MorePrice) -> str:
+    """The price of going on: "about 12 000 more pairs: 8 hours, about $3.10"; also of what may not be enough."""
+    parts = [say.span(price.hours / 24.0)] if price.hours is not None else []
+    parts += [f"about {say.dollars(price.usd)}"] if price.usd is not None else []
+    cost = f": {', '.join(parts)}" if parts else ""
+    left = "" if price.enough else "; they may not decide it, since the difference is close to the margin"
+    return f"about {say.counted(price.pairs, 'more pair')}{cost}{left}"
 
 
 def _headline(name: str, found: PowerForecast) -> str:

@@ -28,7 +28,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from gateway.core import plan as plans
-from gateway.core.horizon import AT_MOST, FOLLOWED, MOST_INFLATED, guarded, likelihood_scale, planned_pairs, precision
+from gateway.core.horizon import (
+    AT_MOST,
+    EARLY,
+    FOLLOWED,
+    MOST_INFLATED,
+    guarded,
+    likelihood_scale,
+    planned_pairs,
+    precision,
+)
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import Comparison, Estimate
@@ -37,7 +46,7 @@ from gateway.statistics.betting import BettingMean
 from gateway.statistics.domains import at_least, one_of
 from gateway.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.statistics.evalues import BettingTest, aa_increment
-from gateway.statistics.hybrid import GuardedMean, HybridMean, guarded_half_width
+from gateway.statistics.hybrid import TIGHTEST, GuardedMean, HybridMean, guarded_half_width
 from gateway.statistics.hybrid import half_width as hybrid_half_width
 from gateway.statistics.moments import Moments
 from gateway.statistics.past_adjustment import PastAdjustment
@@ -275,6 +284,31 @@ class DifferenceSequence:
         return isinstance(self.difference, HybridMean) and self.difference.closed
 
     @property
+    def last_look(self) -> bool:
+        """Whether its interval is that of the last look."""
+        return isinstance(self.difference, HybridMean) and self.difference.last_look
+
+    @property
+    def went_on(self) -> bool:
+        """Whether it takes further pairs after its last look, with the early sequence alone."""
+        return isinstance(self.difference, HybridMean) and self.difference.until > 0
+
+    def go_on(self, more: int) -> None:
+        """Takes this many further pairs after its last look. Raises ValueError if it has taken none."""
+        if not isinstance(self.difference, HybridMean):
+            raise ValueError("only a sequence with a last look goes on after it")
+        self.difference.go_on(more)
+
+    @property
+    def present_rule(self) -> SequenceRule:
+        """The rule that its next intervals follow: with the horizon as far as it is known, or, after the last look,
+        the early sequence alone."""
+        rule = replace(self.rule, horizon=self.horizon, largest=self.largest)
+        if not self.went_on:
+            return rule
+        return replace(rule, method="guarded", alpha=rule.alpha * EARLY, n_opt=TIGHTEST * self.rule.horizon, horizon=0)
+
+    @property
     def _checked(self) -> bool:
         """Whether its rule needs the time that its values cover, or their dependence."""
         return self.rule.by_units or self.rule.close_from > 0
@@ -358,6 +392,8 @@ class DifferenceSequence:
         """Pairs at which the sequence closes, as far as is known; 0 if it does not."""
         if self.closed:
             return self.n
+        if isinstance(self.difference, HybridMean) and self.difference.until:
+            return self.difference.until
         if self.rule.close_from and isinstance(self.difference, HybridMean):
             return max(self._following(), self.n + 1)
         return math.ceil(self.rule.horizon * (1.0 - (self.saved or 0.0 if self.rule.earlier else 0.0)))
@@ -380,7 +416,7 @@ class DifferenceSequence:
     def _end(self) -> None:
         """Takes the last look, if the standard error is small enough or the most pairs are taken; not by the mean."""
         timed = self.time.last is not None  # a pair from the stream has its time
-        if not isinstance(self.difference, HybridMean) or self.n < self.rule.close_from:
+        if not isinstance(self.difference, HybridMean) or self.went_on or self.n < self.rule.close_from:
             return
         if timed and self.time.covered_s < self.rule.min_s:
             return
@@ -430,7 +466,7 @@ class DifferenceSequence:
         mean = self.moments.mean
         if self.n:
             low, high = min(low, mean), max(high, mean)  # betting leaves a mean out that has moved
-        if not self.can_look(self.closed):
+        if not self.can_look(self.last_look):
             return -math.inf, math.inf
         for each in self.independence.applied():
             low, high = self._widened((low, high), each, share * self.rule.alpha)
@@ -469,7 +505,7 @@ class DifferenceSequence:
             return math.inf
         rule, largest = self.rule, floor * self.largest
         if rule.method == "hybrid":
-            return hybrid_half_width(alpha, rule.horizon, self.n, m2, largest, self.closed)
+            return hybrid_half_width(alpha, rule.horizon, self.n, m2, largest, self.last_look)
         if rule.method in ("asymptotic", "skewed"):
             return half_width(math.sqrt(m2 / self.n), self.n, Tuning(alpha, rule.n_opt, BURN_IN))
         return guarded_half_width(alpha, rule.n_opt, self.n, m2, largest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from gateway.store.location import default_url
 from gateway.store.plans import save_plans
 from gateway.store.rows import ScoredExchange
 from gateway.store.sequences import save
+from gateway.store.tables import pairs
 from gateway.store.write import ScoredBatch
 from gateway.stream import Corridor
 from gateway.verdict.metrics import PairValue
@@ -184,6 +186,93 @@ def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stre
     [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
     ids=["too few pairs", "only repeats", "another control"],
 )
+def keep_closed(tmp_path: Path, plan: Any, mean: float = -0.025, n: int = 400, state: str = "stopped") -> None:
+    """A store with a plan whose primary has taken its last look without a verdict, and whose guardrail holds."""
+    opened = engine.writer(default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, state, time.time())], 1.0)
+        sequences = {
+            "refusal": DifferenceSequence(SequenceRule("hybrid", 0.05, horizon=400), bounded=True),
+            "error_rate": DifferenceSequence(SequenceRule("rare", 0.05), bounded=True),
+            "cost_per_1k": DifferenceSequence(SequenceRule("asymptotic", 0.05), bounded=False),
+        }
+        for i in range(n):
+            sequences["refusal"].add(PairValue(0.5, 0.5, mean + 0.25 * (-1) ** i))
+            sequences["cost_per_1k"].add(PairValue(4.0, 2.0, 2.0))
+        for _ in range(2000):
+            sequences["error_rate"].add(PairValue(0, 0, 0))
+        states = {
+            SequenceName(plan.hash, "candidate", metric, "1 c1" if metric == "refusal" else "-"): (s.n, s.state())
+            for metric, s in sequences.items()
+        }
+        noise = DifferenceSequence(SequenceRule("hybrid", 0.01, horizon=100), bounded=True)
+        for i in range(100):
+            noise.add(PairValue(0.5, 0.5, 0.01 * (-1) ** i))
+        states[SequenceName(plan.hash, "repeat", "refusal", "1 c1")] = (100, noise.state())
+        save(connection, SequenceChanges(states, [], {}, []), 1.0)
+        connection.execute(
+            pairs.insert(),
+            [
+                {"id": f"{i}", "experiment": "swap", "plan": plan.hash, "position": f"{1000 + 60000 * i}-0",
+                 "received": 1000.0 + 60.0 * i, "asked": '["candidate"]', "state": "joined", "place": i + 1,
+                 "arms": '{"candidate": {"exchange": "x", "state": "ok"}}'}
+                for i in range(n)
+            ],
+        )  # fmt: skip
+    opened.dispose()
+
+
+CLOSES: dict[str, Any] = {"max_pairs": 400, "min_hours": 0}
+
+
+def test_a_closed_plan_goes_on(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """The hash stays, the number of pairs is next to it, and the price is what `ab power --more` prints."""
+    run.config(**CLOSES)
+    run("start", "swap")
+    plan = known(stream_url, stream_name).plan
+    run("stop", "swap")
+    keep_closed(tmp_path, plan)
+    priced = run("power", "swap", "--more").replace("\u202f", "")
+    found = re.search(r"about (\d+) more pairs: (.+), about \$(\S+)", priced)
+    assert found is not None, priced
+    assert float(found[3]) == pytest.approx(int(found[1]) * 0.003, abs=0.006)
+    told = orjson.loads(run("power", "swap", "--more", "--json"))
+    assert (told["pairs"], told["enough"]) == (int(found[1]), True)
+    shown = run("start", "swap", "--more")
+    assert f"swap goes on with plan {plan.hash}" in shown
+    state = known(stream_url, stream_name)
+    assert (state.plan.hash, state.state, state.more) == (plan.hash, "running", int(found[1]))
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "before", "says"),
+    [
+        ({}, {"rules": 2}, {}, "has rules 2, which end with the last look"),
+        ({"margin": 0.1}, {}, {}, r"the config has changed since plan \w+ was started \(margin\)"),
+        ({}, {}, {"mean": 0.3}, "has its verdict: candidate ship"),
+        ({}, {}, {"mean": -0.4}, "has its verdict: candidate reject"),
+        ({}, {}, {"n": 300}, "has not taken its last look: `gateway ab start swap` goes on with it"),
+        ({}, {}, {"state": "running"}, "is still running"),
+    ],
+)
+def test_a_plan_that_cannot_go_on_says_why(
+    run: Any, tmp_path: Path, config: dict[str, Any], changes: dict[str, Any], before: dict[str, Any], says: str
+) -> None:
+    run.config(**CLOSES)
+    plan = replace(run.plan(), **changes)
+    keep_closed(tmp_path, plan, **before)
+    run.config(**CLOSES, **config)
+    for words in (("start", "swap", "--more"), ("power", "swap", "--more")):
+        refused = CliRunner().invoke(app, ["ab", *words])
+        assert isinstance(refused.exception, CannotRun), (refused.output, refused.exception)
+        assert re.search(says, str(refused.exception)), refused.exception
+
+
+def test_nothing_goes_on_before_there_is_a_plan(run: Any) -> None:
+    refused = CliRunner().invoke(app, ["ab", "start", "swap", "--more"]).exception
+    assert "so none can go on" in str(refused)
+
+
 def test_the_horizon_is_the_files_without_such_pairs(
     run: Any, tmp_path: Path, stream_url: str, stream_name: str, changes: dict[str, Any], arm: str, n: int
 ) -> None:

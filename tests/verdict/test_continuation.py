@@ -1,0 +1,63 @@
+"""The price of going on after the last look, and who may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.simulated import Simulated, a_pair, seen
+
+from gateway.core.plan import StoredPlan
+from gateway.store.plan_evidence import StoredEvidence
+from gateway.verdict.continuation import MorePrice, continuation_refusal, more_price
+
+DESIGN: dict[str, Any] = {
+    "rules": 3, "method": "hybrid", "max_pairs": 100, "aa": "alarm", "repeat_control": 0.2, "guardrails": (),
+    "margin": 0.1, "min_hours": 0.0, "population": "these",
+}  # fmt: skip
+
+
+def played(begin_experiment: Callable[..., Simulated], mean: float, n: int = 100, **changes: Any) -> Simulated:
+    """Pairs with exactly this mean difference and a deviation of 0.5."""
+    run = begin_experiment(**{**DESIGN, **changes})
+    pairs = []
+    rng = np.random.default_rng(3)
+    for i, x in enumerate((mean + rng.permutation(np.resize([0.5, -0.5], n))).tolist()):
+        control, repeat = seen((1 - x) / 2, cost_usd=0.004), {"repeat": seen((1 - x) / 2)} if i % 5 == 0 else {}
+        pairs.append(a_pair(i, control, candidate=seen((1 + x) / 2, cost_usd=0.002), **repeat))
+    run.add(pairs)
+    return run
+
+
+def asked(run: Simulated, about: Callable[[StoredEvidence], Any], state: str = "stopped") -> Any:
+    with run.engine.connect() as connection:
+        return about(StoredEvidence(connection, StoredPlan(run.plan, run.hash, state, 1.0)))
+
+
+def test_the_price_grows_as_the_difference_nears_the_margin(begin_experiment: Callable[..., Simulated]) -> None:
+    far, near = (asked(played(begin_experiment, mean), more_price) for mean in (0.0, -0.07))
+    assert isinstance(far, MorePrice)
+    assert far.enough
+    assert 100 < far.pairs <= 400
+    assert (near.pairs, near.enough) == (400, False), "four times the planned pairs at most"
+    assert far.usd == pytest.approx(far.pairs * (0.002 + 0.2 * 0.004), rel=0.01)
+    assert far.requests == far.pairs
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean", "n", "state", "says"),
+    [
+        ({"rules": 2}, -0.02, 100, "stopped", "has rules 2"),
+        ({}, -0.02, 100, "running", "is still running"),
+        ({}, -0.02, 99, "stopped", "has not taken its last look"),
+        ({}, 0.1, 100, "stopped", "has its verdict: candidate ship"),
+        ({"method": "anytime"}, -0.02, 100, "stopped", "has no last look"),
+    ],
+)
+def test_plans_that_cannot_go_on_are_refused(
+    begin_experiment: Callable[..., Simulated], changes: dict[str, Any], mean: float, n: int, state: str, says: str
+) -> None:
+    found = asked(played(begin_experiment, mean, n, **changes), continuation_refusal, state)
+    assert says in (found or ""), found
