@@ -155,8 +155,8 @@ def ever_missed(kind: str, sigma: float, paths: int, n: int = 5000, every: int =
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_skewed_mean_is_rarely_missed_at_any_look(kind: str) -> None:
-    """AsymptoticMean misses one arm of these values in 0.22."""
-    assert ever_missed(kind, 1.5, 40) <= most_misses(0.05, 40)
+    """AsymptoticMean misses one arm of these values in 0.48 from 100 values on, and of sigma 1.5 in 0.22."""
+    assert ever_missed(kind, 2.0, 40) <= most_misses(0.05, 40)
 
 
 @pytest.mark.long
