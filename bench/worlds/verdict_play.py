@@ -109,7 +109,7 @@ class Experiment:
             arms[REPEAT] = _seen(call.again, call.again_failed, "")
         self.pairs, self.first, self.last = self.pairs + 1, self.first or call.at, call.at
         self.asked.update(tuple(arms))
-        origin = PairOrigin(call.at, call.key, call.user)
+        origin = PairOrigin(call.at, call.key, call.user, prompt=call.prompt)
         control = _seen(call.a, call.a_failed, call.a_lacks)
         self.progress.take(self.pairs, JoinedPair(f"p{self.pairs}", control, arms, call.conversation, origin))
 

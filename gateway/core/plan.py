@@ -54,6 +54,7 @@ CONVERSATION_QUIET_S = 1800.0  # after its last pair, a conversation counts no f
 CONVERSATION_PAIRS = 20  # of one conversation, at most
 DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
 DEFAULT_BLOCKS_MIN = 15.0  # a quarter of an hour
+FEWEST_TIME_BLOCKS = 10  # of longer ones, within the hours that a plan waits for
 BEST_PATIENCE = 2  # times the planned pairs, after which no candidate is found to be the best
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 

@@ -540,7 +540,7 @@ class GroupDependence:
     """Dependence of the primary's (or a failure metric's) values within groups of one kind."""
 
     metric: str
-    group: Literal["user", "key", "conversation", "block"]  # block: a quarter of an hour
+    group: Literal["user", "key", "conversation", "prompt", "block"]  # block: of time
     groups: float  # as many equally large ones would say as much
     repeated: int  # with two pairs or more; of those that are counted one by one
     correlation: float | None  # of two values of one group; None if not known yet
@@ -577,6 +577,9 @@ class TrafficFacts:
     the plan's rules do not tell the populations apart, or it declares that calls are independent."""
     unit: Literal["conversation", "user", "key"] | None = None  # that most values name; None if they name none
     units: int = 0  # users or keys that were counted, 200 at most
+    prompts: int = 0  # that the verdict is about, since they are few; 0: others like them, or they hardly come again
+    blocks_min: float = 15.0  # minutes of a block of time
+    drift_p: float | None = None  # of one look at whether values close in time are alike; None if too few, or declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """Whether values depend on each other within groups, and the variance that their mean has if they do.
 
-A group is everything of one user or key (`UnitDispersion`), or of one quarter of an hour (`BlockDispersion`). Both keep
-sums only: the variance of the mean that holds if values of one group depend on each other in any way (Liang & Zeger
-1986, Biometrika 73(1)), and a test of whether they do, which is valid after every value. The one-way analysis of
-variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
-multiplied by the sum of the earlier ones of its group, so that without dependence every term has mean 0 given the past.
-The terms' own squares bound their variance (a self-normalised sum), which heavy-tailed values need, and so does the
-prediction from the values' variance, which rare ones need: a run of equal products shows that nothing has happened yet.
+A group is everything of one user, key or prompt (`UnitDispersion`), or of one block of time (`BlockDispersion`). Groups
+of several kinds may cross each other (`CrossedDispersion`). All keep sums only: the variance of the mean that holds if
+values of one group depend on each other in any way (Liang & Zeger 1986, Biometrika 73(1)), and a test of whether they
+do, which is valid after every value. The one-way analysis of variance asks whether products of deviations within a
+group add up to more than 0; here each value's deviation is multiplied by the sum of the earlier ones of its group, so
+that without dependence every term has mean 0 given the past. The terms' own squares bound their variance (a
+self-normalised sum), which heavy-tailed values need, and so does the prediction from the values' variance, which rare
+ones need: a run of equal products shows that nothing has happened yet.
 """
 
 import math
@@ -120,9 +121,36 @@ def _student(df: float) -> float:
     return (z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df * df)) / z
 
 
+@dataclass(frozen=True, slots=True)
+class CrossedDispersion:
+    """Sums over groups of several kinds that cross each other, such as users and prompts, over the same values.
+
+    The variance of the mean is that of Cameron, Gelbach & Miller (2011, J. Bus. Econ. Stat. 29(2)): the variances by
+    kind are added, less that of independent values, which each of them contains; never below the largest. Values that
+    share a group of every kind count as independent there, so that they are counted once too often, and not too seldom.
+    """
+
+    kinds: tuple[Dispersion, ...]
+
+    @property
+    def groups(self) -> float:
+        """The smallest number of the kinds."""
+        return min(kind.groups for kind in self.kinds)
+
+    def m2(self, mean: float) -> float:
+        """Returns what `Dispersion.m2` does."""
+        return self.spread(mean) * _student(self.groups - 1) ** 2 if self.groups >= FEWEST_UNITS else math.inf
+
+    def spread(self, mean: float) -> float:
+        """Returns what `Dispersion.spread` does."""
+        spreads = [kind.spread(mean) for kind in self.kinds]
+        plain = self.kinds[0].n * self.kinds[0].variance(mean)
+        return max(*spreads, sum(spreads) - (len(spreads) - 1) * plain)
+
+
 @dataclass(slots=True)
 class UnitDispersion:
-    """Values by user or key. A value without a unit is a group of its own.
+    """Values by user, key or prompt. A value without a unit is a group of its own.
 
     rows: bucket → [k, S, the unit that came first, whether that unit has come again].
     """
@@ -158,6 +186,12 @@ class UnitDispersion:
             row[3] = int(row[0] > 0)
 
     @property
+    def values_of_one(self) -> float:
+        """The mean number of values of the unit of a value, without those that share its bucket by chance."""
+        by_chance = self.named * (self.named - 1) / BUCKETS
+        return max(1.0, (self.sums.sizes - by_chance) / self.sums.n) if self.sums.n else 1.0
+
+    @property
     def checked(self) -> bool:
         """Enough units have several values, or nearly all have one, and at least half of the values have a unit."""
         if 2 * self.named < self.sums.n:
@@ -181,17 +215,18 @@ class UnitDispersion:
 
 @dataclass(slots=True)
 class BlockDispersion:
-    """Values by quarter of an hour. Values come in order of time; one that is late counts with the newest block."""
+    """Values by block of time. Values come in order of time; one that is late counts with the newest block."""
 
     sums: Dispersion = field(default_factory=Dispersion)
     block: int = 0  # the newest
     size: int = 0  # values in it
     total: float = 0.0
     repeated: int = 0  # blocks with at least two values
+    block_s: float = BLOCK_S
 
     def add(self, value: float, at: float, mean: float) -> None:
         """The next value. at: Unix seconds. mean: of all values before it."""
-        block = int(at // BLOCK_S)
+        block = int(at // self.block_s)
         if block > self.block:
             self.block, self.size, self.total = block, 0, 0.0
         self.sums.take(value, mean, self.size, self.total)
@@ -203,9 +238,13 @@ class BlockDispersion:
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
-        return {"sums": dump(self.sums), "newest": [self.block, self.size, self.total, self.repeated]}
+        newest = [self.block, self.size, self.total, self.repeated]
+        longer = {} if self.block_s == BLOCK_S else {"block_s": self.block_s}
+        return {"sums": dump(self.sums), "newest": newest, **longer}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "BlockDispersion":
         """Raises ValueError or KeyError if a field is missing or unknown."""
-        return cls(load(Dispersion, state["sums"]), *state["newest"])
+        block, size, total, repeated = state["newest"]
+        sums, block_s = load(Dispersion, state["sums"]), state.get("block_s", BLOCK_S)
+        return cls(sums, block, size, total, repeated, block_s)

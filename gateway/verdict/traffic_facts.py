@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Literal
 
-from gateway.core.plan import Plan
+from gateway.core.plan import DEFAULT_BLOCKS_MIN, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
 from gateway.reports.number_format import with_sign
 from gateway.statistics.dependence import FEWEST_UNITS, BlockDispersion, UnitDispersion
@@ -18,7 +18,8 @@ from gateway.verdict.sequences.independence import MOST_NAMES, IndependenceCheck
 from gateway.verdict.sequences.traffic_time import SLOPE_ALPHA
 
 HOURS, CALLS, UNITS = "hours", "calls", "units"
-Group = Literal["user", "key", "conversation", "block"]
+Group = Literal["user", "key", "conversation", "prompt", "block"]
+DRIFT_ALPHA = 0.05  # of one look
 _HOUR_S = 3600.0
 ASSUMED = "It treats calls as independent; send `x-gateway-user` or `metadata.conversation_id` to have that checked."
 TOO_FEW = "It treats calls as independent: too few users or keys have several calls to check that."
@@ -107,6 +108,8 @@ def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> Traffic
         independence = primary.independence.finding(plan.independent)
     hours = primary.time.covered_s / _HOUR_S if primary else 0.0
     facts = TrafficFacts(independence, groups, hours, plan.min_hours, "the mean over compared calls")
+    if plan.rules >= UNITS_FIRST_RULES:
+        facts = replace(facts, blocks_min=plan.blocks_min)
     if primary is not None and primary.independence.about:
         facts = _with_population(facts, primary.independence)
     if primary is not None and in_conversations(primary):
@@ -120,7 +123,11 @@ def _with_population(facts: TrafficFacts, check: IndependenceCheck) -> TrafficFa
     unit = check.unit
     if check.population == "these" and unit == "conversation":
         unit = "user" if check.names.get("user") else "key" if check.names.get("key") else None
-    return replace(facts, population=check.population, unit=unit, units=len(check.names.get(unit or "", ())))
+    units = len(check.names.get(unit or "", ()))
+    drift_p = check.drift.p if check.drift is not None and check.counted_blocks is None else None
+    return replace(
+        facts, population=check.population, unit=unit, units=units, prompts=check.these_prompts, drift_p=drift_p
+    )
 
 
 def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts:
@@ -137,12 +144,14 @@ def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
         ("user", check.users),
         ("key", check.keys),
         ("conversation", check.conversations),
+        ("prompt", check.prompts),
         ("block", check.blocks),
     )
+    always = {each.group for each in check.applied() if each.always}
     for group, kind in kinds:
         if kind is not None and kind.sums.terms and _has_names(kind):
             made = _group(metric, group, kind, mean, sequence.moments.m2)
-            found.append(replace(made, alarm=made.alarm or kind is check.counted))
+            found.append(replace(made, alarm=made.alarm or group in always))
     return found
 
 
@@ -172,6 +181,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
         return decision
     lines = {"assumed": [_assumed(facts)], "alarm": [DEPENDENT]}.get(facts.independence, [])
     lines = [_these(facts)] if these_units(facts) else lines
+    lines = [*lines, *([_these_prompts(facts)] if facts.prompts else [])]
     lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
@@ -199,6 +209,14 @@ def _these(facts: TrafficFacts) -> str:
     return f"It holds for {these_units(facts)} as {use} now; {how}."
 
 
+def _these_prompts(facts: TrafficFacts) -> str:
+    """The prompts that a verdict is about."""
+    n = facts.prompts
+    which = "this prompt" if n == 1 else f"these {n} prompts" if n <= _FEW_PROMPTS else "these prompts"
+    return f"It holds for {which}, since a few make up most calls; other prompts may differ."
+
+
+_FEW_PROMPTS = 30  # that are counted in a sentence; where more are seen, a few of them make up most calls
 _SEND = "for one about others, send `x-gateway-user` or `metadata.conversation_id`"
 
 
@@ -228,12 +246,14 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
         yield f"Counting every call alike, it is {with_sign(facts.by_calls)}."
     served = facts.source == "served"
     yield _of_independence(facts)
+    if facts.prompts:
+        yield _these_prompts(facts)
     for each in facts.groups:
         if each.factor is not None and each.repeated:
             counts = "which counts" if each.alarm else "which does not count, since chance explains it"
             yield (
-                f"{each.metric}, by {_GROUPS[each.group]}: the variance of the mean is {each.factor:.2g} times that of "
-                f"independent calls, {counts} ({each.repeated} with several pairs)."
+                f"{each.metric}, by {_group_name(facts, each.group)}: the variance of the mean is {each.factor:.2g} "
+                f"times that of independent calls, {counts} ({each.repeated} with several pairs)."
             )
     needed = f"{facts.min_hours:g} are needed for ship" if facts.min_hours else "the plan needs none for ship"
     yield f"{'The answers of both arms' if served else 'The pairs'} cover {facts.hours:.3g} hours of traffic; {needed}."
@@ -242,6 +262,11 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
             f"{_date(each.day)} {with_sign(each.difference)} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
         )
         yield f"The difference by day (UTC), with its {'units' if served else 'pairs'}: {days}."
+
+
+def _group_name(facts: TrafficFacts, group: Group) -> str:
+    longer = group == "block" and facts.blocks_min > DEFAULT_BLOCKS_MIN
+    return f"block of {facts.blocks_min:g} minutes" if longer else _GROUPS[group]
 
 
 def _of_independence(facts: TrafficFacts) -> str:
@@ -261,13 +286,28 @@ def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:
         )
 
 
+def drift_caution(facts: TrafficFacts | None) -> Iterator[str]:
+    """Caution if pairs that are close in time are alike: an interval by call, user or prompt is then too narrow."""
+    if facts is not None and facts.drift_p is not None and facts.drift_p < DRIFT_ALPHA:
+        yield (
+            f"The difference drifts over hours (p = {facts.drift_p:.1g}, one look): pairs that are close in time are "
+            "alike, which the interval does not count. Set `dependence: {blocks_min: 120}` and start the plan again."
+        )
+
+
 def _date(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
 _MOST_DAYS = 14
 _BY_CONVERSATION = "the mean over conversations of each one's mean over its compared calls; a call without an id is one"
-_GROUPS = {"user": "user", "key": "key", "conversation": "conversation", "block": "quarter of an hour"}
+_GROUPS = {
+    "user": "user",
+    "key": "key",
+    "conversation": "conversation",
+    "prompt": "prompt",
+    "block": "quarter of an hour",
+}
 _INDEPENDENCE: dict[Independence, str] = {
     "checked": "Whether the calls of one user or key are alike was checked, and they are not shown to be.",
     "declared": "The plan declares that calls do not depend on each other (`unit: request`).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from gateway.config.checks.partial import readable
@@ -11,7 +12,15 @@ from gateway.config.experiments import Experiment
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.horizon import smallest_margin
 from gateway.core.learned_route import APIS as ROUTED_APIS
-from gateway.core.plan import FAILURE_METRICS, FEEDBACK, LIKELIHOOD_METRICS, NATS_PER_TOKEN, UNBOUNDED_METRICS
+from gateway.core.plan import (
+    DEFAULT_BLOCKS_MIN,
+    FAILURE_METRICS,
+    FEEDBACK,
+    FEWEST_TIME_BLOCKS,
+    LIKELIHOOD_METRICS,
+    NATS_PER_TOKEN,
+    UNBOUNDED_METRICS,
+)
 from gateway.core.segments import KEY, METADATA, MOST_PROPERTIES, MOST_SEGMENTS, MOST_VALUES, PROPERTIES
 
 
@@ -22,6 +31,7 @@ def setting_mistakes(at: str, experiment: Experiment, model: Model | None) -> It
         if key in experiment.model_fields_set and not used:
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
     yield from _margin_mistakes(at, experiment)
+    yield from _block_mistakes(at, experiment)
     yield from _segment_mistakes(at, experiment)
     yield from _same_target_mistakes(at, experiment)
     yield from _ramp_mistakes(at, experiment)
@@ -75,6 +85,19 @@ def _margin_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
                 f"{at}.max_pairs: {most} pairs cannot show a margin of {experiment.margin:g}, even if both arms were "
                 f"alike in all of them (they show {least:.2g}); leave it out to plan enough pairs, or widen the margin"
             )
+
+
+def _block_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    """Blocks of time that count one by one, and of which the planned hours have too few."""
+    minutes, hours = experiment.dependence.blocks_min, experiment.min_hours
+    if minutes <= DEFAULT_BLOCKS_MIN or not experiment.shadows:
+        return
+    if 60 * hours < FEWEST_TIME_BLOCKS * minutes:
+        yield (
+            f"{at}.dependence.blocks_min: min_hours {hours:g} has fewer than {FEWEST_TIME_BLOCKS} blocks of "
+            f"{minutes:g} minutes, too few for a verdict that counts them; set min_hours to "
+            f"{math.ceil(FEWEST_TIME_BLOCKS * minutes / 60)} or more, or shorter blocks"
+        )
 
 
 def _segment_mistakes(at: str, experiment: Experiment) -> Iterator[str]:

@@ -60,7 +60,7 @@ def traffic(of: TrafficFacts) -> dict[str, Any]:
     return members if of.population else {name: v for name, v in members.items() if name not in _OF_POPULATIONS}
 
 
-_OF_POPULATIONS = ("population", "unit", "units")
+_OF_POPULATIONS = ("population", "unit", "units", "prompts", "blocks_min", "drift_p")
 
 
 def declared(of: SegmentReport) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from gateway.core.plan import CANDIDATE, REPEAT, UNITS_FIRST_RULES, Plan
 from gateway.reports.model import Comparison, Estimate
 from gateway.statistics.asymptotic import SKEW_FROM, AsymptoticMean, SkewedMean, Tuning, half_width, log_e_value
 from gateway.statistics.betting import BettingMean
+from gateway.statistics.dependence import BLOCK_S
 from gateway.statistics.domains import at_least, one_of
 from gateway.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.statistics.evalues import BettingTest, aa_increment
@@ -107,9 +108,10 @@ class SequenceRule:
     close_at: float = 0.0  # the standard error that it then waits for; 0: none
     min_s: float = 0.0  # seconds of traffic that it waits for
     by_units: bool = False  # the values are summed by user and by key, too
-    by_blocks: bool = False  # the same by quarters of an hour
+    by_blocks: bool = False  # the same by blocks of time
     of_conversations: bool = False  # a conversation's value is the mean over its pairs, not the first of them
     about: About = ""  # the population, with rules 3; see IndependenceCheck
+    block_s: float = BLOCK_S
 
 
 _RULE_FIELDS = tuple(field.name for field in fields(SequenceRule))
@@ -140,8 +142,9 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     rule = replace(rule, of_conversations=arm != REPEAT and metric.source in OF_CONVERSATIONS)
     if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source in AT_WORST):
         return rule
-    by_blocks = plan.guarded or metric.source in ("failed", "completed")
-    return replace(rule, by_units=True, by_blocks=by_blocks, about=_about(plan))
+    block_s = 60.0 * plan.blocks_min if plan.rules >= UNITS_FIRST_RULES else BLOCK_S
+    by_blocks = block_s > BLOCK_S or plan.guarded or metric.source in ("failed", "completed")
+    return replace(rule, by_units=True, by_blocks=by_blocks, about=_about(plan), block_s=block_s)
 
 
 def _about(plan: Plan) -> About:
@@ -169,7 +172,8 @@ def segment_rule(plan: Plan, primary: Metric, margin: float) -> SequenceRule:
     """
     pairs = segment_pairs(plan, math.sqrt(_GUESS), margin)
     asks = replace(plan, max_pairs=pairs, auto_horizon=not primary.bounded)  # no horizon is guessed without bounds
-    rule = replace(rule_of(asks, primary, margin), compared=0, earlier=False, by_units=True, by_blocks=False)
+    rule = replace(rule_of(asks, primary, margin), compared=0, earlier=False, by_units=True)
+    rule = replace(rule, by_blocks=rule.block_s > BLOCK_S)
     if rule.method != "hybrid" or not primary.bounded:
         return rule
     close_at = precision(margin, rule.alpha, segment_power(plan))
@@ -269,7 +273,7 @@ class DifferenceSequence:
         self.unadjusted = Moments()  # the same as measured; empty unless differences are adjusted
         self.adjustment = PastAdjustment(COVARIATES, rule.compared) if rule.compared else None
         self.test = BettingTest(0.5, rule.alpha) if distance else None
-        self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks, rule.about)
+        self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks, rule.about, rule.block_s)
         self.time, self.days = TrafficTime(), DayEffects()
         self.conversations = ConversationMeans()
         self.held = False  # its last look waits for that of another sequence, as long as it may
@@ -337,10 +341,9 @@ class DifferenceSequence:
 
     @property
     def has_few_units(self) -> bool:
-        """Whether its values are of too few units for an interval, with rules 3."""
-        return bool(self.rule.about) and any(
-            not math.isfinite(each.sums.spread(self.moments.mean)) for each in self.independence.applied()
-        )
+        """Whether its values are of too few groups that count for an interval."""
+        applied = [each for each in self.independence.applied() if each.always or self.rule.about]
+        return any(not math.isfinite(each.sums.spread(self.moments.mean)) for each in applied)
 
     def can_look(self, last: bool) -> bool:
         """Whether its values are of enough units for an interval. last: at the last look, which takes fewer."""
@@ -468,18 +471,20 @@ class DifferenceSequence:
             low, high = min(low, mean), max(high, mean)  # betting leaves a mean out that has moved
         if not self.can_look(self.last_look):
             return -math.inf, math.inf
-        for each in self.independence.applied():
-            low, high = self._widened((low, high), each, share * self.rule.alpha)
-        return low, high
+        applied, alpha = self.independence.applied(), share * self.rule.alpha
+        if self.rule.method == "rare":
+            low, high = self._stretched((low, high), [each for each in applied if each.always], alpha)
+            applied = [each for each in applied if not each.always]
+        half = max((self._half_width_of(each, alpha) for each in applied), default=0.0)
+        return min(low, mean - half), max(high, mean + half)
 
-    def _widened(self, interval: tuple[float, float], applied: AppliedSums, alpha: float) -> tuple[float, float]:
-        """The interval, or the one by groups where it is wider."""
+    def _stretched(
+        self, interval: tuple[float, float], applied: list[AppliedSums], alpha: float
+    ) -> tuple[float, float]:
+        """An exact interval as wide as groups that always count make it."""
         (low, high), mean = interval, self.moments.mean
-        if not applied.always or self.rule.method != "rare":
-            half = self._half_width_of(applied, alpha)
-            return min(low, mean - half), max(high, mean + half)
-        factor = self._rare_factor(applied, alpha)
-        return mean - factor * (mean - low), mean + factor * (high - mean)
+        factor = max((self._rare_factor(each, alpha) for each in applied), default=1.0)
+        return (low, high) if factor <= 1.0 else (mean - factor * (mean - low), mean + factor * (high - mean))
 
     def _half_width_of(self, applied: AppliedSums, alpha: float) -> float:
         """Half of the width by groups. Units that always count have Student's quantile with the tail of the look."""
@@ -577,6 +582,8 @@ class DifferenceSequence:
     def _rule_fields(self) -> int:
         """Fields of the rule that are stored: those that existed in the version that began the sequence."""
         if self._checked or self.rule.of_conversations:
+            if self.rule.block_s != BLOCK_S:
+                return 16
             return 15 if self.rule.about else 14
         return 8 if self.rule.compared else 6 if self._scaled else 4
 

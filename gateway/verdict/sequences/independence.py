@@ -9,6 +9,11 @@ With rules 3, a verdict about others than the users seen counts units from the f
 conversation, user and key. A kind exists if at least half of the values name theirs; a value that names none is a unit
 of its own. Coarser units count from an alarm on. A verdict about these users or keys counts calls, and conversations
 and blocks of time from an alarm on: the users are known, and what they do next is not.
+
+The prompt is one more unit, which crosses the others. It counts once prompts come again and there are enough of them;
+fewer are these prompts, which the verdict is then about, as it is where a plan declares that its units are all there
+are. Where prompts are hardly repeated, they say what calls do. Blocks of time that are longer than a quarter of an hour
+count from the first pair on, too: somebody has declared that quality drifts.
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ from zlib import crc32
 
 from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S, Population
 from gateway.reports.model import Independence
-from gateway.statistics.dependence import BlockDispersion, Dispersion, UnitDispersion
+from gateway.statistics.autocorrelation import Autocorrelation
+from gateway.statistics.dependence import BLOCK_S, BlockDispersion, CrossedDispersion, Dispersion, UnitDispersion
 from gateway.statistics.stored_state import State
 from gateway.verdict.metrics import PairOrigin, PairValue
 
@@ -30,7 +36,11 @@ About = Literal["", "traffic", "others", "these"]
 """The population that a sequence is about. "": that of calls which are independent until an alarm, as with rules 2, or
 as a plan declares. traffic: others where calls name users or conversations, else these."""
 MOST_NAMES = 200
-"""Users, and keys, that are counted one by one."""
+"""Users, keys and prompts of one sequence that are counted one by one."""
+FEWEST_PROMPTS = 10.0
+"""Effective prompts from which a verdict is about others like them."""
+REPEATED = 1.2
+"""Values of one prompt, on average over values, from which prompts count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class AppliedSums:
     """Sums by group that widen the interval of a sequence."""
 
     group: str
-    sums: Dispersion
+    sums: Dispersion | CrossedDispersion
     floor: float = 1.0
     """The floor that they need, in units of the largest deviation of one value. A lasting failure is one event, so a
     quarter of an hour without one is as informative as one pair."""
@@ -54,16 +64,22 @@ class IndependenceCheck:
     keys: UnitDispersion | None = None
     conversations: UnitDispersion | None = None
     blocks: BlockDispersion | None = None
+    prompts: UnitDispersion | None = None
+    drift: Autocorrelation | None = None
     about: About = ""
     whole: int = 0  # values that are whole conversations
     names: dict[str, set[int]] = field(default_factory=dict)
-    """kind → digests of the users or keys seen, MOST_NAMES at most."""
+    """kind → digests of the users, keys or prompts seen, MOST_NAMES at most."""
 
     @classmethod
-    def of(cls, by_units: bool, by_blocks: bool, about: About = "") -> IndependenceCheck:
+    def of(cls, by_units: bool, by_blocks: bool, about: About = "", block_s: float = BLOCK_S) -> IndependenceCheck:
         """Empty sums, of what a rule asks for."""
         users, keys, conversations = (UnitDispersion() if by_units else None for _ in range(3))
-        return cls(users, keys, conversations, BlockDispersion() if by_blocks else None, about if by_units else "")
+        check = cls(users, keys, conversations, BlockDispersion(block_s=block_s) if by_blocks else None)
+        if by_units and about:
+            check.about, check.drift = about, Autocorrelation()
+            check.prompts = UnitDispersion() if about != "these" else None
+        return check
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
         """Takes the next value. mean: of all values before it."""
@@ -72,6 +88,11 @@ class IndependenceCheck:
             self.whole += origin.whole
             self._name("user", user)
             self._name("key", origin.caller)
+            self._name("prompt", origin.prompt)
+        if self.prompts is not None:
+            self.prompts.add(value, origin.prompt, mean)
+        if self.drift is not None and origin.at is not None:
+            self.drift.add(value - mean, origin.at, origin.user)
         if self.users is not None:
             self.users.add(value, user, mean)
         if self.keys is not None:
@@ -116,14 +137,49 @@ class IndependenceCheck:
         """The units that count from the first pair on; None if none do, or none is named."""
         return self._units().get(self.unit) if self.population == "others" and self.unit is not None else None
 
+    @property
+    def counted_prompts(self) -> UnitDispersion | None:
+        """The prompts, where they are a unit."""
+        return self.prompts if self._prompts_repeat and self._effective_prompts >= FEWEST_PROMPTS else None
+
+    @property
+    def these_prompts(self) -> int:
+        """The number of prompts that the verdict is about, because they are few; 0 if it is about others like them."""
+        few = self._prompts_repeat and self._effective_prompts < FEWEST_PROMPTS
+        return len(self.names.get("prompt", ())) if few else 0
+
+    @property
+    def _prompts_repeat(self) -> bool:
+        return self.prompts is not None and self.prompts.values_of_one >= REPEATED
+
+    @property
+    def _effective_prompts(self) -> float:
+        return self.prompts.sums.groups if self.prompts is not None else 0.0
+
+    @property
+    def counted_blocks(self) -> BlockDispersion | None:
+        """Blocks of time that count from the first pair on."""
+        longer = self.blocks is not None and self.blocks.block_s > BLOCK_S and self.blocks.sums.n
+        return self.blocks if longer else None
+
     def applied(self) -> list[AppliedSums]:
         """The sums that widen the interval."""
+        always = self._always()
+        counted = [AppliedSums(group, sums, always=True) for group, sums in always]
+        if len(always) > 1:
+            crossed = CrossedDispersion(tuple(sums for _, sums in always))
+            counted.append(AppliedSums("crossed", crossed, always=True))
+        return [*counted, *(each for each in self._alarms() if each.group not in dict(always))]
+
+    def _always(self) -> list[tuple[str, Dispersion]]:
+        """(kind of group, sums) of the groups that count from the first pair on."""
+        prompts, blocks = self.counted_prompts, self.counted_blocks
+        found = [("prompt", prompts.sums)] if prompts is not None else []
+        found += [("block", blocks.sums)] if blocks is not None else []
         if self.population != "others":
-            return self._alarms()
-        unit, counted = self.unit, self.counted
-        sums = Dispersion() if counted is None else counted.sums  # where no unit is named, no variance is known
-        coarser = (each for each in self._alarms() if each.group != unit)
-        return [AppliedSums(unit or "user", sums, always=True), *coarser]
+            return found
+        counted = self.counted  # where no unit is named, no variance is known
+        return [(self.unit or "user", Dispersion() if counted is None else counted.sums), *found]
 
     def _alarms(self) -> list[AppliedSums]:
         """The sums of every alarm that counts for the population."""
@@ -150,7 +206,7 @@ class IndependenceCheck:
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
         units = (("users", self.users), ("keys", self.keys), ("conversations", self.conversations))
-        kinds = (*units, ("blocks", self.blocks))
+        kinds = (*units, ("blocks", self.blocks), ("prompts", self.prompts), ("drift", self.drift))
         names = {kind: sorted(known) for kind, known in sorted(self.names.items())}
         about = {"about": {"population": self.about, "whole": self.whole, "names": names}} if self.about else {}
         return {name: kind.state() for name, kind in kinds if kind is not None} | about
@@ -169,6 +225,8 @@ class IndependenceCheck:
         users, keys, conversations = (UnitDispersion.from_state(state[n]) if n in state else None for n in names)
         blocks = BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None
         check = cls(users, keys, conversations, blocks)
+        check.prompts = UnitDispersion.from_state(state["prompts"]) if "prompts" in state else None
+        check.drift = Autocorrelation.from_state(state["drift"]) if "drift" in state else None
         if (about := state.get("about")) is not None:
             check.about, check.whole = about["population"], about["whole"]
             check.names = {kind: set(known) for kind, known in about["names"].items()}
@@ -186,10 +244,15 @@ class WholeConversation:
     origin: PairOrigin
 
 
+def _names(origin: PairOrigin) -> list[str | None]:
+    """The stored names of a conversation's origin: without a prompt, as they were before there were prompts."""
+    return [origin.caller, origin.user, *([] if origin.prompt is None else [origin.prompt])]
+
+
 @dataclass(slots=True)
 class ConversationMeans:
     """Conversations whose pairs still come. rows: conversation → [pairs, sums of a, b and difference, last, origin],
-    the one with the newest pair last.
+    the one with the newest pair last. The prompt of a conversation is its first pair's, where there is one.
 
     calls, total, squares: of all pairs so far, complete or not: their number, and sums of differences and of squares.
     """
@@ -237,7 +300,7 @@ class ConversationMeans:
 
     def add(self, conversation: str, value: PairValue, origin: PairOrigin) -> list[WholeConversation]:
         """Takes the next pair of a conversation. Returns the conversations that are complete with it."""
-        row = self.rows.pop(conversation, [0, 0.0, 0.0, 0.0, origin.at, origin.caller, origin.user])
+        row = self.rows.pop(conversation, [0, 0.0, 0.0, 0.0, origin.at, *_names(origin)])
         self.rows[conversation] = row
         row[0] += 1
         row[1] += value.a
@@ -251,8 +314,10 @@ class ConversationMeans:
         return whole
 
     def _whole(self, conversation: str) -> WholeConversation:
-        n, a, b, difference, at, caller, user = self.rows.pop(conversation)
-        return WholeConversation(PairValue(a / n, b / n, difference / n), PairOrigin(at, caller, user, whole=True))
+        n, a, b, difference, at, *of = self.rows.pop(conversation)
+        caller, user, prompt = (*of, None)[:3]
+        origin = PairOrigin(at, caller, user, whole=True, prompt=prompt)
+        return WholeConversation(PairValue(a / n, b / n, difference / n), origin)
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""

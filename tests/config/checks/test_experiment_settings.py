@@ -53,6 +53,13 @@ EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
         {"population": "these", "mode": "split"},
         "swap.population: has no effect with `mode: split`, which counts its `unit`",
     ),
+    (
+        {"dependence": {"blocks_min": 360}},
+        "swap.dependence.blocks_min: min_hours 24 has fewer than 10 blocks of 360 minutes, too few for a verdict that "
+        "counts them; set min_hours to 60 or more",
+    ),
+    ({"dependence": {"blocks_min": 120}, "min_hours": 0}, "swap.dependence.blocks_min: min_hours 0 has fewer than 10"),
+    ({"dependence": {"blocks_min": 5}}, "swap.dependence.blocks_min: "),
     ({"aa": "never"}, "swap.aa: input should be 'alarm' or 'proof', got 'never'"),
     ({"method": "hybird"}, "swap.method: input should be 'hybrid', 'anytime', 'guaranteed' or 'stationary'"),
     ({"start": "2026-12-02", "stop": "2026-12-01"}, "swap.stop: not after its start"),

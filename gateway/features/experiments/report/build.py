@@ -50,8 +50,8 @@ from gateway.verdict.sentence import loser_of, with_loss
 from gateway.verdict.sequences.difference import METHOD_NAMES, METHODS
 from gateway.verdict.split.comparison import METHOD as SPLIT_METHOD
 from gateway.verdict.states import SequenceStates
+from gateway.verdict.traffic_facts import drift_caution, slope_caution
 from gateway.verdict.traffic_facts import sentences as traffic_sentences
-from gateway.verdict.traffic_facts import slope_caution
 from gateway.verdict.withheld import withheld_of
 
 FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
@@ -349,10 +349,11 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     """Reasons to trust the verdict less: feedback that is given more often on one arm; a difference that moves from day
-    to day; segments without values; a judge as the primary without labels, without agreement with them, or with hardly
-    any spread."""
+    to day, or drifts over hours; segments without values; a judge as the primary without labels, without agreement with
+    them, or with hardly any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
+    yield from drift_caution(found.traffic)
     yield from _not_compared(found)
     yield from _unknown_segments(found.stored_plan.plan)
     c = found.primary
