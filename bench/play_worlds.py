@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from worlds import verdicts
+from worlds import harm, verdicts
 from worlds.rows import Row, Run
 
-ROWS: list[Row] = [*verdicts.ROWS]
+ROWS: list[Row] = [*verdicts.ROWS, *harm.ROWS]
 CHUNK = 20  # runs of one task of a process
 
 

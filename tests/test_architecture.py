@@ -132,7 +132,7 @@ SUBLAYERS = {
         ("states",),
         ("plan_gates",),
         ("findings",),
-        ("conditions", "continuation", "ending", "outcome", "price", "withheld"),
+        ("conditions", "continuation", "ending", "harm", "outcome", "price", "withheld"),
         ("items",),
         ("report",),
     ),

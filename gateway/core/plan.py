@@ -55,6 +55,8 @@ CONVERSATION_PAIRS = 20  # of one conversation, at most
 DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
 DEFAULT_BLOCKS_MIN = 15.0  # a quarter of an hour
 FEWEST_TIME_BLOCKS = 10  # of longer ones, within the hours that a plan waits for
+HARMED = "stopped: harm"
+HARM_DIVISOR = 20.0  # of the share of shadows, while a candidate is stopped for harm
 BEST_PATIENCE = 2  # times the planned pairs, after which no candidate is found to be the best
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
@@ -205,6 +207,11 @@ class Plan:
         return self.rules >= 2 and not self.guarded and bool(self.min_hours and self.max_pairs and self.shadow)
 
     @property
+    def harmed_shadow(self) -> float:
+        """The share of shadows while the candidate is stopped for harm: known, and never 0."""
+        return self.shadow / HARM_DIVISOR
+
+    @property
     def reads_traffic(self) -> bool:
         """Whether recent traffic completes the plan before it starts: its pace, or its segments."""
         return self.has_pace or bool(self.segments and self.segments.by)
@@ -335,6 +342,25 @@ def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
 
 
 @dataclass(frozen=True, slots=True)
+class HarmStop:
+    """A stop of what a harmful candidate costs; the plan goes on at a twentieth of its shadows, or serves the control.
+
+    A stop that somebody has cleared stays with its plan, which is not stopped again.
+    """
+
+    at: float
+    """Unix seconds."""
+    pairs: int
+    """Pairs behind it; units of a split."""
+    high: float
+    """Upper end of the difference's interval at that time."""
+    hours: float
+    """Further hours of traffic until a reject, as estimated then."""
+    cleared: float | None = None
+    """Unix seconds at which somebody resumed the plan; None if nobody has."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanState:
     """An experiment's plan and state, as the stream server holds them."""
 
@@ -349,15 +375,28 @@ class PlanState:
     """The candidates of a plan with `family: best` that get no more requests, in the order of their names."""
     more: int = 0
     """Pairs for which a plan goes on after its last look, with the early sequence alone; 0: it does not."""
+    harm: HarmStop | None = None
+    """The stop for harm; None if there has been none."""
 
     @property
     def running(self) -> bool:
         return self.state == "running"
 
+    @property
+    def harmed(self) -> bool:
+        """Whether the candidate is stopped for harm now."""
+        return self.harm is not None and self.harm.cleared is None
+
+    @property
+    def shown(self) -> str:
+        """The state in words: a running plan may be stopped for harm."""
+        return HARMED if self.running and self.harmed else self.state
+
     def to_json(self) -> bytes:
         fields: dict[str, Any] = {"plan": self.plan.fields(), "state": self.state, "since": self.since}
         fields |= {"unpaced": True} if self.unpaced else {}
         fields |= {"more": self.more} if self.more else {}
+        fields |= {"harm": asdict(self.harm)} if self.harm else {}
         return orjson.dumps({**fields, "dropped": self.dropped} if self.dropped else fields)
 
 
@@ -374,7 +413,8 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
             plan, unpaced = plan_from_json(orjson.dumps(stored["plan"])), stored.get("unpaced") is True
             dropped = tuple(map(str, stored.get("dropped", ())))
             more = max(0, int(stored.get("more", 0)))
-            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped, more)
+            harm = HarmStop(**stored["harm"]) if stored.get("harm") else None
+            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped, more, harm)
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

@@ -16,11 +16,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from gateway.core.errors import StreamDown
-from gateway.core.plan import PlanState, StoredPlan
+from gateway.core.plan import StoredPlan
 from gateway.runtime.tasks import Tasks
 from gateway.store.store import QueryBudget, QueryMistake, QueryTooSlow, StoreDown
 from gateway.stream import Corridor
@@ -199,5 +199,5 @@ async def stop_plan(corridor: Corridor, plan: StoredPlan, why: StoppedWork, now:
     known = (await corridor.state.plans()).get(plan.plan.name)
     if known is None or not known.running or known.plan.hash != plan.hash:
         return
-    if await corridor.state.set_plan(PlanState(known.plan, "stopped", now, dropped=known.dropped), known):
+    if await corridor.state.set_plan(replace(known, state="stopped", since=now, unpaced=False, more=0), known):
         log.error("experiment %s stops, as its work fails: %s; %s", plan.plan.name, why.kind, why.resume)

@@ -84,6 +84,9 @@ class ExperimentFigures:
     sentence: str = ""  # of the verdict; "" if there is none
     plan: str = ""  # the plan's hash
 
+    harm: str = ""
+    """The stop for harm, in a sentence; "" if there is none."""
+
     @property
     def verdicts(self) -> tuple[str, ...]:
         """Every verdict that it can have."""

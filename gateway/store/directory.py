@@ -22,7 +22,7 @@ from gateway.store.engine import insert as upsert
 from gateway.store.tables import audit, directory_state, keys, organizations, teams, usage
 
 Kind = Literal["key", "team", "organization"]
-Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay", "accept"]
+Action = Literal["create", "change", "rotate", "delete", "start", "stop", "resume", "replay", "accept"]
 Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift"]
 """Kinds of records that the audit tells changes of."""
 

@@ -239,6 +239,7 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace
     from gateway.features.ramp.gate import gate_of
+    from gateway.verdict.harm import harm_sentence
 
     config = of.config
     state, results, spent = of.on_stream(lambda corridor: _standing(corridor, name))
@@ -256,6 +257,8 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
         found["best"] = reports[0].best
     if state is not None and state.dropped:
         found["dropped"] = state.dropped
+    if state is not None and state.harm is not None and state.harmed:
+        found["harm"] = harm_sentence(state.plan, state.harm)
     found["ends"] = _ends(state, reports)
     return found, reports
 
@@ -431,7 +434,7 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
     for name in sorted({*planned, *states} if only is None else {only}):
         plan, state = planned.get(name), states.get(name)
         off = name in config.experiments and not config.experiments[name].enabled
-        status = "disabled in the config" if off else state.state if state else "not started"
+        status = "disabled in the config" if off else state.shown if state else "not started"
         shown = state.plan if state else plan
         changed = plan is not None and state is not None and not state.plan.follows_from(plan)
         yield {
@@ -458,6 +461,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for arm, target in found.get("targets", {}).items():
         dropped = " (dropped: it gets no more requests)" if arm in found.get("dropped", ()) else ""
         yield f"  {arm:<10}{target}{dropped}"
+    if "harm" in found:
+        yield f"  harm      {found['harm']}"
     results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
     yield f"  shadows   {results or 'none yet'}"
     reasons = [result.removeprefix("not_offered_") for result in found["shadows"]]

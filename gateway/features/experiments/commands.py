@@ -27,7 +27,7 @@ from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.judges import plan_judge_cautions
 from gateway.features.experiments.start import start_stop
 from gateway.features.experiments.start.more import ContinuedPlan, continuation, start_more
-from gateway.features.experiments.start.start_stop import PlanToStart
+from gateway.features.experiments.start.start_stop import PlanToStart, resume_alone
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit
 from gateway.stream.shared_state import SharedState
@@ -173,6 +173,16 @@ async def stop_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> PlanS
     if before.running:
         await _audited(of, actor, "stop", name, {"plan": before.plan.hash})
     return before
+
+
+async def resume_after_harm(of: ExperimentAdmin, actor: Actor, name: str) -> bool:
+    """Resumes an experiment without a ramp that was stopped for harm. Returns whether it was. Raises NotPermitted,
+    StoreAway."""
+    actor.require("operator", "resume experiments")
+    if not await _on_stream(resume_alone(of.states, name, of.admin.clock())):
+        return False
+    await _audited(of, actor, "resume", name, {"after": "harm"})
+    return True
 
 
 async def make_experiment(of: ExperimentAdmin, actor: Actor, body: Mapping[str, Any]) -> NewExperiment:

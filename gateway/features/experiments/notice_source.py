@@ -1,4 +1,4 @@
-"""Notices of verdicts: one for each candidate of a plan, and each verdict that it gets."""
+"""Notices of verdicts and stops for harm: one for each candidate of a plan, and each verdict that it gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class VerdictNotices:
         self._figures = context.figures
 
     async def look(self, now: float) -> Sequence[Notice]:
-        return [_notice(each, now) for each in self._figures() if each.verdict != "hold"]
+        figures = self._figures()
+        verdicts = [_notice(found, now) for found in figures if found.verdict != "hold"]
+        return [*verdicts, *(_harm(found, now) for found in figures if found.harm)]
 
 
 def _notice(found: ExperimentFigures, now: float) -> Notice:
@@ -32,3 +34,11 @@ def _notice(found: ExperimentFigures, now: float) -> Notice:
     path = f"/console/experiments/{found.experiment}"
     severity = SEVERITIES[f"verdict.{found.verdict}"]
     return Notice(id, "verdict", title, text, now, path, severity, data | {"pairs": found.pairs})
+
+
+def _harm(found: ExperimentFigures, now: float) -> Notice:
+    data = {"experiment": found.experiment, "candidate": found.candidate, "pairs": found.pairs}
+    path, id = f"/console/experiments/{found.experiment}", f"harm:{found.plan}:{found.candidate}"
+    title = f"experiment {found.experiment}: stopped for harm"
+    severity = SEVERITIES["verdict.reject"]
+    return Notice(id, "verdict", title, f"{found.candidate}: {found.harm}", now, path, severity, data)

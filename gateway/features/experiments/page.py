@@ -21,7 +21,7 @@ from gateway.console.errors import AdminError, InvalidBody, NotThere
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import ConfigError, StreamDown
-from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState, StoredPlan, current_plan
+from gateway.core.plan import BUILT_IN_METRICS, HARMED, Plan, PlanState, StoredPlan, current_plan
 from gateway.core.ramp import RampEvent, described
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
@@ -30,6 +30,7 @@ from gateway.features.experiments.commands import (
     continue_experiment,
     make_experiment,
     remove_experiment,
+    resume_after_harm,
     start_experiment,
     stop_experiment,
     targets_of,
@@ -97,13 +98,22 @@ class ListedVerdict:
 class ListedExperiment:
     name: str
     state: str
-    """State: running, rolled back, stopped, not started, or disabled."""
+    """State: running, rolled back, stopped: harm, stopped, not started, or disabled."""
     since: float | None
     mode: str
     control: str
     in_config: bool
     made_here: bool
     verdicts: tuple[ListedVerdict, ...]
+
+    @property
+    def harmed(self) -> bool:
+        return self.state == HARMED
+
+    @property
+    def running(self) -> bool:
+        """Whether it may be stopped; one that was stopped for harm still takes pairs."""
+        return self.state == "running" or self.harmed
 
     @property
     def url(self) -> str:
@@ -129,7 +139,7 @@ async def list_page(request: Request) -> Response:
         _listed(name, config, states.get(name), plans.get(name), verdicts.get(name, ()), name in made)
         for name in dict.fromkeys(names)
     ]
-    order = {"running": 0, ROLLED_BACK: 0, "stopped": 1}
+    order = {"running": 0, ROLLED_BACK: 0, HARMED: 0, "stopped": 1}
     return render(
         request,
         "experiments.html.jinja",
@@ -145,7 +155,7 @@ def headline(rows: Sequence[ListedExperiment]) -> str:
     """The list in a sentence: how many experiments run, and how far their candidates are."""
     if not rows:
         return "No experiment yet"
-    running = sum(row.state in ("running", ROLLED_BACK) for row in rows)
+    running = sum(row.state in ("running", ROLLED_BACK, HARMED) for row in rows)
     found = Counter(_standing(each) for row in rows for each in row.verdicts)
     state = rows[0].state if len(rows) == 1 else f"{running or 'none'} running"
     head = f"{say.counted(len(rows), 'experiment')}, {state}"
@@ -245,7 +255,7 @@ def _listed(
 def _state_of(state: PlanState, verdicts: Sequence[ListedVerdict]) -> str:
     """The plan's state; after a roll-back, that word: the plan runs, and the control answers every call."""
     back = any(each.rolled_back for each in verdicts)
-    return ROLLED_BACK if back and state.running else state.state
+    return ROLLED_BACK if back and state.running else state.shown
 
 
 async def one_page(request: Request) -> Response:
@@ -467,6 +477,8 @@ async def command(request: Request) -> Response:
     body: dict[str, Any] = {"reason": form.get("reason")}
     body |= {"full": ends_holdout or form.checked("full")} if ends_holdout or known == "override" else {}
     body |= {"without": form.all("without")} if excepts else {}
+    if known == "resume" and await resume_after_harm(experiment_admin(services_of(request)), form.actor, name):
+        return redirect(request, url_of(name), f"{name} goes on: it was stopped for harm")
     changed = await change_ramp(services_of(request).admin, form.actor, name, known, body)
     return redirect(request, url_of(name), f"{name}: {known} is done; it is {described(changed['state'])} now")
 

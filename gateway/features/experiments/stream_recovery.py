@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.randomization import SECRET_BYTES
 from gateway.features.experiments.rows.dropped import dropped_of
+from gateway.features.experiments.rows.harm import harm_of, keep_harm
 from gateway.store.plans import DRAWS, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
 from gateway.stream.shared_state import SharedState
@@ -27,6 +28,7 @@ class PlanKeeper:
     def __init__(self, store: Store, state: SharedState, clock: Callable[[], float]) -> None:
         self._store, self._state, self._clock = store, state, clock
         self._known: frozenset[str] | None = None  # experiments that have a plan
+        self._cleared: dict[str, float] = {}  # plans whose cleared stop for harm is stored, with its time
 
     async def keep(self) -> None:
         """Stores what the server has, and puts back what it lacks. Raises StreamDown and StoreDown."""
@@ -34,17 +36,28 @@ class PlanKeeper:
         known = [state for state in there.values() if not state.unpaced]  # the engine spreads the pairs of others first
         if known:
             await self._store.run(lambda connection: save_plans(connection, known, self._clock()))
+        await self._keep_cleared(known)
         if self._known is None or not self._known <= there.keys():
             newest = _newest(await self._store.run(stored_plans))
             await self._put_back([plan for name, plan in newest.items() if name not in there])
             self._known = frozenset(newest)
         self._known |= there.keys()
 
+    async def _keep_cleared(self, known: Sequence[PlanState]) -> None:
+        """Stores the stops for harm that somebody has cleared on the stream server."""
+        for state in known:
+            stop = state.harm
+            if stop is None or stop.cleared is None or self._cleared.get(state.plan.hash) == stop.cleared:
+                continue
+            await self._store.run(lambda c, s=state, h=stop: keep_harm(c, s.plan.hash, h, self._clock()))  # type: ignore[misc]
+            self._cleared[state.plan.hash] = stop.cleared
+
     async def _put_back(self, lost: Sequence[StoredPlan]) -> None:
         for plan in lost:
             dropped = await self._store.look(lambda c, plan=plan: tuple(dropped_of(c, plan.hash)))  # type: ignore[misc]
             running = plan.state == "running"
-            state = PlanState(plan.plan, "running" if running else "stopped", plan.since, dropped=dropped)
+            harm = await self._store.look(lambda c, plan=plan: harm_of(c, plan.hash))  # type: ignore[misc]
+            state = PlanState(plan.plan, "running" if running else "stopped", plan.since, dropped=dropped, harm=harm)
             if await self._state.set_plan(state):  # False: somebody has just put a plan there
                 log.warning(
                     "experiment %s: the stream server had lost its plan %s, which was restored as %s",

@@ -23,7 +23,8 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
-from gateway.core.plan import CONTROL, Plan, PlanState, StoredPlan, current_plan
+from gateway.core.plan import CONTROL, HarmStop, Plan, PlanState, StoredPlan, current_plan
+from gateway.core.ramp import RampPace, RampRefused
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.experiments.advance import (
@@ -39,6 +40,7 @@ from gateway.features.experiments.advance import (
     scored_again,
 )
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
+from gateway.features.experiments.rows.harm import keep_harm, times_of_pairs
 from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.start.cautions import paced_start
 from gateway.features.experiments.start.more import go_on
@@ -55,6 +57,7 @@ from gateway.observability.eval_metrics import (
     FeedbackFigures,
     MetricFigures,
 )
+from gateway.ramps.commands import MAX_REASON, NoRamp, RampCommand, command_ramp
 from gateway.reports.model import Comparison
 from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredPair
@@ -79,7 +82,15 @@ from gateway.stream import Corridor
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
 from gateway.verdict.conditions import progress_of
 from gateway.verdict.ending import all_decided, is_closed, is_decided
-from gateway.verdict.findings import Finding, drops_of, findings
+from gateway.verdict.findings import Finding, drops_of, finding, findings
+from gateway.verdict.harm import (
+    FEWEST_PAIRS,
+    harm_in_pairs,
+    harm_in_split,
+    harm_sentence,
+    harm_stored,
+    stops_for_harm,
+)
 from gateway.verdict.outcome import outcome_of
 from gateway.verdict.segments.weak_spots import searches
 from gateway.verdict.sentence import verdict_sentence
@@ -274,6 +285,8 @@ class ExperimentEngine:
             return
         if plan.plan.finds_best:
             await self._drop(leader, plan)
+        if stops_for_harm(plan.plan):
+            await self._stop_harm(leader, plan)
         if plan.plan.max_pairs is not None:
             await self._stop_at_horizon(plan)
         if not plan.plan.only_shadows:
@@ -303,6 +316,36 @@ class ExperimentEngine:
             return False
         keep_dropped(connection, plan.hash, found, now)
         return True
+
+    async def _stop_harm(self, leader: LeaseHolder, plan: StoredPlan) -> None:
+        """Stops a candidate that does harm, on every gateway within a second. A stop is never repeated: somebody who
+        resumes the plan has seen it."""
+        known = (await self._corridor.state.plans()).get(plan.plan.name)
+        if known is None or known.plan.hash != plan.hash or known.harm is not None:
+            return
+        stop = await self._store_of(plan).look(lambda c: harm_found(c, plan, self._clock()))
+        if stop is None:
+            return
+
+        def keep(connection: Transaction) -> bool:
+            held = hold_lease(connection, LEASE, leader.holder, self._clock(), leader.keep_s)
+            if held:
+                keep_harm(connection, plan.hash, stop, self._clock())
+            return held
+
+        if not await self._store_of(plan).run(keep):
+            self.leads = False
+            return
+        if await self._corridor.state.set_plan(replace(known, harm=stop), known):
+            await self._roll_back(plan, harm_sentence(plan.plan, stop))
+            log.warning("experiment %s: %s", plan.plan.name, harm_sentence(plan.plan, stop), extra={"plan": plan.hash})
+
+    async def _roll_back(self, plan: StoredPlan, why: str) -> None:
+        """Gives the units of a ramp back to the control; a resumed one begins again with shadows."""
+        if plan.plan.ramp is not None:
+            command = RampCommand("rollback", "gateway", why[:MAX_REASON])
+            with contextlib.suppress(RampRefused, NoRamp):
+                await command_ramp(self._corridor, plan.plan.name, command, RampPace(), self._clock)
 
     async def _show(self, plans: Iterable[StoredPlan]) -> None:
         """Computes the figures, and stops the plans that they show to be decided."""
@@ -407,7 +450,7 @@ class ExperimentEngine:
         known = (await self._corridor.state.plans()).get(plan.plan.name)
         if known is None or not known.running or known.plan.hash != plan.hash:
             return
-        stopped = PlanState(known.plan, "stopped", self._clock(), dropped=known.dropped)
+        stopped = replace(known, state="stopped", since=self._clock(), unpaced=False, more=0)
         if await self._corridor.state.set_plan(stopped, known):
             for arm, found in (await self._store_of(plan).look(lambda c: findings(StoredEvidence(c, plan)))).items():
                 log.info(
@@ -571,6 +614,19 @@ def figures_and_errors(
     return tuple(found), errors
 
 
+def harm_found(connection: Reading, plan: StoredPlan, now: float) -> HarmStop | None:
+    """The stop that the evidence on a plan asks for; None if it asks for none. now: Unix seconds."""
+    evidence, design = StoredEvidence(connection, plan, now), plan.plan
+    arm = design.candidates[0][0]
+    if design.mode == "split":
+        primary = finding(evidence, arm).primary
+        return None if primary is None else harm_in_split(design, primary.difference, primary.pairs, now)
+    sequence = SequenceStates(evidence).primary(arm)
+    if sequence is None or sequence.n < FEWEST_PAIRS or sequence.moments.mean >= 0:
+        return None
+    return harm_in_pairs(design, sequence, times_of_pairs(connection, plan.hash), now)
+
+
 def work_of(plan: StoredPlan) -> Work:
     """The work on a plan. A plan that is started again has another token."""
     return Work(f"experiment {plan.plan.name}", _resume(plan), plan.since if plan.state == "running" else None)
@@ -630,7 +686,15 @@ def _figures(found: Finding, look: SequenceStates, sentence: str) -> ExperimentF
         by_segment=found.segments is not None,
         sentence=sentence,
         plan=found.stored_plan.hash,
+        harm=_harm(found, look),
     )
+
+
+def _harm(found: Finding, look: SequenceStates) -> str:
+    """The stop for harm in a sentence; "" if there is none, or somebody has cleared it."""
+    plan = found.stored_plan.plan
+    stop = harm_stored(look.evidence.states, found.stored_plan.hash)
+    return "" if stop is None or stop.cleared is not None else harm_sentence(plan, stop)
 
 
 def _feedback(c: Comparison) -> list[FeedbackFigures]:

@@ -40,7 +40,7 @@ def pause(name: Name, reason: Reason, options: ConfigOptions) -> None:
 @ramp.command(epilog=example('gateway ab resume swap --reason "moved"'))
 @grouped
 def resume(name: Name, reason: Reason, options: ConfigOptions) -> None:
-    """Let a paused ramp continue; after a rollback, begin again with shadows only."""
+    """Let a paused ramp, or what was stopped for harm, continue; after a rollback, begin again with shadows only."""
     _give("resume", name, reason, options)
 
 
@@ -141,14 +141,21 @@ def _give(
     verb: RampVerb, name: str, reason: str, options: ConfigOptions, *, full: bool = False, kept: tuple[str, ...] = ()
 ) -> None:
     import getpass
+    import time
 
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace, described
+    from gateway.features.experiments.start.start_stop import clear_harm, resume_alone
     from gateway.ramps.commands import RampCommand, command_ramp
 
     of, command = options.load(), RampCommand(verb, getpass.getuser(), reason, full, kept)
+    if verb == "resume" and of.on_stream(lambda corridor: resume_alone(corridor.state, name, time.time())):
+        show(f"{name} goes on: it was stopped for harm")
+        return
     pace = paces_of(of.config).get(name, RampPace())
     record = on_ramp(of, lambda corridor: command_ramp(corridor, name, command, pace))
+    if verb == "resume":
+        of.on_stream(lambda corridor: clear_harm(corridor.state, name, time.time()))
     step = f" {record.step + 1}" if record.state == "ramp" else ""
     stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""
     show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else "") + stays)

@@ -32,6 +32,7 @@ from gateway.console.api import (
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
 from gateway.core.ramp import RampEvent, RampPace, RampRecord, RampRefused, RampState
+from gateway.features.experiments.start.start_stop import clear_harm
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.gate import RampGateOutput, gate_of
 from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
@@ -193,6 +194,8 @@ async def change_ramp(
     command = RampCommand(verb, actor.name, given.reason, full, kept)
     pace = _pace(admin, experiment)
     record = await on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
+    if verb == "resume":
+        await on_stream(admin, lambda corridor: clear_harm(corridor.state, experiment, admin.clock()))
     return {
         "experiment": record.experiment,
         **_fields(record),

@@ -451,7 +451,7 @@ class ShadowSender:
             attempts=tuple(context.attempts),
             total_s=total_s,
             first_token_s=None if first is None else first - call.started,
-            pi=plan.shadow * share,
+            pi=(plan.shadow if running.thinned is None else running.thinned) * share,
             stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}",
             seq=self.recorder.seq,
             request_digest=digest,

@@ -81,6 +81,15 @@ class RunningExperiment:
     """Determines a call's segments; None if the plan declares none."""
     kept: frozenset[str] = frozenset()
     """Names of the segments that a ramp leaves with the control."""
+    thinned: float | None = None
+    """The share of shadows while the candidate is stopped for harm; None if it is not."""
+
+    def stopped(self, harmed: bool) -> RunningExperiment:
+        """The same experiment with the candidate stopped for harm, which then serves nobody, or resumed."""
+        if harmed == (self.thinned is not None):
+            return self
+        splits = not harmed and not self.plan.only_shadows and self.plan.ramp is None
+        return replace(self, thinned=self.plan.harmed_shadow if harmed else None, splits=splits)
 
     def at(self, share: float, kept: frozenset[str] = frozenset()) -> RunningExperiment:
         """The same ramp at another share. At 0 it only has shadows. kept: as the field."""
@@ -201,10 +210,11 @@ class ExperimentAssignments:
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
                 found = before if goes_on and before is not None else self._running(state.plan, settings)
-                found = found.without(state.dropped if state.plan.finds_best else ())
+                found = found.without(state.dropped if state.plan.finds_best else ()).stopped(state.harmed)
                 in_force[name] = found
                 if state.plan.ramp is not None:
-                    in_force[name] = found.at(shares.get(found.hash, 0.0), kept.get(found.hash, frozenset()))
+                    share = 0.0 if state.harmed else shares.get(found.hash, 0.0)
+                    in_force[name] = found.at(share, kept.get(found.hash, frozenset()))
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
@@ -306,7 +316,8 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
     if running.segmenter is not None:
         return _assign_by_segment(running, running.segmenter, call, free)
     if not running.splits:
-        return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
+        drawn = running.shadows and shadowed(running, call.id)
+        return Assignment(running, CONTROL, plan.control, None, drawn, 0.0, shadow=running.thinned)
     if not free or not running.allows(call):
         return None
     unit = unit_of(plan, call)
@@ -324,9 +335,10 @@ def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, fr
     control."""
     plan = running.plan
     values = of.values(request_facts(call, of.reads_tail))
-    rate = of.rate(values, plan.shadow)
+    base = plan.shadow if running.thinned is None else running.thinned
+    rate = of.rate(values, base)
     u = running.draw(f"shadow:{running.hash}", call.id) if running.shadows else 1.0
-    segments = CallSegments(values, u / plan.shadow if plan.shadow <= u < rate else 0.0)
+    segments = CallSegments(values, u / base if base <= u < rate else 0.0)
     shadow = None if rate == plan.shadow else rate
     kept = bool(running.kept) and any(segment_name(*each) in running.kept for each in values.items())
     if not running.splits or kept:
@@ -386,7 +398,8 @@ def ramp_arm(running: RunningExperiment, unit: str) -> str:
 
 def shadowed(running: RunningExperiment, call_id: str) -> bool:
     """Whether a shadow is drawn. Each plan has its own hash domain, so that draws are independent."""
-    return running.draw(f"shadow:{running.hash}", call_id) < running.plan.shadow
+    rate = running.plan.shadow if running.thinned is None else running.thinned
+    return running.draw(f"shadow:{running.hash}", call_id) < rate
 
 
 def repeated(running: RunningExperiment, call_id: str) -> bool:

@@ -24,7 +24,7 @@ from gateway.config.loading import load
 from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
-from gateway.core.plan import PlanState
+from gateway.core.plan import HarmStop, PlanState
 from gateway.core.segments import segment_name
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.store import engine
@@ -371,6 +371,25 @@ def test_a_disabled_experiment_is_not_started(run: Any) -> None:
     run.config(enabled=False)
     assert "enabled is false" in run("start", "swap", code=2)
     assert "disabled in the config" in run("list")
+
+
+def test_a_stop_for_harm_is_shown_and_resumed(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+
+    async def stop(corridor: Corridor) -> None:
+        known = (await corridor.state.plans())["swap"]
+        assert await corridor.state.set_plan(replace(known, harm=HarmStop(5.0, 60, -0.3, 7.5)), known)
+
+    shared(stream_url, stream_name, stop)
+    shown = run("status", "swap")
+    assert shown.startswith("swap: stopped: harm since ")
+    assert "  harm      stopped: harm. After 60 pairs the difference in refusal is below −0.300" in shown
+    found = orjson.loads(run("status", "swap", "--json"))
+    assert found["state"] == "stopped: harm"
+    assert "a reject takes about 7.5 more hours of traffic" in found["harm"]
+    assert run("resume", "swap", "--reason", "seen") == "swap goes on: it was stopped for harm\n"
+    assert run("status", "swap").startswith("swap: running since ")
+    assert "harm" not in orjson.loads(run("status", "swap", "--json"))
 
 
 def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream_url: str, stream_name: str) -> None:

@@ -15,7 +15,7 @@ from gateway.config.config import Config
 from gateway.config.derive import plan_of, plans_of
 from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
-from gateway.core.plan import Plan, PlanState
+from gateway.core.plan import HarmStop, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call, Caller, RunId
 from gateway.proxy.routing.assignment import (
@@ -259,6 +259,44 @@ def test_a_plan_that_continues_is_the_same_running_one() -> None:
     assert experiments.in_force["swap"] is first
     experiments.follow({"swap": state(first.plan, shadow=0.3)}, 2.0, secret=SECRET)
     assert experiments.in_force["swap"] is not first
+
+
+STOP = HarmStop(1.0, 60, -0.3, 2.0)
+
+
+def test_a_stop_for_harm_leaves_a_twentieth_of_the_shadows() -> None:
+    """The shadows that are left are among those before, with their own π; a resumed plan has all of them again."""
+    config = a_config(swap={**BASE, "shadow": 0.4})
+    before = in_force(config)["swap"]
+    plan = before.plan
+    stopped = in_force(config, swap=PlanState(plan, "running", 0.0, harm=STOP))["swap"]
+    drawn = {i for i in range(20_000) if shadowed(stopped, str(i))}
+    assert drawn <= {i for i in range(20_000) if shadowed(before, str(i))}
+    assert abs(len(drawn) / 20_000 - 0.02) < 6 * (0.02 * 0.98 / 20_000) ** 0.5  # false alarm: 2e-9
+    found = assign(stopped, a_call(), True)
+    assert found is not None
+    assert found.shadow == pytest.approx(0.02)
+    assert found.inclusion(0.0, "r", True)[1] == pytest.approx(0.02)
+    cleared = in_force(config, swap=PlanState(plan, "running", 0.0, harm=replace(STOP, cleared=5.0)))["swap"]
+    assert cleared.thinned is None
+
+
+@pytest.mark.parametrize("section", ["split", "ramp"])
+def test_a_candidate_that_does_harm_serves_nobody(section: str) -> None:
+    config = a_config(swap=SPLIT if section == "split" else RAMP)
+    experiments, plan = ExperimentAssignments(config), plans_of(config)["swap"]
+    state, shares = PlanState(plan, "running", 1.0), {plan.hash: 0.5}
+    units = [a_call(conversation=str(i), id=str(i)) for i in range(200)]
+
+    def arms() -> set[str]:
+        return {found.arm for call in units if (found := experiments.of(call, True)) is not None}
+
+    experiments.follow({"swap": state}, 2.0, shares, SECRET)
+    assert arms() == {"control", "candidate"}
+    experiments.follow({"swap": replace(state, harm=STOP)}, 3.0, shares, SECRET)
+    assert arms() == {"control"}
+    experiments.follow({"swap": replace(state, harm=replace(STOP, cleared=4.0))}, 5.0, shares, SECRET)
+    assert arms() == {"control", "candidate"}
 
 
 def test_a_call_is_in_its_alias_experiment_if_its_key_may() -> None:

@@ -17,6 +17,7 @@ from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
+from gateway.features.experiments.rows.harm import harm_of
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
@@ -42,6 +43,7 @@ from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
 from gateway.verdict.conditions import progress_of
 from gateway.verdict.findings import Finding, finding
+from gateway.verdict.harm import harm_sentence
 from gateway.verdict.metrics import BUILT_IN
 from gateway.verdict.outcome import as_measured, pairs_of, segments_of
 from gateway.verdict.preferences import strengths_of, wins_of
@@ -350,7 +352,10 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     """Reasons to trust the verdict less: feedback that is given more often on one arm; a difference that moves from day
     to day, or drifts over hours; segments without values; a judge as the primary without labels, without agreement with
-    them, or with hardly any spread."""
+    them, or with hardly any spread; a stop for harm."""
+    plan, stop = found.stored_plan, harm_of(connection, found.stored_plan.hash)
+    if stop is not None and stop.cleared is None:
+        yield f"The candidate is {harm_sentence(plan.plan, stop)}."
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
     yield from drift_caution(found.traffic)

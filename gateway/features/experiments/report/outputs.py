@@ -86,6 +86,8 @@ class ExperimentStatusOutput(_NamedExperiment):
     """Comparison of the candidates; only of plans that find the best of several."""
     dropped: NotRequired[list[str]]
     """Candidates that get no more requests."""
+    harm: NotRequired[str]
+    """The stop for harm; left out if there is none."""
     ends: str
     """Time at which it stops paying for shadow requests."""
 

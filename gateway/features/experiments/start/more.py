@@ -74,7 +74,9 @@ async def start_more(states: SharedState, wanted: ContinuedPlan, others: Iterabl
         raise CannotRun(
             f"{plan.name}: experiment {rival} is running on {plan.model}; stop it first: gateway ab stop {rival}"
         )
-    state = PlanState(known.plan, "running", time.time(), dropped=known.dropped, more=wanted.price.pairs)
+    state = PlanState(
+        known.plan, "running", time.time(), dropped=known.dropped, more=wanted.price.pairs, harm=known.harm
+    )
     if not await states.set_plan(state, known):
         raise CannotRun(
             f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"

@@ -1,0 +1,83 @@
+"""Whether a candidate does enough harm to stop paying for it, before there is a verdict. Pure.
+
+The upper end of the interval that counts calls, not units, lies below minus two margins. Dependence within users or
+time makes that interval too narrow, which the distance of a further margin is for (bench/worlds/harm.py has the rates
+of false stops). The verdict still waits as its rules say: shadows go on at a twentieth, with a known π.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import orjson
+
+from gateway.core.plan import UNITS_FIRST_RULES, HarmStop, Plan
+from gateway.core.sequence import SequenceChanges, SequenceName
+from gateway.reports.model import Estimate
+from gateway.reports.number_format import number
+from gateway.statistics.dependence import BLOCK_S
+from gateway.verdict.sequences.difference import DifferenceSequence
+
+FEWEST_PAIRS = 50
+FEWEST_UNITS = 50  # of the candidate's arm in a split
+FEWEST_BLOCKS = 3  # quarters of an hour
+MARGINS = 2.0  # that the upper end lies below
+
+
+def stops_for_harm(plan: Plan) -> bool:
+    """Whether the plan's rules stop a harmful candidate: requests or served units of a single candidate are at
+    stake."""
+    asks = not plan.guarded and not plan.likelihood and len(plan.candidates) == 1
+    return plan.rules >= UNITS_FIRST_RULES and asks and bool(plan.primary and plan.margin)
+
+
+def harm_in_pairs(
+    plan: Plan, primary: DifferenceSequence | None, times: Sequence[float], now: float
+) -> HarmStop | None:
+    """The stop that a candidate's pairs ask for; None if they do not. times: of the pairs, in Unix seconds."""
+    if primary is None or primary.n < FEWEST_PAIRS or primary.rule.method == "betting":
+        return None
+    high = primary.difference.interval()[1]
+    if high >= -MARGINS * plan.margin or len({at // BLOCK_S for at in times}) < FEWEST_BLOCKS:
+        return None
+    return HarmStop(now, primary.n, high, _hours_until_reject(plan, high, primary.time.covered_s / 3600.0))
+
+
+def harm_in_split(plan: Plan, difference: Estimate, units: float, now: float) -> HarmStop | None:
+    """The stop that served answers ask for; None if they do not. units: of both arms."""
+    high = difference.high
+    if high is None or high >= -MARGINS * plan.margin or units * plan.split < FEWEST_UNITS:
+        return None
+    return HarmStop(now, int(units), high, 0.0)
+
+
+def _hours_until_reject(plan: Plan, high: float, hours: float) -> float:
+    """Further hours of traffic after which the hours left could not make up for the harm, if the interval stays."""
+    return max(0.0, plan.min_hours * plan.margin / -high - hours)
+
+
+def harm_sentence(plan: Plan, stop: HarmStop) -> str:
+    """The stop, for readers."""
+    what = "units" if plan.mode == "split" else "pairs"
+    end = number(stop.high, 3, signed=True)
+    text = f"stopped: harm. After {stop.pairs} {what} the difference in {plan.primary} is below {end}"
+    if plan.mode == "split":
+        return f"{text}; every unit gets the control. `gateway ab resume {plan.name}` goes on"
+    wait = f", and a reject takes about {stop.hours:.1f} more hours of traffic" if stop.hours else ""
+    rate = f"shadow is {plan.harmed_shadow:.2g} instead of {plan.shadow:g}"
+    return f"{text}; {rate}{wait}. `gateway ab resume {plan.name}` goes on"
+
+
+def harm_stored(texts: Mapping[SequenceName, str], plan: str) -> HarmStop | None:
+    """The stop as it is stored among a plan's sequences."""
+    text = texts.get(_name(plan))
+    return None if text is None else HarmStop(**orjson.loads(text))
+
+
+def harm_changes(plan: str, stop: HarmStop) -> SequenceChanges:
+    return SequenceChanges({_name(plan): (stop.pairs, asdict(stop))}, [], {}, [])
+
+
+def _name(plan: str) -> SequenceName:
+    return SequenceName(plan, "", "harm", "-")

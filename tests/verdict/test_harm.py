@@ -1,0 +1,94 @@
+"""A harmful candidate is stopped from 50 pairs in three quarters of an hour on, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from fixtures.simulated import a_plan
+
+from gateway.core.plan import HARMED, HarmStop, Plan, PlanState, plan_states
+from gateway.reports.model import Estimate
+from gateway.verdict.harm import (
+    harm_changes,
+    harm_in_pairs,
+    harm_in_split,
+    harm_sentence,
+    harm_stored,
+    stops_for_harm,
+)
+from gateway.verdict.metrics import Metric, PairOrigin, PairValue
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
+
+BLOCK = 900.0
+STOP = HarmStop(5.0, 60, -0.25, 7.5)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """A plan with a margin of 0.1 and 24 hours."""
+    return a_plan(rules=3, method="hybrid", max_pairs=300, auto_horizon=True, aa="alarm", min_hours=24.0)
+
+
+def sequence(
+    plan: Plan, pairs: int, difference: float, apart_s: float = 60.0
+) -> tuple[DifferenceSequence, list[float]]:
+    made, times = DifferenceSequence(rule_of(plan, Metric("quality", "score"), 0.1), bounded=True), list[float]()
+    for i in range(pairs):
+        value = difference + (0.1 if i % 2 else -0.1)
+        times.append(1_000_000 * BLOCK + i * apart_s)
+        made.add(PairValue((1 - value) / 2, (1 + value) / 2, value), None, PairOrigin(times[-1], "web", f"u{i}"))
+    return made, times
+
+
+@pytest.mark.parametrize(
+    ("pairs", "difference", "apart_s", "stops"),
+    [
+        (60, -0.5, 60.0, True),
+        (49, -0.5, 60.0, False),  # few pairs
+        (60, -0.5, 20.0, False),  # within two quarters of an hour
+        (60, -0.2, 60.0, False),  # two margins, but not shown to be worse than that
+        (60, 0.5, 60.0, False),
+    ],
+)
+def test_pairs_stop_a_candidate(plan: Plan, pairs: int, difference: float, apart_s: float, stops: bool) -> None:
+    found = harm_in_pairs(plan, *sequence(plan, pairs, difference, apart_s), now=5.0)
+    assert (found is not None) == stops
+    if found is not None:
+        assert found.pairs == pairs
+        assert found.high < -2 * plan.margin
+        assert 0 < found.hours < plan.min_hours
+
+
+def test_a_split_needs_fifty_units_of_the_candidate(plan: Plan) -> None:
+    split = replace(plan, mode="split", split=0.25)
+    harmful = Estimate(-0.5, -0.6, -0.4)
+    assert harm_in_split(split, harmful, 199, 1.0) is None
+    assert harm_in_split(split, harmful, 200, 1.0) == HarmStop(1.0, 200, -0.4, 0.0)
+    assert harm_in_split(split, Estimate(-0.3, -0.5, -0.1), 200, 1.0) is None
+
+
+def test_plans_of_older_rules_and_of_guards_are_not_stopped(plan: Plan) -> None:
+    assert stops_for_harm(plan)
+    assert not stops_for_harm(replace(plan, rules=2))
+    assert not stops_for_harm(replace(plan, primary=None))
+
+
+def test_a_stop_survives_the_stream_server_and_the_store(plan: Plan) -> None:
+    state = PlanState(plan, "running", 1.0, harm=STOP)
+    (read,) = plan_states({b"swap": state.to_json()}).values()
+    assert (read.harm, read.harmed, read.shown, read.plan.hash) == (STOP, True, HARMED, plan.hash)
+    cleared = replace(state, harm=replace(STOP, cleared=9.0))
+    (resumed,) = plan_states({b"swap": cleared.to_json()}).values()
+    assert (resumed.harmed, resumed.shown) == (False, "running")
+    changes = harm_changes(plan.hash, STOP)
+    ((name, (_, stored)),) = changes.states.items()
+    assert harm_stored({name: orjson.dumps(stored).decode()}, plan.hash) == STOP
+
+
+def test_the_sentence_has_the_rate_and_the_hours(plan: Plan) -> None:
+    text = harm_sentence(replace(plan, shadow=0.2), STOP)
+    assert "After 60 pairs the difference in quality is below −0.250" in text
+    assert "shadow is 0.01 instead of 0.2, and a reject takes about 7.5 more hours of traffic" in text
+    assert "`gateway ab resume swap` goes on" in text
