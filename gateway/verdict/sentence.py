@@ -174,7 +174,7 @@ def _word(of: Outcome) -> str:
         return f"Ship, but{also} {_loss(of.loser)}."
     if of.verdict == "ship_except":
         return f"Ship, but keep {kept}."
-    return f"{VERDICTS[of.verdict]}{f' for {of.these}' if of.these and of.verdict != 'hold' else ''}."
+    return f"{VERDICTS[of.verdict]}{f' for {of.these}' if of.these and of.verdict == 'ship' else ''}."
 
 
 def with_loss(sentence: str, loser: SegmentDifference | None) -> str:

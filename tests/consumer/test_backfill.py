@@ -158,8 +158,9 @@ async def kept(room, exchange, tally, n=6):
 
 async def test_errors_are_tried_again_and_replaced(room, exchange, tally, stated_scorer):
     await kept(room, exchange, tally)
-    failing, _ = judge(stated_scorer, errors=(ValueError("no verdict"), None, ValueError("no verdict")))
-    done = await backfill(room, {"late": failing})
+    failed = ValueError("no verdict")  # twice, since a scorer that asks others is called once more
+    failing, _ = judge(stated_scorer, errors=(failed, failed, None, failed, failed))
+    done = await backfill(room, {"late": failing}, concurrency=1)
     assert done.stored == {("late", "scored"): 4, ("late", "error"): 2}
     working, scorer = judge(stated_scorer)
     done = await backfill(room, {"late": working})

@@ -273,6 +273,11 @@ def test_nothing_goes_on_before_there_is_a_plan(run: Any) -> None:
     assert "so none can go on" in str(refused)
 
 
+@pytest.mark.parametrize(
+    ("changes", "arm", "n"),
+    [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
+    ids=["too few pairs", "only repeats", "another control"],
+)
 def test_the_horizon_is_the_files_without_such_pairs(
     run: Any, tmp_path: Path, stream_url: str, stream_name: str, changes: dict[str, Any], arm: str, n: int
 ) -> None:

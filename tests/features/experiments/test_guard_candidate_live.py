@@ -15,13 +15,13 @@ import httpx2
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
-from tests.features.guards.test_ramp_sockets import serving
 from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.config.loading import load
 from gateway.consumer.serve import opened
 from gateway.fake import FakeUpstream
+from tests.features.guards.ramp.test_sockets import serving
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE_S = 250.0

@@ -16,6 +16,7 @@ RUNS = 400
 
 @pytest.fixture
 def halves(plan: Plan) -> Plan:
+    """A split of halves with rules 3."""
     return replace(plan, mode="split", split=0.5, rules=3)
 
 
