@@ -226,7 +226,12 @@ def _sequence_half(now: PooledDifference, terms: ProofTerms) -> float:
     if min(now.units) < BURN_IN:
         return math.inf
     tuning = Tuning(min(terms.alpha * EARLY, 0.5), _N_STAR, burn_in=0.0)
-    return half_width(now.error * math.sqrt(now.effective), now.effective, tuning)
+    effective = now.effective
+    if (
+        terms.hours is not None and terms.margin > 0 and now.error > 0
+    ):  # tightest at the planned look, whatever a unit tells
+        effective = _N_STAR * reached(now.error, terms.margin, terms.alpha)
+    return half_width(now.error * math.sqrt(effective), effective, tuning)
 
 
 def _needed(now: PooledDifference, look: PooledDifference | None, terms: ProofTerms) -> int | None:

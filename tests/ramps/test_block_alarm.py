@@ -25,6 +25,7 @@ from gateway.ramps.block_callers import (
 )
 from gateway.ramps.evidence import ServedFinding
 from gateway.ramps.step_values import CallerSums, ServedSums
+from gateway.statistics.e_detector import log_limit
 from gateway.verdict.price.terms import ERRORS
 
 PLAN = Plan(
@@ -168,3 +169,29 @@ def test_nothing_of_both_arms_is_no_evidence() -> None:
         ERRORS, -1.0, True, (QuarterHour(0, 0.0, (CallerSums("a", 1, ServedSums(), sums(9, 0.0)),)),)
     )
     assert block_alarms([one_arm], TERMS) == ()
+
+
+def test_quarter_hours_that_differ_widen_the_standard_error() -> None:
+    """The quality of each arm shifts between blocks, by a deviation of two margins: units explain a hundredth of it."""
+
+    def evidence(seed: int) -> float:
+        rng, n = np.random.default_rng(seed), np.full((672, 2), 750.0)
+        means = 0.7 + 0.1 * rng.normal(size=n.shape) + 0.2 * rng.normal(size=n.shape) / np.sqrt(n)
+        blocks = BlockSums(n, n * means, n * (means**2 + 0.04), np.arange(672) // 4)
+        strongest = excursion(blocks, BlockTerms(1.0, 0.05, True))
+        assert strongest is not None
+        return strongest.log_evidence
+
+    assert np.median([evidence(seed) for seed in range(10)]) < 6.0 < log_limit(TERMS.run_length)
+
+
+def test_a_control_without_failures_by_chance_rings_nothing() -> None:
+    """Bursts of failures: the control of a holdout has none for two days, and the candidate fails as it always did."""
+    n = np.tile([30.0, 1_470.0], (200, 1))
+    failed = np.tile([0.0, 15.0], (200, 1))
+    terms, hours = BlockTerms(-1.0, 0.005, True, True, 0.5), np.arange(200) // 4
+    alone = excursion(BlockSums(n, failed, failed, hours), terms)
+    known = excursion(BlockSums(n, failed, failed, hours, (50_000.0, 500.0, 500.0)), terms)
+    assert alone is not None
+    assert known is not None
+    assert alone.log_evidence > log_limit(TERMS.run_length) > 5.0 > known.log_evidence

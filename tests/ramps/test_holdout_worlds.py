@@ -45,7 +45,7 @@ class HoldoutWorld:
 STABLE = {
     "equal": HoldoutWorld(),
     "equal; errors 0.5 % at night, 6 % at the peak": HoldoutWorld(World(errors=peak)),
-    "equal; incidents of 3 minutes": HoldoutWorld(failing="incidents", waits_h=HOLDOUT_H),
+    "equal; incidents of 3 minutes": HoldoutWorld(failing="incidents", waits_h=1.5 * HOLDOUT_H),
     "equal; bursts of 30 calls": HoldoutWorld(failing="bursts", waits_h=HOLDOUT_H),
 }
 BROKEN = {

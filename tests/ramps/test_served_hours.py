@@ -119,3 +119,9 @@ def test_incidents_widen_the_proof() -> None:
             wrong[rule] += prove(blocks, replace(terms, hours=hours)).found == "inferior"
     assert wrong[1] == 0
     assert wrong[0] > 5, "which units alone do not see"
+
+
+def test_a_metric_without_spread_is_proved_by_its_difference() -> None:
+    """The cost of every call is the same in both arms, so that nothing is left to chance."""
+    alike = [ServedBlock(0, ServedSums(50, 50.0, 50.0), ServedSums(50, 50.0, 50.0), at=i * BLOCK_S) for i in range(8)]
+    assert prove(alike, ProofTerms(-1.0, 0.1, 0.04, False, hours=())).found == "non_inferior"

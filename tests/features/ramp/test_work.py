@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -392,3 +393,28 @@ async def test_a_ramp_whose_evidence_fails_serves_nobody(controlled: Controlled,
     await room.begin(ramped)
     await controlled.put(ramped)
     assert (await controlled.round()).state == "shadow"
+
+
+async def test_by_rules_3_a_ramp_reads_the_hours_of_its_models_calls(
+    controlled: Controlled, room: Any, exchange: Callable[..., Exchange], ramped: Plan
+) -> None:
+    """Hours count from four quarter-hours with calls of the last week on; with `min_hours: 0` none is read."""
+    day = 86_400.0 * math.floor(controlled.now / 86_400.0) - 2 * 86_400.0
+    at = [day + 3600.0 * hour + 900.0 * quarter for hour, quarters in ((5, 4), (6, 3)) for quarter in range(quarters)]
+    async with room.consuming():
+        await room.send(*(exchange("0.6", received=seconds + 1.0) for seconds in at))
+        await room.until_read()
+
+    async def evidence(plan: Plan) -> Any:
+        await controlled.put(ramped, "stopped")
+        await controlled.put(plan)
+        await controlled.round()
+        await controlled.round()
+        return orjson.loads(await room.corridor.ramps.evidence("swap"))
+
+    by_hours = replace(ramped, rules=3, min_hours=24.0)
+    found = await evidence(by_hours)
+    assert found["hours"]["missing"] == [5]
+    assert 6 in found["hours"]["without_calls"]
+    await controlled.put(by_hours, "stopped")
+    assert "hours" not in await evidence(replace(by_hours, min_hours=0.0))
