@@ -132,7 +132,7 @@ SUBLAYERS = {
         ("states",),
         ("plan_gates",),
         ("findings",),
-        ("conditions", "continuation", "ending", "harm", "outcome", "price", "withheld"),
+        ("conditions", "continuation", "ending", "harm", "next_step", "outcome", "price", "withheld"),
         ("items",),
         ("report",),
     ),

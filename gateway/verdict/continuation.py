@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gateway.core.horizon import AT_MOST
 from gateway.core.plan import Plan
 from gateway.core.sequence import SequenceName
+from gateway.reports.model import margin_finding
 from gateway.verdict.conditions import pace_of
 from gateway.verdict.decision import HARMLESS, pairs_needed
 from gateway.verdict.ending import all_decided, is_closed
@@ -102,12 +103,12 @@ def _at_worst(look: SequenceStates, candidate: str) -> list[DifferenceSequence]:
 
 def _values_needed(sequence: DifferenceSequence, margin: float) -> int | None:
     """Further values until the early sequence decides the margin; 0 if it does already."""
+    if margin_finding(sequence.estimate(), margin) != "unclear":
+        return 0
     going = DifferenceSequence.from_state(sequence.state())
     if going.closed:
         going.go_on(1)
-    found = going.estimate()
-    decided = (found.low is not None and found.low > -margin) or (found.high is not None and found.high < -margin)
-    return 0 if decided else pairs_needed(found, going.n, going.variance, margin, going.present_rule)
+    return pairs_needed(going.estimate(), going.n, going.variance, margin, going.present_rule)
 
 
 def usd_of_a_pair(look: SequenceStates) -> float | None:
@@ -126,8 +127,12 @@ def goes_on(plan: Plan, name: SequenceName) -> bool:
 
 
 def continued(plan: Plan, states: Mapping[SequenceName, DifferenceSequence], more: int) -> list[SequenceName]:
-    """Lets the sequences of the primary go on that have taken their last look. Returns their names."""
-    moved = [name for name, each in states.items() if goes_on(plan, name) and each.closed]
+    """Lets the sequences of the primary go on that their last look has not decided. Returns their names."""
+    moved = [
+        name
+        for name, each in states.items()
+        if goes_on(plan, name) and each.closed and margin_finding(each.estimate(), plan.margin) == "unclear"
+    ]
     for name in moved:
         states[name].go_on(more)
     return moved

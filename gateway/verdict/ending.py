@@ -46,6 +46,8 @@ def is_closed(evidence: PlanEvidence) -> bool:
     if any(finding.doubtful for finding in looks) and noise is not None and noise.n < MOST_REPEATS:
         return False
     joined = evidence.pairs.joined
+    if joined < states.continued_until and any(c.margin_found == "unclear" for f in looks for c in f.guardrails):
+        return False
     if any(_waits_for_segments(finding) for finding in looks) and joined < AT_MOST * (plan.max_pairs or 0):
         return False
     if joined >= max(plan.max_pairs or 0, *(_pairs_for_failures(plan, finding) for finding in looks)):

@@ -7,9 +7,9 @@ from dataclasses import replace
 from gateway.core.horizon import likelihood_scale
 from gateway.core.plan import NATS_PER_TOKEN
 from gateway.reports.model import Comparison, RampHistory, SegmentDifference
-from gateway.verdict.conditions import progress_of
 from gateway.verdict.findings import Finding
 from gateway.verdict.metrics import BUILT_IN, MEASURES
+from gateway.verdict.next_step import progress_with_step
 from gateway.verdict.plan_gates import FALLBACK
 from gateway.verdict.segments.exploratory import MOST_PAIRS, collected, parts_of, with_intervals
 from gateway.verdict.sentence import Outcome, best_about, loser_of
@@ -31,7 +31,7 @@ def outcome_of(found: Finding, look: SequenceStates, ramp: RampHistory | None = 
         guardrails=tuple(as_measured(found, look, c) for c in found.guardrails),
         gates=found.gates,
         pairs=pairs_of(found),
-        progress=progress_of(found, look),
+        progress=progress_with_step(found, look),
         ramp=ramp,
         best=best_about(found.best, found.candidate),
         excepted=kept.excepted if kept else (),

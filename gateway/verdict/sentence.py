@@ -297,12 +297,18 @@ def _hold_action(of: Outcome) -> str:
     few = next((gate for gate in of.gates if gate.name == UNITS and gate.state == 0), None)
     if few is not None and of.pairs >= FEWEST:
         return few.says
+    if of.progress is not None and of.progress.next_step and (c.closed or c.stopped):
+        return _begins(fitted(of.progress.next_step, of.progress.next_step.rpartition("; ")[2]))
     if c.closed and c.margin_found not in HARMLESS:
         return f"Keep the control: its {c.counts}s are taken, and the margin is still undecided."
     if c.chance is not None and c.chance < FUTILE:
         stop = "Stop" if guard_in(of.candidate) else "Stop paying"
         return f"{stop}: the {c.counts}s left decide it with a probability of {c.chance:.0%}."
     return _waiting(of)
+
+
+def _begins(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _waiting(of: Outcome) -> str:

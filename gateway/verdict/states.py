@@ -34,6 +34,11 @@ def rescored_name(plan: str) -> SequenceName:
     return SequenceName(plan, "", "scored again", "-")
 
 
+def continued_name(plan: str) -> SequenceName:
+    """Name under which a plan's continuation is stored, with its sequences."""
+    return SequenceName(plan, "", "continued", "-")
+
+
 class SequenceStates:
     """The stored sequences of one plan."""
 
@@ -51,6 +56,8 @@ class SequenceStates:
         self._cells = {key[1]: texts[name] for key, name in names.items() if not key[0] and key[1].startswith(CELLS)}
         self.dropped = dropped_in(texts, plan) if self.plan.finds_best else {}
         """The candidates that get no more requests, by arm."""
+        self.continued_until = int(orjson.loads(texts.get(continued_name(plan), "{}")).get("until", 0))
+        """Settled pairs at which a plan that went on after its last look pauses; 0: it did not go on."""
         self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan), "{}"))
         """Counts (n, disagreed) and an example of the control's answers that were scored again."""
 

@@ -495,7 +495,7 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
 
 def _candidate(report: Report) -> dict[str, Any]:
     """One candidate as JSON: its verdict, or the conditions that are missing for one."""
-    from gateway.verdict.report.as_json import declared
+    from gateway.verdict.report.as_json import declared, progress
 
     return {
         "candidate": report.candidate,
@@ -511,7 +511,7 @@ def _candidate(report: Report) -> dict[str, Any]:
             if c.corrected
         },
         "responses": {c.metric: c.responses for c in report.metrics if c.responses},
-        "progress": report.progress,
+        "progress": progress(report.progress),
         **({} if report.declared is None else {"declared": declared(report.declared)}),
     }
 

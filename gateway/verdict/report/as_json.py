@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.sanitize import to_json as indented
-from gateway.reports.model import Comparison, Estimate, Report, SegmentReport, TrafficFacts
+from gateway.reports.model import Comparison, Estimate, Progress, Report, SegmentReport, TrafficFacts
 from gateway.reports.number_format import thinned
 from gateway.reports.output_schema import Schema, closed
 from gateway.verdict.report.presentation import STATES, sentence_of
@@ -49,9 +49,15 @@ def to_dict(report: Report) -> dict[str, Any]:
         del fields_["best"]
     if report.traffic is not None:
         fields_["traffic"] = traffic(report.traffic)
+    fields_["progress"] = progress(report.progress)
     fields_ |= {} if report.declared is None else {"declared": declared(report.declared)}
     jsonable: dict[str, Any] = _jsonable(fields_)
     return jsonable
+
+
+def progress(of: Progress | None) -> dict[str, Any] | None:
+    """The work that is left, with the next step where there is one."""
+    return None if of is None else {name: v for name, v in _shallow(of).items() if name != "next_step" or v is not None}
 
 
 def traffic(of: TrafficFacts) -> dict[str, Any]:

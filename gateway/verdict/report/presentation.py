@@ -398,6 +398,7 @@ def next_lines(report: Report) -> list[str]:
         *(f"open: {condition_line(each, word)}" for each in p.open),
         *([] if depends is None else [depends]),
         *(f"shorter with {step_line(each)}" for each in p.steps),
+        *([] if p.next_step is None else [f"next: {p.next_step}"]),
     ]
 
 

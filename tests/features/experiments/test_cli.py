@@ -181,11 +181,6 @@ def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stre
     assert known(stream_url, stream_name).plan == longer
 
 
-@pytest.mark.parametrize(
-    ("changes", "arm", "n"),
-    [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
-    ids=["too few pairs", "only repeats", "another control"],
-)
 def keep_closed(tmp_path: Path, plan: Any, mean: float = -0.025, n: int = 400, state: str = "stopped") -> None:
     """A store with a plan whose primary has taken its last look without a verdict, and whose guardrail holds."""
     opened = engine.writer(default_url(tmp_path / ".gateway"))

@@ -41,10 +41,10 @@ from gateway.store.query import Reading, reading
 from gateway.store.ramp_events import stored_ramp_events
 from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
-from gateway.verdict.conditions import progress_of
 from gateway.verdict.findings import Finding, finding
 from gateway.verdict.harm import harm_sentence
 from gateway.verdict.metrics import BUILT_IN
+from gateway.verdict.next_step import progress_with_step
 from gateway.verdict.outcome import as_measured, pairs_of, segments_of
 from gateway.verdict.preferences import strengths_of, wins_of
 from gateway.verdict.report.presentation import response_caution, sharing
@@ -301,7 +301,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         likeness=_likeness(look, found.candidate),
         strengths=strengths,
         first_place=first_place,
-        progress=progress_of(found, look),
+        progress=progress_with_step(found, look),
         segments=segments,
         family=found.family,
         cautions=(*cautions_of(connection, found), *([tried_sentence(tried)] if tried else [])),

@@ -14,15 +14,17 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, StoredPlan, current_plan, running_rival
-from gateway.core.sequence import SequenceChanges, SequenceName
+from gateway.core.sequence import SequenceChanges
 from gateway.store import sequences as kept
 from gateway.store.engine import Transaction
+from gateway.store.pairs import next_index
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading
 from gateway.stream.shared_state import SharedState
 from gateway.verdict.continuation import MorePrice, continuation_refusal, continued, goes_on, more_price
 from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.states import continued_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,9 @@ async def start_more(states: SharedState, wanted: ContinuedPlan, others: Iterabl
     return state
 
 
-def _record(plan: str) -> SequenceName:
-    """Name under which the last continuation is stored, with the plan's sequences."""
-    return SequenceName(plan, "", "continued", "-")
-
-
 def go_on(connection: Transaction, started: PlanState, now: float) -> None:
     """Lets the sequences of a plan go on that was started for more pairs; once for each start."""
-    plan, name = started.plan, _record(started.plan.hash)
+    plan, name = started.plan, continued_name(started.plan.hash)
     texts = kept.state_texts(connection, plan.hash)
     if orjson.loads(texts.get(name, "{}")).get("since") == started.since:
         return
@@ -100,5 +97,5 @@ def go_on(connection: Transaction, started: PlanState, now: float) -> None:
     }
     moved = continued(plan, found, started.more)
     states = {each: (found[each].n, found[each].state()) for each in moved}
-    record = {"since": started.since, "more": started.more}
+    record = {"since": started.since, "until": next_index(connection, plan.hash) - 1 + started.more}
     kept.save(connection, SequenceChanges({**states, name: (len(moved), record)}, [], {}, []), now)
