@@ -445,7 +445,7 @@ class Progress:
     days: float | None
     steps: tuple[NextStep, ...]  # the largest saving first
     until: Literal["ship", "reject"] = "ship"  # what the numbers are until, if nothing changes
-    next_step: str | None = None
+    next_step: str | None = field(default=None, metadata={"left_out": True})
     """Next step of an undecided plan, with its price. None if there is none, or the plan has older rules."""
 
 

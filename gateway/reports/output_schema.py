@@ -72,8 +72,13 @@ def _whole(schema: Schema, kind: type | None) -> Schema:
     said = _docs_of(kind)
     about = {"description": _in_json(schema["description"])} if "description" in schema else {}
     members = {name: _member(each, said.get(name)) for name, each in schema["properties"].items()}
-    required = [each.name for each in fields(kind)] if is_dataclass(kind) else schema.get("required", [])
+    required = _required(kind) if is_dataclass(kind) else schema.get("required", [])
     return {**schema, **about, "properties": members, "required": required, "additionalProperties": False}
+
+
+def _required(kind: type) -> list[str]:
+    """The members that are always written: all but those whose field is marked as left out where it is None."""
+    return [each.name for each in fields(kind) if not each.metadata.get("left_out")]
 
 
 def _member(schema: Schema, about: str | None) -> Schema:
