@@ -104,7 +104,9 @@ def _student(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def answer_row(name: str, truth: str, method: Method) -> Row:
     rules = (2, 3) if method == "default" else (3,)
-    return Row(f"{name}, {truth}: {method}", GROUP, "right verdict", AnswerWorld(name, truth, method), rules=rules)
+    return Row(
+        f"{name}, {truth}: {method}", GROUP, "right verdict", AnswerWorld(name, truth, method), runs=200, rules=rules
+    )
 
 
 ROWS: list[Row] = [answer_row(*asked) for asked in itertools.product(WORLDS, TRUTHS, METHODS)]

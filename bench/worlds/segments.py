@@ -6,19 +6,19 @@ The pairs go through `PlanProgress` with the properties of their requests, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gateway.core.horizon import AT_MOST
-from gateway.core.plan import CANDIDATE, Plan
+from gateway.core.plan import Plan
 from gateway.core.segments import SegmentDesign
 from gateway.verdict.decision import SHIPS
 from gateway.verdict.metrics import JoinedPair, PairOrigin
 from gateway.verdict.segments.exploratory import collected, with_intervals
 from worlds.rows import Row, Run, Side
-from worlds.traffic import DEVIATION, MARGIN, START, Call
+from worlds.traffic import DEVIATION, START, Call
 from worlds.verdict_play import Experiment, plan_of, seen_of
 
 OWN, LOOK, HOURS = 0.1, 25, 25.0

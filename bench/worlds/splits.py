@@ -164,9 +164,7 @@ def heavy_runs(rng: np.random.Generator, mean: float, calls: int) -> Served:
     cost = level * np.exp(rng.normal(0.0, 0.7, calls)) * 0.001
     cost = cost * (1.0 - mean * COST_MARGIN * arm)
     score = np.clip(rng.normal(0.5, DEVIATION / math.sqrt(2), calls), 0.0, 1.0)
-    return Served(
-        [f"r{i}" for i in owner.tolist()], arm, score, np.zeros(calls), cost, ["split:swap"] * calls
-    )
+    return Served([f"r{i}" for i in owner.tolist()], arm, score, np.zeros(calls), cost, ["split:swap"] * calls)
 
 
 def _served(unit: list[str], arm: Values, score: Values) -> Served:

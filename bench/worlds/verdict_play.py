@@ -104,14 +104,15 @@ class Experiment:
 
     def take(self, call: Call, *, repeat: bool) -> None:
         """Takes the next pair. repeat: the control is asked again for it."""
-        arms = {CANDIDATE: _seen(call.b, call.b_failed, call.b_lacks)}
-        if repeat:
-            arms[REPEAT] = _seen(call.again, call.again_failed, "")
-        self.pairs, self.first, self.last = self.pairs + 1, self.first or call.at, call.at
-        self.asked.update(tuple(arms))
+        control, arms = seen_of(call, repeat=repeat)
         origin = PairOrigin(call.at, call.key, call.user, prompt=call.prompt)
-        control = _seen(call.a, call.a_failed, call.a_lacks)
-        self.progress.take(self.pairs, JoinedPair(f"p{self.pairs}", control, arms, call.conversation, origin))
+        self.joined(JoinedPair(f"p{self.pairs + 1}", control, arms, call.conversation, origin))
+
+    def joined(self, pair: JoinedPair) -> None:
+        at = pair.origin.at or 0.0
+        self.pairs, self.first, self.last = self.pairs + 1, self.first or at, at
+        self.asked.update(tuple(pair.arms))
+        self.progress.take(self.pairs, pair)
 
     def sequence(self, metric: str) -> DifferenceSequence | None:
         names = self.progress.sequences.items()
@@ -154,6 +155,14 @@ class Experiment:
         if primary is None or not primary.closed or self.pairs % 10:
             return False
         return is_closed(self.evidence())
+
+
+def seen_of(call: Call, *, repeat: bool) -> tuple[ArmObservation, dict[str, ArmObservation]]:
+    """(the control's answer, those of the other arms)."""
+    arms = {CANDIDATE: _seen(call.b, call.b_failed, call.b_lacks)}
+    if repeat:
+        arms[REPEAT] = _seen(call.again, call.again_failed, "")
+    return _seen(call.a, call.a_failed, call.a_lacks), arms
 
 
 def _seen(score: float, failed: bool, lacks: Lack) -> ArmObservation:
