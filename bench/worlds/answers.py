@@ -27,7 +27,7 @@ Method = Literal["default", "always valid", "t-test"]
 METHODS: tuple[Method, ...] = ("default", "always valid", "t-test")
 GROUP, THREE_DAYS_H, SPREAD_H = "answer rates", 72.0, 25.0
 DOLLARS_A_CALL = 0.01
-"""Of a request to the candidate, or of a repeat to the control: 1 000 tokens at 10 dollars a million."""
+"""USD of a request to the candidate, or of a repeat to the control: 1 000 tokens at 10 dollars a million."""
 REPEATS = 0.25
 """Repeats of the control a pair; a t-test has none."""
 ALPHA, Z = 0.05, 1.96 + 0.8416
