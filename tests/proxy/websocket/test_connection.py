@@ -191,9 +191,11 @@ async def test_waiting_messages_count_in_the_memory_of_all_bodies(
     gateway = await start(configured(upstream, limits={"inflight_mb": 1}))
     ws = await opened(gateway)
     upstream.says("a", HOLD)
-    for _ in range(3):
-        await ws.create("a" * 400_000)
-    assert (await ws.closed())[0] == 1013
+    await ws.create("a" * 400_000)
+    await gateway.until(lambda: len(upstream.calls) == 1)  # its body is held until it is answered
+    await ws.create("a" * 400_000)
+    refused = await ws.until("error")
+    assert (refused["status"], refused["error"]["code"]) == (503, "too_many_bytes_in_flight")
     await gateway.until(lambda: gateway.process.bodies.held == 0)
 
 
