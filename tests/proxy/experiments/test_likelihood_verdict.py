@@ -138,6 +138,6 @@ async def settled(url: str, n: int) -> None:
     async with asyncio.timeout(60):
         while True:
             with reading(url) as connection:
-                if connection.exec_driver_sql("SELECT count(*) FROM pairs WHERE state != 'open'").scalar() >= n:
+                if connection.exec_driver_sql("SELECT count(*) FROM pairs WHERE state = 'joined'").scalar() >= n:
                     return
             await asyncio.sleep(0.05)
