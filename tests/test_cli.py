@@ -11,53 +11,50 @@ import pytest
 from fixtures.verbs import RunVerb
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = [
-    "up",
-    "serve",
-    "evaluate",
-    "console",
-    "check",
-    "fake",
-    "version",
-    "schema",
-    "samples",
-    "ingest",
-    "groups",
-    "usage",
-    "report",
-    "ab",
-    "route",
-    "replay",
-    "compare",
-]
-VERBS += [
-    "score",
-    "label",
-    "judge",
-    "guards",
-    "guard",
-    "learn",
-    "export",
-    "follow",
-    "fetch",
-    "migrate",
-    "import",
-    "dashboards",
-    "alerts",
-    "deploy",
-    "skill",
-    "status",
-    "dead",
-    "erase",
-]
-VERBS += ["keys", "teams", "organizations"]
+GROUPS = {
+    "Run": "up serve evaluate console check fake version schema fetch migrate import dashboards alerts deploy skill"
+    " help",
+    "Look": "status samples ingest groups usage guards export follow dead",
+    "Decide": "report ab route replay compare score label judge guard learn",
+    "People and money": "erase keys teams organizations",
+}
+VERBS = [verb for verbs in GROUPS.values() for verb in verbs.split()]
+FIRST_SCREEN = ["up", "serve", "evaluate", "status", "samples", "usage", "report", "ab", "compare", "keys", "teams"]
 
 
-def test_the_help_names_every_verb_and_hides_the_engine(run_verb: RunVerb) -> None:
-    finished = run_verb("--help")
-    assert finished.returncode == 0
-    lines = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert lines == VERBS
+def listed(output: str) -> dict[str, str]:
+    """The verbs of each group, as the output of `gateway help` lists them."""
+    found = dict[str, str]()
+    for line in output.splitlines():
+        if line in GROUPS:
+            found[line], title = "", line
+        elif line.startswith("  "):
+            found[title] = f"{found[title]} {line.split()[0]}".strip()
+    return found
+
+
+def test_help_all_lists_every_verb_and_hides_the_engine(run_verb: RunVerb) -> None:
+    finished = run_verb("help", "all")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert listed(finished.stdout) == GROUPS
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("help",)])
+def test_the_first_screen_is_twenty_lines_of_twelve_verbs(words: tuple[str, ...], run_verb: RunVerb) -> None:
+    finished = run_verb(*words)
+    output = finished.stdout or finished.stderr  # without a word, it answers a wrong usage
+    found = listed(output)
+    assert list(found) == list(GROUPS)
+    assert " ".join(found.values()).split() == FIRST_SCREEN
+    assert len(FIRST_SCREEN) <= 12
+    assert len(output.splitlines()) <= 20
+    assert "..." not in output, "a summary is cut off"
+    assert "gateway help all" in output
+
+
+def test_help_shows_the_options_of_a_verb(run_verb: RunVerb) -> None:
+    assert run_verb("help", "ab", "start").stdout == run_verb("ab", "start", "--help").stdout
+    assert run_verb("help", "sttaus").returncode == 2
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "engine"])

@@ -5,53 +5,12 @@ Only the module of the verb that runs is imported, and each verb imports what it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
 
-from gateway.features import FEATURES
-from gateway.features.manifest import Verb, in_order, load
-
-_OWN = (
-    Verb("up", "gateway.cli.up:verbs", 10),
-    Verb("serve", "gateway.cli.processes:verbs", 20),
-    Verb("evaluate", "gateway.cli.processes:verbs", 21),
-    Verb("console", "gateway.cli.processes:verbs", 22),
-    Verb("check", "gateway.cli.check:verbs", 23),
-    Verb("fake", "gateway.cli.processes:verbs", 24),
-    Verb("engine", "gateway.cli.processes:verbs", 25),
-    Verb("version", "gateway.cli.installation:verbs", 26),
-    Verb("schema", "gateway.cli.installation:verbs", 30),
-    Verb("score", "gateway.consumer.cli:verbs", 90),
-    Verb("fetch", "gateway.cli.installation:verbs", 150),
-    Verb("migrate", "gateway.cli.installation:verbs", 160),
-    Verb("dashboards", "gateway.cli.installation:verbs", 180),
-    Verb("alerts", "gateway.cli.installation:verbs", 181),
-    Verb("deploy", "gateway.cli.installation:verbs", 182),
-    Verb("skill", "gateway.cli.installation:verbs", 183),
-)
-
-
-class VerbTable(Mapping[str, Any]):
-    """The command of each verb by name, in the order of the help. Looking one up imports its module."""
-
-    def __init__(self) -> None:
-        verbs = (*_OWN, *(verb for feature in FEATURES for verb in feature.verbs))
-        self._entries = {verb.name: verb.entry for verb in in_order(verbs)}
-
-    def __getitem__(self, name: str) -> Any:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.add_typer(load(self._entries[name]))
-        return get_group(app).commands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+from gateway.cli.verb_table import VerbTable
 
 
 class VerbGroup(TyperGroup):
@@ -59,6 +18,11 @@ class VerbGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": VerbTable()})
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from gateway.cli.screens import MORE, lines
+
+        formatter.write("\n".join((f"{self.help}\n", *lines(formatter.width, first_screen=True), f"\n{MORE}\n")))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)

@@ -42,7 +42,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes that score, with one page of metrics.")] = 1,
     data: Data = None,
 ) -> None:
-    """Run the consumer alone, which scores recorded answers, for production.
+    """Score recorded answers: the consumer alone, for production.
 
     A worker that dies is replaced. Each needs a core; the store must take what all of them write.
     """

@@ -1,7 +1,7 @@
 """Additions of a feature to the programs. Each feature's `__init__.py` declares them, and the shells read them.
 
 Code is named by entries, "module:name", and imported when a shell uses it: `gateway serve` imports no feature, and
-`gateway --help` only the modules of their verbs.
+`gateway --help` only the modules of the verbs that it lists.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from gateway.core.extras import Extra
+
+HelpGroup = Literal["Run", "Look", "Decide", "People and money"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,10 @@ class Verb:
     entry: str
     """The Typer application that has the command."""
     place: int
-    """Commands are listed by this number in `gateway --help`."""
+    """Verbs of a group are listed by this number."""
+    group: HelpGroup
+    on_first_screen: bool = False
+    """Whether `gateway` alone lists it; `gateway help all` lists every verb."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,10 @@ RUN = "import sys; from gateway.cli import app; sys.argv = ['gateway', *{}]\ntry
 
 def test_the_help_loads_only_the_modules_of_verbs() -> None:
     verbs = {verb.entry.partition(":")[0] for feature in FEATURES for verb in feature.verbs}
-    loaded = loaded_by(RUN.format(["--help"]))
+    loaded = loaded_by(RUN.format(["help", "all"]))
     assert verbs <= loaded
+    first = {verb.entry.partition(":")[0] for f in FEATURES for verb in f.verbs if verb.on_first_screen}
+    assert verbs & loaded_by(RUN.format(["--help"])) == first
     assert {name for name in loaded if ".cli" not in name and "_cli" not in name} == set()
 
 

@@ -7,10 +7,10 @@ from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 MANIFEST = Manifest(
     name="calls",
     verbs=(
-        Verb("samples", "gateway.features.calls.cli:verbs", 40),
-        Verb("export", "gateway.features.calls.cli:verbs", 130),
-        Verb("follow", "gateway.features.calls.cli:verbs", 140),
-        Verb("erase", "gateway.features.calls.cli:verbs", 210),
+        Verb("samples", "gateway.features.calls.cli:verbs", 40, "Look", on_first_screen=True),
+        Verb("export", "gateway.features.calls.cli:verbs", 130, "Look"),
+        Verb("follow", "gateway.features.calls.cli:verbs", 140, "Look"),
+        Verb("erase", "gateway.features.calls.cli:verbs", 210, "People and money"),
     ),
     outputs=(
         JsonOutput(

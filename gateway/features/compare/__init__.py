@@ -6,7 +6,7 @@ from gateway.features.manifest import JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="compare",
-    verbs=(Verb("compare", "gateway.features.compare.cli:verbs", 85),),
+    verbs=(Verb("compare", "gateway.features.compare.cli:verbs", 85, "Decide", on_first_screen=True),),
     outputs=(JsonOutput("compare", "gateway.features.compare.report:ScoreComparisonOutput"),),
     templates=True,
 )

@@ -109,7 +109,7 @@ def compare(
     terms: _VerdictOptions,
     output: _ComparisonOutput,
 ) -> None:
-    """Compare scores that are there already: one verdict with its interval, from two files or more.
+    """Compare the scores of files: one verdict with its interval.
 
     The first file is the control. Exit code 0: every other model ships; 1: one is rejected; 2: neither, or the files
     cannot be read; 64: wrong usage.

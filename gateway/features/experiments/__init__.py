@@ -8,8 +8,8 @@ MANIFEST = Manifest(
     name="experiments",
     hooks="gateway.features.experiments.work:experiment_hooks",
     verbs=(
-        Verb("report", "gateway.features.experiments.cli:verbs", 60),
-        Verb("ab", "gateway.features.experiments.cli:verbs", 70),
+        Verb("report", "gateway.features.experiments.cli:verbs", 60, "Decide", on_first_screen=True),
+        Verb("ab", "gateway.features.experiments.cli:verbs", 70, "Decide", on_first_screen=True),
     ),
     outputs=(
         JsonOutput("report", "gateway.verdict.report.as_json:report_schema"),

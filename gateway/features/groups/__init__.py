@@ -6,7 +6,7 @@ from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="groups",
-    verbs=(Verb("groups", "gateway.features.groups.cli:verbs", 46),),
+    verbs=(Verb("groups", "gateway.features.groups.cli:verbs", 46, "Look"),),
     outputs=(JsonOutput("groups", "gateway.features.groups.report:ScorerGroupsOutput", listed=True),),
     pages=(ConsolePage("gateway.features.groups.page:PAGE", 22),),
     templates=True,

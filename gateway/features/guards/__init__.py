@@ -10,8 +10,8 @@ MANIFEST = Manifest(
     name="guards",
     hooks="gateway.features.guards.metrics:guard_hooks",
     verbs=(
-        Verb("guards", "gateway.features.guards.cli:verbs", 115),
-        Verb("guard", "gateway.features.guards.cli:verbs", 116),
+        Verb("guards", "gateway.features.guards.cli:verbs", 115, "Look"),
+        Verb("guard", "gateway.features.guards.cli:verbs", 116, "Decide"),
     ),
     outputs=(
         JsonOutput("guards", "gateway.features.guards.report:GuardsOutput"),

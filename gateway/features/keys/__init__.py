@@ -18,9 +18,9 @@ def _outputs(kind: str, created: str, gone: str) -> tuple[JsonOutput, ...]:
 MANIFEST = Manifest(
     name="keys",
     verbs=(
-        Verb("keys", "gateway.features.keys.cli:verbs", 220),
-        Verb("teams", "gateway.features.keys.cli:verbs", 221),
-        Verb("organizations", "gateway.features.keys.cli:verbs", 222),
+        Verb("keys", "gateway.features.keys.cli:verbs", 220, "People and money", on_first_screen=True),
+        Verb("teams", "gateway.features.keys.cli:verbs", 221, "People and money", on_first_screen=True),
+        Verb("organizations", "gateway.features.keys.cli:verbs", 222, "People and money"),
     ),
     outputs=(
         *_outputs("key", "key_with_secret", "revoke"),

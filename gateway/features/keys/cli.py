@@ -172,7 +172,7 @@ class ManagedKind:
 _CHANGE = "Change the given settings, and leave all others as they are."
 KEY = ManagedKind(
     name="key",
-    about="Make, list, change and revoke API keys through the console, without a reload.",
+    about="Make, list, change and revoke API keys, without a reload.",
     example="gateway keys create web --team search --limit usd_per_month=50",
     subject=Key,
     created=KeyName,
@@ -227,7 +227,7 @@ def _group_verbs(group: str, members: str, example: str) -> dict[str, tuple[str,
 
 TEAM = ManagedKind(
     name="team",
-    about="Make, list, change and delete teams, whose keys share limits and models.",
+    about="Make, list, change and delete teams, which share limits.",
     example="gateway teams create search --limit usd_per_month=500 --model chat",
     subject=Id,
     created=Id,

@@ -8,8 +8,8 @@ MANIFEST = Manifest(
     name="labels",
     hooks="gateway.features.labels.metrics:label_hooks",
     verbs=(
-        Verb("label", "gateway.features.labels.cli:verbs", 100),
-        Verb("judge", "gateway.features.labels.cli:verbs", 110),
+        Verb("label", "gateway.features.labels.cli:verbs", 100, "Decide"),
+        Verb("judge", "gateway.features.labels.cli:verbs", 110, "Decide"),
     ),
     outputs=(JsonOutput("judge calibrate", "gateway.features.labels.report:CalibrationOutput"),),
     pages=(ConsolePage("gateway.features.labels.page:PAGE", 40),),

@@ -8,7 +8,7 @@ from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Man
 MANIFEST = Manifest(
     name="learned",
     hooks="gateway.features.learned.work:learning_hooks",
-    verbs=(Verb("learn", "gateway.features.learned.cli:verbs", 120),),
+    verbs=(Verb("learn", "gateway.features.learned.cli:verbs", 120, "Decide"),),
     outputs=(
         JsonOutput("learn status", "gateway.features.learned.report:LearnStatusOutput"),
         JsonOutput("learn train", "gateway.features.learned.report:TrainingOutput"),

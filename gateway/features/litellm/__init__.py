@@ -6,5 +6,5 @@ from gateway.features.manifest import Manifest, Verb
 
 MANIFEST = Manifest(
     name="litellm",
-    verbs=(Verb("import", "gateway.features.litellm.cli:verbs", 170),),
+    verbs=(Verb("import", "gateway.features.litellm.cli:verbs", 170, "Run"),),
 )

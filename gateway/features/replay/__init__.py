@@ -6,7 +6,7 @@ from gateway.features.manifest import JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="replay",
-    verbs=(Verb("replay", "gateway.features.replay.cli:verbs", 80),),
+    verbs=(Verb("replay", "gateway.features.replay.cli:verbs", 80, "Decide"),),
     outputs=(JsonOutput("replay", "gateway.features.replay.report:output_schema"),),
     templates=True,
 )

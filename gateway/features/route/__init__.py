@@ -6,7 +6,7 @@ from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Man
 
 MANIFEST = Manifest(
     name="route",
-    verbs=(Verb("route", "gateway.features.route.cli:verbs", 75),),
+    verbs=(Verb("route", "gateway.features.route.cli:verbs", 75, "Decide"),),
     outputs=(
         JsonOutput("route except", "gateway.features.route.report:RouteFileOutput"),
         JsonOutput("route learn", "gateway.features.route.report:LearnedChoiceOutput"),

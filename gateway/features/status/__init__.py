@@ -7,8 +7,8 @@ from gateway.features.manifest import ConfigCheck, ConsolePage, JsonOutput, Mani
 MANIFEST = Manifest(
     name="status",
     verbs=(
-        Verb("status", "gateway.features.status.cli:verbs", 190),
-        Verb("dead", "gateway.features.status.cli:verbs", 200),
+        Verb("status", "gateway.features.status.cli:verbs", 39, "Look", on_first_screen=True),
+        Verb("dead", "gateway.features.status.cli:verbs", 200, "Look"),
     ),
     outputs=(
         JsonOutput("status", "gateway.features.status.report:Status"),

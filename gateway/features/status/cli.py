@@ -36,8 +36,9 @@ def status(
         ),
     ] = None,
 ) -> None:
-    """Show failures, upstreams, configs, rates, lag, losses, consumers, dead letters, budgets and who is near theirs.
+    """Show what fails now, or that all is well.
 
+    It shows upstreams, configs, rates, lag, losses, consumers, dead letters, budgets, and who is near theirs.
     Reads the stream server and the store, and lists problems first. While the stream server is away, it asks the
     processes themselves. Exit code 0: no problems; 1: at least one problem; 2: unknown, because the stream server or
     the config cannot be read.

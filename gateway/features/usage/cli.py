@@ -29,7 +29,7 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show tokens and costs of all calls, by key, person, team, model, day, …
+    """Show tokens and costs by key, team, person, model or day.
 
     All calls count, not only the recorded ones. Days are UTC. Experiments' shadow requests and scorers' calls are
     sources of their own. Calls whose cost is unknown are counted as such, never as free.
