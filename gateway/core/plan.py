@@ -6,6 +6,7 @@ confidence sequences of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -57,6 +58,7 @@ DEFAULT_BLOCKS_MIN = 15.0  # a quarter of an hour
 FEWEST_TIME_BLOCKS = 10  # of longer ones, within the hours that a plan waits for
 HARMED = "stopped: harm"
 HARM_DIVISOR = 20.0  # of the share of shadows, while a candidate is stopped for harm
+_FOLLOWED_S = 2.0  # until every gateway follows a plan that was resumed
 BEST_PATIENCE = 2  # times the planned pairs, after which no candidate is found to be the best
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
@@ -358,6 +360,11 @@ class HarmStop:
     """Further hours of traffic until a reject, as estimated then."""
     cleared: float | None = None
     """Unix seconds at which somebody resumed the plan; None if nobody has."""
+
+    @property
+    def until(self) -> float:
+        """Unix seconds from which on every gateway draws arms again."""
+        return math.inf if self.cleared is None else self.cleared + _FOLLOWED_S
 
 
 @dataclass(frozen=True, slots=True)

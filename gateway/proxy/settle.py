@@ -316,10 +316,14 @@ def note_arm(exchange: Exchange, call: Call, assignment: Assignment) -> None:
 
 
 def arm_ending(ended: EndedCall, assignment: Assignment, *, complete: bool) -> ArmEnding:
-    """The end of a call of an experiment. complete: as in the result."""
-    target_state, context = ended.target_state, ended.context
+    """The end of a call of an experiment. complete: as in the result.
+
+    A call that is neither drawn for an arm nor may have a shadow counts for none: a split's candidate is stopped.
+    """
+    target_state, context, shadows = ended.target_state, ended.context, assignment.running.shadows
     comparable = is_comparable(assignment, target_state, context)
-    counts = comparable if assignment.unit is None else counts_for_arm(assignment, target_state, context)
+    drawn = assignment.unit is not None
+    counts = counts_for_arm(assignment, target_state, context) if drawn else comparable and shadows
     return ArmEnding(assignment, comparable, counts, complete)
 
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, or_, select
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import CLIENT_ENDED, Target
 from gateway.core.learned_route import ROUTE
-from gateway.core.plan import CONTROL, Plan, StoredPlan
+from gateway.core.plan import CONTROL, UNITS_FIRST_RULES, HarmStop, Plan, StoredPlan
 from gateway.core.served_answer import AnswerScores, ScoredRow, ServedAnswer, SplitEvidence
+from gateway.store.harm_stops import harm_of
 from gateway.store.tables import TARGET, exchanges, plans, scores, tallies
 
 _CHUNK = 500
@@ -65,18 +66,30 @@ def is_own(target: Target) -> ColumnElement[bool]:
 
 def split_evidence(connection: Connection, plan: StoredPlan, candidate: str) -> SplitEvidence:
     """The answers of the control and of one candidate, from the current content of the store."""
-    design, arms = plan.plan, (CONTROL, candidate)
-    answers = served_answers(connection, plan.hash, arms, empty_fails=design.empty == "failed")
+    design, arms, stop = plan.plan, (CONTROL, candidate), _undrawn(connection, plan.hash, plan.plan)
+    answers = _drawn(served_answers(connection, plan.hash, arms, empty_fails=design.empty == "failed"), stop)
+    left = served_answers(connection, plan.hash, arms, left=True) if design.rules >= 2 else ()
     ids = [answer.id for answer in answers]
     return SplitEvidence(
         answers=answers,
-        left=served_answers(connection, plan.hash, arms, left=True) if design.rules >= 2 else (),
+        left=_drawn(left, stop),
         units=assigned_units(connection, plan.hash, design),
         population=seen_populations(connection) if is_only_plan(connection, design) else {},
         history=_known_before(connection, plan, answers),
         scores=answer_scores(connection, ids),
         feedback=feedback_given(connection, ids),
     )
+
+
+def _undrawn(connection: Connection, key: str, plan: Plan) -> HarmStop | None:
+    """The stop for harm in which the control was recorded though no arm was drawn: with its shadows. key: the plan's
+    hash."""
+    return harm_of(connection, key) if plan.mode == "both" and plan.rules >= UNITS_FIRST_RULES else None
+
+
+def _drawn(answers: Sequence[ServedAnswer], stop: HarmStop | None) -> Sequence[ServedAnswer]:
+    """The answers whose arm was drawn."""
+    return answers if stop is None else [each for each in answers if not stop.at <= each.received < stop.until]
 
 
 def _known_before(
@@ -140,15 +153,19 @@ def is_only_plan(connection: Connection, plan: Plan) -> bool:
 
 def assigned_units(connection: Connection, key: str, plan: Plan) -> Mapping[str, int]:
     """arm → units. Single requests: from the Tallies, so before any loss. Other units: those with a recorded call that
-    every rule would have recorded, since a rule that looks at the answer may prefer an arm."""
-    if plan.unit == "request" and is_only_plan(connection, plan):
+    every rule would have recorded, since a rule that looks at the answer may prefer an arm. With a stop for harm,
+    single requests are counted like other units: tallies do not tell when a call was."""
+    stop = _undrawn(connection, key, plan)
+    if plan.unit == "request" and stop is None and is_only_plan(connection, plan):
         counts: dict[str, int] = {}
         for (arm, alias, _, stratum), n in seen_populations(connection).items():
             if alias == plan.model and arm in plan.arms and not stratum.startswith("shadow:"):
                 counts[arm] = counts.get(arm, 0) + n
         return counts
     e = exchanges.c
-    ours = (e.plan == key, e.role == "served")
+    ours = [e.plan == key, e.role == "served"]
+    if stop is not None:
+        ours.append(or_(e.received < stop.at, e.received >= stop.until))
     floor = connection.execute(select(func.min(e.pi)).where(*ours)).scalar()
     query = select(e.arm, func.count(func.coalesce(e.cluster, e.id).distinct())).where(*ours, e.u < (floor or 0.0))
     return {row[0]: int(row[1]) for row in connection.execute(query.group_by(e.arm)) if row[0] is not None}

@@ -7,13 +7,9 @@ of false stops). The verdict still waits as its rules say: shadows go on at a tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-
-import orjson
+from collections.abc import Iterable
 
 from gateway.core.plan import UNITS_FIRST_RULES, HarmStop, Plan
-from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.reports.model import Estimate
 from gateway.reports.number_format import number
 from gateway.statistics.dependence import BLOCK_S
@@ -33,9 +29,10 @@ def stops_for_harm(plan: Plan) -> bool:
 
 
 def harm_in_pairs(
-    plan: Plan, primary: DifferenceSequence | None, times: Sequence[float], now: float
+    plan: Plan, primary: DifferenceSequence | None, times: Iterable[float], now: float
 ) -> HarmStop | None:
-    """The stop that a candidate's pairs ask for; None if they do not. times: of the pairs, in Unix seconds."""
+    """The stop that a candidate's pairs ask for; None if they do not. times: of the pairs, in Unix seconds; they are
+    read only where the difference asks for a stop."""
     if primary is None or primary.n < FEWEST_PAIRS or primary.rule.method == "betting":
         return None
     high = primary.difference.interval()[1]
@@ -67,17 +64,3 @@ def harm_sentence(plan: Plan, stop: HarmStop) -> str:
     wait = f", and a reject takes about {stop.hours:.1f} more hours of traffic" if stop.hours else ""
     rate = f"shadow is {plan.harmed_shadow:.2g} instead of {plan.shadow:g}"
     return f"{text}; {rate}{wait}. `gateway ab resume {plan.name}` goes on"
-
-
-def harm_stored(texts: Mapping[SequenceName, str], plan: str) -> HarmStop | None:
-    """The stop as it is stored among a plan's sequences."""
-    text = texts.get(_name(plan))
-    return None if text is None else HarmStop(**orjson.loads(text))
-
-
-def harm_changes(plan: str, stop: HarmStop) -> SequenceChanges:
-    return SequenceChanges({_name(plan): (stop.pairs, asdict(stop))}, [], {}, [])
-
-
-def _name(plan: str) -> SequenceName:
-    return SequenceName(plan, "", "harm", "-")

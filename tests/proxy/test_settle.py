@@ -442,6 +442,18 @@ async def test_other_calls_have_no_digest_of_their_prompt() -> None:
         assert [e.prompt_digest for e in room.recorded] == [None]
 
 
+async def test_a_split_stopped_for_harm_counts_no_call() -> None:
+    """The control's calls of that time would make the sample ratio and the comparison wrong: nobody had the other
+    arm."""
+    for experiment in (an_experiment(mode="split", split=0.5), an_experiment(mode="split", split=0.5).stopped(True)):
+        room, stopped = a_room(experiment=experiment), experiment.withdrawn
+        call = next(c for n in range(50) if assign(experiment, c := a_call(id=str(n)), True).arm == "control")  # type: ignore[union-attr]
+        room.settle(call)
+        (recorded,) = room.recorded
+        assert (recorded.plan, recorded.arm) == ((None, None) if stopped else (experiment.hash, "control"))
+        assert recorded.stratum == ("default" if stopped else "split:swap")
+
+
 async def test_a_shadow_is_withdrawn_if_its_exchange_is_dropped() -> None:
     room = a_room(experiment=an_experiment(shadow=1.0), buffer_bytes=1)
     room.settle(a_call())

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Count, Tally
+from gateway.core.plan import HarmStop, StoredPlan
+from gateway.store.harm_stops import keep_harm
 from gateway.store.served_answers import (
     answer_scores,
     assigned_units,
     is_only_plan,
     seen_populations,
     served_answers,
+    split_evidence,
     unit_history,
 )
 
@@ -63,6 +66,29 @@ def test_single_requests_are_counted_by_the_tallies(store: Any, split: Any) -> N
     assert store.run(lambda c: assigned_units(c, requests.hash, requests)) == {"control": 70, "candidate": 60}
     assert store.run(seen_populations)["control", "chat", "local/small", "split:swap"] == 70
     assert store.run(lambda c: is_only_plan(c, requests))
+
+
+def test_calls_during_a_stop_for_harm_are_of_no_arm(store: Any, split: Any, exchange: Any) -> None:
+    """Every unit has the control until somebody resumes the plan, which says nothing about either arm."""
+    both = StoredPlan(replace(split, mode="both", rules=3, unit="request"), "", "running", 0.0)
+    both = replace(both, hash=both.plan.hash)
+    of_arm = {"control": (50.0, 150.0, 250.0), "candidate": (60.0, 260.0)}
+    store.write(
+        *(
+            of(exchange, both.plan, arm, f"{arm}{at}", received=at, outcome=outcome, u=0.05, pi=0.1)
+            for arm, times in of_arm.items() for at in times for outcome in ("ok", "client_gone")
+        )
+    )  # fmt: skip
+
+    def seen() -> tuple[int, int, dict[str, int]]:
+        found = store.run(lambda c: split_evidence(c, both, "candidate"))
+        return len(found.answers), len(found.left), dict(found.units)
+
+    stop = HarmStop(100.0, 60, -0.3, 2.0)
+    store.run(lambda c: keep_harm(c, both.hash, stop, 100.0))
+    assert seen() == (2, 2, {"control": 1, "candidate": 1})
+    store.run(lambda c: keep_harm(c, both.hash, replace(stop, cleared=200.0), 200.0))
+    assert seen() == (4, 4, {"control": 2, "candidate": 2})
 
 
 def test_unit_history_ends_before_the_split(store: Any, split: Any, exchange: Any) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import orjson
 import pytest
 from fixtures.simulated import a_plan
 
-from gateway.core.plan import HARMED, HarmStop, Plan, PlanState, plan_states
+from gateway.core.plan import HarmStop, Plan
 from gateway.reports.model import Estimate
 from gateway.verdict.harm import (
-    harm_changes,
     harm_in_pairs,
     harm_in_split,
     harm_sentence,
-    harm_stored,
     stops_for_harm,
 )
 from gateway.verdict.metrics import Metric, PairOrigin, PairValue
@@ -73,18 +70,6 @@ def test_plans_of_older_rules_and_of_guards_are_not_stopped(plan: Plan) -> None:
     assert stops_for_harm(plan)
     assert not stops_for_harm(replace(plan, rules=2))
     assert not stops_for_harm(replace(plan, primary=None))
-
-
-def test_a_stop_survives_the_stream_server_and_the_store(plan: Plan) -> None:
-    state = PlanState(plan, "running", 1.0, harm=STOP)
-    (read,) = plan_states({b"swap": state.to_json()}).values()
-    assert (read.harm, read.harmed, read.shown, read.plan.hash) == (STOP, True, HARMED, plan.hash)
-    cleared = replace(state, harm=replace(STOP, cleared=9.0))
-    (resumed,) = plan_states({b"swap": cleared.to_json()}).values()
-    assert (resumed.harmed, resumed.shown) == (False, "running")
-    changes = harm_changes(plan.hash, STOP)
-    ((name, (_, stored)),) = changes.states.items()
-    assert harm_stored({name: orjson.dumps(stored).decode()}, plan.hash) == STOP
 
 
 def test_the_sentence_has_the_rate_and_the_hours(plan: Plan) -> None:

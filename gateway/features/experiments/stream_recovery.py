@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.randomization import SECRET_BYTES
 from gateway.features.experiments.rows.dropped import dropped_of
-from gateway.features.experiments.rows.harm import harm_of, keep_harm
+from gateway.store.harm_stops import harm_of, keep_harm
 from gateway.store.plans import DRAWS, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
 from gateway.stream.shared_state import SharedState

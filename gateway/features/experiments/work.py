@@ -23,6 +23,7 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
+from gateway.core.harm_stop import harm_stored
 from gateway.core.plan import CONTROL, HarmStop, Plan, PlanState, StoredPlan, current_plan
 from gateway.core.ramp import RampPace, RampRefused
 from gateway.core.randomization import draw
@@ -40,7 +41,7 @@ from gateway.features.experiments.advance import (
     scored_again,
 )
 from gateway.features.experiments.rows.dropped import dropped_of, keep_dropped
-from gateway.features.experiments.rows.harm import keep_harm, times_of_pairs
+from gateway.features.experiments.rows.harm import times_of_pairs
 from gateway.features.experiments.rows.queries import known_pair_scores
 from gateway.features.experiments.start.cautions import paced_start
 from gateway.features.experiments.start.more import go_on
@@ -65,6 +66,7 @@ from gateway.scoring.run import run_scorer_twice
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Pair, Subject
 from gateway.store.engine import QueryFailed, Transaction
+from gateway.store.harm_stops import keep_harm
 from gateway.store.pairs import (
     Row,
     SettledPair,
@@ -88,7 +90,6 @@ from gateway.verdict.harm import (
     harm_in_pairs,
     harm_in_split,
     harm_sentence,
-    harm_stored,
     stops_for_harm,
 )
 from gateway.verdict.outcome import outcome_of

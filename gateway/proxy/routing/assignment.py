@@ -83,13 +83,16 @@ class RunningExperiment:
     """Names of the segments that a ramp leaves with the control."""
     thinned: float | None = None
     """The share of shadows while the candidate is stopped for harm; None if it is not."""
+    withdrawn: bool = False
+    """The candidate of a split is stopped for harm: every call that would be split is for the control."""
 
     def stopped(self, harmed: bool) -> RunningExperiment:
         """The same experiment with the candidate stopped for harm, which then serves nobody, or resumed."""
         if harmed == (self.thinned is not None):
             return self
-        splits = not harmed and not self.plan.only_shadows and self.plan.ramp is None
-        return replace(self, thinned=self.plan.harmed_shadow if harmed else None, splits=splits)
+        serves = not self.plan.only_shadows and self.plan.ramp is None
+        thinned = self.plan.harmed_shadow if harmed else None
+        return replace(self, thinned=thinned, splits=serves and not harmed, withdrawn=serves and harmed)
 
     def at(self, share: float, kept: frozenset[str] = frozenset()) -> RunningExperiment:
         """The same ramp at another share. At 0 it only has shadows. kept: as the field."""
@@ -134,7 +137,7 @@ class Assignment:
     shadow: float | None = None
     """The probability of its shadow, where its segments have another one than the plan."""
     stays: bool = False
-    """One of its segments stays with the control, whichever arm its unit has."""
+    """The control answers, whichever arm the unit has: a segment stays with it, or the candidate is stopped."""
 
     @property
     def headers(self) -> Headers:
@@ -317,7 +320,8 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
         return _assign_by_segment(running, running.segmenter, call, free)
     if not running.splits:
         drawn = running.shadows and shadowed(running, call.id)
-        return Assignment(running, CONTROL, plan.control, None, drawn, 0.0, shadow=running.thinned)
+        stays = running.withdrawn and free and running.allows(call)
+        return Assignment(running, CONTROL, plan.control, None, drawn, 0.0, shadow=running.thinned, stays=stays)
     if not free or not running.allows(call):
         return None
     unit = unit_of(plan, call)
@@ -341,6 +345,7 @@ def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, fr
     segments = CallSegments(values, u / base if base <= u < rate else 0.0)
     shadow = None if rate == plan.shadow else rate
     kept = bool(running.kept) and any(segment_name(*each) in running.kept for each in values.items())
+    kept = kept or (running.withdrawn and running.allows(call))
     if not running.splits or kept:
         return Assignment(running, CONTROL, plan.control, None, u < rate, 0.0, None, segments, shadow, kept and free)
     if not free or not running.allows(call):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.core.plan import Plan, PlanState
-from gateway.features.experiments.rows.harm import harm_of
 from gateway.features.experiments.start.start_stop import clear_harm
+from gateway.store.harm_stops import harm_of
 from gateway.store.query import reading
 
 

@@ -299,6 +299,18 @@ def test_a_candidate_that_does_harm_serves_nobody(section: str) -> None:
     assert arms() == {"control", "candidate"}
 
 
+def test_every_unit_of_a_stopped_split_gets_the_control() -> None:
+    """Also where the alias would send some calls elsewhere; a call that names its target keeps it."""
+    for changes in ({}, {"segments": {"by": ["stream"], "values": {"stream": ["yes", "no"]}, "margin": 0.2}}):
+        experiment = in_force(a_config(swap={**SPLIT, **changes}))["swap"]
+        free, named = (assign(experiment.stopped(True), a_call(), free) for free in (True, False))
+        assert free is not None
+        assert named is not None
+        assert (free.arm, free.unit, free.stays, free.shadowed) == ("control", None, True, False)
+        assert not named.stays
+        assert not experiment.stopped(True).stopped(False).withdrawn
+
+
 def test_a_call_is_in_its_alias_experiment_if_its_key_may() -> None:
     config = a_config(swap={**BASE, "allow": {"keys": ["web"]}})
     experiments = ExperimentAssignments(config)

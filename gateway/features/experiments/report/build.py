@@ -17,7 +17,6 @@ from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
-from gateway.features.experiments.rows.harm import harm_of
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
@@ -35,6 +34,7 @@ from gateway.reports.model import (
     Wins,
 )
 from gateway.reports.number_format import span, when
+from gateway.store.harm_stops import harm_of
 from gateway.store.plan_evidence import StoredEvidence, scorer_facts
 from gateway.store.plans import experiment_names, stored_plans
 from gateway.store.query import Reading, reading
