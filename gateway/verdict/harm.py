@@ -8,6 +8,7 @@ of false stops). The verdict still waits as its rules say: shadows go on at a tw
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from gateway.core.plan import UNITS_FIRST_RULES, HarmStop, Plan
 from gateway.reports.model import Estimate
@@ -55,12 +56,22 @@ def _hours_until_reject(plan: Plan, high: float, hours: float) -> float:
 
 
 def harm_sentence(plan: Plan, stop: HarmStop) -> str:
-    """The stop, for readers."""
+    """The stop, for readers, while it lasts."""
+    wait = f", and a reject takes about {stop.hours:.1f} more hours of traffic" if stop.hours else ""
+    rate = f"shadow is {plan.harmed_shadow:.2g} instead of {plan.shadow:g}{wait}"
+    serves = "every unit gets the control"
+    parts = [rate] if plan.only_shadows else [serves] if plan.mode == "split" else [rate, serves]
+    again = " and begins again with shadows" if plan.ramp is not None else ""
+    goes_on = f"`gateway ab resume {plan.name} --reason …` goes on{again}"
+    return f"stopped: harm. {_evidence(plan, stop, 'is')}; {'; '.join(parts)}. {goes_on}"
+
+
+def past_harm_sentence(plan: Plan, stop: HarmStop) -> str:
+    """The stop of a plan that has ended."""
+    return f"The candidate was stopped for harm. {_evidence(plan, stop, 'was')}."
+
+
+def _evidence(plan: Plan, stop: HarmStop, verb: Literal["is", "was"]) -> str:
     what = "units" if plan.mode == "split" else "pairs"
     end = number(stop.high, 3, signed=True)
-    text = f"stopped: harm. After {stop.pairs} {what} the difference in {plan.primary} is below {end}"
-    if plan.mode == "split":
-        return f"{text}; every unit gets the control. `gateway ab resume {plan.name}` goes on"
-    wait = f", and a reject takes about {stop.hours:.1f} more hours of traffic" if stop.hours else ""
-    rate = f"shadow is {plan.harmed_shadow:.2g} instead of {plan.shadow:g}"
-    return f"{text}; {rate}{wait}. `gateway ab resume {plan.name}` goes on"
+    return f"After {stop.pairs} {what} the difference in {plan.primary} {verb} below {end}"

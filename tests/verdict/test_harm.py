@@ -8,11 +8,13 @@ import pytest
 from fixtures.simulated import a_plan
 
 from gateway.core.plan import HarmStop, Plan
+from gateway.core.ramp import RampDesign
 from gateway.reports.model import Estimate
 from gateway.verdict.harm import (
     harm_in_pairs,
     harm_in_split,
     harm_sentence,
+    past_harm_sentence,
     stops_for_harm,
 )
 from gateway.verdict.metrics import Metric, PairOrigin, PairValue
@@ -76,4 +78,23 @@ def test_the_sentence_has_the_rate_and_the_hours(plan: Plan) -> None:
     text = harm_sentence(replace(plan, shadow=0.2), STOP)
     assert "After 60 pairs the difference in quality is below −0.250" in text
     assert "shadow is 0.01 instead of 0.2, and a reject takes about 7.5 more hours of traffic" in text
-    assert "`gateway ab resume swap` goes on" in text
+    assert text.endswith("`gateway ab resume swap --reason …` goes on"), "the command needs its reason"
+
+
+def test_the_sentence_says_whom_units_get(plan: Plan) -> None:
+    ramp = replace(plan, mode="both", ramp=RampDesign((0.1, 1.0), 60.0, 10))
+    every = {
+        "shadow is": {"shadow", "both", "ramp"}, "every unit gets the control": {"both", "split", "ramp"},
+        "begins again with shadows": {"ramp"},
+    }  # fmt: skip
+    for name, of in {
+        "shadow": plan,
+        "both": replace(plan, mode="both"),
+        "split": replace(plan, mode="split"),
+        "ramp": ramp,
+    }.items():
+        text = harm_sentence(of, STOP)
+        assert {words for words, kinds in every.items() if name in kinds} == {words for words in every if words in text}
+    assert past_harm_sentence(plan, STOP) == (
+        "The candidate was stopped for harm. After 60 pairs the difference in quality was below −0.250."
+    )

@@ -257,7 +257,7 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
         found["best"] = reports[0].best
     if state is not None and state.dropped:
         found["dropped"] = state.dropped
-    if state is not None and state.harm is not None and state.harmed:
+    if state is not None and state.harm is not None and state.harmed and state.running:
         found["harm"] = harm_sentence(state.plan, state.harm)
     found["ends"] = _ends(state, reports)
     return found, reports

@@ -27,7 +27,7 @@ from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.judges import plan_judge_cautions
 from gateway.features.experiments.start import start_stop
 from gateway.features.experiments.start.more import ContinuedPlan, continuation, start_more
-from gateway.features.experiments.start.start_stop import PlanToStart, resume_alone
+from gateway.features.experiments.start.start_stop import PlanToStart
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit
 from gateway.stream.shared_state import SharedState
@@ -135,8 +135,7 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     plan = plans_of(config).get(name)
     if plan is None:
         raise NotThere(f'there is no experiment "{name[:200]}" in the config')
-    if not config.experiments[name].enabled:
-        raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
+    _require_enabled(config, name)
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
     wanted = replace(wanted, refusal=wanted.refusal or feedback_without_range(config, plan))
     judged = await of.admin.store.read(lambda c: plan_judge_cautions(c, plan))
@@ -148,6 +147,12 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     return started
 
 
+def _require_enabled(config: Config, name: str) -> None:
+    """Raises Conflict."""
+    if not config.experiments[name].enabled:
+        raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
+
+
 async def continue_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> ContinuedPlan:
     """Lets a plan that closed without a verdict go on after its last look. Raises NotThere, Conflict, StoreAway."""
     actor.require("operator", "start experiments")
@@ -155,6 +160,7 @@ async def continue_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> C
     plan = plans_of(config).get(name)
     if plan is None:
         raise NotThere(f'there is no experiment "{name[:200]}" in the config')
+    _require_enabled(config, name)
     try:
         wanted = await of.admin.store.read(lambda c: continuation(c, plan))
     except CannotRun as error:
@@ -173,16 +179,6 @@ async def stop_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> PlanS
     if before.running:
         await _audited(of, actor, "stop", name, {"plan": before.plan.hash})
     return before
-
-
-async def resume_after_harm(of: ExperimentAdmin, actor: Actor, name: str) -> bool:
-    """Resumes an experiment without a ramp that was stopped for harm. Returns whether it was. Raises NotPermitted,
-    StoreAway."""
-    actor.require("operator", "resume experiments")
-    if not await _on_stream(resume_alone(of.states, name, of.admin.clock())):
-        return False
-    await _audited(of, actor, "resume", name, {"after": "harm"})
-    return True
 
 
 async def make_experiment(of: ExperimentAdmin, actor: Actor, body: Mapping[str, Any]) -> NewExperiment:

@@ -30,7 +30,6 @@ from gateway.features.experiments.commands import (
     continue_experiment,
     make_experiment,
     remove_experiment,
-    resume_after_harm,
     start_experiment,
     stop_experiment,
     targets_of,
@@ -112,8 +111,8 @@ class ListedExperiment:
 
     @property
     def running(self) -> bool:
-        """Whether it may be stopped; one that was stopped for harm still takes pairs."""
-        return self.state == "running" or self.harmed
+        """Whether it may be stopped; one that was stopped for harm or rolled back still takes pairs."""
+        return self.state in ("running", ROLLED_BACK, HARMED)
 
     @property
     def url(self) -> str:
@@ -155,7 +154,7 @@ def headline(rows: Sequence[ListedExperiment]) -> str:
     """The list in a sentence: how many experiments run, and how far their candidates are."""
     if not rows:
         return "No experiment yet"
-    running = sum(row.state in ("running", ROLLED_BACK, HARMED) for row in rows)
+    running = sum(row.running for row in rows)
     found = Counter(_standing(each) for row in rows for each in row.verdicts)
     state = rows[0].state if len(rows) == 1 else f"{running or 'none'} running"
     head = f"{say.counted(len(rows), 'experiment')}, {state}"
@@ -253,9 +252,10 @@ def _listed(
 
 
 def _state_of(state: PlanState, verdicts: Sequence[ListedVerdict]) -> str:
-    """The plan's state; after a roll-back, that word: the plan runs, and the control answers every call."""
+    """The plan's state; after a roll-back, that word: the plan runs, and the control answers every call. One for harm
+    has the word of a stop for harm."""
     back = any(each.rolled_back for each in verdicts)
-    return ROLLED_BACK if back and state.running else state.shown
+    return ROLLED_BACK if back and state.shown == "running" else state.shown
 
 
 async def one_page(request: Request) -> Response:
@@ -477,10 +477,9 @@ async def command(request: Request) -> Response:
     body: dict[str, Any] = {"reason": form.get("reason")}
     body |= {"full": ends_holdout or form.checked("full")} if ends_holdout or known == "override" else {}
     body |= {"without": form.all("without")} if excepts else {}
-    if known == "resume" and await resume_after_harm(experiment_admin(services_of(request)), form.actor, name):
-        return redirect(request, url_of(name), f"{name} goes on: it was stopped for harm")
     changed = await change_ramp(services_of(request).admin, form.actor, name, known, body)
-    return redirect(request, url_of(name), f"{name}: {known} is done; it is {described(changed['state'])} now")
+    done = "goes on" if known == "resume" else f"{known} is done; it is {described(changed['state'])} now"
+    return redirect(request, url_of(name), f"{name}: {done}")
 
 
 async def remove(request: Request) -> Response:

@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 import orjson
 
+from gateway.config.derive import paces_of
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.harm_stop import harm_stored
 from gateway.core.plan import CONTROL, HarmStop, Plan, PlanState, StoredPlan, current_plan
-from gateway.core.ramp import RampPace, RampRefused
+from gateway.core.ramp import CONTROLLER, RampPace, RampRefused
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.experiments.advance import (
@@ -140,6 +142,7 @@ def experiment_hooks(context: TaskContext) -> Hooks:
             rescore=context.rescore,
             after_step=after_step,
             isolated=context.isolated,
+            paces=paces_of(context.config),
         ),
         context.name,
     )
@@ -168,10 +171,12 @@ class ExperimentEngine:
         rescore: Rescore | None = None,
         after_step: AfterStep | None = None,
         isolated: IsolatedWork | None = None,
+        paces: Mapping[str, RampPace] = MappingProxyType({}),
     ) -> None:
         """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. after_step: is
         called after each step with all stored plans; ramps move there. isolated: holds each plan's work apart from that
-        of others."""
+        of others. paces: of the ramps in the config."""
+        self._paces = paces
         self._isolated, self._isolated_alone = isolated or IsolatedWork(), isolated is None
         self._stores: dict[str, Store] = {}  # by the name of an experiment
         self._store, self._corridor = store, corridor
@@ -322,7 +327,10 @@ class ExperimentEngine:
         """Stops a candidate that does harm, on every gateway within a second. A stop is never repeated: somebody who
         resumes the plan has seen it."""
         known = (await self._corridor.state.plans()).get(plan.plan.name)
-        if known is None or known.plan.hash != plan.hash or known.harm is not None:
+        if known is None or known.plan.hash != plan.hash:
+            return
+        if known.harm is not None:
+            await self._roll_back(plan, known.harm)
             return
         stop = await self._store_of(plan).look(lambda c: harm_found(c, plan, self._clock()))
         if stop is None:
@@ -338,15 +346,23 @@ class ExperimentEngine:
             self.leads = False
             return
         if await self._corridor.state.set_plan(replace(known, harm=stop), known):
-            await self._roll_back(plan, harm_sentence(plan.plan, stop))
+            await self._roll_back(plan, stop)
             log.warning("experiment %s: %s", plan.plan.name, harm_sentence(plan.plan, stop), extra={"plan": plan.hash})
 
-    async def _roll_back(self, plan: StoredPlan, why: str) -> None:
-        """Gives the units of a ramp back to the control; a resumed one begins again with shadows."""
-        if plan.plan.ramp is not None:
-            command = RampCommand("rollback", "gateway", why[:MAX_REASON])
-            with contextlib.suppress(RampRefused, NoRamp):
-                await command_ramp(self._corridor, plan.plan.name, command, RampPace(), self._clock)
+    async def _roll_back(self, plan: StoredPlan, stop: HarmStop) -> None:
+        """Gives the units of a ramp back to the control; a resumed one begins again with shadows. It is done again
+        where the stream server was lost before it, but not to a ramp that somebody has changed since."""
+        if plan.plan.ramp is None or stop.cleared is not None:
+            return
+        record = (await self._corridor.ramps.records()).get(plan.plan.name)
+        if record is None or record.plan != plan.hash or record.state in ("rolled_back", "stopped"):
+            return
+        if record.at > stop.at and record.by != CONTROLLER:
+            return
+        command = RampCommand("rollback", CONTROLLER, harm_sentence(plan.plan, stop)[:MAX_REASON])
+        with contextlib.suppress(RampRefused, NoRamp):
+            pace = self._paces.get(plan.plan.name, RampPace())
+            await command_ramp(self._corridor, plan.plan.name, command, pace, self._clock)
 
     async def _show(self, plans: Iterable[StoredPlan]) -> None:
         """Computes the figures, and stops the plans that they show to be decided."""
@@ -692,10 +708,11 @@ def _figures(found: Finding, look: SequenceStates, sentence: str) -> ExperimentF
 
 
 def _harm(found: Finding, look: SequenceStates) -> str:
-    """The stop for harm in a sentence; "" if there is none, or somebody has cleared it."""
-    plan = found.stored_plan.plan
-    stop = harm_stored(look.evidence.states, found.stored_plan.hash)
-    return "" if stop is None or stop.cleared is not None else harm_sentence(plan, stop)
+    """The stop for harm in a sentence; "" if there is none, somebody has cleared it, or the plan has ended."""
+    plan = found.stored_plan
+    stop = harm_stored(look.evidence.states, plan.hash)
+    ended = stop is None or stop.cleared is not None or plan.state != "running"
+    return "" if stop is None or ended else harm_sentence(plan.plan, stop)
 
 
 def _feedback(c: Comparison) -> list[FeedbackFigures]:

@@ -30,13 +30,14 @@ from gateway.console.api import (
     typed_schemas,
 )
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
-from gateway.core.errors import StreamDown
-from gateway.core.ramp import RampEvent, RampPace, RampRecord, RampRefused, RampState
-from gateway.features.experiments.start.start_stop import clear_harm
+from gateway.core.errors import CannotRun, StreamDown
+from gateway.core.ramp import RampChange, RampEvent, RampPace, RampRecord, RampRefused, RampState, started
+from gateway.features.experiments.start.resume import resume_alone, resume_ramp
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.gate import RampGateOutput, gate_of
 from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
 from gateway.reports.number_format import rfc3339
+from gateway.store.directory import AuditRow, add_audit
 from gateway.store.ramp_events import stored_ramp_events
 from gateway.stream import Corridor
 
@@ -192,10 +193,25 @@ async def change_ramp(
     full = isinstance(given, RampOverride | RampPromotion) and given.full
     kept = given.without if isinstance(given, RampPromotion) else ()
     command = RampCommand(verb, actor.name, given.reason, full, kept)
-    pace = _pace(admin, experiment)
-    record = await on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
-    if verb == "resume":
-        await on_stream(admin, lambda corridor: clear_harm(corridor.state, experiment, admin.clock()))
+    if verb == "resume" and (alone := await _resumed_alone(admin, actor, command, experiment)) is not None:
+        return alone
+    pace, change = _pace(admin, experiment), resume_ramp if verb == "resume" else command_ramp
+    return _output(await on_stream(admin, lambda corridor: change(corridor, experiment, command, pace, admin.clock)))
+
+
+async def _resumed_alone(admin: Admin, actor: Actor, command: RampCommand, experiment: str) -> RampOutput | None:
+    """A plan without a ramp after its stop for harm, which has shadows and no step; None if there was no such stop."""
+    now = admin.clock()
+    if not await on_stream(admin, lambda corridor: resume_alone(corridor.state, experiment, now)):
+        return None
+    state = (await on_stream(admin, lambda corridor: corridor.state.plans()))[experiment]
+    after = {"after": "harm", "reason": command.reason}
+    row = AuditRow(now, actor.name, actor.role, "resume", "experiment", experiment, None, after)
+    await admin.store.run(lambda connection: add_audit(connection, row))
+    return _output(started(experiment, state.plan.hash, RampChange(now, actor.name, command.reason)))
+
+
+def _output(record: RampRecord) -> RampOutput:
     return {
         "experiment": record.experiment,
         **_fields(record),
@@ -215,7 +231,7 @@ async def on_stream(admin: Admin, work: Callable[[Corridor], Awaitable[T]]) -> T
         raise StreamAway(f"the stream server does not answer: {error}") from None
     except NoRamp as error:
         raise NotThere(str(error)) from None
-    except RampRefused as error:
+    except (RampRefused, CannotRun) as error:
         raise Conflict(str(error)) from None
     except UnicodeError as error:
         raise InvalidBody(f"the reason is not text: {error}") from None
@@ -230,7 +246,7 @@ def _operations() -> tuple[Operation, ...]:
     path = "/admin/v1/experiments/{id}"
     about: dict[RampVerb, str] = {
         "pause": "Keep a ramp at its share. Alarms still roll it back.",
-        "resume": "Let a paused ramp continue, or begin again after a rollback.",
+        "resume": "Let a paused ramp continue, or begin again after a rollback; end a stop for harm.",
         "rollback": "Give all traffic back to the control, within a second.",
         "promote": "Take the step that waits for a person. 409: the evidence does not allow it.",
         "override": "Go on without the evidence. Every report shows it.",

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from gateway.core.plan import Plan, PlanState
-from gateway.features.experiments.start.start_stop import clear_harm
+from gateway.core.plan import Plan, PlanState, StoredPlan
+from gateway.features.experiments.report.build import cautions_of
+from gateway.features.experiments.start.resume import clear_harm
+from gateway.features.experiments.work import figures_of
 from gateway.store.harm_stops import harm_of
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.query import reading
+from gateway.verdict.findings import Finding, finding
 
 
 @pytest.fixture
@@ -31,6 +35,10 @@ def spread(plan: Plan, paired: Any, pairs: int) -> list[Any]:
     for i in range(pairs):
         made += [replace(record, received=1_000_000.0 + 60.0 * i) for record in paired(plan, "0.5", asked)]
     return made
+
+
+def found_in(connection: Any, plan: StoredPlan) -> Finding:
+    return finding(StoredEvidence(connection, plan), "candidate")
 
 
 async def until_harmed(room: Any) -> PlanState:
@@ -65,6 +73,27 @@ async def test_a_stop_holds_until_it_is_cleared(room: Any, costly: Plan, paired:
     said = [record.getMessage() for record in caplog.records if "stopped: harm" in record.getMessage()]
     assert len(said) == 1
     assert said[0].startswith("experiment swap: stopped: harm. After ")
+
+
+async def test_a_plan_that_has_ended_is_not_stopped_for_harm_now(room: Any, costly: Plan, paired: Any) -> None:
+    """The report says that it was, and neither a shadow rate nor a command that would not help."""
+    stored = StoredPlan(costly, costly.hash, "running", 1.0)
+    await room.begin(costly)
+    async with room.consuming():
+        await room.send(*spread(costly, paired, 60))
+        await until_harmed(room)
+        await room.until_settled(60)
+        known = (await room.corridor.state.plans())["swap"]
+        with reading(room.store_url) as connection:
+            assert [figures.harm[:13] for figures in figures_of(connection, 2.0)] == ["stopped: harm"]
+            assert any("resume swap" in text for text in cautions_of(connection, found_in(connection, stored)))
+        assert await room.corridor.state.set_plan(replace(known, state="stopped"), known)
+        await room.until(lambda: room.sql("SELECT state FROM plans") == [("stopped",)])
+    with reading(room.store_url) as connection:
+        assert [figures.harm for figures in figures_of(connection, 2.0)] == [""]
+        said = list(cautions_of(connection, found_in(connection, replace(stored, state="stopped"))))
+    assert any(text.startswith("The candidate was stopped for harm. After ") for text in said)
+    assert not any("resume swap" in text for text in said)
 
 
 async def test_a_plan_without_a_stop_has_none_to_clear(room: Any, costly: Plan) -> None:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
+import pytest
 import yaml
 from fixtures.simulated import a_pair, seen
 
 from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import made_path
 from gateway.core.exchange import Target
-from gateway.core.plan import Guardrail, Plan, PlanState, StoredPlan
+from gateway.core.plan import Guardrail, HarmStop, Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, started
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.rows.dropped import keep_dropped
@@ -239,6 +240,29 @@ async def test_a_rolled_back_ramp_is_not_listed_as_on_its_way(pages, corridor):
     await pages.store.run(lambda c: add_ramp_events(c, events))
     page = await pages.get(await pages.login(), "/console/experiments")
     assert ("Rolled back" in page, "of the way" in page, ">running<" in page) == (True, False, False)
+
+
+@pytest.mark.parametrize("ramp", [RampDesign((0.5, 1.0), 0.0, 1), None])
+async def test_a_plan_stopped_for_harm_is_resumed_on_its_page(pages, corridor, ramp):
+    """A ramp has one button for it, with a reason, although its record is rolled back."""
+    plan, stop = a_plan(method="hybrid", max_pairs=200, ramp=ramp), HarmStop(1.0, 60, -0.3, 7.5)
+    await begun(pages, plan)
+    assert await corridor.state.set_plan(PlanState(plan, "running", time.time() - 9.0, harm=stop))
+    begins = started("swap", plan.hash, RampChange(1.0, "controller", "begins"))
+    back = rolled_back(begins, RampChange(2.0, "controller", "harm"), 0.0)
+    if ramp is not None:
+        assert await corridor.ramps.change(None, begins, b"{}")
+        assert await corridor.ramps.change((await corridor.ramps.records())["swap"], back, b"{}")
+        events = [RampEvent("1-0", begins, None, {}), RampEvent("2-0", back, ("shadow", -1), {})]
+        await pages.store.run(lambda c: add_ramp_events(c, events))
+    client, path = await pages.login("operator"), "/console/experiments/of/swap"
+    page = await pages.get(client, path)
+    assert "stopped: harm" in page
+    assert (page.count(">Resume<"), page.count(">Stop<"), page.count(">Start<")) == (1, 1, 0)
+    form = {"name": "swap", "verb": "resume", "reason": "seen"}
+    assert (await pages.send(client, path, "/console/experiments/ramp", form)).status_code == 303
+    assert not (await corridor.state.plans())["swap"].harmed
+    assert "stopped: harm" not in await pages.get(client, path)
 
 
 async def test_an_unknown_experiment_is_not_found(pages):

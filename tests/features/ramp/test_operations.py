@@ -6,13 +6,16 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 from fixtures.ramps import DESIGN, PLAN
 
-from gateway.core.ramp import RampChange, RampEvent, advanced, overridden, started
+from gateway.core.plan import HarmStop
+from gateway.core.ramp import RampChange, RampEvent, advanced, overridden, rolled_back, started
+from gateway.features.keys.directory import read_audit
 from gateway.features.ramp.operations import event_view, history_line
 from gateway.store.ramp_events import add_ramp_events
 from gateway.stream import Corridor
@@ -127,6 +130,30 @@ async def test_a_change_that_a_ramp_refuses_is_a_conflict(console: Any, ramp: An
     assert "12 of 100 units" in refused.json()["error"]["message"]
     resumed = await console.owner.post("/experiments/swap/resume", json={"reason": "x"})
     assert "nothing to resume" in resumed.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("design", [DESIGN, None])
+async def test_resume_ends_a_stop_for_harm(console: Any, ramp_on_server: Any, design: Any) -> None:
+    """A plan without a ramp has nothing else to resume."""
+    ramp = ramp_on_server(console.corridor, plan=replace(PLAN, ramp=design), at=time.time() - 7200.0)
+    await ramp.plan_runs()
+    if design is not None:
+        begun = await ramp.begins()
+        back = rolled_back(begun, RampChange(ramp.at, "controller", "harm"), 0.0)
+        assert await console.corridor.ramps.change(begun, back, b"{}")
+    states = console.corridor.state
+    known = (await states.plans())["swap"]
+    assert await states.set_plan(replace(known, harm=HarmStop(ramp.at, 60, -0.3, 7.5)), known)
+    for role, status in (("viewer", 403), ("operator", 200)):
+        done = await console.clients[role].post("/experiments/swap/resume", json={"reason": "seen"})
+        assert done.status_code == status, done.text
+    assert (done.json()["state"], done.json()["by"], done.json()["plan"]) == ("shadow", "otto", ramp.plan.hash)
+    assert not (await states.plans())["swap"].harmed
+    again = await console.owner.post("/experiments/swap/resume", json={"reason": "seen"})
+    assert again.status_code == (404 if design is None else 409)
+    if design is None:
+        (row,) = await read_audit(console.admin, None, 10, "swap")
+        assert (row.action, row.actor, row.after) == ("resume", "otto", {"after": "harm", "reason": "seen"})
 
 
 async def test_an_override_may_go_to_all_traffic(console: Any, ramp: Any) -> None:

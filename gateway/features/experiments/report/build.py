@@ -42,7 +42,7 @@ from gateway.store.ramp_events import stored_ramp_events
 from gateway.store.reader_config import StoreLocation
 from gateway.store.sequences import trail
 from gateway.verdict.findings import Finding, finding
-from gateway.verdict.harm import harm_sentence
+from gateway.verdict.harm import harm_sentence, past_harm_sentence
 from gateway.verdict.metrics import BUILT_IN
 from gateway.verdict.next_step import progress_with_step
 from gateway.verdict.outcome import as_measured, pairs_of, segments_of
@@ -355,7 +355,8 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     them, or with hardly any spread; a stop for harm."""
     plan, stop = found.stored_plan, harm_of(connection, found.stored_plan.hash)
     if stop is not None and stop.cleared is None:
-        yield f"The candidate is {harm_sentence(plan.plan, stop)}."
+        running = plan.state == "running"
+        yield f"The candidate is {harm_sentence(plan.plan, stop)}." if running else past_harm_sentence(plan.plan, stop)
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
     yield from drift_caution(found.traffic)

@@ -193,24 +193,6 @@ async def stop(states: SharedState, name: str) -> PlanState | None:
     return known
 
 
-async def clear_harm(states: SharedState, name: str, now: float) -> bool:
-    """Resumes a plan that was stopped for harm; its pairs and draws are kept. Returns whether it was. now: Unix
-    seconds. Raises CannotRun, StreamDown."""
-    known = (await states.plans()).get(name)
-    if known is None or known.harm is None or not known.harmed:
-        return False
-    if not await states.set_plan(replace(known, harm=replace(known.harm, cleared=now)), known):
-        raise CannotRun(f"{name}: another command changed it at the same time; see `gateway ab status {name}`")
-    return True
-
-
-async def resume_alone(states: SharedState, name: str, now: float) -> bool:
-    """Resumes a plan without a ramp that was stopped for harm; of one with a ramp, the ramp is resumed first. Returns
-    whether it was. Raises CannotRun, StreamDown."""
-    known = (await states.plans()).get(name)
-    return known is not None and known.plan.ramp is None and await clear_harm(states, name, now)
-
-
 def _goes_on(known: PlanState, wanted: PlanToStart) -> bool:
     """Whether the plan in the state is the one that shall run. Of a stopped one, other segments are another plan, and
     so is one of which no value was known when it was started."""
