@@ -3,7 +3,8 @@
 Each quarter-hour is one value: how much worse the candidate was than its margin, in standard errors. So an incident of
 a few minutes is one value, and does not ring. The standard error is known before the quarter-hour: from the values of
 units before it, and from the distances between earlier quarter-hours that units do not explain. An e-detector
-(statistics/e_detector.py) starts again each hour.
+(statistics/e_detector.py) starts again each hour. Failures alone have a second one, on thirds of quarter-hours, with a
+fifth of the error: it finds a candidate that fails often sooner, and needs five bad thirds in a row.
 """
 
 from __future__ import annotations
@@ -15,13 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.statistics.domains import Floats
-from gateway.statistics.e_detector import capped_log_gains, log_mean, restarted_log_evidence
+from gateway.statistics.e_detector import BETS, capped_log_gains, log_mean, restarted_log_evidence
 
-RECENT = 8  # blocks: two hours, for what a variance is now, and after which the candidate's own counts
-BLOCKS_AN_HOUR = 4
+_RECENT = 8  # quarter-hours: two hours, for what a variance is now, and after which the candidate's own counts
+QUARTERS_AN_HOUR = 4
 _GUARD, _GUARD_UNITS = 2.0, 8.0  # squared deviations and units of a bounded metric before any value: variance 1/4
 _PRIOR_UNITS = 10.0  # of the control's variance in the candidate's
 _FEWEST = 30.0  # units from which an arm's own figures are used
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPace:
+    """The blocks of one e-detector."""
+
+    in_a_quarter: int
+    """Blocks in a quarter-hour."""
+    between_starts: int
+    """Blocks until a further e-value begins."""
+    bets: tuple[tuple[float, float], ...]
+    """Sizes and caps, as in statistics/e_detector.py."""
+    share: float
+    """Share of the error of all alarms of a ramp."""
+
+    @property
+    def starts_an_hour(self) -> float:
+        return QUARTERS_AN_HOUR * self.in_a_quarter / self.between_starts
+
+    @property
+    def recent(self) -> int:
+        return _RECENT * self.in_a_quarter
+
+
+BY_QUARTERS = AlarmPace(1, QUARTERS_AN_HOUR, tuple((float(size), float(cap)) for size, cap in BETS), 0.8)
+WITHIN_QUARTERS = AlarmPace(3, 3, ((1.0, 4.0),), 0.2)
+"""A larger cap, or smaller blocks, would ring in incidents of ten minutes, and so more often than promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +59,8 @@ class BlockSums:
     n: Floats
     total: Floats
     squares: Floats
-    hours: NDArray[np.int64]
-    """Shape (k,): the number of the hour that a block is in, from any beginning."""
+    starts: NDArray[np.int64]
+    """Shape (k,): the number of the latest start of the alarm before each block, from any beginning."""
     before: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The control's units before these blocks: how many, their sum and that of their squares."""
 
@@ -40,7 +68,7 @@ class BlockSums:
         """The blocks in which both arms have at least one whole unit."""
         known = self.with_both()
         return replace(
-            self, n=self.n[known], total=self.total[known], squares=self.squares[known], hours=self.hours[known]
+            self, n=self.n[known], total=self.total[known], squares=self.squares[known], starts=self.starts[known]
         )
 
     def with_both(self) -> NDArray[np.intp]:
@@ -57,6 +85,7 @@ class BlockTerms:
     bounded: bool  # values are in [0, 1]
     failures: bool = False  # the control's rate is at least its average: where it is low by chance, nothing rings
     of_control: float = 0.0  # share of the control's average that the margin is at least
+    pace: AlarmPace = BY_QUARTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +103,8 @@ def excursion(sums: BlockSums, terms: BlockTerms) -> Excursion | None:
     if not len(known.n):
         return None
     z, usable = standardised(known, terms)
-    gains = capped_log_gains(np.where(usable, z, 0.0)) * usable[:, None]
-    starts = np.append(True, known.hours[1:] != known.hours[:-1])
+    gains = capped_log_gains(np.where(usable, z, 0.0), np.array(terms.pace.bets)) * usable[:, None]
+    starts = np.append(True, known.starts[1:] != known.starts[:-1])
     by_bet = restarted_log_evidence(gains, starts)
     found = log_mean(by_bet)
     last = int(found.argmax())
@@ -90,7 +119,7 @@ def standardised(sums: BlockSums, terms: BlockTerms) -> tuple[Floats, NDArray[np
     sums: as `kept` returns it. Everything but a block's own means comes from the blocks before it.
     """
     means = sums.total / sums.n
-    past = _Past.of(sums)
+    past = _Past.of(sums, terms.pace.recent)
     control = means[:, 0]
     margin = np.full(len(control), terms.margin)
     if terms.failures:
@@ -100,7 +129,7 @@ def standardised(sums: BlockSums, terms: BlockTerms) -> tuple[Floats, NDArray[np
     worse = -terms.sign * (means[:, 1] - control) - margin
     variances, known = _variances(past, terms.bounded)
     own = (variances / sums.n).sum(axis=1)
-    return worse / np.sqrt(own + _between(worse, own) + 1e-12), known
+    return worse / np.sqrt(own + _between(worse, own, terms.pace.recent) + 1e-12), known
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +139,14 @@ class _Past:
     units: Floats
     means: Floats
     spread: Floats  # squared deviations of the units' values
-    recent: Floats  # variance of a unit's value over the last RECENT blocks; 0 where they have too few units
-    early_units: Floats  # without the last RECENT blocks
+    recent: Floats  # variance of a unit's value over the last two hours; 0 where they have too few units
+    early_units: Floats  # without the last two hours
     early: Floats  # squared deviations of these
 
     @classmethod
-    def of(cls, sums: BlockSums) -> _Past:
+    def of(cls, sums: BlockSums, recent_blocks: int) -> _Past:
         parts = [_before(x) for x in (sums.n, sums.total, sums.squares)]
-        late = [_lagged(x) for x in parts]
+        late = [_lagged(x, recent_blocks) for x in parts]
         recent = [now - before for now, before in zip(parts, late, strict=True)]
         parts = [x + np.array([[earlier, 0.0]]) for x, earlier in zip(parts, sums.before, strict=True)]
         spread, early = _spread(*parts), _spread(*late)
@@ -130,9 +159,9 @@ def _before(x: Floats) -> Floats:
     return np.concatenate([np.zeros_like(x[:1]), np.cumsum(x, axis=0)[:-1]])
 
 
-def _lagged(x: Floats) -> Floats:
-    """The sums as they were RECENT blocks before."""
-    return np.concatenate([np.zeros_like(x[:RECENT]), x[:-RECENT]])[: len(x)]
+def _lagged(x: Floats, blocks: int) -> Floats:
+    """The sums as they were this number of blocks before."""
+    return np.concatenate([np.zeros_like(x[:blocks]), x[:-blocks]])[: len(x)]
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:
@@ -155,13 +184,14 @@ def _variances(past: _Past, bounded: bool) -> tuple[Floats, NDArray[np.bool_]]:
     return np.stack([control, np.maximum(control, own)], axis=1), np.ones(len(control), dtype=np.bool_)
 
 
-def _between(worse: Floats, own: Floats) -> Floats:
-    """The variance between blocks that units do not explain, by the blocks until RECENT before each one; shape (k,).
+def _between(worse: Floats, own: Floats, recent: int) -> Floats:
+    """The variance between blocks that units do not explain, by the blocks until `recent` before each one; shape (k,).
 
     Source: DerSimonian & Laird 1986, "Meta-analysis in clinical trials", Controlled Clinical Trials 7(3).
     """
     w = 1.0 / (own + 1e-12)
-    of, first, second, square, k = (_lagged(_before(x)) for x in (w, w * worse, w * worse**2, w**2, np.ones_like(w)))
+    sums = (_before(x) for x in (w, w * worse, w * worse**2, w**2, np.ones_like(w)))
+    of, first, second, square, k = (_lagged(x, recent) for x in sums)
     total = np.maximum(of, 1e-12)
     excess = second - first**2 / total - (k - 1.0)
     scale = of - square / total

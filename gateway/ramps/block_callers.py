@@ -16,7 +16,15 @@ import numpy as np
 from gateway.core.plan import Plan
 from gateway.core.ramp import DAY_S
 from gateway.ramps.alarms import FAILURES, AlarmTerms
-from gateway.ramps.block_alarm import BLOCKS_AN_HOUR, BlockSums, BlockTerms, Excursion, excursion
+from gateway.ramps.block_alarm import (
+    BY_QUARTERS,
+    QUARTERS_AN_HOUR,
+    AlarmPace,
+    BlockSums,
+    BlockTerms,
+    Excursion,
+    excursion,
+)
 from gateway.ramps.blocks import BLOCK_S
 from gateway.ramps.callers import WeightedCaller, looks_at, speaker_of, without_hiders
 from gateway.ramps.evidence import ServedFinding
@@ -52,6 +60,7 @@ class QuarterHours:
     blocks: tuple[QuarterHour, ...]
     before: ServedSums = field(default_factory=ServedSums)
     """The control's units before the first block. Its rate over few bursts of failures could be low by chance."""
+    pace: AlarmPace = BY_QUARTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +68,28 @@ class BlockAlarmTerms:
     """The margins of the alarms, and their common run length."""
 
     alarms: AlarmTerms
-    block_s: float
-    run_length: float  # hours, of four blocks each
+    quarter_s: float
+    run_length: float  # hours, of four quarters each
 
     @classmethod
     def of(cls, plan: Plan) -> BlockAlarmTerms:
-        block_s = block_seconds(plan)
-        hour_s = BLOCKS_AN_HOUR * block_s
-        return cls(AlarmTerms.of(plan), block_s, max(RUN_LENGTH * watched_hours_s(plan) / hour_s, RUN_LENGTH))
+        quarter_s = block_seconds(plan)
+        hour_s = QUARTERS_AN_HOUR * quarter_s
+        return cls(AlarmTerms.of(plan), quarter_s, max(RUN_LENGTH * watched_hours_s(plan) / hour_s, RUN_LENGTH))
 
     def of_metric(self, v: QuarterHours) -> BlockTerms:
         if v.metric == P95:
-            return BlockTerms(v.sign, 0.0, v.bounded)  # its values contain the margin
+            return BlockTerms(v.sign, 0.0, v.bounded, pace=v.pace)  # its values contain the margin
         plan = self.alarms.plan
         if v.metric in FAILURES and plan is not None:
             least, share = error_margin(plan, 0.0), error_margin(plan, 1.0)
-            return BlockTerms(v.sign, least, v.bounded, True, share)
-        return BlockTerms(v.sign, self.alarms.margins[v.metric], v.bounded, v.metric in FAILURES)
+            return BlockTerms(v.sign, least, v.bounded, True, share, v.pace)
+        return BlockTerms(v.sign, self.alarms.margins[v.metric], v.bounded, v.metric in FAILURES, pace=v.pace)
+
+    def limit(self, pace: AlarmPace, error: float) -> float:
+        """The evidence from which on an alarm rings. error: its share of the metric's."""
+        metrics = len(self.alarms.margins) if pace is BY_QUARTERS else 1
+        return log_limit(self.run_length * pace.starts_an_hour, metrics / (pace.share * error))
 
 
 def block_seconds(plan: Plan) -> float:
@@ -92,10 +106,19 @@ def watched_hours_s(plan: Plan) -> float:
 
 
 def block_alarms(values: Sequence[QuarterHours], terms: BlockAlarmTerms) -> tuple[ServedFinding, ...]:
-    """The finding of each metric that has an alarm and a block of both arms."""
+    """The finding of each metric that has an alarm and a block of both arms. Of two for one metric it is the first that
+    is raised, or that rests on one caller."""
     watched = [v for v in values if v.metric in terms.alarms.margins]
-    found = (block_finding(v, terms) for v in watched)
-    return tuple(finding for finding in found if finding is not None)
+    found: dict[str, ServedFinding] = {}
+    for v in watched:
+        finding, known = block_finding(v, terms), found.get(v.metric)
+        if finding is not None and (known is None or _says_more(finding, known)):
+            found[v.metric] = finding
+    return tuple(found.values())
+
+
+def _says_more(finding: ServedFinding, known: ServedFinding) -> bool:
+    return (finding.raised, bool(finding.rests_on)) > (known.raised, bool(known.rests_on))
 
 
 def blind_by_blocks(values: Sequence[QuarterHours], terms: BlockAlarmTerms, step: int) -> bool:
@@ -104,7 +127,8 @@ def blind_by_blocks(values: Sequence[QuarterHours], terms: BlockAlarmTerms, step
         if v.metric == ERRORS and any(block.step == step for block in v.blocks):
             dead = tuple(_failed(block) if block.step == step else block for block in v.blocks)
             found = block_finding(replace(v, blocks=dead), terms)
-            return found is None or not found.raised
+            if found is not None and found.raised:
+                return False
     return True
 
 
@@ -166,7 +190,7 @@ class _CallerTable:
     def rings(self, kept: Sequence[WeightedCaller], error: float) -> Excursion | None:
         """The evidence of these callers, if it reaches the limit. error: its share of the metric's."""
         found = self.excursion(kept) if kept else None
-        limit = log_limit(self.terms.run_length, len(self.terms.alarms.margins) / error)
+        limit = self.terms.limit(self.v.pace, error)
         return found if found is not None and found.log_evidence >= limit else None
 
     def within(self, kept: Sequence[WeightedCaller], of: Excursion) -> list[WeightedCaller]:
@@ -207,10 +231,11 @@ class _CallerTable:
 
     def _blocks(self, kept: Sequence[WeightedCaller]) -> BlockSums:
         sums = self._weighted(kept)
-        hour_s = BLOCKS_AN_HOUR * self.terms.block_s
-        hours = np.array([math.floor(block.at / hour_s) for block in self.v.blocks], dtype=np.int64)
+        pace = self.v.pace
+        apart_s = pace.between_starts * self.terms.quarter_s / pace.in_a_quarter
+        starts = np.array([math.floor(block.at / apart_s + 1e-9) for block in self.v.blocks], dtype=np.int64)
         before = (self.v.before.n, self.v.before.total, self.v.before.squares)
-        return BlockSums(sums[..., 0], sums[..., 1], sums[..., 2], hours, before)
+        return BlockSums(sums[..., 0], sums[..., 1], sums[..., 2], starts, before)
 
     def _places(self, kept: Sequence[WeightedCaller], of: Excursion) -> tuple[int, int]:
         """First and last block of an excursion, whose indices are of blocks with units in both arms."""

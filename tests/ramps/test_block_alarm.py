@@ -11,7 +11,15 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampDesign
-from gateway.ramps.block_alarm import BlockSums, BlockTerms, excursion, standardised
+from gateway.ramps.block_alarm import (
+    BY_QUARTERS,
+    WITHIN_QUARTERS,
+    AlarmPace,
+    BlockSums,
+    BlockTerms,
+    excursion,
+    standardised,
+)
 from gateway.ramps.block_callers import (
     RUN_LENGTH,
     BlockAlarmTerms,
@@ -45,16 +53,22 @@ def sums(n: float, rate: float) -> ServedSums:
     return ServedSums(n, x, x)
 
 
-def errors(failed: Failed, blocks: int = 40, callers: Sequence[str] = TEAMS, units: int = 100) -> QuarterHours:
+def errors(
+    failed: Failed,
+    blocks: int = 40,
+    callers: Sequence[str] = TEAMS,
+    units: int = 100,
+    pace: AlarmPace = BY_QUARTERS,
+) -> QuarterHours:
     """units: of each caller and arm in a block."""
 
     def block(i: int) -> QuarterHour:
         rates = {name: failed(name, i) for name in callers}
         arms = {name: [sums(units, rate) for rate in of] for name, of in rates.items()}
         made = (CallerSums(name, 2 * units, a, b) for name, (a, b) in arms.items())
-        return QuarterHour(i // 20, i * BLOCK_S, tuple(made))
+        return QuarterHour(i // 20, i * BLOCK_S / pace.in_a_quarter, tuple(made))
 
-    return QuarterHours(ERRORS, -1.0, True, tuple(block(i) for i in range(blocks)))
+    return QuarterHours(ERRORS, -1.0, True, tuple(block(i) for i in range(blocks)), pace=pace)
 
 
 def found(failed: Failed, **more: int) -> ServedFinding:
@@ -81,6 +95,52 @@ def test_single_incidents_do_not_ring_and_an_outage_does() -> None:
     assert not found(lambda name, i: (0.01, 0.2 if i == 30 else 0.01)).raised
     assert not found(lambda name, i: (0.01, 0.2 if i % 20 == 9 else 0.01), blocks=400).raised
     assert found(lambda name, i: (0.01, 0.2 if i >= 34 else 0.01)).raised
+
+
+def thirds(failed: Failed, blocks: int = 120) -> QuarterHours:
+    """Thirds of the calls of `errors`."""
+    return errors(failed, blocks, units=33, pace=WITHIN_QUARTERS)
+
+
+def test_gross_failures_ring_within_half_an_hour() -> None:
+    """Once 30 % of the candidate's calls fail, six thirds ring, and five quarter-hours."""
+
+    def rung(pace: AlarmPace) -> int:
+        """Blocks until the alarm."""
+        first = 30 * pace.in_a_quarter
+        of = (errors(lambda name, i: (0.01, 0.3 if i >= first else 0.01), first + n, pace=pace) for n in range(1, 9))
+        findings = [block_finding(values, TERMS) for values in of]
+        return 1 + next(i for i, finding in enumerate(findings) if finding is not None and finding.raised)
+
+    assert (rung(WITHIN_QUARTERS), rung(BY_QUARTERS)) == (6, 5)
+
+
+def test_an_incident_of_ten_minutes_does_not_ring_by_thirds() -> None:
+    """All calls of an arm fail for up to three thirds, at times not in a whole one."""
+    for parts in ((0.01, 1.0, 1.0, 0.01), (0.5, 1.0, 0.5, 0.01), (0.9, 1.0, 0.1, 0.01)):
+        finding = block_finding(thirds(lambda name, i: (0.01, parts[i - 60] if 60 <= i < 64 else 0.01)), TERMS)  # noqa: B023
+        assert finding is not None
+        assert not finding.raised
+
+
+def test_the_alarm_that_rings_of_two_is_kept() -> None:
+    def failed(name: str, i: int) -> tuple[float, float]:
+        return 0.01, 1.0 if i >= 30 else 0.01
+
+    quiet = errors(lambda name, i: (0.01, 0.01))
+    (finding,) = block_alarms([quiet, thirds(failed, 40)], TERMS)
+    assert finding.raised
+    assert finding.since == 30 * BLOCK_S / 3
+    (finding,) = block_alarms([errors(failed), thirds(lambda name, i: (0.01, 0.01))], TERMS)
+    assert finding.since == 28 * BLOCK_S, "the hour before"
+    (finding,) = block_alarms([quiet, thirds(lambda name, i: (0.01, 1.0 if name == "team1" and i > 30 else 0))], TERMS)
+    assert (finding.raised, finding.rests_on) == (False, "team1")
+
+
+def test_the_alarms_of_failures_share_the_error() -> None:
+    assert BY_QUARTERS.share + WITHIN_QUARTERS.share == 1.0
+    assert TERMS.limit(BY_QUARTERS, 1.0) == log_limit(TERMS.run_length, len(TERMS.alarms.margins) / 0.8)
+    assert TERMS.limit(WITHIN_QUARTERS, 0.5) == log_limit(4 * TERMS.run_length, 1 / 0.1)
 
 
 def test_failures_of_both_arms_do_not_ring() -> None:
@@ -158,7 +218,7 @@ def test_a_block_is_judged_by_those_before_it() -> None:
     whole, terms = BlockSums(n, total, total, np.arange(60) // 4), BlockTerms(-1.0, 0.005, True, True, 0.5)
     z, _ = standardised(whole, terms)
     for k in (1, 7, 30):
-        part = BlockSums(n[:k], total[:k], total[:k], whole.hours[:k])
+        part = BlockSums(n[:k], total[:k], total[:k], whole.starts[:k])
         assert standardised(part, terms)[0] == pytest.approx(z[:k])
 
 

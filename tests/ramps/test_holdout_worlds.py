@@ -16,14 +16,14 @@ import pytest
 
 from gateway.core.ramp import RampChange, RampRecord, started
 from gateway.ramps.decision import decide_ramp, follow
-from gateway.ramps.step_values import ServedSums
 from tests.ramps.test_traffic_worlds import BLOCK_S, HOUR_S, LOOKS, MARGIN, PACE, Ramp, World, at_most, peak
 
 FEW, MANY = 2, 400
 HOLDOUT_H, BREAKS_H = 28 * 24.0, 30.0
 DAY = 96  # looks
 BURST = 30  # calls
-INCIDENTS_A_BLOCK = 0.01 * 5  # 3 minutes each, in which an arm fails every call
+INCIDENT = 0.6  # of a third of a quarter-hour, in which an arm fails every call: 3 minutes
+INCIDENTS_A_THIRD = 0.01 / INCIDENT
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ STABLE = {
     "equal; bursts of 30 calls": HoldoutWorld(failing="bursts", waits_h=HOLDOUT_H),
 }
 BROKEN = {
+    "errors 1 % → 30 %": (HoldoutWorld(errors=0.29, followed_h=BREAKS_H + 48.0), 0.75),
     "errors 1 % → 10 %": (HoldoutWorld(errors=0.09, followed_h=BREAKS_H + 48.0), 2.0),
     "quality − 4 margins": (HoldoutWorld(quality=-4 * MARGIN, followed_h=BREAKS_H + 48.0), 24.0),
 }
@@ -60,6 +61,7 @@ class HoldoutRamp(Ramp):
     def __init__(self, of: HoldoutWorld, seed: int) -> None:
         super().__init__(of.base, 3, seed)
         self.of, self.promoted_at = of, math.inf
+        self.goes_on = [0.0, 0.0]  # of an incident in each arm, in the third that follows
 
     def run(self) -> tuple[RampRecord, float]:
         """The last record, and the hours after the promotion."""
@@ -84,14 +86,20 @@ class HoldoutRamp(Ramp):
             return self.of.breaks or look % DAY == 0
         return look <= LOOKS or look % (DAY // 4) == 0
 
-    def failed(self, n: int, rate: float) -> ServedSums:
+    def failed(self, arm: int, n: int, rate: float) -> int:
         if self.of.failing == "calls":
-            return super().failed(n, rate)
+            return super().failed(arm, n, rate)
         if self.of.failing == "bursts":
-            x = min(n, BURST * int(self.rng.poisson(n * rate / BURST)))
-        else:
-            x = int(self.rng.binomial(n, min(1.0, 0.2 * self.rng.poisson(INCIDENTS_A_BLOCK))))
-        return ServedSums(n, float(x), float(x))
+            return min(n, BURST * int(self.rng.poisson(n * rate / BURST)))
+        return int(self.rng.binomial(n, self.down(arm)))
+
+    def down(self, arm: int) -> float:
+        """The share of a third in which an arm is down: an incident begins at any moment, and may go on in the next."""
+        down, self.goes_on[arm] = self.goes_on[arm], 0.0
+        for begun in self.rng.random(self.rng.poisson(INCIDENTS_A_THIRD)):
+            down += min(INCIDENT, 1.0 - begun)
+            self.goes_on[arm] += max(0.0, begun + INCIDENT - 1.0)
+        return min(1.0, down)
 
     def serve(self, record: RampRecord, now: float) -> None:
         broken = self.of.breaks and now > self.promoted_at + BREAKS_H * HOUR_S

@@ -23,6 +23,7 @@ from gateway.core.ramp import RampChange, RampPace, RampRecord, started
 from gateway.features.ramp.alarms.quarter_hours import MOST_BLOCKS, control_p95
 from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.block_alarm import WITHIN_QUARTERS
 from gateway.ramps.block_callers import (
     BLOCK_RULES,
     BlockAlarmTerms,
@@ -47,6 +48,7 @@ CALLS = int(PER_HOUR * BLOCK_S / HOUR_S)
 LOOKS = int(48 * HOUR_S / BLOCK_S)
 WATCHED = int(24 * HOUR_S / BLOCK_S)
 PACE = RampPace("auto", stale_s=math.inf)
+THIRDS = WITHIN_QUARTERS.in_a_quarter
 P95_S = 2.0  # of the control's latency
 HOURS = tuple(range(24))  # of the day in which there are calls
 
@@ -142,6 +144,7 @@ class Ramp:
         self.steps: dict[int, Served] = {}
         self.blocks: dict[str, list[ServedBlock]] = {"error_rate": [], "quality": []}
         self.quarters: dict[str, list[QuarterHour]] = {"error_rate": [], "quality": [], "latency_p95": []}
+        self.thirds: list[QuarterHour] = []  # failures within quarter-hours
         self.control_s: list[Floats] = []  # durations of the control's answers, by block
 
     @property
@@ -179,7 +182,7 @@ class Ramp:
         sizes, rate, mean = (calls - n, n), w.errors(hour), 0.7 + w.daily * math.sin(2 * math.pi * hour / 24.0)
         here = self.steps.setdefault(record.step, Served())
         new = {
-            "error_rate": [self.failed(k, rate + more) for k, more in zip(sizes, (0.0, w.more_errors), strict=True)],
+            "error_rate": self.failures(record, now, sizes, (rate, rate + w.more_errors)),
             "quality": [
                 self.scored(k, mean + more) for k, more in zip(sizes, (0.0, w.served_quality(hour)), strict=True)
             ],
@@ -211,9 +214,23 @@ class Ramp:
             a, b = (ServedSums(s.size, x, x) for s, x in zip(durations, shares, strict=True))
             self.add_quarter("latency_p95", record, now, (a, b))
 
-    def failed(self, n: int, rate: float) -> ServedSums:
-        x = float(self.rng.binomial(n, rate))
-        return ServedSums(n, x, x)
+    def failures(
+        self, record: RampRecord, now: float, sizes: tuple[int, int], rates: tuple[float, float]
+    ) -> list[ServedSums]:
+        """The failures of a quarter-hour in both arms, drawn by thirds."""
+        whole = [ServedSums(), ServedSums()]
+        for i in range(THIRDS):
+            parts = [n // THIRDS + (i < n % THIRDS) for n in sizes]
+            found = [self.failed(arm, n, rate) for arm, (n, rate) in enumerate(zip(parts, rates, strict=True))]
+            sums = [ServedSums(n, float(x), float(x)) for n, x in zip(parts, found, strict=True)]
+            at = self.time(now - BLOCK_S + i * BLOCK_S / THIRDS)
+            self.thirds.append(QuarterHour(record.step, at, (CallerSums("all", sum(parts), *sums),)))
+            whole = [total.plus(part) for total, part in zip(whole, sums, strict=True)]
+        return whole
+
+    def failed(self, arm: int, n: int, rate: float) -> int:
+        """Failed calls of n, in a third of a quarter-hour. arm: 0 for the control."""
+        return int(self.rng.binomial(n, rate))
 
     def scored(self, n: int, mean: float) -> ServedSums:
         if n == 0:
@@ -253,6 +270,10 @@ class Ramp:
             for name, blocks in self.quarters.items()
             if blocks
         ]
+        if self.thirds:
+            most, before = THIRDS * MOST_BLOCKS, control_of(self.quarters["error_rate"][:-MOST_BLOCKS])
+            thirds = tuple(self.thirds[-most:])
+            found.append(QuarterHours("error_rate", -1.0, True, thirds, before, WITHIN_QUARTERS))
         soaked = record.state == "ramp" and now - record.since >= self.design.soak_s  # before that, it does not matter
         return block_alarms(found, terms), not soaked or blind_by_blocks(found, terms, record.step)
 

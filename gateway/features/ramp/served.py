@@ -210,6 +210,15 @@ def served_outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer
     return made
 
 
+def served_failures(plan: Plan, here: Sequence[ServedAnswer]) -> ArmOutcomes:
+    """The failures alone, as `served_outcomes` has them."""
+    own = {arm: plan.target(arm) for arm in {row.arm for row in here}}
+    found = _errors(here, own)
+    if plan.rules < REFUSALS_APART_RULES:
+        return found
+    return refusals_apart([found], [refuses(row) and row.is_own(own[row.arm]) for row in here])[0]
+
+
 def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, Target]) -> ArmOutcomes:
     """An arm fails with an answer that failed, and with one that a fallback had to give. own: target by arm."""
     failed = np.array([float(has_failed(row) or not row.is_own(own[row.arm])) for row in rows])

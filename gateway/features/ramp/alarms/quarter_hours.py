@@ -1,7 +1,8 @@
 """Reads what a ramp's arms served by quarter-hours and callers, for the alarms of rules 3.
 
 A quarter-hour is read once it is over, again for two hours, since scores may come late, and then kept in memory as sums
-by caller: two hours of answers and a week of sums, however long the holdout is. Everything follows from the store, so
+by caller: two hours of answers and a week of sums, however long the holdout is. Failures are summed by thirds of
+quarter-hours too, and those of the present quarter-hour are read on their own. Everything follows from the store, so
 that a consumer that starts again, or reads in another order, comes to the same sums.
 """
 
@@ -15,8 +16,15 @@ import numpy as np
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.ramp.served import drawn_stratum, keyed_units, served_calls, served_outcomes
+from gateway.features.ramp.served import (
+    drawn_stratum,
+    keyed_units,
+    served_calls,
+    served_failures,
+    served_outcomes,
+)
 from gateway.ramps.alarms import AlarmTerms
+from gateway.ramps.block_alarm import WITHIN_QUARTERS
 from gateway.ramps.block_callers import (
     BlockAlarmTerms,
     QuarterHour,
@@ -85,20 +93,24 @@ class QuarterHourSums:
     """Blocks that one look reads at most."""
     _key: tuple[str, float] | None = None
     _blocks: dict[_Place, _Block] = field(default_factory=dict)
+    _thirds: dict[_Place, tuple[CallerSums, ...]] = field(default_factory=dict)
+    """Failures by thirds of quarter-hours."""
     _read_to: float = 0.0
     """Unix seconds up to which every block has been read."""
+    _thirds_to: float = 0.0
+    """The same of thirds."""
     _before: tuple[float, ServedSums] = (0.0, _NOTHING)
     """Failures of the control before the first block, and until when: whole days, each counted once."""
-    _last: tuple[tuple[float, int], RampAlarms] | None = None
+    _last: tuple[tuple[float, float, int], RampAlarms] | None = None
     """The alarms by what was read, and the step."""
 
     def alarms(self, connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> RampAlarms:
         """The alarms by the blocks so far, computed again once there is a further one. periods: as `read` has them."""
         values = self.read(connection, plan, periods, now)
-        key = (self._read_to, periods[-1].step if periods else -1)
+        key = (self._read_to, self._thirds_to, periods[-1].step if periods else -1)
         if self._last is None or self._last[0] != key:
             terms = BlockAlarmTerms.of(plan.plan)
-            self._last = key, RampAlarms(block_alarms(values, terms), blind_by_blocks(values, terms, key[1]))
+            self._last = key, RampAlarms(block_alarms(values, terms), blind_by_blocks(values, terms, key[2]))
         return self._last[1]
 
     def read(
@@ -110,6 +122,7 @@ class QuarterHourSums:
         block_s, begun = block_seconds(plan.plan), periods[0].start
         if self._key != (plan.hash, begun):
             self._key, self._blocks, self._read_to, self._last = (plan.hash, begun), {}, 0.0, None
+            self._thirds, self._thirds_to = {}, 0.0
             self._before = math.floor(begun / block_s) * block_s, ServedSums()
         over = math.floor((now - min(SETTLED_S, block_s)) / block_s) * block_s
         oldest = self._oldest(connection, plan, begun, over - MOST_BLOCKS * block_s)
@@ -118,6 +131,9 @@ class QuarterHourSums:
             self._read_to = min(over, max(first, self._read_to) + self.at_once * block_s)
             self._read(connection, plan, periods, (first, self._read_to))
         self._blocks = {place: block for place, block in sorted(self._blocks.items()) if place[0] >= oldest}
+        if over == self._read_to:
+            self._read_thirds(connection, plan, periods, now)
+        self._thirds = {place: third for place, third in sorted(self._thirds.items()) if place[0] >= oldest}
         return tuple(self._by_metric())
 
     def _oldest(self, connection: Reading, plan: StoredPlan, begun: float, wanted: float) -> float:
@@ -139,13 +155,32 @@ class QuarterHourSums:
         """Reads the blocks of a span of time, in order, in place of what was known of them."""
         self._blocks = {place: block for place, block in self._blocks.items() if place[0] < span[0]}
         rows, block_s = _rows(connection, plan, span), block_seconds(plan.plan)
+        self._sum_thirds(plan.plan, periods, rows, span)
         for period in periods:
-            here = [row for row in rows if period.start + SETTLES_S <= row.received < period.end]
-            for start in sorted({math.floor(row.received / block_s) * block_s for row in here}):
-                of_block = [row for row in here if start <= row.received < start + block_s]
+            for start, of_block in _by_start(rows, period, block_s):
                 since = start - _LATE_BLOCKS * block_s
                 slow = control_p95([b.seconds for (at, _), b in self._blocks.items() if at >= since])
                 self._blocks[start, period.step] = _block(connection, plan.plan, of_block, period.step, slow)
+
+    def _read_thirds(self, connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> None:
+        """Reads the failures since the last quarter-hour, once a further third is over."""
+        third_s = block_seconds(plan.plan) / WITHIN_QUARTERS.in_a_quarter
+        over = math.floor((now - min(SETTLED_S, third_s)) / third_s) * third_s
+        if over > max(self._thirds_to, self._read_to):
+            span = self._read_to, over
+            self._sum_thirds(plan.plan, periods, _rows(connection, plan, span), span)
+
+    def _sum_thirds(
+        self, plan: Plan, periods: Sequence[StepPeriod], rows: Sequence[ServedAnswer], span: tuple[float, float]
+    ) -> None:
+        """Sums the failures of a span of time by thirds, in place of what was known of them."""
+        third_s = block_seconds(plan) / WITHIN_QUARTERS.in_a_quarter
+        self._thirds = {place: third for place, third in self._thirds.items() if place[0] < span[0]}
+        for period in periods:
+            for start, here in _by_start(rows, period, third_s):
+                failures = values_by_caller(here, served_failures(plan, here), period.step)
+                self._thirds[start, period.step] = failures.callers
+        self._thirds_to = span[1]
 
     def _by_metric(self) -> Iterator[QuarterHours]:
         names = {name: metric for block in self._blocks.values() for name, metric in block.metrics.items()}
@@ -157,6 +192,20 @@ class QuarterHourSums:
             )
             before = self._before[1] if name == ERRORS else ServedSums()
             yield QuarterHours(name, metric.sign, metric.bounded, tuple(blocks), before)
+        thirds = tuple(QuarterHour(step, at, callers) for (at, step), callers in self._thirds.items())
+        if thirds:
+            yield QuarterHours(ERRORS, -1.0, True, thirds, self._before[1], WITHIN_QUARTERS)
+
+
+def _by_start(
+    rows: Sequence[ServedAnswer], period: StepPeriod, block_s: float
+) -> Iterator[tuple[float, list[ServedAnswer]]]:
+    """Yields the start of each block of a period, in order, with its answers."""
+    here: dict[float, list[ServedAnswer]] = {}
+    for row in rows:
+        if period.start + SETTLES_S <= row.received < period.end:
+            here.setdefault(math.floor(row.received / block_s) * block_s, []).append(row)
+    yield from sorted(here.items())
 
 
 def control_p95(parts: Sequence[Floats]) -> float | None:

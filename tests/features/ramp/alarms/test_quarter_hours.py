@@ -14,6 +14,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampDesign
 from gateway.features.ramp.alarms.quarter_hours import MOST_BLOCKS, QuarterHourSums, control_p95, whole_week
+from gateway.ramps.block_alarm import WITHIN_QUARTERS
 from gateway.ramps.block_callers import QuarterHours
 from gateway.ramps.evidence import ServedFinding
 from gateway.ramps.periods import StepPeriod
@@ -99,6 +100,34 @@ def test_restarts_duplicates_and_order_change_nothing(block, look) -> None:
     fresh = look(records, 20.1)
     assert totals(steps[-1], "error_rate") == totals(fresh, "error_rate")
     assert steps[-1] == fresh
+
+
+def thirds(found: tuple[QuarterHours, ...]) -> list[tuple[float, ...]]:
+    """Third and failures of each arm, of every caller."""
+    (values,) = (values for values in found if values.pace is WITHIN_QUARTERS)
+    return [
+        (round(3 * (b.at - BEGUN) / BLOCK_S), sum(c.a.n for c in b.callers), sum(c.b.total for c in b.callers))
+        for b in values.blocks
+    ]
+
+
+def test_failures_are_read_by_thirds_of_quarter_hours(block, look) -> None:
+    sums, records = QuarterHourSums(), [*block(0), *block(1, bad=1.0)]
+    before = look(records, 1.1, sums)
+    assert thirds(before) == [(0, 4, 0), (1, 4, 0), (2, 4, 0)]
+    within = look([], 1.8, sums)
+    assert thirds(within)[3:] == [(3, 4, 4), (4, 4, 4)]
+    assert totals(within, "error_rate") == totals(before, "error_rate"), "all else waits for the quarter-hour"
+    assert thirds(look([], 1.8)) == thirds(within)
+    assert thirds(look([], 2.1, sums)) == thirds(look([], 2.1)) == [*thirds(within), (5, 4, 4)]
+
+
+def test_gross_failures_ring_within_a_quarter_hour(ramped: Plan, block, keep) -> None:
+    """The third quarter-hour after the break is not over."""
+    good = [r for i in range(24) for r in block(i, n=60)]
+    failing = [r for i in range(24, 27) for r in block(i, n=60, bad=0.9)]
+    assert not alarms(ramped, keep, [*good, *failing], 25.8)["error_rate"].raised
+    assert alarms(ramped, keep, [], 26.8)["error_rate"].raised
 
 
 def test_scores_that_come_late_are_read_again(block, look) -> None:
