@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alias_scores import ALIASES
 from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
 from window_means import BY, window_bound, window_mean
 
@@ -188,5 +189,5 @@ EVALUATION = Dashboard(
     "assay-evaluation", "Assay Gateway: evaluation", "Weighted means with bounds, the ledger, freshness, judges and budgets.",
     [Variable("scorer", "Scorer", "label_values(gateway_eval_scores_total, scorer)", "Whose opinion"),
      Variable("model", "Model", "label_values(gateway_eval_scores_total, model)", "The model that answered")],
-    [NOW, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE, GUARDS],
+    [NOW, MEANS, ALIASES, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE, GUARDS],
 )  # fmt: skip

@@ -50,9 +50,14 @@ def load(name: str) -> Json:
     return found
 
 
+def rules(kind: str) -> list[Json]:
+    """The rules of one kind: alert or record."""
+    groups = yaml.safe_load((GRAFANA / "alerts" / "gateway.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
 def alerts() -> list[Json]:
-    rules = yaml.safe_load((GRAFANA / "alerts" / "gateway.yml").read_text(encoding="utf-8"))
-    return [rule for group in rules["groups"] for rule in group["rules"]]
+    return rules("alert")
 
 
 def panels(dashboard: Json) -> list[Json]:
@@ -109,8 +114,8 @@ def test_the_reference_lists_every_metric_with_labels_and_help() -> None:
     ("query", "message"),
     [
         ("sum(rate(gateway_request_total[5m]))", 'did you mean "gateway_requests_total"?'),
-        ('sum(gateway_requests_total{model="x"})', "gateway_requests_total has no label model"),
-        ("sum by (model) (gateway_requests_total)", "no metric of the query has the label model"),
+        ('sum(gateway_requests_total{key="x"})', "gateway_requests_total has no label key"),
+        ("sum by (key) (gateway_requests_total)", "no metric of the query has the label key"),
         ("gateway_overhead_seconds", 'did you mean "gateway_overhead_seconds_'),
     ],
 )
@@ -121,6 +126,11 @@ def test_a_query_for_what_is_not_exported_is_refused(generate: ModuleType, query
 def test_every_alert_asks_for_what_is_exported(generate: ModuleType) -> None:
     for rule in alerts():
         assert not generate.mistakes(rule["expr"]), rule["alert"]
+
+
+def test_every_recorded_series_asks_for_what_is_exported(generate: ModuleType) -> None:
+    for rule in rules("record"):
+        assert not generate.mistakes(rule["expr"]), rule["record"]
 
 
 def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None:
@@ -244,12 +254,12 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
     finished = subprocess.run(
         [promtool, "check", "rules", "--lint-fatal", "alerts/gateway.yml"], capture_output=True, text=True, cwd=GRAFANA
     )
-    assert f"SUCCESS: {len(alerts())} rules found" in finished.stdout, finished.stderr
+    assert f"SUCCESS: {len(alerts()) + len(rules('record'))} rules found" in finished.stdout, finished.stderr
 
 
 def test_each_alert_fires_exactly_when_it_should(promtool: str) -> None:
     cases = yaml.safe_load((GRAFANA / "alerts" / "gateway.test.yml").read_text("utf-8"))["tests"]
-    checks = [check for case in cases for check in case["alert_rule_test"]]
+    checks = [check for case in cases for check in case.get("alert_rule_test", [])]
     names = {rule["alert"] for rule in alerts()}
     assert {c["alertname"] for c in checks if c["exp_alerts"]} == names
     assert {c["alertname"] for c in checks if not c["exp_alerts"]} == names

@@ -19,6 +19,7 @@ import orjson
 from gateway.config.config import Config
 from gateway.config.derive import cautions as plan_cautions
 from gateway.config.derive import content_of, directory_of, plans_of, prices_of, refs_of_model, target_of
+from gateway.config.metric_labels import HISTOGRAM_ALIASES, without_histograms
 from gateway.config.reserved_names import caller_prefix, is_other_actor
 from gateway.core.keys import KeyRecord
 from gateway.core.limits import limits_of
@@ -78,6 +79,7 @@ def cautions(config: Config) -> list[str]:
         *_not_adaptive(config),
         *_streams_of_cascades(config),
         *_gpu_limits_without_prices(config),
+        *_without_series(config),
     ]
 
 
@@ -137,6 +139,14 @@ def _gpu_limits_without_prices(config: Config) -> Iterator[str]:
         )
     if not any(prices.gpu_of(target) for target in targets):
         yield "limits in GPU-seconds count nothing: no target has a price in `prices.gpu_seconds`"
+
+
+def _without_series(config: Config) -> Iterator[str]:
+    if names := without_histograms(config):
+        yield (
+            f'metrics: the latencies of {_listed(names)} share alias="other": the first {HISTOGRAM_ALIASES} models of '
+            "the file have their own; move the models up whose latency you watch"
+        )
 
 
 def _has_gpu_limit(settings: Mapping[str, Any]) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gateway.config.config import Config
 from gateway.config.derive import model_names
-from gateway.observability.eval_metrics import EvalFigures, ScoreFigures
+from gateway.config.metric_labels import OTHER, MetricLabels
+from gateway.observability.eval_metrics import AliasScoreFigures, EvalFigures, ScoreFigures
+from gateway.observability.label_history import LabelHistory
 from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
 from gateway.statistics.sampled_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.store.guided_means import guided_mean, harmful, target_names
 from gateway.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
-from gateway.store.snapshot import ScoreCell, StoreSnapshot
+from gateway.store.snapshot import CellKey, ScoreCell, StoreSnapshot
 from gateway.stream import Lag
-
-OTHER = "other"
 
 
 class Gauges:
@@ -26,9 +27,13 @@ class Gauges:
         config: Config,
         scorers: Mapping[str, RegisteredScorer],
         others: Mapping[str, RegisteredPair | RegisteredRun] | None = None,
+        history: LabelHistory | None = None,
     ) -> None:
-        """others: scorers of pairs and of runs."""
+        """others: scorers of pairs and of runs. history: labels of earlier configs; None if there were none."""
         self._scorers = scorers
+        self._labels = MetricLabels.of(config)
+        self._history = history or LabelHistory()
+        self._history.follow(replace(self._labels, aliases=self._labels.scored_aliases))
         gated: dict[str, Registered] = {**scorers, **(others or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(others or {})})
@@ -45,11 +50,11 @@ class Gauges:
             key = cell.key
             scorer = key.scorer if key.scorer in self._scorers else OTHER
             model = key.model if key.model in self._models else OTHER
-            arm = key.arm if key.arm in ("", "control", "candidate") else OTHER
-            groups.setdefault((scorer, model, arm), []).append(cell)
+            groups.setdefault((scorer, model, _arm(key)), []).append(cell)
         spent = self._spent(snapshot.costs)
         return EvalFigures(
             scores=tuple(self._figures(*labels, cells, snapshot) for labels, cells in sorted(groups.items())),
+            alias_scores=tuple(self._by_alias(snapshot)),
             dead_letters=snapshot.dead_letters,
             duplicates=snapshot.duplicates,
             unaccounted=snapshot.unaccounted,
@@ -63,6 +68,22 @@ class Gauges:
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
+
+    def _by_alias(self, snapshot: StoreSnapshot) -> Iterator[AliasScoreFigures]:
+        groups: dict[tuple[str, str, str, str, str], list[ScoreCell]] = {}
+        for cell in snapshot.cells:
+            place = self._place(cell.key)
+            if place is not None and cell.key.scorer in self._scorers:
+                groups.setdefault((*place, cell.key.scorer, _arm(cell.key)), []).append(cell)
+        for (alias, upstream, model, scorer, arm), cells in sorted(groups.items()):
+            yield AliasScoreFigures(alias, upstream, model, self._figures(scorer, model, arm, cells, snapshot))
+
+    def _place(self, key: CellKey) -> tuple[str, str, str] | None:
+        """The alias, upstream and model of a cell's series; None: the config has named neither for an hour."""
+        if not self._history.kept(key.alias):
+            return (OTHER, OTHER, OTHER) if key.alias in self._labels.aliases else None
+        target = self._labels.target(key.alias, key.model) or self._history.target(key.model)
+        return None if target is None else (key.alias, *target)
 
     def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
         """The share of each scorer's daily budget that is used; of two limits the larger share.
@@ -127,6 +148,10 @@ class Gauges:
         off = any(harmful(snapshot.cards.get(target, {})) for target in target_names(scorer.name))
         guided = guided_mean(running, snapshot.guided, scorer.bounds, scorer.direction, controlled=not off)
         return guided or weighted_mean([strata_of(cell) for cell in running], scorer.bounds)
+
+
+def _arm(key: CellKey) -> str:
+    return key.arm if key.arm in ("", "control", "candidate") else OTHER
 
 
 def strata_of(cell: ScoreCell) -> StratumSums:

@@ -44,6 +44,7 @@ from gateway.features.manifest import Manifest, load
 from gateway.features.task import MadeTask, TaskContext, TaskMaker, keep_working
 from gateway.observability import logging as log_format
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
+from gateway.observability.label_history import LabelHistory
 from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
@@ -166,7 +167,7 @@ async def evaluate(
 ) -> None:
     """Scores inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
     config in force between two consumers; None means that it is not read again."""
-    registry = CollectorRegistry()
+    registry, history = CollectorRegistry(), LabelHistory()
     current: Config | None = config
     working: Config | None = None
     running: list[Consumer] = []
@@ -176,7 +177,9 @@ async def evaluate(
                 resolved = _resolved(current, config, data)
                 try:
                     store = resolved.store.url or default_url(data)
-                    async with opened(resolved, store, url, registry, directory, watch=watch) as consumer:
+                    async with opened(
+                        resolved, store, url, registry, directory, watch=watch, history=history
+                    ) as consumer:
                         running[:] = [consumer]
                         if working is None:
                             health = partial(_health, running)
@@ -250,11 +253,12 @@ async def opened(
     directory: Path = Path(),
     timing: ConsumerTiming | None = None,
     watch: ConfigWatch | None = None,
+    history: LabelHistory | None = None,
 ) -> AsyncIterator[Consumer]:
     """A consumer with everything it needs. Waits for a store that cannot be reached.
 
     store, stream: URLs. timing: None: the default, with the config's claim_idle_s. watch: of the config, for the
-    heartbeat. Raises ConfigError.
+    heartbeat. history: the metrics' labels of earlier configs; None if there were none. Raises ConfigError.
     """
     timing = timing or ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000))
     threads = ScoringThreads()
@@ -285,7 +289,7 @@ async def opened(
             hooks = hooks_of(FEATURES, work)
             started = time.time()
             context = replace(
-                _context(work, hooks, metrics),
+                _context(work, hooks, metrics, history),
                 events=stack.enter_context(_events(config)),
                 report=lambda: ConsumerReport(
                     config=config.digest,
@@ -309,14 +313,14 @@ async def opened(
         await corridor.aclose()
 
 
-def _context(work: TaskContext, hooks: Hooks, metrics: EvalMetrics) -> ConsumerContext:
+def _context(work: TaskContext, hooks: Hooks, metrics: EvalMetrics, history: LabelHistory | None) -> ConsumerContext:
     built = work.scorers
     return ConsumerContext(
         work.corridor,
         work.store,
         built.single,
         EntryScorer(built.single, work.threads, prices_of(work.config), hooks),
-        Gauges(work.config, built.single, {**built.pairs, **built.runs}),
+        Gauges(work.config, built.single, {**built.pairs, **built.runs}, history),
         metrics,
         hooks=hooks,
         isolated=work.isolated,

@@ -133,6 +133,20 @@ class ScoreFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class AliasScoreFigures:
+    """One scorer on the answers of one alias at one target, in one arm."""
+
+    alias: str
+    upstream: str
+    model: str  # without its upstream
+    scores: ScoreFigures
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.alias, self.upstream, self.model, self.scores.scorer, self.scores.arm]
+
+
+@dataclass(frozen=True, slots=True)
 class RunScoreFigures:
     """One scorer of runs on one model in one arm."""
 
@@ -225,6 +239,7 @@ class EvalFigures:
     """The values of all the consumer's metrics, at one moment."""
 
     scores: tuple[ScoreFigures, ...] = ()
+    alias_scores: tuple[AliasScoreFigures, ...] = ()
     runs: tuple[RunScoreFigures, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
     duplicates: int = 0
@@ -277,8 +292,8 @@ def _delivery(scrape: Scrape) -> Row:
     return (), (f.trimmed_unread, f.duplicates, *backlog, f.consumers, 1, 0, scrape.failing_parts, scrape.age_s)
 
 
-def _score(e: ScoreFigures) -> Row:
-    return e.labels, (e.weighted_sum, e.weight, *e.closed_units, e.span, e.mean, e.low, e.high, e.effective_n)
+def _score(labels: Sequence[str], e: ScoreFigures) -> Row:
+    return labels, (e.weighted_sum, e.weight, *e.closed_units, e.span, e.mean, e.low, e.high, e.effective_n)
 
 
 def _difference(e: ExperimentFigures, m: MetricFigures) -> Row:
@@ -309,7 +324,8 @@ _OF_CARD = (
 )
 _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "scores": lambda s: (([*e.labels, status], [n]) for e in s.figures.scores for status, n in e.by_status.items()),
-    "means": lambda s: map(_score, s.figures.scores),
+    "means": lambda s: (_score(e.labels, e) for e in s.figures.scores),
+    "alias_means": lambda s: (_score(e.labels, e.scores) for e in s.figures.alias_scores),
     "run_means": lambda s: (
         ([e.scorer, e.model, e.arm], (e.mean, e.low, e.high, e.effective_n)) for e in s.figures.runs
     ),

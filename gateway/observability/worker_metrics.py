@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client.registry import Collector
+
+from gateway.observability.label_history import ExpiredLabels
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _HEAD = 8  # bytes: how much of the file is used, and padding
+NONE_EXPIRED = ExpiredLabels()
 _COMBINE: dict[str, Callable[[float, float], float]] = {"livemax": max, "livemin": min}
 
 
@@ -63,15 +67,22 @@ class WorkerMetrics:
         self._alive = alive or (lambda pid: Path(f"/proc/{pid}").exists())
         self._files: dict[Path, _File] = {}
         self._slots: dict[tuple[str, str], int] = {}  # by type of metric and key
+        self._labels: list[dict[str, str]] = []  # by slot
         self._families: dict[str, _Family] = {}
         self._reading = threading.Lock()
 
-    def text(self) -> bytes:
+    def text(self, expired: ExpiredLabels = NONE_EXPIRED) -> bytes:
         """The metrics in Prometheus's text format. Counters and histograms of dead workers are kept; their gauges are
-        dropped."""
+        dropped. expired: labels whose series are left out."""
         with self._reading:
             self._refresh()
-            return self._render(self._totals())
+            totals = self._totals()
+            for slot in self._hidden(expired):
+                totals[slot] = None
+            return self._render(totals)
+
+    def _hidden(self, expired: ExpiredLabels) -> Iterable[int]:
+        return [slot for slot, labels in enumerate(self._labels) if expired.hide(labels)] if expired else ()
 
     def _refresh(self) -> None:
         there = sorted(self._directory.glob("*.db"))
@@ -119,6 +130,7 @@ class WorkerMetrics:
         return slot
 
     def _add_series(self, kind: str, slot: int, metric: str, name: str, labels: dict[str, str], text: str) -> None:
+        self._labels.append(labels)
         shown = f"{metric}_total" if kind == "counter" else metric
         head = f"# HELP {shown} {_escaped(text)}\n# TYPE {shown} {kind}\n".encode()
         family = self._families.setdefault(metric, _Family(head))
@@ -159,6 +171,8 @@ def _plain_lines(series: Iterable[tuple[bytes, int]], totals: list[float | None]
 
 def _bucket_lines(family: _Family, totals: list[float | None]) -> Iterable[bytes]:
     for count_line, buckets in family.buckets.items():
+        if all(totals[slot] is None for _, _, slot in buckets):
+            continue
         sum_so_far = 0.0
         for _, line, slot in buckets:
             sum_so_far += totals[slot] or 0.0
@@ -180,12 +194,28 @@ def _escaped(text: str, *, quote: bool = False) -> str:
     return text.replace('"', r"\"") if quote else text
 
 
-def exposition(registry: CollectorRegistry, workers: WorkerMetrics | None = None) -> bytes:
+class ShownMetrics(Collector):
+    """The metrics of one process without the series of expired labels."""
+
+    def __init__(self, registry: CollectorRegistry, expired: ExpiredLabels) -> None:
+        self._registry = registry
+        self._expired = expired
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not self._expired.hide(sample.labels)]
+            yield metric
+
+
+def exposition(
+    registry: CollectorRegistry, workers: WorkerMetrics | None = None, expired: ExpiredLabels = NONE_EXPIRED
+) -> bytes:
     """The text of one scrape.
 
-    workers: the metrics of all workers, dead ones included; None means that only this process counts.
+    workers: the metrics of all workers, dead ones included; None means that only this process counts. expired: labels
+    whose series are left out.
     """
     if workers is not None:
-        return workers.text()
+        return workers.text(expired)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody reads
-    return generate_latest(registry)
+    return generate_latest(ShownMetrics(registry, expired) if expired else registry)

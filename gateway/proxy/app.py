@@ -437,9 +437,10 @@ class App:
             )
         return len(found)
 
-    def count_refused(self, error: GatewayError) -> None:
-        metrics = self.gateway.metrics
-        metrics.counts.of(metrics.refused, str(error.status), error.code or error.type).n += 1
+    def count_refused(self, error: GatewayError, alias: str = "") -> None:
+        """alias: of the request; "" if it was not read."""
+        metrics, shown = self.gateway.metrics, self.gateway.settler.labels.alias(alias)
+        metrics.counts.of(metrics.refused, shown, str(error.status), error.code or error.type).n += 1
 
     async def _refuse(
         self,
@@ -450,7 +451,7 @@ class App:
         error: GatewayError,
     ) -> None:
         """Sends the gateway's own error as the response, and notes it in the context for the record."""
-        self.count_refused(error)
+        self.count_refused(error, call.alias if call else "")
         context.ended = True
         context.status = error.status
         context.notes.error_code = error.code or error.type

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.config import Config
 from gateway.config.derive import directory_of, prices_of, scorer_keys
 from gateway.config.limits import Budgets
+from gateway.config.metric_labels import MetricLabels
 from gateway.config.privacy import Content
 from gateway.config.retirements import retiring_targets
 from gateway.config.upstreams import FlowShare, Upstream, UpstreamShares
@@ -46,7 +46,6 @@ from gateway.proxy.limits.estimate import estimates_of, tier_estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.limits.upstream_limits import UpstreamLimits
 from gateway.proxy.recording.access_log import AccessLog, CallLog
-from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import Redactor, redactor_by_content, redactors_by_caller
 from gateway.proxy.recording.usage_ledger import TeamLabels, UsageBooks
@@ -153,7 +152,8 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
     tiers = tier_estimates_of(config, prices)
     tier = BudgetTier(limiter, tiers, parts.metrics) if tiers else None
-    relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), limiter.tokens_of, parts.clock)
+    labels = MetricLabels.of(config)
+    relay = Relay(parts.metrics, labels, parts.ticker, parts.rng, scorer_keys(config), limiter.tokens_of, parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     keys = keys or build_keys(config, parts)
     _configure_recording(config, parts.recorder, keys, cap_bytes)
@@ -191,7 +191,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
             cap_bytes,
             prices,
             shadow,
-            frozenset(islice(config.upstreams, MOST_HISTOGRAMS)),
+            labels,
             books,
             limiter,
         ),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import partial
 
+from gateway.config.metric_labels import MetricLabels
 from gateway.core.completion import assemble
-from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_digest
+from gateway.core.exchange import CLIENT_ENDED, Exchange, Target, cluster_digest, user_digest
 from gateway.core.prices import Prices
 from gateway.core.prompt_digest import prompt_digest
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -60,8 +60,7 @@ class Settler:
     """Limit of each of an exchange's two bodies."""
     prices: Prices
     shadow: ShadowSender
-    with_histograms: Container[str]
-    """The upstreams that have histograms of their own."""
+    labels: MetricLabels
     books: UsageBooks
     limiter: Limiter
     _series: dict[tuple[str, str, str], CallMetrics] = field(default_factory=dict, init=False)
@@ -235,7 +234,7 @@ class Settler:
         alias = call.alias
         outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
         if target_state is None:
-            self.metrics.counts.of(self.metrics.requests, alias, "none", outcome).n += 1
+            self.metrics.counts.of(self.metrics.requests, alias, "none", "none", outcome).n += 1
             self.metrics.ended[outcome] += 1
             return
         key = (alias, target_state.name, endpoint.operation)
@@ -259,21 +258,23 @@ class Settler:
     def _metrics_of(self, alias: str, target_state: TargetState, operation: str) -> CallMetrics:
         target = target_state.target
         price, gpu = self.prices.of(target), self.prices.gpu_of(target)
-        own = target.upstream in self.with_histograms
-        return CallMetrics(self.books, alias, target_state, operation, price, gpu=gpu, own_histograms=own)
+        return CallMetrics(self.books, alias, target_state, operation, price, labels=self.labels, gpu=gpu)
 
     def _count_attempts(self, alias: str, context: CallContext) -> None:
         """Counts what each attempt cost, for the upstream that used the tokens."""
         m = self.metrics
         used = [(a.target, a.usage) for a in context.attempts if a.usage is not None]
-        costs = [(target.upstream, self.prices.cost(target, usage)) for target, usage in used]
-        for upstream, cost in costs:
+        costs = [(target, self.prices.cost(target, usage)) for target, usage in used]
+        for target, cost in costs:
             if cost is not None:
-                m.counts.of(m.cost, alias, upstream).n += cost
+                m.counts.of(m.cost, *self._target_labels(alias, target)).n += cost
         for target, usage in used if self.prices.gpu else []:
-            m.counts.of(m.gpu_seconds, alias, target.upstream).n += self.prices.gpu_seconds(target, usage)
+            m.counts.of(m.gpu_seconds, *self._target_labels(alias, target)).n += self.prices.gpu_seconds(target, usage)
         if not costs or any(cost is None for _, cost in costs):
-            m.counts.of(m.unpriced, alias, context.attempts[-1].target.upstream).n += 1
+            m.counts.of(m.unpriced, *self._target_labels(alias, context.attempts[-1].target)).n += 1
+
+    def _target_labels(self, alias: str, target: Target) -> tuple[str, str, str]:
+        return alias, target.upstream, self.labels.model(alias, str(target))
 
 
 def note_request(exchange: Exchange, call: Call, *, content: bool) -> None:

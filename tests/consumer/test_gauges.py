@@ -10,10 +10,13 @@ from fixtures.stage_terms import Stage, exchange_terms, stage_sums
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.config.config import Config
+from gateway.config.metric_labels import SCORED_ALIASES
 from gateway.config.scorers import ScorerConfig
 from gateway.consumer.gauges import Gauges
 from gateway.core.exchange import Target
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
+from gateway.observability.label_history import KEEP_S, LabelHistory
 from gateway.store.score_sums import BUCKET_COUNT
 from gateway.store.snapshot import CellKey, ScoreCell, StoreSnapshot
 from gateway.stream import Lag
@@ -31,10 +34,12 @@ def scraped(figures: EvalFigures) -> dict[str, dict[tuple[tuple[str, str], ...],
     return found
 
 
-def cell(scorer="stated", version="1", model="local/small", arm="", stratum="default", weight=0.0, **n) -> ScoreCell:
+def cell(
+    scorer="stated", version="1", model="local/small", arm="", stratum="default", weight=0.0, alias="chat", **n
+) -> ScoreCell:
     counts = {"scored": 0, "not_applicable": 0, "error": 0, "timeout": 0, "budget": 0, **n}
     ones = float(counts["scored"])
-    key = CellKey(scorer, version, "c1", "chat", model, arm, stratum)
+    key = CellKey(scorer, version, "c1", alias, model, arm, stratum)
     buckets = (*(0.0,) * 10, weight, 0.0)
     assert len(buckets) == BUCKET_COUNT
     return ScoreCell(key, counts, ones, ones, 2.0 * sum(counts.values()), 0, weight, weight, buckets)
@@ -72,6 +77,58 @@ def test_labels_stay_a_closed_set(room):
         ("stated", "local/small", "other"),
         ("stated", "other", ""),
     ]
+
+
+def config_of(*aliases: str) -> Config:
+    upstreams = {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}}
+    targets = [{"upstream": "local", "model": model} for model in ("small", "big")]
+    return Config.model_validate(
+        {"open": True, "upstreams": upstreams, "models": {alias: {"targets": targets} for alias in aliases}}
+    )
+
+
+def alias_weights(gauges: Gauges, *cells: ScoreCell) -> dict[tuple[str, ...], float]:
+    """Weights by alias, upstream, model, scorer and arm."""
+    figures = gauges.show(StoreSnapshot(cells, {}, 0, 0), NO_LAG)
+    by_series = scraped(figures).get("gateway_eval_alias_score_weight_total", {})
+    names = ("alias", "upstream", "model", "scorer", "arm")
+    return {tuple(dict(labels)[name] for name in names): weight for labels, weight in by_series.items()}
+
+
+def test_scores_are_shown_by_alias_and_target(room):
+    cells = [
+        cell(alias="support", weight=1.0, scored=1),
+        cell(alias="code", weight=2.0, scored=1),
+        cell(alias="code", model="local/big", weight=4.0, scored=1, arm="control"),
+        cell(alias="code", stratum="error", weight=8.0, scored=1),
+        cell(alias="code", model="local/gone", weight=16.0, scored=1),
+        cell(alias="gone", weight=32.0, scored=1),
+    ]
+    assert alias_weights(Gauges(config_of("support", "code"), room.scorers), *cells) == {
+        ("support", "local", "small", "stated", ""): 1.0,
+        ("code", "local", "small", "stated", ""): 10.0,
+        ("code", "local", "big", "stated", "control"): 4.0,
+    }
+
+
+def test_aliases_beyond_200_share_their_scores(room):
+    gauges = Gauges(config_of(*(f"a{n}" for n in range(SCORED_ALIASES + 2))), room.scorers)
+    cells = [cell(alias=f"a{n}", weight=1.0, scored=1) for n in range(SCORED_ALIASES + 2)]
+    shown = alias_weights(gauges, *cells)
+    assert len(shown) == SCORED_ALIASES + 1
+    assert shown["a199", "local", "small", "stated", ""] == 1.0
+    assert shown["other", "other", "other", "stated", ""] == 2.0
+
+
+def test_scores_of_a_deleted_alias_are_shown_for_an_hour(room):
+    now = [1e6]
+    history = LabelHistory(clock=lambda: now[0])
+    Gauges(config_of("chat", "old"), room.scorers, history=history)
+    gauges = Gauges(config_of("chat"), room.scorers, history=history)
+    cells = [cell(weight=1.0, scored=1), cell(alias="old", weight=2.0, scored=1)]
+    assert set(alias_weights(gauges, *cells).values()) == {1.0, 2.0}
+    now[0] += KEEP_S + 1
+    assert set(alias_weights(gauges, *cells).values()) == {1.0}
 
 
 def test_the_mean_is_of_the_running_version_counters_of_all(room):

@@ -19,15 +19,15 @@ PACKAGE = Path(__file__).parents[2] / "gateway"
 
 # The contract: these names and labels are kept by later versions.
 NAMES: dict[str, tuple[str, ...]] = {
-    "gateway_requests_total": ("alias", "upstream", "outcome"),
+    "gateway_requests_total": ("alias", "upstream", "model", "outcome"),
     "gateway_overhead_seconds": (),
     "gateway_inflight_requests": (),
-    "gateway_attempts_total": ("upstream", "result"),
+    "gateway_attempts_total": ("upstream", "model", "result"),
     "gateway_breaker_open": ("upstream", "model"),
     "gateway_config_ok": (),
-    "gateway_tokens_total": ("alias", "upstream", "type"),
-    "gateway_cost_usd_total": ("alias", "upstream"),
-    "gateway_unpriced_total": ("alias", "upstream"),
+    "gateway_tokens_total": ("alias", "upstream", "model", "type"),
+    "gateway_cost_usd_total": ("alias", "upstream", "model"),
+    "gateway_unpriced_total": ("alias", "upstream", "model"),
     "gateway_eval_seen_total": ("stratum",),
     "gateway_eval_sampled_total": ("stratum",),
     "gateway_eval_enqueued_total": ("stratum",),
@@ -41,15 +41,15 @@ GENAI_NAMES: dict[str, tuple[set[str], list[float]]] = {
         [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
     ),
     "gen_ai_server_request_duration_seconds": (
-        {*GENAI, "error_type"},
+        {*GENAI, "alias", "error_type"},
         [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
     ),
     "gen_ai_server_time_to_first_token_seconds": (
-        GENAI,
+        {*GENAI, "alias"},
         [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60],
     ),
     "gen_ai_server_time_per_output_token_seconds": (
-        GENAI,
+        {*GENAI, "alias"},
         [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
     ),
 }

@@ -12,15 +12,16 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.observability.label_history import ExpiredLabels
 from gateway.observability.worker_metrics import WorkerMetrics
 
 WORKER = """
 import sys
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 registry = CollectorRegistry()
-n = Counter("n", 'a "help"\\nin two lines \\\\', ["a"], registry=registry)
-h = Histogram("h", "h", ["a"], buckets=(0.5, 10, 5000), registry=registry)
-gauges = {mode: Gauge(mode, mode, ["a"], multiprocess_mode=mode, registry=registry)
+n = Counter("n", 'a "help"\\nin two lines \\\\', ["alias"], registry=registry)
+h = Histogram("h", "h", ["alias"], buckets=(0.5, 10, 5000), registry=registry)
+gauges = {mode: Gauge(mode, mode, ["alias"], multiprocess_mode=mode, registry=registry)
           for mode in ("livesum", "livemax", "livemin")}
 for line in sys.stdin:
     label, value = line.split()
@@ -83,12 +84,12 @@ def test_it_says_what_the_library_says_while_workers_come_and_go(tmp_path: Path,
     for worker, label, value in ((first, "x", 7), (second, "x", 3), (second, "odd", 9000.5), (first, "late", 1)):
         worker.count(label, value)
         assert samples(merged.text()) == library(tmp_path)
-    assert samples(merged.text())["n_total", (("a", "x"),)] == 10.25
+    assert samples(merged.text())["n_total", (("alias", "x"),)] == 10.25
     second.end()
     found = samples(merged.text())
-    assert found["n_total", (("a", "x"),)] == 10.25, "what a dead worker has counted stays"
-    assert found["livemax", (("a", "x"),)] == 7
-    assert ("livesum", (("a", 'x"\\\n'),)) not in found, "a dead worker's gauges go"
+    assert found["n_total", (("alias", "x"),)] == 10.25, "what a dead worker has counted stays"
+    assert found["livemax", (("alias", "x"),)] == 7
+    assert ("livesum", (("alias", 'x"\\\n'),)) not in found, "a dead worker's gauges go"
     assert found == library(tmp_path)
     workers.append(third := Worker(tmp_path))
     third.count("x", 2)
@@ -104,9 +105,20 @@ def test_a_scrape_reads_no_key_twice(tmp_path: Path, workers: list[Worker], monk
     parsed: list[str] = []
     monkeypatch.setattr("gateway.observability.worker_metrics.json.loads", parsed.append)
     workers[0].count("x", 1)
-    assert samples(merged.text())["n_total", (("a", "x"),)] == 3
+    assert samples(merged.text())["n_total", (("alias", "x"),)] == 3
     assert parsed == []
 
 
 def test_without_workers_there_is_no_text(tmp_path: Path) -> None:
     assert WorkerMetrics(tmp_path).text() == b""
+
+
+def test_expired_labels_leave_the_page_of_all_workers(tmp_path: Path, workers: list[Worker]) -> None:
+    merged = WorkerMetrics(tmp_path)
+    for label in ("chat", "old"):
+        workers[0].count(label, 1)
+    everything = samples(merged.text())
+    shown = samples(merged.text(ExpiredLabels(frozenset({"old"}))))
+    assert shown.keys() == {key for key in everything if ("alias", "old") not in key[1]}
+    assert any(name == "h_bucket" for name, _ in shown)
+    assert samples(merged.text()) == everything, "a config that names it again continues its counts"

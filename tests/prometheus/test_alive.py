@@ -67,7 +67,7 @@ def queries() -> list[tuple[str, str]]:
 def alerts() -> dict[str, str]:
     """PromQL of each alert rule, by its name."""
     rules = yaml.safe_load((ROOT / "grafana" / "alerts" / "gateway.yml").read_text("utf-8"))
-    return {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    return {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
 
 
 async def samples_behind(whole: Any, promql: str) -> str:

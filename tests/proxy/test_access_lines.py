@@ -102,7 +102,9 @@ async def test_a_refused_call_has_its_id_key_and_alias(
     assert found[calls["not JSON"].headers["x-request-id"]]["client_id"] == "mine"
     assert "HTTP 500" in found[calls["upstream's 500"].headers["x-request-id"]]["failure"]
     assert "invented-name" not in json.dumps(found)
-    assert await gateway.metric("gateway_refused_total", status="401") == 2
+    assert await gateway.metric("gateway_refused_total", status="401", alias="other") == 2
+    assert await gateway.metric("gateway_refused_total", status="404", alias="other") == 2, "no alias, and no path"
+    assert await gateway.metric("gateway_refused_total", status="502", alias="chat") == 1
 
 
 async def test_a_call_without_a_healthy_upstream_names_its_alias(

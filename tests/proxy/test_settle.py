@@ -17,6 +17,7 @@ from gateway.config.config import Retries, RuleCondition, Sampling, SamplingRule
 from gateway.config.derive import plan_of
 from gateway.config.experiments import Experiment
 from gateway.config.limits import Budgets
+from gateway.config.metric_labels import MetricLabels
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
@@ -93,6 +94,10 @@ class NotingShadow:
 
     def answered(self, call: Call, assignment: Assignment, context: CallContext, now: float) -> None:
         self.answers += 1
+
+
+NAMES = frozenset({"chat", "u", "v"})
+LABELS = MetricLabels(NAMES, {"u/m": ("u", "m"), "v/m": ("v", "m")}, {}, NAMES, NAMES, NAMES)
 
 
 class Nowhere:
@@ -175,7 +180,7 @@ def a_room(
     noting = NotingShadow(ShadowOffer(("candidate",)))
     limiter = Limiter(LeaseBook(), Offline(), {}, Budgets(), metrics)
     books = UsageBooks(recorder.usage, metrics)
-    settler = Settler(sampler, recorder, metrics, 1000, Prices(), noting, ("u", "v"), books, limiter)  # type: ignore[arg-type]
+    settler = Settler(sampler, recorder, metrics, 1000, Prices(), noting, LABELS, books, limiter)  # type: ignore[arg-type]
     return Room(sampler, recorder, settler, registry, metrics, target_state, noting, experiment)
 
 

@@ -43,6 +43,8 @@ async def test_metrics_have_the_pattern_and_records_the_model(
         assert (await gateway.chat(model=f"one/m{n}")).status_code == 200
     assert await gateway.metric("gateway_requests_total", alias="one/*", outcome="ok") == 131
     assert await gateway.metric("gateway_requests_total", alias="one/big") == 0
+    assert await gateway.metric("gateway_requests_total", alias="one/*", upstream="u0", model="*") == 131
+    assert await gateway.metric("gateway_attempts_total", upstream="u0", model="*") == 131
     text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
     labels = {line.split('model="')[1].split('"')[0] for line in text.splitlines() if "gateway_breaker_open{" in line}
     assert len(labels) <= 104, "names that clients make up do not become labels forever"

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from gateway.config.environment import shared_metrics
 from gateway.core.errors import InvalidKey, NotFound
+from gateway.observability.label_history import LabelHistory
 from gateway.observability.worker_metrics import CONTENT_TYPE, WorkerMetrics, exposition
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import matches
@@ -50,6 +51,7 @@ class MetricsPage:
         self._registry = registry
         shared = shared_metrics()
         self._workers = None if shared is None else WorkerMetrics(shared)
+        self._history = LabelHistory(shared)
 
     async def __call__(self, request: Request) -> Response:
         if not self._access.allows(request):
@@ -59,8 +61,9 @@ class MetricsPage:
                 "metrics need a key of their own beyond loopback and behind a proxy; set metrics.sha256 or metrics.bind"
             )
         self._show()
+        self._history.follow(self._gateway().settler.labels)
         # On a thread: with several workers it reads all their files, while calls are in flight.
-        text = await asyncio.to_thread(exposition, self._registry, self._workers)
+        text = await asyncio.to_thread(exposition, self._registry, self._workers, self._history.expired())
         headers = {"vary": "accept-encoding"}
         if "gzip" in request.headers.get("accept-encoding", ""):
             text = await asyncio.to_thread(gzip.compress, text, 1)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
+from gateway.config.metric_labels import OTHER
 from gateway.core.errors import ErrorShape, GatewayError
 from gateway.core.exchange import new_id
 from gateway.core.reasons import Reason
@@ -130,7 +131,7 @@ _APIS = (
 
 def _note_refused(gateway: Gateway, scope: Any, error: GatewayError) -> None:
     code = error.code or error.type
-    gateway.metrics.counts.of(gateway.metrics.refused, str(error.status), code).n += 1
+    gateway.metrics.counts.of(gateway.metrics.refused, OTHER, str(error.status), code).n += 1
     page: PageCall | None = scope.get(PAGE)
     if page is not None:
         page.error = code

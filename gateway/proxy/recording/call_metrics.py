@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from gateway.config.metric_labels import MetricLabels
 from gateway.core.exchange import Outcome, Usage
 from gateway.core.prices import Price
 from gateway.proxy.limits.charge import Charge
@@ -15,9 +16,6 @@ from gateway.proxy.routing.target_state import TargetState
 
 FOLD_AT = 256
 """Calls buffered per series before they are folded into the counters."""
-
-MOST_HISTOGRAMS = 50
-"""Upstreams that have histograms of their own: those of one upstream are 15 KB of each scrape, or 90 series."""
 
 CountedOutcome = Outcome | Literal["client_error", "queue_full"]
 """The label `outcome` of gateway_requests_total. Of what a record calls an upstream's error, it separates bad requests
@@ -69,32 +67,32 @@ class CallMetrics:
         operation: str,
         price: Price | None,
         *,
+        labels: MetricLabels,
         gpu: Price | None = None,
-        own_histograms: bool = True,
     ) -> None:
-        """gpu: the target's price in GPU-seconds; None if it has none. own_histograms: False: the histograms are those
-        of all upstreams without their own, `upstream="other"`.
-        """
+        """labels: the closed sets of the config. gpu: the target's price in GPU-seconds; None if it has none."""
         m = books.metrics
         self._books, self._alias, self._target = books, alias, target_state.target
         self._ended = m.ended
         counts, upstream = m.counts, target_state.target.upstream
-        provider = target_state.upstream.config.provider.otel_name
-        genai = (operation, provider, upstream if own_histograms else "other")
+        of_target = (alias, upstream, labels.model(alias, target_state.name))
+        genai = (operation, target_state.upstream.config.provider.otel_name)
+        shown_upstream, shown_alias = labels.histograms(alias, upstream)
+        latency = (*genai, shown_upstream, shown_alias)
         self.waiting: list[CallFigures] = []
-        self._outcomes = {o: counts.of(m.requests, alias, upstream, o) for o in _ERROR_TYPE}
-        self._duration = {o: counts.spread(m.duration, *genai, e) for o, e in _ERROR_TYPE.items()}
+        self._outcomes = {o: counts.of(m.requests, *of_target, o) for o in _ERROR_TYPE}
+        self._duration = {o: counts.spread(m.duration, *latency, e) for o, e in _ERROR_TYPE.items()}
         self._overhead = counts.spread(m.overhead)
-        self._first_token = counts.spread(m.first_token, *genai)
-        self._per_token = counts.spread(m.per_token, *genai)
-        self._sizes = [counts.spread(m.tokens_used, *genai, kind) for kind in ("input", "output")]
+        self._first_token = counts.spread(m.first_token, *latency)
+        self._per_token = counts.spread(m.per_token, *latency)
+        self._sizes = [counts.spread(m.tokens_used, *genai, shown_upstream, kind) for kind in ("input", "output")]
         kinds = ("input", "output", "cached_input", "reasoning")
-        self._tokens = [counts.of(m.tokens, alias, upstream, kind) for kind in kinds]
-        self._unpriced = counts.of(m.unpriced, alias, upstream)
+        self._tokens = [counts.of(m.tokens, *of_target, kind) for kind in kinds]
+        self._unpriced = counts.of(m.unpriced, *of_target)
         self._price = price
-        self._cost = counts.of(m.cost, alias, upstream) if price is not None else None
+        self._cost = counts.of(m.cost, *of_target) if price is not None else None
         self._gpu = gpu
-        self._gpu_seconds = counts.of(m.gpu_seconds, alias, upstream) if gpu is not None else None
+        self._gpu_seconds = counts.of(m.gpu_seconds, *of_target) if gpu is not None else None
         counts.batches.add(self)
 
     def fold(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 
+from gateway.config.metric_labels import MetricLabels
 from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
@@ -77,6 +78,7 @@ class Relay:
     """Sends calls upstream."""
 
     metrics: ProxyMetrics
+    labels: MetricLabels
     ticker: Ticker
     rng: random.Random
     """Draws the jitter."""
@@ -86,7 +88,7 @@ class Relay:
     """Estimates the tokens that a call may use, for upstreams with a limit of them."""
     clock: Callable[[], float] = time.monotonic
     _attempts: dict[tuple[str, str], FastCounter] = field(default_factory=dict, init=False)
-    """Counters of attempts, by upstream and result."""
+    """Counters of attempts, by target and result."""
 
     async def ask(
         self,
@@ -362,9 +364,10 @@ class Relay:
             context.sent = True
         else:
             state.note_unmetered(target_state.target, ending, usage)
-        cell = (target_state.target.upstream, note.result)
+        cell = (target_state.name, note.result)
         if cell not in self._attempts:
-            self._attempts[cell] = self.metrics.counts.of(self.metrics.attempts, *cell)
+            labels = target_state.target.upstream, self.labels.model(state.call.alias, target_state.name)
+            self._attempts[cell] = self.metrics.counts.of(self.metrics.attempts, *labels, note.result)
         self._attempts[cell].n += 1
 
     async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:

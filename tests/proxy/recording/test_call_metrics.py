@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
 from fixtures.metric_samples import sample_sum
 from prometheus_client import CollectorRegistry
 
+from gateway.config.metric_labels import HISTOGRAM_ALIASES, HISTOGRAM_UPSTREAMS, MetricLabels
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
@@ -15,7 +17,7 @@ from gateway.core.usage import UsageCell, UsageSums
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.observability.worker_metrics import exposition
 from gateway.proxy.limits.charge import Charge
-from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, CallMetrics
+from gateway.proxy.recording.call_metrics import CallFigures, CallMetrics
 from gateway.proxy.recording.usage_ledger import UsageBooks, UsageLedger
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker
@@ -29,6 +31,9 @@ GENAI = {
     "gen_ai_provider_name": "openai",
     "upstream": "u",
 }
+LABELS = MetricLabels(
+    frozenset({"chat"}), {"u/m": ("u", "m")}, {}, frozenset({"chat"}), frozenset({"u"}), frozenset({"chat"})
+)
 
 
 class Series:
@@ -41,7 +46,7 @@ class Series:
         target_state = TargetState(Target("u", "m"), upstream, CircuitBreaker(lambda: 0.0), lambda: 0.0)
         self.ledger = UsageLedger()
         books = UsageBooks(self.ledger, self.metrics)
-        self.calls = CallMetrics(books, "chat", target_state, "chat", price)
+        self.calls = CallMetrics(books, "chat", target_state, "chat", price, labels=LABELS)
 
     def value(self, name: str, **labels: str) -> float | None:
         self.metrics.counts.flush()
@@ -99,31 +104,44 @@ def test_only_streams_have_times_per_token() -> None:
     assert series.value("gen_ai_server_time_per_output_token_seconds_count", **GENAI) == 1, "one token has no gap"
 
 
-def target(upstream: str) -> TargetState:
+def target(upstream: str, model: str) -> TargetState:
     state = UpstreamState(upstream, Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
-    return TargetState(Target(upstream, "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
+    return TargetState(Target(upstream, model), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
 
 
-def test_a_thousand_aliases_on_500_upstreams_are_a_small_page() -> None:
-    """Each has streamed and been paid for at two upstreams."""
+def fleet_labels(aliases: int, upstreams: int) -> MetricLabels:
+    """Labels of a config with this many aliases and upstreams, each with three models."""
+    names, servers = [f"alias-{n}" for n in range(aliases)], [f"upstream-{n}" for n in range(upstreams)]
+    targets = {f"{server}/model-{n}": (server, f"model-{n}") for server in servers for n in range(3)}
+    first = frozenset(names[:HISTOGRAM_ALIASES]), frozenset(servers[:HISTOGRAM_UPSTREAMS])
+    return MetricLabels(frozenset(names), targets, {}, *first, frozenset())
+
+
+@pytest.mark.parametrize("upstreams", [10, 500])
+def test_a_thousand_aliases_at_three_targets_are_a_small_page(upstreams: int) -> None:
+    """Each has streamed and been paid for at three models, on two upstreams; a tenth of the calls have failed."""
     registry = CollectorRegistry()
-    metrics = ProxyMetrics(registry)
+    metrics, labels = ProxyMetrics(registry), fleet_labels(1000, upstreams)
     books = UsageBooks(UsageLedger(), metrics)
     stream: CallFigures = ("ok", 3.0, 0.0, 1.0, Usage(10, 5), True, WEB, "", None)
-    for n in range(2000):
-        upstream, own = f"upstream-{n % 500}", n % 500 < MOST_HISTOGRAMS
-        series = CallMetrics(books, f"alias-{n // 2}", target(upstream), "chat", Price(1.0, 2.0), own_histograms=own)
-        series.waiting.append(stream)
+    failed: CallFigures = ("timeout", 3.0, 0.0, None, None, True, WEB, "", None)
+    for n in range(3000):
+        state = target(f"upstream-{(n // 3 + (n % 3) // 2) % upstreams}", f"model-{n % 3}")
+        series = CallMetrics(books, f"alias-{n // 3}", state, "chat", Price(1.0, 2.0), labels=labels)
+        series.waiting += [stream] * 9 + [failed]
         series.fold()
     metrics.counts.flush()
-    assert len(exposition(registry)) <= 2_000_000
-    shared = {**GENAI, "upstream": "other"}
+    page = exposition(registry)
+    assert len(page) <= 20_000_000
+    assert len(gzip.compress(page, 1)) <= 2_000_000
     count = "gen_ai_server_time_to_first_token_seconds_count"
-    assert sample_sum(registry, count, **shared) == 2000 - 4 * MOST_HISTOGRAMS
-    assert sample_sum(registry, count, **{**GENAI, "upstream": "upstream-49"}) == 4
-    assert sample_sum(registry, count, **{**GENAI, "upstream": "upstream-50"}) is None
-    labels = {"alias": "alias-25", "upstream": "upstream-50", "outcome": "ok"}
-    assert sample_sum(registry, "gateway_requests_total", **labels) == 1, "counters name every upstream"
+    assert sample_sum(registry, count) == 27_000
+    assert sample_sum(registry, count, alias="alias-19") == 27
+    assert sample_sum(registry, count, alias="alias-20") is None
+    assert sample_sum(registry, count, alias="other") == 27_000 - 20 * 27
+    assert (sample_sum(registry, count, upstream="other") is None) == (upstreams <= HISTOGRAM_UPSTREAMS)
+    named = {"alias": "alias-999", "model": "model-2", "outcome": "ok"}
+    assert sample_sum(registry, "gateway_requests_total", **named) == 9, "counters name every alias and target"
 
 
 def test_every_call_with_a_cost_is_counted_for_its_key() -> None:
