@@ -189,7 +189,7 @@ class Stage:
 
 def sample(folder: Path, exchange: str) -> dict[str, Any]:
     """An exchange as the consumer has stored it."""
-    command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json"]
+    command = [sys.executable, "-m", "gateway", "samples", "--id", exchange, "--wait", "20", "--json", "--all"]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return dict(json.loads(finished.stdout))

@@ -34,16 +34,33 @@ if TYPE_CHECKING:
     from gateway.features.calls.exports.follow import FollowForm
     from gateway.features.calls.rows.erase import ErasureRequest
     from gateway.features.calls.rows.export import PreferenceRule
-    from gateway.store.query import ExchangeFilter
+    from gateway.store.query import ExchangeFilter, Found
     from gateway.store.reader_config import ReaderConfig
 
 verbs = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True)
+class _CallOutput:
+    """The form of calls for programs; a table or a page for people if none is chosen."""
+
+    as_json: AsJson = False
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one line of JSON for each exchange.")] = False
+    all_members: Annotated[
+        bool, typer.Option("--all", help="JSON: keep members that are null and scores that do not apply.")
+    ] = False
+
+    def members(self, found: list[Found]) -> list[Found]:
+        from gateway.features.calls.samples import compact
+
+        return found if self.all_members else [compact(each) for each in found]
 
 
 @verbs.command(epilog=example("gateway samples --where 'scorer=valid_json value<1' --since 1d"))
 @grouped
 def samples(
     options: StoreOptions,
+    output: _CallOutput,
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
     run: Annotated[
@@ -53,8 +70,6 @@ def samples(
     alias: Alias = None,
     since: Since = None,
     where: Where = None,
-    as_json: AsJson = False,
-    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one line of JSON for each exchange.")] = False,
 ) -> None:
     """Show recorded calls and their scores.
 
@@ -70,30 +85,30 @@ def samples(
     store = options.location().store
     if one is not None:
         exchange = found.find(store, one, wait)
-        show(to_json(exchange) if as_json else found.to_terminal(exchange))
+        show(to_json(*output.members([exchange])) if output.as_json else found.to_terminal(exchange))
         return
     if run is not None:
-        _show_runs(store, run, as_json=as_json)
+        _show_runs(store, run, output)
         return
     with usage_errors():
         exchanges = found.list_of(store, filter_of(limit, alias, since, where))
-    if as_lines:
-        for exchange in exchanges:
+    if output.as_lines:
+        for exchange in output.members(exchanges):
             typer.echo(to_json(exchange, indent=False))
         return
-    show(to_json(exchanges) if as_json else found.table(exchanges))
+    show(to_json(output.members(exchanges)) if output.as_json else found.table(exchanges))
 
 
-def _show_runs(store: str, name: str, *, as_json: bool) -> None:
+def _show_runs(store: str, name: str, output: _CallOutput) -> None:
     from gateway.core.sanitize import to_json
     from gateway.features.runs import report
 
     runs = report.find_runs(store, name)
-    if as_json:
-        show(to_json(runs))
+    if output.as_json:
+        show(to_json(output.members(runs)))
         return
-    for each in runs:
-        show(report.to_terminal(each))
+    for run in runs:
+        show(report.to_terminal(run))
 
 
 FORMS = ("jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet", "runs", "otlp")

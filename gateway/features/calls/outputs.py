@@ -1,9 +1,12 @@
-"""The schemas of the output of `gateway samples` and `gateway erase` with `--json`: of calls, the store's columns."""
+"""The schemas of the output of `gateway samples` and `gateway erase` with `--json`: of calls, the store's columns.
+
+Members that may be null are not required: `gateway samples --json` leaves them out if they are, without --all.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from gateway.core import exchange as records
@@ -54,7 +57,12 @@ def row_schema(columns: Iterable[Any], **members: Schema) -> Schema:
     """The schema of a row of the store. members: those that replace a column, and additional ones."""
     said = field_docs(inspect.getsource(records), comments=True)["Exchange"]
     found = {str(each.name): _column(each, said.get(each.name)) for each in columns} | members
-    return {"type": "object", "properties": found, "required": list(found), "additionalProperties": False}
+    return {"type": "object", "properties": found, "required": required(found), "additionalProperties": False}
+
+
+def required(members: Mapping[str, Schema]) -> list[str]:
+    """The members that cannot be null."""
+    return [name for name, schema in members.items() if schema and "null" not in schema.get("type", ())]
 
 
 def _column(column: Any, about: str | None) -> Schema:

@@ -54,6 +54,15 @@ def readable(found: Found) -> Found:
     return {**found, **opened, "scores": scores}
 
 
+def compact(found: Found) -> Found:
+    """The call, or the run with its calls, without members that are null and scores that do not apply."""
+    present: Found = {name: value for name, value in found.items() if value is not None}
+    for part in ("scores", "feedback", "calls"):
+        if part in present:
+            present[part] = [compact(row) for row in present[part] if row.get("status") != "not_applicable"]
+    return present
+
+
 def table(found: list[Found]) -> Table:
     figures = ("tokens", "first", "total")
     titles = ("time", "id", "alias", "target", "outcome", *figures, "scores")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.completion import ToolCall
-from gateway.features.calls.outputs import opened_schema, row_schema, score_schema
+from gateway.features.calls.outputs import opened_schema, required, row_schema, score_schema
 from gateway.features.runs.rows import CALL_COLUMNS
 from gateway.reports.output_schema import DIALECT, Schema
 from gateway.store.tables import exchanges
@@ -33,7 +33,7 @@ def run_schema() -> Schema:
         "scores": score_schema(),
         "calls": {"type": "array", "items": calls},
     }
-    return {"$schema": DIALECT, "title": "A run", "type": "object", "properties": found, "required": list(found),
+    return {"$schema": DIALECT, "title": "A run", "type": "object", "properties": found, "required": required(found),
             "additionalProperties": False}  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.exchange import Attempt, Feedback, Target
 from gateway.features.calls import samples
+from gateway.store.query import LISTED, SHOWN
 
 
 @pytest.fixture
@@ -88,11 +89,29 @@ async def test_jsonl_is_a_line_for_each_call(room, exchange, command):
 async def test_json_has_every_field(room, exchange, command):
     one = exchange("0.5")
     await stored(room, one)
-    (listed,) = conforms("samples", command("--json").output)
+    (listed,) = conforms("samples", command("--json", "--all").output)
+    assert set(listed) == {str(column.name) for column in LISTED} | {"scores"}
     assert (listed["id"], listed["scores"][0]["value"]) == (one.id, 0.5)
-    whole = conforms("samples", command("--id", one.id, "--json").output)
+    whole = conforms("samples", command("--id", one.id, "--json", "--all").output)
+    assert set(whole) == {str(column.name) for column in SHOWN} | {"scores", "feedback", "shadows"}
     assert orjson.loads(whole["response"]) == orjson.loads(one.response)
     assert whole["scores"][0]["explanation"] == "it says 0.5"
+
+
+async def test_json_leaves_out_null_and_inapplicable(room, exchange, command):
+    one = exchange("0.5")
+    await stored(room, one, Feedback(one.id, "f", "web", 1.0, "thumb", 1.0))
+    for options in ((), ("--id", one.id)):
+        short, full = (command(*options, "--json", *more).output for more in ((), ("--all",)))
+        assert b"null" not in short.encode()
+        kept, found = conforms("samples", short), conforms("samples", full)
+        assert samples.compact(found[0] if not options else found) == (kept[0] if not options else kept)
+    inapplicable = {"scorer": "len", "status": "not_applicable", "detail": None}
+    scored = {"scorer": "len", "status": "scored", "detail": {"words": None}}
+    assert samples.compact({"id": "1", "error": None, "scores": [inapplicable, scored]}) == {
+        "id": "1",
+        "scores": [scored],
+    }
 
 
 async def test_an_answer_has_no_effect_on_the_terminal(room, exchange, command):
