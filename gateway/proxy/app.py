@@ -506,7 +506,7 @@ async def send_error(
 
 
 ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
-ALLOWED |= dict.fromkeys((b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
+ALLOWED |= dict.fromkeys((b"/", b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
 
 
 def _without_secrets(keys: KeyRing, call: Call) -> Call:

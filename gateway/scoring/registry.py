@@ -24,6 +24,7 @@ from gateway.scoring.golden import check_golden
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.isolate import isolated
 from gateway.scoring.options import InvalidOptions, construct, parameters
+from gateway.scoring.own_modules import reach_modules
 from gateway.scoring.types import ImmediateScorer, PairScorer, RunScorer, Scorer
 
 GROUP = "gateway.scorers"  # entry points of other packages
@@ -159,6 +160,8 @@ def build_all(configured: Mapping[str, Section], outside: ExternalServices | Non
     score. Raises ConfigError with every mistake of the section.
     """
     outside = outside or ExternalServices(HttpConnections())
+    uses = (section.use or "" for section in configured.values())
+    reach_modules((use.partition(":")[0] for use in uses if _DOTTED.fullmatch(use)), outside.directory)
     built = BuiltScorers({}, {})
     mistakes: list[str] = []
     for name, section in configured.items():
@@ -347,7 +350,9 @@ def _imported(dotted: str) -> Any:
     try:
         module = import_module(module_name)
     except Exception as error:  # the same
-        raise InvalidOptions([f".use: cannot import {module_name}: {_describe(error)}"]) from error
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]
+        hint = "; it is neither installed nor in the folder of gateway.yaml" if absent else ""
+        raise InvalidOptions([f".use: cannot import {module_name}: {_describe(error)}{hint}"]) from error
     if not hasattr(module, name):
         raise InvalidOptions([f".use: {module_name} has no {name}{did_you_mean(name, vars(module))}"])
     return getattr(module, name)

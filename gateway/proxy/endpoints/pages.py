@@ -1,4 +1,4 @@
-"""The paths that are not on the hot path: one router for models, health, metrics, feedback and other /v1/ paths."""
+"""The paths that are not on the hot path: one router for /, models, health, metrics, feedback and other /v1/ paths."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from gateway.core.exchange import new_id
 from gateway.core.reasons import Reason
 from gateway.proxy.app import Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page
+from gateway.proxy.endpoints.front_page import FrontPage
 from gateway.proxy.endpoints.health import HealthPages
 from gateway.proxy.endpoints.metrics import MetricsAccess, MetricsPage
 from gateway.proxy.endpoints.models import ModelPages
@@ -74,6 +75,7 @@ class OtherPages:
                 Route(f"{prefix}{{path:path}}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS)
                 for prefix in VENDOR_PREFIXES
             ),
+            Route("/", self._said(FrontPage(self.gateway)), methods=["GET"]),
             Route("/{path:path}", self._said(_unknown), methods=METHODS),
         ]
         return _Logged(Router(routes, redirect_slashes=False), self.gateway)
