@@ -82,7 +82,7 @@ class ConsumerTiming:
     most_deliveries: int = 5
     """An entry delivered more often becomes a dead letter."""
     silent_ms: int = 60_000
-    """A gateway process that has appended nothing for this long has ended; it appends a tally each second."""
+    """A gateway process that has appended nothing for this long has ended; an idle one appends a tally each 15 s."""
     retry: Backoff = RETRY
 
 

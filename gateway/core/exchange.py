@@ -219,8 +219,9 @@ def _of_attempt(a: Attempt) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """One gateway process's counts since it started: cumulative, appended each second. Cells that are left out have
-    not changed since an earlier tally; now and then, and at the end, a tally has all of them.
+    """One gateway process's counts since it started: cumulative, appended within a second of a change, and each 15 s
+    without one. Cells that are left out have not changed since an earlier tally; now and then, and at the end, a tally
+    has all of them.
 
     Counts are keyed by stratum, alias, target ("upstream/model") and arm ("" for none). The N_h of each stratum comes
     from here. unsampled and dropped also have a reason.

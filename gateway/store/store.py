@@ -135,7 +135,7 @@ class Store:
         """Closes the ledgers and the weights, and returns a snapshot of the store.
 
         looks: a snapshot of each shard of the stream; the ledgers of a missing shard stay open.
-        silent_ms: a gateway process without a tally for this long has ended; it appends one each second.
+        silent_ms: a gateway process without a tally for this long has ended; an idle one appends one each 15 s.
         """
 
         def closing(connection: Connection) -> StoreSnapshot:

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.consumer.consumer import ConsumerTiming
 from gateway.core.exchange import Count, Tally
+from gateway.proxy.recording.recorder import IDLE_TALLIES, TALLY_S
 from gateway.store import ledger, loss_accounting
 from gateway.store.loss_accounting import GATEWAY_LOST, STREAM_LOST, TRIMMED, Delivery, delivery
 from gateway.stream.types import ShardSnapshot, TrimmedEntries
@@ -96,6 +98,21 @@ def test_records_that_a_killed_gateway_kept_are_gateway_lost(shore, exchange, ta
     assert shore.lost() == {}, "it may be slow, and not dead"
     assert shore.tick(look(60_200)) == 0
     assert shore.lost() == {GATEWAY_LOST: 5}
+
+
+def test_an_idle_gateway_lives_with_three_of_four_tallies_lost(shore, exchange, tally):
+    """Consumers close what is silent for 60 s, those of earlier versions too: an idle gateway appends each 15 s."""
+    sent = [exchange() for _ in range(8)]
+    idle_ms, silent_ms = int(1_000 * IDLE_TALLIES * TALLY_S), ConsumerTiming().silent_ms
+    assert (4 * idle_ms, silent_ms) == (60_000, 60_000)
+    shore.write(0, *sent[:3], tally(sent[:3], sampled=tally(sent).sampled))
+    for turn in range(1, 6):
+        for at_ms in range(4 * idle_ms * (turn - 1) + 1_000, 4 * idle_ms * turn, 1_000):
+            assert shore.tick(look(at_ms), silent_ms) == 0
+        assert shore.lost() == {}, "the five records may still wait in its buffer"
+        shore.write(4 * idle_ms * turn - 1, Tally(sent[0].incarnation, 1.0, 3))
+    assert shore.tick(look(4 * idle_ms * 6), silent_ms) == 0
+    assert shore.lost() == {GATEWAY_LOST: 5}, "it is silent now"
 
 
 @pytest.mark.parametrize("found_ms", [2_000, 100_000], ids=["at once", "after it was declared dead"])

@@ -32,6 +32,12 @@ log = logging.getLogger(__name__)
 WHOLE_S = 300.0
 """Seconds between tallies that have all counts: with 1 000 aliases they are half a megabyte."""
 
+TALLY_S = 1.0
+"""Period of tallies: counts that change are appended within it."""
+IDLE_TALLIES = 15
+"""Periods of tallies after which a process whose counts have not changed appends one, so that a consumer does not take
+it for dead: at most a quarter of the time after which it does."""
+
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
 _AT_ONCE = 8  # records encoded before the event loop runs again
@@ -100,15 +106,15 @@ class Recorder:
         metrics: ProxyMetrics,
         *,
         buffer_bytes: int = 32_000_000,
-        tally_s: float = 1.0,
+        tally_s: float = TALLY_S,
         whole_s: float = WHOLE_S,
         clock: Callable[[], float] = time.time,
         pace: Callable[[], float] = time.monotonic,
         retry: Backoff = _RETRY,
         shrink: Callable[[bytes, int], tuple[bytes, bool]] = without_data_urls,
     ) -> None:
-        """buffer_bytes: of waiting records. tally_s: how often the counts that have changed are appended; whole_s: how
-        often all of them, since an entry may be lost. clock: Unix seconds, for records. pace: monotonic seconds, for
+        """buffer_bytes: of waiting records. tally_s: how soon counts that have changed are appended; whole_s: how often
+        all of them, since an entry may be lost. clock: Unix seconds, for records. pace: monotonic seconds, for
         intervals: the wall clock may be set back. retry: while the stream server is unreachable. shrink: removes the
         images of a large request, on a thread."""
         self.incarnation = uuid.uuid4().hex
@@ -129,7 +135,9 @@ class Recorder:
         self._metrics = metrics
         self._buffer_bytes = self._room = buffer_bytes
         self._tally_s = tally_s
+        self._idle_s = IDLE_TALLIES * tally_s
         self._whole_s = whole_s
+        self._tallied_at = float("-inf")  # when a tally was last appended
         self._whole_at = float("-inf")  # when all counts were last appended
         self._reported: dict[str, dict[Cell, int]] = {}
         """The counts of the newest tally that was acknowledged, by ledger."""
@@ -227,15 +235,14 @@ class Recorder:
 
     async def run(self) -> None:
         """Appends records until close() has been called and none waits any more."""
-        tallied = float("-inf")
         while not (self._closing and not self._waiting):
             now = self._pace()
-            if now - tallied >= self._tally_s and await self._append_tally(now):
-                tallied = now
+            if self._is_tally_due(now):
+                await self._append_tally(now)
             if self._waiting:
                 await self.flush()
             else:
-                await self._sleep(max(0.01, self._tally_s - (self._pace() - tallied)))
+                await self._sleep(self._until_next_look())
             if 0 < len(self._waiting) < _BATCH and not self._closing:
                 await asyncio.sleep(_GATHER_S)
         await self._append([self.tally(final=True).to_fields()])
@@ -253,14 +260,41 @@ class Recorder:
                 self._drop(record, "shutdown")
         self._waiting.clear()
 
-    async def _append_tally(self, now: float) -> bool:
-        """Appends the counts that have changed since the last tally, or all of them. Returns whether that worked."""
+    def _is_tally_due(self, now: float) -> bool:
+        """Whether a period has passed and counts have changed in it, or the process was idle for long enough.
+
+        A record that ends an idle time therefore follows a tally: losses of the stream are known before it is encoded,
+        and a gap is known to lie after that tally.
+        """
+        passed = now - self._tallied_at
+        return passed >= self._tally_s and (passed >= self._idle_s or self._has_changed(now))
+
+    def _has_changed(self, now: float) -> bool:
+        """Whether a count differs from the newest acknowledged tally, or a tally's worth of usage is due again."""
+        if self.usage.changed or self.usage.due_again(self._periods(now)) >= MOST_CELLS:
+            return True
+        ledgers = ((getattr(self.ledger, name), self._reported.get(name, {})) for name in Ledger.__slots__)
+        return any(dict.__ne__(counter, before) for counter, before in ledgers)  # Counter's own is not in C
+
+    def _periods(self, now: float) -> int:
+        """Periods of tallies since the last one."""
+        passed = min(now - self._tallied_at, self._idle_s)
+        return max(1, round(passed / self._tally_s)) if self._tally_s else 1
+
+    def _until_next_look(self) -> float:
+        """Seconds. A call that is not sampled changes counts without waking the recorder, so it looks each period."""
+        passed = self._pace() - self._tallied_at
+        left = self._tally_s - passed
+        return max(0.01, left if left > 0 else min(self._tally_s, self._idle_s - passed))
+
+    async def _append_tally(self, now: float) -> None:
+        """Appends the counts that have changed since the last tally, or all of them."""
         whole = now - self._whole_at >= self._whole_s
         counts = {name: dict(getattr(self.ledger, name)) for name in Ledger.__slots__}
         seen = self.kept[_SEEN]
-        tally = self.tally(changed_only=not whole)
+        tally = self.tally(changed_only=not whole, periods=self._periods(now))
         if not await self._append([tally.to_fields()]):
-            return False
+            return
         with contextlib.suppress(StreamDown):  # the next append fails too
             self._histories.heed(await self._stream.losses())
         self.usage.acknowledge(tally.usage)
@@ -268,11 +302,11 @@ class Recorder:
             self.kept[_REPORTED] = seen
         self._reported = counts
         self._whole_at = now if whole else self._whole_at
-        return True
+        self._tallied_at = now
 
-    def tally(self, *, final: bool = False, changed_only: bool = False) -> Tally:
+    def tally(self, *, final: bool = False, changed_only: bool = False, periods: int = 1) -> Tally:
         """The counts so far. changed_only: without those that the newest acknowledged tally had. Usage has a pace of
-        its own, and is complete in the final tally."""
+        its own, and is complete in the final tally. periods: since the last tally."""
         self._metrics.counts.fold()
         reported = self._reported if changed_only else {}
 
@@ -291,7 +325,7 @@ class Recorder:
             enqueued=counts("enqueued"),
             dropped=counts("dropped"),
             final=final,
-            usage=self.usage.everything() if final else self.usage.due(),
+            usage=self.usage.everything() if final else self.usage.due(periods),
         )
 
     async def flush(self) -> None:

@@ -35,7 +35,7 @@ class UsageLedger:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, again_s: float = 300.0, tally_s: float = 1.0) -> None:
-        """clock: Unix seconds. tally_s: between two tallies, hence between two calls of due()."""
+        """clock: Unix seconds. tally_s: a period of tallies."""
         self._clock = clock
         self._again_s = again_s
         self._tallies = max(1, round(again_s / max(tally_s, 0.001)))  # in one round
@@ -43,7 +43,7 @@ class UsageLedger:
         self._changed: dict[UsageCell, None] = {}  # in order of change
         self._round: tuple[UsageCell, ...] = ()  # reported again in this round
         self._again: deque[UsageCell] = deque()  # those that still have to be
-        self._tally = 0  # of this round
+        self._tally = 0  # periods of this round that have passed
         self._forgotten = ""  # the newest day that was forgotten
 
     @property
@@ -59,11 +59,24 @@ class UsageLedger:
         self._sums[cell] = self._sums.get(cell, _NOTHING).plus(sums)
         self._changed[cell] = None
 
-    def due(self) -> tuple[UsageCount, ...]:
-        """Cells for the next tally: those that have changed, and some that are reported again."""
+    @property
+    def changed(self) -> bool:
+        """Whether a cell has changed that was not acknowledged since."""
+        return bool(self._changed)
+
+    def due(self, periods: int = 1) -> tuple[UsageCount, ...]:
+        """Cells for the next tally: those that have changed, and some that are reported again. periods: of tallies that
+        have passed since the last one."""
+        if self._tally == self._tallies:
+            self._begin_round()
         cells = dict.fromkeys([*self._changed][:MOST_CELLS])
-        cells.update(dict.fromkeys(self._next_again()))
+        for _ in range(min(periods, self._tallies - self._tally)):  # the next round may forget what this one reports
+            cells.update(dict.fromkeys(self._next_again()))
         return self._counts(cells)
+
+    def due_again(self, periods: int) -> int:
+        """About the number of cells that due() would report again."""
+        return len(self._sums) * periods // self._tallies
 
     def everything(self) -> tuple[UsageCount, ...]:
         return self._counts(self._sums)
@@ -77,12 +90,13 @@ class UsageLedger:
     def _counts(self, cells: Iterable[UsageCell]) -> tuple[UsageCount, ...]:
         return tuple(UsageCount(cell, self._sums[cell]) for cell in cells if cell in self._sums)
 
+    def _begin_round(self) -> None:
+        self._forget()
+        self._round = tuple(self._sums)
+        self._again, self._tally = deque(self._round), 0
+
     def _next_again(self) -> list[UsageCell]:
-        """An even part of the rest of this round."""
-        if self._tally == self._tallies:
-            self._forget()
-            self._round = tuple(self._sums)
-            self._again, self._tally = deque(self._round), 0
+        """The part for one period: an even part of the rest of this round."""
         left = self._tallies - self._tally
         self._tally += 1
         return [self._again.popleft() for _ in range(-(-len(self._again) // left))]

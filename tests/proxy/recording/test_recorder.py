@@ -20,10 +20,12 @@ from gateway.config.privacy import RedactionConfig
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
+from gateway.core.usage import UsageCell, UsageSums
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
-from gateway.proxy.recording.recorder import WHOLE_S, Recorder, cell_of
+from gateway.proxy.recording.recorder import IDLE_TALLIES, WHOLE_S, Recorder, cell_of
 from gateway.proxy.recording.redaction.redactor import Redactor
+from gateway.proxy.recording.usage_ledger import MOST_CELLS
 
 
 class Stream:
@@ -279,6 +281,66 @@ async def test_a_clock_that_is_set_back_stops_no_tally() -> None:
         seen = len(stream.tallies)
         await until(lambda: len(stream.tallies) >= seen + 3)
     assert stream.tallies[-1].at == now[0]
+
+
+async def test_an_idle_process_appends_every_fifteenth_tally() -> None:
+    stream, now = Stream(), [0.0]
+    async with Running(a_recorder(stream, pace=lambda: now[0])) as recorder:
+        await until(lambda: stream.tallies)
+        for second in range(1, 4 * IDLE_TALLIES + 1):
+            now[0] = float(second)
+            await looked(recorder)
+            assert len(stream.tallies) == 1 + second // IDLE_TALLIES
+    assert len(stream.tallies) == 6, "with the final one"
+
+
+async def looked(recorder: Recorder) -> None:
+    """Makes the recorder look at its counts, as it does by itself each second: feedback wakes it, and has no count."""
+    recorder.feedback(Feedback("id", "f", "web", 1.0, "thumb"))
+    await until(lambda: recorder.waiting == 0)
+
+
+@pytest.mark.parametrize("idle_s", [1, 7, 14])
+async def test_a_change_ends_the_idle_time_within_a_second(idle_s: int) -> None:
+    """A call that is not sampled wakes nobody."""
+    stream, now = Stream(), [0.0]
+    async with Running(a_recorder(stream, pace=lambda: now[0])) as recorder:
+        await until(lambda: stream.tallies)
+        for second in range(1, idle_s):
+            now[0] = float(second)
+            await looked(recorder)
+        assert len(stream.tallies) == 1
+        recorder.saw(("default", "chat", "u/m", "", ""), "not_drawn")
+        now[0] = float(idle_s)
+        await looked(recorder)
+        assert [total(each.seen) for each in stream.tallies] == [0, 1]
+
+
+async def test_the_first_record_after_an_idle_time_follows_a_tally() -> None:
+    """Losses of the stream are then known before it is encoded, and a gap is known to begin after the tally."""
+    stream, now = Stream(), [0.0]
+    async with Running(a_recorder(stream, pace=lambda: now[0])) as recorder:
+        await until(lambda: stream.tallies)
+        now[0] = 9.0
+        put(recorder)
+        await until(lambda: stream.seqs)
+        assert [type(each).__name__ for each in stream.records] == ["Tally", "Tally", "Exchange"]
+
+
+async def test_much_usage_that_is_due_again_ends_the_idle_time() -> None:
+    """A tally stays small, and each sum is appended again within a round, however many there are."""
+    stream, now, cells, round_s = Stream(), [0.0], 12_000, 60
+    recorder = a_recorder(stream, whole_s=round_s, pace=lambda: now[0], clock=lambda: 1_790_000_000.25)
+    for n in range(cells):
+        recorder.usage.add(UsageCell("2026-09-21", f"k{n}", "", "", "", "", "chat", "u", "m", "", "", ""), UsageSums(1))
+    async with Running(recorder):
+        for second in range(2 * round_s + IDLE_TALLIES):
+            now[0] = float(second)
+            await looked(recorder)
+        with_usage = [tally.usage for tally in stream.tallies if tally.usage]
+    assert sum(map(len, with_usage)) >= 2 * cells
+    assert max(map(len, with_usage)) <= 2 * MOST_CELLS
+    assert len(with_usage) < round_s / 2
 
 
 async def test_a_change_that_could_not_be_appended_is_in_the_next_tally() -> None:

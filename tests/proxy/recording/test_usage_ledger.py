@@ -100,6 +100,16 @@ def test_each_cell_is_reported_again_in_every_round() -> None:
         assert max(map(len, parts)) <= 3, "in even parts"
 
 
+def test_a_round_that_ends_between_two_tallies_loses_nothing() -> None:
+    """Tallies of an idle process are fifteen periods apart, and a past day is forgotten after its round."""
+    ledger = a_ledger(tallies=20)
+    for n in range(60):
+        ledger.add(cell(f"k{n}", "2024-10-01"), ONE)
+    ledger.acknowledge(ledger.due(15))
+    again = [key for _ in range(4) for key in keys(ledger.due(15))]
+    assert sorted(again) == sorted(f"k{n}" for n in range(60))
+
+
 def test_a_past_day_is_forgotten_once_it_was_reported_again() -> None:
     clock = Clock()
     ledger = a_ledger(clock, tallies=10)
