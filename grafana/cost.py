@@ -20,7 +20,7 @@ NOW = Row("Now", [
          "USD, as far back as Prometheus keeps its data.", "currencyUSD"),
     stat("Unknown cost", f"sum({UNPRICED}) / (sum({CALLS}) > 0)",
          "Share of calls whose price is missing: add the model to `prices`. They are not in the sums of this page.", "percentunit", UNKNOWN),
-])  # fmt: skip
+], opened=True)  # fmt: skip
 
 TEAMS = Row("By team", [
     Panel("Cost", [Query(f"3600 * sum by (team) ({COST})", "{{team}}")],

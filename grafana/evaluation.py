@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alias_scores import ALIASES
-from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
+from panels import ALARM, Dashboard, Panel, Query, Row, Variable, estimate, stat
 from window_means import BY, window_bound, window_mean
 
 RATE = "[$__rate_interval]"
@@ -21,7 +21,7 @@ DROPS = (
 
 NOW = Row("Now", [
     stat("Unaccounted", "max(gateway_eval_unaccounted)",
-         "Exchanges that a gateway appended to the stream and that are neither stored, dead letters nor in flight. Above 0: an unexplained loss.", steps=ALARM),
+         "Exchanges that a gateway appended to the stream and that are neither stored, dead letters nor in flight, computed across gateways and store. It must be 0.", steps=ALARM),
     stat("Oldest unscored", "max(gateway_eval_oldest_unscored_seconds)",
          "Age of the oldest exchange that waits for its scores: how fresh the means are.", "s", FRESH),
     stat("Sampled", f"sum(rate(gateway_eval_sampled_total{RATE})) / sum(rate(gateway_eval_seen_total{RATE}))",
@@ -32,29 +32,23 @@ NOW = Row("Now", [
          "Stream entries moved to the dead-letter queue so far. `gateway dead list` shows them.", steps=ALARM),
     stat("Scorers blocked", "sum(max by (scorer) (gateway_eval_scorer_blocked)) or vector(0)",
          "Scorers that are not called: access was denied, or they kept missing their deadline. `gateway status` says why.", steps=ALARM),
-])  # fmt: skip
+], opened=True)  # fmt: skip
 
-MEANS = Row("Scores", [
-    Panel("$scorer", [Query(f"max by ({BY}) (gateway_eval_score_mean{SCORE})", OF),
-                      Query(f"max by ({BY}) (gateway_eval_score_mean_low{SCORE})", f"low {OF}"),
-                      Query(f"max by ({BY}) (gateway_eval_score_mean_high{SCORE})", f"high {OF}")],
+MEANS = Row("Scores by target", [
+    Panel("$scorer", estimate("gateway_eval_score_mean", SCORE, BY, OF),
           "Weighted mean over all traffic since this version of the scorer was deployed, with its 95 % confidence sequence: valid at any time, however often you look.", repeat="scorer"),
 ])  # fmt: skip
 
 WINDOWS = Row("Trends", [
     Panel("Mean in the window", [Query(window_mean(SCORE, RATE), "{{scorer}} {{model}} {{arm}}"),
-                                 Query(window_bound("low", SCORE, RATE), "low {{scorer}} {{model}} {{arm}}"),
-                                 Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}")],
+                                 Query(window_bound("low", SCORE, RATE), "low {{scorer}} {{model}} {{arm}}", dashed=True),
+                                 Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}", dashed=True)],
           "Weighted mean of the scores in each time step, with its 95 % interval: shows changes that the long-run mean hides. The interval is over conversations where they are the unit of sampling, else over calls. None below 30 effective scores: take a longer time range.", width=12),
     Panel("Effective sample size", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
           "The number of equally weighted scores that carry the same information (Kish). Small when a rarely sampled stratum represents many calls.", width=12),
-    Panel("Mean corrected by human labels", [Query(f"max by ({BY}) (gateway_eval_score_corrected_mean{SCORE})", "{{scorer}} {{model}} {{arm}}"),
-                                            Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_low{SCORE})", "low {{scorer}} {{model}} {{arm}}"),
-                                            Query(f"max by ({BY}) (gateway_eval_score_corrected_mean_high{SCORE})", "high {{scorer}} {{model}} {{arm}}")],
+    Panel("Mean corrected by human labels", estimate("gateway_eval_score_corrected_mean", SCORE, BY, "{{scorer}} {{model}} {{arm}}"),
           "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates.", width=12),
-    Panel("Mean of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_mean{OF_MODEL})", "{{scorer}} {{model}} {{arm}}"),
-                           Query(f"max by ({BY}) (gateway_eval_run_score_mean_low{OF_MODEL})", "low {{scorer}} {{model}} {{arm}}"),
-                           Query(f"max by ({BY}) (gateway_eval_run_score_mean_high{OF_MODEL})", "high {{scorer}} {{model}} {{arm}}")],
+    Panel("Mean of runs", estimate("gateway_eval_run_score_mean", OF_MODEL, BY, "{{scorer}} {{model}} {{arm}}"),
           "Scorers of runs, the calls of one task: weighted mean over the runs of the last seven days, with its 95 % interval.", width=12),
     Panel("Effective sample size of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_effective_samples{OF_MODEL})", "{{scorer}} {{model}} {{arm}}")],
           "The number of equally weighted runs that carry the same information (Kish).", width=12),
@@ -75,8 +69,6 @@ LEDGER = Row("Ledger", [
           "not_drawn: the sampling rate; opted_out: a key's `sample: never`; forbidden: a header.", "ops", stacked=True),
     Panel("Sampled, by stratum", [Query(f"sum by (stratum) (rate(gateway_eval_sampled_total{RATE}))", "{{stratum}}")],
           "A stratum is the sampling rule that set a call's inclusion probability.", "ops", stacked=True),
-    Panel("Unaccounted", [Query("max(gateway_eval_unaccounted)", "unaccounted")],
-          "Computed across gateways and store. It must be 0.", steps=ALARM),
     Panel("Freshness", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored"),
                         Query("max(gateway_eval_shown_age_seconds)", "age of these figures")],
           "A consumer that is stuck reports stale values: then the second line rises.", "s", steps=FRESH),
@@ -101,18 +93,23 @@ JUDGES = Row("Scorers and judges", [
 ])  # fmt: skip
 
 TARGET = "max by (target)"
+ASSESSED = Query(f"{TARGET} (gateway_eval_predictor_rows)", "answers, {{target}}", dashed=True, unit="short")
+PREDICTED = Query(
+    f"sum by (target) (increase(gateway_eval_predictor_exchanges_total{RATE}))",
+    "exchanges, {{target}}",
+    dashed=True,
+    unit="short",
+)
 PREDICTOR = Row("Predictor and drift", [
-    Panel("Variance with the predictor", [Query(f"{TARGET} (gateway_eval_predictor_variance_ratio)", "{{target}}"),
-                                          Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_low)", "low {{target}}"),
-                                          Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_high)", "high {{target}}")],
+    Panel("Variance with the predictor", estimate("gateway_eval_predictor_variance_ratio", "", "target", "{{target}}"),
           "Variance of the guided mean, relative to plain sampling of as many answers. 0.5: half the judged answers suffice. Above 1 by more than noise: the predictor is off.",
           steps=((None, "green"), (1.0, "red"))),
     Panel("Error on unseen answers", [Query(f"{TARGET} (gateway_eval_predictor_error)", "{{target}}"),
                                       Query(f"{TARGET} (gateway_eval_predictor_error_of_mean)", "always the mean, {{target}}"),
-                                      Query(f"{TARGET} (gateway_eval_predictor_psi)", "largest PSI, {{target}}")],
+                                      Query(f"{TARGET} (gateway_eval_predictor_psi)", "largest PSI, {{target}}"), ASSESSED],
           "Mean absolute error of the predictions and of always predicting the mean; and how far the most shifted feature has moved."),
     Panel("Ranking and calibration", [Query(f"{TARGET} (gateway_eval_predictor_auc)", "AUC {{target}}"),
-                                      Query(f"{TARGET} (gateway_eval_predictor_slope)", "slope {{target}}")],
+                                      Query(f"{TARGET} (gateway_eval_predictor_slope)", "slope {{target}}"), ASSESSED],
           "AUC 0.5: it cannot tell good answers from poor ones. A slope of 1: predictions mean what they say."),
     Panel("Drift alarms", [Query("max by (target, alias, kind) (gateway_eval_drift)", "{{alias}} {{kind}}")],
           "quality: the mean verdict has left its usual range; input: a feature of requests or answers has.",
@@ -120,9 +117,9 @@ PREDICTOR = Row("Predictor and drift", [
     Panel("Evidence for drift", [Query("max by (target, alias, kind) (gateway_eval_drift_log_evalue)", "{{alias}} {{kind}}")],
           "ln of the e-detector. The alarm is on from 9.2 (quality) or 11.5 (input); around 0 nothing has changed."),
     Panel("Share judged, and whether the model is followed", [Query(f"{TARGET} (gateway_eval_predictor_inclusion_mean)", "judged {{target}}"),
-                                                              Query(f"{TARGET} (gateway_eval_predictor_off)", "off {{target}}")],
+                                                              Query(f"{TARGET} (gateway_eval_predictor_off)", "off {{target}}"), PREDICTED],
           "Mean probability with which the judge sees an exchange. off = 1: the model costs precision, so every exchange has the same.", "percentunit", low=0, high=1),
-    Panel("Cost of predicting", [Query(f"sum by (target) (rate(gateway_eval_predictor_cpu_seconds_total{RATE})) / sum by (target) (rate(gateway_eval_predictor_exchanges_total{RATE}))", "{{target}}")],
+    Panel("Cost of predicting", [Query(f"sum by (target) (rate(gateway_eval_predictor_cpu_seconds_total{RATE})) / sum by (target) (rate(gateway_eval_predictor_exchanges_total{RATE}))", "{{target}}"), PREDICTED],
           "Processor time of the consumers for one exchange: features, prediction and draw.", "s"),
     Panel("Age of the model", [Query(f"time() - {TARGET} (gateway_eval_predictor_trained_timestamp_seconds)", "{{target}}"),
                                Query(f"time() - {TARGET} (gateway_eval_predictor_created_timestamp_seconds)", "training, {{target}}")],
@@ -132,62 +129,9 @@ PREDICTOR = Row("Predictor and drift", [
           "Values of the target that the model was trained on, and the newest of them that it was assessed on before."),
 ])  # fmt: skip
 
-PEOPLE = Row("Feedback and privacy", [
-    Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
-          "Posts to /v1/feedback, by outcome.", "ops", width=12),
-    Panel("Redactions", [Query(f"sum by (rule) (rate(gateway_redactions_total{RATE}))", "{{rule}}"),
-                         Query(f"sum by (reason) (rate(gateway_redaction_failed_total{RATE}))", "failed: {{reason}}")],
-          "Values replaced in records before they left the process. A record whose redaction failed is sent without content.",
-          "ops", width=12),
-])  # fmt: skip
-
-BY_GUARD = "max by (guard)"
-GUARDS = Row("Guards", [
-    Panel("Hits of guards", [
-        Query(f'sum by (guard, action) (rate(gateway_guard_decisions_total{{result="hit"}}{RATE})) / sum by (guard, action) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}} {{action}}")],
-          "Share of the decisions of each guard that are a hit, by the action in force: with `observe`, what `block` would refuse.",
-          "percentunit", width=8),
-    Panel("Guards without a decision", [
-        Query(f"sum by (guard, reason) (rate(gateway_guard_failures_total{RATE}))", "{{guard}}: {{reason}}"),
-        Query("max by (guard) (gateway_guard_failing)", "{{guard}} fails")],
-          "Decisions without a score, in which `if_late` decides; and guards whose last decisions have all failed.", "ops", width=8),
-    Panel("Time of a guard's decision", [
-        Query(f"histogram_quantile(0.99, sum by (le, guard) (rate(gateway_guard_seconds_bucket{RATE})))", "p99 {{guard}}")],
-          "What an enforced guard adds to a call at most; rules that run in the gateway take microseconds.", "s", width=8),
-    Panel("Hits, with bounds", [Query(f"{BY_GUARD} (gateway_guard_hit_ratio)", "{{guard}}"),
-                                Query(f"{BY_GUARD} (gateway_guard_hit_ratio_low)", "low {{guard}}"),
-                                Query(f"{BY_GUARD} (gateway_guard_hit_ratio_high)", "high {{guard}}")],
-          "Share of all calls of the last seven days with a hit, with its 95 % interval, which is wider where hits come in bursts.", "percentunit", low=0),
-    Panel("Precision of guards", [Query(f"{BY_GUARD} (gateway_guard_precision)", "{{guard}}"),
-                                  Query(f"{BY_GUARD} (gateway_guard_precision_low)", "low {{guard}}"),
-                                  Query(f"{BY_GUARD} (gateway_guard_precision_high)", "high {{guard}}")],
-          "Share of the hits that are right, by people's labels (`gateway label next --guard NAME`), with its 95 % interval.", "percentunit", low=0, high=1),
-    Panel("Recall of guards", [Query(f"{BY_GUARD} (gateway_guard_recall)", "{{guard}}"),
-                               Query(f"{BY_GUARD} (gateway_guard_recall_low)", "low {{guard}}"),
-                               Query(f"{BY_GUARD} (gateway_guard_recall_high)", "high {{guard}}")],
-          "Share of what should have a hit that has one, with its 95 % interval. Few labels of calls without a hit leave it wide.", "percentunit", low=0, high=1),
-    Panel("Labels of guards", [Query(f"{BY_GUARD} (gateway_guard_labels)", "{{guard}}")],
-          "Labelled calls with a known probability, on which precision and recall rest.", kind="bargauge", low=0),
-    Panel("Hits by key", [Query("max by (guard, key) (gateway_guard_key_hits)", "{{guard}} {{key}}")],
-          "Calls of each key within seven days that the guard objects to: what `block` refuses, or would refuse. The twenty keys with most; the others together.", stacked=True),
-    Panel("Share of hits by key", [Query("max by (guard, key) (gateway_guard_key_hits) / max by (guard, key) (gateway_guard_key_calls)", "{{guard}} {{key}}")],
-          "Share of each key's calls. One key far above the others: exempt it, or mend the rule, before anybody is refused.", "percentunit", low=0),
-    Panel("Hits by team", [Query("max by (guard, team) (gateway_guard_team_hits)", "{{guard}} {{team}}")],
-          "Calls of each team's keys within seven days that the guard objects to. The twenty teams with most; the others together; keys without a team are none.", stacked=True),
-    Panel("Share of hits by team", [Query("max by (guard, team) (gateway_guard_team_hits) / max by (guard, team) (gateway_guard_team_calls)", "{{guard}} {{team}}")],
-          "Share of the calls of each team's keys.", "percentunit", low=0),
-    Panel("Late decisions", [Query(f'sum by (guard) (rate(gateway_guard_failures_total{{reason=~"timeout|busy"}}{RATE})) / sum by (guard) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}}")],
-          "Share of the decisions that missed `deadline_ms` or found no free slot, so that `if_late` decided.", "percentunit", low=0, high=1),
-    Panel("Changed guards", [Query(f"{BY_GUARD} (gateway_guard_drift)", "{{guard}}")],
-          "1 while the share of hits or the scores of a guard are outside their usual range.",
-          kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("changed", "red")}),
-    Panel("Evidence that a guard has changed", [Query(f"{BY_GUARD} (gateway_guard_drift_log_evalue)", "{{guard}}")],
-          "ln of the e-detector, by quarters of an hour. The alarm is on from 11.5; around 0 nothing has changed."),
-])  # fmt: skip
-
 EVALUATION = Dashboard(
     "assay-evaluation", "Assay Gateway: evaluation", "Weighted means with bounds, the ledger, freshness, judges and budgets.",
     [Variable("scorer", "Scorer", "label_values(gateway_eval_scores_total, scorer)", "Whose opinion"),
      Variable("model", "Model", "label_values(gateway_eval_scores_total, model)", "The model that answered")],
-    [NOW, MEANS, ALIASES, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE, GUARDS],
+    [NOW, ALIASES, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
+from panels import ALARM, Dashboard, Panel, Query, Row, Variable, estimate, stat
 
 RATE = "[$__rate_interval]"
 OF = '{experiment=~"$experiment"}'
@@ -33,13 +33,11 @@ NOW = Row("Now", [
          "currencyUSD"),
     Panel("Best of several candidates", [Query(f"max by (experiment, candidate) (gateway_experiment_best{ONE})", NAMED)],
           "Only of experiments with `family: best`. dropped: another candidate is better, or the control is; it gets no more shadows. best: not worse than the control, nor than any remaining candidate.", kind="stat", names=RANKS),
-])  # fmt: skip
+], opened=True)  # fmt: skip
 
 DIFFERENCE = Row("Difference from the control", [
-    Panel("$metric", [Query(f"max by ({BY}) (gateway_experiment_difference{METRIC})", NAMED),
-                      Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC})", f"low {NAMED}"),
-                      Query(f"max by ({BY}) (gateway_experiment_difference_high{METRIC})", f"high {NAMED}"),
-                      Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}")],
+    Panel("$metric", [*estimate("gateway_experiment_difference", METRIC, BY, NAMED),
+                      Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}", dashed=True)],
           "Candidate minus control; positive is better. Whole interval above the margin line: not worse by more than the margin. The interval is valid at any time.", repeat="metric"),
 ])  # fmt: skip
 
@@ -57,14 +55,15 @@ LEFT = Row("Progress to the verdict", [
           "The aa gate counts only pairs with a repeat of the control; a metric counts only pairs that its scorer scored."),
 ])  # fmt: skip
 
-RATED = "experiment, candidate, metric, arm"
+RATED, RATED_NAME = "experiment, candidate, metric, arm", "{{experiment}} {{candidate}} {{metric}} {{arm}}"
+COUNTED = Query(
+    f"max by ({RATED}) (gateway_experiment_feedback_answers{ONE})", f"answers, {RATED_NAME}", dashed=True, unit="short"
+)
 FEEDBACK = Row("People's feedback (splits)", [
-    Panel("Mean by arm", [Query(f"max by ({RATED}) (gateway_experiment_feedback_mean{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
+    Panel("Mean by arm", [Query(f"max by ({RATED}) (gateway_experiment_feedback_mean{ONE})", RATED_NAME), COUNTED],
           "Weighted means of feedback that was given in time. `feedback:thumb`: the share of thumbs that are up."),
-    Panel("Share of answers with feedback", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answered_ratio{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
+    Panel("Share of answers with feedback", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answered_ratio{ONE})", RATED_NAME), COUNTED],
           "Of the answers whose window has closed. If the arms differ here, the means are of different people's answers.", "percentunit", low=0, high=1),
-    Panel("Answers counted", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answers{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
-          "Answers whose window for feedback has closed."),
 ])  # fmt: skip
 
 EVIDENCE = Row("Evidence", [

@@ -16,7 +16,7 @@ NOW = Row("Now", [
          "the previous one; the log says why.", steps=MUST_BE_ONE, names=BOTH),
     stat("Waiting in the stream", "max(gateway_eval_stream_waiting)", "Entries not yet delivered to a consumer."),
     stat("Fullest recorder", "max(gateway_recorder_fill_ratio)", "At 1 the newest exchanges are dropped and counted.", "percentunit", FILL),
-])  # fmt: skip
+], opened=True)  # fmt: skip
 
 GATEWAYS = Row("Gateways", [
     Panel("Workers", [Query("sum by (instance) (gateway_workers)", "{{instance}}")], "By gateway. A sawtooth: a worker keeps restarting.", stacked=True),

@@ -16,16 +16,20 @@ from cost import COST_AND_LIMITS
 from evaluation import EVALUATION
 from experiments import EXPERIMENTS
 from fleet import FLEET
+from guards import GUARDS
+from overview import OVERVIEW
 from panels import Dashboard, document
 from traffic import TRAFFIC
 
 from gateway.observability.catalog import MetricSpec, catalogue, unknown
 
 DASHBOARDS = {
+    "overview": OVERVIEW,
     "traffic": TRAFFIC,
     "cost": COST_AND_LIMITS,
     "evaluation": EVALUATION,
     "experiments": EXPERIMENTS,
+    "guards": GUARDS,
     "fleet": FLEET,
 }
 PROMETHEUS_OWN = {"instance", "job", "le", "alertname", "alertstate"}

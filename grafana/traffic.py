@@ -35,7 +35,7 @@ NOW = Row("Now", [
          "Input and output tokens per second.", "short"),
     stat("Cost", f"3600 * sum(rate(gateway_cost_usd_total{ALIAS}{RATE}))",
          "USD per hour at the current rate, for calls with known usage and price.", "currencyUSD"),
-])  # fmt: skip
+], opened=True)  # fmt: skip
 
 ERRORS = Row("Rate and errors", [
     Panel("Requests by alias", [Query(f"sum by (alias) ({REQUESTS})", "{{alias}}")],
@@ -83,8 +83,9 @@ TOKENS = Row("Tokens and cost", [
     Panel("Cost by alias", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE}))", "{{alias}} → {{upstream}}")],
           "USD per hour at the current rate.", "currencyUSD", stacked=True),
     Panel("Cost per 1 000 calls", [Query(f"1000 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE})) / (sum by (alias, upstream) ({REQUESTS}) > 0)",
-                                        "{{alias}} → {{upstream}}")],
-          "USD. Calls of unknown cost count as 0: see the next panel.", "currencyUSD"),
+                                        "{{alias}} → {{upstream}}"),
+                                  Query(f"sum by (alias, upstream) (increase(gateway_requests_total{ALIAS}{RATE}))", "calls, {{alias}} → {{upstream}}", dashed=True, unit="short")],
+          "USD, and on the right the calls that it is the mean of. Calls of unknown cost count as 0: see the next panel.", "currencyUSD"),
     Panel("Calls of unknown cost", [Query(f"sum by (alias, upstream) (rate(gateway_unpriced_total{ALIAS}{RATE})) / (sum by (alias, upstream) ({REQUESTS}) > 0)",
                                           "{{alias}} → {{upstream}}")],
           "Share of calls without a price, or whose upstream reported no usage: add the model to `prices`.", "percentunit", steps=SHARE),
@@ -109,9 +110,18 @@ SATURATION = Row("Saturation", [
           "By the health check. Many: raise `health_check.failures` or `timeout_s`."),
 ])  # fmt: skip
 
+PEOPLE = Row("Feedback and privacy", [
+    Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
+          "Posts to /v1/feedback, by outcome.", "ops", width=12),
+    Panel("Redactions", [Query(f"sum by (rule) (rate(gateway_redactions_total{RATE}))", "{{rule}}"),
+                         Query(f"sum by (reason) (rate(gateway_redaction_failed_total{RATE}))", "failed: {{reason}}")],
+          "Values replaced in records before they left the process. A record whose redaction failed is sent without content.",
+          "ops", width=12),
+])  # fmt: skip
+
 TRAFFIC = Dashboard(
     "assay-traffic", "Assay Gateway: traffic", "Client traffic: rate, errors, latency, tokens, cost, saturation.",
     [Variable("alias", "Alias", "label_values(gateway_requests_total, alias)", "The model that clients name"),
      Variable("upstream", "Upstream", "label_values(gateway_requests_total, upstream)", "Where calls went")],
-    [NOW, ERRORS, LATENCY, TOKENS, SATURATION],
+    [NOW, ERRORS, LATENCY, TOKENS, SATURATION, PEOPLE],
 )  # fmt: skip

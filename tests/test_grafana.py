@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.observability.catalog import catalogue
+from gateway.cli.dashboards import panels_of
+from gateway.observability.catalog import MetricSpec, catalogue
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
-DASHBOARDS = ("traffic", "cost", "evaluation", "experiments", "fleet")
+DASHBOARDS = ("overview", "traffic", "cost", "evaluation", "experiments", "guards", "fleet")
 OF_PROMETHEUS_ALONE = {"titleFormat", "textFormat"}  # of annotations: the schema of dashboards does not name them
 
 Json = dict[str, Any]
@@ -61,7 +62,11 @@ def alerts() -> list[Json]:
 
 
 def panels(dashboard: Json) -> list[Json]:
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    return list(panels_of(dashboard))
+
+
+def rows(dashboard: Json) -> list[Json]:
+    return [panel for panel in dashboard["panels"] if panel["type"] == "row"]
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +88,13 @@ def test_a_new_panel_changes_only_its_own_lines(generate: ModuleType) -> None:
     new = shapes.stat("Quite new", "up", "Whether a target is scraped.")
     for dashboard in generate.DASHBOARDS.values():
         for number, row in enumerate(dashboard.rows):
-            rows = [*dashboard.rows]
-            rows[number] = replace(row, panels=[*row.panels, new])
-            after = shapes.document(replace(dashboard, rows=rows))
-            assert len(after["panels"]) == len(shapes.document(dashboard)["panels"]) + 1
-            after["panels"] = [panel for panel in after["panels"] if panel["title"] != new.title]
-            assert after == shapes.document(dashboard), row.title
+            changed = [*dashboard.rows]
+            changed[number] = replace(row, panels=[*row.panels, new])
+            after, before = shapes.document(replace(dashboard, rows=changed)), shapes.document(dashboard)
+            assert len(panels(after)) == len(panels(before)) + 1
+            for holder in (after, *rows(after)):
+                holder["panels"] = [panel for panel in holder["panels"] if panel["title"] != new.title]
+            assert after == before, row.title
 
 
 def test_two_panels_of_one_name_in_a_row_are_refused(generate: ModuleType) -> None:
@@ -169,11 +175,12 @@ def test_a_dashboard_comes_unchanged_through_grafanas_own_schema(dashboard: Json
 
 
 def test_panels_have_their_own_place_and_number(dashboard: Json) -> None:
-    numbers = [panel["id"] for panel in dashboard["panels"]]
+    placed = [*rows(dashboard), *panels(dashboard)]
+    numbers = [panel["id"] for panel in placed]
     assert len(set(numbers)) == len(numbers)
     cells = [
         (x, y)
-        for p in dashboard["panels"]
+        for p in placed
         for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
         for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"])
     ]
@@ -189,19 +196,75 @@ def test_every_panel_says_what_it_shows_in_which_unit(dashboard: Json) -> None:
         assert {t["datasource"]["uid"] for t in panel["targets"]} == {"${source}"}
 
 
+def test_dashboards_are_small_and_ask_little_when_opened(dashboard: Json) -> None:
+    assert len(panels(dashboard)) <= 40
+    assert dashboard["refresh"] == "1m"
+    first, *others = rows(dashboard)
+    assert not first["collapsed"]
+    overview = dashboard["uid"] == "assay-overview"
+    assert {row["collapsed"] for row in others} == {not overview}
+    assert len(panels(dashboard)) == 12 or not overview
+
+
+COUNTS = {
+    "gateway_eval_alias_score_effective_samples",
+    "gateway_eval_score_effective_samples", "gateway_eval_run_score_effective_samples", "gateway_eval_score_labels",
+    "gateway_experiment_feedback_answers", "gateway_eval_predictor_rows", "gateway_eval_predictor_exchanges_total",
+}  # fmt: skip
+"""Metrics that count what a mean is of."""
+
+
+def is_mean(metric: MetricSpec) -> bool:
+    """An estimate: a metric that has ends, or one whose help calls it a mean."""
+    ended = f"{metric.name}_low" in {other.name for other in catalogue()}
+    an_end = metric.name.endswith(("_low", "_high", "_total")) or metric.name in COUNTS
+    return ended or (not an_end and re.search(r"(?i)\bmean\b|weighted share", metric.help) is not None)
+
+
+def lonely_means(panel: Json) -> Iterator[str]:
+    """Means of a panel that it shows with neither an interval nor their n."""
+    asked = {name for target in panel["targets"] for name in re.findall(r"gateway_\w+", target["expr"])}
+    shown = {target["legendFormat"].split()[0] for target in panel["targets"]}
+    for metric in catalogue():
+        if is_mean(metric) and metric.name in asked:
+            ends = {f"{metric.name}_low", f"{metric.name}_high"}
+            if not ends <= asked and not COUNTS & asked:
+                yield metric.name
+    quotient = any(re.search(r"_(sum|seconds_total|usd_total)\b.*/.*_total\b", t["expr"]) for t in panel["targets"])
+    worded = re.search(r"\b([Mm]ean|[Aa]verage) (?:of|in|by|probability|cost)\b|per 1 000", panel["title"])
+    counted = bool(shown & {"answers,", "exchanges,", "calls,"})
+    if (quotient or worded) and not counted and not {"low", "high"} <= shown:
+        yield panel["title"]
+
+
+def test_no_panel_shows_a_mean_without_its_interval_or_n(dashboard: Json) -> None:
+    """A share of all calls is counted, not estimated: it needs neither."""
+    for panel in panels(dashboard):
+        assert list(lonely_means(panel)) == [], panel["title"]
+
+
+def test_a_mean_without_its_interval_is_found(dashboard: Json) -> None:
+    """The check is not blind: without the ends, or without n, the panels of means fail it."""
+    for panel in panels(dashboard):
+        means = [t for t in panel["targets"] if re.search(r"gateway_\w+(_mean|_difference)\b", t["expr"])]
+        for target in means:
+            assert list(lonely_means({**panel, "targets": [target]})), panel["title"]
+
+
 def test_every_variable_of_a_query_is_one_of_the_dashboard(dashboard: Json) -> None:
     named = {v["name"] for v in dashboard["templating"]["list"]}
     text = json.dumps([[p["targets"], p.get("repeat"), p["title"]] for p in panels(dashboard)])
     used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval"}
     assert used - {"source"} <= named
-    assert named - used - {"source"} == set(), "a choice that changes nothing"
+    assert named - used - {"source", "console"} == set(), "a choice that changes nothing"
 
 
 def test_the_dashboards_lead_to_each_other() -> None:
     all_of_them = [load(name) for name in DASHBOARDS]
     assert len({d["uid"] for d in all_of_them}) == len({d["title"] for d in all_of_them}) == len(DASHBOARDS)
     for each in all_of_them:
-        (link,) = each["links"]
+        link, console = each["links"]
+        assert console["url"] == "${console}/console"
         assert set(link["tags"]) <= set(each["tags"])
         assert link["keepTime"]
         assert link["includeVars"]
@@ -224,9 +287,9 @@ def anchors(page: str) -> set[str]:
     return {h.strip("# ").lower().replace(" ", "-") for h in page.splitlines() if h.startswith("#")}
 
 
-def test_the_readme_counts_what_there_is() -> None:
+def test_the_page_of_metrics_counts_what_there_is() -> None:
     counted = f"with {sum(len(panels(load(name))) for name in DASHBOARDS)} panels, and {len(alerts())} alert rules"
-    assert counted in (GRAFANA.parent / "README.md").read_text(encoding="utf-8")
+    assert counted in " ".join((ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").split())
 
 
 def test_every_alert_has_a_runbook_section_and_a_severity() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.options import StoreOptions, example, grouped, note, show
+
+if TYPE_CHECKING:
+    from gateway.config.config import Config
 
 verbs = typer.Typer()
 
@@ -33,8 +37,6 @@ def schema(
     Editors with the YAML language server use the first to complete and check the file; docs/configuration.md says how.
     The second describes exactly what this version prints: an object has no other members. Later versions may add some.
     """
-    import json
-
     from gateway.cli.json_outputs import NoJsonOutput, output_schema
 
     if output is None:
@@ -91,13 +93,46 @@ def migrate(store: StoreOptions) -> None:
 Out = Annotated[
     Path, typer.Option(metavar="DIR", file_okay=False, help="Output directory. Existing files are not changed.")
 ]
+PackagedFile = tuple[Path, bytes]
+"""Path at which a file is to be written, and its content."""
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 
 
-@verbs.command(epilog=example("gateway dashboards --out grafana"))
-def dashboards(out: Out, force: Force = False) -> None:
-    """Write the Grafana dashboards, with what Grafana needs to load them."""
-    _write({"dashboards": "grafana/dashboards", "provisioning": "grafana/provisioning"}, out, force)
+@verbs.command(epilog=example("gateway dashboards --config gateway.yaml --out grafana"))
+def dashboards(
+    out: Out,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="gateway.yaml: leave out the panels of features that it does not have."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write the Grafana dashboards, with what Grafana needs to load them.
+
+    With --config, panels of features that the config does not have are left out, and links lead to its console
+    (`notify.console_url`). Run it again with --force when a feature is added.
+    """
+    files = _files({"dashboards": "grafana/dashboards", "provisioning": "grafana/provisioning"}, out)
+    if config is not None:
+        from gateway.config.loading import load_for_consumer
+
+        files = _for_config(files, load_for_consumer(config))
+    _copy(files, out, force)
+
+
+def _for_config(files: Iterable[PackagedFile], config: Config) -> Iterator[PackagedFile]:
+    """The files, with dashboards as the config needs them."""
+    from gateway.cli.dashboards import dashboard_for
+
+    for path, content in files:
+        if path.suffix != ".json":
+            yield path, content
+            continue
+        made = dashboard_for(json.loads(content), config)
+        if made is None:
+            note(f"left out, since the config has nothing that it shows: {path.stem}")
+        else:
+            yield path, json.dumps(made, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 @verbs.command(epilog=example("gateway alerts --out /etc/prometheus/rules"))
@@ -115,30 +150,31 @@ def deploy(out: Out, force: Force = False) -> None:
 @verbs.command(epilog=example("gateway skill --out .claude/skills"))
 def skill(out: Out, force: Force = False) -> None:
     """Write the skill for coding agents: how to set up a gateway, plan an experiment and read its verdict."""
-    _copy([(_packaged("docs/skill.md"), out / "assay-gateway" / "SKILL.md")], out, force)
+    _copy([(out / "assay-gateway" / "SKILL.md", _packaged("docs/skill.md").read_bytes())], out, force)
 
 
 def _write(trees: dict[str, str], out: Path, force: bool) -> None:
     """Copies each tree of the package to the folder of that name below `out`."""
-    files = [
-        (file, out / folder / file.relative_to(_packaged(source)))
-        for folder, source in trees.items()
-        for file in sorted(_packaged(source).rglob("*"))
-        if file.is_file() and file.suffix not in (".py", ".pyc")
-    ]
-    _copy(files, out, force)
+    _copy(_files(trees, out), out, force)
 
 
-def _copy(files: Sequence[tuple[Path, Path]], out: Path, force: bool) -> None:
-    """Copies each file to its target, and prints how many."""
+def _files(trees: dict[str, str], out: Path) -> Iterator[PackagedFile]:
+    for folder, source in trees.items():
+        for file in sorted(_packaged(source).rglob("*")):
+            if file.is_file() and file.suffix not in (".py", ".pyc"):
+                yield out / folder / file.relative_to(_packaged(source)), file.read_bytes()
+
+
+def _copy(files: Iterable[PackagedFile], out: Path, force: bool) -> None:
+    """Writes each file, and prints how many."""
     written = left = 0
-    for source, target in files:
+    for target, content in files:
         if target.exists() and not force:
             typer.echo(f"left as it is: {target}", err=True)
             left += 1
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+        target.write_bytes(content)
         written += 1
     typer.echo(f"{written} files written to {out}" + (f", {left} left as they are" if left else ""))
 

@@ -119,3 +119,6 @@ class AdminConfig(Section):
     """Trust a proxy to say who is signed in to the console's pages. Default: no."""
     self_service: SelfService = SelfService()
     """Rights of callers over their own keys at the console."""
+    grafana_url: Url | None = None
+    """URL at which people reach Grafana, such as `https://grafana.example.com`: the console's pages link to the
+    dashboards there. Default: no links."""

@@ -212,6 +212,13 @@ def directory_of(config: Config) -> Directory:
     return Directory(0, organizations, teams, keys, limit_settings(config.budgets.default_limits), people)
 
 
+def console_address(config: Config) -> str:
+    """URL at which people reach the console, without its path; "" if the config does not say."""
+    oidc = config.admin.oidc if config.admin else None
+    named = config.notify.console_url if config.notify else None
+    return named or (oidc.url if oidc else "")
+
+
 def limit_settings(limits: LimitsConfig) -> dict[str, Any]:
     """Limits as records hold them: what is not set is left out."""
     return limits.model_dump(exclude_defaults=True)

@@ -178,8 +178,17 @@ def to_html(request: Request, template: str, **values: Any) -> str:
         "path": request.scope["path"],
         "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")),
         "versions": static_versions(),
+        "grafana": grafana_address(request, visitor),
     }
     return environment().get_template(template).render(**shared, **values)
+
+
+def grafana_address(request: Request, visitor: Visitor | None) -> str:
+    """URL of Grafana for visitors who may see the whole deployment, else ""."""
+    if visitor is None or visitor.limited:
+        return ""
+    admin = services_of(request).admin.config().admin
+    return ((admin.grafana_url if admin else None) or "").rstrip("/")
 
 
 def redirect(request: Request, path: str, notice: str = "") -> Response:

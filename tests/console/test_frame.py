@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +142,27 @@ def test_a_table_has_a_named_region_and_columns_of_numbers() -> None:
     assert '<div class="table" role="region" aria-label="&#34;a&#34; &amp; b" tabindex="0"><table>' in shown
     assert '<tr><th scope="col">Key</th><th scope="col" class="number">Calls</th></tr>' in shown
     assert "<tbody>\n&lt;1&gt;\n</tbody></table></div>" in shown
+
+
+def _with_grafana(pages):
+    config = pages.config[-1]
+    admin = config.admin.model_copy(update={"grafana_url": "https://grafana.example.com/"})
+    pages.config.append(config.model_copy(update={"admin": admin}))
+
+
+async def test_pages_link_to_grafana_where_the_config_names_it(pages):
+    client = await pages.login("viewer")
+    link = '<a href="https://grafana.example.com/d/assay-overview">Grafana</a>'
+    assert link not in await pages.get(client, "/console")
+    _with_grafana(pages)
+    assert link in await pages.get(client, "/console")
+
+
+async def test_panels_link_to_pages_that_exist(pages):
+    client = await pages.login()
+    links = set()
+    for path in (Path(__file__).parent.parent.parent / "grafana" / "dashboards").glob("*.json"):
+        links |= set(re.findall(r'"\$\{console\}(/console[^"$]*)', path.read_text("utf-8")))
+    assert {"/console", "/console/failures", "/console/calls?alias="} <= links
+    for link in links - {"/console/experiments/of/"}:
+        assert (await client.get(link)).status_code == 200, link

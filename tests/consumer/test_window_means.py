@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from gateway.cli.dashboards import panels_of
 from gateway.config.loading import parse
 from gateway.consumer.gauges import Gauges
 from gateway.core.exchange import Exchange
@@ -33,7 +34,7 @@ WINDOW = "2m1ms"  # exactly what is between the first and the last of three scra
 
 def window_queries() -> dict[str, str]:
     """PromQL by "mean", "low" and "high"."""
-    panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
+    panels = panels_of(json.loads(DASHBOARD.read_text("utf-8")))
     (panel,) = (p for p in panels if p["title"] == "Mean in the window")
     found = {}
     for target in panel["targets"]:

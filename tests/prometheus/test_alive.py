@@ -24,6 +24,7 @@ import pytest
 import yaml
 from fixtures.learned_routes import ROUTE
 
+from gateway.cli.dashboards import panels_of
 from gateway.fake import HOLD, Fault
 from gateway.features.guards.hourly.usual_range import ALPHA as GUARD_ALPHA
 from gateway.features.guards.hourly.usual_range import DriftState, config_of, state_to_json
@@ -54,8 +55,8 @@ def queries() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         dashboard = json.loads(path.read_text("utf-8"))
-        for panel in dashboard["panels"]:
-            for target in panel.get("targets", ()):
+        for panel in panels_of(dashboard):
+            for target in panel["targets"]:
                 expr = target["expr"].replace("$__rate_interval", "1m")
                 for variable in dashboard["templating"]["list"]:
                     expr = expr.replace(f'"${variable["name"]}"', '".*"')

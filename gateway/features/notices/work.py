@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.config.config import Config
+from gateway.config.derive import console_address
 from gateway.config.notify import NotifyTarget
 from gateway.core.errors import StreamDown
 from gateway.core.notice import SEVERITIES, Notice, notice_from_json, notice_to_json
@@ -189,8 +190,7 @@ def _outage_notice(cause: str, title: str, text: str, since: float) -> Notice:
 def notify_receivers(config: Config, context: TaskContext) -> dict[str, NotifyReceiver]:
     if config.notify is None:
         return {}
-    oidc = None if config.admin is None else config.admin.oidc
-    console_url = config.notify.console_url or ("" if oidc is None else oidc.url)
+    console_url = console_address(config)
     return {
         name: NotifyReceiver(target, receiver_of(target, context.connections, console_url))
         for name, target in config.notify.targets.items()

@@ -55,7 +55,11 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/experiments/of/swap"), answer.text
     section = pages.config[-1].experiments["swap"]
     assert (section.shadow_share, dict(section.guardrails), section.start) == (0.25, {"error_rate": 0.02}, "manual")
+    config = pages.config[-1]
+    admin = config.admin.model_copy(update={"grafana_url": "https://grafana.example.com"})
+    pages.config.append(config.model_copy(update={"admin": admin}))
     page = await pages.get(client, "/console/experiments/of/swap")
+    assert 'href="https://grafana.example.com/d/assay-experiments?var-experiment=swap"' in page
     assert "running" in page
     assert "No evidence is in the store yet." in page
     assert "made in the console" in await pages.get(client, "/console/experiments")
