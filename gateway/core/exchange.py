@@ -166,6 +166,11 @@ class Exchange:
     prompt_digest: str | None = None
     """Digest of the prompt under the deployment's secret (core/prompt_digest.py). None if no pair began with the call,
     or its plan has older rules. The arms of a shadow pair have that of their served call."""
+    fingerprint: str | None = None
+    """`system_fingerprint` of the answer: of its server. None if it has none, or of an older gateway."""
+    model_returned: str | None = None
+    """The model that the answer names, which may be a dated version of the target's. None if it names none, was cut, or
+    is of an older gateway."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

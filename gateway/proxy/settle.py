@@ -17,6 +17,7 @@ from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.limits.accounting import FREE_APIS
 from gateway.proxy.limits.charge import Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.recording.answer_origin import note_origin
 from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
@@ -217,6 +218,8 @@ class Settler:
         exchange.score_rate = inclusion.score_rate
         if self.prices.gpu:
             exchange.gpu_seconds = self.prices.gpu_seconds_of_call(target, context.usage, context.attempts)
+        if not content:
+            note_origin(exchange, response)
         note_request(exchange, call, content=content)
         note_answer(exchange, ended)
         return exchange

@@ -234,6 +234,14 @@ async def test_a_metadata_key_leaves_numbers_only(room: Room, content: Any, held
     assert e.usage == Usage(1, 2)
 
 
+async def test_a_metadata_key_leaves_the_answers_model_and_fingerprint(room: Room) -> None:
+    """The recorder could not read them without the answer."""
+    answer = b'{"model":"m-2026","system_fingerprint":"fp_1","said":1}'
+    room.settle(a_call(caller=Caller("web", content="metadata")), room.ended(answer=answer))
+    [e] = room.recorded
+    assert (e.response, e.model_returned, e.fingerprint) == (b"", "m-2026", "fp_1")
+
+
 async def test_an_answer_above_the_cap_is_marked_truncated(room: Room) -> None:
     room.settle(a_call(body=b"{}" + b" " * 2000), room.ended())
     room.settle(a_call(), room.ended(answer=b"y" * 2000))

@@ -199,6 +199,7 @@ def exchange_of(call: TracedCall) -> Exchange:
         user_digest=user_digest(call.user) if call.user else None,
         run=call.trace,
         run_source="trace",
+        model_returned=_name(call.answered_by, "") or None,
     )
 
 

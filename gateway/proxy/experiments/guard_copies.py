@@ -74,6 +74,8 @@ def refusal_copy(served: Exchange, running: RunningExperiment, arm: str) -> Exch
         usage=None if unsent else served.usage,
         gpu_seconds=None if unsent else served.gpu_seconds,
         guards=to_json(acted),
+        fingerprint=None,
+        model_returned=None,
     )
 
 

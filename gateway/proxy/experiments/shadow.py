@@ -41,6 +41,7 @@ from gateway.proxy.experiments.shadow_request import (
     scorable,
 )
 from gateway.proxy.limits.charge import Charge
+from gateway.proxy.recording.answer_origin import note_origin
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
@@ -458,7 +459,11 @@ class ShadowSender:
             likelihood=None if read is None else read.likelihood.to_json(),
             gpu_seconds=self.prices.gpu_seconds_of_call(asked.target_state.target, context.usage, context.attempts),
             route=None if choice is None else choice.label,
+            fingerprint=None,
+            model_returned=None,
         )
+        if not content:
+            note_origin(exchange, response)
         self.recorder.saw((exchange.stratum, call.alias, asked.target_state.name, arm, ""), None)
         self.recorder.put(exchange)
         self._count(running, arm, "asked" if context.outcome == "ok" else "asked_failed")

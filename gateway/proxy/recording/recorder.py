@@ -22,6 +22,7 @@ from gateway.core.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.core.guards import has_found
 from gateway.observability import fast_counters
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.recording.answer_origin import note_origin
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
 from gateway.proxy.recording.run_histories import RunHistories
@@ -368,11 +369,15 @@ class Recorder:
                 turn += _AT_ONCE + len(self._waiting) // _MORE_OF
                 await asyncio.sleep(0)
             record = _record(item)
+            if type(item) is Exchange:  # a held record was read when it was prepared
+                await _note_origin(item)
             of_run = type(record) is Exchange and record.run is not None
             entries.append(self._histories.fields(record) if of_run else record.to_fields())  # type: ignore[arg-type]
         return entries
 
     async def _prepare(self, held: HeldRecord) -> None:
+        if type(held.record) is Exchange:
+            await _note_origin(held.record)  # first: a redacted answer has other bytes
         if held.unshrunk:
             await self._shrink(held)
         if held.redactor is not None:
@@ -433,6 +438,16 @@ def cell_of(exchange: Exchange) -> Cell:
     target = exchange.target
     name = str(target) if target.variant else f"{target.upstream}/{target.model}"
     return (exchange.stratum, exchange.alias, name, exchange.arm or "", "")
+
+
+async def _note_origin(exchange: Exchange) -> None:
+    response = exchange.response
+    if not response or exchange.form != "raw":
+        return
+    if len(response) > LARGE:
+        await asyncio.to_thread(note_origin, exchange, response)
+    else:
+        note_origin(exchange, response)
 
 
 def _record(item: Exchange | Feedback | HeldRecord) -> Exchange | Feedback:

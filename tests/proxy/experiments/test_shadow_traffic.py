@@ -56,6 +56,7 @@ async def make(
         rate: float = 1.0,
         experiment: dict[str, Any] | None = {},  # noqa: B006 - read only
         total_s: float = 20.0,
+        content: str = "full",
     ) -> dict[str, Any]:
         swap = {
             "model": "chat",
@@ -73,6 +74,7 @@ async def make(
         made["models"]["plain"] = made["models"]["chat"]
         made["keys"] += [{"name": n, "sha256": sha256(n.encode()).hexdigest(), "allow": ["sample"]} for n in KEYS]
         made["keys"][-1]["sample"] = "never"
+        made["keys"][0]["content"] = content
         return made if experiment is None else {**made, "experiments": {"swap": swap}}
 
     async def go(**given: Any) -> Any:
@@ -194,6 +196,16 @@ async def test_the_arms_of_a_pair_have_the_same_request_digest(
     await gateway.chat(model="plain")
     await quiet(gateway)
     assert [e.request_digest for e in await gateway.recorded(7) if e.experiment is None] == [None]
+
+
+@pytest.mark.parametrize("content", ["full", "redacted", "metadata"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_record_of_each_arm_names_its_own_model(make: Make, content: str, stream: bool) -> None:
+    gateway = await make(content=content)
+    await gateway.chat(stream=stream)
+    await quiet(gateway)
+    named = {e.role: (e.model_returned, e.target.model) for e in await gateway.recorded(2)}
+    assert named == {"served": ("model-u0", "model-u0"), "shadow": ("new", "new")}
 
 
 async def test_a_call_that_no_experiment_names_is_untouched(

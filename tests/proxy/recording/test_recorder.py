@@ -184,6 +184,31 @@ async def test_a_full_buffer_drops_and_counts_the_newest() -> None:
     assert stream.seqs == [1, 2], "what was dropped leaves no gap in the numbers"
 
 
+ANSWER = b'{"model":"m-2026","system_fingerprint":"fp_1","choices":[{"index":0,"message":{"content":"%s"}}]}'
+
+
+@pytest.mark.parametrize("content", ["full", "redacted", "metadata"])
+@pytest.mark.parametrize("text", [b"hello", b"l" * 300_000], ids=["small", "large"])
+async def test_each_record_names_the_answers_model(content: Any, text: bytes) -> None:
+    """A redacted record has another form of the answer, without the fingerprint."""
+    stream = Stream()
+    async with Running(a_recorder(stream)) as recorder:
+        if content != "full":
+            recorder.redactors["web"] = Redactor(content, RedactionConfig())
+        recorder.put(replace(an_exchange(recorder.seq), response=ANSWER % text))
+    [e] = [each for each in stream.records if isinstance(each, Exchange)]
+    assert (e.model_returned, e.fingerprint) == ("m-2026", "fp_1")
+    assert (e.form, text in e.response) == ("assembled" if content == "redacted" else "raw", content != "metadata")
+
+
+async def test_names_of_the_answer_are_redacted_too() -> None:
+    stream, answer = Stream(), ANSWER.replace(b"m-2026", b"zoe@example.org")
+    async with Running(a_recorder(stream)) as recorder:
+        recorder.redactors["web"] = Redactor("redacted", RedactionConfig())
+        recorder.put(replace(an_exchange(recorder.seq), response=answer % b"hello"))
+    assert b"zoe" not in b"".join(value for batch in stream.appends for e in batch for value in e.values())
+
+
 async def test_room_is_given_back_when_the_server_has_it() -> None:
     stream = Stream()
     async with Running(a_recorder(stream, buffer_bytes=5000)) as recorder:

@@ -165,8 +165,8 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
     ]
     cut = e.truncated or (e.outcome != "ok" and (e.stream or e.outcome != "blocked"))
     (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(texts, cut)
-    others = [e.client_id, e.reference, [a.failure for a in e.attempts], e.upstream_id]
-    (client_id, reference, failures, upstream_id), _ = yield from pass_.redacted(others)
+    others = [e.client_id, e.reference, [a.failure for a in e.attempts], e.upstream_id, e.fingerprint, e.model_returned]
+    (client_id, reference, failures, upstream_id, fingerprint, model_returned), _ = yield from pass_.redacted(others)
     named = [answer.finish_reason, answer.model, answer.upstream_id, [c.id for c in answer.tool_calls]]
     (finish_reason, model, answer_id, call_ids), _ = yield from pass_.redacted(named)
     tool_calls = tuple(ToolCall(id_[:_MAX_ID], *new) for id_, new in zip(call_ids, calls, strict=True))
@@ -191,6 +191,8 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         upstream_id=upstream_id,
         unit=anonymous(e.unit),
         attempts=tuple(replace(a, failure=f) for a, f in zip(e.attempts, failures, strict=True)),
+        fingerprint=fingerprint,
+        model_returned=model_returned,
     )
 
 
