@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.types import IpNetwork, ModelName, Name, Section, number
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.limits import MEASURES, WINDOWS, Limit, OnOutage, UnknownPrice, limits_of
+from gateway.core.run_ceilings import OnEnd, RunOutage
 
 
 def _positive(value: Any) -> Any:
@@ -121,11 +122,46 @@ class WindowAmounts(Section):
     """GPU-seconds of your own engines per calendar month."""
 
 
+class RunLimits(Section):
+    """Ceilings of each run, which is the calls of one task. Once one is reached, the run's calls are refused."""
+
+    usd: Usd | None = None
+    """US dollars of a run."""
+    tokens: Count | None = None
+    """Input and output tokens of a run."""
+    calls: Count | None = None
+    """Calls of a run."""
+    minutes: Annotated[float, BeforeValidator(_positive), Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
+    """Minutes from the first call of a run on."""
+    loops: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Equal tool calls with equal results, one after the other, at which a run ends."""
+    on_end: OnEnd = "stop"
+    """The rule at the end: `stop` refuses further calls; `tier`, of `usd` alone, goes on with the fallbacks that
+    have `on: [budget]`; `ask` refuses, and sends a notice by which the original amount can be added once."""
+    tier_usd: Usd | None = None
+    """US dollars that a run may use by `on_end: tier`, after `usd`. Default: as much as `usd` again."""
+    on_outage: RunOutage | None = None
+    """Rule while the stream server is unreachable: `bounded` lets each worker use its part of what was last known to
+    be left; `closed` refuses calls with HTTP 503. Default: that of the enclosing limits."""
+    require: bool = False
+    """Refuse calls that name no run."""
+
+    @model_validator(mode="after")
+    def _tier_is_of_dollars(self) -> RunLimits:
+        if self.on_end == "tier" and self.usd is None:
+            raise ValueError("on_end: tier needs `usd`: the cheaper tier goes on after a ceiling in dollars alone")
+        if self.tier_usd is not None and self.on_end != "tier":
+            raise ValueError("tier_usd needs `on_end: tier`")
+        return self
+
+
 class LimitAmounts(WindowAmounts):
-    """Limits in calendar windows, and of calls in flight."""
+    """Limits in calendar windows, of calls in flight, and of each run."""
 
     concurrency: Count | None = None
     """Calls in flight at once. A call counts until its stream ends."""
+    per_run: RunLimits = RunLimits()
+    """Ceilings of each run, the calls of one task of an agent, by these calls. All other limits apply, too."""
 
 
 class SoftLimits(Section):

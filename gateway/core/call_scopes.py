@@ -1,4 +1,4 @@
-"""Limits that hold for some calls of a key: those to one model, of one end user, or with one tag. Pure."""
+"""Limits that hold for some calls of a key: those to one model, of one end user, of one run, or with one tag. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from gateway.core.limits import LimitScope, ScopeKind, limits_of
+from gateway.core.run_ceilings import NO_CEILING, RunCeiling, ceiling_of
 
 NOBODY = "-"
 """The end user of calls that name none: they share one budget."""
@@ -25,6 +26,24 @@ class CallScopes:
     tags: tuple[tuple[str, LimitScope], ...] = ()
     users: tuple[LimitScope, ...] = ()
     """Scopes of an end user, without the user: `for_user` adds it."""
+    run: RunCeiling = NO_CEILING
+    """The ceiling of each run."""
+    run_parts: tuple[tuple[str, RunCeiling], ...] = ()
+    """Ceilings of the calls of a run to a model ("model/chat") or with a tag ("tag/project=x")."""
+
+    def __bool__(self) -> bool:
+        """Whether anything depends on the call."""
+        return bool(self.models or self.tags or self.users or self.run or self.run.require or self.run_parts)
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether some ceiling of a run may count."""
+        return bool(self.run or self.run_parts)
+
+    def parts_of(self, alias: str, tags: tuple[str, ...]) -> tuple[tuple[str, RunCeiling], ...]:
+        """The ceilings of a run's calls to this model, or with one of these tags."""
+        names = {f"model/{alias}", *(f"tag/{tag}" for tag in tags)}
+        return tuple(part for part in self.run_parts if part[0] in names)
 
     def of(self, alias: str, user: str, tags: tuple[str, ...]) -> tuple[LimitScope, ...]:
         """The scopes of a call. user: a digest, NOBODY or OTHERS."""
@@ -43,8 +62,8 @@ def user_digest(user: str) -> str:
 
 
 def call_scopes_of(owner: LimitScope, settings: Mapping[str, Any], base: CallScopes) -> CallScopes:
-    """Adds what the limits of a key, person, team or organization say about models, tags and end users. owner: its
-    limits are not read."""
+    """Adds what the limits of a key, person, team or organization say about models, tags, end users and runs. owner:
+    its limits are not read."""
     shared = {name: settings[name] for name in ("time_zone", "on_outage") if name in settings}
     models = _scopes("model", owner, settings.get("models"), shared)
     tags = _scopes("tag", owner, settings.get("tags"), shared)
@@ -52,8 +71,26 @@ def call_scopes_of(owner: LimitScope, settings: Mapping[str, Any], base: CallSco
     users = limits_of({**shared, **{name: value for name, value in per_user.items() if value is not None}})
     whole = LimitScope("user", f"{owner.kind}-{owner.id}", users, owner.name and f"{owner.kind}-{owner.name}")
     return replace(
-        base, models=base.models + models, tags=base.tags + tags, users=base.users + ((whole,) if users else ())
+        base,
+        models=base.models + models,
+        tags=base.tags + tags,
+        users=base.users + ((whole,) if users else ()),
+        run=base.run.with_smaller(ceiling_of(settings.get("per_run"), settings.get("on_outage") or "bounded")),
+        run_parts=_with_parts(base.run_parts, settings),
     )
+
+
+def _with_parts(
+    parts: tuple[tuple[str, RunCeiling], ...], settings: Mapping[str, Any]
+) -> tuple[tuple[str, RunCeiling], ...]:
+    """The ceilings by model and tag, with those of one more owner: the smaller of each counts."""
+    found = dict(parts)
+    for kind, section in (("model", "models"), ("tag", "tags")):
+        for name, amounts in (settings.get(section) or {}).items():
+            ceiling = ceiling_of(amounts.get("per_run"), settings.get("on_outage") or "bounded")
+            if ceiling:
+                found[f"{kind}/{name}"] = found.get(f"{kind}/{name}", NO_CEILING).with_smaller(ceiling)
+    return tuple(found.items())
 
 
 def _scopes(

@@ -21,7 +21,7 @@ from gateway.core.call_scopes import CallScopes, call_scopes_of
 from gateway.core.limits import LimitScope, ScopeKind, limits_of, window_start
 from gateway.core.traffic_class import CLASSES, TrafficClass
 
-_OF_CALLS = frozenset({"models", "tags", "per_user"})
+_OF_CALLS = frozenset({"models", "tags", "per_user", "per_run"})
 """Members of limits that hold for some calls only."""
 KEY_PREFIX = "sk-assay-"
 """Every dynamic key begins with it, so that secret scanners recognize one."""

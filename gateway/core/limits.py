@@ -15,14 +15,18 @@ from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 Measure = Literal["requests", "tokens", "usd", "concurrency", "gpu_seconds"]
-Window = Literal["minute", "hour", "day", "week", "month"]
+CalendarWindow = Literal["minute", "hour", "day", "week", "month"]
+Window = Literal["minute", "hour", "day", "week", "month", "run"]
+"""A calendar window, or the calls of one run."""
 OnOutage = Literal["bounded", "closed", "split"]
-ScopeKind = Literal["key", "person", "team", "organization", "upstream", "model", "tag", "user"]
+ScopeKind = Literal["key", "person", "team", "organization", "upstream", "model", "tag", "user", "run"]
 UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-WINDOWS: tuple[Window, ...] = get_args(Window)
+WINDOWS: tuple[CalendarWindow, ...] = get_args(CalendarWindow)
 _NANO = 1_000_000_000
+_MANY = {"user": "u", "run": "r"}
+"""Kinds of scopes of which there are many, and what begins the names of their counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """A key, a person, a team, an organization or an upstream, or those of their calls to one model, with one tag or of
-    one end user, with the limits that these calls share."""
+    """A key, a person, a team, an organization or an upstream, or those of their calls to one model, with one tag, of
+    one end user or of one run, with the limits that these calls share."""
 
     kind: ScopeKind
     id: str
@@ -113,7 +117,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def window_start(window: Window, zone: str, now: float) -> datetime:
-    """The beginning of the window that holds `now` (Unix seconds), in its time zone.
+    """The beginning of the calendar window that holds `now` (Unix seconds), in its time zone.
 
     Days, weeks and months follow the zone's calendar, so a day may have 23 or 25 hours; minutes and hours follow UTC.
     """
@@ -136,15 +140,17 @@ def window_name(window: Window, zone: str, now: float) -> str:
 
 def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None = None) -> str:
     """The name of one limit's counter, in the window that holds `now`: `team:search:usd_per_month:2026-11`; of an end
-    user, a digest of the scope.
+    user or a run, a digest of the scope.
 
     window: the name of that window, where it is known; None means that it is computed.
     """
-    if scope.kind == "user":  # there are many: a digest, the shorter one
-        name = f"u:{blake2b(scope.id.encode(), digest_size=12).hexdigest()}:{limit.name}"
+    if scope.kind in _MANY:  # a digest, the shorter one
+        name = f"{_MANY[scope.kind]}:{blake2b(scope.id.encode(), digest_size=12).hexdigest()}:{limit.name}"
     else:
         name = f"{scope.kind}:{scope.id}:{limit.name}"
-    return name if limit.window is None else f"{name}:{window or window_name(limit.window, limit.zone, now)}"
+    if limit.window is None or limit.window == "run":
+        return name
+    return f"{name}:{window or window_name(limit.window, limit.zone, now)}"
 
 
 def window_end(window: Window, zone: str, now: float) -> float:

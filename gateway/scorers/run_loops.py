@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated
 
-import orjson
 from pydantic import Field
 
 from gateway.core.completion import ToolCall
+from gateway.core.run_steps import canonical_call
 from gateway.core.score import Score, Skipped
 from gateway.scoring.types import GoldenRun, RunCall, RunRule, RunStep, RunSubject
 
@@ -67,9 +67,5 @@ def _made(id: str, name: str, arguments: str) -> RunCall:
 
 
 def _key(call: ToolCall, results: dict[str, str]) -> _Key:
-    """A call in one form: the tool, its arguments with sorted members, and what it returned if that counts."""
-    try:
-        arguments = orjson.dumps(orjson.loads(call.arguments), option=orjson.OPT_SORT_KEYS).decode()
-    except orjson.JSONDecodeError:
-        arguments = call.arguments
-    return call.name, arguments, results.get(call.id, "")
+    """A call in one form, with what it returned if that counts."""
+    return *canonical_call(call), results.get(call.id, "")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.exchange import CLIENT_ENDED, Exchange, Outcome
+from gateway.core.run_steps import RunStep as RunStep
 from gateway.core.score import Bounds, Direction, Kind, Score, ScorerInfo, Skipped
 from gateway.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
 
@@ -76,20 +77,6 @@ class RunCall:
     @property
     def failed(self) -> bool:
         return (self.outcome != "ok" and self.outcome not in CLIENT_ENDED) or self.status >= 400
-
-
-@dataclass(frozen=True, slots=True)
-class RunStep:
-    """One step of a run's trajectory."""
-
-    role: str
-    """Role: system, user, assistant or tool."""
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str = ""
-    """Id of the call that a tool's result answers; "" if the result does not name it."""
-    failed: bool = False
-    """Whether a tool's result is marked as an error."""
 
 
 @dataclass(frozen=True, slots=True)

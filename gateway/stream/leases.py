@@ -18,6 +18,9 @@ so a worker does not report one that holds nothing but a share; where a call nee
 names the limit, and every worker gives its share up. For the same reason nothing lists the records of a worker that
 dies: `…:limits}:dead` names the worker, and its share of a limit ends with the next report of that limit by another.
 
+Records of runs, `…:limits}:r:DIGEST:…`, are kept in the same way until a day after their last report. Their `b` is when
+(ms) the first call came, and their `x` an amount that a person has added.
+
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
 report that was delayed from overwriting a newer one. A worker stops using an amount before it reports it as returned,
@@ -90,6 +93,13 @@ class LeaseGrant(NamedTuple):
     """80 or 100, if this report took `spent` over that percentage of the limit; else 0."""
     before: int = 0
     """Amount that this worker had reported as spent before, if it asked for it (`resumes`)."""
+    began_ms: int = 0
+    """Unix ms, on the server's clock, of the first call of a run; 0 of other limits."""
+    added: int = 0
+    """Amount that a person has added to the ceiling of a run."""
+
+
+_GRANT_VALUES = len(LeaseGrant._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ class LeaseServer:
             return None
         now_ms, workers, new, before, called_back, *rest = reply
         amounts = [*map(int, rest)]
-        grants = tuple(LeaseGrant(*amounts[at : at + 6]) for at in range(0, len(amounts), 6))
+        grants = tuple(LeaseGrant(*amounts[at : at + _GRANT_VALUES]) for at in range(0, len(amounts), _GRANT_VALUES))
         known = not new and before >= self._answered  # less: a copy of the server that had not seen the last report
         self._answered, self._answered_ms = sequence, now_ms
         return ExchangeReply(now_ms / 1000, workers, known, grants, tuple(map(text, called_back)))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
+from gateway.core.run_ceilings import RunCeiling, run_scope
 from gateway.proxy.limits.lease import Lease, units
 from gateway.stream.leases import Demands
 
@@ -36,6 +38,55 @@ _QUICK_S = 0.1  # a slower exchange does not tell the time well
 
 
 LeasePairs = tuple[tuple[Lease, int], ...]
+
+
+class HourlyNames:
+    """The names that are distinguished in this hour, by owner."""
+
+    def __init__(self) -> None:
+        self._hour = 0
+        self._names: dict[str, set[int]] = {}
+
+    def knows(self, owner: str, name: int, most: int, now: float) -> bool:
+        """Whether a name is among the first `most` of its owner in the hour of `now`."""
+        hour = int(now // 3600)
+        if hour != self._hour:
+            self._hour, self._names = hour, {}
+        names = self._names.setdefault(owner, set())
+        if name not in names:
+            if len(names) >= most:
+                return False
+            names.add(name)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RunAccount:
+    """The run of an account, and its ceilings."""
+
+    key: str
+    """exchange.run_key of the run whose ceiling counts."""
+    ceiling: RunCeiling
+    parts: tuple[tuple[str, RunCeiling], ...] = ()
+    """Ceilings of its calls to this model, or with its tags."""
+    tier: bool = False
+    """Whether its calls go to the cheaper tier, since the dollars before it are used up."""
+
+    @property
+    def ceilings(self) -> tuple[RunCeiling, ...]:
+        return (self.ceiling, *(ceiling for _, ceiling in self.parts))
+
+    def scopes(self) -> Iterator[LimitScope]:
+        """The scopes that its calls draw on."""
+        beyond = self.ceiling.tier() if self.tier else None
+        ceiling = self.ceiling if beyond is None else self.ceiling.without_usd()
+        if ceiling.limits():
+            yield run_scope(self.key, ceiling)
+        if beyond is not None:
+            yield run_scope(self.key, beyond, "tier")
+        for part, bound in self.parts:
+            if bound.limits():
+                yield run_scope(self.key, bound, part)
 
 
 class SharedPlaces(Protocol):
@@ -73,6 +124,8 @@ class Account:
         """The end of the first of its windows."""
         self.source: CallScopes | None = None
         """Origin of the scopes, for calls whose limits depend on the call."""
+        self.run: RunAccount | None = None
+        """The run that it is of; None if it is of no run, or of one without a ceiling."""
 
 
 WAIT_S = 0.05
@@ -111,8 +164,7 @@ class LeaseBook:
         self.accounts: dict[str, Account] = {}
         self.call_accounts: dict[tuple[str, ...], Account] = {}
         """Accounts of calls whose limits depend on the call, by key, model, end user and tags."""
-        self._users: set[int] = set()  # told apart in this hour
-        self._users_hour = 0
+        self._users, self._runs = HourlyNames(), HourlyNames()
         self._user_leases: deque[str] = deque()  # in the order in which they are looked at
         self._user_leases_made = 0
         self._purged_at = self._refreshed_at = float("-inf")
@@ -136,31 +188,27 @@ class LeaseBook:
         self.roll(account)
         return account
 
-    def call_account(self, name: tuple[str, ...], of: CallScopes, scopes: tuple[LimitScope, ...]) -> Account:
-        """The account of calls with these scopes, in the windows that are open now."""
+    def call_account(self, name: tuple[str, ...], of: CallScopes | None, make: Callable[[], Account]) -> Account:
+        """The account of calls with this name, in the windows that are open now. of: where its limits come from."""
         account = self.call_accounts.get(name)
         if account is None or account.source is not of:
             if len(self.call_accounts) >= _KEPT_ACCOUNTS:
                 self.call_accounts.pop(next(iter(self.call_accounts)))
-            account = self.call_accounts[name] = Account(scopes)
+            account = self.call_accounts[name] = make()
             account.source = of
         if self.roll(account):
             for lease in account.leases:
-                if lease.of_user and name not in lease.accounts:
+                if lease.is_many and name not in lease.accounts:
                     lease.accounts.append(name)
         return account
 
     def knows_user(self, digest: str, most: int) -> bool:
         """Whether an end user is counted individually: the first `most` of an hour are."""
-        hour = int(self.now() // 3600)
-        if hour != self._users_hour:
-            self._users, self._users_hour = set(), hour
-        user = int(digest, 16)
-        if user not in self._users:
-            if len(self._users) >= most:
-                return False
-            self._users.add(user)
-        return True
+        return self._users.knows("", int(digest, 16), most, self.now())
+
+    def knows_run(self, caller: str, run: str, most: int) -> bool:
+        """Whether a run has a ceiling of its own: the first `most` of a caller in an hour have."""
+        return self._runs.knows(caller, hash(run), most, self.now())
 
     def roll(self, account: Account) -> bool:
         """Moves an account on to the windows that are open now. False if they were."""
@@ -188,15 +236,15 @@ class LeaseBook:
         lease = self.leases.get(name)
         if lease is None:
             lease = self.leases[name] = Lease(scope, limit, name, starts, ends, self._resumes(scope))
-            if lease.of_user:
+            if lease.is_many:
                 self._user_leases.append(name)
         elif lease.limit != limit:
             lease.change(limit)
         return lease
 
     def _resumes(self, scope: LimitScope) -> int:
-        """The number of a lease that may not be the first of its name: those of end users are forgotten."""
-        if scope.kind != "user":
+        """The number of a lease that may not be the first of its name: those of end users and runs are forgotten."""
+        if scope.kind not in ("user", "run"):
             return 0
         self._user_leases_made += 1
         return self._user_leases_made
@@ -210,7 +258,7 @@ class LeaseBook:
 
     def _window(self, limit: Limit, at: float) -> tuple[str | None, float, float]:
         """Name, beginning and end of the window that holds `at`: the calendar is asked once for each."""
-        if limit.window is None:
+        if limit.window is None or limit.window == "run":
             return None, 0.0, _FOREVER
         key = (limit.window, limit.zone)
         known = self._windows.get(key)
@@ -267,7 +315,7 @@ class LeaseBook:
             lease
             for lease in self.leases.values()
             if lease.seen
-            and not lease.of_user
+            and not lease.is_many
             and now - lease.checked_at >= REFRESH_S
             and lease.starts <= now < lease.ends
             and lease.limit.window not in (None, "minute")

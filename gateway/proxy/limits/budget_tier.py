@@ -37,9 +37,19 @@ class BudgetTier:
             except QuotaExceeded as refused:
                 if "usd" not in str(refused.details.get("limit", "")):
                     raise
-        reservation = await limiter.reserve_at(self._estimates[call.alias], caller, call)
+        reservation = await self._in_tier(call)
         self._metrics.counts.of(self._metrics.tier_down, call.alias).n += 1
         return reservation, tiered_down(route)
+
+    async def _in_tier(self, call: Call) -> CallReservation:
+        """Reserves at the prices of the tier; once the dollars of a run are used up, from what it may use after."""
+        limiter, estimate = self._limiter, self._estimates[call.alias]
+        try:
+            return await limiter.reserve_at(estimate, call.caller, call)
+        except QuotaExceeded as refused:
+            if refused.details.get("limit") != "usd_per_run" or not limiter.goes_on(call):
+                raise
+        return await limiter.reserve_at(estimate, call.caller, call, tier=True)
 
 
 def tiered_down(route: Route) -> Route:

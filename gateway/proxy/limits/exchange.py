@@ -130,7 +130,7 @@ class LeaseExchange:
         for lease, grant in zip(leases, reply.grants, strict=True):
             lease.accept(grant, now)
             book.reported(lease)
-            if grant.crossed and not lease.limit.heals_with_time and not lease.of_user:
+            if grant.crossed and not lease.limit.heals_with_time and not lease.is_many:
                 log.warning("%s has used %d %% of its %s", lease.scope, grant.crossed, lease.limit.name)
         if self._told:
             log.warning("the stream server is reachable again; limits hold for all gateways together")

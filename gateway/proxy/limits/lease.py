@@ -15,6 +15,7 @@ Of the budgets of end users it may use nothing else then (`promised_only`).
 from __future__ import annotations
 
 from gateway.core.limits import MEASURES, Limit, LimitScope
+from gateway.core.run_ceilings import RUN_LIFE_S
 from gateway.stream.leases import LeaseGrant, LeaseReport
 
 AHEAD_S = 1.0
@@ -53,6 +54,13 @@ class Lease:
         self.starts, self.ends = starts, ends
         self._carried = _whole(limit, limit.carried)
         self.of_user = scope.kind == "user"
+        self.of_run = scope.kind == "run"
+        self.is_many = self.of_user or self.of_run
+        """Whether there are many like it, which are forgotten when they are idle."""
+        self.began: float | None = None
+        """The first call of a run; None if the server has not said it."""
+        self.added = 0
+        """The amount that a person has added to the ceiling of a run."""
         self._resumes = resumes
         self.accounts: list[tuple[str, ...]] = []
         """Names of the accounts of an end user that draw on it."""
@@ -121,7 +129,8 @@ class Lease:
 
     def change(self, limit: Limit) -> None:
         """The limit has another amount, or behaves differently in an outage."""
-        self.limit, self.amount, self._carried = limit, units(limit), _whole(limit, limit.carried)
+        self.limit, self._carried = limit, _whole(limit, limit.carried)
+        self.amount = units(limit) + self.added
 
     def carried(self, now: float) -> int:
         """The part of the amount that was used elsewhere; 0 once it no longer counts."""
@@ -142,7 +151,7 @@ class Lease:
     def rests(self) -> bool:
         """Whether there is nothing to report until it is used again. End users are many: a share of theirs is reported
         once it is given up."""
-        return not (self.busy or self.need or self.free or self.held or (self.share and not self.of_user))
+        return not (self.busy or self.need or self.free or self.held or (self.share and not self.is_many))
 
     def share_is_due(self, now: float) -> bool:
         """Whether it holds a share that it no longer keeps."""
@@ -206,14 +215,18 @@ class Lease:
             share=self.share if self._share_asked else -1,
             want=self._wanted,
             need=need,
-            amount=self.amount,
+            amount=self.amount - self.added,
             starts_ms=round(self.starts * 1000),
-            ends_ms=0 if self.limit.window is None else round(self.ends * 1000),
-            keep_ms=_KEEP_USER_MS if self.of_user else _KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
+            ends_ms=0 if self.limit.window is None else round(self._ends(now) * 1000),
+            keep_ms=_KEEP_USER_MS if self.is_many else _KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
             leaving=leaving,
             carried=self.carried(now),
             resumes=self._resumes,
         )
+
+    def _ends(self, now: float) -> float:
+        """The end of its window: of a run, a day after the latest report."""
+        return now + RUN_LIFE_S if self.of_run else self.ends
 
     def accept(self, grant: LeaseGrant, now: float) -> None:
         """Accepts the server's reply to the last report. The server has set aside the grant and the new share, or the
@@ -232,6 +245,9 @@ class Lease:
         self._promised, self._spent_known = self._share_asked, self._spent_sent
         self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent
+        if self.of_run:
+            self.began = grant.began_ms / 1000
+            self.amount, self.added = self.amount - self.added + grant.added, grant.added
         self.seen, self.borrowed, self.asked, self.checked_at = True, False, False, now
         self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 1) // 2
 

@@ -22,17 +22,25 @@ from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
 from gateway.core.call_scopes import NOBODY, OTHERS, user_digest
-from gateway.core.errors import GatewayError, NotAllowed
+from gateway.core.errors import GatewayError, NotAllowed, QuotaExceeded
 from gateway.core.limits import MEASURES, Limit, LimitScope
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.accounting import FREE_APIS
-from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
+from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs, RunAccount
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.patience import Patience
 from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, used
+from gateway.proxy.limits.run_ceilings import (
+    check_loops,
+    check_minutes,
+    remaining_line,
+    require_run,
+    run_account,
+    run_name,
+)
 from gateway.proxy.request.call import Call, Caller, end_user_of
 from gateway.proxy.request.output_limit import DEFAULTED
 
@@ -40,6 +48,8 @@ _USD = MEASURES.index("usd")
 _FRESH_S = 0.25  # a reply of the server that nothing is left counts for this time
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
+_END_OF_RUN_S = 1.0
+"""The longest that a call waits, in all, before its run is refused without the stream server's answer."""
 
 Needs = tuple[int, int, int, int, int]
 """Requests, tokens, 1e-9 USD, calls in flight and 1e-9 GPU-seconds, in the order of core.limits.MEASURES. Zero amounts
@@ -108,7 +118,7 @@ class Limiter:
         """
         book = self._book
         now = book.clock() + book.offset_s
-        if caller.of_call is not None:
+        if caller.of_call is not None or (call.run is not None and call.run.budget is not None):
             account = self._account(caller, call)
         else:
             try:
@@ -119,13 +129,28 @@ class Limiter:
                 account = book.account(caller.id, caller.scopes)
         if book.down and account.closed:
             raise self._closed(account)
+        if account.run is not None:
+            self._check_run(account, account.run, call)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
         return self.take(account, needs, None if given else estimate, now, output)
 
-    async def reserve_at(self, estimate: ModelEstimate, caller: Caller, call: Call) -> CallReservation:
-        """Reserves at another estimate than the model's. Raises as `reserve` and `wait` do."""
-        account = self._account(caller, call)
+    def _check_run(self, account: Account, run: RunAccount, call: Call) -> None:
+        """Raises QuotaExceeded for a call of a run that has ended by its loops or minutes."""
+        try:
+            check_minutes(account, run, self._book.now())
+            check_loops(run, call)
+        except QuotaExceeded as refused:
+            m = self._metrics
+            m.counts.of(m.limit_refused, "run", refused.details["limit"]).n += 1
+            raise
+
+    async def reserve_at(
+        self, estimate: ModelEstimate, caller: Caller, call: Call, *, tier: bool = False
+    ) -> CallReservation:
+        """Reserves at another estimate than the model's. tier: of a run whose dollars before the cheaper tier are used
+        up. Raises as `reserve` and `wait` do."""
+        account = self._account(caller, call, tier=tier)
         if self._book.down and account.closed:
             raise self._closed(account)
         needs, output, given = self._needs(account, estimate, call)
@@ -137,6 +162,11 @@ class Limiter:
         """Whether a limit in dollars is used up to `budgets.tier_down_at`."""
         at, leases = self._budgets.tier_down_at, self._account(caller, call).leases
         return any(lease.measure == _USD and used(lease) >= at * lease.amount for lease in leases)
+
+    def goes_on(self, call: Call) -> bool:
+        """Whether the run of a call may use the cheaper tier after its dollars."""
+        run = self._account(call.caller, call).run
+        return run is not None and run.ceiling.tier() is not None
 
     def most_output(self, call: Call) -> int:
         """The output tokens that would have been reserved for a call without a reservation."""
@@ -154,19 +184,29 @@ class Limiter:
             return call
         return replace(call, default_output=self.default_output)
 
-    def _account(self, caller: Caller, call: Call) -> Account:
-        """The account that a call draws on. Of an end user, only a digest is kept."""
+    def _account(self, caller: Caller, call: Call, *, tier: bool = False) -> Account:
+        """The account that a call draws on. Of an end user, only a digest is kept. tier: of a run whose dollars before
+        the cheaper tier are used up. Raises BadRequest for a call that needs a run."""
         of, book = caller.of_call, self._book
-        if of is None:
+        require_run(call)
+        run = None if call.run is None else run_account(book, call, call.run, tier=tier)
+        if of is None and run is None:
             return book.account(caller.id, caller.scopes)
-        user, tags = "", call.caller.call_tags if of.tags else ()
-        if of.users:
+        user, tags = "", caller.call_tags if of is not None and of.tags else ()
+        if of is not None and of.users:
             named = end_user_of(call)
             user = NOBODY if named is None else user_digest(named)
             if named is not None and not book.knows_user(user, self._budgets.most_users):
                 user = OTHERS
-        alias = call.alias if of.models else ""
-        return book.call_account((caller.id, alias, user, *tags), of, of.of(alias, user, tags))
+        alias = call.alias if of is not None and of.models else ""
+
+        def make() -> Account:
+            scopes = caller.scopes if of is None else of.of(alias, user, tags)
+            account = Account(scopes if run is None else (*scopes, *run.scopes()))
+            account.run = run
+            return account
+
+        return book.call_account((caller.id, alias, user, run_name(run), *tags), of, make)
 
     def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
         """The amounts that the call may use, its output alone, and whether the caller itself has limited it."""
@@ -234,6 +274,9 @@ class Limiter:
                 left = rate.left + rate.free
                 values = (rate.amount, left if left > 0 else 0, rate.ends - now)
                 lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
+        if account.run is not None:
+            line = remaining_line(account, account.run, now)
+            lines += b"\r\n" + line if lines and line else line
         return CallReservation(pairs, needs, estimate, lines, output)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:
@@ -241,7 +284,18 @@ class Limiter:
         account = self._account(caller, call)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
-        return await self._wait(account, needs, None if given else estimate, output)
+        taken = await self._wait(account, needs, None if given else estimate, output)
+        if account.run is not None:
+            self._check_began(account, account.run, taken)
+        return taken
+
+    def _check_began(self, account: Account, run: RunAccount, taken: CallReservation) -> None:
+        """Raises QuotaExceeded if the stream server has just said that the run's minutes are over."""
+        try:
+            check_minutes(account, run, self._book.now())
+        except QuotaExceeded:
+            self.settle(taken, None)
+            raise
 
     @contextlib.asynccontextmanager
     async def passing(self, caller: Caller, target: str | None, *, on_engine: bool = False) -> AsyncIterator[None]:
@@ -278,26 +332,30 @@ class Limiter:
         self._refuse_at_once(account, needs)
         if book.down or book.late:
             result = ""
-        elif await self._ask(account, needs):
+        elif await self._ask(account, needs, book.wait_s):
             result = "granted"
         else:
             book.late, result = True, "late"
         if result != "granted":
             self._borrow(account, needs)
         taken = self.take(account, needs, estimate, book.now(), output)
+        unknown = taken is None and account.run is not None and result != "granted" and not book.down
+        # A late answer is better than to end a run for good that may go on.
+        if unknown and await self._ask(account, needs, _END_OF_RUN_S):
+            result, taken = "granted", self.take(account, needs, estimate, book.now(), output)
         if result:
             self._count("refused" if result == "granted" and taken is None else result)
         if taken is None:
             raise self._refused(account, needs, known=result == "granted")
         return taken
 
-    async def _ask(self, account: Account, needs: Needs) -> bool:
-        """Whether the stream server has answered: everything needed is here, or some of it was refused.
+    async def _ask(self, account: Account, needs: Needs, within_s: float) -> bool:
+        """Whether the stream server has answered in time: everything needed is here, or some of it was refused.
 
         Usually that takes one exchange; more, if a window ended or other calls took the grant meanwhile.
         """
         book = self._book
-        patience = Patience(book.wait_s)
+        patience = Patience(within_s)
         while True:
             for lease, measure in account.pairs:
                 lease.wait(needs[measure], book.now())
@@ -335,7 +393,7 @@ class Limiter:
         lease = lacking[0]
         if not known:
             lease = next((each for each in lacking if each.used_up(needs[each.measure])), None) or lease
-            if not (lease.limit.heals_with_time or lease.used_up(needs[lease.measure])):
+            if not (lease.of_run or lease.limit.heals_with_time or lease.used_up(needs[lease.measure])):
                 return unavailable(lease)
         return self._error(account, lease, needs[lease.measure])
 
@@ -365,7 +423,7 @@ class Limiter:
         """(scope, limit, used share of it) of every limit that this worker has used in the windows that are open."""
         book = self._book
         now = book.now()
-        seen = (lease for lease in book.leases.values() if lease.seen and not lease.of_user)
+        seen = (lease for lease in book.leases.values() if lease.seen and not lease.is_many)
         open_leases = [lease for lease in seen if lease.starts <= now < lease.ends]
         return [(lease.scope, lease.limit, used(lease) / lease.amount) for lease in open_leases]
 

@@ -25,7 +25,9 @@ _LONGEST_RETRY_S = 86_400.0 * 31
 def refusal(account: Account, lease: Lease, need: int, now: float, quota_status: int) -> GatewayError:
     """The error for a call that needs more of a limit than is left. now: seconds on the stream server's clock."""
     limit = lease.limit
-    if need > lease.amount:
+    if lease.of_run:
+        message = _run_text(lease, need)
+    elif need > lease.amount:
         message = (
             f"this request may use {amount_text(lease, need)}, and {_limit_text(lease)}: it can never pass; "
             "lower max_tokens or shorten the input"
@@ -35,7 +37,8 @@ def refusal(account: Account, lease: Lease, need: int, now: float, quota_status:
     kind = RateLimited if limit.heals_with_time else QuotaExceeded
     never = need > lease.amount
     retry = False if never or not limit.heals_with_time else None
-    error = kind(message, retry_after_s=None if never else _retry_after_s(lease, now), retry=retry)
+    waits = not (never or lease.of_run)
+    error = kind(message, retry_after_s=_retry_after_s(lease, now) if waits else None, retry=retry)
     if isinstance(error, QuotaExceeded):
         error.status = quota_status
     error.details = details(lease)
@@ -70,7 +73,7 @@ def details(lease: Lease) -> dict[str, Any]:
         "used": plain(lease, used(lease)),
         "spent": plain(lease, lease.spent_so_far),
         "reserved": plain(lease, max(0, used(lease) - lease.spent_so_far)),
-        "reset": None if lease.limit.window is None else reset_text(lease.ends),
+        "reset": None if lease.limit.window in (None, "run") else reset_text(lease.ends),
     }
 
 
@@ -87,6 +90,30 @@ def amount_text(lease: Lease, amount: int) -> str:
 
 def reset_text(ends: float) -> str:
     return datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+RUN_ADVICE = "finish with what you have, or ask a person"
+"""Advice for an agent at the end of its run."""
+_CALLS = "calls"
+
+
+def _run_text(lease: Lease, need: int) -> str:
+    """The sentence for an agent, which can act on it. Of an amount that is not used up, it says what the call takes."""
+    _, _, part = lease.scope.id.partition("/")
+    whose = "the cheaper tier of this run" if part == "tier" else "this run"
+    where = f" ({part.replace('/', ' ', 1)})" if part and part != "tier" else ""
+    spent = min(used(lease), lease.amount)
+    text = f"{whose} has used {_run_amount(lease, spent)} of {_run_amount(lease, lease.amount)}{where}"
+    if spent < lease.amount:
+        text += f", and this call may take {_run_amount(lease, need)}"
+    return f"{text}: {RUN_ADVICE}"
+
+
+def _run_amount(lease: Lease, amount: int) -> str:
+    value = plain(lease, amount)
+    if lease.limit.measure == "usd":
+        return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:,.6f}".rstrip("0")
+    return f"{value:,} {_CALLS if lease.limit.measure == 'requests' else lease.limit.measure}"
 
 
 def _limit_text(lease: Lease) -> str:

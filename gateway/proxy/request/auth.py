@@ -250,7 +250,7 @@ class KeyRing:
             organization=organization_of(self._directory, record),
             tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
             scopes=scopes.base,
-            of_call=scopes if scopes.models or scopes.tags or scopes.users else None,
+            of_call=scopes if scopes else None,
             until=until,
             networks=tuple(
                 networks(each.networks) for each in (record, team) if each is not None and each.networks is not None

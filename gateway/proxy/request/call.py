@@ -13,6 +13,7 @@ from gateway.config.privacy import Content
 from gateway.core.call_scopes import CallScopes
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
+from gateway.core.run_ceilings import RunBudget
 from gateway.core.traffic_class import TrafficClass
 from gateway.proxy.request.json_members import (
     SLICED_BYTES,
@@ -153,6 +154,10 @@ class RunId(NamedTuple):
     """The header or member that named it."""
     key: str
     """The gateway's own id, of this caller alone: exchange.run_key."""
+    counted: str = ""
+    """The gateway's id of the run whose ceiling counts: of the parent where the call names one; "": its own."""
+    budget: RunBudget | None = None
+    """The ceiling that the call itself asks for."""
 
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill

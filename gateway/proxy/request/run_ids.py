@@ -15,13 +15,15 @@ import orjson
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import cluster_digest, run_key
 from gateway.core.json_values import as_object
+from gateway.core.run_ceilings import RunBudget
 from gateway.proxy.request.call import Caller, RunId
 from gateway.proxy.request.header_rules import sane_id
 
 _LONGEST = 128
 _SESSIONS = (b"x-claude-code-session-id", b"session-id", b"session_id", b"x-session-id")
 """Headers of Claude Code; of Codex, of its present versions and of earlier ones; and of opencode."""
-RUN_HEADERS = frozenset({b"x-gateway-run", *_SESSIONS})
+_PARENT, _BUDGET = b"x-gateway-run-parent", b"x-gateway-run-budget"
+RUN_HEADERS = frozenset({b"x-gateway-run", _PARENT, _BUDGET, *_SESSIONS})
 _PLAIN_SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})\Z")
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _LONGEST_USER = 1024
@@ -37,17 +39,66 @@ def run_of(
     conversation: str | None,
     listed: Sequence[str],
 ) -> RunId | None:
-    """The run of a call. listed: the further sources of `runs.from`. Raises BadRequest for an invalid x-gateway-run.
+    """The run of a call. listed: the further sources of `runs.from`. Raises BadRequest for an invalid x-gateway-run,
+    x-gateway-run-parent or x-gateway-run-budget.
 
     Where not all content of the caller is recorded, the client's id becomes a digest.
     """
     named = next(_named(headers, fields, conversation, listed), None)
     if named is None:
+        if not listed:
+            _refuse_without_a_run(headers)
         return None
     id, source = named
     if caller.content != "full":
         id = cluster_digest(id)
-    return RunId(id, source, run_key(caller.name, id))
+    run = RunId(id, source, run_key(caller.name, id))
+    return run if _CEILINGS.isdisjoint(headers) else _with_ceiling(run, caller, headers)
+
+
+def _refuse_without_a_run(headers: Mapping[bytes, bytes]) -> None:
+    """Raises BadRequest for a ceiling of a run that the call does not name."""
+    found = next((name for name in (_PARENT, _BUDGET) if name in headers), None)
+    if found is not None:
+        raise BadRequest(f"{found.decode()}: the call names no run; send x-gateway-run as well")
+
+
+def _with_ceiling(run: RunId, caller: Caller, headers: Mapping[bytes, bytes]) -> RunId:
+    """The run, with the one whose ceiling counts and with the ceiling that the call asks for. Raises BadRequest."""
+    counted = ""
+    if _PARENT in headers:
+        parent = sane_id(headers[_PARENT])
+        if parent is None:
+            raise BadRequest("x-gateway-run-parent: expected 1 to 128 visible ASCII characters, the id of a run")
+        counted = run_key(caller.name, parent if caller.content == "full" else cluster_digest(parent))
+    budget = run_budget(headers[_BUDGET]) if _BUDGET in headers else None
+    return run._replace(counted=counted, budget=budget)
+
+
+def run_budget(text: bytes) -> RunBudget:
+    """The ceiling in x-gateway-run-budget, such as `usd=0.50, calls=200`. Raises BadRequest."""
+    found: dict[str, float] = {}
+    for part in text.decode("latin-1").split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        amount = _amount(value)
+        if name not in RunBudget._fields or name in found or amount is None or (name in _WHOLE and amount % 1):
+            raise BadRequest(
+                f"x-gateway-run-budget: {part.strip()[:80]!r} is not understood; expected amounts above 0 of "
+                f"{', '.join(RunBudget._fields)}, such as `usd=0.50, calls=200`"
+            )
+        found[name] = amount
+    return RunBudget(**found)
+
+
+_CEILINGS = frozenset({_PARENT, _BUDGET})
+_WHOLE = frozenset({"tokens", "calls"})
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\Z")
+
+
+def _amount(text: str) -> float | None:
+    """A plain decimal number above 0; None if it is none."""
+    amount = float(text) if _NUMBER.match(text) else 0.0
+    return amount if amount > 0 else None
 
 
 def _named(

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.core.completion import Completion
 from gateway.core.json_values import as_list
-from gateway.scoring.trajectory import text_of
+from gateway.core.run_steps import text_of
 
 Request = Mapping[str, Any]
 _INSTRUCTING = ("system", "developer")

@@ -4,6 +4,8 @@
 -- for each limit: spent, total, share (-1: none is kept), want, need, amount, starts, ends (0: no window), keep_ms,
 -- leaving (1 or 0), carried (a part of amount that counts as spent), resumes (0: no; else a number of this lease: spent
 -- and total go on from what this worker had spent before, which the reply says).
+-- Records of runs (":limits}:r:") are kept as those of end users. b: when the first call came (ms); x: an amount that a
+-- person has added to the ceiling.
 local SEQUENCE_MS = 3600000
 local EARLY_MS = 5000 -- a window is leased from so long before it begins
 local TIGHT_MS = 10000
@@ -58,7 +60,8 @@ for i = 6, #KEYS do
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
-    local of_user = string.find(key, ':limits}:u:', 1, true)
+    local of_run = string.find(key, ':limits}:r:', 1, true)
+    local of_user = of_run or string.find(key, ':limits}:u:', 1, true)
     local field = 'w:' .. (of_user and string.sub(id, -SHORT_ID) or id)
     local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', field)
     for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
@@ -66,6 +69,13 @@ for i = 6, #KEYS do
     if of_user and h > 0 and some_are_dead then
         local taken, used = take_shares_of_the_dead(key)
         h, o = h - taken, o + used
+    end
+    local began, added = 0, 0
+    if of_run then
+        redis.call('HSETNX', key, 'b', whole(now))
+        local found = redis.call('HMGET', key, 'b', 'x')
+        began, added = tonumber(found[1]) or now, tonumber(found[2] or '0') or 0
+        amount = amount + added
     end
     local carried = tonumber(ARGV[at + 10])
     local used_before = s + f + carried
@@ -138,6 +148,6 @@ for i = 6, #KEYS do
     for _, percent in ipairs({80, 100}) do
         if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
     end
-    for _, n in ipairs({grant, amount - used - o, offer, used, crossed, known}) do reply[#reply + 1] = whole(n) end
+    for _, n in ipairs({grant, amount - used - o, offer, used, crossed, known, began, added}) do reply[#reply + 1] = whole(n) end
 end
 return reply

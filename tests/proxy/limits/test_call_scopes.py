@@ -8,7 +8,7 @@ from typing import Any
 from gateway.config.stream import StreamConfig
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope
-from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.book import Account, LeaseBook
 from gateway.proxy.limits.lease import Lease
 from gateway.stream.connect import close, connect
 from gateway.stream.leases import LeaseServer
@@ -87,7 +87,7 @@ async def test_a_returning_user_keeps_the_used_amount(stream_url: str, stream_na
         book.reported(lease)
 
     async def spend(n: int) -> Lease:
-        (lease,) = book.call_account(("a", "1234"), of, (scope,)).leases
+        (lease,) = book.call_account(("a", "1234"), of, lambda: Account((scope,))).leases
         for _ in range(n):
             lease.wait(1, book.now())
             await exchange(lease)

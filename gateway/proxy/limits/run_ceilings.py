@@ -1,0 +1,101 @@
+"""Ceilings of runs on the hot path: the account of a run's calls, its end, and what its answers say is left.
+
+Dollars, tokens and calls are leased as every limit is. Minutes count from the first call that the stream server knows,
+loops from what the request itself shows.
+"""
+
+from __future__ import annotations
+
+from gateway.core.call_scopes import OTHERS, CallScopes
+from gateway.core.errors import BadRequest, GatewayError, QuotaExceeded
+from gateway.proxy.limits.book import Account, LeaseBook, RunAccount
+from gateway.proxy.limits.refusal import RUN_ADVICE
+from gateway.proxy.limits.tool_loops import loops_at_the_end
+from gateway.proxy.request.call import Call, RunId
+
+REMAINING = b"x-gateway-run-remaining"
+NEAR_END = 0.8
+"""Share of a ceiling from which answers say what is left."""
+MOST_RUNS = 100_000
+"""Runs of one key that one worker distinguishes in an hour; further ones share a ceiling."""
+_NAMES = {"usd": "usd", "tokens": "tokens", "requests": "calls"}
+
+
+def run_account(book: LeaseBook, call: Call, run: RunId, *, tier: bool = False) -> RunAccount | None:
+    """The ceilings of a call's run; None if it has none."""
+    of, caller = call.caller.of_call or _NONE, call.caller
+    ceiling = of.run if run.budget is None else of.run.asked(run.budget)
+    parts = of.parts_of(call.alias, caller.call_tags) if of.run_parts else ()
+    if not ceiling and not parts:
+        return None
+    key = run.counted or run.key
+    if not book.knows_run(caller.id, key, MOST_RUNS):
+        key = OTHERS + caller.id
+    return RunAccount(key, ceiling, parts, tier)
+
+
+def run_name(run: RunAccount | None) -> str:
+    """Distinguishes the accounts of runs: by run, and by what its ceiling is."""
+    return "" if run is None else f"{run.key} {hash((run.ceiling, run.parts, run.tier))}"
+
+
+_NONE = CallScopes(())
+
+
+def require_run(call: Call) -> None:
+    """Raises BadRequest for a call without a run, of a key whose calls need one."""
+    of = call.caller.of_call
+    if of is not None and of.run.require and call.run is None:
+        raise BadRequest(
+            "the limits of this key need every call to name its run: send x-gateway-run with an id for each task",
+            code="run_required",
+            retry=False,
+        )
+
+
+def check_loops(run: RunAccount, call: Call) -> None:
+    """Raises QuotaExceeded for a request whose last tool calls are equal, with equal results."""
+    most = min((ceiling.loops for ceiling in run.ceilings if ceiling.loops is not None), default=None)
+    if most is None:
+        return
+    found = loops_at_the_end(call)
+    if found >= most:
+        raise _ended(
+            "loops", f"this run has made the same tool call with the same result {found} times in a row: {RUN_ADVICE}"
+        )
+
+
+def check_minutes(account: Account, run: RunAccount, now: float) -> None:
+    """Raises QuotaExceeded once the minutes of a run are over. A run whose first call is unknown goes on."""
+    most, began = _minutes(account, run)
+    if most is not None and began is not None and now - began >= 60 * most:
+        raise _ended(
+            "minutes", f"this run began {(now - began) / 60:,.0f} minutes ago, and may take {most:g}: {RUN_ADVICE}"
+        )
+
+
+def _minutes(account: Account, run: RunAccount) -> tuple[float | None, float | None]:
+    most = min((ceiling.minutes for ceiling in run.ceilings if ceiling.minutes is not None), default=None)
+    if most is None:
+        return None, None
+    return most, min((lease.began for lease in account.leases if lease.began is not None), default=None)
+
+
+def _ended(by: str, text: str) -> GatewayError:
+    error = QuotaExceeded(f"{text}: {RUN_ADVICE}", retry=False)
+    error.details = {"scope": "run", "limit": f"{by}_per_run"}
+    return error
+
+
+def remaining_line(account: Account, run: RunAccount, now: float) -> bytes:
+    """x-gateway-run-remaining, once a ceiling is nearly reached; b"" before."""
+    parts = []
+    for lease in account.leases:
+        left = lease.left + lease.free
+        if lease.of_run and left <= (1 - NEAR_END) * lease.amount:
+            amount = max(0, left) / lease.limit.scale
+            parts.append(f"{_NAMES[lease.limit.measure]}={amount:.6g}")
+    most, began = _minutes(account, run)
+    if most is not None and began is not None and now - began >= NEAR_END * 60 * most:
+        parts.append(f"minutes={max(0.0, most - (now - began) / 60):.1f}")
+    return b"%b: %b" % (REMAINING, ", ".join(parts).encode()) if parts else b""
