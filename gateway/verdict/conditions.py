@@ -29,7 +29,6 @@ from gateway.reports.number_format import digits, number, span, work
 from gateway.verdict.decision import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.verdict.findings import Finding
 from gateway.verdict.gates.completeness import COMPLETENESS, JUDGE
-from gateway.verdict.gates.sample_ratio import units_for_srm
 from gateway.verdict.metrics import ALONE, SAME_PATH, counts_alone
 from gateway.verdict.plan_gates import delta_of
 from gateway.verdict.price.terms import rounded_up
@@ -37,7 +36,7 @@ from gateway.verdict.segments.declared import SegmentsFound
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.latency import P95
 from gateway.verdict.split.comparison import counted_as
-from gateway.verdict.split.ratio import SRM, planned_shares
+from gateway.verdict.split.ratio import SRM, planned_shares, units_for_ratio
 from gateway.verdict.states import SequenceStates, worst_sequences
 from gateway.verdict.traffic_facts import HOURS
 
@@ -468,7 +467,7 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
         values = sum(found.split.units.values())
         shares = [share for share in planned_shares(plan).values() if share > 0]
         if gate.state == 0 and len(shares) > 1:
-            expected = units_for_srm(shares) - values
+            expected = units_for_ratio(plan) - values
             more = (
                 expected if expected > 0 else None
             )  # chance has moved the shares: it is not known how long that takes

@@ -21,7 +21,7 @@ from gateway.verdict.ending import all_decided, is_closed
 from gateway.verdict.evidence import PlanEvidence
 from gateway.verdict.findings import Finding, findings
 from gateway.verdict.metrics import WORST, WORST_ONES
-from gateway.verdict.sequences.difference import DifferenceSequence
+from gateway.verdict.sequences.difference import EARLY_UNITS, DifferenceSequence
 from gateway.verdict.states import SequenceStates
 
 CONTINUED_RULES = 3  # of plans that may go on
@@ -62,6 +62,21 @@ def continuation_refusal(evidence: PlanEvidence) -> str | None:
         return f"plan {stored.hash} has its verdict: {said}"
     if not is_closed(evidence):
         return f"plan {stored.hash} has not taken its last look: `gateway ab start {name}` goes on with it"
+    return few_units_refusal(SequenceStates(evidence))
+
+
+def few_units_refusal(look: SequenceStates) -> str | None:
+    """Reason why further pairs of the same units decide nothing: looks after the last one take as many as those before
+    it. None if there are enough."""
+    for arm, _ in look.plan.candidates:
+        primary = look.primary(arm)
+        if primary is None or primary.can_look(last=False):
+            continue
+        few = min((each for each in primary.independence.applied() if each.always), key=lambda each: each.sums.groups)
+        return (
+            f"the pairs are of {few.sums.groups:.3g} effective {few.group}s, and after the last look {EARLY_UNITS:g} "
+            f"are needed: start a new plan with `population: these`, or with calls of more {few.group}s"
+        )
     return None
 
 

@@ -17,7 +17,7 @@ from gateway.statistics.dependence import BLOCK_S
 from gateway.verdict.sequences.difference import DifferenceSequence
 
 FEWEST_PAIRS = 50
-FEWEST_UNITS = 50  # of the candidate's arm in a split
+FEWEST_UNITS = 50  # of each arm of a split
 FEWEST_BLOCKS = 3  # quarters of an hour
 MARGINS = 2.0  # that the upper end lies below
 
@@ -44,8 +44,8 @@ def harm_in_pairs(
 
 def harm_in_split(plan: Plan, difference: Estimate, units: float, now: float) -> HarmStop | None:
     """The stop that served answers ask for; None if they do not. units: of both arms."""
-    high = difference.high
-    if high is None or high >= -MARGINS * plan.margin or units * plan.split < FEWEST_UNITS:
+    high, of_an_arm = difference.high, units * min(plan.split, 1.0 - plan.split)
+    if high is None or high >= -MARGINS * plan.margin or of_an_arm < FEWEST_UNITS:
         return None
     return HarmStop(now, int(units), high, 0.0)
 

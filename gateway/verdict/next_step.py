@@ -10,7 +10,7 @@ from gateway.core.plan import FAILURE_METRICS
 from gateway.reports.model import Comparison, GateResult, Progress
 from gateway.reports.number_format import counted, dollars, span
 from gateway.verdict.conditions import progress_of
-from gateway.verdict.continuation import CONTINUED_RULES, MorePrice, more_price, usd_of_a_pair
+from gateway.verdict.continuation import CONTINUED_RULES, MorePrice, few_units_refusal, more_price, usd_of_a_pair
 from gateway.verdict.decision import HARMLESS
 from gateway.verdict.findings import Finding
 from gateway.verdict.gates.completeness import COMPLETENESS, JUDGE
@@ -38,9 +38,9 @@ def _step(found: Finding, look: SequenceStates, progress: Progress) -> str | Non
     red = next((gate for gate in found.gates if gate.state < 0), None)
     if red is not None:
         return f"more pairs do not change the gate {red.name}; mend its cause, and start a new plan"
-    if not primary.closed:
+    if not primary.closed or found.stored_plan.state == "running":
         return _go_on(found, look, progress)
-    asked = more_price(look.evidence)
+    asked = None if few_units_refusal(look) else more_price(look.evidence)
     more = None if asked is None else f"{_price(asked)}: `gateway ab start {name} --more`"
     parts = [*_larger_margins(found), *_open_gates(found), *([more] if more and _needs_pairs(found) else [])]
     return "; ".join(parts) or None

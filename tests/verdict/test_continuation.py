@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from fixtures.simulated import Simulated, a_pair, seen
 from gateway.core.plan import StoredPlan
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.verdict.continuation import MorePrice, continuation_refusal, more_price
+from gateway.verdict.findings import finding
+from gateway.verdict.metrics import PairOrigin
+from gateway.verdict.next_step import progress_with_step
+from gateway.verdict.states import SequenceStates
 
 DESIGN: dict[str, Any] = {
     "rules": 3, "method": "hybrid", "max_pairs": 100, "aa": "alarm", "repeat_control": 0.2, "guardrails": (),
@@ -19,16 +24,33 @@ DESIGN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def played(begin_experiment: Callable[..., Simulated], mean: float, n: int = 100, **changes: Any) -> Simulated:
+def played(
+    begin_experiment: Callable[..., Simulated], mean: float, n: int = 100, users: int = 0, **changes: Any
+) -> Simulated:
     """Pairs with exactly this mean difference and a deviation of 0.5."""
     run = begin_experiment(**{**DESIGN, **changes})
     pairs = []
     rng = np.random.default_rng(3)
     for i, x in enumerate((mean + rng.permutation(np.resize([0.5, -0.5], n))).tolist()):
         control, repeat = seen((1 - x) / 2, cost_usd=0.004), {"repeat": seen((1 - x) / 2)} if i % 5 == 0 else {}
-        pairs.append(a_pair(i, control, candidate=seen((1 + x) / 2, cost_usd=0.002), **repeat))
+        made = a_pair(i, control, candidate=seen((1 + x) / 2, cost_usd=0.002), **repeat)
+        pairs.append(replace(made, origin=PairOrigin(None, "web", f"user{i % users}")) if users else made)
     run.add(pairs)
     return run
+
+
+@pytest.mark.parametrize(("users", "may"), [(6, False), (12, True)])
+def test_few_users_cannot_go_on(begin_experiment: Callable[..., Simulated], users: int, may: bool) -> None:
+    """After the last look ten effective users are needed: more pairs of the same six decide nothing."""
+    run = played(begin_experiment, 0.0, 96, users=users, max_pairs=96, population="others")
+    refusal = asked(run, continuation_refusal)
+    assert (refusal is None) == may, refusal
+    if not may:
+        assert "6 effective users" in refusal
+        assert "10 are needed" in refusal
+        assert "`population: these`" in refusal
+    step = asked(run, lambda e: progress_with_step(finding(e, "candidate"), SequenceStates(e)).next_step)
+    assert ("--more" in (step or "")) == may, step
 
 
 def asked(run: Simulated, about: Callable[[StoredEvidence], Any], state: str = "stopped") -> Any:

@@ -60,11 +60,14 @@ def test_pairs_stop_a_candidate(plan: Plan, pairs: int, difference: float, apart
         assert 0 < found.hours < plan.min_hours
 
 
-def test_a_split_needs_fifty_units_of_the_candidate(plan: Plan) -> None:
+def test_a_split_needs_fifty_units_of_each_arm(plan: Plan) -> None:
     split = replace(plan, mode="split", split=0.25)
     harmful = Estimate(-0.5, -0.6, -0.4)
     assert harm_in_split(split, harmful, 199, 1.0) is None
     assert harm_in_split(split, harmful, 200, 1.0) == HarmStop(1.0, 200, -0.4, 0.0)
+    most = replace(split, split=0.75)
+    assert harm_in_split(most, harmful, 199, 1.0) is None, "the control has as many as the candidate had"
+    assert harm_in_split(most, harmful, 200, 1.0) is not None
     assert harm_in_split(split, Estimate(-0.3, -0.5, -0.1), 200, 1.0) is None
 
 

@@ -80,3 +80,12 @@ def test_other_plans_have_no_price_of_more(
     text, _ = step(begin_experiment, **changes)
     assert (text is None) == (says is None), text
     assert says is None or says in (text or "")
+
+
+def test_a_running_plan_waits_and_is_not_started_again(begin_experiment: Callable[..., Simulated]) -> None:
+    """The primary has taken its last look, and a guardrail still takes pairs; `--more` refuses a plan that runs."""
+    rails = (Guardrail("error_rate", 0.02),)
+    stopped, _ = step(begin_experiment, 0.15, fails=50, guardrails=rails)
+    text, action = step(begin_experiment, 0.15, fails=50, guardrails=rails, state="running")
+    assert "--more" in (stopped or "")
+    assert "--more" not in f"{text} {action}"

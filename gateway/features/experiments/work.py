@@ -85,6 +85,7 @@ from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
 from gateway.verdict.best_of_k.dropped import DroppedCandidate
 from gateway.verdict.conditions import progress_of
+from gateway.verdict.continuation import CONTINUED_RULES
 from gateway.verdict.ending import all_decided, is_closed, is_decided
 from gateway.verdict.findings import Finding, drops_of, finding, findings
 from gateway.verdict.harm import (
@@ -234,7 +235,6 @@ class ExperimentEngine:
             plans = await self._store.run(stored_plans)
             if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
                 self._settled_at = self._clock()
-                await self._go_on(leader, plans)
                 settling = ((work_of(plan), partial(self._settle, leader, plan, watermark)) for plan in plans)
                 await self._isolated.alongside(settling, patience_s)
                 await self._stop_failing(plans)
@@ -243,13 +243,11 @@ class ExperimentEngine:
         await self._show(plans)
         return self.leads
 
-    async def _go_on(self, leader: LeaseHolder, plans: Iterable[StoredPlan]) -> None:
-        """Lets plans go on that were started again after their last look, before they are found to be closed."""
-        states = await self._corridor.state.plans()
-        for plan in plans:
-            state = states.get(plan.plan.name)
-            if state is not None and state.running and state.more and state.plan.hash == plan.hash:
-                await self._store_of(plan).run(lambda c, state=state: self._continue(c, leader, state))  # type: ignore[misc]
+    async def _go_on(self, leader: LeaseHolder, plan: StoredPlan) -> None:
+        """Lets a plan go on that was started again after its last look, before it is found to be closed."""
+        state = (await self._corridor.state.plans()).get(plan.plan.name)
+        if state is not None and state.running and state.more and state.plan.hash == plan.hash:
+            await self._store_of(plan).run(lambda c: self._continue(c, leader, state))
 
     def _continue(self, connection: Transaction, leader: LeaseHolder, state: PlanState) -> None:
         now = self._clock()
@@ -282,6 +280,8 @@ class ExperimentEngine:
 
     async def _settle(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> None:
         """Takes the pairs of one plan that can be taken now, and checks whether it ends with them."""
+        if plan.state == "running" and plan.plan.rules >= CONTINUED_RULES:
+            await self._go_on(leader, plan)
         while await self._window(leader, plan, watermark):
             pass
         if searches(plan.plan):

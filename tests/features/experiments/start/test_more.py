@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import orjson
 import pytest
 from fixtures.simulated import Simulated, a_pair, seen
 
-from gateway.core.plan import PlanState, StoredPlan
-from gateway.core.sequence import SequenceName
+from gateway.core.plan import Plan, PlanState, StoredPlan
+from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.start.more import go_on
+from gateway.store import engine
 from gateway.store import sequences as kept
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.verdict.continuation import continuation_refusal, more_price
@@ -91,3 +93,21 @@ def test_a_report_of_a_plan_that_went_on_can_be_made(closed: Simulated, tmp_path
     assert found.primary is not None
     assert (found.primary.horizon, found.primary.chance) == (None, None)
     assert found.primary.pairs_needed is not None
+
+
+async def test_a_continuation_that_fails_delays_no_other_plan(room: Any, plan: Plan, paired: Any) -> None:
+    """The state of one plan cannot be read; the pairs of the other one are taken all the same."""
+    bad = replace(plan, name="bad", model="other", rules=3, method="hybrid", max_pairs=50)
+    broken = SequenceChanges({SequenceName(bad.hash, "candidate", "stated", "1 c1"): (1, {})}, [], {}, [])
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*paired(plan, "0.5", {"candidate": "0.5"}))
+        await room.until_settled(1)
+        writer = engine.connect_writer(room.store_url)
+        with writer.begin() as connection:
+            kept.save(connection, broken, 1.0)
+        writer.dispose()
+        assert await room.corridor.state.set_plan(PlanState(bad, "running", 2.0, more=10))
+        await room.until(lambda: len(room.sql("SELECT plan FROM plans")) == 2)
+        await room.send(*paired(plan, "0.5", {"candidate": "0.5"}))
+        await room.until_settled(2)
