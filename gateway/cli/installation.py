@@ -29,15 +29,20 @@ def version() -> None:
 def schema(
     output: Annotated[
         str | None,
-        typer.Option(metavar="VERB", help='Print the schema of a verb\'s output with --json, such as "ab status".'),
+        typer.Option(
+            metavar="VERB",
+            help='Print the schema of a verb\'s output with --json, such as "ab status"; or of the stream: record.',
+        ),
     ] = None,
 ) -> None:
-    """Print the JSON Schema of gateway.yaml, or with --output that of a verb's output with --json.
+    """Print the JSON Schema of gateway.yaml, or with --output that of a verb's output with --json, or of the records.
 
     Editors with the YAML language server use the first to complete and check the file; docs/configuration.md says how.
     The second describes exactly what this version prints: an object has no other members. Later versions may add some.
+    `--output record` describes the entries of the stream: see docs/record.md.
     """
     from gateway.cli.json_outputs import NoJsonOutput, output_schema
+    from gateway.cli.record_schema import RECORD, record_schema
 
     if output is None:
         from gateway.config.schema import json_schema
@@ -45,7 +50,8 @@ def schema(
         show(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return
     try:
-        show(json.dumps(output_schema(output), indent=2, ensure_ascii=False))
+        found = record_schema() if output == RECORD else output_schema(output)
+        show(json.dumps(found, indent=2, ensure_ascii=False))
     except NoJsonOutput as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
 

@@ -79,8 +79,8 @@ class Attempt:
     target: Target
     status: int | None  # the upstream's; None: no response
     failure: str | None  # None: it answered
-    seconds: float
-    usage: Usage | None = None
+    seconds: float  # that it took
+    usage: Usage | None = None  # None if it reported none
 
     @property
     def declined(self) -> bool:
@@ -94,37 +94,37 @@ class Exchange:
     id: str  # UUIDv7, always ours; answered as x-request-id
     received: float  # Unix time, seconds
     caller: str  # key name, never the key
-    api: str  # chat, completions, responses, messages, embeddings, …
+    api: str  # chat, completions, responses, messages, …
     alias: str  # the model the client named
-    target: Target
-    stream: bool
+    target: Target  # that answered, or was attempted last
+    stream: bool  # the client asked for a stream
     request: bytes  # the JSON body as sent upstream; data: URLs replaced by sha256 + size + type
     response: bytes  # form "raw": the body or the SSE bytes; "assembled": canonical JSON of a Completion
-    status: int
-    outcome: Outcome
-    total_s: float
+    status: int  # the client's HTTP status
+    outcome: Outcome  # ok: complete; client_*: the client left, or its deadline passed; blocked: by a guard
+    total_s: float  # from received to the end of the answer
     unit: str  # what was hashed
     u: float  # the hash, scaled to [0, 1)
     pi: float | None  # inclusion probability with which it was sampled, in (0, 1]; None: of an import, and unknown
     stratum: str  # the rule that gave pi; closed set, from config
     incarnation: str  # of the gateway process; with seq: gaps are losses, and are counted
-    seq: int
-    v: int = VERSION
+    seq: int  # from 1, without a gap, by incarnation
+    v: int = VERSION  # version of the record
     pair: str | None = None  # a shadow's or control's served exchange
-    role: Role = "served"
+    role: Role = "served"  # the client got a served answer only; imported: a trace of another program
     experiment: str | None = None  # with plan (hash) and arm; None if in no experiment
-    plan: str | None = None
-    arm: str | None = None
+    plan: str | None = None  # the experiment's plan, by its hash
+    arm: str | None = None  # of the experiment: control, candidate, …
     asked: tuple[str, ...] = ()  # of a served exchange: the shadow arms of this request; each has its own record
     not_asked: str | None = None  # why no shadow was sent although one was drawn; decided before sending, so no pair
     cluster: str | None = None  # exchanges of one conversation or user depend on each other: one increment for each
-    form: Form = "raw"
+    form: Form = "raw"  # of the response
     truncated: bool = False  # the byte cap cut request or response
     spliced: bool = False  # continued on another target after a cut
-    usage: Usage | None = None
-    upstream_id: str | None = None
+    usage: Usage | None = None  # of the target; None if it reported none
+    upstream_id: str | None = None  # the upstream's id of its answer, where it is not in the response
     client_id: str | None = None  # the client's own x-request-id
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Attempt, ...] = ()  # at targets, in order, with failed ones
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
     reference: str | None = None  # the right answer, where a header gave one
     request_digest: str | None = None  # of the arms of a shadow pair: of the request as sent, less what must differ
@@ -232,16 +232,16 @@ class Tally:
     from here. unsampled and dropped also have a reason.
     """
 
-    incarnation: str
+    incarnation: str  # of the gateway process
     at: float  # Unix time, seconds
-    last_seq: int  # the last sequence number given to a sampled exchange
-    seen: tuple[Count, ...] = ()
-    unsampled: tuple[Count, ...] = ()
-    sampled: tuple[Count, ...] = ()
-    enqueued: tuple[Count, ...] = ()
-    dropped: tuple[Count, ...] = ()
+    last_seq: int  # the seq of the newest record before this tally in the stream
+    seen: tuple[Count, ...] = ()  # calls that reached an upstream: seen = unsampled + sampled
+    unsampled: tuple[Count, ...] = ()  # calls of which no record was wanted, by reason
+    sampled: tuple[Count, ...] = ()  # calls to record: sampled = enqueued + dropped + those that wait
+    enqueued: tuple[Count, ...] = ()  # records that the stream server took
+    dropped: tuple[Count, ...] = ()  # records that the gateway gave up, by reason
     final: bool = False  # the process is stopping; nothing comes after
-    v: int = VERSION
+    v: int = VERSION  # version of the record
     usage: tuple[UsageCount, ...] = ()
     """Usage and cost of calls, over all traffic."""
     taken: int | None = None
@@ -272,16 +272,16 @@ class Count:
 class Feedback:
     """A person's feedback on one exchange or one run, from `POST /v1/feedback`."""
 
-    id: str  # the exchange's, or the upstream's own id of its answer, or OF_RUN and the client's id of a run
+    id: str  # the exchange's, or the upstream's own id of its answer, or "run:" and the client's id of a run
     feedback_id: str  # for idempotency: the same id replaces earlier feedback and never adds
-    caller: str
-    at: float
-    name: str
-    value: float | None = None
-    label: str | None = None
-    comment: str | None = None
-    correction: str | None = None
-    v: int = VERSION
+    caller: str  # key name, never the key
+    at: float  # Unix time, seconds
+    name: str  # of what is rated, as "thumbs"
+    value: float | None = None  # the rating; None if there is a label or a text only
+    label: str | None = None  # the rating of a categorical feedback
+    comment: str | None = None  # free text
+    correction: str | None = None  # the answer that would have been right
+    v: int = VERSION  # version of the record
     data_type: str = "numeric"  # of value or label: boolean, numeric or categorical
 
     def to_fields(self) -> Fields:

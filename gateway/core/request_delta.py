@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 from zlib import crc32
 
 import orjson
@@ -54,6 +54,25 @@ class RequestOutline:
         return list(zip(names, begins, self.ends, strict=True))
 
 
+class BaseNote(TypedDict):
+    """The member `base` of a delta's head."""
+
+    id: str
+    """The exchange whose request is the base."""
+    bytes: int
+    """Bytes of that request."""
+    crc: int
+    """CRC-32 of the call's whole request."""
+    parts: list[list[int]]
+    """The whole request, in order: [begin, end] are bytes of the base, [length] are the next bytes of the entry's."""
+
+
+class DeltaHead(TypedDict):
+    """The head of a delta beside the members of an exchange's."""
+
+    base: BaseNote
+
+
 def as_delta(fields: Fields, mine: RequestOutline, base: RequestOutline) -> Fields:
     """The stream entry of a call as a delta; unchanged if it has too little in common with the base."""
     known = {name: (begin, end) for name, begin, end in base.chunks()}
@@ -66,7 +85,7 @@ def as_delta(fields: Fields, mine: RequestOutline, base: RequestOutline) -> Fiel
         _add_part(parts, shared, end - begin)
     if mine.size - sum(map(len, own)) < _LEAST_SHARED:
         return fields
-    note = {"id": base.exchange_id, "bytes": base.size, "crc": crc32(fields[b"req"]), "parts": parts}
+    note: BaseNote = {"id": base.exchange_id, "bytes": base.size, "crc": crc32(fields[b"req"]), "parts": parts}
     head = b'%b,"base":%b}' % (fields[b"head"][:-1], orjson.dumps(note))
     return {**fields, b"kind": DELTA, b"head": head, b"req": b"".join(own)}
 

@@ -2,6 +2,9 @@
 
 An object has the members of its type and no others. A dataclass is printed whole, so each of its members is required;
 of a typed dictionary, those that are not NotRequired. The description of a field comes from its docstring.
+
+Schemas of what programs of several versions write are open: a member with a default may be absent, and there may be
+more members, in objects and at the end of tuples.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
@@ -28,9 +31,22 @@ def schema_of(kind: Any, **bundled: Schema) -> Schema:
 
     bundled: further schemas by name, with an $id each, to which `kind` refers by it.
     """
+    return _made(kind, _whole, bundled)
+
+
+def open_schema_of(kind: Any) -> Schema:
+    """An open schema, draft 2020-12, of a dataclass or a typed dictionary."""
+    return _made(kind, _open, {})
+
+
+_Finish = Callable[[Schema, type | None], Schema]
+"""Adds to the schema of a class the parts that msgspec leaves out."""
+
+
+def _made(kind: Any, finish: _Finish, bundled: Mapping[str, Schema]) -> Schema:
     (made,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     classes = {each.__name__: each for each in _classes(kind, set())}
-    defined = {name: _whole(schema, classes.get(name)) for name, schema in components.items()}
+    defined = {name: finish(schema, classes.get(name)) for name, schema in components.items()}
     name = made.get("$ref", "").rpartition("/")[2]
     if name and not _refers_to(defined, made["$ref"]):
         made = defined.pop(name)
@@ -55,10 +71,10 @@ def _refers_to(schema: Any, reference: str) -> bool:
 
 
 def _classes(kind: Any, known: set[Any]) -> Iterator[type]:
-    """The dataclasses and typed dictionaries within a type."""
+    """The dataclasses, typed dictionaries and named tuples within a type."""
     for part in get_args(kind) if get_origin(kind) is not None else ():
         yield from _classes(part, known)
-    if isinstance(kind, type) and kind not in known and (is_dataclass(kind) or is_typeddict(kind)):
+    if isinstance(kind, type) and kind not in known and (is_dataclass(kind) or is_typeddict(kind) or _is_tuple(kind)):
         known.add(kind)
         yield kind
         for hint in get_type_hints(kind, include_extras=True).values():
@@ -70,10 +86,29 @@ def _whole(schema: Schema, kind: type | None) -> Schema:
     if kind is None or "properties" not in schema:
         return schema
     said = _docs_of(kind)
-    about = {"description": _in_json(schema["description"])} if "description" in schema else {}
     members = {name: _member(each, said.get(name)) for name, each in schema["properties"].items()}
     required = _required(kind) if is_dataclass(kind) else schema.get("required", [])
-    return {**schema, **about, "properties": members, "required": required, "additionalProperties": False}
+    return {**_about(schema), "properties": members, "required": required, "additionalProperties": False}
+
+
+def _open(schema: Schema, kind: type | None) -> Schema:
+    said = {} if kind is None else _docs_of(kind)
+    if "properties" in schema:
+        members = {name: _described(each, said.get(name)) for name, each in schema["properties"].items()}
+        return {**_about(schema), "properties": members}
+    if not _is_tuple(kind):
+        return schema
+    named = zip(kind._fields, schema["prefixItems"], strict=True)  # type: ignore[union-attr]
+    items = [_described({"title": name, **each}, said.get(name)) for name, each in named]
+    return {name: value for name, value in _about(schema).items() if name != "maxItems"} | {"prefixItems": items}
+
+
+def _about(schema: Schema) -> Schema:
+    return {**schema, "description": _in_json(schema["description"])} if "description" in schema else schema
+
+
+def _is_tuple(kind: type | None) -> bool:
+    return hasattr(kind, "_fields")
 
 
 def _required(kind: type) -> list[str]:
@@ -82,8 +117,11 @@ def _required(kind: type) -> list[str]:
 
 
 def _member(schema: Schema, about: str | None) -> Schema:
-    found = {name: value for name, value in schema.items() if name != "default"}
-    return found if about is None else {**found, "description": _in_json(about)}
+    return _described({name: value for name, value in schema.items() if name != "default"}, about)
+
+
+def _described(schema: Schema, about: str | None) -> Schema:
+    return schema if about is None else {**schema, "description": _in_json(about)}
 
 
 def _in_json(text: str) -> str:
