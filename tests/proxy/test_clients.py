@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from fixtures.npm import npm_package
 from pydantic import BaseModel
 
 from gateway.fake import CUT, FakeUpstream, Fault
@@ -590,22 +589,8 @@ MJS = Path(__file__).parent.parent / "clients" / "openai.mjs"
 
 @pytest.fixture(scope="session")
 def npm_openai() -> Path:
-    """The entry of the newest `openai` of npm; fetched once a machine, into its directory for temporary files."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("no node or no npm on this machine")
-    home = Path(tempfile.gettempdir()) / "assay-gateway-npm"
-    package = home / "node_modules" / "openai"
-    if not (package / "index.mjs").exists():
-        home.mkdir(exist_ok=True)
-        command = [npm, "install", "--prefix", str(home), "--no-save", "--no-audit", "--no-fund", "openai@latest"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=50)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm could not fetch the package openai within 50 s")
-        if done.returncode:
-            pytest.skip(f"npm could not fetch the package openai: {done.stderr.strip()[-300:]}")
-    return package / "index.mjs"
+    """The entry of the newest `openai` of npm."""
+    return npm_package("openai") / "index.mjs"
 
 
 async def test_the_npm_client(
