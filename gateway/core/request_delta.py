@@ -68,7 +68,7 @@ class BaseNote(TypedDict):
 
 
 class DeltaHead(TypedDict):
-    """The head of a delta beside the members of an exchange's."""
+    """Members of a delta's head in addition to those of an exchange's."""
 
     base: BaseNote
 
