@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIN_PAIRS = 20  # fewest pairs from which a pace, a share or a variance is estimated
 _DAY_S = 86_400.0
@@ -79,3 +79,5 @@ class SegmentRow:
     place: int = 0
     """Index of the pair in its plan."""
     cluster: str | None = None
+    segments: Mapping[str, str] = field(default_factory=dict)
+    """Declared property → the value that the gateway read when the call arrived."""

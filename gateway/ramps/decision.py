@@ -101,8 +101,9 @@ def follow(record: RampRecord, design: RampDesign, decision: RampDecision, at: f
 
 
 def _next_share(record: RampRecord, design: RampDesign) -> float:
+    """The share of the units after the next step; the promotion changes it no more."""
     step = record.step + 1 if record.state == "ramp" else 0
-    return min(design.steps[step], 1.0 - design.holdout)
+    return min(design.steps[min(step, len(design.steps) - 1)], 1.0 - design.holdout)
 
 
 def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:

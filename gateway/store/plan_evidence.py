@@ -11,6 +11,7 @@ from sqlalchemy import Connection, case, func, null, or_, select
 
 from gateway.core.plan import StoredPlan
 from gateway.core.plan_evidence import PairCounts, RequestChecks, ScorerFacts, SegmentRow
+from gateway.core.segments import segments_from_json
 from gateway.core.sequence import SequenceName
 from gateway.core.served_answer import SplitEvidence
 from gateway.store.query import Reading
@@ -170,16 +171,24 @@ def segment_rows(connection: Connection, name: SequenceName, most: int) -> list[
         .scalar_subquery()
     )
     request = case((size <= LARGE_REQUEST, whole_request()))
-    place = (increments.c.place, increments.c.cluster)
+    more = (increments.c.place, increments.c.cluster, e.segments)
     query = (
-        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags, *place)
+        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags, *more)
         .join(exchanges, e.id == increments.c.pair)
         .where(*of_sequence(increments, name))
         .order_by(increments.c.place.desc())
         .limit(most)
     )
     rows = connection.execute(query)
-    return [SegmentRow(*row[:7], expected_language(row[7]), row[8] or "", row[9], row[10]) for row in rows]
+    return [
+        SegmentRow(*row[:7], expected_language(row[7]), row[8] or "", row[9], row[10], _declared_values(row[11]))
+        for row in rows
+    ]
+
+
+def _declared_values(text: str | None) -> Mapping[str, str]:
+    segments = segments_from_json(text)
+    return {} if segments is None else segments.values
 
 
 def expected_language(explanation: str | None) -> str | None:

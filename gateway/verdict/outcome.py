@@ -23,6 +23,7 @@ def outcome_of(found: Finding, look: SequenceStates, ramp: RampHistory | None = 
     """ramp: None if there is none, or if the sentence is to be about the pairs alone."""
     plan, kept = found.stored_plan.plan, found.segments.kept if found.segments else None
     moved = kept.metrics[0] if kept else None
+    excepted = kept.excepted if kept else ()
     return Outcome(
         control=str(plan.control),
         candidate=str(plan.target(found.candidate)),
@@ -34,9 +35,9 @@ def outcome_of(found: Finding, look: SequenceStates, ramp: RampHistory | None = 
         progress=progress_with_step(found, look),
         ramp=ramp,
         best=best_about(found.best, found.candidate),
-        excepted=kept.excepted if kept else (),
+        excepted=excepted,
         moved=None if moved is None else as_measured(found, look, moved),
-        loser=loser_of(found.decision.verdict, found.primary, lambda: segments_of(found, look)),
+        loser=loser_of(found.decision.verdict, found.primary, lambda: segments_of(found, look), excepted),
         these=these_units(found.traffic),
     )
 

@@ -6,7 +6,7 @@ is built from the same values, so that the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from gateway.core.guards import guard_in
@@ -188,15 +188,21 @@ def with_loss(sentence: str, loser: SegmentDifference | None) -> str:
 
 
 def loser_of(
-    verdict: Verdict, primary: Comparison | None, segments: Callable[[], Iterable[SegmentDifference]]
+    verdict: Verdict,
+    primary: Comparison | None,
+    segments: Callable[[], Iterable[SegmentDifference]],
+    excepted: Collection[str] = (),
 ) -> SegmentDifference | None:
     """The part of the traffic that a verdict must name, since it moves traffic above that loss; None if there is none.
 
-    segments: reads the exploratory ones, only where the verdict moves traffic.
+    segments: reads the exploratory ones, only where the verdict moves traffic. excepted: names of declared segments
+    that a verdict `ship_except` leaves with the control.
     """
     if verdict not in SHIPS or primary is None:
         return None
-    return strongest_loser(segments(), primary.margin)
+    stays = excepted if verdict == "ship_except" else ()
+    moving = (segment for segment in segments() if segment_name(segment.property, segment.value) not in stays)
+    return strongest_loser(moving, primary.margin)
 
 
 def strongest_loser(segments: Iterable[SegmentDifference], margin: float | None) -> SegmentDifference | None:

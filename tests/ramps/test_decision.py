@@ -242,6 +242,12 @@ def test_a_step_to_a_quarter_waits_for_the_search_for_weak_spots() -> None:
     assert held.reason.startswith("a weak spot: the candidate is worse where prompt = over 16 KB")
 
 
+def test_the_promotion_waits_for_the_search_for_weak_spots_too() -> None:
+    last = replace(STEP, step=len(DESIGN.steps) - 1)
+    assert decided(last, weak_spot=weak(800)).action == "promote"
+    assert decided(last, weak_spot=weak(2000, alarm=True)).action == "hold"
+
+
 def test_the_audit_keeps_segments_and_the_search() -> None:
     assert "weak_spot" not in FINE.fields()
     assert "excepted" not in FINE.fields()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gateway.reports.model import (
     RampHistory,
     SegmentDifference,
 )
-from gateway.verdict.sentence import MOST, Outcome, strongest_loser, verdict_sentence
+from gateway.verdict.sentence import MOST, Outcome, loser_of, strongest_loser, verdict_sentence
 
 NBSP = "\u202f"
 
@@ -58,6 +59,14 @@ def test_a_ship_above_a_part_that_loses_names_the_part() -> None:
     assert said.action == "Look at metadata.product=code first, and declare it as a segment."
     assert max(len(said.text), len(said.action)) <= MOST
     assert strongest_loser((small,), 0.05) is None, "its interval reaches the margin"
+
+
+def test_a_part_that_stays_with_the_control_loses_nothing() -> None:
+    part = SegmentDifference("metadata.product", "code", 80, Estimate(-0.46, -0.55, -0.37), "worse")
+    found = partial(loser_of, primary=SAME, segments=lambda: [part], excepted=("metadata.product=code",))
+    assert found("ship_except") is None
+    assert found("ship") == part, "nothing stays with the control"
+    assert loser_of("ship_except", SAME, lambda: [part], ("metadata.product=chat",)) == part
 
 
 def test_a_verdict_about_the_keys_seen_says_so() -> None:

@@ -8,7 +8,7 @@ checked.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,10 @@ import orjson
 
 from gateway.core.exchange import Exchange
 from gateway.core.likelihood import likelihood_from_json
-from gateway.core.plan import Plan, StoredPlan
+from gateway.core.plan import UNITS_FIRST_RULES, Plan, StoredPlan
+from gateway.core.plan_evidence import SegmentRow
 from gateway.core.randomization import draw
-from gateway.core.segments import segments_from_json
+from gateway.core.segments import segment_name, segments_from_json
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.features.experiments.rows.queries import increments_after
 from gateway.features.task import Rescore
@@ -42,6 +43,7 @@ from gateway.store.pairs import (
 )
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import hold_lease
+from gateway.store.ramp_events import newest_ramp_records
 from gateway.store.served_answers import assigned_units
 from gateway.verdict.gates.completeness import has_failed
 from gateway.verdict.metrics import (
@@ -322,9 +324,12 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
     """Takes the whole blocks of pairs that have come since the last time, for every candidate. now: Unix seconds.
 
     The state follows from the pairs in their order alone, so a block that two consumers take gives the same result.
+    Segments that a ramp leaves with the control are left out of it: once somebody has agreed to that, the search begins
+    again without their pairs.
     """
     if not searches(plan.plan):
         return
+    stays = _stays(connection, plan)
     evidence = StoredEvidence(connection, plan)
     look = SequenceStates(evidence)
     for candidate, _ in plan.plan.candidates:
@@ -332,15 +337,28 @@ def advance_search(connection: Transaction, plan: StoredPlan, now: float) -> Non
         if sequence is None or name is None or not sequence.bounded:
             continue
         state = look.weak_spot_state(candidate)
+        state = state if stays == state.get("stays", []) else {}
         place = int(state.get("place", 0))
         new = increments_after(connection, name.values, place)
         if new < BLOCK:
             continue
         rows = of_one_each(evidence.segment_rows(name, MOST_FITTED + new)[::-1])
-        after = searched(plan.plan, state, rows)
+        after = searched(plan.plan, state, [row for row in rows if not _is_in(row, stays)])
         if after is not None:
+            after |= {"stays": stays} if stays else {}
             stored = SequenceName(plan.hash, "", f"{WEAK_SPOTS}{candidate}", name.identity)
             kept.save(connection, SequenceChanges({stored: (after["place"], after)}, [], {}, []), now)
+
+
+def _stays(connection: Transaction, plan: StoredPlan) -> list[str]:
+    """Names of segments that the plan's ramp leaves with the control. Ramps of earlier rules search in all of them."""
+    if plan.plan.ramp is None or plan.plan.rules < UNITS_FIRST_RULES:
+        return []
+    return next((sorted(record.kept) for record in newest_ramp_records(connection) if record.plan == plan.hash), [])
+
+
+def _is_in(row: SegmentRow, segments: Collection[str]) -> bool:
+    return any(segment_name(prop, value) in segments for prop, value in row.segments.items())
 
 
 def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:

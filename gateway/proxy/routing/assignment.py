@@ -19,7 +19,7 @@ from gateway.config.derive import asked_refs, feedback_without_range, plans_of, 
 from gateway.config.experiments import Experiment
 from gateway.config.guard_candidates import GuardCandidate, guard_candidate
 from gateway.core.exchange import Target
-from gateway.core.plan import AGAIN, CONTROL, PROMPT_RULES, REPEAT, Plan, PlanState
+from gateway.core.plan import AGAIN, CONTROL, PROMPT_RULES, REPEAT, UNITS_FIRST_RULES, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
 from gateway.core.segments import CallSegments, Segmenter, segment_name
 from gateway.proxy.request.call import Call
@@ -377,11 +377,15 @@ def unit_of(plan: Plan, call: Call) -> str:
 def cluster_name(call: Call, assignment: Assignment) -> str | None:
     """The name of the cluster of dependent calls: the split's unit, or the run or conversation; None: neither.
 
+    A user's calls are one cluster, with those of segments that stay with the control: counted one by one, these would
+    outnumber the others, which count once a user.
     Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
     """
     plan, unit = assignment.running.plan, assignment.unit
     if plan.unit == "run" and (unit is None or plan.ramp is not None):
         return None if call.run is None else call.run.key
+    if assignment.stays and plan.unit == "user" and plan.rules >= UNITS_FIRST_RULES:
+        return unit_of(plan, call)
     if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
         return call.conversation
     return unit

@@ -20,6 +20,7 @@ from gateway.verdict.report.presentation import (
     except_lines,
     latency_compared,
     pairs_drawn,
+    saving_of,
     sentence_of,
     titled,
 )
@@ -142,8 +143,10 @@ def _cost_tile(report: Report) -> Tile | None:
     before, after = (arm.cost_per_1k for arm in both)
     if not before or not after or not before.value or after.value is None:
         return None
-    details = f"{say.dollars(before.value)} → {say.dollars(after.value)}"
-    return Tile("Cost per 1k requests", say.change(before.value, after.value), details)
+    saved = saving_of(report) if report.verdict == "ship_except" else None
+    was, becomes = (before.value, after.value) if saved is None else (saved.before, saved.after)
+    kept = "" if saved is None else "; the excepted segments stay"
+    return Tile("Cost per 1k requests", say.change(was, becomes), f"{say.dollars(was)} → {say.dollars(becomes)}{kept}")
 
 
 def _latency_tile(report: Report) -> Tile | None:

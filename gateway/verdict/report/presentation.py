@@ -4,6 +4,7 @@ compared, and the names of verdicts, findings and gates. Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
@@ -43,6 +44,7 @@ from gateway.reports.number_format import (
     when,
 )
 from gateway.statistics.dependence import FEWEST_UNITS
+from gateway.verdict.decision import SHIPS
 from gateway.verdict.sentence import (
     SIGNS,
     Outcome,
@@ -60,6 +62,7 @@ FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 """Names of the colours of states on pages."""
+COST = "cost_per_1k"
 IN_SEGMENT = "Losses where "
 """Begins the group of an example of a segment."""
 _DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
@@ -80,6 +83,7 @@ def outcome_of(report: Report) -> Outcome:
     both = arms_compared(report)
     control, candidate = (arm.target for arm in both) if both else ("the control", report.candidate)
     kept = report.declared.kept if report.declared else None
+    excepted = kept.excepted if kept else ()
     return Outcome(
         control=control,
         candidate=candidate,
@@ -91,9 +95,9 @@ def outcome_of(report: Report) -> Outcome:
         progress=report.progress,
         ramp=report.ramp,
         best=best_about(report.best, report.candidate),
-        excepted=kept.excepted if kept else (),
+        excepted=excepted,
         moved=kept.metrics[0] if kept else None,
-        loser=loser_of(report.verdict, report.primary, lambda: report.segments),
+        loser=loser_of(report.verdict, report.primary, lambda: report.segments, excepted),
         these=these_units(report.traffic),
     )
 
@@ -341,6 +345,35 @@ def response_caution(c: Comparison) -> str:
         "people's answers, and a difference between them may come from that. `feedback_missing: zero` compares all "
         "answers."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """The cost of the traffic that was compared, as it is and as the verdict would have it."""
+
+    before: float
+    """USD per thousand requests on the control."""
+    after: float
+    """USD per thousand requests, with the excepted segments still on the control."""
+
+    @property
+    def share(self) -> float:
+        return 1.0 - self.after / self.before
+
+
+def saving_of(report: Report) -> Saving | None:
+    """The saving of a verdict that moves traffic. None if it moves none, or a cost is not known: where segments stay
+    with the control, that of the moved part is known if `cost_per_1k` is a guardrail."""
+    costs = next((c for c in comparisons(report) if c.metric == COST), None)
+    if report.verdict not in SHIPS or costs is None or not costs.a.value or costs.b.value is None:
+        return None
+    if report.verdict == "ship":
+        return Saving(costs.a.value, costs.b.value)
+    kept = report.declared.kept if report.declared else None
+    moved = next((c for c in kept.metrics if c.metric == COST), None) if kept else None
+    if kept is None or moved is None or moved.a.value is None or moved.b.value is None:
+        return None
+    return Saving(costs.a.value, costs.a.value - kept.share * (moved.a.value - moved.b.value))
 
 
 LOOKS = {"every": "every look", "one": "one look"}

@@ -551,6 +551,19 @@ def test_an_excepted_segment_stays_with_the_control() -> None:
     assert r.at(1.0, r.kept) is r
 
 
+def test_calls_that_stay_count_with_their_users_others() -> None:
+    ramped = SEGMENTED | {"ramp": {}, "unit": "user"}
+    r = segmented(ramped, shadow=1.0).at(0.1, frozenset({"metadata.product=code"}))
+    calls = [a_call(id=product, user="ada", fields={"metadata": {"product": product}}) for product in ("code", "mail")]
+    assigned = [assign(r, call, True) for call in calls]
+    assert [each is not None and each.stays for each in assigned] == [True, False]
+    assert {cluster_name(call, each) for call, each in zip(calls, assigned, strict=True) if each} == {"ada"}
+    before = replace(r, plan=replace(r.plan, rules=2))
+    code = assign(before, calls[0], True)
+    assert code is not None
+    assert cluster_name(calls[0], code) is None, "ramps of earlier rules count as they did"
+
+
 def test_excepted_segments_come_with_the_shares() -> None:
     config = a_config(swap=SEGMENTED | {"ramp": {}})
     experiments = ExperimentAssignments(config)

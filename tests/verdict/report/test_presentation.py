@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
+from gateway.reports.model import ArmResponse, Comparison, Estimate, KeptTraffic, Responses, SegmentReport
 from gateway.verdict.report import presentation
+from gateway.verdict.report.html import page_values
 
 
 def test_a_metric_listed_twice_is_shown_in_its_deciding_role(report):
@@ -130,3 +131,23 @@ def test_different_shares_are_a_caution_unless_every_answer_counts(report):
     assert presentation.response_caution(rated(report, missing="zero")) == ""
     assert presentation.response_caution(rated(report, difference=Estimate(0.1, -0.05, 0.25))) == ""
     assert presentation.response_caution(report().metrics[0]) == ""
+
+
+def test_a_verdict_saves_what_moves(report):
+    """The excepted traffic stays as expensive as it is; without the cost of the moved part there is no saving."""
+    made = report()
+    cost = next(c for c in made.metrics if c.metric == "cost_per_1k")
+    cost = replace(cost, a=Estimate(2.0), b=Estimate(0.5))
+    whole = replace(made, verdict="ship", guardrails=(cost,), metrics=(cost,))
+    saved = presentation.saving_of(whole)
+    assert (saved.before, saved.after, saved.share) == (2.0, 0.5, 0.75)
+    moved = replace(cost, a=Estimate(1.5), b=Estimate(0.5))
+    kept = KeptTraffic(("tools=yes",), 0.8, (made.primary, moved), True)
+    part = replace(whole, verdict="ship_except", declared=SegmentReport((), kept))
+    saved = presentation.saving_of(part)
+    assert (saved.before, saved.after) == (2.0, pytest.approx(2.0 - 0.8 * 1.0))
+    tile = next(each for each in page_values(part)["tiles"] if each.name == "Cost per 1k requests")
+    assert (tile.figure, tile.details) == ("−40\u202f%", "$2.00 → $1.20; the excepted segments stay")
+    unknown = replace(part, declared=SegmentReport((), replace(kept, metrics=(made.primary,))))
+    assert presentation.saving_of(unknown) is None
+    assert presentation.saving_of(replace(whole, verdict="hold")) is None

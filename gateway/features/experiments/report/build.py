@@ -266,7 +266,8 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
     examples = examples_of(connection, found)
     tried = tried_plans(connection, plan, found.candidate)
     segments = segments_of(found, look)
-    loser = loser_of(found.decision.verdict, found.primary, lambda: segments)
+    kept = found.segments.kept if found.segments else None
+    loser = loser_of(found.decision.verdict, found.primary, lambda: segments, kept.excepted if kept else ())
     return Report(
         experiment=plan.plan.name,
         plan=plan.hash,
