@@ -35,7 +35,7 @@ CLIENTS = Row("Clients", [
     Panel("Calls", [Query(REQUESTS, "{{alias}}")], "Calls per second, by the model name that clients ask for.", "reqps", width=WIDTH, stacked=True,
           console="/calls?alias=${__field.labels.alias:percentencode}"),
     Panel("Failed calls", [
-        Query(f"sum by (alias) (rate(gateway_requests_total{FAILED}{RATE})) / {REQUESTS}", "{{alias}}"),
+        Query(f"(sum by (alias) (rate(gateway_requests_total{FAILED}{RATE})) or 0 * {REQUESTS}) / {REQUESTS}", "{{alias}}"),
         Query(f"1 - max by (alias) (gateway_objective_ratio{ALIAS})", "{{alias}}, at most", dashed=True)],
           "Share of all calls that failed although the gateway tried again and elsewhere. The dashed line is the most that "
           "`models.NAME.objective` allows. Calls that a client gave up, or got wrong, are not failures.", "percentunit", width=WIDTH, low=0, console="/failures"),
@@ -50,7 +50,7 @@ CLIENTS = Row("Clients", [
 LOAD = Row("Money and load", [
     Panel("Cost", [
         Query(f"3600 * sum by (alias) (rate(gateway_cost_usd_total{ALIAS}{RATE}))", "{{alias}}"),
-        Query(f"sum(rate(gateway_unpriced_total{ALIAS}{RATE})) / sum(rate(gateway_requests_total{ALIAS}{RATE}))", "of unknown cost", dashed=True, unit="percentunit")],
+        Query(f"(sum(rate(gateway_unpriced_total{ALIAS}{RATE})) or vector(0)) / sum(rate(gateway_requests_total{ALIAS}{RATE}))", "of unknown cost", dashed=True, unit="percentunit")],
           "USD per hour at the current rate. The dashed line, on the right: share of calls whose cost is unknown and that the sum leaves out; add their models to `prices`.",
           "currencyUSD", width=WIDTH, stacked=True, console="/keys"),
     Panel("Tokens", [Query(f'sum by (type) (rate(gateway_tokens_total{{alias=~"$alias", type=~"input|output|cached_input"}}{RATE}))', "{{type}}")],
