@@ -38,7 +38,16 @@ REFERENCE = ROOT / "docs" / "metrics.md"
 GROUPED = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 SELECTED = re.compile(r"\b((?:gateway|gen_ai)_[a-z_]+)(\{[^}]*\})?")
 MATCHED = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
+RECORDED = re.compile(r"\bgateway:[a-z_]+")
+OF_RECORDED = {"alias", "upstream", "model", "scorer", "window"}
 MARK = "<!-- {} of generate.py: {} -->"
+
+
+def recorded_names() -> set[str]:
+    """The series that the rules record."""
+    return set(
+        re.findall(r"- record: (\S+)", (ROOT / "grafana" / "alerts" / "gateway.yml").read_text(encoding="utf-8"))
+    )
 
 
 def mistakes(query: str) -> list[str]:
@@ -48,7 +57,10 @@ def mistakes(query: str) -> list[str]:
     found = unknown({name for name, _ in selected} - exported.keys())
     if found:
         return found
-    allowed = PROMETHEUS_OWN.union(*(exported[name].labels for name, _ in selected))
+    recorded = set(RECORDED.findall(query))
+    if recorded - recorded_names():
+        return [f"{name} is recorded by no rule" for name in sorted(recorded - recorded_names())]
+    allowed = PROMETHEUS_OWN.union(*(exported[name].labels for name, _ in selected), OF_RECORDED if recorded else ())
     asked = {(name, label) for name, matchers in selected for label in MATCHED.findall(matchers)}
     wrong = [
         f"{name} has no label {label}"

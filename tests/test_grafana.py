@@ -122,6 +122,7 @@ def test_the_reference_lists_every_metric_with_labels_and_help() -> None:
         ("sum(rate(gateway_request_total[5m]))", 'did you mean "gateway_requests_total"?'),
         ('sum(gateway_requests_total{key="x"})', "gateway_requests_total has no label key"),
         ("sum by (key) (gateway_requests_total)", "no metric of the query has the label key"),
+        ("gateway:score_objective_uper", "gateway:score_objective_uper is recorded by no rule"),
         ("gateway_overhead_seconds", 'did you mean "gateway_overhead_seconds_'),
     ],
 )

@@ -80,6 +80,7 @@ def cautions(config: Config) -> list[str]:
         *_streams_of_cascades(config),
         *_gpu_limits_without_prices(config),
         *_without_series(config),
+        *_objectives_of_calls(config),
     ]
 
 
@@ -146,6 +147,16 @@ def _without_series(config: Config) -> Iterator[str]:
         yield (
             f'metrics: the latencies of {_listed(names)} share alias="other": the first {HISTOGRAM_ALIASES} models of '
             "the file have their own; move the models up whose latency you watch"
+        )
+
+
+def _objectives_of_calls(config: Config) -> Iterator[str]:
+    """Answers of one conversation are alike, which a count of single calls does not see."""
+    names = [alias for alias, model in config.models.items() if model.score_objectives]
+    if names and config.sampling.unit == "request":
+        yield (
+            f"models {_listed(names)}: the alerts of score_objectives count calls as independent; where users have "
+            "conversations, set `sampling: {unit: conversation}`, or the alerts ring too often"
         )
 
 

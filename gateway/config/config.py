@@ -235,6 +235,9 @@ class Retries(Section):
     """Longest total wait between attempts. A longer `Retry-After` leads straight to the fallback."""
 
 
+ScoreObjective = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]
+
+
 class Model(Section):
     """A model name that clients may use."""
 
@@ -251,6 +254,9 @@ class Model(Section):
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
+    score_objectives: dict[Name, ScoreObjective] = Field({})
+    """The least mean that its answers should have, by scorer, such as `{helpful: 0.9}`. An alert rings when the mean of
+    an hour, of six hours or of three days at one target is below it beyond doubt. Default: none."""
     listed: dict[str, JsonValue] = Field({})
     """Additional members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
     strategy: Strategy = "weighted"

@@ -17,7 +17,7 @@ HISTOGRAM_UPSTREAMS = 50
 HISTOGRAM_ALIASES = 20
 """Aliases with histograms of their own, the first of the file."""
 SCORED_ALIASES = 200
-"""Aliases with scores of their own, the first of the file."""
+"""Aliases with scores of their own: those with objectives for scores, then the first of the file."""
 
 TargetLabels = tuple[str, str]
 """The labels `upstream` and `model` of a target."""
@@ -44,7 +44,7 @@ class MetricLabels:
             {alias: tuple(_completed(config, model)) for alias, model in config.models.items()},
             frozenset(islice(config.models, HISTOGRAM_ALIASES)),
             frozenset(islice(config.upstreams, HISTOGRAM_UPSTREAMS)),
-            frozenset(islice(config.models, SCORED_ALIASES)),
+            frozenset(islice(_scored_first(config), SCORED_ALIASES)),
         )
 
     def alias(self, alias: str) -> str:
@@ -72,6 +72,10 @@ class MetricLabels:
             upstream if upstream in self.histogram_upstreams else OTHER,
             alias if alias in self.histogram_aliases else OTHER,
         )
+
+
+def _scored_first(config: Config) -> list[str]:
+    return sorted(config.models, key=lambda alias: not config.models[alias].score_objectives)
 
 
 def _completed(config: Config, model: Model) -> Iterator[TargetLabels]:

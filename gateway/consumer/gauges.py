@@ -31,6 +31,11 @@ class Gauges:
     ) -> None:
         """others: scorers of pairs and of runs. history: labels of earlier configs; None if there were none."""
         self._scorers = scorers
+        self._objectives = {
+            (alias, scorer): least
+            for alias, model in config.models.items()
+            for scorer, least in model.score_objectives.items()
+        }
         self._labels = MetricLabels.of(config)
         self._history = history or LabelHistory()
         self._history.follow(replace(self._labels, aliases=self._labels.scored_aliases))
@@ -55,6 +60,7 @@ class Gauges:
         return EvalFigures(
             scores=tuple(self._figures(*labels, cells, snapshot) for labels, cells in sorted(groups.items())),
             alias_scores=tuple(self._by_alias(snapshot)),
+            objectives=self._objectives,
             dead_letters=snapshot.dead_letters,
             duplicates=snapshot.duplicates,
             unaccounted=snapshot.unaccounted,

@@ -240,6 +240,7 @@ class EvalFigures:
 
     scores: tuple[ScoreFigures, ...] = ()
     alias_scores: tuple[AliasScoreFigures, ...] = ()
+    objectives: Mapping[tuple[str, str], float] = field(default_factory=dict)  # of scores, by alias and scorer
     runs: tuple[RunScoreFigures, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
     duplicates: int = 0
@@ -326,6 +327,7 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "scores": lambda s: (([*e.labels, status], [n]) for e in s.figures.scores for status, n in e.by_status.items()),
     "means": lambda s: (_score(e.labels, e) for e in s.figures.scores),
     "alias_means": lambda s: (_score(e.labels, e.scores) for e in s.figures.alias_scores),
+    "alias_objectives": lambda s: ((of, [least]) for of, least in s.figures.objectives.items()),
     "run_means": lambda s: (
         ([e.scorer, e.model, e.arm], (e.mean, e.low, e.high, e.effective_n)) for e in s.figures.runs
     ),

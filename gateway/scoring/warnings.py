@@ -14,6 +14,7 @@ from gateway.config.derive import asked_refs, prices_of, refs_of_model, target_o
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.core.extras import install_command
+from gateway.core.score import Bounds, ScorerInfo
 from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
 from gateway.scoring.asker import NO_GATEWAY
 from gateway.scoring.registry import BuiltScorers
@@ -72,7 +73,30 @@ def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool 
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
         if not gateway_known:
             lines.append(f"scorers.{name}: {NO_GATEWAY}")
-    return [*lines, *_unpredictable(config, built), *_unembeddable(config)]
+    return [*lines, *_without_objective(config, built), *_unpredictable(config, built), *_unembeddable(config)]
+
+
+def _without_objective(config: Config, built: BuiltScorers) -> Iterator[str]:
+    """Objectives for scorers whose mean is not a share of successes."""
+    for alias, model in config.models.items():
+        for name in model.score_objectives:
+            registered = built.single.get(name)
+            if registered is None and name in built.all():
+                yield f"models.{alias}.score_objectives: {name} scores pairs or runs; choose a scorer of single answers"
+            elif registered is not None and not _rises_to_one(registered.scorer):
+                yield (
+                    f"models.{alias}.score_objectives: {name} has no scores from 0 to 1 of which more is better "
+                    f"({registered.scorer.direction}, {_range(registered.scorer.bounds)}); choose a scorer that has"
+                )
+
+
+def _rises_to_one(scorer: ScorerInfo) -> bool:
+    return scorer.direction == "maximise" and scorer.bounds == (0.0, 1.0)
+
+
+def _range(bounds: Bounds) -> str:
+    low, high = ("unbounded" if bound is None else f"{bound:g}" for bound in bounds)
+    return f"{low} to {high}"
 
 
 def _unembeddable(config: Config) -> Iterator[str]:

@@ -274,3 +274,10 @@ def test_two_models_of_one_engine_are_a_caution(upstream: str, model: str, cauti
         section = section.replace("model: m}\n    mode", "model: m, set: {temperature: 0.5}}\n    mode")
     text = f'{PLAIN.rstrip()[:-1]}{more}\n{MODELS}keys: [{{name: web, sha256: "{LONG}"}}]\n{section}'
     assert ("are served by one engine" in "\n".join(cautions(parse(text)))) is cautioned
+
+
+def test_objectives_of_single_calls_ring_too_often() -> None:
+    models = "models: {chat: {targets: [{upstream: l, model: m}], score_objectives: {valid_json: 0.9}}}\n"
+    sections = "redaction: {}\nscorers: {valid_json: {}}\n"
+    assert "models chat: the alerts of score_objectives count calls" in cautions_of(sections, models)
+    assert cautions_of(f"{sections}sampling: {{unit: conversation}}\n", models) == ""

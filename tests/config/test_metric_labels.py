@@ -40,3 +40,14 @@ def test_the_check_names_aliases_without_histograms() -> None:
     (caution,) = (text for text in cautions(config(22)) if "latencies" in text)
     assert 'the latencies of a20, a21, any/* share alias="other"' in caution
     assert not any("latencies" in text for text in cautions(config(19)))
+
+
+def test_aliases_with_objectives_have_scores_first() -> None:
+    models = {f"a{n}": {"targets": [{"upstream": "l", "model": "m"}]} for n in range(SCORED_ALIASES + 1)}
+    last = f"a{SCORED_ALIASES}"
+    models[last]["score_objectives"] = {"valid_json": 0.9}  # type: ignore[assignment]
+    upstreams = {"l": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}}
+    sections = {"open": True, "upstreams": upstreams, "models": models, "scorers": {"valid_json": {}}}
+    labels = MetricLabels.of(Config.model_validate(sections))
+    assert last in labels.scored_aliases
+    assert f"a{SCORED_ALIASES - 1}" not in labels.scored_aliases

@@ -47,6 +47,9 @@ SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
     "gateway_eval_worker_restarts[30m])) > 2": "gateway_eval_worker_restarts[30m])) > 0.2",
     "gateway_directory_age_seconds) > 300": "gateway_directory_age_seconds) > 1",
+    "interval: 1m\n": "interval: 1s\n",
+    "interval: 15m\n": "interval: 1s\n",
+    "[31m]": "[4s]",
 }
 
 Json = dict[str, Any]
@@ -149,6 +152,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
     upstreams["mute"] = {**upstreams["good"], "stream_usage": "never"}
     upstreams["narrow"] = {**upstreams["slow"], "concurrency": 1, "queue_s": 500}
     to = {name: {"upstream": name, "model": "m"} for name in upstreams}
+    to["big"] = {"upstream": "good", "model": "big"}
 
     prices: Json = {name: {"input": 1000, "output": 2000} for name in upstreams if name != "unpriced"}
     prices["judge"] = {"input": 20, "output": 40}
@@ -189,6 +193,8 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "mute": retiring("mute", 3),
             "ramped": alias("good"),
             "many": alias("good"),
+            "support": {**alias("good"), "targets": [to["good"], to["big"]], "score_objectives": {"valid_json": 0.9}},
+            "code": {**alias("big"), "score_objectives": {"valid_json": 0.9}},
             "routed": {"targets": [{"route": ROUTE}]},
             "tiered": alias("good", fallback=[{**to["worse"], "on": ["budget"]}]),
         },
@@ -392,6 +398,17 @@ class Whole:
     async def load(self, n: int, model: str = "chat", **fields: Any) -> list[int]:
         """n calls, sixteen at a time; their statuses."""
         return await self.spread([self.call(model, **fields)] * n)
+
+    async def worse_answers(self) -> None:
+        """A few answers of two aliases at one model, and of two models at one upstream; those of `support` at the
+        model `big` are worse."""
+        good = self.doubles["good"]
+        for alias, model, said in (("support", "big", "no JSON"), ("support", "m", "{}"), ("code", "big", "{}")):
+            path, body, key, more = self.call(alias, always=True, response_format={"type": "json_object"})
+            good.says(said)
+            more += f"x-gateway-target: good/{model}\r\n"
+            assert set(await self.spread([(path, body, key, more)] * 6)) == {200}
+        good.says('{"ok": ', "true}")
 
     async def rated(self, n: int) -> None:
         """n calls of a split, one after the other, and a thumb for each but every third."""

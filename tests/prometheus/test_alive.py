@@ -463,6 +463,14 @@ async def the_predictor_does_harm(whole: Any) -> None:
     await whole.spread([whole.call("unpriced", always=True) for _ in range(80)])
 
 
+async def scores_miss_their_objective(whole: Any) -> None:
+    async def rings() -> bool:
+        await whole.worse_answers()
+        return "GatewayScoreObjectiveMissed" in await Rung(whole).names()
+
+    await whole.until(rings, "GatewayScoreObjectiveMissed does not ring")
+
+
 async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
     await an_experiment_begins(whole)
@@ -504,6 +512,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
     await rung.until(until, "GatewayVerdictChanged", "GatewayExperimentGateRed", "GatewayFirstTokenSlow")
     await no_worker_answers(whole, rung)
     await a_worker_dies(whole, rung)
+    await scores_miss_their_objective(whole)
     await whole.consumer.stop()
     await rung.until(until, "GatewayTargetDown")
     await whole.consumer.start()  # it reads labels when it starts, and every 30 s

@@ -87,6 +87,24 @@ def test_a_predictor_needs_values_of_single_answers_in_a_known_range(scorer, mes
     assert [line.startswith(message) for line in found] == [True] * bool(message)
 
 
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ("{use: length}", "has no scores from 0 to 1 of which more is better (neutral, 0 to unbounded)"),
+        ("{use: refusal}", "has no scores from 0 to 1 of which more is better (minimise, 0 to 1)"),
+        ("{use: run_finished}", "target scores pairs or runs; choose a scorer of single answers"),
+        ("{use: valid_json}", ""),
+    ],
+)
+def test_an_objective_is_a_share_of_successes(scorer, message):
+    text = CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
+        "{MORE}", "share: 0.1")  # fmt: skip
+    config = parse(text.replace("scorers: {", f"scorers: {{target: {scorer}, "))
+    models = {name: m.model_copy(update={"score_objectives": {"target": 0.9}}) for name, m in config.models.items()}
+    found = config_mistakes(config.model_copy(update={"models": models}), build_all(config.scorers))
+    assert [message in line for line in found] == [True] * len(models) * bool(message)
+
+
 def test_a_predictor_needs_one_rate_for_all_calls():
     text = CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
         "{MORE}", "share: 0.1")  # fmt: skip

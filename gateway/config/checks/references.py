@@ -120,6 +120,14 @@ def _model_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:
             yield from readable(_guard_mistakes(path, target))
             yield from readable(unknown_target(path, target, config))
             yield from readable(_star_mistakes(path, target, alias))
+    yield from readable(_objective_mistakes(at, model, config))
+
+
+def _objective_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:
+    for name in model.score_objectives:
+        if name not in config.scorers:
+            hint = did_you_mean(name, config.scorers) or f"; known: {', '.join(config.scorers) or 'none'}"
+            yield f'{at}.score_objectives: no scorer "{name}"{hint}'
 
 
 def _guard_mistakes(at: str, target: TargetRef) -> Iterator[str]:

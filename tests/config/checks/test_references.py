@@ -13,6 +13,10 @@ UNKNOWN_NAMES = [
     (("kind: vllm", "kind: zzz"), 'upstreams.local.kind: no kind "zzz"; known: openai, azure, '),
     (("[{upstream: local,", "[{upstream: locl,"), 'targets[0].upstream: no upstream "locl"; did you mean "local"?'),
     (("models: [chat]", "models: [chta]"), 'keys[0].models[0]: no model "chta"; did you mean "chat"?'),
+    (
+        ("    fallback: [", "    score_objectives: {valid_jsn: 0.9}\n    fallback: ["),
+        'models.chat.score_objectives: no scorer "valid_jsn"; known: ',
+    ),
     (("model: chat", "model: chst"), 'experiments.swap.model: no model "chst"; did you mean "chat"?'),
     (("keys: [web]", "keys: [wbe]"), 'experiments.swap.allow.keys[0]: no key "wbe"; did you mean "web"?'),
     (after_models("passthrough: opnai"), 'passthrough: no upstream "opnai"; did you mean "openai"?'),

@@ -1,0 +1,66 @@
+"""Of two aliases at one model, and of two models at one upstream, Prometheus names the one that got worse."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.dashboards import panels_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+WORSE, OTHERS = ("support", "good", "big"), {("support", "good", "m"), ("code", "good", "big")}
+PLACE = ("alias", "upstream", "model")
+ONLY = '{alias=~"support|code", scorer="valid_json"}'
+
+
+def panel(title: str) -> dict[str, str]:
+    """PromQL of a panel by the first word of its legend; the window is a minute."""
+    page = json.loads((ROOT / "grafana" / "dashboards" / "evaluation.json").read_text("utf-8"))
+    (found,) = (panel for panel in panels_of(page) if panel["title"] == title)
+    return {
+        target["legendFormat"].split()[0]: target["expr"]
+        .replace("$__rate_interval", "1m")
+        .replace("$scorer", "valid_json")
+        for target in found["targets"]
+    }
+
+
+def documented(title: str) -> str:
+    """The query below a heading in bold of docs/metrics.md."""
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    return re.search(r"```promql\n(.*?)```", page[page.index(f"**{title}") :], re.S)[1]  # type: ignore[index]
+
+
+async def by_place(whole: Any, promql: str) -> dict[tuple[str, ...], float]:
+    rows = await whole.query(promql)
+    return {tuple(row["metric"][name] for name in PLACE): float(row["value"][1]) for row in rows}
+
+
+async def test_prometheus_names_the_alias_and_target_that_got_worse(
+    whole: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firing = 'ALERTS{alertname="GatewayScoreObjectiveMissed", alertstate="firing"}'
+
+    async def rings() -> bool:
+        await whole.worse_answers()
+        return bool(await whole.query(firing))
+
+    await whole.until(rings, "the alert does not ring")
+    alert = await by_place(whole, firing)
+    missed = await by_place(whole, 'gateway:score_objective_missed{window="1h"} == 1')
+    met = await by_place(whole, 'gateway:score_objective_missed{window="1h"} == 0')
+    mean = await by_place(whole, panel("Mean by alias in the window")["{{alias}}"] + " < 0.5")
+    objectives = await by_place(whole, panel("Scores and their objectives")["upper"] + " < 0.9")
+    joined = await by_place(whole, documented("Scores and traffic are joined"))
+    old = await whole.query('gateway_eval_score_mean{scorer="valid_json", arm="", model=~"good/.*"}')
+    with capsys.disabled():
+        print(f"\nalert: {alert}\nmissed: {missed}, met: {met}\nmean below 0.5: {mean}\njoined to cost: {joined}\n"  # noqa: T201
+              f"by model alone: { {row['metric']['model']: row['value'][1] for row in old} }")  # fmt: skip
+    assert set(alert) == set(missed) == set(mean) == set(objectives) == {WORSE}
+    assert set(met) == OTHERS
+    assert ("support", "good", "m") in joined, "its model has a price"
