@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -250,7 +250,7 @@ async def _internal_error(request: Request, error: Exception) -> Response:
 def collected_pages() -> tuple[Page, ...]:
     """The pages of all features, in the order of the navigation."""
     found = in_order(page for feature in FEATURES for page in feature.pages)
-    return tuple(load(page.entry) for page in found)
+    return tuple(replace(load(page.entry), group=page.group) for page in found)
 
 
 def page_routes() -> list[Route]:

@@ -6,7 +6,7 @@ frame has checked the session, the role and, where the page shows prompts and an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from hashlib import sha256
@@ -82,6 +82,8 @@ class Page:
     routes: tuple[PageRoute, ...]
     role: Role = "viewer"
     content: bool = False
+    group: str = "Look"
+    """The group of the navigation; app.py takes it from the feature's manifest."""
 
     def is_open_to(self, visitor: Visitor) -> bool:
         """Tells whether the page itself is one that they may see."""
@@ -174,7 +176,7 @@ def to_html(request: Request, template: str, **values: Any) -> str:
     pages: Sequence[Page] = request.app.state.navigation
     shared = {
         "visitor": visitor,
-        "navigation": [page for page in pages if page.is_open_to(visitor)] if visitor else [],
+        "navigation": _in_groups(page for page in pages if page.is_open_to(visitor)) if visitor else [],
         "path": request.scope["path"],
         "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")),
         "versions": static_versions(),
@@ -189,6 +191,13 @@ def grafana_address(request: Request, visitor: Visitor | None) -> str:
         return ""
     admin = services_of(request).admin.config().admin
     return ((admin.grafana_url if admin else None) or "").rstrip("/")
+
+
+def _in_groups(pages: Iterable[Page]) -> list[tuple[str, list[Page]]]:
+    groups: dict[str, list[Page]] = {}
+    for page in pages:
+        groups.setdefault(page.group, []).append(page)
+    return list(groups.items())
 
 
 def redirect(request: Request, path: str, notice: str = "") -> Response:

@@ -53,7 +53,9 @@ class ConsolePage:
     entry: str
     """A console.frame.Page."""
     place: int
-    """Titles are listed by this number in the navigation."""
+    """Titles of a group are listed by this number in the navigation."""
+    group: HelpGroup = "Look"
+    """The group of the navigation; none is in `Run`."""
 
 
 @dataclass(frozen=True, slots=True)

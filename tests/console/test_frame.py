@@ -67,6 +67,7 @@ async def test_each_role_sees_its_pages(pages):
     assert "Playground" not in shown["operator"], "an operator may not read prompts and answers by the role alone"
     assert {"Today", "Calls", "Playground"} <= set(shown["owner"])
     assert {"Today", "Calls"} <= set(shown["viewer"])
+    assert re.findall(r'<span id="group-\d">([^<]+)<', navigation) == ["Look", "Decide", "People and money"]
 
 
 async def test_a_missing_page_is_reported_as_a_page(pages):

@@ -76,3 +76,13 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("DOMContentLoaded", show);
 document.addEventListener("htmx:afterSwap", show);
+// A button with data-copy copies the text of the element with that id. Without this file it stays hidden.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("button[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  button.textContent = "Copied";
+});
+document.addEventListener("DOMContentLoaded", () => {
+  if (navigator.clipboard) document.querySelectorAll("button[data-copy]").forEach((button) => (button.hidden = false));
+});

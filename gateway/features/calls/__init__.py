@@ -21,7 +21,7 @@ MANIFEST = Manifest(
     ),
     pages=(
         ConsolePage("gateway.features.calls.page:PAGE", 20),
-        ConsolePage("gateway.features.calls.playground:PAGE", 80),
+        ConsolePage("gateway.features.calls.playground:PAGE", 80, "Decide"),
     ),
     templates=True,
 )

@@ -164,6 +164,7 @@ async def list_page(request: Request) -> Response:
         400 if trouble else 200,
         search=search,
         page=page,
+        groups=[("", page.calls)] if search.worst else bad_first(page.calls),
         next=following,
         first=search.address(after="") if search.after else "",
         trouble=trouble,
@@ -179,6 +180,19 @@ async def list_page(request: Request) -> Response:
         here=search.address(),
         live="" if search.worst or search.after else search.address().replace(PATH, f"{PATH}/live", 1),
     )
+
+
+def bad_first(calls: Sequence[Found]) -> list[tuple[str, list[Found]]]:
+    """(title, calls): those that failed or have a poor score, then the others; no titles if there is only one kind."""
+    bad, others = [call for call in calls if is_bad(call)], [call for call in calls if not is_bad(call)]
+    if not bad or not others:
+        return [("", [*bad, *others])]
+    return [(f"Not good: {len(bad)} of these {len(calls)}", bad), ("The others", others)]
+
+
+def is_bad(call: Found) -> bool:
+    values = (score["value01"] for score in call["scores"] if not score["repeat"])
+    return call["outcome"] in _FAILED or call["status"] >= 400 or any(v is not None and v < POOR for v in values)
 
 
 def headline(search: CallSearch, facets: Facets) -> str:

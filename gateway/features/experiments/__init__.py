@@ -20,7 +20,7 @@ MANIFEST = Manifest(
         ),
         JsonOutput("ab power", "gateway.verdict.report.price:PowerOutput"),
     ),
-    pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
+    pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30, "Decide"),),
     check=ConfigCheck("gateway.features.experiments.start.start_stop:config_findings", section="experiments"),
     templates=True,
     notices=("gateway.features.experiments.notice_source:VerdictNotices",),

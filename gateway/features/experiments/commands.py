@@ -64,6 +64,8 @@ class NewExperiment(Section):
     """The largest loss in it that is accepted."""
     guardrails: dict[str, float] = Field({})
     """Metrics that must not get worse by more than their margin."""
+    ramp: bool = False
+    """Whether the candidate takes over the traffic by steps, each of which a person takes; then `mode` says nothing."""
     usd_per_day: float | None = Field(None, gt=0)
     """The most that shadow requests may cost in a UTC day."""
 
@@ -87,8 +89,11 @@ class NewExperiment(Section):
             "model": self.model,
             "control": {"upstream": upstream, "model": model},
             "candidate": candidate,
-            "mode": self.mode,
-            self.mode: self.share,
+            **(
+                {"shadow": self.share, "ramp": {"mode": "advise"}}
+                if self.ramp
+                else {"mode": self.mode, self.mode: self.share}
+            ),
         }
         if self.primary:
             found |= {"primary": self.primary, "margin": self.margin}

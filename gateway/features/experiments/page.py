@@ -35,6 +35,7 @@ from gateway.features.experiments.commands import (
     targets_of,
 )
 from gateway.features.experiments.judges import cautions_by_judge, plan_judge_cautions
+from gateway.features.experiments.next_button import next_buttons
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate
@@ -91,6 +92,8 @@ class ListedVerdict:
     """Unix time at which the verdict is expected, if nothing changes. None if it is reached, or not known."""
     rolled_back: bool = False
     """Whether its ramp was rolled back."""
+    decided: bool = False
+    """Whether the verdict is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,14 @@ class ListedExperiment:
     def url(self) -> str:
         return url_of(self.name)
 
+    @property
+    def order(self) -> tuple[int, float]:
+        """Running ones with a verdict come first, then running ones, then the others; of these, the newest change."""
+        decided = any(verdict.decided for verdict in self.verdicts) or self.state in (ROLLED_BACK, HARMED)
+        return (0 if self.running and decided else 1 if self.running else 2 if self.verdicts else 3), -(
+            self.since or 0.0
+        )
+
 
 def url_of(name: str) -> str:
     return f"{HOME}/of/{quote(name)}"
@@ -138,13 +149,12 @@ async def list_page(request: Request) -> Response:
         _listed(name, config, states.get(name), plans.get(name), verdicts.get(name, ()), name in made)
         for name in dict.fromkeys(names)
     ]
-    order = {"running": 0, ROLLED_BACK: 0, HARMED: 0, "stopped": 1}
     return render(
         request,
         "experiments.html.jinja",
         headline=headline(rows),
         headers=_again(kept.at),
-        rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
+        rows=sorted(rows, key=lambda row: row.order)[:MOST_LISTED],
         as_of=kept.at,
         trouble=trouble,
     )
@@ -226,6 +236,7 @@ def _verdict(found: Finding, outcome: Outcome, ramp: RampHistory | None) -> List
         done=outcome.pairs / (outcome.pairs + p.pairs) if p is not None and p.pairs else None,
         ends=time.time() + 86_400 * p.days if p is not None and p.days is not None else None,
         rolled_back=ramp is not None and ramp.state == "rolled_back",
+        decided=found.decision.verdict != "hold",
     )
 
 
@@ -294,6 +305,7 @@ async def one_page(request: Request) -> Response:
         events=events,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
         changed=bool(planned and state and not state.plan.follows_from(planned)),
+        next=next_buttons(report, state, config),
         may_go_on=planned is not None and _may_go_on(report, state),
         judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
@@ -439,6 +451,7 @@ def _body(form: Form) -> dict[str, Any]:
     rails = zip(form.all("guardrail"), form.all("guardrail_margin"), strict=False)
     found: dict[str, Any] = {name: form.get(name).strip() for name in _TEXTS}
     found |= {"model": model, "control": control, "guardrails": {m: margin for m, margin in rails if m and margin}}
+    found |= {"ramp": True} if form.checked("ramp") else {}
     share = form.get("share").strip()
     try:
         return found | {"share": float(share) / 100}

@@ -30,7 +30,7 @@ MANIFEST = Manifest(
         *_outputs("team", "changed_team", "delete"),
         *_outputs("organization", "changed_organization", "delete"),
     ),
-    pages=(ConsolePage("gateway.features.keys.page:PAGE", 60),),
+    pages=(ConsolePage("gateway.features.keys.page:PAGE", 60, "People and money"),),
     templates=True,
     operations=(AdminPaths("gateway.features.keys.operations:OPERATIONS", 10),),
 )

@@ -12,6 +12,6 @@ MANIFEST = Manifest(
         Verb("judge", "gateway.features.labels.cli:verbs", 110, "Decide"),
     ),
     outputs=(JsonOutput("judge calibrate", "gateway.features.labels.report:CalibrationOutput"),),
-    pages=(ConsolePage("gateway.features.labels.page:PAGE", 40),),
+    pages=(ConsolePage("gateway.features.labels.page:PAGE", 40, "Decide"),),
     templates=True,
 )

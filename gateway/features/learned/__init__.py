@@ -16,7 +16,7 @@ MANIFEST = Manifest(
         JsonOutput("learn explain", "gateway.features.learned.report:ExplanationOutput", when="with --id"),
         JsonOutput("learn accept", "gateway.features.learned.report:ForgottenOutput", listed=True),
     ),
-    pages=(ConsolePage("gateway.features.learned.page:PAGE", 50),),
+    pages=(ConsolePage("gateway.features.learned.page:PAGE", 50, "Decide"),),
     extras=(
         Extra("embedding", "tokenizers and threadpoolctl", ("tokenizers", "threadpoolctl"), "predictor.embedding"),
     ),

@@ -13,7 +13,7 @@ MANIFEST = Manifest(
         JsonOutput("route show", "gateway.features.route.report:RouteFileOutput"),
         JsonOutput("route verify", "gateway.features.route.report:RouteVerificationOutput"),
     ),
-    pages=(ConsolePage("gateway.features.route.page:PAGE", 35),),
+    pages=(ConsolePage("gateway.features.route.page:PAGE", 35, "Decide"),),
     tasks=(ConsumerTask("routes", "gateway.features.route.work:watch_task"),),
     templates=True,
 )

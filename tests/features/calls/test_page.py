@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import re
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from gateway.core.exchange import Feedback, Target
 from gateway.features.calls.page import CallSearch, call_headline, headline
+from gateway.features.calls.rows.calls import called_tools
 from gateway.features.calls.rows.facets import Facet, Facets
 from gateway.features.labels.rows import labels_of
 
@@ -283,6 +285,35 @@ async def test_question_and_answer_stand_side_by_side_with_chips(pages, make_exc
     assert "<bdi>length</bdi>&nbsp;<b>2</b></span>" in page, "a scorer without bounds has no word"
     assert 'data-live="/console/calls/live"' in page
     assert "data-live" not in await pages.get(await pages.login(), "/console/calls?worst=valid_json")
+
+
+async def test_bad_calls_come_first_and_name_called_tools(pages, ten, make_exchange):
+    made = [replace(each, outcome="timeout" if i == 2 else "ok") for i, each in enumerate(ten)]
+    for i, one in enumerate(made):
+        await pages.add(one, score=0.1 if i == 5 else 0.9)
+    tool = {"id": "t", "function": {"name": "look", "arguments": '{"name": "hidden"}'}}
+    answer = {"choices": [{"index": 0, "message": {"content": "", "tool_calls": [tool, tool]}}]}
+    await pages.add(make_exchange(response=orjson.dumps(answer), received=time.time()), score=0.9)
+    page = await pages.get(await pages.login(), "/console/calls")
+    assert ids(page)[:2] == [made[5].id, made[2].id], "the newest of them first"
+    assert "Not good: 2 of these 11" in page
+    assert '<bdi class="mono">look</bdi>' in page
+    unread = await pages.get(await pages.login("viewer"), "/console/calls")
+    assert ("Not good" in unread, "look</bdi>" in unread) == (True, False)
+    assert "Not good" not in await pages.get(await pages.login(), "/console/calls?worst=valid_json")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[]", ()),
+        ('[{"id":"a","name":"grep","arguments":"{\\"name\\":\\"x\\"}"},{"id":"b","name":"read"}]', ("grep", "read")),
+        ('[{"id":"a","name":"gr\\u00e9p","argu', ("grép",)),
+        ('[{"id":"a","name":"cut of', ()),
+    ],
+)
+def test_tools_are_named_from_the_beginning_of_their_json(text, names):
+    assert called_tools(text) == names
 
 
 async def test_a_line_of_a_megabyte_stays_in_its_two_lines(pages, make_exchange):

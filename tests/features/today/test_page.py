@@ -226,6 +226,8 @@ async def test_the_first_day_says_what_will_appear(pages):
     page = await complete(pages, await pages.login())
     assert "No calls within 48 hours." in page
     assert "Your first day" in page
+    assert page.index("Send a call.") < page.index("Read what was answered.") < page.index("Ask the question.")
+    assert 'class="cards"' not in page, "zeros would look like figures"
     assert "What is usual, in grey behind the lines: on the second day; by weekday after two weeks." in page
 
 

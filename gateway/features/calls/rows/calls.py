@@ -6,10 +6,12 @@ A list reads the index `exchanges_found` for the ids of one page, then those row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, Integer, Select, case, cast, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
@@ -21,6 +23,8 @@ from gateway.store.tables import exchanges, labels, pair_scores, score_cells, sc
 from gateway.store.where import Node
 
 PREVIEW_CHARACTERS = 240
+TOOL_CHARACTERS = 2000
+_TOOL_NAME = re.compile(r'(?<!\\)"name":\s*("(?:[^"\\]|\\.)*")')
 # Written as in the index, without parameters: SQLite uses a partial index only then.
 POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
 _SUMMARY = (
@@ -50,7 +54,7 @@ class CallFilter:
 class CallPage:
     calls: Sequence[Found]
     """Calls with their `scores`, and `placed`, the time or the value that they are sorted by; without texts but a
-    `question` and a `preview` of the answer, if asked for."""
+    `question`, a `preview` of the answer and the names of its `tools`, if asked for."""
     next: tuple[float, str] | None
     """The `after` of the next page; None if this is the last."""
 
@@ -101,6 +105,7 @@ def _text_columns() -> list[Any]:
     from_end = cast(case((length > END_BYTES, length - END_BYTES + 1), else_=1), Integer)
     return [
         func.substr(e.text, 1, PREVIEW_CHARACTERS).label("preview"),
+        func.substr(e.tool_calls, 1, TOOL_CHARACTERS).label("tools"),
         func.substr(request, 1, END_BYTES).label("first"),
         func.substr(request, from_end).label("last"),
         length.label("length"),
@@ -113,7 +118,12 @@ def _with_question(row: Found) -> Found:
         return row
     ends = BodyEnds(bytes(row["first"] or b""), bytes(row["last"] or b""), row["length"] or 0)
     kept = {name: value for name, value in row.items() if name not in ("first", "last", "length")}
-    return {**kept, "question": question_of(ends)}
+    return {**kept, "question": question_of(ends), "tools": called_tools(row["tools"])}
+
+
+def called_tools(text: str) -> tuple[str, ...]:
+    """The names of the tools at the beginning of a call's tool calls, each once. text: their JSON, perhaps cut off."""
+    return tuple(dict.fromkeys(orjson.loads(name) for name in _TOOL_NAME.findall(text or "")))
 
 
 def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
