@@ -10,6 +10,7 @@ from typing import Any
 
 import hot
 import long_answers
+import systems
 
 import gateway
 from gateway.core.learned_route import LearnedRoute
@@ -17,20 +18,24 @@ from gateway.core.learned_route import LearnedRoute
 OURS = str(Path(gateway.__file__).parent)
 
 
-def counted(kind: str, rate: float, n: int, limits: bool = False) -> float:
+def counted(kind: str, rate: float, n: int, limits: bool = False, run: str = "") -> float:
     """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
-    the metrics at once, whose number depends on how long they took. kind: "plain" or "stream"."""
+    the metrics at once, whose number depends on how long they took. kind: "plain" or "stream". run: that of the
+    calls; with limits, its ceiling counts in place of other limits."""
     counter = _Calls()
 
     async def drive(driven: hot.Hot) -> None:
         request, answer = {"plain": hot.plain, "stream": hot.stream}[kind]()
+        if run:
+            request = request.replace(b"\r\n\r\n", b"\r\nx-gateway-run: %b\r\n\r\n" % run.encode(), 1)
         await driven.run(n, request, answer)
         driven.metrics.counts.flush()
         with counter:
             answers = await driven.run(n, request, answer)
         assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
 
-    asyncio.run(hot.driven(rate, drive, limits))
+    sections = systems.with_ceiling if run else systems.with_limits
+    asyncio.run(hot.driven(rate, drive, sections if limits else None))
     return counter.n / n
 
 

@@ -34,6 +34,8 @@ from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 ORIGIN = "http://127.0.0.1:9"
+Sections = Callable[[dict[str, Any]], dict[str, Any]]
+"""Adds to the sections of a config."""
 UNREACHABLE = "redis://127.0.0.1:9/0"  # nothing is written there: no recorder runs
 
 
@@ -85,13 +87,13 @@ class Hot:
     def __init__(
         self,
         rate: float,
-        limits: bool = False,
+        limits: Sections | None = None,
         kind: str = "openai",
         route: LearnedRoute | None = None,
         guards: dict[str, Any] | None = None,
     ) -> None:
-        """kind: of the upstream. route: that of the model that is asked for; None if its targets are weighted. guards:
-        the section of the config; None if there is none."""
+        """limits: adds limits to the config. kind: of the upstream. route: that of the model that is asked for; None if
+        its targets are weighted. guards: the section of the config; None if there is none."""
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
@@ -107,11 +109,7 @@ class Hot:
         sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
         sections["upstreams"]["up"]["kind"] = kind
         sections["guards"] = guards or {}
-        config = (
-            _routed(sections, route)
-            if route
-            else Config.model_validate(systems.with_limits(sections) if limits else sections)
-        )
+        config = _routed(sections, route) if route else Config.model_validate(limits(sections) if limits else sections)
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
@@ -194,7 +192,7 @@ def _routed(sections: dict[str, Any], route: LearnedRoute) -> Config:
 async def driven(
     rate: float,
     drive: Callable[[Hot], Awaitable[Any]],
-    limits: bool = False,
+    limits: Sections | None = None,
     kind: str = "openai",
     route: LearnedRoute | None = None,
     guards: dict[str, Any] | None = None,

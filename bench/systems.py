@@ -139,6 +139,14 @@ def with_limits(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_ceiling(config: dict[str, Any]) -> dict[str, Any]:
+    """Ceilings of each run that are never reached: dollars and calls."""
+    config = with_limits(config) | {"teams": {}, "organizations": {}}
+    config["keys"][0].pop("team")
+    config["keys"][0]["limits"] = {"per_run": {"usd": 1e6, "calls": 10**9}}
+    return config
+
+
 _NGINX = """worker_processes 1; daemon off; error_log stderr; pid $TMP/$PORT.pid;
 events { worker_connections 8192; }
 http {

@@ -64,6 +64,12 @@ def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"
 
 
+def test_a_ceiling_of_a_run_takes_few_calls(counted: Any) -> None:
+    """A tenth of the calls of a plain request with a run; without a ceiling a run takes none."""
+    without, with_ceiling = (counted("plain", 0.0, 20, limits, "task-42") for limits in (False, True))
+    assert 6 <= with_ceiling - without <= 22, f"{with_ceiling - without:g} calls more"
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Any:
     """The function `guarded` of calls.py."""

@@ -36,9 +36,9 @@ class CallScopes:
         return bool(self.models or self.tags or self.users or self.run or self.run.require or self.run_parts)
 
     @property
-    def of_runs(self) -> bool:
-        """Whether some ceiling of a run may count."""
-        return bool(self.run or self.run_parts)
+    def only_of_runs(self) -> bool:
+        """Whether a call's run alone decides about its scopes."""
+        return not (self.models or self.tags or self.users or self.run_parts)
 
     def parts_of(self, alias: str, tags: tuple[str, ...]) -> tuple[tuple[str, RunCeiling], ...]:
         """The ceilings of a run's calls to this model, or with one of these tags."""

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
-from gateway.core.run_ceilings import RunCeiling, run_scope
+from gateway.core.run_ceilings import RunBudget, RunCeiling, run_scope
 from gateway.proxy.limits.lease import Lease, units
+from gateway.proxy.request.call import RunId
 from gateway.stream.leases import Demands
 
 NEXT_WINDOW_S = 3.0
@@ -71,6 +72,17 @@ class RunAccount:
     """Ceilings of its calls to this model, or with its tags."""
     tier: bool = False
     """Whether its calls go to the cheaper tier, since the dollars before it are used up."""
+    budget: RunBudget | None = None
+    """The ceiling that the call itself asked for."""
+
+    @property
+    def name(self) -> str:
+        """The name among the accounts of its caller: `known_run` looks up the plain one."""
+        return self.key if self.budget is None and not self.tier else f"{self.key} {self.tier} {self.budget}"
+
+    def ends_otherwise(self) -> bool:
+        """Whether minutes or loops may end it, which no lease counts."""
+        return any(ceiling.minutes is not None or ceiling.loops is not None for ceiling in self.ceilings)
 
     @property
     def ceilings(self) -> tuple[RunCeiling, ...]:
@@ -102,7 +114,7 @@ class SharedPlaces(Protocol):
 class Account:
     """The leases that the calls of one caller draw on, in the windows that are open."""
 
-    def __init__(self, scopes: tuple[LimitScope, ...]) -> None:
+    def __init__(self, scopes: tuple[LimitScope, ...], run: RunAccount | None = None) -> None:
         self.scopes = scopes
         limits = [limit for scope in scopes for limit in scope.limits]
         self.closed = any(limit.on_outage == "closed" for limit in limits)
@@ -124,8 +136,10 @@ class Account:
         """The end of the first of its windows."""
         self.source: CallScopes | None = None
         """Origin of the scopes, for calls whose limits depend on the call."""
-        self.run: RunAccount | None = None
+        self.run = run
         """The run that it is of; None if it is of no run, or of one without a ceiling."""
+        self.checks_run = run is not None and run.ends_otherwise()
+        """Whether minutes or loops may end the run, which no lease counts."""
 
 
 WAIT_S = 0.05
@@ -201,6 +215,13 @@ class LeaseBook:
                 if lease.is_many and name not in lease.accounts:
                     lease.accounts.append(name)
         return account
+
+    def known_run(self, run: RunId | None, of: CallScopes, caller: str) -> Account | None:
+        """The account of a run that this worker has had before, if a call's run alone decides about its scopes."""
+        if run is None or run.budget is not None or not of.only_of_runs:
+            return None
+        account = self.call_accounts.get((caller, run.counted or run.key, "", ""))
+        return account if account is not None and account.source is of and self.now() < account.rolls_at else None
 
     def knows_user(self, digest: str, most: int) -> bool:
         """Whether an end user is counted individually: the first `most` of an hour are."""

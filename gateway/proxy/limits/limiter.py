@@ -36,10 +36,9 @@ from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, u
 from gateway.proxy.limits.run_ceilings import (
     check_loops,
     check_minutes,
-    remaining_line,
     require_run,
     run_account,
-    run_name,
+    with_remaining,
 )
 from gateway.proxy.request.call import Call, Caller, end_user_of
 from gateway.proxy.request.output_limit import DEFAULTED
@@ -129,7 +128,7 @@ class Limiter:
                 account = book.account(caller.id, caller.scopes)
         if book.down and account.closed:
             raise self._closed(account)
-        if account.run is not None:
+        if account.run is not None and account.checks_run:
             self._check_run(account, account.run, call)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
@@ -188,25 +187,27 @@ class Limiter:
         """The account that a call draws on. Of an end user, only a digest is kept. tier: of a run whose dollars before
         the cheaper tier are used up. Raises BadRequest for a call that needs a run."""
         of, book = caller.of_call, self._book
+        known = None if of is None or tier else book.known_run(call.run, of, caller.id)
+        if known is not None:
+            return known
         require_run(call)
         run = None if call.run is None else run_account(book, call, call.run, tier=tier)
         if of is None and run is None:
             return book.account(caller.id, caller.scopes)
-        user, tags = "", caller.call_tags if of is not None and of.tags else ()
+        user, tags = "", caller.call_tags if of is not None and (of.tags or of.run_parts) else ()
         if of is not None and of.users:
             named = end_user_of(call)
             user = NOBODY if named is None else user_digest(named)
             if named is not None and not book.knows_user(user, self._budgets.most_users):
                 user = OTHERS
-        alias = call.alias if of is not None and of.models else ""
+        alias = call.alias if of is not None and (of.models or of.run_parts) else ""
 
         def make() -> Account:
             scopes = caller.scopes if of is None else of.of(alias, user, tags)
-            account = Account(scopes if run is None else (*scopes, *run.scopes()))
-            account.run = run
-            return account
+            return Account(scopes if run is None else (*scopes, *run.scopes()), run)
 
-        return book.call_account((caller.id, alias, user, run_name(run), *tags), of, make)
+        name = (caller.id, alias, user, *tags) if run is None else (caller.id, run.name, alias, user, *tags)
+        return book.call_account(name, of, make)
 
     def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
         """The amounts that the call may use, its output alone, and whether the caller itself has limited it."""
@@ -275,8 +276,7 @@ class Limiter:
                 values = (rate.amount, left if left > 0 else 0, rate.ends - now)
                 lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
         if account.run is not None:
-            line = remaining_line(account, account.run, now)
-            lines += b"\r\n" + line if lines and line else line
+            lines = with_remaining(lines, account, account.run, now)
         return CallReservation(pairs, needs, estimate, lines, output)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:

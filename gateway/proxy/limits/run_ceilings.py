@@ -31,12 +31,7 @@ def run_account(book: LeaseBook, call: Call, run: RunId, *, tier: bool = False) 
     key = run.counted or run.key
     if not book.knows_run(caller.id, key, MOST_RUNS):
         key = OTHERS + caller.id
-    return RunAccount(key, ceiling, parts, tier)
-
-
-def run_name(run: RunAccount | None) -> str:
-    """Distinguishes the accounts of runs: by run, and by what its ceiling is."""
-    return "" if run is None else f"{run.key} {hash((run.ceiling, run.parts, run.tier))}"
+    return RunAccount(key, ceiling, parts, tier, run.budget)
 
 
 _NONE = CallScopes(())
@@ -87,15 +82,19 @@ def _ended(by: str, text: str) -> GatewayError:
     return error
 
 
-def remaining_line(account: Account, run: RunAccount, now: float) -> bytes:
-    """x-gateway-run-remaining, once a ceiling is nearly reached; b"" before."""
+def with_remaining(lines: bytes, account: Account, run: RunAccount, now: float) -> bytes:
+    """Header lines, with x-gateway-run-remaining once a ceiling is nearly reached."""
     parts = []
     for lease in account.leases:
-        left = lease.left + lease.free
-        if lease.of_run and left <= (1 - NEAR_END) * lease.amount:
-            amount = max(0, left) / lease.limit.scale
-            parts.append(f"{_NAMES[lease.limit.measure]}={amount:.6g}")
-    most, began = _minutes(account, run)
-    if most is not None and began is not None and now - began >= NEAR_END * 60 * most:
-        parts.append(f"minutes={max(0.0, most - (now - began) / 60):.1f}")
-    return b"%b: %b" % (REMAINING, ", ".join(parts).encode()) if parts else b""
+        if lease.of_run:
+            left = lease.left + lease.free
+            if left <= (1 - NEAR_END) * lease.amount:
+                parts.append(f"{_NAMES[lease.limit.measure]}={max(0, left) / lease.limit.scale:.6g}")
+    if account.checks_run:
+        most, began = _minutes(account, run)
+        if most is not None and began is not None and now - began >= NEAR_END * 60 * most:
+            parts.append(f"minutes={max(0.0, most - (now - began) / 60):.1f}")
+    if not parts:
+        return lines
+    line = b"%b: %b" % (REMAINING, ", ".join(parts).encode())
+    return lines + b"\r\n" + line if lines else line
