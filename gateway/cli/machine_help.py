@@ -89,7 +89,7 @@ def _verbs(command: Any, path: list[str]) -> Iterator[dict[str, Any]]:
     below = _below(command)
     for name, verb in below.items():
         yield from _verbs(verb, [*path, name])
-    if not below:
+    if not below or (path and command.invoke_without_command):
         hints = get_type_hints(command.callback, include_extras=True)
         given = [_parameter(each, hints.get(each.name)) for each in command.params if not each.hidden]
         found = {

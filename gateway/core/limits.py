@@ -144,8 +144,10 @@ def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None
 
     window: the name of that window, where it is known; None means that it is computed.
     """
-    if scope.kind in _MANY:  # a digest, the shorter one
-        name = f"{_MANY[scope.kind]}:{blake2b(scope.id.encode(), digest_size=12).hexdigest()}:{limit.name}"
+    if scope.kind in _MANY:  # a digest, the shorter one; the id of a run is one
+        whole = scope.kind == "run" and "/" not in scope.id
+        digest = scope.id if whole else blake2b(scope.id.encode(), digest_size=12).hexdigest()
+        name = f"{_MANY[scope.kind]}:{digest.removeprefix('run_')}:{limit.name}"
     else:
         name = f"{scope.kind}:{scope.id}:{limit.name}"
     if limit.window is None or limit.window == "run":

@@ -118,7 +118,10 @@ def ceiling_of(settings: Mapping[str, Any] | None, on_outage: RunOutage = "bound
     return replace(ceiling, on_outage=outage, require=require) if ceiling or require else NO_CEILING
 
 
-def run_scope(run: str, ceiling: RunCeiling, part: str = "") -> LimitScope:
-    """The scope of one run. run: exchange.run_key. part: "model/chat" or "tag/project=x" of a ceiling of such calls, or
-    "tier"."""
-    return LimitScope("run", f"{run}/{part}" if part else run, ceiling.limits())
+def run_scope(run: str, ceiling: RunCeiling, part: str = "", label: str = "") -> LimitScope:
+    """The scope of one run.
+
+    run: exchange.run_key. part: "model/chat" or "tag/project=x" of a ceiling of such calls, or "tier". label: name of
+    the run for people.
+    """
+    return LimitScope("run", f"{run}/{part}" if part else run, ceiling.limits(), label)

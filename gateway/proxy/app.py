@@ -371,7 +371,11 @@ class App:
                 call = prepare(call, context)
             decided = gateway.router.decide(call, read_options(request.fields, caller), stored.home if stored else None)
             context.notes.routed = True
-            if caller.scopes or caller.of_call is not None or (call.run is not None and call.run.budget is not None):
+            if (
+                caller.scopes
+                or caller.of_call is not None
+                or (call.run is not None and gateway.limiter.counts(call.run))
+            ):
                 call, decided = await stages.reserve(call, decided, context)
             route = decided
             if route.recordable and endpoint.carries_text:

@@ -19,7 +19,7 @@ names the limit, and every worker gives its share up. For the same reason nothin
 dies: `…:limits}:dead` names the worker, and its share of a limit ends with the next report of that limit by another.
 
 Records of runs, `…:limits}:r:DIGEST:…`, are kept in the same way until a day after their last report. Their `b` is when
-(ms) the first call came, and their `x` an amount that a person has added.
+(ms) the first call came, their `a` the ceiling, their `x` an amount that a person has added, their `n` a name.
 
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
@@ -45,6 +45,9 @@ DEAD_S = 15.0
 """Seconds without an exchange after which a worker is dead: its concurrent calls and its shares are released."""
 DEMAND_S = 3.0
 """Seconds for which counts what a worker wants of a limit."""
+RUN_RECORDS = "r:"
+"""Begins the names of records of runs."""
+RUN_MS = 86_400_000
 AT_ONCE = 200
 """Limits in one exchange, which holds up the server."""
 
@@ -77,6 +80,8 @@ class LeaseReport(NamedTuple):
     resumes: int = 0
     """Number of a lease whose predecessor the worker has forgotten: the predecessor's spending counts in addition, once
     for each number, and the grant has it. 0 if there is none."""
+    label: str = ""
+    """Name of a run for people, in its first report; else ""."""
 
 
 class LeaseGrant(NamedTuple):
@@ -102,6 +107,24 @@ class LeaseGrant(NamedTuple):
 _GRANT_VALUES = len(LeaseGrant._fields)
 
 
+class LiveRun(NamedTuple):
+    """One ceiling of a run that had a call in the last day. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
+
+    run: str
+    """Digits of exchange.run_key, or of a part of the run."""
+    limit: str
+    """`usd_per_run`."""
+    label: str
+    """Key and the client's id of the run; "" if the server does not know it."""
+    spent: int
+    reserved: int
+    began_ms: int
+    added: int
+    """The amount that a person has added."""
+    amount: int
+    """The ceiling, before that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demands:
     """The demands of all workers on one limit."""
@@ -125,6 +148,8 @@ class ExchangeReply:
     grants: tuple[LeaseGrant, ...]
     called_back: tuple[str, ...] = ()
     """Names of limits of end users whose shares are needed elsewhere."""
+    stopped: tuple[str, ...] = ()
+    """Runs that a person has stopped since this worker's last exchange; with the first one, in the last day."""
 
 
 class LeaseServer:
@@ -155,21 +180,23 @@ class LeaseServer:
             self._records(self._worker),
             self._key("called_back"),
             self._dead,
+            self._stopped,
         ]
         arguments: list[Any] = [self._worker, sequence, *self._clock_arguments, self._answered_ms]
         for r in reports:
             keys.append(self._key(r.name))
             arguments += (r.spent, r.total, r.share, r.want, r.need, r.amount, r.starts_ms, r.ends_ms)
-            arguments += (r.keep_ms, int(r.leaving), r.carried, r.resumes)
+            arguments += (r.keep_ms, int(r.leaving), r.carried, r.resumes, r.label)
         reply: Any = await ask(run_script(self._client, "exchange_leases", keys, *arguments))
         if len(reply) == 1:
             return None
-        now_ms, workers, new, before, called_back, *rest = reply
+        now_ms, workers, new, before, called_back, stopped, *rest = reply
         amounts = [*map(int, rest)]
         grants = tuple(LeaseGrant(*amounts[at : at + _GRANT_VALUES]) for at in range(0, len(amounts), _GRANT_VALUES))
         known = not new and before >= self._answered  # less: a copy of the server that had not seen the last report
         self._answered, self._answered_ms = sequence, now_ms
-        return ExchangeReply(now_ms / 1000, workers, known, grants, tuple(map(text, called_back)))
+        names, runs = tuple(map(text, called_back)), tuple(map(text, stopped))
+        return ExchangeReply(now_ms / 1000, workers, known, grants, names, runs)
 
     async def share_demand(self, name: str, wanted: str) -> Demands:
         """Says what this worker wants of a limit ("": nothing), and returns what all want, as they have said it in the
@@ -219,6 +246,39 @@ class LeaseServer:
         that the server does not know is taken as a part of it. name: as in LeaseReport.
         """
         await ask(run_script(self._client, "raise_spent", [self._key(name)], amount, expires_ms))
+
+    async def stop_run(self, run: str) -> None:
+        """Ends a run on every worker. run: exchange.run_key."""
+        now: Any = await ask(self._client.time())
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000 + self._shift_ms
+        await ask(self._client.zadd(self._stopped, {run: now_ms}))
+        await ask(self._client.zremrangebyscore(self._stopped, "-inf", now_ms - RUN_MS))
+        await ask(self._client.pexpire(self._stopped, RUN_MS))
+
+    async def extend_run(self, name: str, amount: int) -> bool:
+        """Adds to the ceiling of a run, once. False if that was done before, or if the run is not known any more.
+
+        name: of the record, as LeaseReport names it. amount: in whole numbers; of minutes, see `extend_minutes`.
+        """
+        key = self._key(name)
+        return bool(await ask(self._client.exists(key))) and bool(await ask(self._client.hsetnx(key, "x", amount)))
+
+    async def live_runs(self, most: int = 10_000) -> list[LiveRun]:
+        """The runs with a ceiling that had a call in the last day. Reads all keys of the server, a few at a time."""
+        begin, found = self._key(RUN_RECORDS), list[LiveRun]()
+        async for key in self._client.scan_iter(match=f"{begin}*", count=1000):
+            values: Any = await ask(self._client.hgetall(key))
+            fields = {text(name): text(value) for name, value in values.items()}
+            run, _, limit = text(key).removeprefix(begin).rpartition(":")
+            spent, reserved, floor, began, added, ceiling = (int(float(fields.get(name, 0))) for name in "sofbxa")
+            found.append(LiveRun(run, limit, fields.get("n", ""), spent + floor, reserved, began, added, ceiling))
+            if len(found) >= most:
+                break
+        return found
+
+    @property
+    def _stopped(self) -> str:
+        return self._key("stopped_runs")
 
     @property
     def _clock_arguments(self) -> tuple[int, int]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest
+from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="runs",
     hooks="gateway.features.runs.metrics:run_hooks",
-    outputs=(JsonOutput("samples", "gateway.features.runs.outputs:run_schema", when="with --run", listed=True),),
+    verbs=(Verb("runs", "gateway.features.runs.cli:verbs", 41, "Look"),),
+    outputs=(
+        JsonOutput("runs", "gateway.features.runs.outputs:listed_schema", listed=True),
+        JsonOutput("runs", "gateway.features.runs.outputs:CeilingOutput", when="with --live", listed=True),
+        JsonOutput("samples", "gateway.features.runs.outputs:run_schema", when="with --run", listed=True),
+    ),
     tasks=(ConsumerTask("runs", "gateway.features.runs.work:run_scoring"),),
     pages=(ConsolePage("gateway.features.runs.page:PAGE", 25),),
     templates=True,

@@ -1,6 +1,8 @@
-"""The form of what `gateway samples --run` prints with `--json`."""
+"""The form of what `gateway samples --run` and `gateway runs` print with `--json`."""
 
 from __future__ import annotations
+
+from typing import TypedDict
 
 from gateway.core.completion import ToolCall
 from gateway.features.calls.outputs import opened_schema, required, row_schema, score_schema
@@ -14,10 +16,33 @@ _WHOLE: Schema = {"type": "integer"}
 _MOMENT: Schema = {"type": "number", "description": "Unix seconds."}
 
 
+class CeilingOutput(TypedDict):
+    """One ceiling of a run that had a call in the last day."""
+
+    run_id: str
+    run: str
+    ceiling: str
+    amount: float
+    spent: float
+    reserved: float
+    began: float
+    added: float
+    per_hour: float
+
+
 def run_schema() -> Schema:
     """A run with the sums over its calls, its scores, and its calls in order of arrival."""
     calls = row_schema((exchanges.c[name] for name in CALL_COLUMNS.split()), **_of_call())
-    found = {
+    return _described({**_sums(), "calls": {"type": "array", "items": calls}})
+
+
+def listed_schema() -> Schema:
+    """A run with the sums over its calls, and its scores."""
+    return _described({**_sums(), "placed": {"type": "number", "description": "Its place in the list."}})
+
+
+def _sums() -> dict[str, Schema]:
+    return {
         "run_id": _TEXT,
         "calls_n": _WHOLE,
         "failed": {"type": "integer", "description": "Calls that failed."},
@@ -31,8 +56,10 @@ def run_schema() -> Schema:
         "run_source": _MAYBE,
         "arm": _MAYBE,
         "scores": score_schema(),
-        "calls": {"type": "array", "items": calls},
     }
+
+
+def _described(found: dict[str, Schema]) -> Schema:
     return {"$schema": DIALECT, "title": "A run", "type": "object", "properties": found, "required": required(found),
             "additionalProperties": False}  # fmt: skip
 

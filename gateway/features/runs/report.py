@@ -4,22 +4,61 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.features.calls.samples import outcome_text, score_table
-from gateway.features.runs.rows import full_run, runs_named
+from gateway.features.runs.live import RunCeilingUse
+from gateway.features.runs.rows import RunFilter, full_run, list_runs, runs_named
 from gateway.reports.number_format import counted
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.query import Found, reading
 
+_CEILING_TITLES = ("run", "ceiling", "used", "of", "", "an hour", "since")
 _SHOWN = 60  # characters of the arguments of a tool call
+
+
+def newest_runs(url: str) -> list[Found]:
+    """The newest recorded runs, with sums over their calls."""
+    with reading(url) as connection:
+        return [*list_runs(connection, RunFilter()).runs]
+
+
+def runs_table(found: Sequence[Found]) -> RenderableType:
+    drawn = plain_table(("run", "key", "calls", "failed", "USD"), right=("calls", "failed", "USD"))
+    for run in found:
+        usd = "–" if run.get("cost_usd") is None else f"{run['cost_usd']:.4f}"
+        drawn.add_row(
+            safe_text(run["run"] or run["run_id"]), run["caller"], str(run["calls_n"]), str(run["failed"]), usd
+        )
+    return drawn if found else Text("no run is recorded")
+
+
+def ceilings_table(uses: Sequence[RunCeilingUse], now: float) -> RenderableType:
+    """The ceilings of live runs, with a bar each."""
+    if not uses:
+        return Text("no run with a ceiling had a call in the last day")
+    drawn = plain_table(_CEILING_TITLES, right=("used", "of", "an hour"))
+    for use in uses:
+        filled = round(10 * min(1.0, use.share))
+        amounts = (f"{use.spent + use.reserved:.6g}", f"{use.amount:.6g}")
+        bar = "█" * filled + "░" * (10 - filled)
+        since = datetime.fromtimestamp(use.began, UTC).strftime("%H:%M")
+        name = safe_text(use.run or use.run_id)
+        drawn.add_row(name, use.ceiling, *amounts, bar, f"{use.per_hour(now):.4g}", since)
+    return drawn
+
+
+def ceilings_as_json(uses: Sequence[RunCeilingUse], now: float) -> list[dict[str, Any]]:
+    return [{**asdict(use), "per_hour": use.per_hour(now)} for use in uses]
 
 
 def find_runs(url: str, name: str) -> list[Found]:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
-from gateway.core.run_ceilings import RunBudget, RunCeiling, run_scope
+from gateway.core.run_ceilings import RUN_LIFE_S, RunBudget, RunCeiling, run_scope
 from gateway.proxy.limits.lease import Lease, units
 from gateway.proxy.request.call import RunId
 from gateway.stream.leases import Demands
@@ -74,6 +74,8 @@ class RunAccount:
     """Whether its calls go to the cheaper tier, since the dollars before it are used up."""
     budget: RunBudget | None = None
     """The ceiling that the call itself asked for."""
+    label: str = ""
+    """Name for people: the key and the client's id."""
 
     @property
     def name(self) -> str:
@@ -93,12 +95,12 @@ class RunAccount:
         beyond = self.ceiling.tier() if self.tier else None
         ceiling = self.ceiling if beyond is None else self.ceiling.without_usd()
         if ceiling.limits():
-            yield run_scope(self.key, ceiling)
+            yield run_scope(self.key, ceiling, label=self.label)
         if beyond is not None:
-            yield run_scope(self.key, beyond, "tier")
+            yield run_scope(self.key, beyond, "tier", self.label)
         for part, bound in self.parts:
             if bound.limits():
-                yield run_scope(self.key, bound, part)
+                yield run_scope(self.key, bound, part, self.label)
 
 
 class SharedPlaces(Protocol):
@@ -175,6 +177,8 @@ class LeaseBook:
         self.on_urgent: Callable[[], None] = lambda: None
         self.shared: Mapping[str, SharedPlaces] = {}
         """The upstreams whose places all gateways share."""
+        self.stopped: dict[str, float] = {}
+        """Runs that a person has stopped, and until when that counts."""
         self.accounts: dict[str, Account] = {}
         self.call_accounts: dict[tuple[str, ...], Account] = {}
         """Accounts of calls whose limits depend on the call, by key, model, end user and tags."""
@@ -215,6 +219,13 @@ class LeaseBook:
                 if lease.is_many and name not in lease.accounts:
                     lease.accounts.append(name)
         return account
+
+    def note_stopped(self, runs: Iterable[str]) -> None:
+        """Notes runs that a person has stopped, for a day."""
+        now = self.now()
+        for run in [run for run, until in self.stopped.items() if until < now]:
+            del self.stopped[run]
+        self.stopped.update(dict.fromkeys(runs, now + RUN_LIFE_S))
 
     def known_run(self, run: RunId | None, of: CallScopes, caller: str) -> Account | None:
         """The account of a run that this worker has had before, if a call's run alone decides about its scopes."""

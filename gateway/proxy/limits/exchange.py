@@ -137,6 +137,8 @@ class LeaseExchange:
         if self._failures or not reply.known:
             book.report_all()
         book.call_back(reply.called_back)
+        if reply.stopped:
+            book.note_stopped(reply.stopped)
         if self._contact_since is None:
             self._contact_since = book.clock()
         self._failures, self._told, self.trouble, book.down, book.late = 0, False, "", False, False

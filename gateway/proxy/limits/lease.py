@@ -28,6 +28,7 @@ _RATE_OVER_S = 0.25  # shortest time over which a rate is measured
 _KEEP_MS = {"minute": 900_000, "hour": 900_000}
 _KEEP_LONGER_MS = 86_400_000
 _KEEP_USER_MS = 60_000  # users are many
+_LABEL = 60  # characters of the name of a run, which there are many of, too
 
 
 def units(limit: Limit) -> int:
@@ -222,6 +223,7 @@ class Lease:
             leaving=leaving,
             carried=self.carried(now),
             resumes=self._resumes,
+            label=self.scope.name[:_LABEL] if self.of_run and self.began is None else "",
         )
 
     def _ends(self, now: float) -> float:

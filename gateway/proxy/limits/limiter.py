@@ -36,11 +36,12 @@ from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, u
 from gateway.proxy.limits.run_ceilings import (
     check_loops,
     check_minutes,
+    check_stopped,
     require_run,
     run_account,
     with_remaining,
 )
-from gateway.proxy.request.call import Call, Caller, end_user_of
+from gateway.proxy.request.call import Call, Caller, RunId, end_user_of
 from gateway.proxy.request.output_limit import DEFAULTED
 
 _USD = MEASURES.index("usd")
@@ -104,6 +105,10 @@ class Limiter:
         self._budgets = budgets
         self._metrics = metrics
 
+    def counts(self, run: RunId) -> bool:
+        """Whether a run matters, though its caller has no limits: it asks for a ceiling, or somebody was stopped."""
+        return run.budget is not None or bool(self._book.stopped)
+
     @property
     def degraded(self) -> bool:
         """Leases cannot be renewed, and some limit is in use."""
@@ -116,6 +121,8 @@ class Limiter:
         LimitsUnavailable in an outage, if one of its limits is `closed`.
         """
         book = self._book
+        if book.stopped:
+            check_stopped(book, call)
         now = book.clock() + book.offset_s
         if caller.of_call is not None or (call.run is not None and call.run.budget is not None):
             account = self._account(caller, call)

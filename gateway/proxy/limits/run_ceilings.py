@@ -29,12 +29,19 @@ def run_account(book: LeaseBook, call: Call, run: RunId, *, tier: bool = False) 
     if not ceiling and not parts:
         return None
     key = run.counted or run.key
+    label = f"{caller.name}/{run.id}"
     if not book.knows_run(caller.id, key, MOST_RUNS):
-        key = OTHERS + caller.id
-    return RunAccount(key, ceiling, parts, tier, run.budget)
+        key, label = OTHERS + caller.id, f"{caller.name}/{OTHERS}"
+    return RunAccount(key, ceiling, parts, tier, run.budget, label)
 
 
 _NONE = CallScopes(())
+
+
+def check_stopped(book: LeaseBook, call: Call) -> None:
+    """Raises QuotaExceeded for a call of a run that a person has stopped."""
+    if call.run is not None and (call.run.key in book.stopped or call.run.counted in book.stopped):
+        raise _ended("stopped", "a person has stopped this run")
 
 
 def require_run(call: Call) -> None:

@@ -1,15 +1,17 @@
 -- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, the limits whose
--- shares are called back (by time, ms), the dead workers (see sweep_worker.lua), then the limits.
+-- shares are called back (by time, ms), the dead workers (see sweep_worker.lua), the runs that a person has stopped (by
+-- time, ms), then the limits.
 -- ARGV: id, sequence number, DEAD_S and shift in ms, the server's time at the last exchange (ms; 0: there was none), then
 -- for each limit: spent, total, share (-1: none is kept), want, need, amount, starts, ends (0: no window), keep_ms,
 -- leaving (1 or 0), carried (a part of amount that counts as spent), resumes (0: no; else a number of this lease: spent
--- and total go on from what this worker had spent before, which the reply says).
+-- and total go on from what this worker had spent before, which the reply says), label (of a run, for people; or "").
 -- Records of runs (":limits}:r:") are kept as those of end users. b: when the first call came (ms); x: an amount that a
--- person has added to the ceiling.
+-- person has added to the ceiling; n: the label; a: the ceiling.
 local SEQUENCE_MS = 3600000
 local EARLY_MS = 5000 -- a window is leased from so long before it begins
 local TIGHT_MS = 10000
 local CALLED_BACK_MS, CALLED_BACK = 60000, 1000
+local STOPPED = 10000
 local SHORT_ID = 12 -- records of end users are many: the random end of an id, one number where it suffices, and no zeros
 
 local time = redis.call('TIME')
@@ -27,8 +29,9 @@ local called_back = {}
 if since > 0 then
     called_back = redis.call('ZRANGEBYSCORE', KEYS[4], since, '+inf', 'LIMIT', 0, CALLED_BACK)
 end
+local stopped = redis.call('ZRANGEBYSCORE', KEYS[6], since - EARLY_MS, '+inf', 'LIMIT', 0, STOPPED)
 local prefix = #KEYS[1] - #'workers'
-local reply = {now, workers, new, sequence_before, called_back}
+local reply = {now, workers, new, sequence_before, called_back, stopped}
 local function whole(n) return string.format('%.0f', n) end
 -- Values of workers in records of end users: "spent held share", "spent share" or "spent".
 local function of_worker(value)
@@ -55,8 +58,8 @@ local function take_shares_of_the_dead(key)
     end
     return taken, used
 end
-for i = 6, #KEYS do
-    local key, at = KEYS[i], 6 + (i - 6) * 12
+for i = 7, #KEYS do
+    local key, at = KEYS[i], 6 + (i - 7) * 13
     local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
@@ -73,8 +76,10 @@ for i = 6, #KEYS do
     local began, added = 0, 0
     if of_run then
         redis.call('HSETNX', key, 'b', whole(now))
+        if ARGV[at + 12] ~= '' then redis.call('HSETNX', key, 'n', ARGV[at + 12]) end
         local found = redis.call('HMGET', key, 'b', 'x')
         began, added = tonumber(found[1]) or now, tonumber(found[2] or '0') or 0
+        redis.call('HSET', key, 'a', whole(amount))
         amount = amount + added
     end
     local carried = tonumber(ARGV[at + 10])

@@ -14,6 +14,8 @@ from gateway.fake import FakeUpstream
 from gateway.stream.connect import close, connect
 
 Limited = Callable[..., dict[str, Any]]
+PATIENT = {"timeouts": {"first_token_s": 60, "answer_s": 60, "total_s": 60}}
+"""Timeouts of tests that count answers, however busy the machine is."""
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
 
 
@@ -193,7 +195,7 @@ async def test_the_cheaper_tier_goes_on_after_the_dollars_and_ends_as_well(
     prices = {"as_of": "2026-11-01", "models": {
         "model-u0": {"input": 100.0, "output": 1000.0}, "model-u1": {"input": 10.0, "output": 100.0}}}  # fmt: skip
     limits = {"per_run": {"usd": 0.03, "on_end": "tier", "tier_usd": 0.01}}
-    config = limited(key=limits, upstreams=(upstream, second), prices=prices)
+    config = limited(key=limits, upstreams=(upstream, second), prices=prices, chat=PATIENT)
     config["models"]["chat"]["fallback"][0]["on"] = ["budget"]
     gateway = await start(config)
     answers = [await ask(gateway) for _ in range(120)]
@@ -208,7 +210,7 @@ async def test_the_cheaper_tier_goes_on_after_the_dollars_and_ends_as_well(
 
 
 async def test_many_calls_at_once_pass_no_more_than_the_ceiling(start: Any, limited: Limited) -> None:
-    gateway = await start(limited(key={"per_run": {"calls": 20}}))
+    gateway = await start(limited(key={"per_run": {"calls": 20}}, chat=PATIENT))
     found = [answer.status_code for answer in await asyncio.gather(*(ask(gateway) for _ in range(60)))]
     assert set(found) == {200, 429}
     assert found.count(200) == 20

@@ -1,0 +1,77 @@
+"""`gateway runs`: live runs and their ceilings; stop one, or add to its ceiling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import AsJson, ConfigOptions, StoreOptions, example, grouped, show
+
+Named = Annotated[str, typer.Argument(metavar="id", help="The client's id, KEY/ID, or our id (run_…).")]
+runs = typer.Typer(help="List runs and their ceilings; stop a run, or add to its ceiling.")
+verbs = typer.Typer()
+verbs.add_typer(runs, name="runs", epilog=example("gateway runs --live"))
+
+
+@runs.callback(invoke_without_command=True)
+@grouped
+def listed(
+    context: typer.Context,
+    store: StoreOptions,
+    live: Annotated[
+        bool, typer.Option("--live", help="Those of the last day with a ceiling, by cost an hour.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest recorded runs, or those with a ceiling."""
+    if context.invoked_subcommand is not None:
+        return
+    import time
+
+    from gateway.core.sanitize import to_json
+    from gateway.features.runs import report
+    from gateway.features.runs.live import by_burn, live_ceilings
+
+    of, now = ConfigOptions(store.config or Path("gateway.yaml"), store.data).load(), time.time()
+    if live:
+        uses = by_burn(of.on_stream(live_ceilings), now)
+        show(to_json(report.ceilings_as_json(uses, now)) if as_json else report.ceilings_table(uses, now))
+    else:
+        found = report.newest_runs(of.store)
+        show(to_json(found) if as_json else report.runs_table(found))
+
+
+@runs.command(epilog=example("gateway runs stop task-42"))
+@grouped
+def stop(run: Named, options: ConfigOptions) -> None:
+    """End a run: every gateway refuses its next call. An answer that has begun is not cut."""
+    from gateway.features.runs.live import found_run, live_ceilings, stop_run
+
+    of = options.load()
+    run_id = found_run(of.on_stream(live_ceilings), run)
+    of.on_stream(lambda corridor: stop_run(corridor, run_id))
+    show(f"{run} is stopped: its further calls are refused")
+
+
+@runs.command(epilog=example("gateway runs more task-42"))
+@grouped
+def more(run: Named, options: ConfigOptions) -> None:
+    """Add the original amount to the ceilings of a run that are used up, once."""
+    from functools import partial
+
+    from gateway.core.errors import CannotRun
+    from gateway.features.runs.live import NEAR_END, extend_run, found_run, live_ceilings
+
+    of = options.load()
+    uses = of.on_stream(live_ceilings)
+    run_id = found_run(uses, run)
+    full = [use for use in uses if use.run_id == run_id and use.share >= NEAR_END]
+    if not full:
+        raise CannotRun(f"no ceiling of {run} is nearly used up")
+    added = [use for use in full if of.on_stream(partial(extend_run, use=use))]
+    if not added:
+        raise CannotRun(f"the amount was added to {run} before; that is possible once")
+    for use in added:
+        show(f"{run} may use {use.amount + use.amount - use.added:g} {use.ceiling} now")

@@ -1,0 +1,91 @@
+"""Live runs as a person sees them with `gateway runs`: their ceilings, a stop, and an amount that a person adds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from fixtures.json_outputs import conforms
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.core.errors import CannotRun
+from gateway.core.exchange import run_key
+
+CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+
+
+@pytest.fixture
+def verb() -> Callable[..., Any]:
+    """Runs a verb on a config, in a thread: it has an event loop of its own."""
+
+    async def run(gateway: Any, *words: str) -> Any:
+        options = ["--config", str(gateway.config_path)]
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["runs", *words, *options])
+        assert result.exception is None or isinstance(result.exception, CannotRun), result.exception
+        return result
+
+    return run
+
+
+async def ask(gateway: Any, run: str) -> int:
+    answer = await gateway.client.post("/chat/completions", json=CHAT, headers={"x-gateway-run": run})
+    return int(answer.status_code)
+
+
+@pytest.fixture
+async def limited_runs(start: Any, configured: Any, upstream: Any) -> Callable[..., Any]:
+    """Starts a gateway whose key has this ceiling."""
+
+    async def go(**ceiling: Any) -> Any:
+        config = configured(upstream)
+        config["keys"][0]["limits"] = {"per_run": ceiling}
+        return await start(config)
+
+    return go
+
+
+async def test_a_person_sees_a_run_and_adds_to_it_once(limited_runs: Any, verb: Any) -> None:
+    gateway = await limited_runs(calls=2, on_end="ask")
+    assert [await ask(gateway, "task-1") for _ in range(3)] == [200, 200, 429]
+    assert await ask(gateway, "task-2") == 200
+    listed = await verb(gateway, "--live", "--json")
+    conforms("runs", listed.stdout)
+    found = {row["run"]: row for row in orjson.loads(listed.stdout)}
+    assert (found["tester/task-1"]["amount"], found["tester/task-1"]["ceiling"]) == (2.0, "calls")
+    assert found["tester/task-1"]["spent"] + found["tester/task-1"]["reserved"] >= 2
+    assert "tester/task-1" in (await verb(gateway, "--live")).stdout
+    assert "may use 4 calls now" in (await verb(gateway, "more", "task-1")).stdout
+    await until(lambda: ask(gateway, "task-1"), 200)
+    assert [await ask(gateway, "task-1") for _ in range(2)] == [200, 429]
+    assert "possible once" in str((await verb(gateway, "more", "task-1")).exception)
+
+
+async def test_a_person_stops_a_run_and_no_other(limited_runs: Any, verb: Any) -> None:
+    gateway = await limited_runs(calls=1_000_000)
+    assert [await ask(gateway, "task-2"), await ask(gateway, "task-3")] == [200, 200]
+    await verb(gateway, "stop", "task-2")
+    await until(lambda: ask(gateway, "task-2"), 429)
+    answer = await gateway.client.post("/chat/completions", json=CHAT, headers={"x-gateway-run": "task-2"})
+    assert answer.json()["error"]["message"].startswith("a person has stopped this run")
+    assert await ask(gateway, "task-3") == 200
+
+
+async def test_a_run_without_a_ceiling_can_be_stopped_by_our_id(limited_runs: Any, verb: Any) -> None:
+    gateway = await limited_runs()
+    assert await ask(gateway, "task-2") == 200
+    await verb(gateway, "stop", run_key("tester", "task-2"))
+    await until(lambda: ask(gateway, "task-2"), 429)
+    assert await ask(gateway, "task-3") == 200
+
+
+async def until(ask: Callable[[], Any], status: int) -> None:
+    """Asks until the answer has this status; the gateway hears of a change with its next exchange."""
+    end = time.monotonic() + 30
+    while await ask() != status:
+        assert time.monotonic() < end, f"never {status}"
+        await asyncio.sleep(0.05)
