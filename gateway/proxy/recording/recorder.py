@@ -272,6 +272,7 @@ class Recorder:
 
     def _has_changed(self, now: float) -> bool:
         """Whether a count differs from the newest acknowledged tally, or a tally's worth of usage is due again."""
+        self._metrics.counts.fold()  # calls that have no record, of embeddings for example, change the usage alone
         if self.usage.changed or self.usage.due_again(self._periods(now)) >= MOST_CELLS:
             return True
         ledgers = ((getattr(self.ledger, name), self._reported.get(name, {})) for name in Ledger.__slots__)

@@ -341,6 +341,34 @@ async def test_a_change_ends_the_idle_time_within_a_second(idle_s: int) -> None:
         assert [total(each.seen) for each in stream.tallies] == [0, 1]
 
 
+class WaitingUsage:
+    """Usage of calls that have no record, as it waits to be counted."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.calls = 0
+
+    def fold(self) -> None:
+        if self.calls:
+            cell = UsageCell("2026-09-21", "k", "", "", "", "", "chat", "u", "m", "", "", "")
+            self.recorder.usage.add(cell, UsageSums(self.calls))
+            self.calls = 0
+
+
+async def test_usage_without_records_ends_the_idle_time() -> None:
+    """Calls for embeddings have no record and no count but their usage, which a killed process must not keep long."""
+    stream, now, metrics = Stream(), [0.0], ProxyMetrics(CollectorRegistry())
+    recorder = Recorder(stream, metrics, pace=lambda: now[0])
+    waiting = WaitingUsage(recorder)
+    metrics.counts.batches.add(waiting)
+    async with Running(recorder):
+        await until(lambda: stream.tallies)
+        waiting.calls = 3
+        now[0] = 1.0
+        await looked(recorder)
+        assert [count.sums.calls for tally in stream.tallies for count in tally.usage] == [3]
+
+
 async def test_the_first_record_after_an_idle_time_follows_a_tally() -> None:
     """Losses of the stream are then known before it is encoded, and a gap is known to begin after the tally."""
     stream, now = Stream(), [0.0]
