@@ -240,6 +240,8 @@ class Recorder:
             now = self._pace()
             if self._is_tally_due(now):
                 await self._append_tally(now)
+            elif now - self._tallied_at >= self._tally_s:
+                await self._look_at_stream()
             if self._waiting:
                 await self.flush()
             else:
@@ -262,13 +264,13 @@ class Recorder:
         self._waiting.clear()
 
     def _is_tally_due(self, now: float) -> bool:
-        """Whether a period has passed and counts have changed in it, or the process was idle for long enough.
+        """Whether a period has passed and counts have changed in it, or the process was idle for long enough, or the
+        stream server must be tried again.
 
-        A record that ends an idle time therefore follows a tally: losses of the stream are known before it is encoded,
-        and a gap is known to lie after that tally.
+        A record that ends an idle time therefore follows a tally, and a gap is known to lie after that tally.
         """
         passed = now - self._tallied_at
-        return passed >= self._tally_s and (passed >= self._idle_s or self._has_changed(now))
+        return passed >= self._tally_s and (bool(self.trouble) or passed >= self._idle_s or self._has_changed(now))
 
     def _has_changed(self, now: float) -> bool:
         """Whether a count differs from the newest acknowledged tally, or a tally's worth of usage is due again."""
@@ -288,6 +290,14 @@ class Recorder:
         passed = self._pace() - self._tallied_at
         left = self._tally_s - passed
         return max(0.01, left if left > 0 else min(self._tally_s, self._idle_s - passed))
+
+    async def _look_at_stream(self) -> None:
+        """Notices, also while the process is idle, that the stream server is unreachable, or has lost entries."""
+        try:
+            self._histories.heed(await self._stream.losses())
+        except StreamDown as error:
+            self._histories.forget()
+            await self._back_off(error)
 
     async def _append_tally(self, now: float) -> None:
         """Appends the counts that have changed since the last tally, or all of them."""

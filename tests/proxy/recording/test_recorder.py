@@ -37,6 +37,8 @@ class Stream:
         self.ask: Callable[[], None] = lambda: None
 
     async def losses(self) -> int:
+        if self.down:
+            raise StreamDown("stream server: gone")
         return 0
 
     async def append(self, entries: list[Fields]) -> None:
@@ -341,6 +343,18 @@ async def test_a_change_ends_the_idle_time_within_a_second(idle_s: int) -> None:
         assert [total(each.seen) for each in stream.tallies] == [0, 1]
 
 
+async def test_an_idle_process_notices_an_outage_and_its_end() -> None:
+    """Health, `gateway_stream_up` and the alert must not wait for the next tally."""
+    stream, now = Stream(), [0.0]
+    async with Running(a_recorder(stream, pace=lambda: now[0], retry=QUICK)) as recorder:
+        await until(lambda: stream.tallies)
+        stream.down, now[0] = True, 1.0
+        await until(lambda: not recorder.reached)
+        stream.down = False
+        await until(lambda: recorder.reached)
+        assert len(stream.tallies) == 2
+
+
 class WaitingUsage:
     """Usage of calls that have no record, as it waits to be counted."""
 
@@ -370,7 +384,7 @@ async def test_usage_without_records_ends_the_idle_time() -> None:
 
 
 async def test_the_first_record_after_an_idle_time_follows_a_tally() -> None:
-    """Losses of the stream are then known before it is encoded, and a gap is known to begin after the tally."""
+    """A gap is then known to begin after the tally, not up to fifteen seconds before."""
     stream, now = Stream(), [0.0]
     async with Running(a_recorder(stream, pace=lambda: now[0])) as recorder:
         await until(lambda: stream.tallies)
