@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -165,7 +166,7 @@ async def test_thumbs_decide_once_their_windows_have_closed(tmp_path: Path, stre
         assert [(g.name, g.state) for g in equal.gates] == [("srm", 0), ("adjustment", 1)], "too few units for `ship`"
         assert equal.progress is not None
         [srm] = equal.progress.open
-        assert (srm.name, srm.values + (srm.pairs or 0)) == ("srm", units_for_srm((1, 1)))
+        assert (srm.name, srm.values + (srm.pairs or 0)) == ("srm", units_for_srm((1, 1), math.log(2 / 0.05)))
         assert equal.pairs == (equal.primary and equal.primary.pairs)
         responses = [r.primary.responses for r in (worse, equal) if r.primary and r.primary.responses]
         assert sum(r.a.answered + r.b.answered for r in responses) == thumbs
