@@ -8,6 +8,7 @@ of false stops). The verdict still waits as its rules say: shadows go on at a tw
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from gateway.core.plan import UNITS_FIRST_RULES, HarmStop, Plan
@@ -23,10 +24,20 @@ MARGINS = 2.0  # that the upper end lies below
 
 
 def stops_for_harm(plan: Plan) -> bool:
-    """Whether the plan's rules stop a harmful candidate: requests or served units of a single candidate are at
-    stake."""
-    asks = not plan.guarded and not plan.likelihood and len(plan.candidates) == 1
-    return plan.rules >= UNITS_FIRST_RULES and asks and bool(plan.primary and plan.margin)
+    """Whether the plan's rules stop harmful candidates: requests or served units are at stake. The copies for a guard
+    are sent nowhere."""
+    return plan.rules >= UNITS_FIRST_RULES and not plan.guarded and bool(plan.primary and plan.margin)
+
+
+def of_all(stops: Iterable[HarmStop | None]) -> HarmStop | None:
+    """The stop of a plan whose candidates all do harm, with the weakest of their evidence; None if one of them does
+    not. Where some are harmless the plan goes on for these: fewer shadows would delay them, too."""
+    found = list(stops)
+    known = [stop for stop in found if stop is not None]
+    if not known or len(known) < len(found):
+        return None
+    weakest = max(known, key=lambda stop: stop.high)
+    return replace(weakest, pairs=min(stop.pairs for stop in known), hours=max(stop.hours for stop in known))
 
 
 def harm_in_pairs(
@@ -43,9 +54,9 @@ def harm_in_pairs(
 
 
 def harm_in_split(plan: Plan, difference: Estimate, units: float, now: float) -> HarmStop | None:
-    """The stop that served answers ask for; None if they do not. units: of both arms."""
-    high, of_an_arm = difference.high, units * min(plan.split, 1.0 - plan.split)
-    if high is None or high >= -MARGINS * plan.margin or of_an_arm < FEWEST_UNITS:
+    """The stop that served answers ask for; None if they do not. units: of the control and the candidate."""
+    high, served = difference.high, (plan.split / len(plan.candidates), 1.0 - plan.split)
+    if high is None or high >= -MARGINS * plan.margin or units * min(served) < FEWEST_UNITS * sum(served):
         return None
     return HarmStop(now, int(units), high, 0.0)
 
@@ -74,4 +85,5 @@ def past_harm_sentence(plan: Plan, stop: HarmStop) -> str:
 def _evidence(plan: Plan, stop: HarmStop, verb: Literal["is", "was"]) -> str:
     what = "units" if plan.mode == "split" else "pairs"
     end = number(stop.high, 3, signed=True)
-    return f"After {stop.pairs} {what} the difference in {plan.primary} {verb} below {end}"
+    of_every = " of every candidate" if len(plan.candidates) > 1 else ""
+    return f"After {stop.pairs} {what} the difference in {plan.primary}{of_every} {verb} below {end}"

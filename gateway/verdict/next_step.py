@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gateway.core.harm_stop import harm_stored
 from gateway.core.plan import FAILURE_METRICS
 from gateway.reports.model import Comparison, GateResult, Progress
 from gateway.reports.number_format import counted, dollars, span
@@ -23,8 +24,10 @@ _CLOSED_BY_PAIRS = (COMPLETENESS, JUDGE)
 
 def progress_with_step(found: Finding, look: SequenceStates) -> Progress:
     """The progress to a verdict, with the next step. Plans of older rules have none."""
-    progress = progress_of(found, look)
-    plan = found.stored_plan.plan
+    progress, plan = progress_of(found, look), found.stored_plan.plan
+    stop = harm_stored(look.evidence.states, found.stored_plan.hash)
+    if stop is not None and stop.cleared is None and found.stored_plan.state == "running":
+        return replace(progress, requests=None, days=None)  # they come at another rate than before; the stop has hours
     if found.decision.verdict != "hold" or plan.rules < CONTINUED_RULES or plan.mode == "split" or plan.segments:
         return progress
     return replace(progress, next_step=_step(found, look, progress))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fixtures.simulated import a_plan
 
+from gateway.core.exchange import Target
+from gateway.core.guards import GUARD
+from gateway.core.horizon import likelihood_scale
 from gateway.core.plan import HarmStop, Plan
 from gateway.core.ramp import RampDesign
 from gateway.reports.model import Estimate
@@ -14,6 +18,7 @@ from gateway.verdict.harm import (
     harm_in_pairs,
     harm_in_split,
     harm_sentence,
+    of_all,
     past_harm_sentence,
     stops_for_harm,
 )
@@ -75,6 +80,39 @@ def test_plans_of_older_rules_and_of_guards_are_not_stopped(plan: Plan) -> None:
     assert stops_for_harm(plan)
     assert not stops_for_harm(replace(plan, rules=2))
     assert not stops_for_harm(replace(plan, primary=None))
+    guard = (("candidate", Target(GUARD, "strict")),)
+    assert not stops_for_harm(replace(plan, candidates=guard)), "its copies are sent nowhere"
+
+
+def test_several_candidates_are_stopped_once_all_do_harm(plan: Plan) -> None:
+    """The weakest evidence is that of the plan."""
+    other = HarmStop(5.0, 55, -0.4, 3.0)
+    assert of_all([STOP, other]) == HarmStop(5.0, 55, -0.25, 7.5)
+    assert of_all([STOP, None]) is None, "one of them may still be shown to be harmless"
+    assert of_all([]) is None
+    several = replace(plan, mode="split", split=0.5, candidates=(*plan.candidates, ("other", Target("a", "other"))))
+    assert stops_for_harm(several)
+    harmful = Estimate(-0.5, -0.6, -0.4)
+    assert harm_in_split(several, harmful, 149, 1.0) is None, "of the control and one candidate, with half of its units"
+    assert harm_in_split(several, harmful, 150, 1.0) is not None
+    assert "of every candidate is below" in harm_sentence(several, STOP)
+
+
+@pytest.mark.parametrize(("margins", "most"), [(0.0, 8), (-1.0, 8)])
+def test_likelihoods_seldom_stop_a_candidate_that_does_no_harm(plan: Plan, margins: float, most: int) -> None:
+    """300 plans of heavy tails, t(3), at the spread that plans assume: 0.01 and 3 standard errors are 8."""
+    likelihood = replace(plan, mode="likelihood", primary="nats_per_token", margin=0.02)
+    assert stops_for_harm(likelihood)
+    rng, rule = np.random.default_rng(47), rule_of(likelihood, Metric("nats_per_token", "likelihood"), 0.02)
+    times, stopped = [1_000_000 * BLOCK + BLOCK * i for i in range(3)], 0
+    for _ in range(300):
+        made = DifferenceSequence(rule, bounded=False)
+        for x in (0.02 * margins + likelihood_scale(0.02)[0] * rng.standard_t(3, 200) / 3**0.5).tolist():
+            made.add(PairValue(0.0, x, x))
+            if made.n >= 50 and harm_in_pairs(likelihood, made, times, 1.0) is not None:
+                stopped += 1
+                break
+    assert stopped <= most, stopped
 
 
 def test_the_sentence_has_the_rate_and_the_hours(plan: Plan) -> None:

@@ -93,6 +93,7 @@ from gateway.verdict.harm import (
     harm_in_pairs,
     harm_in_split,
     harm_sentence,
+    of_all,
     stops_for_harm,
 )
 from gateway.verdict.outcome import outcome_of
@@ -633,15 +634,25 @@ def figures_and_errors(
 
 def harm_found(connection: Reading, plan: StoredPlan, now: float) -> HarmStop | None:
     """The stop that the evidence on a plan asks for; None if it asks for none. now: Unix seconds."""
-    evidence, design = StoredEvidence(connection, plan, now), plan.plan
-    arm = design.candidates[0][0]
-    if design.mode == "split":
-        primary = finding(evidence, arm).primary
-        return None if primary is None else harm_in_split(design, primary.difference, primary.pairs, now)
+    evidence = StoredEvidence(connection, plan, now)
+    dropped = SequenceStates(evidence).dropped
+    arms = [arm for arm, _ in plan.plan.candidates if arm not in dropped]
+    of_arm = harm_of_served if plan.plan.mode == "split" else partial(harm_of_pairs, connection)
+    return of_all(of_arm(evidence, arm) for arm in arms)
+
+
+def harm_of_served(evidence: StoredEvidence, arm: str) -> HarmStop | None:
+    primary = finding(evidence, arm).primary
+    design = evidence.plan.plan
+    return None if primary is None else harm_in_split(design, primary.difference, primary.pairs, evidence.now)
+
+
+def harm_of_pairs(connection: Reading, evidence: StoredEvidence, arm: str) -> HarmStop | None:
     sequence = SequenceStates(evidence).primary(arm)
     if sequence is None or sequence.n < FEWEST_PAIRS or sequence.moments.mean >= 0:
         return None
-    return harm_in_pairs(design, sequence, times_of_pairs(connection, plan.hash), now)
+    times = times_of_pairs(connection, evidence.plan.hash)
+    return harm_in_pairs(evidence.plan.plan, sequence, times, evidence.now)
 
 
 def work_of(plan: StoredPlan) -> Work:

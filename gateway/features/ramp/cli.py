@@ -145,7 +145,7 @@ def _give(
 
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace, described
-    from gateway.features.experiments.start.resume import resume_alone, resume_ramp
+    from gateway.features.experiments.start.resume import RESUMING, resume_alone, resume_ramp
     from gateway.ramps.commands import RampCommand, command_ramp
 
     of, command = options.load(), RampCommand(verb, getpass.getuser(), reason, full, kept)
@@ -153,7 +153,7 @@ def _give(
         show(f"{name} goes on: it was stopped for harm")
         return
     pace = paces_of(of.config).get(name, RampPace())
-    change = resume_ramp if verb == "resume" else command_ramp
+    change = resume_ramp if verb in RESUMING else command_ramp
     record = on_ramp(of, lambda corridor: change(corridor, name, command, pace))
     step = f" {record.step + 1}" if record.state == "ramp" else ""
     stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""

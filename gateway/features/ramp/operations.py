@@ -32,7 +32,7 @@ from gateway.console.api import (
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.core.ramp import RampChange, RampEvent, RampPace, RampRecord, RampRefused, RampState, started
-from gateway.features.experiments.start.resume import resume_alone, resume_ramp
+from gateway.features.experiments.start.resume import RESUMING, resume_alone, resume_ramp
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.gate import RampGateOutput, gate_of
 from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
@@ -195,7 +195,7 @@ async def change_ramp(
     command = RampCommand(verb, actor.name, given.reason, full, kept)
     if verb == "resume" and (alone := await _resumed_alone(admin, actor, command, experiment)) is not None:
         return alone
-    pace, change = _pace(admin, experiment), resume_ramp if verb == "resume" else command_ramp
+    pace, change = _pace(admin, experiment), resume_ramp if verb in RESUMING else command_ramp
     return _output(await on_stream(admin, lambda corridor: change(corridor, experiment, command, pace, admin.clock)))
 
 

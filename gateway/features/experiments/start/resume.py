@@ -10,10 +10,12 @@ from dataclasses import replace
 from gateway.core.errors import CannotRun
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampPace, RampRecord
-from gateway.ramps.commands import RampCommand, command_ramp
+from gateway.ramps.commands import RampCommand, RampVerb, command_ramp
 from gateway.stream import Corridor
 from gateway.stream.shared_state import SharedState
 
+RESUMING: tuple[RampVerb, ...] = ("resume", "override")
+"""Commands after which a candidate that was stopped for harm may serve again."""
 _TRIES = 5
 
 
@@ -39,10 +41,10 @@ async def resume_alone(states: SharedState, name: str, now: float) -> bool:
 async def resume_ramp(
     corridor: Corridor, name: str, command: RampCommand, pace: RampPace, clock: Callable[[], float] = time.time
 ) -> RampRecord:
-    """Resumes a ramp, and then ends the stop of its plan. Returns the record that is now in force. Raises RampRefused,
-    NoRamp, CannotRun, StreamDown."""
+    """Gives a command of RESUMING, and then ends the stop of the plan. Returns the record that is now in force. Raises
+    RampRefused, NoRamp, CannotRun, StreamDown."""
     known, record = (await corridor.state.plans()).get(name), (await corridor.ramps.records()).get(name)
-    if known is None or record is None or not _has_begun_again(known, record):
+    if known is None or record is None or command.verb != "resume" or not _has_begun_again(known, record):
         record = await command_ramp(corridor, name, command, pace, clock)
     await clear_harm(corridor.state, name, clock())
     return record

@@ -66,6 +66,13 @@ async def test_a_ramp_that_cools_down_stays_stopped(corridor: Corridor, ramp: An
     assert await is_harmed(corridor)
 
 
+async def test_an_override_ends_the_stop(corridor: Corridor, ramp: Any) -> None:
+    """A stop that stayed would leave the ramp at a step that serves nobody."""
+    record = await resume_ramp(corridor, "swap", RampCommand("override", "ada", "it ends"), SOON)
+    assert (record.state, record.step) == ("ramp", 1)
+    assert not await is_harmed(corridor)
+
+
 async def test_a_command_at_the_same_time_does_not_hide_the_resume(corridor: Corridor, ramp: Any) -> None:
     """Between reading and writing, a consumer changes the same plan once."""
     states, plans = corridor.state, corridor.state.plans
