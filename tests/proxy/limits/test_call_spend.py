@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from proxy.limits.test_spend import KEYS, MOST, NANO_IN, NANO_OUT, faults, pods, the_config
+from fixtures.gateway_pods import faults, pods
+from proxy.limits.test_spend import KEYS, MOST, NANO_IN, NANO_OUT, the_config
 
 from gateway.fake import FakeUpstream
 from gateway.fake.speech import count_words

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 import redis.asyncio
-from proxy.limits.test_spend import pods
+from fixtures.gateway_pods import pods
 
 from gateway.fake import FakeUpstream
 

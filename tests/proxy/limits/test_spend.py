@@ -8,12 +8,9 @@ worker was killed. The long test prints the worst overspend.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +18,8 @@ from typing import Any
 
 import httpx2
 import pytest
-import yaml
 from fixtures import limit_callers
-from fixtures.program_command import gateway_command, send_signal
+from fixtures.gateway_pods import faults, pods
 
 from gateway.core.exchange import Tally
 from gateway.fake import HOLD, FakeUpstream
@@ -36,7 +32,6 @@ KEYS = [f"key-{i}" for i in range(4)]
 TEXT = "count these words of the request and no others please"
 MOST = 20  # max_tokens
 NANO_IN, NANO_OUT = 1000, 10_000  # as conftest.PRICES
-CLOCK_AHEAD = "import time; now = time.time; time.time = lambda: now() + 5400"
 DAY_KEY = "{{{name}:limits}}:{owner}:{limit}:{day}"
 
 
@@ -181,70 +176,6 @@ async def ledger(gateway: Any, tokens: int) -> tuple[int, int]:
             if found >= tokens:
                 return found, sum(s.nano_usd for s in cells.values())
             await gateway.read_more()
-
-
-@dataclass
-class Pod:
-    """One `gateway serve`, which starts again whenever it is killed."""
-
-    command: list[str]
-    log: Path
-    port: int
-    process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self.log.open("ab") as out:
-            self.process = await asyncio.create_subprocess_exec(*self.command, stdout=out, stderr=out)
-        async with asyncio.timeout(60), httpx2.AsyncClient() as client:
-            while True:
-                with contextlib.suppress(httpx2.HTTPError):
-                    if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:
-                        return
-                await asyncio.sleep(0.05)
-
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        assert self.process is not None
-        send_signal(self.process.pid, number)
-        await self.process.wait()
-
-
-@contextlib.asynccontextmanager
-async def pods(n: int, config: dict[str, Any], directory: Path, servers: Any) -> AsyncIterator[list[Pod]]:
-    """The first of several has a clock that is 90 minutes ahead."""
-    path = directory / "gateway.yaml"
-    path.write_text(yaml.safe_dump(config))
-    found = []
-    for i, port in enumerate(servers.free_ports(n)):
-        skewed = [sys.executable, "-c", f"{CLOCK_AHEAD}; from gateway.__main__ import main; main()"]
-        python = skewed if i == 0 and n > 1 else gateway_command()
-        serve = ["serve", "--config", str(path), "--port", str(port), "--data", str(directory / f"data-{i}")]
-        found.append(Pod([*python, *serve], directory / f"log-{i}", port))
-    await asyncio.gather(*(pod.start() for pod in found))
-    yield found
-    await asyncio.gather(*(pod.kill() for pod in found))
-
-
-async def faults(rng: random.Random, found: list[Pod], server: Any, seconds: float) -> dict[str, int]:
-    """One fault after the other, at random."""
-    ends, happened = time.monotonic() + seconds, {"killed": 0, "restarted": 0, "paused": 0}
-    while time.monotonic() < ends:
-        await asyncio.sleep(rng.uniform(0.2, 1.0))
-        what = rng.choice(list(happened))
-        happened[what] += 1
-        if what == "killed":
-            pod = rng.choice(found)
-            await pod.kill()
-            await pod.start()
-        elif what == "restarted":
-            server.kill()
-            await asyncio.sleep(rng.uniform(0.0, 1.5))
-            server.start()
-        else:
-            server.pause()
-            await asyncio.sleep(rng.uniform(0.05, 0.9))
-            server.resume()
-        await asyncio.sleep(1.5)  # every worker has heard of it
-    return happened
 
 
 AMOUNTS: dict[str, float] = {"usd": 0.08, "tokens": 8000, "requests": 400, "gpu_seconds": 0.08}
