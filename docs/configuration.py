@@ -6,7 +6,7 @@ A test fails when the page is not what this makes. The text of a key is the stri
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.config.config import Config
+from gateway.config.deprecations import deprecated_keys
 from gateway.config.schema import field_docs, key_of
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -102,13 +103,19 @@ def section(path: str, model: type[BaseModel]) -> str:
         "| key | value | default | |",
         "|---|---|---|---|",
     ]
-    docs = field_docs(model)
+    docs, old = field_docs(model), deprecated_keys(model)
     for attribute, field in model.model_fields.items():
         name = key_of(attribute, model)
-        lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {cell(field.description or docs[name])} |")
+        lines.append(
+            f"| `{name}` | {kind(field)} | {default(field)} | {said(name, field.description or docs[name], old)} |"
+        )
     if model.model_config.get("extra") == "allow":
         lines.append("| … | | | Further keys are options of what `use` names. |")
     return "\n".join([*lines, ""])
+
+
+def said(name: str, text: str, old: Mapping[str, str]) -> str:
+    return cell(f"Deprecated: {old[name]}. {text}" if name in old else text)
 
 
 def cell(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from gateway.config.config import Config
+from gateway.config.deprecations import deprecations
 from gateway.config.derive import cautions as plan_cautions
 from gateway.config.derive import content_of, directory_of, plans_of, prices_of, refs_of_model, target_of
 from gateway.config.metric_labels import HISTOGRAM_ALIASES, without_histograms
@@ -81,6 +82,7 @@ def cautions(config: Config) -> list[str]:
         *_gpu_limits_without_prices(config),
         *_without_series(config),
         *_objectives_of_calls(config),
+        *deprecations(config),
     ]
 
 
