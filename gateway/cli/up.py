@@ -25,6 +25,9 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     data: Data = None,
+    template: Annotated[
+        str, typer.Option(metavar="NAME", help="Write the gateway.yaml of drop-in, team, evaluation or agents.")
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the complete log of all programs.")] = False,
 ) -> None:
     """Start everything, with the upstreams that are found.
@@ -35,10 +38,19 @@ def up(
     import asyncio
 
     from gateway.config.environment import data_directory
+    from gateway.up.starter_config import TEMPLATES
     from gateway.up.up import UpOptions, run
 
+    if template and template not in TEMPLATES:
+        raise typer.BadParameter(
+            f"no template {template!r}; there are: {', '.join(TEMPLATES)}", param_hint="--template"
+        )
     asyncio.run(
-        run(UpOptions(data_directory(data), config, host, port, verbose), note, lambda up: typer.echo(usage(up)))
+        run(
+            UpOptions(data_directory(data), config, host, port, verbose, template),
+            note,
+            lambda up: typer.echo(usage(up)),
+        )
     )
 
 

@@ -6,10 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
 
 from gateway.up.discovery import DiscoveredUpstream
 from gateway.up.engines import SMOLLM2
 
+TEMPLATES = ("drop-in", "team", "evaluation", "agents")
 MAX_MODELS = 20  # of one upstream; a comment says how to add the others
 LOCAL = "local"
 
@@ -64,10 +68,20 @@ def names(found: Sequence[DiscoveredUpstream]) -> list[str]:
     return [f"{f.provider.kind}-{f.port}" if kinds[f.provider.kind] > 1 and f.port else f.provider.kind for f in found]
 
 
-def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
+@dataclass(frozen=True, slots=True)
+class StarterFile:
+    name: str = "gateway.yaml"
+    template: str = ""
+    """One of TEMPLATES; "" means that every call is recorded and scored by the default scorers."""
+
+
+def gateway_yaml(
+    found: Sequence[DiscoveredUpstream], digest: str, key_file: str, file: StarterFile | None = None
+) -> str:
     """Writes the config. digest: SHA-256 of the key that `gateway up` made. key_file: its place, for a comment."""
+    file = file or StarterFile()
     named = list(zip(names(found), found, strict=True))
-    lines = [_HEAD.format(digest=digest, key_file=key_file, name=name)]
+    lines = [_HEAD.format(digest=digest, key_file=key_file, name=file.name)]
     lines += [line for each in named for line in _upstream(*each)]
     if needs_local(found):
         lines += [
@@ -77,7 +91,24 @@ def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str
         ]
     lines += ["\nmodels:                       # model names that clients may use\n"]
     lines += _models(named)
-    return "".join([*lines, _TAIL])
+    return "".join([*lines, _templated(named, file.template) if file.template else _TAIL])
+
+
+def _templated(named: Sequence[tuple[str, DiscoveredUpstream]], template: str) -> str:
+    """The template's sections: the first two models are the control and the candidate.
+
+    One model alone is compared with itself at temperature 0.
+    """
+    served = [(name, model) for name, each in named for model in offers(each)[:MAX_MODELS]] or [(LOCAL, SMOLLM2)]
+    control, candidate = (_target(*served[0]), _target(*served[1 % len(served)]))
+    if len(served) == 1:
+        candidate = f"{candidate[:-1]}, set: {{temperature: 0}}}}"
+    text = files(__package__).joinpath("templates", f"{template}.yaml").read_text(encoding="utf-8")
+    return Template(text).substitute(alias=json.dumps(served[0][1]), control=control, candidate=candidate)
+
+
+def _target(upstream: str, model: str) -> str:
+    return f"{{upstream: {upstream}, model: {json.dumps(model)}}}"
 
 
 def _upstream(name: str, found: DiscoveredUpstream) -> Iterator[str]:
@@ -112,5 +143,4 @@ def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:
 
 def _model(alias: str, upstream: str, model: str) -> str:
     """A name as a JSON string, which is valid YAML: names come from servers and may contain anything."""
-    quoted = json.dumps(model)
-    return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
+    return f"  {json.dumps(alias)}: {{targets: [{_target(upstream, model)}]}}\n"

@@ -63,6 +63,8 @@ class UpOptions:
     """The gateway's port. Metrics and console listen as far from their usual ports as this is from 8000: a second
     `gateway up` with another port has three ports of its own."""
     verbose: bool = False
+    template: str = ""
+    """The template of the config that is written; "" is the usual one."""
 
 
 LOGIN_S = 900.0  # for which the console's login link is valid
@@ -107,14 +109,16 @@ async def run(options: UpOptions, say: Say, ready: Callable[[RunningGateway], No
     cancel_on_signal(this)
     with suppress(asyncio.CancelledError), _locked(options.data), shared_log(options.data / LOG, options.verbose):
         path = options.config or CONFIG
-        if options.config is None and not path.exists():
-            await write_config(path, options.data, say)
+        if options.template and path.exists():
+            raise CannotRun(f"{path} exists, and is never overwritten; --template {options.template} writes a new one")
+        if options.template or (options.config is None and not path.exists()):
+            await write_config(path, options.data, say, template=options.template)
         with PortReservations() as ports:
             await _run(prepare(path, options, say, ports), say, ready)
     say("stopped")
 
 
-async def write_config(path: Path, data: Path, say: Say, look: Look | None = None) -> None:
+async def write_config(path: Path, data: Path, say: Say, look: Look | None = None, template: str = "") -> None:
     """Looks for upstreams, and writes a gateway.yaml with those found. Raises FileExistsError if there is a file.
 
     look: None: discovery.look.
@@ -132,7 +136,9 @@ async def write_config(path: Path, data: Path, say: Say, look: Look | None = Non
     key_file = data / KEY
     digest = hashlib.sha256(own_key(data).encode()).hexdigest()
     with path.open("x", encoding="utf-8") as file:  # x: never overwritten
-        file.write(starter_config.gateway_yaml(found, digest, str(key_file), path.name))
+        file.write(
+            starter_config.gateway_yaml(found, digest, str(key_file), starter_config.StarterFile(path.name, template))
+        )
     say(f"wrote {path}")
 
 
