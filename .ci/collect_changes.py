@@ -2,7 +2,7 @@
 
     python .ci/collect_changes.py X.Y.Z
 
-Needs Python 3.11 alone. docs/releasing.md is the checklist; changes/README.md has the form of a fragment.
+Needs Python 3.11 alone. docs/contributing/releasing.md is the checklist; changes/README.md has the form of a fragment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
-SECTIONS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+SECTIONS = ("Highlights", "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 _UNRELEASED = re.compile(r"^## \[Unreleased\][ \t]*\n(.*?)(?=^## \[|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^### (.*)\n", re.MULTILINE)
 

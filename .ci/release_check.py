@@ -4,7 +4,7 @@ Cautions go to stderr: what the calendar makes old keeps no release from being m
 
     python .ci/release_check.py vX.Y.Z
 
-Needs Python 3.11 alone. The workflow `release` runs it first; docs/releasing.md is the checklist.
+Needs Python 3.11 alone. The workflow `release` runs it first; docs/contributing/releasing.md is the checklist.
 """
 
 from __future__ import annotations

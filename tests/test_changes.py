@@ -83,7 +83,7 @@ def test_a_release_gathers_entries_by_section(checkout: Path) -> None:
     ("text", "words"),
     [
         ("- no section\n", 'expected a section first, as "### Added", found "- no section"'),
-        ("### New\n\n- x\n", '"### New" is not one of Added, Changed'),
+        ("### New\n\n- x\n", '"### New" is not one of Highlights, Added, Changed'),
         ("### Fixed\n\nprose\n", 'expected entries below "### Fixed"'),
         ("\n", "it is empty"),
     ],
@@ -100,3 +100,12 @@ def test_a_malformed_fragment_is_named_and_nothing_written(checkout: Path, text:
 
 def test_a_version_that_is_none_is_an_error_of_usage(checkout: Path) -> None:
     assert run(checkout, "next").returncode == 2
+
+
+def test_highlights_are_ten_lines_at_most_and_come_first(checkout: Path) -> None:
+    shutil.copy(ROOT / "changes" / "highlights.md", checkout / "changes" / "highlights.md")
+    lines = [line for line in (ROOT / "changes" / "highlights.md").read_text().splitlines() if line.startswith("- ")]
+    assert 1 <= len(lines) <= 10
+    assert run(checkout, "0.2.0").returncode == 0
+    released = (checkout / "CHANGELOG.md").read_text().partition("## [0.2.0]")[2]
+    assert released.index("### Highlights") < released.index(lines[0]) < released.index("### Added")

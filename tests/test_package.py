@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,13 @@ def test_the_index_would_take_it(tools: Tools, wheel: Path, capsys: pytest.Captu
     assert checked.returncode == 0, checked.stdout + checked.stderr
     with capsys.disabled():
         print("\n" + ", ".join(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in files))  # noqa: T201
+
+
+def test_the_wheel_has_the_commit_of_its_build(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        built = json.loads(archive.read("gateway/build.json"))
+    assert re.fullmatch(r"[0-9a-f]{12}\+?", built["commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", built["date"])
 
 
 def test_two_builds_of_a_commit_have_the_same_bytes(tools: Tools, tmp_path: Path) -> None:

@@ -48,16 +48,19 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from gateway import __version__
+        from gateway.core.project import version_line
 
-        typer.echo(__version__)
+        typer.echo(version_line())
         raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, with commit and date."
+        ),
     ] = False,
 ) -> None:
     """An OpenAI-compatible gateway that scores the traffic it carries."""

@@ -19,10 +19,10 @@ verbs = typer.Typer()
 
 @verbs.command(epilog=example("gateway version"))
 def version() -> None:
-    """Print the version."""
-    from gateway import __version__
+    """Print the version, with the commit of the build and its date."""
+    from gateway.core.project import version_line
 
-    typer.echo(__version__)
+    typer.echo(version_line())
 
 
 @verbs.command(epilog=example("gateway schema > gateway.schema.json"))
