@@ -173,5 +173,5 @@ def test_a_result_that_must_be_mended_is_a_finding(tmp_path: Path) -> None:
     assert "to be corrected in the result: " in result.stderr
 
 
-def test_the_version_is_printed(gateway: Run) -> None:
-    assert gateway("version").stdout == f"{__version__}\n"
+def test_the_version_is_printed_with_its_commit(gateway: Run) -> None:
+    assert gateway("version").stdout.startswith(f"{__version__} (")
