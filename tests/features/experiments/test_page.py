@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
-from fixtures.simulated import a_pair, seen
+from fixtures.simulated import Simulated, a_pair, seen
 
 from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import made_path
@@ -361,3 +361,30 @@ async def test_a_new_plan_does_not_show_the_pairs_of_the_old_one(pages, corridor
     assert f"plan <code>{old.hash}</code>" in page
     assert '<div id="verdict">' not in page
     assert "No evidence yet" in await pages.get(client, "/console/experiments")
+
+
+@pytest.mark.parametrize(
+    ("score", "badge", "shown"),
+    [(0.9, "Ship", ("Make it a ramp", "Copy the YAML", "Stop")), (0.1, "Reject", ("Keep the control",))],
+)
+async def test_a_verdict_ends_in_the_button_of_the_next_step(pages, corridor, score, badge, shown):
+    client, path = await pages.login(), "/console/experiments/of/swap"
+    await pages.send(client, "/console/experiments/new", "/console/experiments/new", {**FORM, "start": ""})
+    plan = a_plan(primary="quality", guardrails=(), repeat_control=1.0)
+    made = (await corridor.state.plans()).get("swap")
+    assert await corridor.state.set_plan(PlanState(plan, "running", time.time()), made)
+
+    simulated = Simulated(plan, pages.store_url)
+    answers = [a_pair(i, seen(0.5), candidate=seen(score), repeat=seen(0.5)) for i in range(400)]
+    await asyncio.to_thread(simulated.add, answers)
+    simulated.close()
+    page = await pages.get(client, path)
+    assert f" {badge}</span>" in page
+    buttons = ("Make it a ramp", "Copy the YAML", "Keep the control", "Stop")
+    assert tuple(text for text in buttons if f">{text}<" in page) == shown
+    viewer = await pages.get(await pages.login("viewer"), path)
+    assert not [text for text in buttons if f">{text}<" in viewer and text != "Copy the YAML"]
+    if "Keep the control" in shown:
+        sent = await pages.send(client, path, "/console/experiments/stop", {"name": "swap"})
+        assert sent.status_code == 303
+        assert ">Keep the control<" not in await pages.get(client, path)
