@@ -112,3 +112,30 @@ def test_a_release_is_cautioned_by_the_calendar(tmp_path: Path) -> None:
     assert list(cautions(tmp_path, date(2026, 11, 30))) == []
     assert list(cautions(tmp_path, date(2027, 2, 1))) == ["README.md: old-1 retires on 2027-03-01: name its successor"]
     assert "the list is 122 days old" in next(iter(cautions(tmp_path, date(2027, 3, 31))))
+
+
+def test_the_commands_of_the_page_make_a_release_ready(tmp_path: Path) -> None:
+    """Those between the branch and the commit, in a clone that has an address."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone], check=True)  # noqa: S607
+    page = (ROOT / "docs" / "contributing" / "releasing.md").read_text()
+    block = page.partition("```sh not run: it makes a release;")[2].partition("```")[0]
+    lines = [line for line in block.replace("X.Y.Z", "9.9.9").splitlines() if line.startswith(("sed ", "python "))]
+    assert [line.split()[1] for line in lines[-2:]] == [".ci/collect_changes.py", ".ci/release_check.py"]
+    environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    script = "set -e\n" + "\n".join(lines)
+    without = subprocess.run(
+        ["/bin/bash", "-c", script], cwd=clone, env=environ, capture_output=True, text=True, check=False
+    )
+    assert without.returncode == 1, without.stderr
+    assert {line.partition(" is ")[0] for line in without.stdout.splitlines() if line.startswith("pyproject")} == {
+        f"pyproject.toml: project.urls.{name}" for name in ("Source", "Documentation", "Issues", "Changelog")
+    }
+    project = clone / "pyproject.toml"
+    project.write_text(project.read_text().replace("[project.scripts]", f"[project.urls]\n{URLS}\n\n[project.scripts]"))
+    ready = subprocess.run(
+        ["/bin/bash", "-c", lines[-1]], cwd=clone, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (ready.returncode, ready.stdout) == (0, "ready\n"), ready.stdout
+    released = (clone / "CHANGELOG.md").read_text().partition("## [9.9.9]")[2]
+    assert released.partition("\n\n")[2].startswith("### Highlights\n")
