@@ -29,8 +29,8 @@ class Extra:
 
 
 def install_command(extra: str) -> str:
-    """The command that installs the package with an extra: from an index, and from a checkout."""
-    return f'pip install "assay-gateway[{extra}]" (in a checkout: pip install ".[{extra}]")'
+    """The command that installs the package with an extra: in a checkout, and from an index that has it."""
+    return f'pip install ".[{extra}]" in a checkout (once it is on an index: pip install "assay-gateway[{extra}]")'
 
 
 def missing_extras(config: object, extras: Iterable[Extra]) -> list[str]:

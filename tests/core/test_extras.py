@@ -29,7 +29,7 @@ def test_a_section_needs_its_extra_where_it_is_set(
 ) -> None:
     extra = Extra("x", "X", ("no_such_module.inner",), section, value)
     found = missing_extras(SimpleNamespace(**config), [extra])
-    command = 'pip install "assay-gateway[x]" (in a checkout: pip install ".[x]")'
+    command = 'pip install ".[x]" in a checkout (once it is on an index: pip install "assay-gateway[x]")'
     assert found == [f"{path}: needs X: {command}" for path in paths]
 
 
@@ -44,4 +44,7 @@ def test_no_other_module_writes_the_command_that_installs_an_extra() -> None:
     package = Path(extras.__file__).parents[1]
     texts = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
     assert [name for name, text in texts.items() if "assay-gateway[" in text] == ["core/extras.py"]
-    assert extras.install_command("jwt") == 'pip install "assay-gateway[jwt]" (in a checkout: pip install ".[jwt]")'
+    assert (
+        extras.install_command("jwt")
+        == 'pip install ".[jwt]" in a checkout (once it is on an index: pip install "assay-gateway[jwt]")'
+    )

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from gateway.config.loading import load
 from gateway.config.upstreams import EngineRun, Upstream
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.up import engines
 from gateway.up.engines import (
     default_threads,
@@ -139,7 +140,7 @@ def test_vllm_is_found_on_the_path_or_the_error_helps(vllm: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(vllm.parent))
     assert engine_child("v", run_of(engine="vllm", model="m"), 1, {}).argv[0] == str(vllm)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(CannotRun, match=r'pip install "\.\[vllm\]"\), or name its program'):
+    with pytest.raises(CannotRun, match=r'pip install "\.\[vllm\]" in a checkout .*\), or name its program'):
         engine_child("v", run_of(engine="vllm", model="m"), 1, {})
 
 
@@ -311,7 +312,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 def test_missing_packages_are_named_with_their_commands(tmp_path: Path) -> None:
     assert missing_packages() == [
-        'the local engine needs xllamacpp: pip install "assay-gateway[local]" (in a checkout: pip install ".[local]")',
+        f"the local engine needs xllamacpp: {install_command('local')}",
         "the weights of smollm2 are not here: gateway fetch smollm2",
     ]
     assert len(missing_packages("my.gguf")) == 1
