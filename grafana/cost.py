@@ -58,14 +58,14 @@ LIMITS = Row("Limits", [
     Panel("Refused by a limit", [Query(f"sum by (kind, limit) (rate(gateway_limit_refused_total{RATE}))", "{{kind}} {{limit}}")],
           "Calls per second, by whose limit it was: a key's, a person's, a team's or an organization's. The access log has the key.", "reqps", width=6),
     Panel("Waited for the stream server", [Query(f"sum by (result) (rate(gateway_limit_waits_total{RATE}))", "{{result}}")],
-          "Calls per second of a limit on its last slice, or used for the first time in its window: up to 50 ms each.", "reqps", width=6),
+          "Calls per second that waited up to 50 ms to learn whether a limit still has room: it is nearly used up, or its window has just begun.", "reqps", width=6),
     Panel("Tiered down", [Query(f"sum by (alias) (rate(gateway_tier_down_total{RATE}))", "{{alias}}")],
           "Calls per second that went to a fallback with `on: [budget]`, because a limit in dollars was nearly used up.", "reqps", width=6),
     Panel("Limits of each worker alone", [Query("max by (instance) (gateway_limits_degraded)", "{{instance}}")],
           "yes: the stream server is unreachable; each worker allows its share of what was last known to be left.", kind="state-timeline",
           width=6, steps=((None, "green"), (1.0, "orange")), names={"0": ("no", "green"), "1": ("yes", "orange")}),
     Panel("Workers that died with leases", [Query(f"sum(increase(gateway_limit_dead_workers_total{RATE}))", "died")],
-          "What such a worker held counts as spent until the window ends.", width=6),
+          "A worker that dies takes along what it had reserved of limits; that counts as spent until the window ends.", width=6),
 ])  # fmt: skip
 
 OTHERS = Row("Experiments and scorers", [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alias_scores import ALIASES
 from panels import ALARM, Dashboard, Panel, Query, Row, Variable, estimate, stat
-from window_means import BY, window_bound, window_mean
+from window_means import BY, window_bound, window_mean, window_n
 
 RATE = "[$__rate_interval]"
 SCORE = '{scorer=~"$scorer", model=~"$model"}'
@@ -21,7 +21,7 @@ DROPS = (
 
 NOW = Row("Now", [
     stat("Unaccounted", "max(gateway_eval_unaccounted)",
-         "Exchanges that a gateway appended to the stream and that are neither stored, dead letters nor in flight, computed across gateways and store. It must be 0.", steps=ALARM),
+         "Recorded calls that were sent to the stream and that nobody can account for: neither stored, nor set aside, nor under way. It must be 0.", steps=ALARM),
     stat("Oldest unscored", "max(gateway_eval_oldest_unscored_seconds)",
          "Age of the oldest exchange that waits for its scores: how fresh the means are.", "s", FRESH),
     stat("Sampled", f"sum(rate(gateway_eval_sampled_total{RATE})) / sum(rate(gateway_eval_seen_total{RATE}))",
@@ -29,31 +29,32 @@ NOW = Row("Now", [
     stat("Dropped", f"(sum({DROPS}) or vector(0)) / sum(rate(gateway_eval_sampled_total{RATE}))",
          "Share of sampled calls that never reached the stream. The weights correct for it; intervals become wider.", "percentunit", ALARM),
     stat("Dead letters", "sum(max by (reason) (gateway_eval_dead_letters_total)) or vector(0)",
-         "Stream entries moved to the dead-letter queue so far. `gateway dead list` shows them.", steps=ALARM),
+         "Entries that could not be read or stored, and were set aside. `gateway dead list` shows them.", steps=ALARM),
     stat("Scorers blocked", "sum(max by (scorer) (gateway_eval_scorer_blocked)) or vector(0)",
          "Scorers that are not called: access was denied, or they kept missing their deadline. `gateway status` says why.", steps=ALARM),
 ], opened=True)  # fmt: skip
 
 MEANS = Row("Scores by target", [
     Panel("$scorer", estimate("gateway_eval_score_mean", SCORE, BY, OF),
-          "Weighted mean over all traffic since this version of the scorer was deployed, with its 95 % confidence sequence: valid at any time, however often you look.", repeat="scorer"),
+          "The mean over all traffic to a target, of every alias, since this version of the scorer runs. With 95 % certainty the truth lies between the dashed lines, however often you look.", repeat="scorer"),
 ])  # fmt: skip
 
 WINDOWS = Row("Trends", [
     Panel("Mean in the window", [Query(window_mean(SCORE, RATE), "{{scorer}} {{model}} {{arm}}"),
                                  Query(window_bound("low", SCORE, RATE), "low {{scorer}} {{model}} {{arm}}", dashed=True),
-                                 Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}", dashed=True)],
-          "Weighted mean of the scores in each time step, with its 95 % interval: shows changes that the long-run mean hides. The interval is over conversations where they are the unit of sampling, else over calls. None below 30 effective scores: take a longer time range.", width=12),
+                                 Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}", dashed=True),
+                                 Query(window_n(SCORE, RATE), "n {{scorer}} {{model}} {{arm}}", dashed=True, unit="short")],
+          "Weighted mean of the scores in each time step, with its 95 % interval: shows changes that the long-run mean hides. On the right: how many scores it is worth; below 30 there is no interval, so take a longer time range. Where conversations are sampled, they are counted, not calls.", width=12),
     Panel("Effective sample size", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
-          "The number of equally weighted scores that carry the same information (Kish). Small when a rarely sampled stratum represents many calls.", width=12),
+          "How many scores the mean is worth: as many equally weighted ones carry the same information (Kish). Few: some rarely sampled calls stand for many.", width=12),
     Panel("Mean corrected by human labels", estimate("gateway_eval_score_corrected_mean", SCORE, BY, "{{scorer}} {{model}} {{arm}}"),
           "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates.", width=12),
     Panel("Mean of runs", estimate("gateway_eval_run_score_mean", OF_MODEL, BY, "{{scorer}} {{model}} {{arm}}"),
           "Scorers of runs, the calls of one task: weighted mean over the runs of the last seven days, with its 95 % interval.", width=12),
     Panel("Effective sample size of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_effective_samples{OF_MODEL})", "{{scorer}} {{model}} {{arm}}")],
-          "The number of equally weighted runs that carry the same information (Kish).", width=12),
+          "How many runs the mean is worth: as many equally weighted ones carry the same information (Kish).", width=12),
     Panel("Score distribution", [Query(f"sum by (le) (max by (le, {BY}) (rate(gateway_eval_score_bucket{SCORE}{RATE})))", "{{le}}")],
-          "Calls, by weight, in each range of the score.", kind="heatmap", width=12),
+          "How scores are spread: the darker, the more calls have such a score.", kind="heatmap", width=12),
     Panel("Labels used for the correction", [Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "{{scorer}} {{model}} {{arm}}")],
           "Number of answers labelled by people: below about 100 the corrected interval is wide.", width=12),
 ])  # fmt: skip
@@ -62,13 +63,13 @@ LEDGER = Row("Ledger", [
     Panel("From seen to stored", [Query(f"sum(rate(gateway_eval_seen_total{RATE}))", "seen"),
                                   Query(f"sum(rate(gateway_eval_sampled_total{RATE}))", "sampled"),
                                   Query(f"sum(rate(gateway_eval_enqueued_total{RATE}))", "enqueued")],
-          "seen = unsampled + sampled; sampled = enqueued + dropped. Where the lines diverge, exchanges are lost.", "ops"),
+          "Calls seen, recorded, and sent to the stream. Recorded calls that are not sent were dropped: the next panel says why.", "ops"),
     Panel("Drops by reason", [Query(DROPS, "{{reason}}")],
           "buffer_full: the stream server is unreachable or slow; shutdown: a gateway stopped before the server was reachable again; gateway_lost, stream_lost: a process was killed, or the server lost its last second of data.", "ops", steps=ALARM),
     Panel("Not sampled, by reason", [Query(f"sum by (reason) (rate(gateway_eval_unsampled_total{RATE}))", "{{reason}}")],
           "not_drawn: the sampling rate; opted_out: a key's `sample: never`; forbidden: a header.", "ops", stacked=True),
     Panel("Sampled, by stratum", [Query(f"sum by (stratum) (rate(gateway_eval_sampled_total{RATE}))", "{{stratum}}")],
-          "A stratum is the sampling rule that set a call's inclusion probability.", "ops", stacked=True),
+          "Recorded calls, by the sampling rule that decided how likely it was to record them.", "ops", stacked=True),
     Panel("Freshness", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored"),
                         Query("max(gateway_eval_shown_age_seconds)", "age of these figures")],
           "A consumer that is stuck reports stale values: then the second line rises.", "s", steps=FRESH),
@@ -76,9 +77,9 @@ LEDGER = Row("Ledger", [
 
 JUDGES = Row("Scorers and judges", [
     Panel("Scores by status", [Query(f"sum by (scorer, status) ({SCORES})", "{{scorer}} {{status}}")],
-          "scored and not_applicable are answers; error, timeout and budget are nonresponse.", "ops"),
+          "scored: there is a value; not_applicable: there was nothing to measure. error, timeout and budget: the scorer gave no value.", "ops"),
     Panel("Nonresponse", [Query('sum by (scorer) (max by (scorer, model, arm, status) (gateway_eval_scores_total{scorer=~"$scorer", status=~"error|timeout|budget"})) / sum by (scorer) (max by (scorer, model, arm, status) (gateway_eval_scores_total{scorer=~"$scorer"}))', "{{scorer}}")],
-          "Share of exchanges for which the scorer gave no score. The mean covers only the others.",
+          "Share of calls for which the scorer gave no value: an error, a missed deadline or a spent budget. The mean is of the others only.",
           "percentunit", steps=((None, "green"), (0.02, "orange"), (0.1, "red")), low=0, high=1),
     Panel("Blocked", [Query("max by (scorer) (gateway_eval_scorer_blocked)", "{{scorer}}")],
           "A scorer with an authentication or billing error, or that repeatedly missed its deadline, is not called.",
@@ -102,23 +103,23 @@ PREDICTED = Query(
 )
 PREDICTOR = Row("Predictor and drift", [
     Panel("Variance with the predictor", estimate("gateway_eval_predictor_variance_ratio", "", "target", "{{target}}"),
-          "Variance of the guided mean, relative to plain sampling of as many answers. 0.5: half the judged answers suffice. Above 1 by more than noise: the predictor is off.",
+          "What the model saves, with its 95 % interval. 0.5: half the judged answers suffice for the same precision. Above 1 by more than chance: it does harm, and is not followed.",
           steps=((None, "green"), (1.0, "red"))),
     Panel("Error on unseen answers", [Query(f"{TARGET} (gateway_eval_predictor_error)", "{{target}}"),
                                       Query(f"{TARGET} (gateway_eval_predictor_error_of_mean)", "always the mean, {{target}}"),
                                       Query(f"{TARGET} (gateway_eval_predictor_psi)", "largest PSI, {{target}}"), ASSESSED],
-          "Mean absolute error of the predictions and of always predicting the mean; and how far the most shifted feature has moved."),
+          "How far predictions miss on average, next to always guessing the mean, over the answers on the right. PSI: how far requests have moved from those it learned from; above 0.2 is far."),
     Panel("Ranking and calibration", [Query(f"{TARGET} (gateway_eval_predictor_auc)", "AUC {{target}}"),
                                       Query(f"{TARGET} (gateway_eval_predictor_slope)", "slope {{target}}"), ASSESSED],
-          "AUC 0.5: it cannot tell good answers from poor ones. A slope of 1: predictions mean what they say."),
+          "AUC: how often the model ranks a good answer above a poor one; 0.5 is guessing. Slope: 1 if predictions mean what they say. Over the answers on the right."),
     Panel("Drift alarms", [Query("max by (target, alias, kind) (gateway_eval_drift)", "{{alias}} {{kind}}")],
-          "quality: the mean verdict has left its usual range; input: a feature of requests or answers has.",
+          "quality: answers are better or worse than usual; input: requests or answers look different than usual.",
           kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("drift", "red")}),
     Panel("Evidence for drift", [Query("max by (target, alias, kind) (gateway_eval_drift_log_evalue)", "{{alias}} {{kind}}")],
-          "ln of the e-detector. The alarm is on from 9.2 (quality) or 11.5 (input); around 0 nothing has changed."),
+          "How strong the evidence is that something has changed. Around 0: nothing has. The alarm is on from 9.2 (quality) or 11.5 (input); the scale is the natural logarithm of an e-detector."),
     Panel("Share judged, and whether the model is followed", [Query(f"{TARGET} (gateway_eval_predictor_inclusion_mean)", "judged {{target}}"),
                                                               Query(f"{TARGET} (gateway_eval_predictor_off)", "off {{target}}"), PREDICTED],
-          "Mean probability with which the judge sees an exchange. off = 1: the model costs precision, so every exchange has the same.", "percentunit", low=0, high=1),
+          "How likely it is on average that the judge sees a call, over the calls on the right. off = 1: the model does harm, so all calls are as likely.", "percentunit", low=0, high=1),
     Panel("Cost of predicting", [Query(f"sum by (target) (rate(gateway_eval_predictor_cpu_seconds_total{RATE})) / sum by (target) (rate(gateway_eval_predictor_exchanges_total{RATE}))", "{{target}}"), PREDICTED],
           "Processor time of the consumers for one exchange: features, prediction and draw.", "s"),
     Panel("Age of the model", [Query(f"time() - {TARGET} (gateway_eval_predictor_trained_timestamp_seconds)", "{{target}}"),

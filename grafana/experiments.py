@@ -23,10 +23,10 @@ COLOURS = ((None, "red"), (0.0, "yellow"), (1.0, "green"))
 
 NOW = Row("Now", [
     Panel("Verdict", [Query(VERDICT, NAMED)],
-          "hold: undecided, or a gate is not green; ship: not worse than the margin, guardrails hold; ship except: the same without some segments; reject: worse. Valid at any time. `gateway report NAME` states it in a sentence.", kind="stat", names=VERDICTS),
+          "hold: not decided yet, or a check fails; ship: at most worse by the margin, and every guardrail holds; ship except: the same without some kinds of calls; reject: worse. You may look at any time. `gateway report NAME` says it in a sentence.", kind="stat", names=VERDICTS),
     stat("Pairs", f"sum(max by (experiment) (gateway_experiment_pairs_total{OF}))", "Completed pairs so far."),
     stat("Running", f"sum(max by (experiment) (gateway_experiment_running{OF}))", "Experiments whose plan is active in a gateway."),
-    stat("Shadows in flight", f"sum(gateway_shadow_running{OF})", "Current requests to candidates, in addition to served traffic."),
+    stat("Shadows in flight", f"sum(gateway_shadow_running{OF})", "Copies of requests that candidates answer right now, next to served traffic."),
     stat("Paused", f"sum(max by (experiment) (gateway_shadow_paused{OF}))",
          "Experiments whose shadows are paused because they slowed served calls down.", steps=ALARM),
     stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD per hour spent on shadows at the current rate.",
@@ -38,21 +38,21 @@ NOW = Row("Now", [
 DIFFERENCE = Row("Difference from the control", [
     Panel("$metric", [*estimate("gateway_experiment_difference", METRIC, BY, NAMED),
                       Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}", dashed=True)],
-          "Candidate minus control; positive is better. Whole interval above the margin line: not worse by more than the margin. The interval is valid at any time.", repeat="metric"),
+          "Candidate minus control: above 0 the candidate is better. Once the lower dashed line is above the margin, it is not worse by more than that. You may look at any time.", repeat="metric"),
 ])  # fmt: skip
 
 LEFT = Row("Progress to the verdict", [
     stat("Requests remaining", f"max(gateway_experiment_requests_needed{ONE})",
-         "Eligible requests until the verdict, if the difference and its variance stay as they are. 0: there is a verdict; no value: no estimate yet."),
+         "How many more calls until the verdict, if things stay as they are. 0: there is a verdict; no value: too early to say."),
     stat("Time remaining", f"max(gateway_experiment_seconds_needed{ONE})", "Time until the verdict, at the current rate of pairs.", "s"),
     Panel("Pairs remaining", [Query(f"max by (experiment, candidate, kind, condition) (gateway_experiment_pairs_needed{ONE})",
                                 "{{experiment}} {{candidate}} {{kind}} {{condition}}")],
-          "By open condition: primary metric, guardrails, gates. The longest bar determines the verdict.", kind="bargauge", low=0),
+          "How many more pairs each open condition needs: the metric that decides, guardrails, checks. The verdict waits for the longest bar.", kind="bargauge", low=0),
     Panel("Open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_low{ONE})", "low {{experiment}} {{candidate}} {{condition}}"),
                               Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_high{ONE})", "high {{experiment}} {{candidate}} {{condition}}")],
-          "The interval of each. For the aa gate it is the control against itself, which must lie inside the margin."),
+          "What is known of each open condition, as an interval. For aa it is the control against itself, which must lie inside the margin."),
     Panel("Pairs per open condition", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "{{experiment}} {{candidate}} {{condition}}")],
-          "The aa gate counts only pairs with a repeat of the control; a metric counts only pairs that its scorer scored."),
+          "How many pairs each open condition has. aa: only pairs in which the control was asked twice; a metric: only pairs that its scorer scored."),
 ])  # fmt: skip
 
 RATED, RATED_NAME = "experiment, candidate, metric, arm", "{{experiment}} {{candidate}} {{metric}} {{arm}}"
@@ -61,18 +61,18 @@ COUNTED = Query(
 )
 FEEDBACK = Row("People's feedback (splits)", [
     Panel("Mean by arm", [Query(f"max by ({RATED}) (gateway_experiment_feedback_mean{ONE})", RATED_NAME), COUNTED],
-          "Weighted means of feedback that was given in time. `feedback:thumb`: the share of thumbs that are up."),
+          "What people who gave feedback think of each arm; `feedback:thumb` is the share of thumbs that are up. On the right: the answers that are counted."),
     Panel("Share of answers with feedback", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answered_ratio{ONE})", RATED_NAME), COUNTED],
-          "Of the answers whose window has closed. If the arms differ here, the means are of different people's answers.", "percentunit", low=0, high=1),
+          "Share of the answers on the right that got feedback in time. If the arms differ here, their means are of different people's answers.", "percentunit", low=0, high=1),
 ])  # fmt: skip
 
 EVIDENCE = Row("Evidence", [
     Panel("Distance to the margin", [Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC}) + max by ({BY}) (gateway_experiment_margin{METRIC})",
                                            "{{experiment}} {{candidate}} {{metric}}")],
-          "Lower bound plus margin, for the primary metric and each guardrail: above 0 the condition holds. `ship` needs all of them.",
+          "How far the lower end of each difference is above its limit: above 0 the condition holds. `ship` needs all of them.",
           kind="bargauge", steps=((None, "red"), (0.0, "green"))),
     Panel("Log e-value", [Query(f"max by ({BY}) (gateway_experiment_log_evalue{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
-          "Evidence against the hypothesis of no difference; 3.0 corresponds to 1 in 20, 4.6 to 1 in 100, valid at any time.",
+          "How strong the evidence for a difference is: 3.0 is as strong as 1 in 20, 4.6 as 1 in 100. You may look at any time. The scale is the natural logarithm of an e-value.",
           steps=((None, "blue"), (3.0, "orange"))),
     Panel("Pairs per metric", [Query(f"max by ({BY}) (gateway_experiment_metric_pairs{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
           "Number of pairs (in a split: units) that each difference is based on."),
@@ -80,9 +80,9 @@ EVIDENCE = Row("Evidence", [
 
 VALIDITY = Row("Gates", [
     Panel("Gates", [Query(f"max by (experiment, candidate, gate) (gateway_experiment_gate{ONE})", "{{experiment}} {{candidate}} {{gate}}")],
-          "A verdict needs all gates green. A/A: the control against itself; losses: both arms lose pairs at the same rate; SRM: the arms receive their planned shares.", kind="state-timeline", steps=COLOURS, names=GATES),
+          "Checks that the comparison is fair; a verdict needs all of them green. A/A: the control equals itself; losses: both arms lose as many pairs; SRM: each arm gets its planned share of calls.", kind="state-timeline", steps=COLOURS, names=GATES),
     Panel("Sample ratio, p", [Query(f"min by (experiment, candidate) (gateway_experiment_srm_p{ONE})", NAMED)],
-          "Splits only. A sequential p-value: a small value at any time means that the arms did not receive their planned shares.", low=0, high=1,
+          "Splits only. Near 0 at any time: the arms did not get their planned shares of calls, so that they cannot be compared.", low=0, high=1,
           steps=((None, "red"), (0.001, "green"))),
     Panel("Pairs without a comparison", [Query(f"max by (experiment, candidate, reason) (gateway_experiment_withheld_total{ONE})", "{{experiment}} {{candidate}} {{reason}}")],
           "Pairs that were drawn but lost, or not judged. A gate compares their rates by arm, so that losses cannot favour one arm."),
@@ -90,7 +90,7 @@ VALIDITY = Row("Gates", [
 
 ARMS = Row("Arms", [
     Panel("Shadow requests", [Query(f"sum by (experiment, arm, result) (rate(gateway_shadow_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
-          "ok, failed, late: sent. The others were not sent, by reason: nothing is queued.", "ops"),
+          "Copies of requests to candidates. ok, failed, late: sent. The others were not sent, by reason; nothing is queued.", "ops"),
     Panel("Calls in a split", [Query(f"sum by (experiment, arm, result) (rate(gateway_split_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
           "elsewhere, continued: another target answered, so the call does not count for its arm.", "ops"),
     Panel("Learned routes by leaf", [Query(f"sum by (route, leaf, target) (rate(gateway_route_calls_total{RATE}))", "{{route}}/{{leaf}} {{target}}")],

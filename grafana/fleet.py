@@ -9,13 +9,13 @@ FILL = ((None, "green"), (0.5, "orange"), (0.9, "red"))
 BOTH = {"0": ("no", "red"), "1": ("yes", "green")}
 
 NOW = Row("Now", [
-    stat("Workers", "sum(gateway_workers)", "Live worker processes, over all gateways."),
-    stat("Consumers", "max(gateway_eval_consumers)", "Consumers with a recent heartbeat.", steps=MUST_BE_ONE),
-    stat("Stream server", "min(gateway_stream_up)", "Whether the latest append of every worker was acknowledged.", steps=MUST_BE_ONE, names=BOTH),
+    stat("Workers", "sum(gateway_workers)", "Worker processes that run, over all gateways."),
+    stat("Consumers", "max(gateway_eval_consumers)", "Consumers that are alive.", steps=MUST_BE_ONE),
+    stat("Stream server", "min(gateway_stream_up)", "no: at least one worker cannot record calls. Answers do not wait for that.", steps=MUST_BE_ONE, names=BOTH),
     stat("Config", "min(gateway_config_ok)", "Whether every gateway uses the newest gateway.yaml. no: one rejected it and uses "
          "the previous one; the log says why.", steps=MUST_BE_ONE, names=BOTH),
-    stat("Waiting in the stream", "max(gateway_eval_stream_waiting)", "Entries not yet delivered to a consumer."),
-    stat("Fullest recorder", "max(gateway_recorder_fill_ratio)", "At 1 the newest exchanges are dropped and counted.", "percentunit", FILL),
+    stat("Waiting in the stream", "max(gateway_eval_stream_waiting)", "Recorded calls that no consumer has taken yet."),
+    stat("Fullest recorder", "max(gateway_recorder_fill_ratio)", "How full the memory for calls that wait to be recorded is. At 100 % the newest are dropped and counted.", "percentunit", FILL),
 ], opened=True)  # fmt: skip
 
 GATEWAYS = Row("Gateways", [
@@ -41,15 +41,15 @@ GATEWAYS = Row("Gateways", [
 
 RECORDER = Row("Recorder", [
     Panel("Records waiting to be appended", [Query("sum by (instance) (gateway_recorder_waiting)", "{{instance}}")],
-          "Exchanges held in memory. Rises while the stream server is slow or unreachable.", stacked=True),
+          "Calls that wait in memory to be recorded. It rises while the stream server is slow or unreachable.", stacked=True),
     Panel("Buffer usage", [Query("max by (instance) (gateway_recorder_fill_ratio)", "{{instance}}")],
           "Share of `stream.buffer_mb` in use, in the worker with the fullest buffer.", "percentunit", steps=FILL, low=0, high=1),
     Panel("Stream server reachable", [Query("min by (instance) (gateway_stream_up)", "{{instance}}")],
           "Requests are served without it; recording waits.", kind="state-timeline", steps=MUST_BE_ONE, names=BOTH),
     Panel("Appended", [Query(f"sum by (instance) (rate(gateway_eval_enqueued_total{RATE}))", "{{instance}}")],
-          "Exchanges per second acknowledged by the stream server.", "ops", stacked=True),
+          "Calls per second that the stream server has taken.", "ops", stacked=True),
     Panel("Dropped", [Query(f"sum by (instance, reason) (rate(gateway_eval_dropped_total{RATE}))", "{{instance}} {{reason}}")],
-          "Sampled exchanges that were lost, by reason.", "ops", steps=ALARM),
+          "Calls that should have been recorded and were not, by reason.", "ops", steps=ALARM),
     Panel("Trimmed unread", [Query("max(gateway_eval_trimmed_unread_total)", "trimmed unread")],
           "Entries removed by `stream.max_mb` or `max_age_h` before a consumer read them: add consumers.", steps=ALARM),
 ])  # fmt: skip
@@ -80,9 +80,9 @@ KEYS = Row("Keys", [
 STREAM = Row("Stream and consumers", [
     Panel("Entries", [Query("max(gateway_eval_stream_entries)", "in the stream"), Query("max(gateway_eval_stream_waiting)", "not yet delivered"),
                       Query("max(gateway_eval_stream_pending)", "in hand")],
-          "Entries that are read and stored are removed from the stream.", width=8),
+          "Recorded calls on their way to the store: in the stream, not yet taken by a consumer, and in a consumer's hands.", width=8),
     Panel("Lag", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored")],
-          "Age of the oldest exchange that is not scored yet: add consumers if it grows.", "s", steps=((None, "green"), (60.0, "orange"), (300.0, "red"))),
+          "Age of the oldest call that is not scored yet. If it grows, add consumers.", "s", steps=((None, "green"), (60.0, "orange"), (300.0, "red"))),
     Panel("Consumer workers", [Query("max by (instance) (gateway_eval_workers)", "{{instance}}")],
           "Worker processes of each consumer that answer. A sawtooth: a worker keeps restarting."),
     Panel("Consumer workers replaced", [Query("max by (instance) (gateway_eval_worker_restarts)", "{{instance}}")],
@@ -94,7 +94,7 @@ STREAM = Row("Stream and consumers", [
     Panel("Dead letters", [Query("max by (reason) (gateway_eval_dead_letters_total)", "{{reason}}")],
           "Entries that could not be processed, with their last error: `gateway dead list|show|replay`.", steps=ALARM),
     Panel("Redelivered", [Query("max(gateway_eval_duplicates_total)", "duplicates")],
-          "Exchanges delivered again after they were stored: harmless, counted once. Many: consumers crash or are too slow."),
+          "Calls that were delivered again after they were stored: harmless, counted once. Many: consumers crash or are too slow."),
     Panel("Age of the reported values", [Query("max by (instance) (gateway_eval_shown_age_seconds)", "{{instance}}")],
           "Time since each consumer last updated its metrics. Rises while one is stuck.", "s", steps=((None, "green"), (60.0, "red"))),
 ])  # fmt: skip

@@ -15,10 +15,10 @@ NOW = Row("Now", [
     Panel("Guards without a decision", [
         Query(f"sum by (guard, reason) (rate(gateway_guard_failures_total{RATE}))", "{{guard}}: {{reason}}"),
         Query("max by (guard) (gateway_guard_failing)", "{{guard}} fails")],
-          "Decisions without a score, in which `if_late` decides; and guards whose last decisions have all failed.", "ops", width=8),
+          "Calls that a guard could not judge, so that `if_late` decided; and guards whose last decisions have all failed.", "ops", width=8),
     Panel("Time of a guard's decision", [
         Query(f"histogram_quantile(0.99, sum by (le, guard) (rate(gateway_guard_seconds_bucket{RATE})))", "p99 {{guard}}")],
-          "What an enforced guard adds to a call at most; rules that run in the gateway take microseconds.", "s", width=8),
+          "The most that 99 of 100 calls wait for a guard. Rules that run in the gateway take microseconds.", "s", width=8),
 ], opened=True)  # fmt: skip
 
 RIGHT = Row("Hits, and how many are right", [
@@ -29,7 +29,7 @@ RIGHT = Row("Hits, and how many are right", [
     Panel("Recall of guards", estimate("gateway_guard_recall", "", "guard", "{{guard}}"),
           "Share of what should have a hit that has one, with its 95 % interval. Few labels of calls without a hit leave it wide.", "percentunit", low=0, high=1),
     Panel("Labels of guards", [Query(f"{BY_GUARD} (gateway_guard_labels)", "{{guard}}")],
-          "Labelled calls with a known probability, on which precision and recall rest.", kind="bargauge", low=0),
+          "How many labelled calls precision and recall are of.", kind="bargauge", low=0),
     Panel("Late decisions", [Query(f'sum by (guard) (rate(gateway_guard_failures_total{{reason=~"timeout|busy"}}{RATE})) / sum by (guard) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}}")],
           "Share of the decisions that missed `deadline_ms` or found no free slot, so that `if_late` decided.", "percentunit", low=0, high=1),
 ])  # fmt: skip
@@ -47,10 +47,10 @@ WHO = Row("Whose calls", [
 
 CHANGE = Row("Changes", [
     Panel("Changed guards", [Query(f"{BY_GUARD} (gateway_guard_drift)", "{{guard}}")],
-          "1 while the share of hits or the scores of a guard are outside their usual range.",
+          "changed: the guard hits more or less often than usual, or its scores have moved.",
           kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("changed", "red")}),
     Panel("Evidence that a guard has changed", [Query(f"{BY_GUARD} (gateway_guard_drift_log_evalue)", "{{guard}}")],
-          "ln of the e-detector, by quarters of an hour. The alarm is on from 11.5; around 0 nothing has changed."),
+          "How strong the evidence is that a guard has changed, by quarters of an hour. Around 0: nothing has. The alarm is on from 11.5; the scale is the natural logarithm of an e-detector."),
 ])  # fmt: skip
 
 GUARDS = Dashboard(

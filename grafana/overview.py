@@ -68,7 +68,7 @@ LOAD = Row("Money and load", [
 
 ANSWERS = Row("Answers", [
     Panel("Scores", estimate("gateway_eval_alias_score_mean", SCORE, BY_ALIAS, OF),
-          "How good the answers are: the mean over all traffic, estimated from the sample. The truth lies between the dashed lines, with 95 % certainty, however often you look.",
+          "How good the answers are: the mean over all traffic, estimated from the sample. With 95 % certainty the truth lies between the dashed lines, however often you look. It moves slowly: Evaluation has the mean of the last minutes.",
           width=WIDTH, console=""),
     Panel("Experiments", [
         Query(f"0 * {OF_METRIC} + on (experiment, candidate) group_left {every(VERDICT)}", names=VERDICTS),

@@ -23,7 +23,7 @@ def quantiles(metric: str, by: str, *qs: float) -> list[Query]:
 
 
 NOW = Row("Now", [
-    stat("Requests", f"sum({REQUESTS})", "Calls per second, all outcomes.", "reqps"),
+    stat("Requests", f"sum({REQUESTS})", "Calls per second, those that failed too.", "reqps"),
     stat("Failed", f"(sum({FAILURES}) or vector(0)) / sum({REQUESTS})",
          "Share of calls that ended in an upstream error, a timeout or a truncated stream. Calls that the client aborted are not counted.",
          "percentunit", SHARE),
@@ -48,7 +48,7 @@ ERRORS = Row("Rate and errors", [
           "Target share of successful calls, `models.NAME.objective`; the alerts use it.", "percentunit"),
     Panel("Attempts", [Query(f"sum by (upstream, result) (rate(gateway_attempts_total{{upstream=~\"$upstream\"}}{RATE}))",
                              "{{upstream}} {{result}}")],
-          "Requests sent to upstreams: exceeds the number of calls when there are retries, fallbacks or shadows.", "reqps"),
+          "Requests sent to upstreams. More than calls: some were tried again, went elsewhere, or were copied for an experiment.", "reqps"),
     Panel("Refused by the gateway", [
         Query(f"sum by (status, code) (rate(gateway_refused_total{RATE}))", "{{status}} {{code}}"),
         Query(f"sum by (reason) (rate(gateway_accept_failures_total{RATE}))", "accept: {{reason}}")],
@@ -66,9 +66,9 @@ LATENCY = Row("Latency", [
     Panel("Inter-token latency by upstream", quantiles("gen_ai_server_time_per_output_token_seconds", "upstream", 0.5, 0.95),
           "Streaming calls: time after the first content, per output token.", "s"),
     Panel("Time to first token", [Query(f"sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{UPSTREAM}{RATE}))", "{{le}}")],
-          "Distribution of the time to first content.", "s", "heatmap"),
+          "How long answers took to begin: the darker, the more calls.", "s", "heatmap"),
     Panel("Gateway overhead", [Query(quantile(q, "gateway_overhead_seconds", "", ""), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
-          "Time that a call spent in the gateway rather than upstream.", "s"),
+          "Time that the gateway itself adds to a call: half, 95 and 99 of 100 calls take at most this.", "s"),
 ])  # fmt: skip
 
 TOKENS = Row("Tokens and cost", [
@@ -79,7 +79,7 @@ TOKENS = Row("Tokens and cost", [
           "Input and output tokens per second.", stacked=True),
     Panel("Tokens per call", [Query(f"histogram_quantile(0.95, sum by (le, gen_ai_token_type) (rate(gen_ai_client_token_usage_bucket{UPSTREAM}{RATE})))",
                                        "p95 {{gen_ai_token_type}}")],
-          "Length of prompts and answers."),
+          "Length of prompts and answers: 19 of 20 calls have at most this many tokens."),
     Panel("Cost by alias", [Query(f"3600 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE}))", "{{alias}} → {{upstream}}")],
           "USD per hour at the current rate.", "currencyUSD", stacked=True),
     Panel("Cost per 1 000 calls", [Query(f"1000 * sum by (alias, upstream) (rate(gateway_cost_usd_total{ALIAS}{RATE})) / (sum by (alias, upstream) ({REQUESTS}) > 0)",
@@ -112,7 +112,7 @@ SATURATION = Row("Saturation", [
 
 PEOPLE = Row("Feedback and privacy", [
     Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
-          "Posts to /v1/feedback, by outcome.", "ops", width=12),
+          "What people said about answers, posted to /v1/feedback, by what became of it.", "ops", width=12),
     Panel("Redactions", [Query(f"sum by (rule) (rate(gateway_redactions_total{RATE}))", "{{rule}}"),
                          Query(f"sum by (reason) (rate(gateway_redaction_failed_total{RATE}))", "failed: {{reason}}")],
           "Values replaced in records before they left the process. A record whose redaction failed is sent without content.",

@@ -44,5 +44,13 @@ def window_bound(end: Literal["low", "high"], selector: str, window: str, by: st
     return f"{outer} by ({by}) (({mean} {sign} {half}) and {n} >= {_TUNING.burn_in:g})"
 
 
+def window_n(selector: str, window: str, by: str = BY) -> str:
+    """PromQL of the effective number of scores in the window: equally weighted units with the same information."""
+    weight, sizes = (
+        f"increase({_family(by)}_{name}_total{selector}{window})" for name in ("weight", "unit_weight_squares")
+    )
+    return f"max by ({by}) ({weight} ^ 2 / ({sizes} > 0))"
+
+
 def _family(by: str) -> str:
     return "gateway_eval_alias_score" if by == BY_ALIAS else "gateway_eval_score"

@@ -218,13 +218,15 @@ COUNTS = {
 def is_mean(metric: MetricSpec) -> bool:
     """An estimate: a metric that has ends, or one whose help calls it a mean."""
     ended = f"{metric.name}_low" in {other.name for other in catalogue()}
-    an_end = metric.name.endswith(("_low", "_high", "_total")) or metric.name in COUNTS
+    an_end = metric.name.endswith(("_low", "_high", "_total", "_objective")) or metric.name in COUNTS
     return ended or (not an_end and re.search(r"(?i)\bmean\b|weighted share", metric.help) is not None)
 
 
 def lonely_means(panel: Json) -> Iterator[str]:
     """Means of a panel that it shows with neither an interval nor their n."""
-    asked = {name for target in panel["targets"] for name in re.findall(r"gateway_\w+", target["expr"])}
+    asked = {name for target in panel["targets"] for name in re.findall(r"gateway[_:]\w+", target["expr"])}
+    recorded = {name.removesuffix("_mean") for name in asked if ":" in name and name.endswith("_mean")}
+    yield from (name for name in recorded if f"{name}_effective_samples" not in asked)
     shown = {target["legendFormat"].split()[0] for target in panel["targets"]}
     for metric in catalogue():
         if is_mean(metric) and metric.name in asked:
@@ -247,7 +249,7 @@ def test_no_panel_shows_a_mean_without_its_interval_or_n(dashboard: Json) -> Non
 def test_a_mean_without_its_interval_is_found(dashboard: Json) -> None:
     """The check is not blind: without the ends, or without n, the panels of means fail it."""
     for panel in panels(dashboard):
-        means = [t for t in panel["targets"] if re.search(r"gateway_\w+(_mean|_difference)\b", t["expr"])]
+        means = [t for t in panel["targets"] if re.search(r"gateway[_:]\w+(_mean|_difference)\b", t["expr"])]
         for target in means:
             assert list(lonely_means({**panel, "targets": [target]})), panel["title"]
 
@@ -277,6 +279,8 @@ def test_provisioning_points_at_what_compose_mounts() -> None:
     compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
     mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"] if volume.startswith(".."))
     assert mounts["../grafana/dashboards"] == provider["options"]["path"]
+    home = Path(compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (home.parent.as_posix(), home.stem) == (provider["options"]["path"], "overview")
     assert source["type"] == "prometheus"
     assert source["url"] == "http://prometheus:9090"
     rules = [v for v in compose["prometheus"]["volumes"] if v.startswith("../grafana/alerts:")]

@@ -17,7 +17,7 @@ from gateway.config.scorers import scores_runs
 Json = dict[str, Any]
 WIDE = 24
 """Columns of Grafana's grid."""
-_METRIC = re.compile(r"\b(?:gateway|gen_ai)_[a-z0-9_]+")
+_METRIC = re.compile(r"\b(?:gateway[_:]|gen_ai_)[a-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,10 @@ def _routes(config: Config) -> bool:
 _OF_SCORERS = tuple(f"gateway_eval_{name}" for name in ("score", "alias_score", "cost", "tokens", "budget"))
 METRIC_FEATURES = (
     MetricFeature(_OF_SCORERS, lambda c: bool(c.scorers)),
+    MetricFeature(
+        ("gateway:score_objective", "gateway_eval_alias_score_objective"),
+        lambda c: any(model.score_objectives for model in c.models.values()),
+    ),
     MetricFeature(("gateway_eval_run_score",), lambda c: any(scores_runs(n, s) for n, s in c.scorers.items())),
     MetricFeature(("gateway_eval_predictor", "gateway_eval_drift"), lambda c: c.predictor is not None),
     MetricFeature(("gateway_experiment", "gateway_shadow"), lambda c: bool(c.experiments)),

@@ -31,6 +31,10 @@ SWAP = {
 }  # fmt: skip
 FEATURES: dict[str, tuple[dict[str, Any], str]] = {
     "scorers": (SCORED, "gateway_eval_alias_score_mean"),
+    "score objectives": (
+        {**SCORED, "models": {"chat": {**SMALL["models"]["chat"], "score_objectives": {"valid_json": 0.9}}}},
+        "gateway_eval_alias_score_objective",
+    ),
     "runs": ({"scorers": {"run_finished": {}}}, "gateway_eval_run_score_mean"),
     "experiments": ({**SCORED, "experiments": {"swap": SWAP}}, "gateway_experiment_difference"),
     "splits": ({**SCORED, "experiments": {"swap": {**SWAP, "mode": "split"}}}, "gateway_split_total"),
@@ -56,7 +60,7 @@ def made_for(**sections: Any) -> dict[str, dict[str, Any]]:
 
 
 def asked(dashboards: dict[str, dict[str, Any]]) -> set[str]:
-    return set(re.findall(r"\b(?:gateway|gen_ai)_\w+", json.dumps(list(dashboards.values()))))
+    return set(re.findall(r"\b(?:gateway[_:]|gen_ai_)\w+", json.dumps(list(dashboards.values()))))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,9 @@ def test_a_feature_of_the_config_brings_its_panels(feature: str, smallest: dict[
 
 
 def test_a_feature_begins_the_name_of_a_metric() -> None:
+    rules = yaml.safe_load((DASHBOARDS.parent / "alerts" / "gateway.yml").read_text("utf-8"))["groups"]
     names = [metric.name for metric in catalogue()]
+    names += [rule["record"] for group in rules for rule in group["rules"] if "record" in rule]
     for feature in METRIC_FEATURES:
         for beginning in feature.metrics:
             assert any(name.startswith(beginning) for name in names), beginning

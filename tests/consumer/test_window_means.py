@@ -134,6 +134,16 @@ def test_a_window_with_few_scores_has_a_mean_and_no_interval(
     promtool(tmp_path, {}, scrape(file_store), [near(asked["mean"], 0.75), empty])
 
 
+def test_a_window_says_how_many_scores_its_mean_is_of(
+    file_store: Any, exchange: Callable[..., Exchange], tally: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Fourteen calls are recorded at 1 and as many at 0.5, which count twice: (14 + 28)² / (14 + 56) = 25.2."""
+    sent = [exchange("1", stratum="all") for _ in range(14)] + [exchange("0.5", pi=0.5) for _ in range(14)]
+    file_store.write(*sent, tally(sent, {"all": 14, "default": 28}))
+    file_store.close()
+    promtool(tmp_path, {}, scrape(file_store), [near(window_queries()["n"], 25.2)])
+
+
 def test_equal_scores_leave_an_interval_open(
     file_store: Any, exchange: Callable[..., Exchange], tally: Callable[..., Any], tmp_path: Path
 ) -> None:
