@@ -46,7 +46,7 @@ from gateway.core.reasons import on_page
 from gateway.features import FEATURES
 from gateway.features.manifest import in_order, load
 from gateway.observability.proxy_metrics import ConsoleMetrics
-from gateway.observability.worker_metrics import CONTENT_TYPE, exposition
+from gateway.observability.worker_metrics import CONTENT_TYPE, OPENMETRICS_TYPE, exposition, wants_openmetrics
 from gateway.proxy.request.client_address import client_address, from_this_machine
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,10 @@ class ConsoleApp:
         self._metrics.published_version.set(publisher.version)
         self._metrics.unpublished.set(bool(publisher.trouble))
         self._metrics.failing_parts.set(len(self._admin.reasons()))
-        return Response(exposition(self._registry, None), headers=_HEADERS, media_type=CONTENT_TYPE.decode())
+        openmetrics = wants_openmetrics(request.headers.get("accept", ""))
+        media_type = OPENMETRICS_TYPE if openmetrics else CONTENT_TYPE
+        page = exposition(self._registry, openmetrics=openmetrics)
+        return Response(page, headers=_HEADERS, media_type=media_type.decode())
 
     def _endpoint(self, found: Mapping[str, Operation]) -> Endpoint:
         async def endpoint(request: Request) -> Response:

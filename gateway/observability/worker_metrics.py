@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.registry import Collector
 
+from gateway.observability.exemplars import ExemplarFiles, escaped, series_line
 from gateway.observability.label_history import ExpiredLabels
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 _HEAD = 8  # bytes: how much of the file is used, and padding
 NONE_EXPIRED = ExpiredLabels()
 _COMBINE: dict[str, Callable[[float, float], float]] = {"livemax": max, "livemin": min}
@@ -48,8 +52,12 @@ class _Family:
     """One metric: its head in the text, and its series in the order in which they appeared."""
 
     head: bytes
+    openmetrics_head: bytes
+    """The same for OpenMetrics, in which a counter is named without _total."""
     plain: list[tuple[bytes, int]] = field(default_factory=list)
     """(line up to the value, slot of the series)."""
+    sums: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    """The sum of a histogram, as in `plain`, by the line of its count."""
     buckets: dict[bytes, list[tuple[float, bytes, int]]] = field(default_factory=dict)
     """Buckets of a histogram, by the line of its count: (bound, line of the bucket, slot), not cumulative."""
 
@@ -68,18 +76,21 @@ class WorkerMetrics:
         self._files: dict[Path, _File] = {}
         self._slots: dict[tuple[str, str], int] = {}  # by type of metric and key
         self._labels: list[dict[str, str]] = []  # by slot
+        self._exemplars = ExemplarFiles(directory)
         self._families: dict[str, _Family] = {}
         self._reading = threading.Lock()
 
-    def text(self, expired: ExpiredLabels = NONE_EXPIRED) -> bytes:
+    def text(self, expired: ExpiredLabels = NONE_EXPIRED, *, openmetrics: bool = False) -> bytes:
         """The metrics in Prometheus's text format. Counters and histograms of dead workers are kept; their gauges are
-        dropped. expired: labels whose series are left out."""
+        dropped. expired: labels whose series are left out. openmetrics: in that format, with exemplars."""
         with self._reading:
             self._refresh()
             totals = self._totals()
             for slot in self._hidden(expired):
                 totals[slot] = None
-            return self._render(totals)
+            if not openmetrics:
+                return self._render(totals, {})
+            return self._render(totals, self._exemplars.read(), openmetrics=True) + b"# EOF\n"
 
     def _hidden(self, expired: ExpiredLabels) -> Iterable[int]:
         return [slot for slot, labels in enumerate(self._labels) if expired.hide(labels)] if expired else ()
@@ -131,15 +142,18 @@ class WorkerMetrics:
 
     def _add_series(self, kind: str, slot: int, metric: str, name: str, labels: dict[str, str], text: str) -> None:
         self._labels.append(labels)
-        shown = f"{metric}_total" if kind == "counter" else metric
-        head = f"# HELP {shown} {_escaped(text)}\n# TYPE {shown} {kind}\n".encode()
-        family = self._families.setdefault(metric, _Family(head))
+        family = self._families.get(metric)
+        if family is None:
+            shown = f"{metric}_total" if kind == "counter" else metric
+            family = self._families[metric] = _Family(_head(shown, kind, text), _head(metric, kind, text))
         if kind == "histogram" and "le" in labels:
             bound = labels["le"]
             rest = {label: value for label, value in labels.items() if label != "le"}
             of_series = family.buckets.setdefault(_line(f"{metric}_count", rest), [])
             of_series.append((float(bound), _line(name, {**rest, "le": bound}), slot))
             of_series.sort(key=lambda bucket: bucket[0])
+        elif kind == "histogram":
+            family.sums[_line(f"{metric}_count", labels)] = _line(name, labels), slot
         else:
             family.plain.append((_line(name, labels), slot))
 
@@ -156,28 +170,43 @@ class WorkerMetrics:
                     totals[slot] = before + value if combine is None else combine(before, value)
         return totals
 
-    def _render(self, totals: list[float | None]) -> bytes:
+    def _render(
+        self, totals: list[float | None], exemplars: Mapping[bytes, bytes], *, openmetrics: bool = False
+    ) -> bytes:
+        """exemplars: the ends of lines by their beginnings."""
         out: list[bytes] = []
         for family in self._families.values():
-            lines = [*_plain_lines(family.plain, totals), *_bucket_lines(family, totals)]
+            lines = [*_plain_lines(family.plain, totals, exemplars), *_bucket_lines(family, totals, exemplars)]
             if lines:
-                out += [family.head, *lines]
+                out += [family.openmetrics_head if openmetrics else family.head, *lines]
         return b"".join(out)
 
 
-def _plain_lines(series: Iterable[tuple[bytes, int]], totals: list[float | None]) -> list[bytes]:
-    return [b"%b %r\n" % (line, totals[slot]) for line, slot in series if totals[slot] is not None]
+def _head(name: str, kind: str, text: str) -> bytes:
+    return f"# HELP {name} {escaped(text)}\n# TYPE {name} {kind}\n".encode()
 
 
-def _bucket_lines(family: _Family, totals: list[float | None]) -> Iterable[bytes]:
+def _plain_lines(
+    series: Iterable[tuple[bytes, int]], totals: list[float | None], exemplars: Mapping[bytes, bytes]
+) -> list[bytes]:
+    return [
+        b"%b %r%b\n" % (line, totals[slot], exemplars.get(line, b""))
+        for line, slot in series
+        if totals[slot] is not None
+    ]
+
+
+def _bucket_lines(family: _Family, totals: list[float | None], exemplars: Mapping[bytes, bytes]) -> Iterable[bytes]:
     for count_line, buckets in family.buckets.items():
         if all(totals[slot] is None for _, _, slot in buckets):
             continue
         sum_so_far = 0.0
         for _, line, slot in buckets:
             sum_so_far += totals[slot] or 0.0
-            yield b"%b %r\n" % (line, sum_so_far)
+            yield b"%b %r%b\n" % (line, sum_so_far, exemplars.get(line, b""))
         yield b"%b %r\n" % (count_line, sum_so_far)
+        if count_line in family.sums:
+            yield from _plain_lines([family.sums[count_line]], totals, {})
 
 
 def _pid(path: Path) -> int:
@@ -185,13 +214,12 @@ def _pid(path: Path) -> int:
 
 
 def _line(name: str, labels: dict[str, str]) -> bytes:
-    inner = ",".join(f'{label}="{_escaped(value, quote=True)}"' for label, value in labels.items())
-    return (f"{name}{{{inner}}}" if inner else name).encode()
+    return series_line(name, labels).encode()
 
 
-def _escaped(text: str, *, quote: bool = False) -> str:
-    text = text.replace("\\", r"\\").replace("\n", r"\n")
-    return text.replace('"', r"\"") if quote else text
+def wants_openmetrics(accept: str) -> bool:
+    """Whether the header `accept` of a scraper asks for OpenMetrics."""
+    return choose_encoder(accept)[1].startswith("application/openmetrics-text")
 
 
 class ShownMetrics(Collector):
@@ -208,14 +236,20 @@ class ShownMetrics(Collector):
 
 
 def exposition(
-    registry: CollectorRegistry, workers: WorkerMetrics | None = None, expired: ExpiredLabels = NONE_EXPIRED
+    registry: CollectorRegistry,
+    workers: WorkerMetrics | None = None,
+    expired: ExpiredLabels = NONE_EXPIRED,
+    *,
+    openmetrics: bool = False,
 ) -> bytes:
     """The text of one scrape.
 
     workers: the metrics of all workers, dead ones included; None means that only this process counts. expired: labels
-    whose series are left out.
+    whose series are left out. openmetrics: in that format, with exemplars.
     """
     if workers is not None:
-        return workers.text(expired)
+        return workers.text(expired, openmetrics=openmetrics)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody reads
-    return generate_latest(ShownMetrics(registry, expired) if expired else registry)
+    shown = ShownMetrics(registry, expired) if expired else registry
+    text: bytes = (openmetrics_text if openmetrics else generate_latest)(shown)
+    return text

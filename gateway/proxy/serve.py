@@ -42,6 +42,7 @@ from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.networks import is_loopback
 from gateway.core.reasons import on_page, one_line
 from gateway.observability import logging as log_format
+from gateway.observability.exemplars import ExemplarFiles
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
@@ -554,11 +555,13 @@ async def _show(app: App) -> None:
     Stops the worker when its parent is gone: nothing else would stop it, and it would keep the port. The parent may
     have been killed before this worker had started.
     """
-    parent = parent_process()
+    parent, shared = parent_process(), shared_metrics()
+    files = None if shared is None else ExemplarFiles(shared)
     while parent is None or os.getppid() == parent.pid:
         app.show()
-        if (shared := shared_metrics()) is not None:
+        if shared is not None and files is not None:
             metrics = app.gateway.metrics
+            files.write(metrics.counts.exemplars())
             metrics.counts.set(metrics.worker_restarts, restarts(shared))
         await asyncio.sleep(0.5)
     log.error("the parent process is gone; this worker stops")

@@ -253,6 +253,9 @@ class Settler:
         series.waiting.append(
             (outcome, total_s, context.notes.overhead_s, first_s, usage, single, call.caller, scorer, charge)
         )
+        span = context.notes.span
+        if span is not None and span.sampled:
+            series.traced.append((outcome, total_s, first_s, call.received, span.trace, call.id))
         if len(series.waiting) >= FOLD_AT:
             series.fold()
         if not single:

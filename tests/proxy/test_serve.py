@@ -373,6 +373,26 @@ async def test_workers_listen_for_themselves_and_share_connections(
     assert await program.ended() == 0
 
 
+async def test_a_scrape_has_the_exemplars_of_all_workers(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """Also those of a worker that was killed: prometheus_client would keep none where several count."""
+    program = await serve(configured(upstream, otel={"endpoint": "http://127.0.0.1:9"}), "--workers", "2")
+    await program.until_said("Application startup complete", 2)
+    asked = {"accept": "application/openmetrics-text;version=1.0.0"}
+    for _ in range(20):
+        assert await program.call() == 200
+    os.kill(program.workers[0], signal.SIGKILL)
+    async with httpx2.AsyncClient() as client, asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                page = (await client.get(f"{program.url}/metrics", headers=asked)).text
+                if any("trace_id=" in line and "duration_seconds_bucket" in line for line in page.splitlines()):
+                    break
+            await asyncio.sleep(0.1)
+    assert page.endswith("# EOF\n")
+
+
 async def test_a_scrape_covers_all_workers_and_a_killed_one(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:

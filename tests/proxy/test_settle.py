@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,10 +25,12 @@ from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.core.prompt_digest import prompt_digest
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.budget import ShadowedConversations
 from gateway.proxy.experiments.shadow import ShadowOffer
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.limiter import Limiter, Offline
+from gateway.proxy.recording.call_metrics import FOLD_AT
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.recording.usage_ledger import UsageBooks
@@ -213,6 +217,34 @@ async def test_a_record_holds_what_happened(room: Room) -> None:
     assert e.total_s == pytest.approx(2.0, abs=0.2)
     assert e.experiment is e.plan is e.arm is None
     assert e.attempts == tuple(context.attempts)
+
+
+def function_calls(span: SpanIds | None, *, stream: bool, n: int = 2 * FOLD_AT) -> float:
+    """The calls of functions that settling one call takes, with its share of folding it into the metrics."""
+    room, count = a_room(rate=0.0), 0
+    calls = [(a_call(stream=stream), room.ended("ok", usage=Usage(3, 4), first_content=0.0)) for _ in range(n)]
+    for _, context in calls:
+        context.notes.span = span
+        context.notes.ended_at = 4.0
+
+    def see(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(see)
+    try:
+        for call, context in calls:
+            room.settle(call, context)
+    finally:
+        sys.setprofile(None)
+    return count / n
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_traced_call_takes_three_more_calls_at_most(stream: bool) -> None:
+    without = function_calls(None, stream=stream)
+    assert function_calls(SpanIds(1, 2, 0, sampled=False), stream=stream) == without
+    assert 0 < function_calls(SpanIds(1, 2, 0, sampled=True), stream=stream) - without <= 3
 
 
 async def test_calls_without_upstream_or_text_leave_no_exchange(room: Room) -> None:

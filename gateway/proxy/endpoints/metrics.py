@@ -1,4 +1,4 @@
-"""GET /metrics in Prometheus's text format, and who may read it."""
+"""GET /metrics in Prometheus's text format or in OpenMetrics, and who may read it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
@@ -14,7 +15,13 @@ from starlette.responses import Response
 from gateway.config.environment import shared_metrics
 from gateway.core.errors import InvalidKey, NotFound
 from gateway.observability.label_history import LabelHistory
-from gateway.observability.worker_metrics import CONTENT_TYPE, WorkerMetrics, exposition
+from gateway.observability.worker_metrics import (
+    CONTENT_TYPE,
+    OPENMETRICS_TYPE,
+    WorkerMetrics,
+    exposition,
+    wants_openmetrics,
+)
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import matches
 from gateway.proxy.request.client_address import from_this_machine
@@ -63,9 +70,12 @@ class MetricsPage:
         self._show()
         self._history.follow(self._gateway().settler.labels)
         # On a thread: with several workers it reads all their files, while calls are in flight.
-        text = await asyncio.to_thread(exposition, self._registry, self._workers, self._history.expired())
-        headers = {"vary": "accept-encoding"}
+        openmetrics = wants_openmetrics(request.headers.get("accept", ""))
+        made = partial(exposition, self._registry, self._workers, self._history.expired(), openmetrics=openmetrics)
+        text = await asyncio.to_thread(made)
+        headers = {"vary": "accept, accept-encoding"}
         if "gzip" in request.headers.get("accept-encoding", ""):
             text = await asyncio.to_thread(gzip.compress, text, 1)
             headers["content-encoding"] = "gzip"
-        return Response(text, headers=headers, media_type=CONTENT_TYPE.decode())
+        media_type = OPENMETRICS_TYPE if openmetrics else CONTENT_TYPE
+        return Response(text, headers=headers, media_type=media_type.decode())

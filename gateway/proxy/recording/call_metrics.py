@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Literal
 
@@ -26,6 +27,10 @@ CallFigures = tuple[CountedOutcome, float, float, float | None, Usage | None, bo
 whether there was only one attempt, the caller, the scorer that made it ("" for none), and its cost (None: its usage at
 the target's price, if the first attempt answered; else nothing). A plain tuple, because a named one costs two more
 calls on the hot path."""
+
+TracedFigures = tuple[CountedOutcome, float, float | None, float, int, str]
+"""An ended call with a sampled trace: its outcome, total seconds, seconds to a stream's first token, the Unix time of
+its arrival, its trace and its id."""
 
 _ERROR_TYPE: dict[CountedOutcome, str] = {
     "ok": "",
@@ -80,6 +85,8 @@ class CallMetrics:
         shown_upstream, shown_alias = labels.histograms(alias, upstream)
         latency = (*genai, shown_upstream, shown_alias)
         self.waiting: list[CallFigures] = []
+        self.traced: list[TracedFigures] = []
+        """Calls with a sampled trace among `waiting`."""
         self._outcomes = {o: counts.of(m.requests, *of_target, o) for o in _ERROR_TYPE}
         self._duration = {o: counts.spread(m.duration, *latency, e) for o, e in _ERROR_TYPE.items()}
         self._overhead = counts.spread(m.overhead)
@@ -106,10 +113,25 @@ class CallMetrics:
             self._ended[outcome] += len(seconds)
             self._duration[outcome].observe_all(seconds)
         self._overhead.observe_all([call[2] for call in calls])
+        self._keep_exemplars()
         self._count_streams(calls)
         self._count_tokens([call[4] for call in calls if call[4] is not None])
         self._count_cost(calls)
         self._books.add_calls(self._alias, self._target, self._paid(calls))
+
+    def _keep_exemplars(self) -> None:
+        """Keeps the newest traced call of each bucket, and of each failure. All in one function, since a traced call
+        may cost three calls of functions."""
+        traced, self.traced = self.traced, []
+        first_token = self._first_token
+        for outcome, total_s, first_s, received, trace, call in traced:
+            spread, at = self._duration[outcome], received + total_s
+            spread.exemplars_by_bucket[bisect_left(spread.bounds, total_s)] = (total_s, at, trace, call)
+            if first_s is not None:
+                bucket = bisect_left(first_token.bounds, first_s)
+                first_token.exemplars_by_bucket[bucket] = (first_s, at, trace, call)
+            if outcome in FAILED:
+                self._outcomes[outcome].exemplar = (1.0, at, trace, call)
 
     def _paid(self, calls: list[CallFigures]) -> Iterator[PaidCall]:
         for outcome, _, _, _, usage, single, caller, scorer, charge in calls:

@@ -148,3 +148,31 @@ def test_runs_are_traced_whole_or_not_at_all() -> None:
     assert all(len(found) == 1 for found in drawn.values())
     share = sum(True in found for found in drawn.values()) / 400
     assert abs(share - 0.3) < 5.2 * (0.21 / 400) ** 0.5  # a chance of two in ten million
+
+
+async def test_latencies_and_failures_lead_to_their_trace(
+    traced: Any, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """Exemplars are in OpenMetrics alone. A call whose trace is not sampled leaves none."""
+    answer = await traced.client.post("/chat/completions", json=BODY)
+    for double in (upstream, second):
+        double.always(Fault.status(500))
+    failed = await traced.client.post("/chat/completions", json=BODY, headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+    await traced.client.post("/chat/completions", json=BODY, headers={"traceparent": f"00-{SPAN}{SPAN}-{SPAN}-00"})
+    page = traced.base_url.removesuffix("/v1") + "/metrics"
+    plain = (await traced.client.get(page)).text
+    found = await traced.client.get(page, headers={"accept": "application/openmetrics-text;version=1.0.0"})
+    assert found.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert "trace_id" not in plain
+    lines = [line for line in found.text.splitlines() if "trace_id" in line]
+    slow = [line for line in lines if line.startswith("gen_ai_server_request_duration_seconds_bucket")]
+    trace = answer.headers["x-request-id"].replace("-", "")
+    assert [f'# {{call_id="{answer.headers["x-request-id"]}",trace_id="{trace}"}}' in line for line in slow] == [
+        True,
+        False,
+    ]
+    assert f'call_id="{failed.headers["x-request-id"]}",trace_id="{TRACE}"' in slow[1]
+    (counted,) = (line for line in lines if line.startswith("gateway_requests_total"))
+    assert 'outcome="upstream_error"' in counted
+    assert TRACE in counted
+    assert f"{SPAN}{SPAN}" not in found.text
