@@ -63,13 +63,16 @@ class BlockSums:
     """Shape (k,): the number of the latest start of the alarm before each block, from any beginning."""
     before: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """The control's units before these blocks: how many, their sum and that of their squares."""
+    history: int = 0
+    """The number of blocks at the beginning that are no evidence: where earlier ones were dropped, they show how much
+    blocks differ, without which a few incidents would look like an outage."""
 
     def kept(self) -> BlockSums:
         """The blocks in which both arms have at least one whole unit."""
         known = self.with_both()
-        return replace(
-            self, n=self.n[known], total=self.total[known], squares=self.squares[known], starts=self.starts[known]
-        )
+        n, total, squares = (x[known] for x in (self.n, self.total, self.squares))
+        history = int((known < self.history).sum())
+        return replace(self, n=n, total=total, squares=squares, starts=self.starts[known], history=history)
 
     def with_both(self) -> NDArray[np.intp]:
         """The indices of these blocks."""
@@ -103,6 +106,7 @@ def excursion(sums: BlockSums, terms: BlockTerms) -> Excursion | None:
     if not len(known.n):
         return None
     z, usable = standardised(known, terms)
+    usable[: known.history] = False
     gains = capped_log_gains(np.where(usable, z, 0.0), np.array(terms.pace.bets)) * usable[:, None]
     starts = np.append(True, known.starts[1:] != known.starts[:-1])
     by_bet = restarted_log_evidence(gains, starts)

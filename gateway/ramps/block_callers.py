@@ -61,6 +61,13 @@ class QuarterHours:
     before: ServedSums = field(default_factory=ServedSums)
     """The control's units before the first block. Its rate over few bursts of failures could be low by chance."""
     pace: AlarmPace = BY_QUARTERS
+    history_s: float = 0.0
+    """Seconds at the beginning that are no evidence, as BlockSums has them."""
+
+    @property
+    def history(self) -> int:
+        """The number of blocks in these seconds."""
+        return sum(block.at < self.blocks[0].at + self.history_s for block in self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +242,7 @@ class _CallerTable:
         apart_s = pace.between_starts * self.terms.quarter_s / pace.in_a_quarter
         starts = np.array([math.floor(block.at / apart_s + 1e-9) for block in self.v.blocks], dtype=np.int64)
         before = (self.v.before.n, self.v.before.total, self.v.before.squares)
-        return BlockSums(sums[..., 0], sums[..., 1], sums[..., 2], starts, before)
+        return BlockSums(sums[..., 0], sums[..., 1], sums[..., 2], starts, before, self.v.history)
 
     def _places(self, kept: Sequence[WeightedCaller], of: Excursion) -> tuple[int, int]:
         """First and last block of an excursion, whose indices are of blocks with units in both arms."""

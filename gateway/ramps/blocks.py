@@ -59,6 +59,8 @@ class ServedBlocks:
     without: ServedBlocks | None = None  # the same without that caller
     foe: str = ""  # the caller who speaks most against the candidate; "" means that nobody may be left out
     without_foe: ServedBlocks | None = None  # the same without that caller
+    majority: str = ""  # the caller with half of the calls or more, by rules 3; "" where there is none, or nobody else
+    others: ServedBlocks | None = None  # the same without that caller
     missing: MissingScores | None = None  # whose answers are in none of these blocks; None if every answer has a score
 
 
@@ -135,13 +137,15 @@ class BlockRows:
                 arms = self._values.setdefault(place, ({}, {}))
                 arms[row.arm != CONTROL].setdefault((row.caller, row.unit), []).append(value)
 
-    def of(self, friend: str | None, foe: str | None) -> ServedBlocks:
+    def of(self, friend: str | None, foe: str | None, majority: str | None = None) -> ServedBlocks:
         """friend, foe: the callers who speak most for and against the candidate; None means that nobody may be left
-        out.
+        out. majority: the caller with half of the calls or more.
         """
         everybody = self._blocks(None)
         if friend is not None:
             everybody = replace(everybody, friend=friend, without=self._blocks(friend))
+        if majority is not None:
+            everybody = replace(everybody, majority=majority, others=self._blocks(majority))
         return everybody if foe is None else replace(everybody, foe=foe, without_foe=self._blocks(foe))
 
     def _blocks(self, left_out: str | None) -> ServedBlocks:

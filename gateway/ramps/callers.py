@@ -191,12 +191,24 @@ def foe_of(values: Sequence[StepValues]) -> str | None:
     return max(known, key=lambda caller: known[caller]) if known else None
 
 
-def _differences_without(values: Sequence[StepValues]) -> dict[str, float]:
-    """caller → the mean difference of the steps without its units, by the candidate's units."""
+def majority_of(values: Sequence[StepValues]) -> str | None:
+    """The caller with half of the calls or more, over all steps; None if there is none, or nobody else."""
+    calls = _calls(values)
+    left = set(may_be_left_out(calls))
+    return next((caller for caller in calls if caller not in left), None) if left else None
+
+
+def _calls(values: Sequence[StepValues]) -> dict[str, int]:
     calls: dict[str, int] = {}
     for v in values:
-        for each in v.callers:
-            calls[each.caller] = calls.get(each.caller, 0) + each.calls
+        for caller in v.callers:
+            calls[caller.caller] = calls.get(caller.caller, 0) + caller.calls
+    return calls
+
+
+def _differences_without(values: Sequence[StepValues]) -> dict[str, float]:
+    """caller → the mean difference of the steps without its units, by the candidate's units."""
+    calls = _calls(values)
     own = [{each.caller: each for each in v.callers} for v in values]
     found: dict[str, float] = {}
     for caller in may_be_left_out(calls):

@@ -245,6 +245,27 @@ def test_quarter_hours_that_differ_widen_the_standard_error() -> None:
     assert np.median([evidence(seed) for seed in range(10)]) < 6.0 < log_limit(TERMS.run_length)
 
 
+def test_blocks_without_history_are_no_evidence() -> None:
+    """Incidents in four quarter-hours in a row do not ring where earlier ones are known, and must not do so once these
+    have been dropped."""
+
+    def failed(name: str, i: int) -> tuple[float, float]:
+        return 0.01, 0.2 if i % 19 == 0 or 160 <= i < 164 else 0.01
+
+    whole = errors(failed, 300)
+    window = replace(whole, blocks=whole.blocks[153:])
+    with_history = replace(window, history_s=70 * BLOCK_S)
+    raised = [getattr(block_finding(v, TERMS), "raised", None) for v in (whole, window, with_history)]
+    assert raised == [False, True, False]
+    assert with_history.history == 70
+    later = replace(
+        with_history, blocks=errors(lambda name, i: failed(name, i) if i < 240 else (0.01, 0.3), 300).blocks
+    )
+    finding = block_finding(later, TERMS)
+    assert finding is not None
+    assert finding.raised
+
+
 def test_a_control_without_failures_by_chance_rings_nothing() -> None:
     """Bursts of failures: the control of a holdout has none for two days, and the candidate fails as it always did."""
     n = np.tile([30.0, 1_470.0], (200, 1))

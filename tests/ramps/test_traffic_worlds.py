@@ -20,7 +20,7 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.ramp.alarms.quarter_hours import MOST_BLOCKS, control_p95
+from gateway.features.ramp.alarms.quarter_hours import HISTORY_BLOCKS, MOST_BLOCKS, control_p95
 from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.block_alarm import WITHIN_QUARTERS
@@ -263,9 +263,15 @@ class Ramp:
 
     def alarms_by_blocks(self, record: RampRecord, now: float) -> tuple[tuple[ServedFinding, ...], bool]:
         terms, signs = BlockAlarmTerms.of(self.plan), {"quality": 1.0}
+        history_s = HISTORY_BLOCKS * BLOCK_S if len(self.quarters["quality"]) > MOST_BLOCKS else 0.0
         found = [
             QuarterHours(
-                name, signs.get(name, -1.0), True, tuple(blocks[-MOST_BLOCKS:]), control_of(blocks[:-MOST_BLOCKS])
+                name,
+                signs.get(name, -1.0),
+                True,
+                tuple(blocks[-MOST_BLOCKS:]),
+                control_of(blocks[:-MOST_BLOCKS]),
+                history_s=history_s,
             )
             for name, blocks in self.quarters.items()
             if blocks
@@ -273,7 +279,7 @@ class Ramp:
         if self.thirds:
             most, before = THIRDS * MOST_BLOCKS, control_of(self.quarters["error_rate"][:-MOST_BLOCKS])
             thirds = tuple(self.thirds[-most:])
-            found.append(QuarterHours("error_rate", -1.0, True, thirds, before, WITHIN_QUARTERS))
+            found.append(QuarterHours("error_rate", -1.0, True, thirds, before, WITHIN_QUARTERS, history_s))
         soaked = record.state == "ramp" and now - record.since >= self.design.soak_s  # before that, it does not matter
         return block_alarms(found, terms), not soaked or blind_by_blocks(found, terms, record.step)
 

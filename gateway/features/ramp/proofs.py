@@ -62,18 +62,16 @@ def _without_runs(name: str, plan: Plan) -> ServedFinding:
 
 
 def _served_proof(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -> ServedFinding:
-    margin = margin_of(plan, of.metric) or 0.0
-    if of.metric in (*FAILURES, LEFT):
-        n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
-        rate = _surely(total / n, n) if n else 0.0
-        margin = error_margin(plan, rate)
-        margin = left_margin(rate, margin) if of.metric == LEFT else margin
+    margin = _margin(of, plan)
     found, without = _proved(of, margin, plan, hours), of.without
-    again = None if without is None else _proved(without, margin, plan, hours)
+    own = margin if without is None or plan.rules < HOURS_RULES else _margin(without, plan)
+    again = None if without is None else _proved(without, min(margin, own), plan, hours)
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
     made = replace(made, hours=found.hours, so_far=found.so_far)
     if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
         return replace(made, found="unclear", rests_on=of.friend)
+    if found.found == "non_inferior" and of.others is not None and _looks_worse(of.others, plan, hours):
+        return replace(made, found="unclear", rests_on=of.majority)
     none = of.missing
     if found.found == "non_inferior" and none is not None and none.share > NEGLIGIBLE * margin:
         worst = _proved(none.worst, margin, plan, hours)
@@ -83,6 +81,24 @@ def _served_proof(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -
         less = _proved(of.without_foe, margin, plan, hours)
         return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
     return made
+
+
+def _margin(of: ServedBlocks, plan: Plan) -> float:
+    """The margin of a proof. That of failures follows the control's rate, so a caller who fails there widens it."""
+    if of.metric not in (*FAILURES, LEFT):
+        return margin_of(plan, of.metric) or 0.0
+    n, total = (sum(getattr(block.a, name) for block in of.blocks) for name in ("n", "total"))
+    rate = _surely(total / n, n) if n else 0.0
+    margin = error_margin(plan, rate)
+    return left_margin(rate, margin) if of.metric == LEFT else margin
+
+
+def _looks_worse(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -> bool:
+    """Whether the difference so far is worse than the margin for the callers without a majority. They may be too few
+    for a proof of their own, which is why nothing more is asked."""
+    margin = _margin(of, plan)
+    found = _proved(of, margin, plan, hours)
+    return min(found.units) >= BURN_IN and (found.difference.value or 0.0) < -margin
 
 
 def _surely(rate: float, n: float) -> float:

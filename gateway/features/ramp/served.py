@@ -22,7 +22,7 @@ from gateway.core.served_answer import ServedAnswer
 from gateway.features.ramp.proofs import HOURS_RULES, ServedValues
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
-from gateway.ramps.callers import foe_of, friend_of, without_speaker
+from gateway.ramps.callers import foe_of, friend_of, majority_of, without_speaker
 from gateway.ramps.evidence import ServedFinding
 from gateway.ramps.periods import SETTLES_S, WATCHED_S, StepPeriod
 from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, by_unit, of_callers, values_by_caller
@@ -292,7 +292,8 @@ def served_blocks(
     if any(gone):
         found[LEFT] = _left_blocks(clock, periods, rows, gone)
     by_caller = {name: [v for v in values if v.metric == name and v.callers] for name in found}
-    made = [each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items()]
+    most = {name: majority_of(of) if plan.rules >= HOURS_RULES else None for name, of in by_caller.items()}
+    made = [each.of(friend_of(by_caller[name]), foe_of(by_caller[name]), most[name]) for name, each in found.items()]
     missing = {name: each.missing for name, each in worst.items()}
     return tuple(replace(each, missing=missing.get(each.metric)) for each in made)
 

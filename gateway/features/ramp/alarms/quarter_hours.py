@@ -45,7 +45,8 @@ from gateway.verdict.price.terms import ERRORS
 from gateway.verdict.sequences.latency import P95, SLOWEST
 from gateway.verdict.split.outcomes import ArmOutcomes, has_failed
 
-MOST_BLOCKS = 7 * 96  # that an alarm looks back: a week of quarter-hours
+MOST_BLOCKS = 7 * 96  # that an alarm reads: a week of quarter-hours
+HISTORY_BLOCKS = MOST_BLOCKS // 2  # of these that are no evidence, once earlier ones have been dropped
 _DAY_BLOCKS = 96
 _LATE_BLOCKS = 8  # that are read again
 _AT_ONCE = 24  # blocks that one look reads
@@ -134,7 +135,8 @@ class QuarterHourSums:
         if over == self._read_to:
             self._read_thirds(connection, plan, periods, now)
         self._thirds = {place: third for place, third in sorted(self._thirds.items()) if place[0] >= oldest}
-        return tuple(self._by_metric())
+        dropped = oldest > math.floor(begun / block_s) * block_s
+        return tuple(self._by_metric(HISTORY_BLOCKS * block_s if dropped else 0.0))
 
     def _oldest(self, connection: Reading, plan: StoredPlan, begun: float, wanted: float) -> float:
         """The start of the first block that is kept: up to a day before the one that is wanted."""
@@ -182,7 +184,7 @@ class QuarterHourSums:
                 self._thirds[start, period.step] = failures.callers
         self._thirds_to = span[1]
 
-    def _by_metric(self) -> Iterator[QuarterHours]:
+    def _by_metric(self, history_s: float) -> Iterator[QuarterHours]:
         names = {name: metric for block in self._blocks.values() for name, metric in block.metrics.items()}
         for name, metric in sorted(names.items()):
             blocks = (
@@ -191,10 +193,10 @@ class QuarterHourSums:
                 if name in block.metrics
             )
             before = self._before[1] if name == ERRORS else ServedSums()
-            yield QuarterHours(name, metric.sign, metric.bounded, tuple(blocks), before)
+            yield QuarterHours(name, metric.sign, metric.bounded, tuple(blocks), before, history_s=history_s)
         thirds = tuple(QuarterHour(step, at, callers) for (at, step), callers in self._thirds.items())
         if thirds:
-            yield QuarterHours(ERRORS, -1.0, True, thirds, self._before[1], WITHIN_QUARTERS)
+            yield QuarterHours(ERRORS, -1.0, True, thirds, self._before[1], WITHIN_QUARTERS, history_s)
 
 
 def _by_start(
