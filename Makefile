@@ -1,5 +1,5 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
-# make demo       two planted models, traffic and an experiment that reaches its verdict in two minutes; needs no key
+# make demo       gateway demo: two planted models, traffic, an experiment and its verdict within two minutes; needs no key
 # make test       install and run every test but the long ones, in three processes for each core, six at most: each has
 #                 lists of files that it alone collects. With ARGS, as ARGS="-k config", one run with two workers for
 #                 each core, four at most; figures that tests print are seen with ARGS="-n 0 -k alive"
@@ -73,7 +73,7 @@ up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
 
 demo: $(VENV)/.up
-	@exec $(BIN)/python deploy/demo/demo.py $(ARGS)
+	@exec $(BIN)/gateway demo $(if $(PORT),--port $(PORT)) $(ARGS)
 
 PYTEST = $(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
 

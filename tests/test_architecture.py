@@ -90,6 +90,7 @@ LAYERS = (
     ("VIEWS",),
     ("console",),
     ("up", "fake"),
+    ("demo",),
     ("cli",),
     ("__main__",),
 )

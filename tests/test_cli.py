@@ -12,14 +12,27 @@ from fixtures.verbs import RunVerb
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
 GROUPS = {
-    "Run": "up serve evaluate console check fake version schema fetch migrate import dashboards alerts deploy skill"
-    " help",
+    "Run": "up serve evaluate demo console check fake version schema fetch migrate import dashboards alerts deploy"
+    " skill help",
     "Look": "status samples runs ingest groups usage guards export follow dead",
     "Decide": "report ab route replay compare score label judge guard learn",
     "People and money": "erase keys teams organizations",
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs.split()]
-FIRST_SCREEN = ["up", "serve", "evaluate", "status", "samples", "usage", "report", "ab", "compare", "keys", "teams"]
+FIRST_SCREEN = [
+    "up",
+    "serve",
+    "evaluate",
+    "demo",
+    "status",
+    "samples",
+    "usage",
+    "report",
+    "ab",
+    "compare",
+    "keys",
+    "teams",
+]
 
 
 def listed(output: str) -> dict[str, str]:

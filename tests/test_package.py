@@ -14,7 +14,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,31 @@ def test_the_core_is_small(tools: Tools, wheel: Path, tmp_path: Path, capsys: py
         count = len(json.loads(names))
         print(f"\ncore install: {size:.1f} MB ({size / 1.048576:.1f} MiB), {count} packages, without bytecode")  # noqa: T201
     assert size / 1.048576 < CORE_MIB
+
+
+def test_a_newcomer_sees_a_verdict(
+    tools: Tools, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`uvx --from WHEEL gateway demo --fast`, with an empty cache: no clone, no key, any free port."""
+    (tmp_path / "cache").mkdir()
+    (port,) = free_ports(1)
+    fresh = replace(tools, cache=tmp_path / "cache")
+    command = ("tool", "run", "--python", sys.executable, "--from", wheel, "gateway", "demo", "--fast")
+    started = time.monotonic()
+    done = fresh.uv(*command, "--port", str(port), cwd=tmp_path, timeout=900)
+    seconds, told = time.monotonic() - started, done.stderr
+    assert re.search(r"verdict after .* pairs: small: right in .* Ship, but keep metadata\.kind=code\.", told), told
+    assert re.search(r"ship, except code: saves \d+\u202f% of the cost, \$", told)
+    assert "hours are not covered" in told
+    assert f"uvx --from {wheel} gateway up" in told
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"], "nothing is left"
+    verdict = float(re.search(r"([\d.]+) s  verdict after", told)[1])  # type: ignore[index]
+    size = megabytes(fresh.cache / "archive-v0")
+    with capsys.disabled():
+        print(  # noqa: T201
+            f"\nwheel to verdict: {seconds:.0f} s with the installation, {verdict:.0f} s after it; "
+            f"{wheel.stat().st_size:,} bytes of wheel, {size:.1f} MB installed"
+        )
 
 
 COMPARES = """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote
 
 import typer
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 
 verbs = typer.Typer()
+PACKAGE = "assay-gateway"
+_UVX = "archive-v0"  # the folder in uv's cache that holds the environments of `uvx`
 
 
 @verbs.command(epilog=example("gateway up"))
@@ -69,8 +73,8 @@ def usage(up: RunningGateway, which: Callable[[str], str | None] = shutil.which)
   metrics    {"  ".join(up.metrics_urls)}
   console    {up.login_url}
              (signs you in, once, within {up.login_s / 60:.0f} minutes)
-  admin      {up.admin_url}  ({_command()} keys create NAME{_where(up, config=False)})
-  samples    {_command()} samples{_where(up)}
+  admin      {up.admin_url}  ({own_command()} keys create NAME{_where(up, config=False)})
+  samples    {own_command()} samples{_where(up)}
   log        {up.log}{_engines(up)}
 
 curl {up.base_url}/chat/completions -H "authorization: Bearer {key}" \\
@@ -87,15 +91,27 @@ def _engines(up: RunningGateway) -> str:
     return "".join(f"\n  engine     {e.upstream}: {e.model} at {e.base_url}, log {e.log}" for e in up.engines)
 
 
-def _command() -> str:
-    """The command that runs this installation: its name if that is first on the PATH, else its path."""
+def own_command() -> str:
+    """The command that runs this installation: its name if that is first on the PATH, else its path; under `uvx`, whose
+    environment ends with the program, `uvx` itself."""
     import sys
 
+    if _UVX in Path(sys.prefix).parts:
+        return f"uvx --from {_installed_from()} gateway"
     here = Path(sys.executable).with_name("gateway")
     named = shutil.which("gateway")
     if not here.exists() or (named and here.samefile(named)):
         return "gateway"
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+
+
+def _installed_from() -> str:
+    """The wheel that this was installed from; the package's name if it came from an index."""
+    from importlib.metadata import distribution
+    from json import loads
+
+    url = loads(distribution(PACKAGE).read_text("direct_url.json") or "{}").get("url", PACKAGE)
+    return shlex.quote(unquote(url.removeprefix("file://")))
 
 
 def _where(up: RunningGateway, *, config: bool = True) -> str:

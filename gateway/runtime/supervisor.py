@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import time
 from typing import Self
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
 from gateway.runtime.child import Child, Leash, RunningChild
+from gateway.runtime.progress import work_done
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ class ChildFailed(CannotRun):
 
 RESTART_BACKOFF = Backoff(first_s=0.2, most_s=30.0)
 HEALTHY_S = 60.0
+_TAIL = 5  # last lines of a child's output in the warning about its end
+_LEAST_WORK = 5  # by which a start goes on: 0.05 s of CPU time, or pages read
 _LOOKS = 6  # at a child, before it counts as hung
 
 
@@ -94,7 +98,8 @@ class Supervisor:
             code = await (program.wait() if child.hung_s is None else _end_of(program, child.hung_s, ready))
             ready = False
             wait_s = delay.wait_s(time.monotonic() - started)
-            logger.warning("%s ended with %s; it restarts in %.1f s", child.name, code, wait_s)
+            last = f"; its last lines:\n  {lines}" if code and (lines := "\n  ".join([*program.tail][-_TAIL:])) else ""
+            logger.warning("%s ended with %s; it restarts in %.1f s%s", child.name, code, wait_s, last)
             await asyncio.sleep(wait_s)
             self.restarts += 1
             try:
@@ -142,12 +147,33 @@ async def _is_ready(child: Child, patience_s: float) -> bool:
 
 
 async def _until_ready(program: RunningChild) -> None:
-    child = program.child
-    deadline = time.monotonic() + child.ready_s
+    child, patience = program.child, StartPatience(program.child.ready_s, time.monotonic())
     while not await child.ready() or program.code is not None:
         output = "" if child.own_output else "\n  ".join(["; its output:", *program.tail])
         if program.code is not None:
             raise ChildFailed(f"{child.name} ended with {program.code} before it was ready{output}")
-        if time.monotonic() > deadline:
-            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s{output}")
+        if patience.ended(time.monotonic(), work_done(program.pid)):
+            raise ChildFailed(f"{child.name} was not ready within {patience.waited_s:.2g} s{output}")
         await asyncio.sleep(0.02)
+
+
+class StartPatience:
+    """The time that a start may take: `ready_s`, and longer for as long as the program works.
+
+    On a busy machine a program gets a part of a core, and its start takes a multiple of the usual time; one that hangs
+    does no work. A program that only works ends as well, once it has used up `ready_s` of CPU time.
+    """
+
+    def __init__(self, ready_s: float, began: float) -> None:
+        """began: monotonic seconds, as all times here."""
+        self._ready_s, self._began = ready_s, began
+        self._worked_at, self._work = began, 0
+        self.waited_s = 0.0
+
+    def ended(self, now: float, work: int | None) -> bool:
+        """work: done by the program so far (runtime/progress.py); None where the system does not tell."""
+        self.waited_s = now - self._began
+        if work is not None and work >= self._work + _LEAST_WORK:
+            self._worked_at, self._work = now, work
+        spent = work is None or work > self._ready_s * os.sysconf("SC_CLK_TCK")
+        return self.waited_s > self._ready_s and (spent or now - self._worked_at > self._ready_s)

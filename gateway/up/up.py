@@ -34,7 +34,7 @@ from gateway.runtime.child import Child, gateway_argv
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.file_lock import FileLock
 from gateway.runtime.supervisor import Supervisor
-from gateway.runtime.tasks import cancel_on_signal
+from gateway.runtime.tasks import Tasks, cancel_on_signal
 from gateway.up import engines
 from gateway.up.child_logs import child_log, shared_log
 from gateway.up.engines import http_probe
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
 PORT, METRICS_PORT, CONSOLE_PORT = 8000, 9101, 9102
+SEE_DEMO = "to see it without a model or a key: gateway demo"
+SAY_S = 10.0
+"""Seconds between two notes on a program that is not ready yet."""
 
 Say = Callable[[str], None]
 Look = Callable[[], Awaitable["list[DiscoveredUpstream]"]]
@@ -131,7 +134,7 @@ async def write_config(path: Path, data: Path, say: Say, look: Look | None = Non
         say(f"found {name} ({each.provider.title}, {each.where}): {result}")
     if starter_config.needs_local(found):
         if missing := engines.missing_packages():
-            raise CannotRun("no upstream that offers a model was found, and " + "; ".join(missing))
+            raise CannotRun(f"no upstream that offers a model was found, and {'; '.join(missing)}; {SEE_DEMO}")
         say("no upstream that offers a model was found: starting a real local model, SmolLM2-135M-Instruct")
     key_file = data / KEY
     digest = hashlib.sha256(own_key(data).encode()).hexdigest()
@@ -228,11 +231,23 @@ async def _run(setup: UpSetup, say: Say, ready: Callable[[RunningGateway], None]
         for engine, child in setup.engines.values():
             say(f"starting {child.name}; its log is {engine.log}")
         for child in children_of(setup):
-            started = time.monotonic()
-            await supervisor.start(child)
-            say(f"{child.name} is ready after {time.monotonic() - started:.1f} s")
+            await _start(supervisor, child, say)
         ready(running_gateway(setup))
         await asyncio.Event().wait()
+
+
+async def _start(supervisor: Supervisor, child: Child, say: Say) -> None:
+    """Starts a child, and says every SAY_S that it is not ready yet. Raises ChildFailed, with its last lines."""
+    started = time.monotonic()
+
+    async def wait() -> None:
+        await asyncio.sleep(SAY_S)
+        say(f"{child.name} is still starting after {time.monotonic() - started:.0f} s")
+
+    async with Tasks() as tasks:
+        tasks.repeat(wait, 0.0, f"notes on {child.name}")
+        await supervisor.start(child)
+    say(f"{child.name} is ready after {time.monotonic() - started:.1f} s")
 
 
 _HUNG_S = 60.0  # without an answer, after which a gateway or a consumer is killed and started again

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.runtime.child import Child
-from gateway.runtime.supervisor import ChildFailed, RestartDelay, Supervisor
+from gateway.runtime.supervisor import ChildFailed, RestartDelay, StartPatience, Supervisor
 
 
 async def state(holds: Callable[[], bool]) -> None:
@@ -178,6 +178,29 @@ async def test_a_child_that_is_never_ready_is_stopped() -> None:
         with pytest.raises(ChildFailed, match=r"slow was not ready within 0.1 s"):
             await supervisor.start(sh("slow", "exec sleep 100", ready=never, ready_s=0.1))
         assert supervisor.program("slow").code == -signal.SIGTERM
+
+
+def test_a_start_may_take_long_while_it_works() -> None:
+    """A third of a core: 90 s of a start that takes 30 on a core of its own. One second is 100 units of work."""
+    slow = StartPatience(30.0, 0.0)
+    assert not any(slow.ended(float(s), s * 33) for s in range(90))
+    hangs = StartPatience(30.0, 0.0)
+    assert not any(hangs.ended(float(s), min(s, 20) * 33) for s in range(50))
+    assert hangs.ended(51.0, 660), "30 s after its last work"
+    spins = StartPatience(30.0, 0.0)
+    assert not spins.ended(30.0, 3_000)
+    assert spins.ended(31.0, 3_100), "30 s of CPU time should have been enough"
+    untold = StartPatience(30.0, 0.0)
+    assert (untold.ended(30.0, None), untold.ended(31.0, None)) == (False, True)
+    idle = StartPatience(30.0, 0.0)
+    assert idle.ended(31.0, 4), "a heartbeat does not count as work"
+
+
+async def test_a_childs_end_is_logged_with_its_last_lines(caplog: pytest.LogCaptureFixture) -> None:
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("frail", "echo the disk is full; sleep 0.05; exit 3"))
+        await state(lambda: "frail ended with 3" in caplog.text)
+    assert "frail ended with 3; it restarts in 0.2 s; its last lines:\n  the disk is full" in caplog.text
 
 
 async def test_a_childs_output_is_logged_under_its_name(caplog: pytest.LogCaptureFixture) -> None:

