@@ -44,7 +44,7 @@ def through(body: bytes, watch: Any = None, *, rate: float = 0.0, limits: bool =
         with watch or nullcontext():
             return await bodies.ask(running, pieces, ANSWER)
 
-    found: bodies.Asked = asyncio.run(hot.driven(rate, drive, limits))
+    found: bodies.Asked = asyncio.run(hot.driven(rate, drive, systems.with_limits if limits else None))
     return found
 
 

@@ -71,7 +71,7 @@ def test_a_child_of_a_fork_is_a_fork_too(tmp_path: Path) -> None:
     """sys.executable is the launcher in there; in what Python itself runs, it is Python."""
     words = "import subprocess, sys; out = subprocess.run([sys.executable, *{}], capture_output=True, text=True).stdout"
     forked = ran(forked_python(f"{words.format(['-P', '-m', 'gateway', 'version'])}; print(sys.executable, out)"))
-    launcher, version = forked.stdout.split()
+    launcher, version = forked.stdout.strip().split(maxsplit=1)
     assert launcher == gateway_command()[0]
     assert version == ran([sys.executable, "-m", "gateway", "version"]).stdout.strip()
     plain = ran(forked_python(words.format(["-c", "import sys; print(sys.executable)"]) + "; print(out)"))

@@ -153,7 +153,7 @@ async def _until_ready(program: RunningChild) -> None:
         if program.code is not None:
             raise ChildFailed(f"{child.name} ended with {program.code} before it was ready{output}")
         if patience.ended(time.monotonic(), work_done(program.pid)):
-            raise ChildFailed(f"{child.name} was not ready within {patience.waited_s:.2g} s{output}")
+            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s{output}")
         await asyncio.sleep(0.02)
 
 

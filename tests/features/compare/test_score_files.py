@@ -194,7 +194,7 @@ def inspect_archive(path: Path, header_bytes: int = 2) -> Path:
 
 def test_an_inspect_log_needs_its_reader(tmp_path: Path) -> None:
     """Real logs are read in tests/real/test_compare.py, where the reader is installed."""
-    with pytest.raises(CannotRun, match=r'need its reader: pip install "assay-gateway\[inspect\]"'):
+    with pytest.raises(CannotRun, match=r'need its reader: pip install "\.\[inspect\]"'):
         open_scores(inspect_archive(tmp_path / "a.eval"), frozenset())
     path = tmp_path / "log.json"
     path.write_text(json.dumps({"version": 2, "status": "success", "eval": {}, "plan": {}, "samples": []}))

@@ -88,7 +88,7 @@ def test_a_missing_directory_is_an_error(datasets, tmp_path: Path) -> None:
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(CannotRun, match=r'hf://a/b: needs datasets: pip install "assay-gateway\[datasets\]"'):
+    with pytest.raises(CannotRun, match=r'hf://a/b: needs datasets: pip install "\.\[datasets\]"'):
         list(HuggingFaceDataset("a/b").rows())
 
 
