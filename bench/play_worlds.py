@@ -1,10 +1,12 @@
 """Plays the product's verdicts in worlds of traffic: how often they err, and how often they answer.
 
-Each row is one world with its own bound; its runs have fixed seeds. A row that FILE already holds with as many runs is
-not played again, so a run that was stopped goes on where it was. Exit status 1: a bound is missed.
+Each row is one world with its own bound. The seed of a run depends on its row and its number alone. Runs that FILE
+already holds are not played again, so a program that was stopped goes on where it was. Exit status 1: one misses its
+bound.
 
     python bench/play_worlds.py --results worlds.jsonl                  every row, 2 000 runs
     python bench/play_worlds.py --runs 100 --row "8 users" --rules 3    some rows, fewer runs
+    python bench/play_worlds.py --runs 0 --results worlds.jsonl         the table of the runs in FILE
 """
 
 from __future__ import annotations
@@ -15,34 +17,47 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from worlds import answers, harm, segments, sequences, served, splits, verdicts
-from worlds.rows import Row, Run
+from worlds import answers, best, harm, segments, sequences, served, splits, verdicts
+from worlds.rows import Row
 
 ROWS: list[Row] = [
-    *verdicts.ROWS, *splits.ROWS, *segments.ROWS, *sequences.ROWS, *served.ROWS, *answers.ROWS, *harm.ROWS,
+    *verdicts.ROWS, *splits.ROWS, *segments.ROWS, *sequences.ROWS, *served.ROWS, *best.ROWS, *answers.ROWS,
+    *harm.ROWS,
 ]  # fmt: skip
 BEFORE = 5  # as many times fewer runs by the rules before, which no bound is for
-CHUNK = 20  # runs of one task of a process
+CHUNK = 20  # runs of one task of a process, stored together
+Key = tuple[str, str, int]
+"""(name, event, rules) of the runs of one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive runs of one row with one version of the rules. sizes: of the runs with an event."""
+
+    name: str
+    event: str
+    rules: int
+    first: int
+    runs: int
+    sizes: list[float]
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The runs of one row with one version of the rules. size: median of what an event took."""
 
-    name: str
-    event: str
-    rules: int
     runs: int
     events: int
     size: float | None
-    cpu_s: float
 
     @property
     def rate(self) -> float:
@@ -52,25 +67,26 @@ class Result:
 def main() -> int:
     options = _options()
     rows = [row for row in ROWS if not options.row or any(text in row.name for text in options.row)]
-    done = {(r.name, r.event, r.rules): r for r in _stored(options.results)}
+    chunks = list(_stored(options.results))
     with ProcessPoolExecutor(options.jobs) as pool:
         for at, row in enumerate(rows):
             for rules in row.rules if not options.rules else [r for r in row.rules if r in options.rules]:
-                runs, key = _runs(row, rules, options.runs), (row.name, row.event, rules)
-                if key in done and done[key].runs >= runs:
-                    continue
                 _progress(f"{at + 1} of {len(rows)}: {row.name}, {row.event}, rules {rules}")
-                done[key] = _played(pool, row, rules, runs)
-                _store(options.results, done[key])
+                chunks += _played(pool, row, rules, _missing(row, rules, options.runs, chunks), options.results)
     _progress("")
+    done = _results(chunks)
     missed = list(_table([row for row in rows if row.group != answers.GROUP], done))
     _answers(rows, done)
     return 1 if missed else 0
 
 
-def _runs(row: Row, rules: int, most: int) -> int:
+def _missing(row: Row, rules: int, most: int, chunks: Iterable[Chunk]) -> list[range]:
+    """The chunks of a row that are yet to be played."""
     runs = min(most, row.runs)
-    return runs if rules == max(row.rules) else max(1, runs // BEFORE)
+    runs = runs if rules == max(row.rules) else runs // BEFORE
+    key = (row.name, row.event, rules)
+    done = {chunk.first for chunk in chunks if (chunk.name, chunk.event, chunk.rules) == key}
+    return [range(first, first + CHUNK) for first in range(0, runs, CHUNK) if first not in done]
 
 
 def _options() -> argparse.Namespace:
@@ -83,35 +99,45 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _played(pool: ProcessPoolExecutor, row: Row, rules: int, runs: int) -> Result:
-    chunks = [range(first, min(first + CHUNK, runs)) for first in range(0, runs, CHUNK)]
-    played, cpu_s = list[Run](), 0.0
-    for found, took in pool.map(partial(_chunk, ROWS.index(row), rules), chunks):
-        played += found
-        cpu_s += took
-    events = [run.size for run in played if run.event]
-    size = statistics.median(events) if events else None
-    return Result(row.name, row.event, rules, len(played), len(events), size, round(cpu_s, 1))
+def _played(
+    pool: ProcessPoolExecutor, row: Row, rules: int, missing: Iterable[range], path: Path | None
+) -> Iterator[Chunk]:
+    for chunk in pool.map(partial(_chunk, ROWS.index(row), rules), missing):
+        if path is not None:
+            with path.open("a") as file:
+                file.write(json.dumps(asdict(chunk)) + "\n")
+        yield chunk
 
 
-def _chunk(index: int, rules: int, seeds: Iterable[int]) -> tuple[list[Run], float]:
-    began = time.process_time()
-    return [ROWS[index].play(seed, rules) for seed in seeds], time.process_time() - began
+def _chunk(index: int, rules: int, numbers: range) -> Chunk:
+    row, began = ROWS[index], time.process_time()
+    sizes = [run.size for run in (row.run(number, rules) for number in numbers) if run.event]
+    took = round(time.process_time() - began, 2)
+    return Chunk(row.name, row.event, rules, numbers.start, len(numbers), sizes, took)
 
 
-def _stored(path: Path | None) -> Iterator[Result]:
+def _stored(path: Path | None) -> Iterator[Chunk]:
     if path is not None and path.exists():
         for line in path.read_text().splitlines():
-            yield Result(**json.loads(line))
+            yield Chunk(**json.loads(line))
 
 
-def _store(path: Path | None, result: Result) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps(asdict(result)) + "\n")
+def _results(chunks: Iterable[Chunk]) -> dict[Key, Result]:
+    played = defaultdict[Key, list[Chunk]](list)
+    for chunk in chunks:
+        played[chunk.name, chunk.event, chunk.rules].append(chunk)
+    return {key: _result(of_row) for key, of_row in played.items()}
 
 
-def _table(rows: Iterable[Row], done: dict[tuple[str, str, int], Result]) -> Iterator[Row]:
+def _result(chunks: Iterable[Chunk]) -> Result:
+    runs, sizes = 0, list[float]()
+    for chunk in chunks:
+        runs += chunk.runs
+        sizes += chunk.sizes
+    return Result(runs, len(sizes), statistics.median(sizes) if sizes else None)
+
+
+def _table(rows: Iterable[Row], done: Mapping[Key, Result]) -> Iterator[Row]:
     """Prints the table. Returns the rows whose bound is missed with the newest rules."""
     _say("| world | counted | rules 2 | rules 3 | bound | median pairs | runs | |\n|---|---|---|---|---|---|---|---|")
     for row in rows:
@@ -126,7 +152,7 @@ def _table(rows: Iterable[Row], done: dict[tuple[str, str, int], Result]) -> Ite
             yield row
 
 
-def _answers(rows: Iterable[Row], done: dict[tuple[str, str, int], Result]) -> None:
+def _answers(rows: Iterable[Row], done: Mapping[Key, Result]) -> None:
     found = {row.name: done.get((row.name, row.event, 3)) for row in rows if row.group == answers.GROUP}
     known = {name: (result.rate, result.size) for name, result in found.items() if result is not None}
     if known:

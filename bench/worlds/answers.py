@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from gateway.statistics.special import student_quantile
 from worlds import traffic
 from worlds.rows import Row, Run
-from worlds.traffic import Call, Draw, Lacking, Owned, failing, independent, shares
+from worlds.traffic import Call, Draw, Lacking, Owned, TheseUsers, failing, independent, shares
 from worlds.verdict_play import plan_of, play
-from worlds.verdicts import BURSTS_H
+from worlds.verdicts import BURSTS_H, OF_THESE, TWO_HEAVY
 
 Method = Literal["default", "always valid", "t-test"]
 METHODS: tuple[Method, ...] = ("default", "always valid", "t-test")
@@ -31,7 +31,9 @@ DOLLARS_A_CALL = 0.01
 REPEATS = 0.25
 """Repeats of the control a pair; a t-test has none."""
 ALPHA, Z = 0.05, 1.96 + 0.8416
-TRUTHS: Mapping[str, float] = {"equal": 0.0, "better by a margin": 1.0, "worse by 2 margins": -2.0}
+TRUTHS: Mapping[str, float] = {
+    "equal": 0.0, "better by a margin": 1.0, "worse by 2 margins": -2.0, "worse by a margin": -1.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class PlainWorld:
     hours: float = SPREAD_H
     rail: float | None = None
     failing: float = 0.0
+    plan: tuple[tuple[str, Any], ...] = ()
 
     @property
     def fixed(self) -> int:
@@ -55,14 +58,16 @@ class PlainWorld:
 WORLDS: Mapping[str, PlainWorld] = {
     "2 calls a second": PlainWorld(Owned(shares((1.0,) * 5_000), 0.1)),
     "failures in bursts of 20": PlainWorld(failing(0.01, 20), BURSTS_H, traffic.RAIL, 0.01),
-    "two heavy users": PlainWorld(Owned(shares((0.3, 0.3, *(0.01,) * 40)), 0.3)),
+    "two heavy users": PlainWorld(Owned(shares(TWO_HEAVY), 0.3)),
+    "two heavy users, population: these": PlainWorld(TheseUsers(TWO_HEAVY, 0.3), plan=OF_THESE),
     "a judge that fails in 5 %": PlainWorld(Lacking(independent(), (0.05, "timeout"), (0.05, "timeout"))),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerWorld:
-    """The event: the right verdict within three days. Worse by 2 margins asks for a reject, the others for a ship."""
+    """The event: the right verdict within three days. Worse by 2 margins asks for a reject, the others for a ship.
+    Of a candidate that is worse by exactly one margin, it is a ship, which is wrong."""
 
     name: str
     truth: str
@@ -70,20 +75,20 @@ class AnswerWorld:
 
     def __call__(self, seed: int, rules: int) -> Run:
         world, rng = WORLDS[self.name], np.random.default_rng([seed, 49])
-        plan = plan_of(rules, rail=world.rail)
+        plan = plan_of(rules, rail=world.rail, **(dict(world.plan) if rules >= 3 else {}))
         planned = plan.max_pairs or 1
         most = round(planned * THREE_DAYS_H / world.hours)
         calls = world.draw(rng, TRUTHS[self.truth], traffic.evenly(most, 3600 * world.hours / planned))
         if self.method == "t-test":
             return _tested(world, self._is_worse, calls)
         if self.method == "always valid":
-            plan = plan_of(rules, rail=world.rail, method="anytime", auto_horizon=False)
+            plan = replace(plan, method="anytime", auto_horizon=False, max_pairs=None)
         outcome = play(plan, calls, itertools.cycle((True, False, False, False)))
         return Run(outcome.verdict == "reject" if self._is_worse else outcome.ships, outcome.pairs)
 
     @property
     def _is_worse(self) -> bool:
-        return TRUTHS[self.truth] < 0
+        return TRUTHS[self.truth] < -1.0
 
 
 def _tested(world: PlainWorld, worse: bool, calls: Iterable[Call]) -> Run:
@@ -104,9 +109,8 @@ def _student(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def answer_row(name: str, truth: str, method: Method) -> Row:
     rules = (2, 3) if method == "default" else (3,)
-    return Row(
-        f"{name}, {truth}: {method}", GROUP, "right verdict", AnswerWorld(name, truth, method), runs=200, rules=rules
-    )
+    event = "ships falsely" if TRUTHS[truth] == -1.0 else "right verdict"
+    return Row(f"{name}, {truth}: {method}", GROUP, event, AnswerWorld(name, truth, method), runs=400, rules=rules)
 
 
 ROWS: list[Row] = [answer_row(*asked) for asked in itertools.product(WORLDS, TRUTHS, METHODS)]
@@ -116,12 +120,14 @@ Rate = tuple[float, float | None]
 
 def answer_table(found: Mapping[str, Rate]) -> Iterator[str]:
     """Lines of a table of the methods next to each other. found: by the name of the row, with the newest rules."""
-    yield "| traffic | candidate | " + " | ".join(f"{m}: right, hours, pairs, dollars" for m in METHODS) + " |"
-    yield "|---|---|" + "---|" * len(METHODS)
+    heads = [f"{method}: share, hours, pairs, dollars" for method in METHODS]
+    yield f"| traffic | candidate | counted | {' | '.join(heads)} |"
+    yield "|---|---|---|" + "---|" * len(METHODS)
     for name, truth in itertools.product(WORLDS, TRUTHS):
         cells = [_cell(name, method, found.get(answer_row(name, truth, method).name)) for method in METHODS]
         if any(cells):
-            yield f"| {name} | {truth} | {' | '.join(cells)} |"
+            counted = answer_row(name, truth, "default").event
+            yield f"| {name} | {truth} | {counted} | {' | '.join(cells)} |"
 
 
 def _cell(name: str, method: Method, rate: Rate | None) -> str:

@@ -6,12 +6,14 @@ LOOK answers and at the end; a rate of false ships by a look after every answer 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from gateway.core.exchange import Target
 from gateway.core.plan import CANDIDATE, CONTROL, Guardrail, Plan, StoredPlan
@@ -20,11 +22,13 @@ from gateway.core.served_answer import AnswerScores, ScoredRow, ServedAnswer, Sp
 from gateway.reports.model import Verdict
 from gateway.verdict.decision import SHIPS
 from gateway.verdict.findings import finding
+from gateway.verdict.split.ratio import RatioPeaks, peaks_at, ratio_name
+from worlds import traffic
 from worlds.rows import Row, Run, Side
-from worlds.traffic import DEVIATION, START, Values
-from worlds.verdict_play import MemoryEvidence
+from worlds.traffic import DEVIATION, RAIL, START, Values, evenly, independent
+from worlds.verdict_play import Experiment, MemoryEvidence, plan_of
 
-MARGIN, LOOK = 0.1, 100
+MARGIN, LOOK, COUNTED = 0.1, 100, 20
 CALLS = 1_500
 HOURS = 25.0
 IDENTITY = "1 c1"
@@ -39,6 +43,7 @@ class Served(NamedTuple):
     failed: Values
     cost: Values
     stratum: list[str]
+    caller: list[str] | None = None
 
 
 Draw = Callable[[np.random.Generator, float, int], Served]
@@ -53,17 +58,6 @@ def split_plan(rules: int, **changes: Any) -> Plan:
         "rules": rules, "min_hours": 24.0, "empty": "failed", "headers": "target", "independent": True,
     }  # fmt: skip
     return Plan(**{**usual, **changes})
-
-
-@dataclass(slots=True)
-class SplitOf(MemoryEvidence):
-    """`PlanEvidence` of answers that are in memory. A class of its own, since a look has no pairs."""
-
-    read: SplitEvidence | None = None
-
-    def split(self, candidate: str) -> SplitEvidence:
-        assert self.read is not None, candidate
-        return self.read
 
 
 def read_of(served: Served, answers: int, hours: float) -> SplitEvidence:
@@ -81,19 +75,40 @@ def _answer(served: Served, i: int, at: float) -> ServedAnswer:
     outcome, status = ("upstream_error", 502) if served.failed[i] else ("ok", 200)
     cell = (arm, "chat", target, served.stratum[i])
     return ServedAnswer(
-        f"e{i}", arm, served.unit[i], cell, outcome, status, 1.0, None, 5, float(served.cost[i]), 1.0, 100, at
-    )
+        f"e{i}", arm, served.unit[i], cell, outcome, status, 1.0, None, 5, float(served.cost[i]), 1.0, 100, at,
+        caller=served.caller[i] if served.caller else "",
+    )  # fmt: skip
 
 
 def _score(served: Served, i: int) -> ScoredRow:
     return "scored", float(served.score[i]), IDENTITY
 
 
-def verdict_of(plan: Plan, read: SplitEvidence, states: dict[Any, str] | None = None) -> Verdict:
-    last = read.answers[-1].received
-    counts = PairCounts(joined=0, first=read.answers[0].received, last=last)
+def evidence_of(plan: Plan, read: SplitEvidence, peaks: RatioPeaks) -> MemoryEvidence:
+    first, last = read.answers[0].received, read.answers[-1].received
     stored = StoredPlan(plan, plan.hash, "running", START)
-    return finding(SplitOf(stored, states or {}, {}, counts, last, read=read), CANDIDATE).decision.verdict
+    states = {ratio_name(stored): orjson.dumps(peaks.state()).decode()}
+    return MemoryEvidence(stored, states, {}, PairCounts(joined=0, first=first, last=last), last, read=read)
+
+
+@dataclass(slots=True)
+class Ratio:
+    """The evidence on the arms' shares of units, kept after every COUNTED answers as the consumer keeps it."""
+
+    plan: Plan
+    served: Served
+    answers: int = 0
+    units: dict[str, set[str]] = field(default_factory=lambda: {CONTROL: set(), CANDIDATE: set()})
+    peaks: RatioPeaks = field(default_factory=RatioPeaks)
+
+    def until(self, answers: int) -> RatioPeaks:
+        while self.answers < answers:
+            self.units[CANDIDATE if self.served.arm[self.answers] else CONTROL].add(self.served.unit[self.answers])
+            self.answers += 1
+            if self.answers % COUNTED == 0:
+                counts = {arm: len(units) for arm, units in self.units.items()}
+                self.peaks = peaks_at(self.plan, counts, self.peaks)
+        return self.peaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +126,42 @@ class SplitWorld:
     def __call__(self, seed: int, rules: int) -> Run:
         served = self.draw(np.random.default_rng([seed, 48]), self.mean, self.calls)
         plan = split_plan(rules, **dict(self.plan))
+        ratio = Ratio(plan, served)
         for answers in (*range(4 * self.look, self.calls, self.look), self.calls):
-            verdict = verdict_of(plan, read_of(served, answers, self.hours))
+            evidence = evidence_of(plan, read_of(served, answers, self.hours), ratio.until(answers))
+            verdict = finding(evidence, CANDIDATE).decision.verdict
             if verdict != "hold":
                 return Run(verdict in SHIPS, answers)
         return Run(False, self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class BothWorld:
+    """A split whose control's answers are shadowed, too: the pairs decide the primary, once the shares are shown."""
+
+    mean: float
+    event: str
+
+    def __call__(self, seed: int, rules: int) -> Run:
+        rng = np.random.default_rng([seed, 56])
+        plan = plan_of(rules, mode="both", split=0.5, margin=MARGIN)
+        served, experiment = plain(rng, self.mean, CALLS), Experiment(plan)
+        ratio, pairs = Ratio(plan, served), round(CALLS * (1 - plan.split) * plan.shadow)
+        at = evenly(pairs, 3600 * HOURS / pairs)
+        calls = independent()(rng, self.mean * MARGIN / traffic.MARGIN, at)
+        for answers in (*range(4 * LOOK, CALLS, LOOK), CALLS):
+            for call in itertools.islice(calls, pairs * answers // CALLS - experiment.pairs):
+                experiment.take(call, repeat=experiment.pairs % 4 == 0)
+            verdict = self._verdict(experiment, read_of(served, answers, HOURS), ratio.until(answers))
+            if verdict != "hold":
+                return Run(verdict in SHIPS, answers)
+        return Run(False, CALLS)
+
+    def _verdict(self, experiment: Experiment, read: SplitEvidence, peaks: RatioPeaks) -> Verdict:
+        evidence = experiment.evidence()
+        evidence.read = read
+        evidence.states = {**evidence.states, ratio_name(evidence.plan): orjson.dumps(peaks.state()).decode()}
+        return finding(evidence, CANDIDATE).decision.verdict
 
 
 def plain(rng: np.random.Generator, mean: float, calls: int) -> Served:
@@ -167,6 +213,25 @@ def heavy_runs(rng: np.random.Generator, mean: float, calls: int) -> Served:
     return Served([f"r{i}" for i in owner.tolist()], arm, score, np.zeros(calls), cost, ["split:swap"] * calls)
 
 
+def hostile(share: float) -> Draw:
+    """Twenty callers, and one more with this share of the calls. Each of its calls is a unit of its own; it knows its
+    arm, and fails on purpose with the control, so that a candidate that fails more seems no worse.
+
+    mean: −1: the candidate fails the others' calls more often than the control by the margin of the guardrail.
+    """
+
+    def draw(rng: np.random.Generator, mean: float, calls: int) -> Served:
+        arm = (rng.random(calls) < 0.5).astype(float)
+        spoils = rng.random(calls) < share
+        fails = rng.random(calls) < 0.01 - mean * RAIL * arm
+        failed = np.where(spoils, 1.0 - arm, fails.astype(float))
+        score = np.where(failed > 0, 0.0, np.clip(rng.normal(0.5, DEVIATION / math.sqrt(2), calls), 0.0, 1.0))
+        caller = np.where(spoils, "mallory", rng.choice([f"k{i}" for i in range(20)], calls))
+        return _served([f"u{i}" for i in range(calls)], arm, score)._replace(failed=failed, caller=caller.tolist())
+
+    return draw
+
+
 def _served(unit: list[str], arm: Values, score: Values) -> Served:
     n = len(arm)
     return Served(unit, arm, score, np.zeros(n), np.full(n, 0.001), ["split:swap"] * n)
@@ -176,6 +241,7 @@ COST_MARGIN = 0.3  # of the cost of a run, relative
 MEAN_COST = math.exp(0.49)  # dollars per 1 000 calls of a run: the mean of the product of two log-normals
 OF_COST = (("guardrails", (Guardrail("cost_per_1k", COST_MARGIN * MEAN_COST),)), ("unit", "user"),
            ("independent", False))  # fmt: skip
+RAILED = (("guardrails", (Guardrail("error_rate", RAIL),)),)
 BY_USER = (("unit", "user"), ("independent", False))
 
 
@@ -191,6 +257,10 @@ def _both(name: str, draw: Draw, ships: float | None = None, **changes: Any) -> 
 ROWS: list[Row] = [
     *_both("split of 1 500 calls", plain, 0.7),
     *_both("split by user, 5 calls each, ICC 0.3", by_user(5, 0.3), calls=4_000, look=250, plan=BY_USER),
+    Row("both: 1 500 calls, a tenth shadowed", "split", "ships falsely", BothWorld(-1.0, "ships falsely"), "at most",
+        0.025, "answers"),
+    Row("both: 1 500 calls, a tenth shadowed", "split", "ships", BothWorld(0.0, "ships"), "at least", 0.7, "answers"),
+    *_both("split, one caller of 21 has a tenth, spoils the control", hostile(0.1), calls=6_000, look=500, plan=RAILED),
     *_both("split, hard requests come to prevail", mix_shifts),
-    *_both("split by run, heavy tails, cost", heavy_runs, calls=4_000, look=500, plan=OF_COST),
-]
+    *_both("split by run, heavy tails, cost", heavy_runs, calls=12_000, look=1_500, plan=OF_COST),
+]  # fmt: skip

@@ -94,6 +94,25 @@ class Owned:
             yield _owned(call, self.kind, name) if self.named else call
 
 
+@dataclass(frozen=True, slots=True)
+class TheseUsers:
+    """Calls of users who are all there are: their own differences, weighted by their shares, have the mean that is
+    drawn for. weights: of each user, in any unit."""
+
+    weights: Sequence[float]
+    icc: float
+
+    def __call__(self, rng: np.random.Generator, mean: float, at: Values) -> Iterator[Call]:
+        share = np.asarray(self.weights) / sum(self.weights)
+        level = rng.normal(0.0, DEVIATION * math.sqrt(self.icc), len(share))
+        users = rng.choice(len(share), len(at), p=share)
+        own = rng.normal(mean * MARGIN, DEVIATION * math.sqrt(1 - self.icc), len(at))
+        a, b = scored(own + (level - float(share @ level))[users])
+        again = repeated(rng, mean, len(at))
+        for i, user in enumerate(users.tolist()):
+            yield Call(float(at[i]), float(a[i]), float(b[i]), float(again[i]), f"u{user}", "web")
+
+
 def _owned(call: Call, kind: Literal["user", "key", "prompt", "conversation"], name: str | None) -> Call:
     user, key, prompt, conversation = (name if kind == k else None for k in ("user", "key", "prompt", "conversation"))
     return Call(call.at, call.a, call.b, call.again, user, key or "web", conversation, prompt)

@@ -21,16 +21,19 @@ from gateway.core.plan_horizon import horizon_of
 from gateway.core.sequence import SequenceName
 from gateway.core.served_answer import SplitEvidence
 from gateway.reports.model import Verdict
+from gateway.verdict.continuation import continued, more_price
 from gateway.verdict.decision import SHIPS, share_of_pairs
 from gateway.verdict.ending import is_closed
 from gateway.verdict.findings import Finding, finding
 from gateway.verdict.metrics import ALONE, ArmObservation, JoinedPair, PairOrigin, StoredScore
 from gateway.verdict.sequences.difference import DifferenceSequence
 from gateway.verdict.sequences.progress import PlanProgress, margin_of
+from gateway.verdict.states import continued_name
 from worlds.traffic import DEVIATION, MARGIN, START, Call, Lack
 
 QUALITY = ("quality", "1 c1")
 _BETWEEN_LOOKS = 25  # pairs, while a gate holds a verdict back
+_BETWEEN_ENDS = 50  # pairs, after which it is asked again whether the plan has ended
 _STATUS: Mapping[Lack, str] = {"timeout": "timeout", "not_applicable": "not_applicable"}
 
 
@@ -75,6 +78,7 @@ class MemoryEvidence:
     withheld: Mapping[tuple[SequenceName, str, str], int] = field(default_factory=dict)
     lost_by_arm: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     paid_calls: Mapping[str, int] = field(default_factory=Counter)
+    read: SplitEvidence | None = None
 
     @property
     def request_checks(self) -> RequestChecks:
@@ -84,7 +88,8 @@ class MemoryEvidence:
         return [], []
 
     def split(self, candidate: str) -> SplitEvidence:
-        raise NotImplementedError
+        assert self.read is not None, candidate
+        return self.read
 
     def scorer(self, metric: str, identity: str | None) -> ScorerFacts | None:
         return None
@@ -101,6 +106,7 @@ class Experiment:
         self.progress = PlanProgress(plan, plan.hash, {})
         self.pairs, self.first, self.last = 0, 0.0, 0.0
         self.asked = Counter[str]()
+        self.until = 0  # pairs at which a plan that went on after its last look pauses
 
     def take(self, call: Call, *, repeat: bool) -> None:
         """Takes the next pair. repeat: the control is asked again for it."""
@@ -140,6 +146,8 @@ class Experiment:
     def evidence(self) -> MemoryEvidence:
         sequences = self.progress.sequences
         states = {name: orjson.dumps(sequence.state()).decode() for name, sequence in sequences.items()}
+        if self.until:
+            states[continued_name(self.plan.hash)] = orjson.dumps({"until": self.until}).decode()
         newest = {(name.candidate, name.metric): name.identity for name in sequences}
         stored = StoredPlan(self.plan, self.plan.hash, "running", START)
         counts = PairCounts(joined=self.pairs, first=self.first, last=self.last)
@@ -149,12 +157,21 @@ class Experiment:
 
     @property
     def ended(self) -> bool:
-        """Whether the consumer would ask for no further pair: asked from the last look of the primary on, each tenth
-        pair."""
+        """Whether the consumer would ask for no further pair: asked from the last look of the primary on, each
+        fiftieth pair."""
         primary = self.sequence("quality")
-        if primary is None or not primary.closed or self.pairs % 10:
+        if primary is None or not primary.closed or self.pairs % _BETWEEN_ENDS:
             return False
         return is_closed(self.evidence())
+
+    def go_on(self) -> bool:
+        """Goes on after the last look, as `gateway ab start NAME --more` does. Returns whether anything goes on."""
+        primary = self.sequence("quality")
+        price = more_price(self.evidence()) if primary is not None and primary.closed else None
+        if price is None or not continued(self.plan, self.progress.sequences, price.pairs):
+            return False
+        self.until = self.pairs + price.pairs
+        return True
 
 
 def seen_of(call: Call, *, repeat: bool) -> tuple[ArmObservation, dict[str, ArmObservation]]:
@@ -172,19 +189,27 @@ def _seen(score: float, failed: bool, lacks: Lack) -> ArmObservation:
     return ArmObservation("ok", "x", scores={QUALITY: stored})
 
 
-def play(plan: Plan, calls: Iterable[Call], repeats: Iterator[bool]) -> Outcome:
-    """Plays one experiment to its verdict, or to its end."""
-    experiment, held = Experiment(plan), 0
-    for call, repeat in zip(calls, repeats, strict=False):
+def play(plan: Plan, calls: Iterable[Call], repeats: Iterable[bool], more: bool = False) -> Outcome:
+    """Plays one experiment to its verdict, or to its end. more: the operator lets it go on whenever it has ended."""
+    experiment, pairs = Experiment(plan), zip(calls, repeats, strict=False)
+    verdict = _until_end(experiment, pairs)
+    while more and verdict == "hold" and experiment.go_on():
+        verdict = _until_end(experiment, pairs)
+    return _outcome(experiment, verdict)
+
+
+def _until_end(experiment: Experiment, pairs: Iterator[tuple[Call, bool]]) -> Verdict:
+    held = 0
+    for call, repeat in pairs:
         experiment.take(call, repeat=repeat)
         held = max(0, held - 1)
         ended = experiment.ended
         if ended or (not held and experiment.could_decide()):
             verdict = experiment.finding().decision.verdict
             if verdict != "hold" or ended:
-                return _outcome(experiment, verdict)
+                return verdict
             held = _BETWEEN_LOOKS
-    return _outcome(experiment, experiment.finding().decision.verdict)
+    return experiment.finding().decision.verdict
 
 
 def _outcome(experiment: Experiment, verdict: Verdict) -> Outcome:

@@ -14,7 +14,7 @@ from gateway.core.horizon import AT_MOST
 from gateway.core.plan import Plan
 from worlds import traffic
 from worlds.rows import Row, Run, Side
-from worlds.traffic import Draw, Lacking, Owned, a_few_calls, failing, independent, shares
+from worlds.traffic import Draw, Lacking, Owned, TheseUsers, a_few_calls, failing, independent, shares
 from worlds.verdict_play import Outcome, plan_of, play
 
 Event = Literal["ships falsely", "ships", "decided"]
@@ -36,6 +36,8 @@ class ShadowWorld:
     most: int = AT_MOST
     """Times the planned pairs for which calls come."""
     plan: tuple[tuple[str, Any], ...] = ()
+    more: bool = False
+    """The operator says `--more` whenever the plan has ended."""
 
     def design(self, rules: int) -> Plan:
         changes = dict(self.plan) if rules >= 3 else {}
@@ -45,7 +47,7 @@ class ShadowWorld:
         plan, rng = self.design(rules), np.random.default_rng([seed, 47])
         pairs = plan.max_pairs or 0
         at = traffic.evenly(self.most * pairs + 1, 3600 * self.hours / pairs)
-        outcome = play(plan, self.draw(rng, self.mean, at), _asked_again())
+        outcome = play(plan, self.draw(rng, self.mean, at), _asked_again(), self.more)
         return Run(self._happened(outcome), outcome.pairs)
 
     def _happened(self, outcome: Outcome) -> bool:
@@ -84,21 +86,30 @@ def _missing(name: str, draw: Draw, mean: float, event: Event, side: Side, bound
     return Row(name, "missing", event, ShadowWorld(draw, mean, event), side, bound)
 
 
+def _more(event: Event, mean: float, side: Side = "measured", bound: float = 0.0, name: str = "independent calls",
+          draw: Draw | None = None) -> Row:  # fmt: skip
+    world = ShadowWorld(draw or independent(), mean, event, more=True)
+    return Row(f"{name}, always --more", "more", event, world, side, bound, rules=(3,))
+
+
 def blocks(minutes: int) -> tuple[tuple[str, Any], ...]:
     """Changes of a plan whose values may depend on each other within this time."""
     return (("blocks_min", float(minutes)),)
 
 
 DAY_S = 86_400.0
-BURSTS_H = 9.2  # hours of the planned pairs at 100 an hour, so that a burst of 20 is within a quarter of an hour or two
+BURSTS_H = 7.83  # hours of the planned pairs at 100 an hour: a burst of 20 is within a quarter of an hour or two
+TWO_HEAVY = (0.3, 0.3, *(0.01,) * 40)
+OF_THESE = (("population", "these"),)
 HEAVY = (0.55, *(0.45 / 40,) * 40)
 ROWS: list[Row] = [
     *_both("independent calls", independent(), FALSE, 0.78),
     *_both("users with one call each", Owned(a_few_calls(1), 0.0), FALSE, 0.78),
     *_both("60 independent users", Owned(shares((1.0,) * 60), 0.0), FALSE),
     *_both("one user with 55 % of the calls", Owned(shares(HEAVY), 0.3), FALSE),
-    *_both("two users with 30 % each, and 40", Owned(shares((0.3, 0.3, *(0.01,) * 40)), 0.3), FALSE),
+    *_both("two users with 30 % each, and 40", Owned(shares(TWO_HEAVY), 0.3), FALSE),
     *_both("two users with 30 % each, and 5", Owned(shares((0.3, 0.3, *(0.08,) * 5)), 0.3), FALSE),
+    *_both("two users with 30 % each, and 40, population: these", TheseUsers(TWO_HEAVY, 0.3), THESE, plan=OF_THESE),
     *_both("8 users", Owned(shares((1.0,) * 8), 0.3), FALSE),
     *_both("60 calls a user, ICC 0.05", Owned(a_few_calls(60), 0.05), FALSE),
     *_both("15 calls a user, ICC 0.3", Owned(a_few_calls(15), 0.3), FALSE),
@@ -121,4 +132,10 @@ ROWS: list[Row] = [
     _missing("not applicable 5 % where bad, control's timeouts 5 %",
              Lacking(independent(), (0.05, "timeout"), (0.05, "not_applicable"), where_bad=True), WORSE,
              "ships falsely", "at most", FALSE),
+    _missing("scorer fails on the worst 5 %, control's by chance 5 %",
+             Lacking(independent(), (0.05, "timeout"), (0.05, "timeout"), where_bad=True), WORSE, "ships falsely",
+             "measured", 0.0),
+    _more("ships falsely", WORSE, "at most", FALSE),
+    _more("ships", EQUAL),
+    _more("ships falsely", WORSE, "at most", FALSE, "8 users", Owned(shares((1.0,) * 8), 0.3)),
 ]  # fmt: skip
