@@ -34,8 +34,8 @@ def main() -> None:
 
 
 def page() -> str:
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
+    head, _, after = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = after.partition(END)
     defined = record_schema()["$defs"]
     tables = "\n\n".join("\n".join(_table(title, defined[name])) for name, title in _HEADS.items())
     return f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}"
@@ -44,7 +44,7 @@ def page() -> str:
 def _table(title: str, schema: dict[str, Any]) -> Iterator[str]:
     yield f"| {title} | type | default | meaning |"
     yield "|---|---|---|---|"
-    members = schema.get("properties") or {each["title"]: each for each in schema["prefixItems"]}
+    members = schema.get("properties") or {item["title"]: item for item in schema["prefixItems"]}
     for name, member in members.items():
         default = f"`{orjson.dumps(member['default']).decode()}`" if "default" in member else "–"
         meaning = member.get("description", "").replace("|", "\\|")

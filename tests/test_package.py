@@ -154,13 +154,13 @@ def test_a_newcomer_sees_a_verdict(
     command = ("tool", "run", "--python", sys.executable, "--from", wheel, "gateway", "demo", "--fast")
     started = time.monotonic()
     done = fresh.uv(*command, "--port", str(port), cwd=tmp_path, timeout=900)
-    seconds, told = time.monotonic() - started, done.stderr
-    assert re.search(r"verdict after .* pairs: small: right in .* Ship, but keep metadata\.kind=code\.", told), told
-    assert re.search(r"ship, except code: saves \d+\u202f% of the cost, \$", told)
-    assert "hours are not covered" in told
-    assert f"uvx --from {wheel} gateway up" in told
+    seconds, output = time.monotonic() - started, done.stderr
+    assert re.search(r"verdict after .* pairs: small: right in .* Ship, but keep metadata\.kind=code\.", output), output
+    assert re.search(r"ship, except code: saves \d+\u202f% of the cost, \$", output)
+    assert "hours are not covered" in output
+    assert f"uvx --from {wheel} gateway up" in output
     assert list(tmp_path.iterdir()) == [tmp_path / "cache"], "nothing is left"
-    verdict = float(re.search(r"([\d.]+) s  verdict after", told)[1])  # type: ignore[index]
+    verdict = float(re.search(r"([\d.]+) s  verdict after", output)[1])  # type: ignore[index]
     size = megabytes(fresh.cache / "archive-v0")
     with capsys.disabled():
         print(  # noqa: T201

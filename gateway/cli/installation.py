@@ -50,8 +50,8 @@ def schema(
         show(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return
     try:
-        found = record_schema() if output == RECORD else output_schema(output)
-        show(json.dumps(found, indent=2, ensure_ascii=False))
+        schema = record_schema() if output == RECORD else output_schema(output)
+        show(json.dumps(schema, indent=2, ensure_ascii=False))
     except NoJsonOutput as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
 

@@ -84,13 +84,13 @@ def _with_parts(
     parts: tuple[tuple[str, RunCeiling], ...], settings: Mapping[str, Any]
 ) -> tuple[tuple[str, RunCeiling], ...]:
     """The ceilings by model and tag, with those of one more owner: the smaller of each counts."""
-    found = dict(parts)
+    ceilings = dict(parts)
     for kind, section in (("model", "models"), ("tag", "tags")):
         for name, amounts in (settings.get(section) or {}).items():
             ceiling = ceiling_of(amounts.get("per_run"), settings.get("on_outage") or "bounded")
             if ceiling:
-                found[f"{kind}/{name}"] = found.get(f"{kind}/{name}", NO_CEILING).with_smaller(ceiling)
-    return tuple(found.items())
+                ceilings[f"{kind}/{name}"] = ceilings.get(f"{kind}/{name}", NO_CEILING).with_smaller(ceiling)
+    return tuple(ceilings.items())
 
 
 def _scopes(

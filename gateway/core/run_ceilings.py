@@ -73,14 +73,14 @@ class RunCeiling:
     def limits(self) -> tuple[Limit, ...]:
         """The limits that count call by call. With `minutes` alone they count calls, so that the first one is known."""
         amounts = {measure: getattr(self, name) for name, measure in COUNTED.items()}
-        found = [
+        counted = [
             Limit(measure, part.amount, "run", on_outage=self.on_outage)
             for measure, part in amounts.items()
             if part is not None
         ]
-        if self.minutes is not None and not found:
-            found.append(Limit("requests", _ENDLESS, "run", on_outage=self.on_outage))
-        return tuple(found)
+        if self.minutes is not None and not counted:
+            counted.append(Limit("requests", _ENDLESS, "run", on_outage=self.on_outage))
+        return tuple(counted)
 
     def tier(self) -> Self | None:
         """The ceiling of the cheaper tier once the dollars are used up; None if these end the run."""
@@ -105,16 +105,16 @@ def _smaller(one: Any, other: Any) -> Any:
 
 def ceiling_of(settings: Mapping[str, Any] | None, on_outage: RunOutage = "bounded") -> RunCeiling:
     """The ceiling in a mapping such as `{"usd": 0.5, "calls": 200}`, which config.limits.RunLimits has validated."""
-    given = {name: value for name, value in (settings or {}).items() if value is not None}
-    on_end: OnEnd = given.get("on_end", "stop")
-    tier_usd = given.get("tier_usd", given.get("usd", 0.0))
-    usd, tokens, calls = (None if name not in given else RunAmount(float(given[name]), on_end) for name in COUNTED)
+    amounts = {name: value for name, value in (settings or {}).items() if value is not None}
+    on_end: OnEnd = amounts.get("on_end", "stop")
+    tier_usd = amounts.get("tier_usd", amounts.get("usd", 0.0))
+    usd, tokens, calls = (None if name not in amounts else RunAmount(float(amounts[name]), on_end) for name in COUNTED)
     if on_end == "tier":
         usd, tokens, calls = (None if n is None else n._replace(on_end="stop") for n in (usd, tokens, calls))
         usd = None if usd is None else usd._replace(on_end="tier", tier_usd=float(tier_usd))
-    outage: RunOutage = given.get("on_outage", on_outage)
-    ceiling = RunCeiling(usd, tokens, calls, given.get("minutes"), given.get("loops"))
-    require = bool(given.get("require"))
+    outage: RunOutage = amounts.get("on_outage", on_outage)
+    ceiling = RunCeiling(usd, tokens, calls, amounts.get("minutes"), amounts.get("loops"))
+    require = bool(amounts.get("require"))
     return replace(ceiling, on_outage=outage, require=require) if ceiling or require else NO_CEILING
 
 

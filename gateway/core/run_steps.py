@@ -64,9 +64,9 @@ def _message(role: str, turn: Mapping[str, Any]) -> Iterator[RunStep]:
     results = [part for part in parts if part.get("type") in _RETURNED]
     yield from map(_result, results)
     called = [_called(part) for part in parts if part.get("type") in _CALLED]
-    called += [_called(as_object(each)) for each in as_list(turn.get("tool_calls"))]
-    rest = [part for part in as_list(content) if part not in results and as_object(part).get("type") not in _CALLED]
-    text = text_of(rest if isinstance(content, list) else content)
+    called += [_called(as_object(call)) for call in as_list(turn.get("tool_calls"))]
+    texts = [part for part in as_list(content) if part not in results and as_object(part).get("type") not in _CALLED]
+    text = text_of(texts if isinstance(content, list) else content)
     if text or called or not results:
         yield RunStep("system" if role in ("system", "developer") else role, text, tuple(called))
 
@@ -79,8 +79,8 @@ def _result(part: Mapping[str, Any]) -> RunStep:
 
 def _called(part: Mapping[str, Any]) -> ToolCall:
     spec = as_object(part.get("function")) or part
-    given = spec.get("arguments", spec.get("input"))
-    arguments = given if isinstance(given, str) else orjson.dumps(given or {}).decode()
+    inputs = spec.get("arguments", spec.get("input"))
+    arguments = inputs if isinstance(inputs, str) else orjson.dumps(inputs or {}).decode()
     return ToolCall(as_text(part.get("call_id")) or as_text(part.get("id")), as_text(spec.get("name")), arguments)
 
 

@@ -71,8 +71,8 @@ class LabelHistory:
     def target(self, name: str) -> TargetLabels | None:
         """The labels of a target of an earlier config. name: "upstream/model". None if no config has had it for an
         hour."""
-        found = self._targets.get(name)
-        return found if found is not None and self.kept(*found) else None
+        target = self._targets.get(name)
+        return target if target is not None and self.kept(*target) else None
 
     def expired(self) -> ExpiredLabels:
         names = [name for name, at in self._known().items() if self._is_expired(at)]

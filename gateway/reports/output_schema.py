@@ -85,21 +85,21 @@ def _whole(schema: Schema, kind: type | None) -> Schema:
     """The schema of an object with the parts that msgspec leaves out: its required members, and their meanings."""
     if kind is None or "properties" not in schema:
         return schema
-    said = _docs_of(kind)
-    members = {name: _member(each, said.get(name)) for name, each in schema["properties"].items()}
+    docs = _docs_of(kind)
+    members = {name: _member(each, docs.get(name)) for name, each in schema["properties"].items()}
     required = _required(kind) if is_dataclass(kind) else schema.get("required", [])
     return {**_about(schema), "properties": members, "required": required, "additionalProperties": False}
 
 
 def _open(schema: Schema, kind: type | None) -> Schema:
-    said = {} if kind is None else _docs_of(kind)
+    docs = {} if kind is None else _docs_of(kind)
     if "properties" in schema:
-        members = {name: _described(each, said.get(name)) for name, each in schema["properties"].items()}
+        members = {name: _described(each, docs.get(name)) for name, each in schema["properties"].items()}
         return {**_about(schema), "properties": members}
     if not _is_tuple(kind):
         return schema
     named = zip(kind._fields, schema["prefixItems"], strict=True)  # type: ignore[union-attr]
-    items = [_described({"title": name, **each}, said.get(name)) for name, each in named]
+    items = [_described({"title": name, **each}, docs.get(name)) for name, each in named]
     return {name: value for name, value in _about(schema).items() if name != "maxItems"} | {"prefixItems": items}
 
 

@@ -265,16 +265,16 @@ class LeaseServer:
 
     async def live_runs(self, most: int = 10_000) -> list[LiveRun]:
         """The runs with a ceiling that had a call in the last day. Reads all keys of the server, a few at a time."""
-        begin, found = self._key(RUN_RECORDS), list[LiveRun]()
+        begin, runs = self._key(RUN_RECORDS), list[LiveRun]()
         async for key in self._client.scan_iter(match=f"{begin}*", count=1000):
             values: Any = await ask(self._client.hgetall(key))
             fields = {text(name): text(value) for name, value in values.items()}
             run, _, limit = text(key).removeprefix(begin).rpartition(":")
             spent, reserved, floor, began, added, ceiling = (int(float(fields.get(name, 0))) for name in "sofbxa")
-            found.append(LiveRun(run, limit, fields.get("n", ""), spent + floor, reserved, began, added, ceiling))
-            if len(found) >= most:
+            runs.append(LiveRun(run, limit, fields.get("n", ""), spent + floor, reserved, began, added, ceiling))
+            if len(runs) >= most:
                 break
-        return found
+        return runs
 
     @property
     def _stopped(self) -> str:

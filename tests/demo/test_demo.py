@@ -19,12 +19,12 @@ def test_the_demo_ships_except_code_and_takes_over(tmp_path: Path) -> None:
     command = gateway_command("demo", "--port", str(port), "--folder", str(tmp_path / "demo"))
     program = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert program.stderr is not None
-    told = []
+    lines = []
     for line in program.stderr:
-        told.append(line)
+        lines.append(line)
         if "until Ctrl-C" in line:
             program.send_signal(signal.SIGINT)
-    text = "".join(told)
+    text = "".join(lines)
     assert program.wait(60) == 0, text
     order = [
         r"watch it in the browser: http://\S+/console/login\?link=",

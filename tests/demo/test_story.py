@@ -26,13 +26,13 @@ def excepted(made: Report, pairs: int = 1_200, share: float = 0.8) -> Report:
 
 
 def test_the_verdict_comes_with_its_saving_and_what_it_leaves_out(report: Any) -> None:
-    said: list[str] = []
-    tell_verdict(excepted(report()), Story(said.append))
-    assert "Ship, but keep metadata.kind=code." in said[0]
-    assert said[1].endswith(
+    lines: list[str] = []
+    tell_verdict(excepted(report()), Story(lines.append))
+    assert "Ship, but keep metadata.kind=code." in lines[0]
+    assert lines[1].endswith(
         "ship, except code: saves 52\u202f% of the cost, $0.96 instead of $2.00 for 1 000 calls like these"
     )
-    assert said[2].endswith(HOURS)
+    assert lines[2].endswith(HOURS)
 
 
 def test_a_verdict_without_exceptions_names_none(report: Any) -> None:
@@ -46,12 +46,12 @@ def test_the_ramp_waits_until_the_search_has_enough_pairs(report: Any) -> None:
 
 
 def test_nothing_is_said_while_the_programs_stop() -> None:
-    said: list[str] = []
-    quiet = Story(said.append, stopping=lambda: True)
+    lines: list[str] = []
+    quiet = Story(lines.append, stopping=lambda: True)
     quiet.tell("a call failed")
-    assert said == []
+    assert lines == []
     quiet.tell_always("stopped")
-    assert said[0].endswith("s  stopped")
+    assert lines[0].endswith("s  stopped")
 
 
 async def test_a_standstill_ends_with_its_cause(tmp_path: Path) -> None:

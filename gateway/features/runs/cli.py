@@ -34,13 +34,13 @@ def listed(
     from gateway.features.runs import report
     from gateway.features.runs.live import by_burn, live_ceilings
 
-    of, now = ConfigOptions(store.config or Path("gateway.yaml"), store.data).load(), time.time()
+    deployment, now = ConfigOptions(store.config or Path("gateway.yaml"), store.data).load(), time.time()
     if live:
-        uses = by_burn(of.on_stream(live_ceilings), now)
+        uses = by_burn(deployment.on_stream(live_ceilings), now)
         show(to_json(report.ceilings_as_json(uses, now)) if as_json else report.ceilings_table(uses, now))
     else:
-        found = report.newest_runs(of.store)
-        show(to_json(found) if as_json else report.runs_table(found))
+        newest = report.newest_runs(deployment.store)
+        show(to_json(newest) if as_json else report.runs_table(newest))
 
 
 @runs.command(epilog=example("gateway runs stop task-42"))
@@ -49,9 +49,9 @@ def stop(run: Named, options: ConfigOptions) -> None:
     """End a run: every gateway refuses its next call. An answer that has begun is not cut."""
     from gateway.features.runs.live import found_run, live_ceilings, stop_run
 
-    of = options.load()
-    run_id = found_run(of.on_stream(live_ceilings), run)
-    of.on_stream(lambda corridor: stop_run(corridor, run_id))
+    deployment = options.load()
+    run_id = found_run(deployment.on_stream(live_ceilings), run)
+    deployment.on_stream(lambda corridor: stop_run(corridor, run_id))
     show(f"{run} is stopped: its further calls are refused")
 
 
@@ -64,13 +64,13 @@ def more(run: Named, options: ConfigOptions) -> None:
     from gateway.core.errors import CannotRun
     from gateway.features.runs.live import NEAR_END, extend_run, found_run, live_ceilings
 
-    of = options.load()
-    uses = of.on_stream(live_ceilings)
+    deployment = options.load()
+    uses = deployment.on_stream(live_ceilings)
     run_id = found_run(uses, run)
     full = [use for use in uses if use.run_id == run_id and use.share >= NEAR_END]
     if not full:
         raise CannotRun(f"no ceiling of {run} is nearly used up")
-    added = [use for use in full if of.on_stream(partial(extend_run, use=use))]
+    added = [use for use in full if deployment.on_stream(partial(extend_run, use=use))]
     if not added:
         raise CannotRun(f"the amount was added to {run} before; that is possible once")
     for use in added:

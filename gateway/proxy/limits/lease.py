@@ -59,7 +59,7 @@ class Lease:
         self.is_many = self.of_user or self.of_run
         """Whether there are many like it, which are forgotten when they are idle."""
         self.began: float | None = None
-        """The first call of a run; None if the server has not said it."""
+        """The first call of a run; None until the server answers."""
         self.added = 0
         """The amount that a person has added to the ceiling of a run."""
         self._resumes = resumes

@@ -297,7 +297,7 @@ class Limiter:
         return taken
 
     def _check_began(self, account: Account, run: RunAccount, taken: CallReservation) -> None:
-        """Raises QuotaExceeded if the stream server has just said that the run's minutes are over."""
+        """Raises QuotaExceeded if the stream server's answer shows that the run's minutes are over."""
         try:
             check_minutes(account, run, self._book.now())
         except QuotaExceeded:

@@ -23,9 +23,9 @@ _NAMES = {"usd": "usd", "tokens": "tokens", "requests": "calls"}
 
 def run_account(book: LeaseBook, call: Call, run: RunId, *, tier: bool = False) -> RunAccount | None:
     """The ceilings of a call's run; None if it has none."""
-    of, caller = call.caller.of_call or _NONE, call.caller
-    ceiling = of.run if run.budget is None else of.run.asked(run.budget)
-    parts = of.parts_of(call.alias, caller.call_tags) if of.run_parts else ()
+    limits, caller = call.caller.of_call or _NONE, call.caller
+    ceiling = limits.run if run.budget is None else limits.run.asked(run.budget)
+    parts = limits.parts_of(call.alias, caller.call_tags) if limits.run_parts else ()
     if not ceiling and not parts:
         return None
     key = run.counted or run.key
@@ -46,8 +46,8 @@ def check_stopped(book: LeaseBook, call: Call) -> None:
 
 def require_run(call: Call) -> None:
     """Raises BadRequest for a call without a run, of a key whose calls need one."""
-    of = call.caller.of_call
-    if of is not None and of.run.require and call.run is None:
+    limits = call.caller.of_call
+    if limits is not None and limits.run.require and call.run is None:
         raise BadRequest(
             "the limits of this key need every call to name its run: send x-gateway-run with an id for each task",
             code="run_required",
@@ -60,10 +60,10 @@ def check_loops(run: RunAccount, call: Call) -> None:
     most = min((ceiling.loops for ceiling in run.ceilings if ceiling.loops is not None), default=None)
     if most is None:
         return
-    found = loops_at_the_end(call)
-    if found >= most:
+    times = loops_at_the_end(call)
+    if times >= most:
         raise _ended(
-            "loops", f"this run has made the same tool call with the same result {found} times in a row: {RUN_ADVICE}"
+            "loops", f"this run has made the same tool call with the same result {times} times in a row: {RUN_ADVICE}"
         )
 
 

@@ -25,10 +25,10 @@ _Made = tuple[str, str, str]
 def loops_at_the_end(call: Call) -> int:
     """How often the last tool call of a request was made in a row, with the same result; 0 if it ends otherwise."""
     members = call.slices() if call.body else {}
-    given = members.get("messages") or members.get("input")
-    if given is None or not bytes(given).lstrip().startswith(b"["):
+    turns = members.get("messages") or members.get("input")
+    if turns is None or not bytes(turns).lstrip().startswith(b"["):
         return 0
-    made = _made_backwards(_steps_backwards(bytes(given)))
+    made = _made_backwards(_steps_backwards(bytes(turns)))
     last = next(made, None)
     return 0 if last is None else 1 + sum(1 for _ in takewhile(lambda other: other == last, made))
 

@@ -47,8 +47,8 @@ _EVENT = Decoder(_Event)
 
 def note_origin(exchange: Exchange, response: bytes) -> None:
     """Fills the two fields. response: the raw bytes, which the exchange itself may not hold."""
-    found = origin_of(response, stream=exchange.stream, spliced=exchange.spliced)
-    exchange.model_returned, exchange.fingerprint = found
+    origin = origin_of(response, stream=exchange.stream, spliced=exchange.spliced)
+    exchange.model_returned, exchange.fingerprint = origin
 
 
 def origin_of(response: bytes, *, stream: bool, spliced: bool = False) -> AnswerOrigin:
@@ -58,11 +58,11 @@ def origin_of(response: bytes, *, stream: bool, spliced: bool = False) -> Answer
     """
     if not stream or response[:1] == b"{":  # a refusal before the stream began is one object
         return _read(response, _ANSWER)
-    found = next((origin for origin in _from_end(response, _MODEL) if origin.model), AnswerOrigin())
-    if found.fingerprint is None and not spliced:
+    answered = next((origin for origin in _from_end(response, _MODEL) if origin.model), AnswerOrigin())
+    if answered.fingerprint is None and not spliced:
         marked = (origin.fingerprint for origin in _from_end(response, _FINGERPRINT) if origin.fingerprint)
-        found = found._replace(fingerprint=next(marked, None))
-    return found
+        answered = answered._replace(fingerprint=next(marked, None))
+    return answered
 
 
 def _from_end(events: bytes, marker: bytes) -> Iterator[AnswerOrigin]:

@@ -58,9 +58,9 @@ def run_of(
 
 def _refuse_without_a_run(headers: Mapping[bytes, bytes]) -> None:
     """Raises BadRequest for a ceiling of a run that the call does not name."""
-    found = next((name for name in (_PARENT, _BUDGET) if name in headers), None)
-    if found is not None:
-        raise BadRequest(f"{found.decode()}: the call names no run; send x-gateway-run as well")
+    header = next((name for name in (_PARENT, _BUDGET) if name in headers), None)
+    if header is not None:
+        raise BadRequest(f"{header.decode()}: the call names no run; send x-gateway-run as well")
 
 
 def _with_ceiling(run: RunId, caller: Caller, headers: Mapping[bytes, bytes]) -> RunId:
@@ -77,17 +77,17 @@ def _with_ceiling(run: RunId, caller: Caller, headers: Mapping[bytes, bytes]) ->
 
 def run_budget(text: bytes) -> RunBudget:
     """The ceiling in x-gateway-run-budget, such as `usd=0.50, calls=200`. Raises BadRequest."""
-    found: dict[str, float] = {}
+    amounts: dict[str, float] = {}
     for part in text.decode("latin-1").split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         amount = _amount(value)
-        if name not in RunBudget._fields or name in found or amount is None or (name in _WHOLE and amount % 1):
+        if name not in RunBudget._fields or name in amounts or amount is None or (name in _WHOLE and amount % 1):
             raise BadRequest(
                 f"x-gateway-run-budget: {part.strip()[:80]!r} is not understood; expected amounts above 0 of "
                 f"{', '.join(RunBudget._fields)}, such as `usd=0.50, calls=200`"
             )
-        found[name] = amount
-    return RunBudget(**found)
+        amounts[name] = amount
+    return RunBudget(**amounts)
 
 
 _CEILINGS = frozenset({_PARENT, _BUDGET})

@@ -381,6 +381,25 @@ async def test_a_plan_that_is_to_continue_takes_pairs_after_its_verdict(room: An
     assert room.sql("SELECT n FROM sequences WHERE metric = 'stated' AND candidate = 'candidate'") == [(39,)]
 
 
+async def test_a_plan_about_others_without_units_is_stopped(
+    room: Any, plan: Any, exchange: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The consumer refuses for a plan that a gateway starts what `gateway ab start` refuses."""
+    now = time.time()
+    plan = replace(plan, rules=3, method="hybrid", aa="alarm", auto_horizon=True, max_pairs=288, population="others")
+    async with room.consuming():
+        nameless = {"alias": "chat", "api": "chat", "user_digest": None, "request": b'{"messages":[]}'}
+        await room.send(*(exchange(str(i), received=now - 600.0 + i, **nameless) for i in range(60)))
+        await room.until_read()
+        assert await room.corridor.state.set_plan(PlanState(plan, "running", now, unpaced=True))
+        async with asyncio.timeout(60):
+            while (state := (await room.corridor.state.plans())["swap"]).unpaced:
+                await asyncio.sleep(0.01)
+    assert state.state == "stopped"
+    assert "names its user or conversation" in caplog.text
+    assert "set `population: these`; the experiment is stopped" in caplog.text
+
+
 async def test_a_plan_that_a_gateway_starts_is_spread_over_the_hours(
     room: Any, plan: Any, exchange: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

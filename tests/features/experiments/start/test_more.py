@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,3 +112,27 @@ async def test_a_continuation_that_fails_delays_no_other_plan(room: Any, plan: P
         await room.until(lambda: len(room.sql("SELECT plan FROM plans")) == 2)
         await room.send(*paired(plan, "0.5", {"candidate": "0.5"}))
         await room.until_settled(2)
+
+
+async def test_the_consumer_lets_a_plan_go_on(room: Any, plan: Plan, paired: Any) -> None:
+    """A plan closes at 50 pairs without a verdict, and takes 20 more once somebody has started it again."""
+    plan = replace(plan, rules=3, method="hybrid", max_pairs=50, aa="alarm", margin=0.02, population="these")
+    arms = (("0.2", {"candidate": "0.8"}), ("0.8", {"candidate": "0.2"}))
+
+    def pairs(n: int) -> list[Any]:
+        return [entry for i in range(n) for entry in paired(plan, arms[i % 2][0], arms[i % 2][1])]
+
+    await room.begin(plan)
+    async with room.consuming():
+        await room.send(*pairs(50))
+        await room.until_settled(50)
+        async with asyncio.timeout(60):
+            while (known := (await room.corridor.state.plans())[plan.name]).running:
+                await asyncio.sleep(0.01)
+        assert await room.corridor.state.set_plan(
+            replace(known, state="running", since=known.since + 1, more=20), known
+        )
+        await room.send(*pairs(20))
+        await room.until_settled(70)
+        query = "SELECT n FROM sequences WHERE metric = 'stated' AND candidate = 'candidate'"
+        await room.until(lambda: room.sql(query) == [(70,)])
