@@ -61,7 +61,6 @@ def a_reader(language: str, url: str, key: str, directory: Path) -> Reader:
     folder = directory / language
     folder.mkdir()
     if language == "js":
-        npm_package("redis")
         code = NPM_HOME / f"reader-{directory.name}.mjs"  # next to node_modules, where node finds the package
         program = ["node", str(code)]
     else:
@@ -91,8 +90,9 @@ async def until(holds: Any, readers: list[Reader]) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_foreign_readers_get_each_call_once_through_kills(program: str, servers: Any, flows: Any) -> None:
+    npm_package("redis")  # before anything runs: it may skip the test
     with servers.directory() as directory:
         *ports, stream = servers.free_ports(3)
         node = servers.Node(program, stream, directory / "stream", appendfsync="no").start()
