@@ -163,6 +163,7 @@ SUBLAYERS = {
         ("runs",),
         ("labels",),
         ("learned",),
+        ("decisions",),
         ("experiments",),
         ("ramp",),
         ("guards",),

@@ -25,6 +25,7 @@ from pydantic import (
 
 from gateway.config.admin import AdminConfig
 from gateway.config.cascades import CascadeConfig
+from gateway.config.decisions import DecisionsConfig
 from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.guards import GuardConfig, GuardName
@@ -515,6 +516,8 @@ class Config(Section):
     """Prices of models, in addition to the built-in prices."""
     cascades: dict[RouteName, CascadeConfig] = Field({})
     """Cheaper targets that answer first, each with the condition on which its answer is served."""
+    decisions: DecisionsConfig = DecisionsConfig()
+    """Typed questions, and promises about acting on their probabilities."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     webhooks: dict[Name, WebhookConfig] = Field({})

@@ -7,6 +7,7 @@ from gateway.core.extras import Extra
 from gateway.features import (
     calls,
     compare,
+    decisions,
     experiments,
     feedback,
     groups,
@@ -40,6 +41,7 @@ FEATURES: tuple[Manifest, ...] = (
     runs.MANIFEST,
     labels.MANIFEST,
     learned.MANIFEST,
+    decisions.MANIFEST,
     experiments.MANIFEST,
     ramp.MANIFEST,
     guards.MANIFEST,

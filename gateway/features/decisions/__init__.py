@@ -1,0 +1,11 @@
+"""Decisions: whether a probability is true on people's labels, and thresholds from which on nobody needs to look."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import JsonOutput, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="decisions",
+    verbs=(Verb("decisions", "gateway.features.decisions.cli:verbs", 118, "Decide"),),
+    outputs=(JsonOutput("decisions plan", "gateway.features.decisions.report:PlanOutput"),),
+)
