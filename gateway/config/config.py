@@ -35,7 +35,7 @@ from gateway.config.notify import NotifyConfig
 from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.routes import ConfiguredRoute
-from gateway.config.scorers import EvalsConfig, ScorerConfig
+from gateway.config.scorers import EvalsConfig, ScorerConfig, with_questions_apart
 from gateway.config.store import StoreConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.types import (
@@ -496,7 +496,7 @@ class Config(Section):
     """The database of exchanges and scores."""
     redaction: RedactionConfig | None = None
     """Removal of personal data and secrets from content before it is recorded. Default: nothing is removed."""
-    scorers: dict[Name, ScorerConfig] = Field({})
+    scorers: Annotated[dict[Name, ScorerConfig], BeforeValidator(with_questions_apart)] = Field({})
     """Measurements on each recorded answer."""
     guards: dict[GuardName, GuardConfig] = Field({})
     """Rules and scorers that may refuse a request or an answer. A request is judged in the order of this section."""

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.cascades import CascadeConfig, InvalidRule, cascade_route
+from gateway.config.scorers import with_questions_apart
 from gateway.config.upstreams import TargetRef
 from gateway.config.yaml_text import read_config_text, yaml_sections
 from gateway.core.did_you_mean import did_you_mean
@@ -136,7 +137,7 @@ class NamedRoutes:
                 if known is None or not share:
                     continue
                 primary = str(known.route.evidence.get("primary"))
-                if primary not in (*as_object(raw.get("scorers")), *BUILT_IN_METRICS):
+                if primary not in (*with_questions_apart(as_object(raw.get("scorers"))), *BUILT_IN_METRICS):
                     self.mistakes.append(
                         f'models.{alias}.targets[{i}].route: it is watched by the scorer "{primary}", by which it was '
                         "learned, and there is none; add it to `scorers`, or set `watch: 0`"

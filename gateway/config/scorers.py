@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -48,3 +49,33 @@ class ScorerConfig(Section):
 def scores_runs(name: str, section: ScorerConfig) -> bool:
     """Whether a scorer has one value for each run: a rule of runs, or a judge with `unit: run`. name: its section's."""
     return (section.use or name).startswith("run_") or section.options.get("unit") == "run"
+
+
+DECISION = "decision"
+"""The scorer whose section holds several questions, each a scorer of its own."""
+
+
+def with_questions_apart(sections: Any) -> Any:
+    """The raw `scorers` section, with an entry `SECTION.QUESTION` for each question of a section with `use: decision`.
+
+    The entries keep the section's other keys, and its name as `panel`, by which they share one call for each answer. A
+    section that is not of this form is returned as it is, and so is anything but a mapping.
+    """
+    if not isinstance(sections, Mapping):
+        return sections
+    apart: dict[str, Any] = {}
+    for name, section in sections.items():
+        questions = section.get("questions") if isinstance(section, Mapping) else None
+        if not isinstance(questions, Mapping) or not questions or section.get("use", name) != DECISION:
+            apart[name] = section
+            continue
+        common = {key: value for key, value in section.items() if key != "questions"}
+        for question, asked in questions.items():
+            apart[f"{name}.{question}"] = {**common, "use": DECISION, "panel": name, "question": asked}
+    return apart
+
+
+def drawn_as(name: str, section: ScorerConfig) -> str:
+    """The name that a scorer's share is drawn by: questions of one section see the same answers."""
+    panel = section.options.get("panel")
+    return panel if section.use == DECISION and isinstance(panel, str) else name

@@ -151,7 +151,7 @@ class Backfill:
             name
             for name, r in self._scorers.items()
             if name not in stored.decided
-            and (r.share >= 1 or draw(f"score:{name}", stored.unit) < r.share)
+            and (r.share >= 1 or draw(f"score:{r.drawn_as or name}", stored.unit) < r.share)
             and score_id_of(stored.id, name, r.scorer.version, r.config_hash) not in stored.settled
         )
         return _Missing(stored.id, tuple(names))

@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 import orjson
 
 from gateway.config.scorers import ScorerConfig as Section
+from gateway.config.scorers import drawn_as
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import ConfigError
 from gateway.core.score import Direction, Kind
@@ -38,6 +39,7 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "contains": f"{_HERE}.contains:Contains",
         "edit_distance": f"{_HERE}.edit_distance:EditDistance",
         "cost": f"{_HERE}.cost:Cost",
+        "decision": f"{_HERE}.decision:decision",
         "embedding": f"{_HERE}.embedding:embedding",
         "exact": f"{_HERE}.exact:Exact",
         "f1": f"{_HERE}.f1:F1",
@@ -105,6 +107,8 @@ class RegisteredScorer:
     gate: ScorerGate | None = None
     """Limits its concurrency and blocks it after repeated failures; None if it does not wait, and belongs to this
     package."""
+    drawn_as: str | None = None
+    """The name that its share is drawn by, where that is not its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class RegisteredPair:
     config_hash: str
     foreign: bool = False
     gate: ScorerGate | None = None
+    drawn_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class RegisteredRun:
     config_hash: str
     foreign: bool = False
     gate: ScorerGate | None = None
+    drawn_as: str | None = None
 
 
 Registered = RegisteredScorer | RegisteredPair | RegisteredRun
@@ -164,9 +170,10 @@ def build_all(configured: Mapping[str, Section], outside: ExternalServices | Non
     reach_modules((use.partition(":")[0] for use in uses if _DOTTED.fullmatch(use)), outside.directory)
     built = BuiltScorers({}, {})
     mistakes: list[str] = []
+    panels: dict[str, Any] = {}
     for name, section in configured.items():
         try:
-            registered = _register(_Entry(name, section, outside))
+            registered = _register(_Entry(name, section, outside, panels))
         except InvalidOptions as invalid:
             mistakes += [f"scorers.{name}{line}" for line in invalid.lines]
         else:
@@ -196,6 +203,13 @@ class _Entry:
     name: str
     section: Section
     outside: ExternalServices
+    panels: dict[str, Any]
+    """Objects that the questions of one section share, by the section's name."""
+
+    @property
+    def shared_name(self) -> str:
+        """The name that its draws, budget and usage go by."""
+        return drawn_as(self.name, self.section)
 
     @property
     def use(self) -> str:
@@ -219,12 +233,13 @@ def _register(entry: _Entry) -> Registered:
     waits = scorer.kind == "llm" or getattr(scorer, "waits", False)
     gate = ScorerGate(entry.name, entry.concurrency(waits=waits)) if waits or foreign else None
     deadline_s = entry.deadline_s(waits=waits)
+    shared = entry.shared_name if entry.shared_name != entry.name else None
     if hasattr(scorer, "score_run"):
-        return RegisteredRun(scorer, section.share, deadline_s, hashed, foreign, gate)
+        return RegisteredRun(scorer, section.share, deadline_s, hashed, foreign, gate, shared)
     if not hasattr(scorer, "score"):
-        return RegisteredPair(cast(PairScorer, scorer), section.share, deadline_s, hashed, foreign, gate)
+        return RegisteredPair(cast(PairScorer, scorer), section.share, deadline_s, hashed, foreign, gate, shared)
     immediate = scorer if isinstance(scorer, ImmediateScorer) else None
-    return RegisteredScorer(scorer, section.share, deadline_s, hashed, foreign, immediate, waits, gate)
+    return RegisteredScorer(scorer, section.share, deadline_s, hashed, foreign, immediate, waits, gate, shared)
 
 
 def _construct(entry: _Entry) -> tuple[Any, bool]:
@@ -253,11 +268,11 @@ def _injected(entry: _Entry, factory: Any) -> dict[str, Any]:
     if _SPENDING & takes.keys():
         limited = section.budget_usd is not None or section.budget_tokens is not None
         ledger = outside.ledger or InMemoryLedger()
-        budget = ScorerBudget(entry.name, section.budget_usd, section.budget_tokens, ledger) if limited else None
+        budget = ScorerBudget(entry.shared_name, section.budget_usd, section.budget_tokens, ledger) if limited else None
         deadline_s = entry.deadline_s(waits=True)
-        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s, entry.name)
+        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s, entry.shared_name)
         given["service"] = ServiceConnection(outside.connections, deadline_s, budget)
-    given["directory"] = outside.directory
+    given |= {"directory": outside.directory, "panels": entry.panels}
     return {name: value for name, value in given.items() if name in takes}
 
 

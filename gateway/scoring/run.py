@@ -78,10 +78,11 @@ def _score_each(
 ) -> None:
     share, bounds, call = registered.share, registered.scorer.bounds, _immediate_call(registered)
     identity, pi = (name, registered.scorer.version, registered.config_hash), min(share, 1.0)
+    drawn = registered.drawn_as or name
     known: dict[int, tuple[object, _Outcome]] = {}  # by id() of an output; holding it keeps its id from reuse
     ended = time.perf_counter()
     for subject, results, waiting in started:
-        if share < 1 and draw(f"score:{name}", subject.exchange.unit) >= share:
+        if share < 1 and draw(f"score:{drawn}", subject.exchange.unit) >= share:
             continue
         began = ended
         try:

@@ -14,6 +14,7 @@ import yaml
 
 from gateway.config.loading import parse
 from gateway.config.scorers import ScorerConfig as Section
+from gateway.config.scorers import with_questions_apart
 from gateway.scoring.asker import ExternalServices
 from gateway.scoring.registry import SCORERS, build_all
 
@@ -90,7 +91,7 @@ def test_every_config_of_the_page_is_one(module, tmp_path):
         read = parse(CONFIG.replace("open: true", key or "open: true") + text, environ={"EVALS_KEY": "sk-x"})
         outside = ExternalServices(None, directory=tmp_path)  # type: ignore[arg-type]
         built = build_all(read.scorers, outside)
-        assert set(built.all()) == set(raw.get("scorers", {}))
+        assert set(built.all()) == set(with_questions_apart(raw.get("scorers", {})))
 
 
 def test_the_common_keys_are_those_of_a_section():

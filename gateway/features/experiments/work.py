@@ -528,7 +528,7 @@ class ExperimentEngine:
 def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
     """Whether the scorer's sampling has drawn the pair, by the served exchange's unit, so that all arms of a pair are
     scored or none."""
-    return registered.share >= 1 or draw(f"score:{name}", served.unit) < registered.share
+    return registered.share >= 1 or draw(f"score:{registered.drawn_as or name}", served.unit) < registered.share
 
 
 def _certain(plan: Plan, registered: RegisteredPair, a: Subject, b: Subject) -> float | None:

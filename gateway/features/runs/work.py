@@ -60,7 +60,7 @@ class RunScorers:
         """The result of each scorer that sees the run, by a draw of its own for each run."""
         drawn = {
             name: of for name, of in self.scorers.items()
-            if of.share >= 1 or draw(f"score:{name}", found.key) < of.share
+            if of.share >= 1 or draw(f"score:{of.drawn_as or name}", found.key) < of.share
         }  # fmt: skip
         if found.incomplete:
             return [_not_applicable(name, of, found.incomplete) for name, of in drawn.items()]
