@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from gateway.config.guards import GuardName
 from gateway.config.types import Name, NonEmpty, Section
 
 WrongShare = Annotated[float, Field(gt=0, lt=0.5)]
@@ -45,10 +46,13 @@ class QuestionConfig(Section):
 
 class CertificateConfig(Section):
     """A promise about acting without a person: where a scorer's calibrated probability is at least a threshold, which
-    labels find and test, at most a share of these cases is wrong."""
+    `gateway decisions certify` finds, at most a share of these cases is wrong."""
 
-    scorer: Name
-    """The scorer whose value in [0, 1] is the probability that an answer is good; people's labels test it."""
+    scorer: Name | None = None
+    """The scorer whose value in [0, 1] is the probability that an answer is good; people's labels test it. Either this
+    or `guard`."""
+    guard: GuardName | None = None
+    """The guard whose decision that a call may pass is made without a person."""
     wrong: WrongShare | None = None
     """The largest share that may be wrong. Default: `decisions.wrong`."""
     confidence: Confidence | None = None
@@ -57,6 +61,17 @@ class CertificateConfig(Section):
     """`threshold`: at most `wrong` of the cases at or above the threshold, with this confidence. `average`: cases that
     are automated and wrong are at most `wrong` of *all* traffic, on average over draws of the labels; no single
     threshold is guaranteed."""
+
+    @model_validator(mode="after")
+    def _check_subject(self) -> Self:
+        if (self.scorer is None) == (self.guard is None):
+            raise ValueError("expected one of scorer and guard")
+        return self
+
+    @property
+    def labelled_as(self) -> str:
+        """The name under which people's labels are stored."""
+        return self.scorer if self.scorer is not None else f"guard {self.guard}"
 
 
 class DecisionsConfig(Section):

@@ -545,6 +545,29 @@ labels = _table(
     Index("labels_subject", "scorer", "subject_id"),
 )
 
+calibration_maps = _table(
+    # Each try of a map of a scorer's probability, at a number of labels that was fixed beforehand. The map in force is
+    # the last that was accepted: expit(intercept + slope logit p).
+    "calibration_maps",
+    *_required(Text, "scorer", "version", "config_hash"),
+    Column("labels", BigInteger, nullable=False),  # that it was tried with
+    *_required(Double, "intercept", "slope", "level", "gain"),
+    Column("accepted", Boolean, nullable=False),
+    *_required(Double, "horizon", "at"),  # Unix seconds: of the newest label in it, and of the try
+    PrimaryKeyConstraint("scorer", "version", "config_hash", "labels"),
+)
+
+decision_certificates = _table(
+    # Each attempt to certify a threshold. attempt: JSON of features/decisions/model.py.
+    "decision_certificates",
+    Column("name", Text, nullable=False),
+    Column("began", Double, nullable=False),  # Unix seconds: its thresholds were fixed; labels after it test them
+    Column("attempt", Text, nullable=False),
+    *_optional(Double, "given", "lapsed"),  # Unix seconds
+    Column("reason", Text),  # why it lapsed
+    PrimaryKeyConstraint("name", "began"),
+)
+
 score_costs = _table(
     # Sums over the scores that cost something; they stay when the scores are deleted.
     "score_costs",

@@ -7,5 +7,9 @@ from gateway.features.manifest import JsonOutput, Manifest, Verb
 MANIFEST = Manifest(
     name="decisions",
     verbs=(Verb("decisions", "gateway.features.decisions.cli:verbs", 118, "Decide"),),
-    outputs=(JsonOutput("decisions plan", "gateway.features.decisions.report:PlanOutput"),),
+    outputs=(
+        JsonOutput("decisions plan", "gateway.features.decisions.report:PlanOutput"),
+        JsonOutput("decisions certify", "gateway.features.decisions.report:CertificateOutput"),
+        JsonOutput("decisions certificates", "gateway.features.decisions.report:CertificateOutput", listed=True),
+    ),
 )

@@ -169,7 +169,7 @@ def _guarded_calls(connection: Connection, of: ScorerVersion, guard: str, experi
     d, e = guard_decisions.c, exchanges.c
     in_experiment = func.coalesce(e.experiment, "").label("experiment")
     query = (
-        select(d.exchange_id.label("id"), _judged_by_guard(), e.stored.label("created"), in_experiment)
+        select(d.exchange_id.label("id"), judged_by_guard(), e.stored.label("created"), in_experiment)
         .join(exchanges, e.id == d.exchange_id)
         .where(d.guard == guard, d.config_hash == of.config_hash, d.on_side == of.version, d.result != "failed")
         .where(or_(e.bytes > 0, _has_label(d.exchange_id, of)))
@@ -177,7 +177,7 @@ def _guarded_calls(connection: Connection, of: ScorerVersion, guard: str, experi
     return _rows(connection, query.where(e.experiment == experiment) if experiment else query)
 
 
-def _judged_by_guard() -> ColumnElement[float]:
+def judged_by_guard() -> ColumnElement[float]:
     result = guard_decisions.c.result
     values = {"hit": literal(0.0), "near": literal(0.25)}
     return case(values, value=result, else_=literal(1.0)).label("judged")
@@ -200,7 +200,7 @@ def _labels_of_guard(of: ScorerVersion, since: float) -> Select[Any]:
     of_call = (e.alias, TARGET.label("model"), d.result.label("stratum"), e.unit, e.caller, d.received)
     same_guard = (d.guard == guard_of(of.scorer), d.config_hash == of.config_hash, d.on_side == of.version)
     return (
-        select(labels, _judged_by_guard(), e.stored.label("created"), *in_plan, *of_call, (1.0 / d.pi).label("weight"))
+        select(labels, judged_by_guard(), e.stored.label("created"), *in_plan, *of_call, (1.0 / d.pi).label("weight"))
         .join(guard_decisions, d.exchange_id == labels.c.subject_id)
         .join(exchanges, e.id == d.exchange_id)
         .where(*_these(labels, of), *same_guard, d.result != "failed", d.received >= since)
