@@ -59,6 +59,18 @@ WINDOWS = Row("Trends", [
           "Number of answers labelled by people: below about 100 the corrected interval is wide.", width=12),
 ])  # fmt: skip
 
+DECISIONS = Row("Decisions", [
+    Panel("Probability against people", [Query("max by (scorer) (gateway_calibration_bias)", "bias {{scorer}}"),
+                                         Query("max by (scorer) (gateway_calibration_error)", "error {{scorer}}"),
+                                         Query("max by (scorer, part) (gateway_calibration_brier)", "Brier {{part}} {{scorer}}", dashed=True),
+                                         Query("max by (scorer) (gateway_calibration_labels)", "labels {{scorer}}", dashed=True, unit="short")],
+          "For scorers with a certificate. Bias: probability less people's verdict; above 0 it is too sure that answers are good. Error and Brier are for one look: no alarm reads them. On the right: the labels behind them.", width=12),
+    Panel("Certificates", [Query("max by (name) (gateway_decision_automated_ratio)", "automated {{name}}", unit="percentunit"),
+                           Query('max by (name) (gateway_decision_certificate{state="certified"})', "certified {{name}}", dashed=True),
+                           Query("max by (scorer) (gateway_calibration_drift_log_evalue)", "drift {{scorer}}", dashed=True)],
+          "Share of the newest traffic in which one may act without a person; 0 once the certificate has lapsed. Drift: ln of the evidence that the probability is no longer true; from 3.0 on certificates lapse.", width=12),
+])  # fmt: skip
+
 LEDGER = Row("Ledger", [
     Panel("From seen to stored", [Query(f"sum(rate(gateway_eval_seen_total{RATE}))", "seen"),
                                   Query(f"sum(rate(gateway_eval_sampled_total{RATE}))", "sampled"),
@@ -134,5 +146,5 @@ EVALUATION = Dashboard(
     "assay-evaluation", "Assay Gateway: evaluation", "Weighted means with bounds, the ledger, freshness, judges and budgets.",
     [Variable("scorer", "Scorer", "label_values(gateway_eval_scores_total, scorer)", "Whose opinion"),
      Variable("model", "Model", "label_values(gateway_eval_scores_total, model)", "The model that answered")],
-    [NOW, ALIASES, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR],
+    [NOW, ALIASES, MEANS, WINDOWS, DECISIONS, LEDGER, JUDGES, PREDICTOR],
 )  # fmt: skip

@@ -211,6 +211,7 @@ COUNTS = {
     "gateway_eval_alias_score_effective_samples",
     "gateway_eval_score_effective_samples", "gateway_eval_run_score_effective_samples", "gateway_eval_score_labels",
     "gateway_experiment_feedback_answers", "gateway_eval_predictor_rows", "gateway_eval_predictor_exchanges_total",
+    "gateway_calibration_labels",
 }  # fmt: skip
 """Metrics that count what a mean is of."""
 

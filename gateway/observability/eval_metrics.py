@@ -189,6 +189,28 @@ class DriftFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationFigures:
+    """How true a scorer's probability is, by people's labels. Only the bias and the drift are valid at any look."""
+
+    scorer: str  # or "guard NAME"
+    labels: int
+    bias: float | None  # mean of p - y; None: too few labels
+    brier: Mapping[str, float]  # by part: score, reliability, resolution, uncertainty
+    error: float | None  # root of the debiased squared error
+    drift_log_evalue: float  # the alarm is on from 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFigures:
+    """One certificate of a threshold."""
+
+    name: str
+    state: str
+    states: Sequence[str]  # all that there are
+    automated: float  # share of the newest traffic in which one may act; 0.0 without a certificate
+
+
+@dataclass(frozen=True, slots=True)
 class GuardKeyFigures:
     """Findings of one guard in the calls of one key."""
 
@@ -263,6 +285,8 @@ class EvalFigures:
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the newest model, by predictor's target
     drift: tuple[DriftFigures, ...] = ()
     predictor: PredictorFigures | None = None
+    calibrations: tuple[CalibrationFigures, ...] = ()
+    certificates: tuple[CertificateFigures, ...] = ()
     guards: tuple[GuardFigures, ...] = ()
     at: float | None = None  # Unix time of these values; None if not read yet
 
@@ -370,6 +394,14 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "webhooks": lambda s: ((of, [n]) for of, n in s.figures.webhooks.items()),
     "predictor_cards": lambda s: (_card(*item) for item in s.figures.cards.items()),
     "drift": lambda s: (([d.scorer, d.alias, d.kind], (d.alarm, d.statistic)) for d in s.figures.drift),
+    "calibration": lambda s: (
+        ([c.scorer], (c.labels, c.bias, c.error, c.drift_log_evalue)) for c in s.figures.calibrations
+    ),
+    "calibration_brier": lambda s: (
+        ([c.scorer, part], [value]) for c in s.figures.calibrations for part, value in c.brier.items()
+    ),
+    "certificate_states": lambda s: (row for c in s.figures.certificates for row in _states(c.state, c.states, c.name)),
+    "automated": lambda s: _named({c.name: c.automated for c in s.figures.certificates}),
     "guards": lambda s: map(_guard, s.figures.guards),
     "guard_keys": lambda s: (([g.guard, k.key], (k.calls, k.hits)) for g in s.figures.guards for k in g.keys),
     "guard_teams": lambda s: (([g.guard, t.team], (t.calls, t.hits)) for g in s.figures.guards for t in g.teams),

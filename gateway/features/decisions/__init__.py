@@ -6,6 +6,7 @@ from gateway.features.manifest import JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="decisions",
+    hooks="gateway.features.decisions.metrics:decision_hooks",
     verbs=(Verb("decisions", "gateway.features.decisions.cli:verbs", 118, "Decide"),),
     outputs=(
         JsonOutput("decisions plan", "gateway.features.decisions.report:PlanOutput"),

@@ -24,6 +24,7 @@ from gateway.features.decisions.model import (
     ZoneFinding,
 )
 from gateway.features.decisions.plan import FIRST_LABELS, POWER
+from gateway.features.decisions.reliability import reliability
 from gateway.statistics.calibration_drift import DriftEvidence, calibration_drift
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.statistics.domains import Floats
@@ -81,9 +82,17 @@ def examine(evidence: Evidence) -> CertificateFinding:
     zones = () if attempt is None else zone_findings(attempt, evidence.calls)
     if attempt is not None and attempt.state == "open" and evidence.gives and not refused:
         attempt = _given(attempt, evidence, zones)
-    return CertificateFinding(
-        evidence.promise, evidence.question, evidence.calls.n, in_force, found, drift, attempt, zones, people, refused
-    )
+    truth = reliability(evidence.calls, in_force)
+    known = (evidence.promise, evidence.question, evidence.calls.n, in_force, found, drift)
+    return CertificateFinding(*known, attempt, zones, people, _reached(attempt, evidence), truth, refused)
+
+
+def _reached(attempt: CertificateAttempt | None, evidence: Evidence) -> float | None:
+    """The share of the newest traffic in which one may act."""
+    p, weight = evidence.traffic
+    if attempt is None or attempt.state != "certified" or attempt.certified is None or not p.size:
+        return None
+    return float(weight[attempt.map(p) >= attempt.certified.threshold].sum() / weight.sum())
 
 
 def all_tries(calls: LabelledCalls, stored: Sequence[StoredTry]) -> tuple[StoredTry, ...]:

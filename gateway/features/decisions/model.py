@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from gateway.statistics.calibration import BrierParts, CalibrationError, MeanBias, ReliabilityBin
 from gateway.statistics.calibration_drift import DriftEvidence
 from gateway.statistics.recalibration import MapTry, PlattMap
 from gateway.statistics.risk_control import RiskClaim
@@ -154,6 +155,29 @@ class Disagreement:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbabilityTruth:
+    """Labels about one probability. Only the bias is valid at any look."""
+
+    n: int
+    said: float
+    """The weighted mean of the probability."""
+    rate: float
+    """The weighted mean of people's verdicts."""
+    bias: MeanBias
+    brier: BrierParts
+    error: CalibrationError
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    raw: ProbabilityTruth | None
+    """The probability as the scorer gives it, on all labels; None below 30."""
+    mapped: ProbabilityTruth | None
+    """The probability by the map in force, on labels that it has not seen; None below 30 of them, or without a map."""
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateFinding:
     """One certificate of the config, as it is now."""
 
@@ -168,6 +192,9 @@ class CertificateFinding:
     zones: tuple[ZoneFinding, ...]
     people: Disagreement | None
     """Disagreement about answers that were labelled twice; None if none was, so people's error is unknown."""
+    reached: float | None
+    """The share of the newest traffic at or above the certified threshold; None unless a certificate is in force."""
+    truth: Reliability
     refused: str
     """The reason why no certificate can be given, whatever the labels say; "" if one can."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gateway.config.config import Config
@@ -84,7 +84,7 @@ def certify(connection: Reading, promise: Promise, now: float) -> CertificateFin
 
 
 def findings(
-    connection: Reading, promises: tuple[Promise, ...], now: float, of: Callable[..., CertificateFinding] = look
+    connection: Reading, promises: Sequence[Promise], now: float, of: Callable[..., CertificateFinding] = look
 ) -> Iterator[CertificateFinding]:
     """Those of all promises whose scorer has scored something."""
     for promise in promises:
