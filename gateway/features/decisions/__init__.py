@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import JsonOutput, Manifest, Verb
+from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="decisions",
@@ -13,4 +13,6 @@ MANIFEST = Manifest(
         JsonOutput("decisions certify", "gateway.features.decisions.report:CertificateOutput"),
         JsonOutput("decisions certificates", "gateway.features.decisions.report:CertificateOutput", listed=True),
     ),
+    pages=(ConsolePage("gateway.features.decisions.page:PAGE", 45, "Decide"),),
+    templates=True,
 )

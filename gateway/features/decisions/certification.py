@@ -125,11 +125,20 @@ def zone_findings(attempt: CertificateAttempt, calls: LabelledCalls) -> tuple[Zo
     """Counts the labels after the attempt's thresholds, in the zone of each."""
     later = calls.part(calls.at > attempt.after)
     p = attempt.map(later.p)
-    return tuple(_zone_finding(attempt, zone, later.part(p >= zone.threshold)) for zone in attempt.zones)
+    return tuple(_zone_finding(attempt.promise, zone, later.part(p >= zone.threshold)) for zone in attempt.zones)
 
 
-def _zone_finding(attempt: CertificateAttempt, zone: Zone, inside: LabelledCalls) -> ZoneFinding:
-    claim = attempt.promise.claim.shared(len(AIMS))
+def zone_at(evidence: Evidence, found: CertificateFinding, threshold: float) -> ZoneFinding:
+    """Any threshold, for readers: labels count that came after the attempt's, or all. It is not certified by this."""
+    attempt, in_force, (p, weight) = found.attempt, found.in_force, evidence.traffic
+    after = max(in_force.horizon, attempt.after if attempt is not None else 0.0)
+    later = evidence.calls.part(evidence.calls.at > after)
+    zone = _zone(threshold, in_force.map(p), weight) if p.size else Zone(threshold, 0.0, 0.0)
+    return _zone_finding(found.promise, zone, later.part(in_force.map(later.p) >= threshold))
+
+
+def _zone_finding(promise: Promise, zone: Zone, inside: LabelledCalls) -> ZoneFinding:
+    claim = promise.claim.shared(len(AIMS))
     log_e = log_evidence(1.0 - inside.y, claim.bound, inside.relative)
     peak, wrong = float(log_e.max(initial=0.0)), float((1.0 - inside.y).sum())
     if peak >= claim.log_limit:

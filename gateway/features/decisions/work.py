@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from gateway.config.config import Config
 from gateway.core.errors import CannotRun
-from gateway.features.decisions.certification import Evidence, examine
+from gateway.features.decisions.certification import Evidence, examine, zone_at
 from gateway.features.decisions.labelled import labelled_calls, question_digest
-from gateway.features.decisions.model import CertificateFinding, Promise
+from gateway.features.decisions.model import CertificateFinding, Promise, ZoneFinding
 from gateway.features.decisions.rows import (
     labels_of_version,
     newest_attempts,
@@ -59,6 +59,15 @@ def promise_named(config: Config, name: str) -> Promise:
 def look(connection: Reading, promise: Promise, now: float) -> CertificateFinding:
     """The certificate as it is; nothing is stored. Raises CannotRun if its scorer has scored nothing."""
     return examine(_evidence(connection, _version(connection, promise), promise, now))
+
+
+def look_at(
+    connection: Reading, promise: Promise, now: float, threshold: float
+) -> tuple[CertificateFinding, ZoneFinding]:
+    """The certificate as it is, and what the labels say of any threshold. Raises CannotRun as `look`."""
+    evidence = _evidence(connection, _version(connection, promise), promise, now)
+    found = examine(evidence)
+    return found, zone_at(evidence, found, threshold)
 
 
 def follow(connection: Reading, promise: Promise, now: float) -> CertificateFinding:
