@@ -65,14 +65,19 @@ class RareDifference(Stored):
         """ln of the e-value against "the mean is m or less"; m in [-1, 1]."""
         return _log_evidence(-m, self.n, self.fewer, self.more)
 
-    def interval(self) -> tuple[float, float]:
-        """(low, high) inside [-1, 1], each bound right at every n at once with probability 1 - alpha / 2."""
+    def interval(self, of_event: float = 1.0) -> tuple[float, float]:
+        """(low, high) inside [-1, 1], each bound right at every n at once with probability 1 - alpha / 2.
+
+        of_event: failures that count as one, >= 1: the interval is that of as many times fewer pairs and failures. By
+        Jensen's inequality it is never the narrower one.
+        """
         least = math.log(2.0 / self.alpha)
-        high = _bound(self.n, self.more, self.fewer, self.mean, least)
-        return -_bound(self.n, self.fewer, self.more, -self.mean, least), high
+        n, more, fewer = (count / at_least("of_event", of_event, 1) for count in (self.n, self.more, self.fewer))
+        high = _bound(n, more, fewer, self.mean, least)
+        return -_bound(n, fewer, more, -self.mean, least), high
 
 
-def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:
+def _log_evidence(m: float, n: float, more: float, fewer: float) -> float:
     """ln of the mixture over lambda of (1 + lambda (m - 1))^more (1 + lambda m)^same (1 + lambda (m + 1))^fewer."""
     if not n:
         return 0.0
@@ -85,7 +90,7 @@ def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:
 
 
 @lru_cache(maxsize=1024)  # plans search for the n of a width, where both bounds are of the same counts
-def _bound(n: int, more: int, fewer: int, mean: float, least: float) -> float:
+def _bound(n: float, more: float, fewer: float, mean: float, least: float) -> float:
     """The smallest m above the mean that is excluded; 1.0 where none is. The evidence grows with m."""
     low, high = mean, 1.0
     if _log_evidence(high, n, more, fewer) < least:

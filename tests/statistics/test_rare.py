@@ -46,6 +46,23 @@ def test_the_bound_is_where_the_evidence_reaches_its_threshold() -> None:
     assert found.log_evidence_above(low) == pytest.approx(math.log(40), abs=0.01)
 
 
+@given(st.integers(20, 5_000), st.integers(0, 10), st.integers(0, 10), st.floats(1.0, 50.0), st.floats(1.0, 3.0))
+def test_fewer_events_never_narrow_the_interval(n: int, more: int, fewer: int, size: float, times: float) -> None:
+    found = after(n=n, more=more, fewer=fewer)
+    assert found.interval(1.0) == found.interval()
+    (low, high), (wider_low, wider_high) = found.interval(size), found.interval(size * times)
+    assert wider_low <= low + 2e-6
+    assert wider_high >= high - 2e-6
+
+
+def test_twenty_failures_of_one_event_say_what_one_failure_says() -> None:
+    many, one = after(n=2_400, more=20), after(n=120, more=1)
+    assert many.interval(20.0) == pytest.approx(one.interval(), abs=2e-6)
+    assert many.interval(20.0)[1] > 2.5 * many.interval()[1]
+    with pytest.raises(ValueError, match=r"of_event: 0\.5, expected 1 or more"):
+        many.interval(0.5)
+
+
 def test_no_pair_says_nothing() -> None:
     assert RareDifference().interval() == (-1.0, 1.0)
     assert RareDifference().log_evidence_below(0.5) == 0.0

@@ -68,7 +68,7 @@ from gateway.scoring.run import run_scorer_twice
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Pair, Subject
 from gateway.store.engine import QueryFailed, Transaction
-from gateway.store.harm_stops import keep_harm
+from gateway.store.harm_stops import harm_of, keep_harm
 from gateway.store.pairs import (
     Row,
     SettledPair,
@@ -410,7 +410,9 @@ class ExperimentEngine:
         segments or units are unknown, as `gateway ab start` refuses it."""
         found = await self._store.look(lambda c: paced_start(c, started, self._clock()))
         refusal = await self._store.look(lambda c: self._refusal(c, found.plan))
-        state = PlanState(found.plan, "running" if refusal is None else "stopped", started.since)
+        harm = started.harm or await self._store.look(lambda c: harm_of(c, found.plan.hash))
+        state = replace(started, plan=found.plan, unpaced=False, harm=harm)
+        state = state if refusal is None else replace(state, state="stopped")
         if not await self._corridor.state.set_plan(state, started):
             return
         if refusal is not None:

@@ -302,7 +302,7 @@ def _interval(
         return -math.inf, math.inf
     rule = replace(rule, alpha=rule.alpha * part)
     if rule.method == "rare":
-        low, high = RareDifference(rule.alpha, m.n, sums.more, sums.fewer).interval()
+        low, high = RareDifference(rule.alpha, m.n, sums.more, sums.fewer).interval(_failures_of_event(of, sequence))
         half = half_width_of(replace(rule, method="guarded"), m.m2 * sequence.inflation / m.n)(m.n)
         dependent = sequence.inflation > 1.0
         return (min(low, m.mean - half), max(high, m.mean + half)) if dependent else (low, high)
@@ -312,6 +312,11 @@ def _interval(
     else:
         half = hybrid.half_width(rule.alpha, rule.horizon, m.n, m2, rule.largest, _last(of, sequence))
     return m.mean - half, m.mean + half
+
+
+def _failures_of_event(of: CandidateEvidence, sequence: DifferenceSequence) -> float:
+    alone = of.sequences.get(ALONE)
+    return max(sequence.failures_of_event, 1.0 if alone is None else alone.failures_among(sequence.n))
 
 
 def _last(of: CandidateEvidence, sequence: DifferenceSequence) -> bool:

@@ -16,7 +16,7 @@ With rules 2, metrics that decide also have the interval that holds if the value
 quarter of an hour depend on each other (statistics/dependence.py). It applies, where it is the wider one, from the
 first alarm that they do. With rules 3, a verdict about other users counts units from the first pair on, with Student's
 quantile at as many degrees of freedom as their effective number less one: none below FEWEST_UNITS of them, and before
-the last look none below EARLY_UNITS.
+the last look none below EARLY_UNITS. The exact interval of failures counts events from the first pair on.
 """
 
 from __future__ import annotations
@@ -454,16 +454,19 @@ class DifferenceSequence:
         if self.adjustment is not None and not self.closed:
             self.adjustment.wait(known[: self.adjustment.size], rate, u)
 
-    def estimate(self, share: AlphaShare = EVEN) -> Estimate:
-        """Returns the difference with its interval, valid at any time. An infinite bound is None."""
+    def estimate(self, share: AlphaShare = EVEN, of_event: float = 1.0) -> Estimate:
+        """Returns the difference with its interval, valid at any time. An infinite bound is None. of_event: as
+        `interval` takes it."""
         if not self.n:
             return Estimate(None)
-        low, high = self.interval(share.ship)[0], self.interval(share.reject)[1]
+        low, high = self.interval(share.ship, of_event)[0], self.interval(share.reject, of_event)[1]
         return Estimate(self.moments.mean, *(v if math.isfinite(v) else None for v in (low, high)))
 
-    def interval(self, share: float = 1.0) -> tuple[float, float]:
-        """(low, high). share: of the error, in multiples of the rule's."""
-        low, high = self._with(share).interval()
+    def interval(self, share: float = 1.0, of_event: float = 1.0) -> tuple[float, float]:
+        """(low, high). share: of the error, in multiples of the rule's. of_event: rare failures that count as one event
+        at least, since more pairs than these have shown so."""
+        sequence = self._with(share)
+        low, high = sequence.interval()
         if self.rule.method == "betting":
             low, high = (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
         mean = self.moments.mean
@@ -472,11 +475,31 @@ class DifferenceSequence:
         if not self.can_look(self.last_look):
             return -math.inf, math.inf
         applied, alpha = self.independence.applied(), share * self.rule.alpha
-        if self.rule.method == "rare":
+        if isinstance(sequence, RareDifference):
+            events = sequence.interval(max(self.failures_of_event, of_event))
             low, high = self._stretched((low, high), [each for each in applied if each.always], alpha)
+            low, high = min(low, events[0]), max(high, events[1])
             applied = [each for each in applied if not each.always]
         half = max((self._half_width_of(each, alpha) for each in applied), default=0.0)
         return min(low, mean - half), max(high, mean + half)
+
+    @property
+    def failures_of_event(self) -> float:
+        """Failures that count as one event, at least 1: the factor by which their sums by block of time vary more than
+        those of single failures do. 1 with rules 1 and 2, whose blocks count from an alarm on.
+
+        One burst may be all that a day has, and raises no alarm: a bound on the rate of single failures is then that of
+        a candidate with three bursts a day in one of fifteen days (bench/worlds, failures in bursts).
+        """
+        blocks = self.independence.blocks
+        if not self.rule.about or blocks is None or not self.moments.m2:
+            return 1.0
+        spread = blocks.sums.spread(self.moments.mean)
+        return max(1.0, spread / self.moments.m2) if math.isfinite(spread) else 1.0
+
+    def failures_among(self, n: int) -> float:
+        """How many failures of one event are among n of its pairs, at least 1."""
+        return 1.0 + (self.failures_of_event - 1.0) * min(1.0, n / self.n) if self.n else 1.0
 
     def _stretched(
         self, interval: tuple[float, float], applied: list[AppliedSums], alpha: float

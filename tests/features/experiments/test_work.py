@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway.consumer.consumer import ConsumerTiming
-from gateway.core.plan import PlanState, StoredPlan
+from gateway.core.plan import HarmStop, PlanState, StoredPlan
 from gateway.core.score import Score
 from gateway.scorers.edit_distance import EditDistance
 from gateway.scoring.gate import ScorerGate
@@ -412,12 +412,14 @@ async def test_a_plan_that_a_gateway_starts_is_spread_over_the_hours(
             *(exchange(str(i), alias="chat", api="chat", received=now - 7200.0 + 15.0 * i) for i in range(480))
         )
         await room.until_read()
-        assert await room.corridor.state.set_plan(PlanState(plan, "running", now, unpaced=True))
+        cleared = HarmStop(now - 60.0, 70, -0.2, 0.0, cleared=now - 30.0)
+        assert await room.corridor.state.set_plan(PlanState(plan, "running", now, unpaced=True, more=40, harm=cleared))
         async with asyncio.timeout(60):
             while (state := (await room.corridor.state.plans())["swap"]).unpaced:
                 await asyncio.sleep(0.01)
         await room.until(lambda: room.sql("SELECT plan FROM plans") == [(state.plan.hash,)])
     assert (state.plan.shadow, state.plan.shadow_asked) == (0.056, 1.0), "1.1 times 288 pairs from 24 × 240 calls"
     assert state.running
+    assert (state.more, state.harm) == (40, cleared)
     assert state.plan.same_design(plan)
     assert "shadow is lowered from 1 to 0.056" in caplog.text

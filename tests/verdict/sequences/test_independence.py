@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from gateway.core.plan import CONVERSATION_PAIRS as MOST_PAIRS
 from gateway.core.plan import CONVERSATION_QUIET_S as QUIET_S
+from gateway.core.plan import Guardrail
 from gateway.core.sequence import SequenceName
 from gateway.statistics.dependence import BLOCK_S
-from gateway.verdict.metrics import NOWHERE, JoinedPair, PairOrigin, PairValue
+from gateway.verdict.metrics import ALONE, NOWHERE, JoinedPair, PairOrigin, PairValue
 from gateway.verdict.sequences.independence import MOST_OPEN, ConversationMeans, IndependenceCheck
 from gateway.verdict.sequences.progress import PlanProgress
 from gateway.verdict.traffic_facts import calls_gate, facts_of
@@ -51,6 +52,30 @@ def test_bursts_need_a_floor_of_a_whole_block(blocks: bool) -> None:
     found = [(each.group, round(each.floor, 1)) for each in check.applied()]
     assert found == ([("block", 20.0)] if blocks else [])
     assert check.finding(declared=False) == "assumed", "blocks say nothing about users"
+
+
+@pytest.mark.parametrize("rules", [2, 3])
+def test_one_burst_a_day_bounds_no_rate(rules: int) -> None:
+    """Failures in a row are one event, or at the turn of a block two; those that come by themselves are twenty. Rules 2
+    wait for an alarm, which the few pairs with a repeat do not raise."""
+    in_a_row, single = range(1_196, 1_212), range(60, 2_400, 119)
+    assert _shown_not_worse(rules, in_a_row) == (rules == 2)
+    assert _shown_not_worse(rules, single)
+
+
+def _shown_not_worse(rules: int, fails: range) -> bool:
+    """Whether a candidate that fails in these pairs of a day is shown to fail in at most 0.02 more than the control,
+    which fails in 0.01."""
+    plan = a_plan(rules=rules, method="hybrid", repeat_control=0.25, guardrails=(Guardrail("error_rate", 0.02),))
+    progress = PlanProgress(plan, "hash", {})
+    for i in range(2_400):
+        repeat = {"repeat": seen(0.5, failed=i % 400 == 8)} if i % 4 == 0 else {}
+        arms = {"candidate": seen(0.5, failed=i in fails)} | repeat
+        origin = PairOrigin(24 * BLOCK_S / 600 * i, "key")
+        progress.take(i + 1, replace(a_pair(i, seen(0.5), **arms), origin=origin))
+    found = {name.metric: s for name, s in progress.sequences.items() if name.candidate == "candidate"}
+    against, alone = found["error_rate"], found[ALONE]
+    return max(alone.interval()[0], against.interval(1.0, alone.failures_among(against.n))[0]) > -0.02
 
 
 def test_only_what_is_checked_has_a_state() -> None:
