@@ -1,0 +1,199 @@
+"""The canonical form of a decision: typed questions, and a probability for each option. Pure.
+
+The dialects read and write the formats of OpenAI, System One and SGLang as these types; what two formats cannot both
+express is named as a loss there. `confidence` has another definition at every service: compare probabilities instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+QuestionKind = Literal["predicate", "choice", "score"]
+OptionValue = str | bool
+ConfidenceForm = Literal["upstream", "jev"]
+"""Origin of a confidence: the upstream, by its own definition, or `jev_confidence`."""
+
+MOST_QUESTIONS = 400
+MOST_OPTIONS = 255
+MOST_LEVELS = 10
+FEWEST_OPTIONS = 2
+SUM_TOLERANCE = 0.02
+"""Largest distance from 1 of a sum of probabilities; services round them to two decimals."""
+
+
+class InvalidAnswer(ValueError):
+    """An upstream's answers cannot be used. The message names the question and the reason, and never holds content."""
+
+
+class Option(NamedTuple):
+    """An option of a choice, a level of a score, or one of the two outcomes of a predicate."""
+
+    value: OptionValue
+    """A choice's values are typed: `true` and `"true"` are two options."""
+    description: str | None = None
+
+
+OUTCOMES = (Option(True), Option(False))
+"""The options of a predicate without criteria."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A typed question about the input of a decision."""
+
+    kind: QuestionKind
+    key: str
+    """Identifies it within the request: its position in OpenAI's format, `q0`, `q1`, …; its id in System One's."""
+    name: str | None
+    """The client's name of it. Names may repeat."""
+    instructions: str
+    options: tuple[Option, ...] = OUTCOMES
+    """A predicate has true and then false, a score the lowest level first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one question."""
+
+    kind: QuestionKind
+    probabilities: tuple[float, ...] = ()
+    """One for each option of the question, in their order; empty for a refusal."""
+    value: OptionValue | None = None
+    """The chosen option of a choice."""
+    score: float | None = None
+    """The mean level of a score, between 0 and the number of levels - 1."""
+    confidence: float | None = None
+    confidence_form: ConfidenceForm | None = None
+    label_mass: float | None = None
+    """Probability, over the whole vocabulary, of the labels of all options together."""
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """The questions of one request, and what they are about."""
+
+    state: Any
+    """A text, or any JSON value."""
+    questions: tuple[Question, ...]
+    instructions: str | None = None
+    """Instructions for all questions: a leading developer message, or System One's `instructions`."""
+    images: tuple[str, ...] = ()
+    """URLs, data URLs included, in their order. Their places within the state are not kept."""
+    losses: frozenset[str] = frozenset()
+    """Names of parts of the client's request that this form does not keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLimits:
+    """Limits of a server for one request; None: not known, so that the server decides."""
+
+    questions: int | None = None
+    options: int | None = None
+    levels: int | None = None
+    images: Literal["images", "assets"] | None = None
+    """The member of System One's format in which it takes images; None if it takes none."""
+    instructions: bool = False
+    """Whether System One's `instructions` exist."""
+
+
+def refusal(question: Question) -> Answer:
+    return Answer(question.kind, refused=True)
+
+
+def answer_of(question: Question, probabilities: Sequence[float], label_mass: float | None = None) -> Answer:
+    """The answer with these probabilities: its choice, score and confidence follow from them.
+
+    Raises InvalidAnswer where they are not a distribution over the options.
+    """
+    checked = distribution(question, probabilities)
+    value = question.options[max(range(len(checked)), key=checked.__getitem__)].value
+    mean = sum(level * p for level, p in enumerate(checked)) if question.kind == "score" else None
+    return Answer(
+        question.kind,
+        checked,
+        value if question.kind == "choice" else None,
+        mean,
+        jev_confidence(question.kind, checked),
+        None if question.kind == "predicate" else "jev",
+        label_mass,
+    )
+
+
+def probability(question: Question, value: object) -> float:
+    """A probability of an upstream. Raises InvalidAnswer for any other value, as a text or 1.2."""
+    if type(value) is not float and type(value) is not int:
+        kind = "missing" if value is None else f"a JSON {'boolean' if value is True or value is False else 'text'}"
+        raise InvalidAnswer(f"question {question.key}: a probability is {kind}, expected a number from 0 to 1")
+    if not 0.0 <= value <= 1.0:
+        raise InvalidAnswer(f"question {question.key}: a probability is {value:.6g}, expected a number from 0 to 1")
+    return float(value)
+
+
+def distribution(question: Question, values: Sequence[object]) -> tuple[float, ...]:
+    """The probabilities of a question's options. Raises InvalidAnswer where one is none, or their sum is not 1."""
+    if len(values) != len(question.options):
+        raise InvalidAnswer(f"question {question.key}: {len(values)} probabilities for {len(question.options)} options")
+    checked = tuple([probability(question, value) for value in values])
+    if abs((total := sum(checked)) - 1.0) > SUM_TOLERANCE + 1e-9:
+        raise InvalidAnswer(f"question {question.key}: the probabilities sum to {total:.4g}, expected 1")
+    return checked
+
+
+def jev_confidence(kind: QuestionKind, probabilities: Sequence[float]) -> float | None:
+    """The confidence as Jev's servers compute it; None for a predicate, which has none.
+
+    Of a choice (p - 1/k) / (1 - 1/k), with p the largest probability. Of a score 1 - d/u: d is the mean distance from
+    the mode, u that of a uniform distribution from its centre; 0 where that is negative. It is not a calibrated
+    probability of being right.
+    """
+    count = len(probabilities)
+    if kind == "predicate":
+        return None
+    if count == 1:
+        return 1.0
+    mode = max(range(count), key=probabilities.__getitem__)
+    if kind == "choice":
+        return min(1.0, max(0.0, (probabilities[mode] - 1 / count) / (1 - 1 / count)))
+    distance = sum(p * abs(level - mode) for level, p in enumerate(probabilities))
+    centre = (count - 1) / 2
+    uniform = sum(abs(level - centre) for level in range(count)) / count
+    return max(0.0, 1 - distance / uniform)
+
+
+def option_texts(question: Question) -> tuple[str, ...]:
+    """The options as different texts, for formats without typed values; positions, not texts, map them back.
+
+    A boolean whose word is also a text, and the second of two equal levels, say so in brackets.
+    """
+    if question.kind == "score":
+        return _levels(question.options)
+    taken = {option.value for option in question.options if isinstance(option.value, str)}
+    texts = []
+    for option in question.options:
+        text = option.value
+        if not isinstance(text, str):
+            text = "true" if text else "false"
+            while text in taken:
+                text += " (boolean)"
+        texts.append(text)
+    return tuple(texts)
+
+
+def _levels(levels: Sequence[Option]) -> tuple[str, ...]:
+    texts: list[str] = []
+    for position, (label, description) in enumerate(levels):
+        text = f"{label}: {description}" if description else str(label)
+        while text in texts:
+            text += f" (level {position})"
+        texts.append(text)
+    return tuple(texts)
+
+
+def split(questions: Sequence[Question], limit: int | None) -> list[Sequence[Question]]:
+    """The questions of each request to a server that takes at most this many."""
+    if limit is None or len(questions) <= limit:
+        return [questions]
+    return [questions[start : start + limit] for start in range(0, len(questions), limit)]
