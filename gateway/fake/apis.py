@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
-import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +25,8 @@ from gateway.fake.answers import (
     streamed,
 )
 from gateway.fake.chat import chat, completions
+from gateway.fake.decisions import decisions, systemone
+from gateway.fake.similarity import similarity, vector
 from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, speech, text_of
 
 
@@ -176,20 +176,6 @@ def _json(value: Any) -> FakeAnswer:
     return FakeAnswer(orjson.dumps(value))
 
 
-def vector(text: str, dimensions: int = 64) -> list[float]:
-    """A unit vector of the text's words: texts that share words have similar vectors. All zeros without words."""
-    values = [0.0] * dimensions
-    for word in re.findall(r"\w+", text.lower()):
-        mark = zlib.crc32(word.encode())
-        values[(mark >> 1) % dimensions] += 1.0 if mark & 1 else -1.0
-    norm = math.sqrt(sum(v * v for v in values)) or 1.0
-    return [v / norm for v in values]
-
-
-def _similarity(a: str, b: str) -> float:
-    return sum(x * y for x, y in zip(vector(a), vector(b), strict=True))
-
-
 def embeddings(ask: FakeRequest) -> FakeAnswer:
     given = ask.fields["input"]
     texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
@@ -214,7 +200,7 @@ def _document(value: Any) -> str:
 
 def rerank(ask: FakeRequest) -> FakeAnswer:
     query, documents = str(ask.fields["query"]), [_document(d) for d in ask.fields["documents"]]
-    scored = sorted(((_similarity(query, d), -i) for i, d in enumerate(documents)), reverse=True)
+    scored = sorted(((similarity(query, d), -i) for i, d in enumerate(documents)), reverse=True)
     results = [{"index": -i, "document": {"text": documents[-i]}, "relevance_score": s} for s, i in scored]
     usage = {"total_tokens": count_words(query) + count_words(documents)}
     kept = results[: ask.fields.get("top_n") or None]
@@ -225,7 +211,7 @@ def score(ask: FakeRequest) -> FakeAnswer:
     one, two = ask.fields["text_1"], ask.fields["text_2"]
     lefts, rights = ([t] if isinstance(t, str) else t for t in (one, two))
     lefts = lefts * len(rights) if len(lefts) == 1 else lefts
-    scores = [_similarity(a, b) for a, b in zip(lefts, rights, strict=False)]
+    scores = [similarity(a, b) for a, b in zip(lefts, rights, strict=False)]
     items = [{"index": i, "object": "score", "score": s} for i, s in enumerate(scores)]
     words = count_words(one) + count_words(two)
     usage = {"prompt_tokens": words, "total_tokens": words, "completion_tokens": 0}
@@ -343,6 +329,8 @@ _APIS: Mapping[tuple[str, str], Callable[[FakeRequest], FakeAnswer]] = {
     ("POST", "/responses"): responses,
     ("POST", "/messages"): messages,
     ("POST", "/messages/count_tokens"): count_tokens,
+    ("POST", "/decisions"): decisions,
+    ("POST", "/systemone"): systemone,
     ("POST", "/embeddings"): embeddings,
     ("POST", "/moderations"): moderations,
     ("POST", "/rerank"): rerank,
@@ -369,6 +357,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "/responses": ("input",),
     "/messages": ("messages",),
     "/messages/count_tokens": ("messages",),
+    "/decisions": ("input", "questions"),
+    "/systemone": ("state", "questions"),
     "/embeddings": ("input",),
     "/moderations": ("input",),
     "/rerank": ("query", "documents"),
