@@ -103,8 +103,8 @@ class ReliabilityBin:
     band_low: float
     """Ends of the interval that holds in all bins at once."""
     band_high: float
-    share: float
-    """The share of the traffic."""
+    traffic: float
+    """The share of the traffic in it."""
     n: int
     effective: float
 
@@ -208,7 +208,7 @@ def calibration_error(sample: LabelledProbabilities, alpha: float = 0.05) -> Cal
     again = _bin_sums(sample, codes, drawn.astype(np.float64))
     square, plug_in = float(here.debiased[0]), float((here.share * (here.p - here.y) ** 2).sum())
     errors = np.quantile(again.debiased - plug_in, (alpha / 2.0, 1.0 - alpha / 2.0))
-    low, high = square + float(errors[0]), square + float(errors[1])
+    low, high = square + min(0.0, float(errors[0])), square + max(0.0, float(errors[1]))
     ece = float((here.share * np.abs(here.p - here.y)).sum())
     return CalibrationError(square, _root(square), _root(low), _root(high), ece, sample.n)
 

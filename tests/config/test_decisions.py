@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.decisions import DecisionsConfig, QuestionConfig
+from gateway.config.decisions import CertificateConfig, DecisionsConfig, QuestionConfig
+from gateway.config.loading import parse
+from gateway.core.errors import ConfigError
 
 
 def test_a_certificate_has_the_defaults_of_the_section() -> None:
@@ -52,3 +54,36 @@ def test_a_question_of_no_kind_is_refused(question: dict[str, Any], message: str
 def test_a_promise_outside_its_range_is_refused(value: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         DecisionsConfig.model_validate(value)
+
+
+CONFIG = """
+open: true
+upstreams: {{local: {{kind: vllm, base_url: "http://127.0.0.1:1/v1"}}}}
+models: {{chat: {{targets: [{{upstream: local, model: small}}]}}}}
+scorers: {{right: {{use: valid_json}}}}
+decisions: {{{section}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            "certificates: {a: {scorer: rigth}}",
+            r'decisions.certificates.a.scorer: no scorer "rigth"; did you mean "right"',
+        ),
+        ("certificates: {a: {guard: pii}}", r'decisions.certificates.a.guard: no guard "pii"'),
+        ("certificates: {a: {}}", "expected one of scorer and guard"),
+        (
+            "questions: {q: {model: caht, predicate: x}}",
+            r'decisions.questions.q.model: no model "caht"; did you mean "chat"',
+        ),
+    ],
+)
+def test_names_are_those_of_the_file(section: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(CONFIG.format(section=section))
+
+
+def test_a_guard_is_labelled_under_its_own_name() -> None:
+    assert CertificateConfig(guard="pii").labelled_as == "guard pii"

@@ -135,10 +135,10 @@ def test_bins_hold_every_label_and_their_own_rate(labels: list[tuple[float, int,
     p, y, w = np.array(labels).T
     found = reliability_bins(LabelledProbabilities.of(p, y, w))
     assert sum(b.n for b in found) == len(labels)
-    assert sum(b.share for b in found) == pytest.approx(1.0)
+    assert sum(b.traffic for b in found) == pytest.approx(1.0)
     assert [b.probability for b in found] == sorted(b.probability for b in found)
     for b in found:
-        assert b.band_low <= b.low <= b.rate + 1e-9
+        assert b.band_low - 1e-9 <= b.low <= b.rate + 1e-9
         assert b.rate <= b.high + 1e-9 <= b.band_high + 2e-9
 
 

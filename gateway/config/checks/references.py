@@ -29,6 +29,7 @@ def reference_mistakes(config: Config) -> Iterator[str]:
     yield from in_each(config, "teams", _team_mistakes)
     yield from in_each(config, "webhooks", _webhook_mistakes)
     yield from readable(_predictor_mistakes(config))
+    yield from readable(_decision_mistakes(config))
 
 
 def unknown_upstream(path: str, name: str, config: Config) -> Iterator[str]:
@@ -175,3 +176,17 @@ def _predictor_mistakes(config: Config) -> Iterator[str]:
             f"predictor.share: by default that of scorers.{name}, {own:g}, which is below pi_min {least:g}; "
             "set share or lower pi_min"
         )
+
+
+def _decision_mistakes(config: Config) -> Iterator[str]:
+    for name, question in config.decisions.questions.items():
+        if is_unknown(question.model, config.models):
+            hint = did_you_mean(question.model, config.models)
+            yield f'decisions.questions.{name}.model: no model "{question.model}"{hint}'
+    for name, certificate in config.decisions.certificates.items():
+        at = f"decisions.certificates.{name}"
+        if certificate.scorer is not None and certificate.scorer not in config.scorers:
+            hint = did_you_mean(certificate.scorer, config.scorers) or f"; known: {', '.join(config.scorers) or 'none'}"
+            yield f'{at}.scorer: no scorer "{certificate.scorer}"{hint}'
+        if certificate.guard is not None and certificate.guard not in config.guards:
+            yield f'{at}.guard: no guard "{certificate.guard}"{did_you_mean(certificate.guard, config.guards)}'

@@ -1,4 +1,4 @@
-"""Plans and certificates on the terminal and as JSON. Pure."""
+"""Plans and certificates on the terminal, as JSON, and in reports of experiments."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.features.decisions.model import LAPSES, CertificateFinding, Disagreement, Promise, Zone
+from gateway.features.decisions.model import LAPSES, CertificateFinding, Disagreement, Promise, Reliability, Zone
 from gateway.features.decisions.plan import FIRST_LABELS, CertificatePlan, LabelPrice
+from gateway.features.decisions.rows import newest_attempts
+from gateway.features.decisions.work import findings
+from gateway.reports.section import ReportSection
 from gateway.reports.terminal import plain_table
+from gateway.statistics.calibration import LEAST
+from gateway.store.query import reading
 
 
 class PlanOutput(TypedDict):
@@ -173,6 +178,59 @@ def lines_of(found: CertificateFinding) -> Iterator[str]:
     for each in found.zones:
         yield f"zone {zone_text(each.zone)}: {each.wrong:g} wrong of {each.labels} labels, {_more(each.more)}"
     yield people_text(found.people)
+
+
+def sentences(found: CertificateFinding) -> str:
+    """How true the probability is, and how much may be automated, each with the labels behind it."""
+    return f"{found.promise.name}: {truth_text(found.truth)}. {automated_text(found)}."
+
+
+def truth_text(truth: Reliability) -> str:
+    raw, mapped = truth.raw, truth.mapped
+    if raw is None:
+        return f"fewer than {LEAST} labels say nothing of its probability"
+    text = f"says {raw.said:.2f} where people say {raw.rate:.2f} ({raw.n} labels)"
+    if mapped is None:
+        return text
+    half = (mapped.bias.high - mapped.bias.low) / 2.0
+    return (
+        f"{text}; by its map {mapped.said:.2f} where they say {mapped.rate:.2f} ± {half:.2f} ({mapped.n} later labels)"
+    )
+
+
+def automated_text(found: CertificateFinding) -> str:
+    attempt, promise = found.attempt, found.promise
+    if found.certified is None or attempt is None or found.reached is None:
+        return f"Nothing is automated: {headline(found)}"
+    basis = f"{promise.confidence:.0%} confidence, {attempt.zone_labels} labels in the zone"
+    if promise.guarantee == "average":
+        basis = f"of all traffic, on average, {attempt.labels} labels"
+    return f"{found.reached:.0%} may be automated at ≤ {promise.wrong:.1%} wrong ({basis})"
+
+
+def report_sections(url: str, now: float) -> list[ReportSection]:
+    """The section on decisions of a report; none where no certificate was ever begun."""
+    with reading(url) as connection:
+        promises = [attempt.promise for attempt in newest_attempts(connection).values()]
+        found = list(findings(connection, promises, now))
+    section = ReportSection("decisions", "Decisions", items=tuple(map(sentences, found)))
+    return [section] if section else []
+
+
+def calibration_lines(truth: Reliability) -> Iterator[str]:
+    """The truth of a probability, for `gateway judge calibrate`."""
+    for title, of in (("probability", truth.raw), ("by its map", truth.mapped)):
+        if of is not None:
+            bias, error, brier = of.bias, of.error, of.brier
+            yield (
+                f"{title}: says {of.said:.3f} where people say {of.rate:.3f}; bias {bias.value:+.3f} "
+                f"({bias.low:+.3f} … {bias.high:+.3f}, any look); {of.n} labels"
+            )
+            yield (
+                f"  one look: error {error.root:.3f} ({error.low:.3f} … {error.high:.3f}), Brier {brier.brier:.3f} = "
+                f"reliability {brier.reliability:.3f} - resolution {brier.resolution:.3f} + uncertainty "
+                f"{brier.uncertainty:.3f}"
+            )
 
 
 def promise_text(promise: Promise) -> str:

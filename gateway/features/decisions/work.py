@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from gateway.config.config import Config
 from gateway.core.errors import CannotRun
-from gateway.features.decisions.certification import Evidence, examine, zone_at
+from gateway.features.decisions.certification import Evidence, all_tries, examine, map_in_force, zone_at
 from gateway.features.decisions.labelled import labelled_calls, question_digest
-from gateway.features.decisions.model import CertificateFinding, Promise, ZoneFinding
+from gateway.features.decisions.model import CertificateFinding, Promise, Reliability, ZoneFinding
+from gateway.features.decisions.reliability import reliability
 from gateway.features.decisions.rows import (
     labels_of_version,
     newest_attempts,
@@ -59,6 +60,15 @@ def promise_named(config: Config, name: str) -> Promise:
 def look(connection: Reading, promise: Promise, now: float) -> CertificateFinding:
     """The certificate as it is; nothing is stored. Raises CannotRun if its scorer has scored nothing."""
     return examine(_evidence(connection, _version(connection, promise), promise, now))
+
+
+def truth_of(connection: Reading, scorer: str) -> Reliability | None:
+    """The truth of a scorer's probability; None if it has scored nothing, or judges pairs."""
+    version = version_of(connection, scorer)
+    if version is None or version.subject == "pair":
+        return None
+    calls = labelled_calls(scorer, labels_of_version(connection, version))
+    return reliability(calls, map_in_force(all_tries(calls, stored_tries(connection, version))))
 
 
 def look_at(

@@ -591,7 +591,10 @@ def report(
     The verdict is ship, reject or hold, with its evidence. Every interval is valid at all times, so you may look as
     often as you like.
     """
+    import time
+
     from gateway.core.complete_file import write_private
+    from gateway.features.decisions.report import report_sections
     from gateway.features.experiments.report import build as made
     from gateway.features.groups.report import experiment_sections
     from gateway.reports.png import write_png
@@ -601,7 +604,9 @@ def report(
 
     where = store.location()
     found = made.read(where, experiment, candidate)
-    more = experiment_sections(where.store, found) if full or html is not None else []
+    more = []
+    if full or html is not None:
+        more = [*experiment_sections(where.store, found), *report_sections(where.store, time.time())]
     if html is not None:
         write_private(html, to_html(found, made.read_all(where, experiment), more))
         note(f"wrote {html}")

@@ -274,15 +274,20 @@ def calibrate(
 ) -> None:
     """Compare a scorer's verdicts with people's labels (`gateway label next`).
 
-    Prints kappa, both error rates, the position bias of a pairwise judge, and means corrected by the labels, with
-    intervals.
+    Prints kappa, both error rates, the position bias of a pairwise judge, means corrected by the labels, and whether
+    the score is true as a probability, with intervals.
     """
     from gateway.core.sanitize import to_json
+    from gateway.features.decisions.work import truth_of
     from gateway.features.labels.calibration import CalibrationOptions, read
     from gateway.features.labels.report import to_dict, to_terminal
     from gateway.features.labels.rows import guard_of
+    from gateway.store.query import reading
 
     if (guard := guard_of(scorer)) is not None:
         raise typer.BadParameter(f"{guard} is a guard; `gateway guards {guard}` evaluates its labels")
-    found = read(store.location().store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
-    show(to_json(to_dict(found)) if as_json else to_terminal(found))
+    url = store.location().store
+    found = read(url, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
+    with reading(url) as connection:
+        truth = truth_of(connection, scorer) if experiment is None else None
+    show(to_json(to_dict(found, truth)) if as_json else to_terminal(found, truth))

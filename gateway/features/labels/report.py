@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
+from gateway.features.decisions.model import ProbabilityTruth, Reliability
+from gateway.features.decisions.report import calibration_lines
 from gateway.features.labels.agreement import Agreement, RateEstimate
 from gateway.features.labels.calibration import CalibrationResult, CorrectedGroup
 from gateway.features.labels.correction import MIN_LABELS
@@ -60,10 +62,14 @@ class CalibrationOutput(TypedDict):
     """The mean over every exchange that a model drew for the scorer."""
     predictor: dict[str, Any] | None
     """The card of the model that decides what the scorer sees."""
+    probability: ProbabilityTruth | None
+    """The score as the probability that people call an answer good; None below 30 labels, for pairs and experiments."""
+    mapped_probability: ProbabilityTruth | None
+    """The same by the map that labels gave, on labels that it has not seen; None without one."""
 
 
-def to_dict(result: CalibrationResult) -> dict[str, Any]:
-    """The members of CalibrationOutput."""
+def to_dict(result: CalibrationResult, truth: Reliability | None = None) -> dict[str, Any]:
+    """The members of CalibrationOutput. truth: of the score as a probability."""
     options, scorer = result.options, result.scorer
     return {
         "scorer": scorer.scorer,
@@ -86,6 +92,8 @@ def to_dict(result: CalibrationResult) -> dict[str, Any]:
         "if_people_err": if_people_err(result),
         "recorded": asdict(result.recorded) if result.recorded else None,
         "predictor": result.predictor,
+        "probability": asdict(truth.raw) if truth and truth.raw else None,
+        "mapped_probability": asdict(truth.mapped) if truth and truth.mapped else None,
     }
 
 
@@ -99,8 +107,10 @@ def if_people_err(result: CalibrationResult) -> float | None:
     return min(1.0, max(0.0, (means[0] - PEOPLE_ERR) / (1.0 - 2.0 * PEOPLE_ERR)))
 
 
-def to_terminal(result: CalibrationResult) -> RenderableType:
-    return Lines(*_lines(result))
+def to_terminal(result: CalibrationResult, truth: Reliability | None = None) -> RenderableType:
+    """truth: of the score as a probability."""
+    of_probability = [] if truth is None else [Text(line) for line in calibration_lines(truth)]
+    return Lines(*_lines(result), *of_probability)
 
 
 def _lines(result: CalibrationResult) -> Iterator[RenderableType]:

@@ -51,7 +51,7 @@ def run(keep: Callable[..., str], exchange: Callable[..., Any], tmp_path: Path) 
     path.write_text(
         f"open: true\nupstreams: {{local: {{kind: vllm, base_url: 'http://127.0.0.1:1/v1'}}}}\n"
         f"models: {{chat: {{targets: [{{upstream: local, model: small}}]}}}}\nstore: {{url: '{url}'}}\n"
-        "decisions: {certificates: {auto: {scorer: stated, wrong: 0.1}}}\n"
+        "scorers: {stated: {use: valid_json}}\ndecisions: {certificates: {auto: {scorer: stated, wrong: 0.1}}}\n"
     )
     return lambda *words: CliRunner().invoke(app, ["decisions", *words, "--config", str(path)])
 

@@ -25,6 +25,7 @@ CONFIG = """
 open: true
 upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}
 models: {chat: {targets: [{upstream: local, model: small}]}}
+scorers: {stated: {use: valid_json}, absent: {use: valid_json}}
 decisions: {wrong: 0.1, certificates: {auto: {scorer: stated}, other: {scorer: absent, wrong: 0.02}}}
 """
 PROMISE = Promise("auto", "stated", 0.05, 0.9, "threshold")
