@@ -173,6 +173,7 @@ SUBLAYERS = {
         ("route",),
         ("traces",),
         ("groups",),
+        ("models",),
         ("today",),
         ("status",),
         ("__init__",),

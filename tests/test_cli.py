@@ -14,7 +14,7 @@ GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstre
 GROUPS = {
     "Run": "up serve evaluate demo console check fake version schema fetch migrate import dashboards alerts deploy"
     " skill help",
-    "Look": "status samples runs ingest groups usage guards export follow dead",
+    "Look": "status samples runs ingest groups models usage guards export follow dead",
     "Decide": "report ab route replay compare score label judge guard learn",
     "People and money": "erase keys teams organizations",
 }

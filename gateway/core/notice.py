@@ -11,7 +11,8 @@ from typing import Any, Literal
 import orjson
 
 Subject = Literal[
-    "budget", "verdict", "ramp", "retirement", "config", "store", "guard", "upstream", "consumer", "feature"
+    "budget", "verdict", "ramp", "retirement", "config", "store", "guard", "upstream", "consumer", "feature",
+    "model",
 ]
 Severity = Literal["info", "warning", "critical"]
 
@@ -35,6 +36,8 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "ramp.forward": "info",
         "retirement.soon": "warning",
         "retirement.later": "info",
+        "model.returned": "warning",
+        "model.fingerprint": "info",
     }
 )
 """Severities by SUBJECT.CAUSE. docs/notices.md has this table, and a test compares them."""

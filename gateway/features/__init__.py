@@ -16,6 +16,7 @@ from gateway.features import (
     labels,
     learned,
     litellm,
+    models,
     notices,
     own_key,
     ramp,
@@ -51,6 +52,7 @@ FEATURES: tuple[Manifest, ...] = (
     route.MANIFEST,
     traces.MANIFEST,
     groups.MANIFEST,
+    models.MANIFEST,
     today.MANIFEST,
     status.MANIFEST,
 )

@@ -1,5 +1,5 @@
 """Events of a deployment, for the lines on charts over time: new versions, changed configs, steps of ramps, alarms of
-guards.
+guards, new models behind a name.
 
 Consumers and consoles write it, each event once: its id is derived from the event, so that two processes that see the
 same event write the same row.
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, select
 from gateway.store.engine import insert
 from gateway.store.tables import events
 
-EventKind = Literal["deploy", "config", "ramp", "guard"]
+EventKind = Literal["deploy", "config", "ramp", "guard", "model"]
 KEPT_S = 90 * 86_400.0
 _SAME_S = 600.0  # within which two programs that see the same config see one change
 
@@ -28,7 +28,7 @@ class DeploymentEvent:
     """Unix seconds."""
     kind: EventKind
     subject: str
-    """The version, the digest of the config, or the name of the experiment or guard."""
+    """The version, the digest of the config, the name of the experiment or guard, or alias and target."""
     text: str
 
 

@@ -596,13 +596,20 @@ guard_hours = _table(
 
 events = _table(
     # What happened to the deployment, for the lines on charts: a new version, a changed config, a ramp's step, an alarm
-    # of a guard.
+    # of a guard, a new model behind a name.
     "events",
     Column("id", Text, primary_key=True),
     Column("at", Double, nullable=False),  # Unix seconds
-    Column("kind", Text, nullable=False),  # deploy, config, ramp or guard
+    Column("kind", Text, nullable=False),  # deploy, config, ramp, guard or model
     *_required(Text, "subject", "text"),
     Index("events_at", "at"),
+)
+
+model_hours = _table(
+    # Which `model` and `system_fingerprint` the answers of each target named within each past hour; 45 days, no texts.
+    "model_hours",
+    Column("hour", BigInteger, primary_key=True),  # since 1970
+    Column("counts", Text, nullable=False),  # JSON: features/models/rows.py
 )
 
 replays = _table(

@@ -1,0 +1,120 @@
+"""SQL of models: the origins of answers by hour, the calls of sessions, and since when a target is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, delete, func, select
+
+from gateway.features.models.origins import OriginKind, Series, ValueCounts
+from gateway.store.engine import insert
+from gateway.store.query import Reading
+from gateway.store.run_chunks import whole_request
+from gateway.store.tables import exchanges, model_hours, usage
+
+HOUR_S = 3600
+MOST_SESSION_CALLS = 50_000
+_KINDS: tuple[OriginKind, ...] = ("model", "fingerprint")
+
+
+def hour_counts(connection: Reading, hour: int) -> dict[Series, ValueCounts]:
+    """Counts the served answers that arrived within an hour."""
+    e = exchanges.c
+    cell = (e.alias, e.upstream, e.model, e.model_returned, e.fingerprint)
+    query = select(*cell, func.count(), func.sum(1.0 / e.pi)).where(e.role == "served", e.outcome == "ok")
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S, e.pi > 0).group_by(*cell)
+    counts: dict[Series, ValueCounts] = {}
+    for alias, upstream, model, returned, fingerprint, calls, weight in connection.execute(query):
+        for kind, value in zip(_KINDS, (returned, fingerprint), strict=True):
+            series = Series(alias, upstream, model, kind)
+            counts.setdefault(series, ValueCounts()).add(value, calls, float(weight))
+    return {series: of_series.bounded() for series, of_series in counts.items()}
+
+
+def store_counts(connection: Connection, hour: int, counts: Mapping[Series, ValueCounts], oldest: int) -> None:
+    """Stores an hour, unless it is stored already, and deletes those before `oldest`."""
+    rows = [[*series, of_series.weight, of_series.values] for series, of_series in sorted(counts.items())]
+    statement = insert(connection.dialect, model_hours).values(hour=hour, counts=orjson.dumps(rows).decode())
+    connection.execute(statement.on_conflict_do_nothing())
+    connection.execute(delete(model_hours).where(model_hours.c.hour < oldest))
+
+
+def stored_counts(connection: Reading, since: int) -> dict[int, dict[Series, ValueCounts]]:
+    query = select(model_hours.c.hour, model_hours.c.counts).where(model_hours.c.hour >= since)
+    return {int(hour): _counts(text) for hour, text in connection.execute(query)}
+
+
+def _counts(text: str) -> dict[Series, ValueCounts]:
+    rows = orjson.loads(text)
+    return {
+        Series(*names): ValueCounts(weight, {value: (n, w) for value, (n, w) in values.items()})
+        for *names, weight, values in rows
+    }
+
+
+def newest_stored_hour(connection: Reading) -> int | None:
+    return connection.execute(select(func.max(model_hours.c.hour))).scalar()
+
+
+def received_bounds(connection: Reading) -> tuple[float, float] | None:
+    """The arrivals of the oldest and the newest stored call, in Unix seconds."""
+    oldest, newest = (connection.execute(select(of(exchanges.c.received))).scalar() for of in (func.min, func.max))
+    return None if oldest is None or newest is None else (oldest, newest)
+
+
+def first_days(connection: Reading) -> dict[tuple[str, str, str], str]:
+    """The first day with usage of clients, by alias, upstream and model."""
+    u = usage.c
+    cell = (u.alias, u.upstream, u.model)
+    query = select(*cell, func.min(u.day)).where(u.experiment == "", u.scorer == "").group_by(*cell)
+    return {(alias, upstream, model): day for alias, upstream, model, day in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCall:
+    """A served call of a run or a conversation."""
+
+    session: str
+    alias: str
+    upstream: str
+    model: str
+    received: float
+    input_tokens: int
+    cached_tokens: int
+    weight: float
+    """1/π."""
+
+
+def session_calls(connection: Reading, since: float) -> list[SessionCall]:
+    """The newest calls of sessions since a time, whose usage is known; in order within each session."""
+    e = exchanges.c
+    session = func.coalesce(e.run_id, e.cluster)
+    columns = (session, e.alias, e.upstream, e.model, e.received, e.input_tokens, e.cached_input_tokens, 1.0 / e.pi)
+    query = select(*columns).where(e.received >= since, e.role == "served", session.is_not(None), e.pi > 0)
+    query = query.where(e.input_tokens.is_not(None)).order_by(e.received.desc()).limit(MOST_SESSION_CALLS)
+    calls = [
+        SessionCall(session, alias, upstream, model, received, tokens, cached or 0, weight)
+        for session, alias, upstream, model, received, tokens, cached, weight in connection.execute(query)
+    ]
+    return sorted(calls, key=lambda call: (call.session, call.received))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A request as it went to the upstream, where all content is recorded."""
+
+    alias: str
+    caller: str
+    session: str | None
+    body: bytes
+
+
+def newest_requests(connection: Reading, since: float, alias: str, most: int) -> Iterator[RecordedRequest]:
+    """The newest served requests of an alias, oldest first."""
+    e = exchanges.c
+    columns = (e.alias, e.caller, func.coalesce(e.run_id, e.cluster), whole_request())
+    query = select(*columns).where(e.received >= since, e.role == "served", e.alias == alias, e.bytes > 0)
+    rows = connection.execute(query.order_by(e.received.desc()).limit(most)).all()
+    return (RecordedRequest(name, caller, session, bytes(body)) for name, caller, session, body in reversed(rows))
