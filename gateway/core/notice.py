@@ -11,7 +11,16 @@ from typing import Any, Literal
 import orjson
 
 Subject = Literal[
-    "budget", "verdict", "ramp", "retirement", "config", "store", "guard", "upstream", "consumer", "feature",
+    "budget",
+    "verdict",
+    "ramp",
+    "retirement",
+    "config",
+    "store",
+    "guard",
+    "upstream",
+    "consumer",
+    "feature",
     "model",
 ]
 Severity = Literal["info", "warning", "critical"]
@@ -38,6 +47,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "retirement.later": "info",
         "model.returned": "warning",
         "model.fingerprint": "info",
+        "model.week": "info",
     }
 )
 """Severities by SUBJECT.CAUSE. docs/notices.md has this table, and a test compares them."""

@@ -38,7 +38,18 @@ MOST = 100_000
 TIMING = ConsumerTiming(block_ms=20, first_count=MOST, count=MOST, most_count=MOST)
 """Everything that waits is one batch, so that sums are made in one order."""
 LEASES = (
-    *("experiments", "guard-ramps", "guard hours", "routes", "notices", "webhooks", "runs", "hour history", "events", "model hours"),
+    *(
+        "experiments",
+        "guard-ramps",
+        "guard hours",
+        "routes",
+        "notices",
+        "webhooks",
+        "runs",
+        "hour history",
+        "events",
+        "model hours",
+    ),
     *("output tokens", "keeping"),
 )
 TASKS = ("guards", "guard ramps", "routes", "notices", "webhooks")

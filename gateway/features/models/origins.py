@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 OriginKind = Literal["model", "fingerprint"]
@@ -42,7 +43,7 @@ class ValueCounts:
     weight: float = 0.0
     """Σ 1/π over all answers, those without a value included."""
     values: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By value: the recorded answers, and Σ 1/π."""
+    """Recorded answers and Σ 1/π, by value."""
 
     def add(self, value: str | None, calls: int, weight: float) -> None:
         self.weight += weight
@@ -124,7 +125,7 @@ def _first_sighting(hours: Mapping[int, ValueCounts], value: str) -> int:
     """The first hour with the value after it was last unseen for UNSEEN_H. hours: in order."""
     sighted = [at for at, counts in hours.items() if value in counts.values]
     first = sighted[0]
-    for earlier, later in zip(sighted, sighted[1:], strict=False):
+    for earlier, later in pairwise(sighted):
         first = later if later - earlier > UNSEEN_H else first
     return first
 

@@ -54,6 +54,12 @@ def _counts(text: str) -> dict[Series, ValueCounts]:
     }
 
 
+def counted_hours(connection: Reading, since: int, until: int) -> int:
+    """The number of stored hours from one to another, which is not included."""
+    hour = model_hours.c.hour
+    return int(connection.execute(select(func.count()).where(hour >= since, hour < until)).scalar() or 0)
+
+
 def newest_stored_hour(connection: Reading) -> int | None:
     return connection.execute(select(func.max(model_hours.c.hour))).scalar()
 
