@@ -20,12 +20,12 @@ OURS = str(Path(gateway.__file__).parent)
 
 def counted(kind: str, rate: float, n: int, limits: bool = False, run: str = "") -> float:
     """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
-    the metrics at once, whose number depends on how long they took. kind: "plain" or "stream". run: that of the
-    calls; with limits, its ceiling counts in place of other limits."""
+    the metrics at once, whose number depends on how long they took. kind: "plain", "stream" or "decision". run: that of
+    the calls; with limits, its ceiling counts in place of other limits."""
     counter = _Calls()
 
     async def drive(driven: hot.Hot) -> None:
-        request, answer = {"plain": hot.plain, "stream": hot.stream}[kind]()
+        request, answer = {"plain": hot.plain, "stream": hot.stream, "decision": hot.decision}[kind]()
         if run:
             request = request.replace(b"\r\n\r\n", b"\r\nx-gateway-run: %b\r\n\r\n" % run.encode(), 1)
         await driven.run(n, request, answer)

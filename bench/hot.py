@@ -226,6 +226,18 @@ def conversation(size: int) -> tuple[bytes, list[bytes]]:
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [_answer()]
 
 
+def decision() -> tuple[bytes, list[bytes]]:
+    """A decision of two questions in OpenAI's format, of the size of `plain`."""
+    asked = [{"type": "predicate", "instructions": "It is."}] * 2
+    body = json.dumps({"model": systems.MODEL, "input": "x" * 700, "questions": asked}).encode()
+    head, _, _ = systems.request(80).replace(b"/chat/completions", b"/decisions").partition(b"Content-Length")
+    usage = {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}
+    answers = [{"type": "predicate", "name": "n" * 400, "probability": 0.5}] * 2
+    answer = json.dumps({"model": "m", "answers": answers, "usage": usage}).encode()
+    start = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer]
+
+
 def _answer() -> bytes:
     answer = systems.answer().encode()
     head = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

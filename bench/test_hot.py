@@ -59,6 +59,12 @@ def test_the_count_is_the_same_each_time(counted: Any) -> None:
     assert counted("plain", 1.0, 20) == counted("plain", 1.0, 20)
 
 
+def test_a_native_decision_takes_few_calls_more_than_a_chat(counted: Any) -> None:
+    """The body is read once for its format, and its usage has the names of the Responses API."""
+    found, plain = counted("decision", 0.0, 20), counted("plain", 0.0, 20)
+    assert found - plain <= 8, f"{found - plain:g} calls more"
+
+
 def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
     without, limited = (counted("plain", 0.0, 20, limits) for limits in (False, True))
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"

@@ -28,7 +28,7 @@ from gateway.config.types import (
 )
 from gateway.core.guards import GUARD
 from gateway.core.learned_route import ROUTE
-from gateway.core.providers import CHATS, PROVIDERS, Load, Provider, ResponsesApi
+from gateway.core.providers import CHATS, PROVIDERS, DecisionFormat, Load, Provider, ResponsesApi
 from gateway.core.traffic_class import TrafficClass
 
 PACKAGED_SLOTS = 2
@@ -227,6 +227,9 @@ class Upstream(Section):
     responses: ResponsesApi | None = None
     """Form of requests to /v1/responses: as they arrive (`native`), or translated to a chat (`chat`), for a
     server without that API. Default: by `kind`; Anthropic's API gets them translated."""
+    decisions: DecisionFormat | None = None
+    """Format in which it takes decisions: OpenAI's (`openai`), System One's (`systemone`), or SGLang's own (`sglang`).
+    Default: by `kind`; most have no such API."""
     websocket: bool = False
     """Use WebSocket to this server for responses that clients request over WebSocket: a turn then sends only its new
     items. For a server with OpenAI's WebSocket mode. A server that turns out to have none is called over HTTP, as all
@@ -274,6 +277,11 @@ class Upstream(Section):
     @property
     def translates_responses(self) -> bool:
         return (self.responses or self.provider.responses) == "chat"
+
+    @property
+    def decision_format(self) -> DecisionFormat | None:
+        """The format in which it takes decisions; None if it has no such API."""
+        return self.decisions or self.provider.decisions
 
     @property
     def requests_usage(self) -> bool:

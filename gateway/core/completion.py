@@ -98,15 +98,14 @@ def usage_of(raw: Any) -> Usage | None:
         read, written = raw["prompt_tokens"], raw["completion_tokens"]
         if type(read) is int and type(written) is int and 0 <= read < _MOST_TOKENS and 0 <= written < _MOST_TOKENS:
             return Usage(read, written)
-    input_tokens, output_tokens = (
-        raw.get("prompt_tokens", raw.get("input_tokens")),
-        raw.get("completion_tokens", raw.get("output_tokens")),
-    )
+    read = "prompt_tokens" if "prompt_tokens" in raw else "input_tokens"
+    written = "completion_tokens" if "completion_tokens" in raw else "output_tokens"
+    input_tokens, output_tokens = raw.get(read), raw.get(written)
     if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
         return None
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
-    if reasoning is None:
+    if reasoning is None and "output_tokens_details" in raw:
         reasoning = _detail(raw, ("output_tokens_details",), "thinking_tokens")
     tokens = _number(input_tokens) or 0
     if "cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw:
@@ -125,7 +124,7 @@ def _number(value: Any) -> int | None:
 
 def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | None:
     for section in sections:
-        if isinstance(raw.get(section), dict):
+        if section in raw and type(raw[section]) is dict:
             return _number(raw[section].get(name))
     return None
 

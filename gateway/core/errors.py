@@ -81,7 +81,7 @@ _AWS_ERRORS = {
     503: "ServiceUnavailableException",
     504: "ModelTimeoutException",
 }
-ErrorShape = Literal["openai", "anthropic", "gemini", "bedrock"]
+ErrorShape = Literal["openai", "anthropic", "gemini", "bedrock", "systemone"]
 """The API by whose rules a client reads errors."""
 
 
@@ -139,11 +139,21 @@ class GatewayError(Exception):
             return self.anthropic_body()
         if shape == "bedrock":
             return orjson.dumps({"message": self.message})
+        if shape == "systemone":
+            return orjson.dumps({"detail": self._system_one_detail()})
         reason = (self.code or self.type).upper()
         details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "gateway"}]
         status = _GOOGLE_STATUSES.get(self.status, "INTERNAL")
         error = {"code": self.status, "message": self.message, "status": status, "details": details}
         return orjson.dumps({"error": error})
+
+    def _system_one_detail(self) -> list[dict[str, Any]] | str:
+        """The detail of an error as FastAPI's servers have it, which System One's clients read: a list of what is wrong
+        with the request, else a text."""
+        if self.status not in (400, 422):
+            return self.message
+        at = ["body", *([self.param] if self.param else [])]
+        return [{"loc": at, "msg": self.message, "type": self.code or self.type}]
 
     def headers_for(self, shape: ErrorShape, request_id: str) -> list[tuple[bytes, bytes]]:
         """The headers that clients of this API read besides `headers`: the name of the error, and the request's id."""

@@ -22,6 +22,8 @@ IN_BLOCKS: frozenset[DialectName] = frozenset(
 """Dialects with Anthropic's form of messages, or one that is nearly the same."""
 Load = Literal["orca", "scrape", "none"]
 ResponsesApi = Literal["native", "chat"]
+DecisionFormat = Literal["openai", "systemone", "sglang"]
+"""OpenAI's Decisions API, System One's, or SGLang's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Provider:
     load: Load = "none"  # how it reports its load
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
     responses: ResponsesApi = "native"  # "chat": it has no Responses API, and gets those requests as chats
+    decisions: DecisionFormat | None = None  # the format in which it takes decisions; None: it has no such API
     prompt_logprobs: bool = False  # it gives log-probabilities of a prompt's tokens, as vLLM does
     seed: bool = True  # it accepts `seed`; a provider that does not refuses unknown members
     prefill: bool = False  # it continues a last assistant message if the request asks for that

@@ -463,7 +463,8 @@ class App:
         if context.outcome == "ok":
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
-        await send_error(client, error, context.notes.id, endpoint.errors)
+        shape = "systemone" if call is not None and call.api == "systemone" else endpoint.errors
+        await send_error(client, error, context.notes.id, shape)
 
 
 async def _judged(guarded: GuardedExchange, ended: Callable[[], None]) -> None:

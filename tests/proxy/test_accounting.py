@@ -54,6 +54,8 @@ CONVERSED = {"output": {"message": {"role": "assistant", "content": [{"text": "h
 AWS = {"usage": USAGE | {"inputTokens": 10, "outputTokens": 5}}
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
 BLOCKS = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+ASKED = {"type": "predicate", "instructions": "It is."}
+DECIDED = {"type": "predicate", "probability": 0.5}
 CASES = [
     Case("/v1/chat/completions", {"messages": HI}, CHOICES),
     Case("/v1/chat/completions/batch", {"messages": [HI]}, CHOICES),
@@ -72,6 +74,8 @@ CASES = [
     Case("/v1/score", {"text_1": "a", "text_2": "b"}, {"data": []}),
     Case("/v1/classify", {"input": "a"}, {"data": []}),
     Case("/v1/pooling", {"input": "a"}, {"data": []}),
+    Case("/v1/decisions", {"input": "hi", "questions": [ASKED]}, {"answers": [DECIDED]}, CLAUDE),
+    Case("/v1/systemone", {"state": "hi", "questions": {"q": ASKED}}, {"answers": {"q": DECIDED}}, CLAUDE, "vllm"),
     Case("/v1/tokenize", {"prompt": "a"}, {"tokens": [1], "count": 1}),
     Case("/v1/detokenize", {"tokens": [1]}, {"prompt": "a"}),
     Case("/v1/audio/transcriptions", {}, {"text": "hi"}, {"usage": AUDIO}, form=True),

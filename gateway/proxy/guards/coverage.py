@@ -20,6 +20,8 @@ ENDPOINTS: Mapping[Api, Coverage] = {
     "completions": "judged",
     "responses": "judged",
     "messages": "judged",
+    "decisions": "judged",
+    "systemone": "judged",
     "count_tokens": "request judged",
     "input_tokens": "request judged",
     "tokenize": "request judged",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.config.guards import GuardConfig
-from gateway.core.errors import BlockedByGuard
+from gateway.core.errors import BlockedByGuard, ErrorShape
 from gateway.core.guards import CONTENT_FILTER
 from gateway.core.json_values import parse_object
 from gateway.proxy.guards.coverage import ENDPOINTS
-from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.call import DECISION_APIS, Api, Call
 from gateway.proxy.types import Headers
 
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -70,12 +71,18 @@ class RefusalResponse(NamedTuple):
     body: bytes
 
 
+_SHAPES: Mapping[Api, ErrorShape] = {
+    "messages": "anthropic", "count_tokens": "anthropic", "systemone": "systemone",
+}  # fmt: skip
+"""The shape of errors where it is not OpenAI's."""
+
+
 def refusal_of(call: Call, config: GuardConfig, text: str, answer: bytes) -> RefusalResponse:
     """The response that refuses a call. answer: the plain one that it replaces; b"" if there is none."""
     model = call.named or call.alias
     if _responds_with_error(call.api, config):
         error = blocked_error(text)
-        body = error.anthropic_body() if call.api in ("messages", "count_tokens") else error.body()
+        body = error.body_for(_SHAPES.get(call.api, "openai"))
         return RefusalResponse(error.status, [*_JSON, *error.headers()], body)
     if call.stream and not answer:
         return RefusalResponse(200, _EVENTS, stream_refusal(call.api, text, call.id, model, None))
@@ -84,7 +91,7 @@ def refusal_of(call: Call, config: GuardConfig, text: str, answer: bytes) -> Ref
 
 
 def _responds_with_error(api: Api, config: GuardConfig) -> bool:
-    if ENDPOINTS[api] != "judged":
+    if ENDPOINTS[api] != "judged" or api in DECISION_APIS:
         return True  # an API without refusals
     if config.respond is not None:
         return config.respond == "error"

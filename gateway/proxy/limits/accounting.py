@@ -45,6 +45,8 @@ ACCOUNTING: Mapping[Api, Accounting] = {
     "score": _INPUT,
     "classify": _INPUT,
     "pooling": _INPUT,
+    "decisions": _INPUT,
+    "systemone": _INPUT,
     "transcriptions": _AUDIO_IN,
     "translations": _AUDIO_IN,
     "speech": _MEDIA_OUT,

@@ -41,7 +41,8 @@ from gateway.proxy.limits.run_ceilings import (
     run_account,
     with_remaining,
 )
-from gateway.proxy.request.call import Call, Caller, RunId, end_user_of
+from gateway.proxy.request.call import DECISION_APIS, Call, Caller, RunId, end_user_of
+from gateway.proxy.request.decision_bodies import repeated_bytes
 from gateway.proxy.request.output_limit import DEFAULTED
 
 _USD = MEASURES.index("usd")
@@ -222,6 +223,8 @@ class Limiter:
             return (1, 0, 0, 1, 0), 0, True
         size = len(call.body)
         input_tokens = size // BYTES_PER_TOKEN if size <= _LARGE_BODY_BYTES else input_tokens_of(call.body)
+        if call.api in DECISION_APIS:
+            input_tokens += repeated_bytes(call.slices()) // BYTES_PER_TOKEN
         output, given = output_of(call, estimate, size)
         tokens = input_tokens + output + 1
         if not given and tokens > account.most_tokens:

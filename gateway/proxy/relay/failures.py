@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.config.config import Cause
 from gateway.core.errors import (
+    BadRequest,
     BodyCut,
     ConnectFailed,
     ConnectionLost,
@@ -93,6 +94,8 @@ class Failure:
     are not the reason."""
     declined: bool = False
     """Whether a complete answer came that a cascade did not accept."""
+    undecided: bool = False
+    """Whether the target has no API of decisions, or none for its model."""
     refuses_key: bool = False
     """Whether the upstream refused the credential of the gateway, or what it may do."""
 
@@ -221,6 +224,22 @@ def of_missing_endpoint(upstream: str, path: bytes, *, anthropic: bool) -> Failu
     error = NotFound(f"{upstream} has no /v1{bare}{hint}", code="unsupported_api")
     answer = ErrorReply(404, _JSON, error.anthropic_body() if anthropic else error.body())
     return Failure(None, "HTTP 404: it has no such endpoint", target_fault=False, answer=answer, status=404)
+
+
+UNDECIDED_S = 600.0
+"""Seconds for which a target that has no decisions is not asked for any."""
+
+
+def lacks_decisions(status: int, body: bytes) -> bool:
+    """Whether a reply says that the server has no decisions, or none for its model."""
+    return status == 501 or (status == 404 and (lacks_endpoint(body) or b"invalid url" in body[:1000].lower()))
+
+
+def of_no_decisions(status: int | None = None) -> Failure:
+    """A target without decisions. status: its reply's; None if it was not asked. The client never gets this reply:
+    clients of both APIs repeat requests that end in HTTP 501."""
+    text = "has no decisions" if status is None else f"HTTP {status}: it has no decisions for this model"
+    return Failure("error", text, target_fault=False, status=status, sent=status is not None, undecided=True)
 
 
 def of_status(status: int, headers: Headers, body: bytes, plain: bytes | None = None) -> Failure:
@@ -367,6 +386,13 @@ def verdict(
         return Overloaded(
             f'all targets of "{alias}" are unavailable after recent failures or rate limits',
             retry_after_s=blocked_s or 1.0,
+        )
+    if all(f.failure.undecided for f in failed) and blocked_s is None:
+        return BadRequest(
+            f'no target of "{alias}" answers decisions; set `decisions` of an upstream that does, or ask another model',
+            param="model",
+            code="decisions_not_supported",
+            retry=False,
         )
     refusal = next((f.failure.answer for f in failed if f.failure.answer and not f.failure.target_fault), None)
     if refusal is not None and (refusal.status != 429 or all(f.failure.cause == "rate_limit" for f in failed)):

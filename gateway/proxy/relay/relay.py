@@ -29,16 +29,19 @@ from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
 from gateway.proxy.relay.failures import (
+    UNDECIDED_S,
     AttemptFailed,
     AttemptNote,
     ErrorReply,
     FailedAttempt,
     Failure,
     client_deadline,
+    lacks_decisions,
     lacks_endpoint,
     of_deadline,
     of_full_queue,
     of_missing_endpoint,
+    of_no_decisions,
     of_redirect,
     of_refused_time,
     of_status,
@@ -49,7 +52,7 @@ from gateway.proxy.relay.failures import (
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.relay.websocket_lane import WebSocketLane
-from gateway.proxy.request.call import Call
+from gateway.proxy.request.call import DECISION_APIS, Call
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.request.vendor_paths import BEDROCK_APIS, VENDOR_APIS
@@ -251,6 +254,10 @@ class Relay:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model = target_state.upstream.dialect.by_api[call.api], target_state.model
+        if call.api in DECISION_APIS and (
+            target_state.undecided_until or call.api not in target_state.upstream.decides
+        ):
+            _check_decides(call, target_state)
         variant = target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         if context.response.enabled and not state.client.started:
@@ -462,6 +469,12 @@ def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | Gateway
     return verdict(call.named or call.alias, state.failed, blocked_s, targets, named=call.caller.sees_upstreams)
 
 
+def _check_decides(call: Call, target_state: TargetState) -> None:
+    """Raises AttemptFailed for a target that has no decisions in the format of the call, as far as is known."""
+    if call.api not in target_state.upstream.decides or target_state.clock() < target_state.undecided_until:
+        raise AttemptFailed(of_no_decisions())
+
+
 async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
     mask = target_state.upstream.mask
     if reply.status < 400:
@@ -472,13 +485,19 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
     body = mask(body)
     if isinstance(target_state.upstream.transport, AuthorizedTransport) and refuses_time(reply.status, body):
         return of_refused_time(reply.status, dict(reply.headers).get(b"date", b""))
-    if reply.status == 404 and lacks_endpoint(body):
+    status = reply.status
+    if call.api in DECISION_APIS:
+        if lacks_decisions(status, body):
+            target_state.undecided_until = target_state.clock() + UNDECIDED_S
+            return of_no_decisions(status)
+        status = 400 if status == 422 and call.api == "decisions" else status  # as OpenAI's API has it
+    if status == 404 and lacks_endpoint(body):
         shown = f'the upstream "{target_state.target.upstream}"' if call.caller.sees_upstreams else "the upstream"
         return of_missing_endpoint(
             f'{shown} of "{call.named or call.alias}"', call.path, anthropic=call.api in _ANTHROPIC
         )
-    sent = target_state.upstream.dialect.error(call, reply.status, body)
+    sent = target_state.upstream.dialect.error(call, status, body)
     if call.api in VENDOR_APIS:
         headers = for_client(reply.headers, bedrock=call.api in BEDROCK_APIS)
-        return of_status(reply.status, headers, sent, vendor_error(call.api, reply.status, body))
-    return of_status(reply.status, for_client(reply.headers), sent)
+        return of_status(status, headers, sent, vendor_error(call.api, status, body))
+    return of_status(status, for_client(reply.headers), sent)

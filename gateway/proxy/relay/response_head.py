@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.proxy.relay.state import RelayState
+from gateway.proxy.request.call import DECISION_APIS
 from gateway.proxy.request.header_rules import without_provider
 from gateway.proxy.request.vendor_paths import BEDROCK_APIS
 from gateway.proxy.routing.target_state import TargetState
@@ -42,6 +43,8 @@ def start_response(
         lines += b"\r\nrequest-id: " + call_id  # the name that Anthropic's clients read
     elif call.api in BEDROCK_APIS:
         lines += b"\r\nx-amzn-requestid: " + call_id
+    elif call.api in DECISION_APIS:
+        lines += b"\r\nx-gateway-decision: native"
     if context.reservation is not None and context.reservation.lines:
         lines += b"\r\n" + context.reservation.lines
         for name, _ in headers:

@@ -48,6 +48,8 @@ Api = Literal[
     "speech",
     "images",
     "chat_batch",
+    "decisions",
+    "systemone",
     "generate",
     "generate_content",
     "gemini_count_tokens",
@@ -56,6 +58,8 @@ Api = Literal[
     "bedrock_count_tokens",
     "passthrough",
 ]
+DECISION_APIS: frozenset[Api] = frozenset({"decisions", "systemone"})
+"""OpenAI's Decisions API and System One's: typed questions, and a probability for each option."""
 
 
 class CallerLimit:

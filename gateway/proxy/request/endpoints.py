@@ -97,6 +97,8 @@ class Endpoint:
     """Whether its answers are streams, where the path says so; None if the body does."""
     errors: ErrorShape = "openai"
     """The shape of its errors."""
+    decides: bool = False
+    """Whether its body says which of the APIs of decisions it is, and with it the path of the upstream."""
     names_state: bool = field(init=False)
     """Whether its requests may name what an upstream stores, in members other than `container`."""
 
@@ -126,6 +128,8 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/audio/transcriptions": Endpoint("transcriptions", "transcriptions", read=read_form, json_answer=False),
     b"/audio/translations": Endpoint("translations", "translations", read=read_form, json_answer=False),
     b"/audio/speech": Endpoint("speech", "speech", required=("input",), json_answer=False),
+    b"/decisions": Endpoint("decisions", "decision", True, streams=False, decides=True),
+    b"/systemone": Endpoint("systemone", "decision", True, streams=False, decides=True, errors="systemone"),
     b"/images/generations": Endpoint("images", "image_generation", required=("prompt",)),
     b"/images/edits": Endpoint("images", "image_generation", read=read_form_or_json),
 }

@@ -16,6 +16,7 @@ from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.proxy.request.call import NO_OPTIONS, Api, Call, Caller, RequestOptions
+from gateway.proxy.request.decision_bodies import DECISION_PATHS, decision_api
 from gateway.proxy.request.decompression import encoding_of
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
@@ -52,6 +53,7 @@ def read_call(
 
     upload: a form that was read up to its model; then `body` is empty.
     """
+    api, path = endpoint.api, endpoint.path or request.path.removeprefix(b"/v1")
     if upload is not None:
         members: Members | None = None
         fields: dict[str, Any] = {}
@@ -69,7 +71,10 @@ def read_call(
             fields["model"] = endpoint.deployment
         _check(fields, members, endpoint, caller)
         if numbered:
-            _check_numbers(fields, endpoint.api)
+            _check_numbers(fields, api)
+        if endpoint.decides:
+            api = decision_api(members, fields)
+            path = DECISION_PATHS[api]
         alias = fields["model"]
         stream = "stream" in fields and fields["stream"] is True if endpoint.streams is None else endpoint.streams
     headers = request.fields
@@ -86,7 +91,7 @@ def read_call(
         run = run_of(caller, headers, fields, conversation, endpoint.run_sources)
     if endpoint.tags is not None:
         caller = endpoint.tags.tagged(caller, headers, fields)
-    path, query = endpoint.path or request.path.removeprefix(b"/v1"), request.query
+    query = request.query
     if query:
         _check_query(query)
         if endpoint.errors == "gemini":
@@ -99,7 +104,7 @@ def read_call(
     passed = [h for h in request.headers if h[0] in endpoint.passes] if endpoint.passes else []
     now_ns = time.time_ns()
     return Call(  # positional: keywords would cost a tenth of this function
-        new_id(now_ns), now_ns / 1e9, started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
+        new_id(now_ns), now_ns / 1e9, started, caller, api, request.method, path, alias, stream, body, fields,
         forwarded, client_id, conversation, reference, user, upload, passed, members, run=run,
     )  # fmt: skip
 
@@ -179,7 +184,7 @@ _MOST_DECODED: Mapping[str, int] = {
         _MOST_DECODED_BYTES,
     ),
     "model": 1 << 20,  # of a name that long the error is that it does not exist
-    **dict.fromkeys(("tools", "functions", "input", "query", "documents", "prompt_embeds"), _EMPTY_BYTES),
+    **dict.fromkeys(("tools", "functions", "input", "state", "query", "documents", "prompt_embeds"), _EMPTY_BYTES),
 }  # fmt: skip
 """The members that are decoded for the fields of a Call, with their maximum sizes; in a small body all of these are."""
 
@@ -198,7 +203,7 @@ _UNAMBIGUOUS = _ACTED_ON | frozenset({
     "reasoning_effort", "reasoning", "instructions", "text", "truncation", "include", "service_tier",
     "stop_sequences", "thinking", "suffix", "echo", "best_of", "encoding_format", "dimensions", "modalities",
     "prediction", "verbosity", "safety_identifier", "chat_template_kwargs", "voice", "size",
-    "quality", "text_1", "text_2", "tokens", "top_n",
+    "quality", "text_1", "text_2", "tokens", "top_n", "questions", "state",
 })  # fmt: skip
 """Usual members, so that most requests need no closer look."""
 _WITHOUT_NUMBERS = _UNAMBIGUOUS - NUMBERS

@@ -7,7 +7,8 @@ import re
 from typing import Literal
 from urllib.parse import unquote, unquote_to_bytes
 
-from gateway.core.errors import BadRequest, ErrorShape
+from gateway.config.config import PassthroughApi
+from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Api
 from gateway.proxy.types import Headers
 
@@ -69,7 +70,7 @@ def vendor_of(path: str) -> Vendor | None:
     return next((vendor for prefix, vendor in VENDOR_PREFIXES.items() if path.startswith(prefix)), None)
 
 
-def api_of(path: str, headers: Headers) -> ErrorShape:
+def api_of(path: str, headers: Headers) -> PassthroughApi:
     """The API that a request belongs to: by its path where one API alone has it, else by the headers that the clients
     of an API send. Each API has an upstream and a credential of its own (`passthrough`)."""
     if vendor := vendor_of(path):

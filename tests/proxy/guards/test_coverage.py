@@ -134,6 +134,8 @@ BODIES: dict[str, Any] = {
     "chat_batch": {"messages": [[{"role": "user", "content": CARD}]]},
     "generate": {"token_ids": [1]},
     "generate_content": {"contents": [{"role": "user", "parts": [{"text": CARD}]}]},
+    "decisions": {"input": CARD, "questions": [{"type": "predicate", "instructions": "It is."}]},
+    "systemone": {"state": CARD, "questions": {"q": {"type": "noul", "instructions": "Is it?"}}},
     "rerank": {"query": CARD, "documents": ["x"]},
     "embeddings": {"input": CARD},
     "moderations": {"input": CARD},
@@ -175,7 +177,7 @@ async def test_every_endpoint_does_what_the_table_says(
             url.replace(gateway.base_url.removesuffix("/v1"), observing.base_url.removesuffix("/v1")), json=body
         )
         assert "guard" not in reply.text, path
-    assert len(tried) == 15
+    assert len(tried) == 17
 
 
 async def test_unreadable_requests_are_refused(start: Any, configured: Configured, upstream: FakeUpstream) -> None:

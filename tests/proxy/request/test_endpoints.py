@@ -22,7 +22,7 @@ def test_every_api_but_passthrough_has_a_path() -> None:
 
 def test_only_what_says_something_is_recorded_for_evaluation() -> None:
     recorded = {e.api for e in ENDPOINTS.values() if e.carries_text}
-    assert recorded == {"chat", "completions", "responses", "messages"}
+    assert recorded == {"chat", "completions", "responses", "messages", "decisions", "systemone"}
 
 
 def test_only_json_answers_are_held_until_complete() -> None:
