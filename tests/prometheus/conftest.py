@@ -218,6 +218,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "denied": {"use": "judge", "model": "unpriced", "budget_usd": 1, "share": 0.3},
             "run_finished": {},
         },
+        "decisions": {"certificates": {"auto": {"scorer": "helpful"}}},
         "guards": {
             "mails": {"on": "request", "scorer": "personal_data"},
             "late": {"on": "answer", "scorer": "tools", "tools": {"forbid": ["shell"]}, "deadline_ms": 0.001},

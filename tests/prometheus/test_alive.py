@@ -26,12 +26,16 @@ from fixtures.learned_routes import ROUTE
 
 from gateway.cli.dashboards import panels_of
 from gateway.fake import HOLD, Fault
+from gateway.features.decisions.model import CertificateAttempt, Promise
+from gateway.features.decisions.rows import save_attempt
 from gateway.features.guards.hourly.usual_range import ALPHA as GUARD_ALPHA
 from gateway.features.guards.hourly.usual_range import DriftState, config_of, state_to_json
 from gateway.features.labels.desk import LabelRequest, export_blind_sheet, import_labels
 from gateway.features.learned.drift import QUALITY_ALPHA
 from gateway.features.route.work import keep_returned
 from gateway.statistics.change_detection import ChangeDetector
+from gateway.statistics.recalibration import IDENTITY
+from gateway.store.query import writing
 from gateway.store.store import Store
 from gateway.stream.shard import GROUP
 
@@ -413,6 +417,18 @@ async def a_guard_changes(whole: Any) -> None:
     await asyncio.to_thread(write)
 
 
+async def a_certificate_lapses(whole: Any) -> None:
+    """The lapsed attempt is written by hand, as a consumer writes it after a drift."""
+    promise, now = Promise("auto", "helpful", 0.05, 0.9, "threshold"), time.time()
+    lapsed = CertificateAttempt(promise, "q", IDENTITY, 0, (), now, now, 100, lapsed=now, reason="drift")
+
+    def write() -> None:
+        with writing(f"sqlite:///{whole.directory / 'data' / 'gateway.db'}") as connection:
+            save_attempt(connection, lapsed)
+
+    await asyncio.to_thread(write)
+
+
 async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:
     with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -505,6 +521,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await people_label(whole)
         await people_label_a_guard(whole)
         await a_guard_changes(whole)
+        await a_certificate_lapses(whole)
         await until(lambda: time.monotonic() - held > 10.5, "ten seconds do not pass")
         whole.doubles["slow"].says("soon")
         whole.doubles["slow"].release()

@@ -270,12 +270,15 @@ def calibrate(
         float, typer.Option(min=1e-4, max=0.5, help="Wanted half-width of the corrected mean's interval.")
     ] = 0.05,
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Error probability of each interval.")] = 0.05,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Also ask whether the score is true as a probability.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare a scorer's verdicts with people's labels (`gateway label next`).
 
-    Prints kappa, both error rates, the position bias of a pairwise judge, means corrected by the labels, and whether
-    the score is true as a probability, with intervals.
+    Prints kappa, both error rates, the position bias of a pairwise judge, and means corrected by the labels, with
+    intervals.
     """
     from gateway.core.sanitize import to_json
     from gateway.features.decisions.work import truth_of
@@ -289,5 +292,5 @@ def calibrate(
     url = store.location().store
     found = read(url, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
     with reading(url) as connection:
-        truth = truth_of(connection, scorer) if experiment is None else None
+        truth = truth_of(connection, scorer) if probability else None
     show(to_json(to_dict(found, truth)) if as_json else to_terminal(found, truth))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
@@ -62,15 +62,16 @@ class CalibrationOutput(TypedDict):
     """The mean over every exchange that a model drew for the scorer."""
     predictor: dict[str, Any] | None
     """The card of the model that decides what the scorer sees."""
-    probability: ProbabilityTruth | None
-    """The score as the probability that people call an answer good; None below 30 labels, for pairs and experiments."""
-    mapped_probability: ProbabilityTruth | None
-    """The same by the map that labels gave, on labels that it has not seen; None without one."""
+    probability: NotRequired[ProbabilityTruth | None]
+    """The score as the probability that people call an answer good; None below 30 labels. With `--probability`."""
+    mapped_probability: NotRequired[ProbabilityTruth | None]
+    """The same by the map that labels gave, on labels that it has not seen; None without one. With `--probability`."""
 
 
 def to_dict(result: CalibrationResult, truth: Reliability | None = None) -> dict[str, Any]:
     """The members of CalibrationOutput. truth: of the score as a probability."""
     options, scorer = result.options, result.scorer
+    of_probability = {} if truth is None else {"probability": truth.raw, "mapped_probability": truth.mapped}
     return {
         "scorer": scorer.scorer,
         "version": scorer.version,
@@ -92,8 +93,7 @@ def to_dict(result: CalibrationResult, truth: Reliability | None = None) -> dict
         "if_people_err": if_people_err(result),
         "recorded": asdict(result.recorded) if result.recorded else None,
         "predictor": result.predictor,
-        "probability": asdict(truth.raw) if truth and truth.raw else None,
-        "mapped_probability": asdict(truth.mapped) if truth and truth.mapped else None,
+        **{name: asdict(of) if of else None for name, of in of_probability.items()},
     }
 
 

@@ -87,3 +87,13 @@ def test_a_name_that_the_config_lacks_is_refused(run: Callable[..., Any]) -> Non
     done = run("certify", "autos")
     assert isinstance(done.exception, CannotRun)
     assert 'did you mean "auto"' in str(done.exception)
+
+
+def test_calibrate_asks_whether_a_score_is_a_probability(run: Callable[..., Any], tmp_path: Path) -> None:
+    words = ["judge", "calibrate", "stated", "--config", str(tmp_path / "gateway.yaml")]
+    done = CliRunner().invoke(app, [*words, "--probability"])
+    assert "probability: says 0." in done.stdout
+    assert "any look); 120 labels" in done.stdout
+    found = conforms("judge calibrate", CliRunner().invoke(app, [*words, "--probability", "--json"]).stdout)
+    assert found["probability"]["n"] == 120
+    assert "probability" not in conforms("judge calibrate", CliRunner().invoke(app, [*words, "--json"]).stdout)
