@@ -74,7 +74,10 @@ async def until(holds: Callable[[], Any]) -> None:
 
 
 def says(received: Received) -> FakeAnswer | str:
-    """One model answers; the other judges, until its key is rejected."""
+    """One model answers; the others judge, until their key is rejected."""
+    if received.path == "/v1/decisions":
+        answers = [{"type": "predicate", "name": q["name"], "probability": 0.25} for q in received.json["questions"]]
+        return FakeAnswer(json.dumps({"answers": answers, "usage": {"input_tokens": 7, "output_tokens": 0}}).encode())
     if received.json["model"] != "judge-1":
         return "It is blue."
     if "please fail" in received.body.decode():
@@ -97,10 +100,19 @@ async def up(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Any]:
     config = {
         "open": True,
         "upstreams": {"up": {"kind": "openai", "base_url": upstream.base_url, "api_key": "sk-upstream"}},
-        "models": {"chat": {"targets": [target]}, "referee": {"targets": [{**target, "model": "judge-1"}]}},
+        "models": {
+            "chat": {"targets": [target]},
+            "referee": {"targets": [{**target, "model": "judge-1"}]},
+            "decide": {"targets": [{**target, "model": "judge-2"}]},
+        },
         "sampling": {"rate": 1.0},
         "scorers": {
             "helpful": {"use": "judge", "model": "referee", "criterion": "It is a colour.", "budget_usd": 5},
+            "quality": {
+                "use": "decision",
+                "model": "decide",
+                "questions": {"kind": {"predicate": "It is kind."}, "short": {"predicate": "It is short."}},
+            },
             "length": {},
         },
         "prices": {"as_of": "2026-11-01", "models": {"judge-1": {"input": 1000, "output": 1000}}},
@@ -156,6 +168,9 @@ async def test_a_judge_is_called_through_the_gateway_unsampled(up: Any, upstream
     assert [tuple(r) for r in rows] == [("small", CALLS)], "no call of the judge's was recorded"
     assert [tuple(v) for v in values] == [(0.75, "up/judge-1")]
     assert metric(up, 'gateway_eval_cost_usd_total{scorer="helpful"}') > 0
+    await until(lambda: scored(up, "quality.kind") == scored(up, "quality.short") == CALLS)
+    decided = [r for r in upstream.calls if r.path == "/v1/decisions"]
+    assert [r.json["model"] for r in decided] == ["judge-2"] * CALLS, "one call for both questions"
     assert metric(up, 'gateway_eval_scorer_blocked{scorer="helpful"}') == 0
     log_text = up["log"].read_text()
     assert "sk-upstream" not in log_text
