@@ -25,6 +25,7 @@ from gateway.core.plan import (
     DEFAULT_WINDOW_S,
     FEEDBACK,
     RULES,
+    UNITS_FIRST_RULES,
     Guardrail,
     Plan,
 )
@@ -174,7 +175,26 @@ def cautions(plan: Plan) -> list[str]:
             f"experiment {plan.name}: max_pairs {plan.max_pairs} is unlikely to decide a margin of {plan.margin:g}; "
             f"that needs about {needed} pairs at the variance that is assumed; leave max_pairs out, or widen the margin"
         )
-    return found
+    return [*found, *_incident_cautions(plan)]
+
+
+_INCIDENTS = 0.01
+"""Margin of additional failures from which served answers show it in about a day, also where they fail in incidents."""
+
+
+def _incident_cautions(plan: Plan) -> Iterator[str]:
+    """Caution about a ramp that may wait for weeks: failures that come in incidents take long to prove."""
+    if plan.ramp is None or plan.guarded or plan.rules < UNITS_FIRST_RULES:
+        return
+    margin = next((rail.margin for rail in plan.guardrails if rail.metric == "error_rate"), None)
+    if margin is not None and margin >= _INCIDENTS:
+        return
+    within = "half a point, or half of the control's rate," if margin is None else f"{100 * margin:.3g} points"
+    yield (
+        f"experiment {plan.name}: the ramp's step to all traffic needs served answers to fail at most {within} more; "
+        "where failures come in incidents, that takes days to weeks (docs/ramp.md: 306 hours where all calls fail for "
+        "three minutes, 1 % of the time): `guardrails: {error_rate: 0.02}` takes a sixteenth of that"
+    )
 
 
 def directory_of(config: Config) -> Directory:

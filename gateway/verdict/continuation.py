@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.core.harm_stop import harm_stored
 from gateway.core.horizon import AT_MOST
-from gateway.core.plan import Plan
+from gateway.core.plan import HARM_DIVISOR, Plan
 from gateway.core.sequence import SequenceName
 from gateway.reports.model import margin_finding
-from gateway.verdict.conditions import pace_of
+from gateway.verdict.conditions import Pace, pace_of
 from gateway.verdict.decision import HARMLESS, pairs_needed
 from gateway.verdict.ending import all_decided, is_closed
 from gateway.verdict.evidence import PlanEvidence
@@ -25,6 +26,7 @@ from gateway.verdict.sequences.difference import EARLY_UNITS, DifferenceSequence
 from gateway.verdict.states import SequenceStates
 
 CONTINUED_RULES = 3  # of plans that may go on
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,20 @@ def more_price(evidence: PlanEvidence) -> MorePrice | None:
     known = [n for n in needs if n is not None]
     enough = len(known) == len(needs) and max(known) <= most
     pairs = max(1, max(known)) if enough else most
-    pace = pace_of(open_[0])
+    pace = _pace_of(open_[0], evidence)
     days, per_pair = pace.days(pairs), usd_of_a_pair(look)
     hours = None if days is None else 24.0 * days
     return MorePrice(pairs, enough, pace.requests(pairs), hours, None if per_pair is None else pairs * per_pair)
+
+
+def _pace_of(found: Finding, evidence: PlanEvidence) -> Pace:
+    """The pace of the pairs; while the candidate is stopped for harm, that of its reduced share of shadows."""
+    pace, stop, counts = pace_of(found), harm_stored(evidence.states, evidence.plan.hash), evidence.pairs
+    if stop is None or stop.cleared is not None:
+        return pace
+    before = None if counts.first is None else stop.pairs / max(stop.at - counts.first, 1.0)
+    a_day = None if before is None or pace.pairs_a_day is None else _DAY_S * before / HARM_DIVISOR
+    return Pace(pace.pairs, pace.pairs_per_request / HARM_DIVISOR, a_day)
 
 
 def _pairs_of(found: Finding, look: SequenceStates) -> int | None:

@@ -41,7 +41,7 @@ from gateway.verdict.decision import (
 from gateway.verdict.evidence import PlanEvidence
 from gateway.verdict.metrics import SAME_PATH
 from gateway.verdict.plan_gates import by_split, gates_of
-from gateway.verdict.segments.declared import SegmentsFound, decide_by_segment, segments_found
+from gateway.verdict.segments.declared import SegmentsFound, decide_by_segment, gates_of_moved, segments_found
 from gateway.verdict.sequences.difference import EVEN, AlphaShare
 from gateway.verdict.sequences.duels import duel_between
 from gateway.verdict.sequences.latency import P95, p95_of
@@ -205,7 +205,9 @@ def _finding(looked: SequenceStates, candidate: str, share: AlphaShare) -> Findi
     facts = _facts(looked, candidate, primary, split)
     swap, segments = _swap(plan, candidate), _segments(looked, candidate, guardrails, share)
     decision = decide(swap, primary, guardrails, gates, claims)
-    decision = decision if segments is None else decide_by_segment(decision, swap, segments, gates)
+    if segments is not None:
+        decision = decide_by_segment(decision, swap, segments, gates)
+        gates = gates_of_moved(gates, segments) if decision.verdict == "ship_except" else gates
     return Finding(
         stored_plan=evidence.plan,
         candidate=candidate,

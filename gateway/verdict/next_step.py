@@ -15,6 +15,7 @@ from gateway.verdict.continuation import CONTINUED_RULES, MorePrice, few_units_r
 from gateway.verdict.decision import HARMLESS
 from gateway.verdict.findings import Finding
 from gateway.verdict.gates.completeness import COMPLETENESS, JUDGE
+from gateway.verdict.price.held_by_units import held_by_units
 from gateway.verdict.price.terms import rounded_up
 from gateway.verdict.states import SequenceStates
 from gateway.verdict.traffic_facts import HOURS
@@ -41,10 +42,12 @@ def _step(found: Finding, look: SequenceStates, progress: Progress) -> str | Non
     red = next((gate for gate in found.gates if gate.state < 0), None)
     if red is not None:
         return f"more pairs do not change the gate {red.name}; mend its cause, and start a new plan"
+    open_ = primary.margin_found not in HARMLESS
+    units = held_by_units(look.primary(found.candidate), found.stored_plan.plan.margin) if open_ else None
     if not primary.closed or found.stored_plan.state == "running":
-        return _go_on(found, look, progress)
-    asked = None if few_units_refusal(look) else more_price(look.evidence)
-    more = None if asked is None else f"{_price(asked)}: `gateway ab start {name} --more`"
+        return units or _go_on(found, look, progress)
+    asked = None if units or few_units_refusal(look) else more_price(look.evidence)
+    more = units if asked is None else f"{_price(asked)}: `gateway ab start {name} --more`"
     parts = [*_larger_margins(found), *_open_gates(found), *([more] if more and _needs_pairs(found) else [])]
     return "; ".join(parts) or None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Literal
 
 from gateway.core.plan import DEFAULT_BLOCKS_MIN, UNITS_FIRST_RULES, Plan
-from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
+from gateway.reports.model import Comparison, DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
 from gateway.reports.number_format import with_sign
 from gateway.statistics.dependence import FEWEST_UNITS, BlockDispersion, UnitDispersion
 from gateway.verdict.decision import SHIPS, Decision
@@ -90,6 +90,16 @@ def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
     if by_calls > -plan.margin:
         return GateResult(CALLS, 1, says, by_calls)
     return GateResult(CALLS, 0, f"{says}: worse than by conversation, by the margin or more", by_calls)
+
+
+def calls_gate_of_moved(gates: Iterable[GateResult], moved: Comparison) -> tuple[GateResult, ...]:
+    """The gates of a verdict that leaves some traffic with the control: calls that stay there count no more. moved: the
+    primary over the calls that move."""
+    mean = moved.difference.value
+    if mean is None or not moved.margin or mean <= -moved.margin:
+        return tuple(gates)
+    says = f"counting every call that moves alike, the difference is {with_sign(mean)} over {moved.pairs} calls"
+    return tuple(GateResult(CALLS, 1, says, mean) if gate.name == CALLS else gate for gate in gates)
 
 
 def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:

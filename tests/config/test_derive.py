@@ -146,6 +146,16 @@ def test_comparing_with_the_repeat_asks_for_every_one() -> None:
     assert (plan(compare="repeat").repeat_control, plan(compare="repeat").compare) == (1.0, "repeat")
 
 
+def test_a_ramp_may_wait_for_incidents() -> None:
+    ramped: dict[str, Any] = {"primary": "exact", "ramp": {}, "unit": "user"}
+    (default,) = cautions(plan(**ramped))
+    assert "needs served answers to fail at most half a point, or half of the control's rate, more" in default
+    assert "306 hours" in default
+    (narrow,) = cautions(plan(**ramped, guardrails={"error_rate": 0.004}))
+    assert "to fail at most 0.4 points more" in narrow
+    assert cautions(plan(**ramped, guardrails={"error_rate": 0.02})) == []
+
+
 def test_whoever_starts_a_plan_is_cautioned() -> None:
     assert cautions(plan(primary="exact")) == []
     (small,) = cautions(plan(primary="exact", max_pairs=100))

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.simulated import Simulated, a_pair, seen
+from fixtures.simulated import Simulated, a_pair, a_plan, seen
 
-from gateway.core.plan import StoredPlan
+from gateway.core.plan import HarmStop, StoredPlan
+from gateway.store.harm_stops import keep_harm
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.verdict.continuation import MorePrice, continuation_refusal, more_price
 from gateway.verdict.findings import finding
-from gateway.verdict.metrics import PairOrigin
+from gateway.verdict.metrics import Metric, PairOrigin, PairValue
 from gateway.verdict.next_step import progress_with_step
+from gateway.verdict.price.forecast import PriceEvidence, Terms, forecast
+from gateway.verdict.price.held_by_units import held_by_units
+from gateway.verdict.sequences.difference import DifferenceSequence, rule_of
 from gateway.verdict.states import SequenceStates
 
 DESIGN: dict[str, Any] = {
@@ -51,6 +55,42 @@ def test_few_users_cannot_go_on(begin_experiment: Callable[..., Simulated], user
         assert "`population: these`" in refusal
     step = asked(run, lambda e: progress_with_step(finding(e, "candidate"), SequenceStates(e)).next_step)
     assert ("--more" in (step or "")) == may, step
+    assert ("more users, not more pairs, decide it: the pairs are of 6 effective users" in step) == (not may), step
+    terms = asked(run, lambda e: forecast(e.plan, Terms(), PriceEvidence(SequenceStates(e)))).terms
+    assert any("more users, not more pairs, decide it" in term.says for term in terms) == (not may)
+
+
+def test_alike_users_hold_a_plan_however_many_pairs_come() -> None:
+    """Ten users with very different means: their variance stays. Users who are alike do not hold it."""
+    assert "more users, not more pairs" in (held_by_units(_of_users(0.3), 0.05) or "")
+    assert held_by_units(_of_users(0.3), 0.5) is None, "a margin that these users can show"
+    assert held_by_units(_of_users(0.0), 0.05) is None
+    assert held_by_units(None, 0.05) is None
+
+
+def _of_users(apart: float) -> DifferenceSequence:
+    plan = a_plan(rules=3, method="hybrid", population="others", max_pairs=400)
+    sequence, rng = DifferenceSequence(rule_of(plan, Metric("quality", "score"), 0.05), True), np.random.default_rng(5)
+    for i in range(400):
+        value = float(np.clip((1.0 if i % 20 < 10 else -1.0) * apart + rng.normal(0.0, 0.1), -1, 1))
+        sequence.add(PairValue((1 - value) / 2, (1 + value) / 2, value), None, PairOrigin(None, "web", f"u{i % 20}"))
+    return sequence
+
+
+def test_while_stopped_for_harm_more_pairs_take_twenty_times_as_long(
+    begin_experiment: Callable[..., Simulated],
+) -> None:
+    run = played(begin_experiment, 0.0)
+    usual = asked(run, more_price)
+    stop = HarmStop(51.0, 50, -0.3, 0.0)
+    with run.engine.begin() as connection:
+        keep_harm(connection, run.hash, stop, 60.0)
+    slow = asked(run, more_price)
+    assert (slow.pairs, slow.usd, slow.requests) == (usual.pairs, usual.usd, 20 * usual.requests)
+    assert slow.hours > 15 * usual.hours
+    with run.engine.begin() as connection:
+        keep_harm(connection, run.hash, replace(stop, cleared=70.0), 70.0)
+    assert asked(run, more_price) == usual, "somebody has resumed it"
 
 
 def asked(run: Simulated, about: Callable[[StoredEvidence], Any], state: str = "stopped") -> Any:

@@ -512,6 +512,7 @@ def _candidate(report: Report) -> dict[str, Any]:
         },
         "responses": {c.metric: c.responses for c in report.metrics if c.responses},
         "progress": progress(report.progress),
+        "cautions": report.cautions,
         **({} if report.declared is None else {"declared": declared(report.declared)}),
     }
 

@@ -23,6 +23,7 @@ from gateway.verdict.evidence import PlanEvidence
 from gateway.verdict.metrics import MEASURES, SEGMENT
 from gateway.verdict.price.best_of_k import BestPrice, best_price, best_term
 from gateway.verdict.price.failures import FailureRate
+from gateway.verdict.price.held_by_units import held_by_units
 from gateway.verdict.price.powers import (
     EFFECTS,
     Power,
@@ -161,9 +162,15 @@ def forecast(plan: StoredPlan, terms: Terms = Terms(), evidence: PriceEvidence =
     )
     errors, depends = _control_errors(look, design), _independence(look, design)
     pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends, _inflation(look, design))
+    pace = replace(pace, held_by_units=_held(look, design))
     also = (*_segment_terms(known, powers), *price_terms(design, pace, _needs(powers))) if powers else ()
     also = also if best is None else (best_term(best), *also)
     return replace(made, prices=tuple(prices) if powers else (), terms=also, best=best)
+
+
+def _held(look: SequenceStates | None, plan: Plan) -> str | None:
+    found = [held_by_units(look.primary(arm), plan.margin) for arm, _ in plan.candidates] if look is not None else []
+    return next((advice for advice in found if advice is not None), None)
 
 
 def _inflation(look: SequenceStates | None, plan: Plan) -> float:

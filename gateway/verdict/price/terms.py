@@ -121,6 +121,8 @@ class TrafficPace:
     """Dependence of calls as estimated from the pairs so far."""
     inflation: float = 1.0
     """The factor of the variance by which the pairs so far say less than independent ones."""
+    held_by_units: str | None = None
+    """The advice where more pairs of the same units decide nothing."""
 
 
 def price_terms(
@@ -215,6 +217,8 @@ def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
 
 
 def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
+    if pace.held_by_units is not None:
+        return PriceTerm("units", pace.held_by_units)
     if pace.independence != "alarm" and plan.rules >= UNITS_FIRST_RULES and plan.mode != "split":
         return PriceTerm("units", _population(plan))
     if pace.independence == "alarm":

@@ -52,6 +52,7 @@ from gateway.verdict.sequences.difference import (
 )
 from gateway.verdict.sequences.progress import empty_comparison, margin_of
 from gateway.verdict.sequences.segment_cells import CellMetric, SegmentCells
+from gateway.verdict.traffic_facts import calls_gate_of_moved
 
 Segment = tuple[str, str]
 """(property, value)."""
@@ -349,7 +350,7 @@ def decide_by_segment(
         held = f"{'All' if n > 1 else 'The'} {counted(n, 'segment')} hold{'' if n > 1 else 's'}{more}. Ship."
         return replace(base, sentence=base.sentence.removesuffix("Ship.") + held)
     kept = found.kept
-    if kept is not None and kept.holds and worst(gates) == 1 and _settled(found):
+    if kept is not None and kept.holds and worst(gates_of_moved(gates, found)) == 1 and _settled(found):
         return _except(swap, found, kept)
     if base.verdict == "reject" and found.hopeless:
         return base
@@ -357,6 +358,12 @@ def decide_by_segment(
         left = tuple(map(_undecided, open_))
         return replace(base, reasons=(*base.reasons, *(each for each in left if each not in base.reasons)))
     return _hold(base, found, open_)
+
+
+def gates_of_moved(gates: Sequence[GateResult], found: SegmentsFound) -> tuple[GateResult, ...]:
+    """The gates on the traffic without the excepted segments."""
+    kept = found.kept
+    return tuple(gates) if kept is None or not kept.metrics else calls_gate_of_moved(gates, kept.metrics[0])
 
 
 def _settled(found: SegmentsFound) -> bool:

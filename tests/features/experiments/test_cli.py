@@ -29,6 +29,7 @@ from gateway.core.segments import segment_name
 from gateway.core.sequence import SequenceChanges, SequenceName
 from gateway.store import engine
 from gateway.store import write as writing
+from gateway.store.harm_stops import keep_harm
 from gateway.store.location import default_url
 from gateway.store.plans import save_plans
 from gateway.store.rows import ScoredExchange
@@ -507,6 +508,7 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
             sequence.add(PairValue(0.5, 0.3, -0.2 if i % 2 else 0.0))
         name = SequenceName(plan.hash, "candidate", "refusal", "1 c1")
         save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
+        keep_harm(connection, plan.hash, HarmStop(5.0, 60, -0.3, 7.5), 5.0)
     opened.dispose()
     text = run("status", "swap")
     assert ": refusal 0.300 instead of 0.500; " in text
@@ -514,6 +516,9 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
     assert "open: primary refusal: " in text
     made = conforms("ab status", run("status", "swap", "--json"))["candidates"][0]
     assert (made["candidate"], made["verdict"]) == ("candidate", "hold")
+    (caution,) = made["cautions"]
+    assert caution.startswith("The candidate is stopped: harm.")
+    assert caution in text
     assert {each["name"] for each in made["progress"]["open"]} >= {"refusal", "error_rate", "aa"}
 
 

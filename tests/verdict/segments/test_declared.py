@@ -34,6 +34,7 @@ from gateway.verdict.report.presentation import declared_lines, except_lines
 from gateway.verdict.segments.declared import (
     CandidateEvidence,
     decide_by_segment,
+    gates_of_moved,
     is_done,
     kept_part,
     segments_found,
@@ -164,6 +165,21 @@ def test_a_segment_that_is_shown_to_be_worse_is_excepted() -> None:
         assert "Ship, but keep product=code on a/large: worse by 0.2" in found.sentence
     red = GateResult("aa", -1, "the pipeline makes a difference")
     assert verdict(of, "hold", (red,)).verdict == "hold", "a gate withholds it"
+
+
+def test_calls_that_stay_with_the_control_hold_no_ship_back() -> None:
+    of = evidence(plan(), pairs(500, {"code": -0.3, "other": 0.01}))
+    calls, other = (
+        GateResult("calls", 0, "counting every call alike, it is −0.06", -0.06),
+        GateResult("units", 0, "few"),
+    )
+    assert verdict(of, "hold", (calls,)).verdict == "ship_except"
+    assert verdict(of, "hold", (calls, other)).verdict == "hold"
+    moved, kept = gates_of_moved((calls, other), segments_found(of, {}))
+    assert (moved.state, kept) == (1, other)
+    assert moved.says.startswith("counting every call that moves alike, the difference is −0.004")
+    without = evidence(plan(), pairs(500, {"code": 0.02, "other": 0.02}))
+    assert gates_of_moved((calls,), segments_found(without, {})) == (calls,), "all calls move"
 
 
 def test_an_excepted_segment_is_waited_for_while_it_is_undecided() -> None:

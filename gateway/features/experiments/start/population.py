@@ -11,6 +11,7 @@ from gateway.features.experiments.rows.traffic import UnitSizes, recent_units, u
 from gateway.features.experiments.start.cautions import DAY_S, FEWEST
 from gateway.statistics.dependence import FEWEST_UNITS
 from gateway.store.query import Reading
+from gateway.verdict.sequences.difference import EARLY_UNITS
 
 _SEND = "send `x-gateway-user` or `metadata.conversation_id`"
 
@@ -52,6 +53,11 @@ def population_cautions(connection: Reading, plan: Plan, now: float) -> Iterator
         yield (
             f"experiment {plan.name}: {about} have {_effective(found)}, of which a verdict about others takes "
             f"{FEWEST_UNITS:g}: set `population: these` for one about these users only"
+        )
+    elif found.sizes.effective < EARLY_UNITS and found.kind == "user":
+        yield (
+            f"experiment {plan.name}: {about} have {_effective(found)}: looks before the last take {EARLY_UNITS:g}, "
+            "and the last counts these few. More users, not more pairs, decide it; or set `population: these`"
         )
 
 

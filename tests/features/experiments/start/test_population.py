@@ -61,6 +61,13 @@ def test_too_few_users_are_a_caution(store: Any, exchange: Any, population: Any)
     assert "have 2 effective users, of which a verdict about others takes 3: set `population: these`" in caution
 
 
+def test_a_few_users_are_told_to_send_more_users(store: Any, exchange: Any) -> None:
+    keep(store, exchange, *({"user_digest": f"user {i}"} for i in range(5)))
+    (caution,) = cautions(store, a_plan(rules=3))
+    assert "have 5 effective users: looks before the last take 10, and the last counts these few" in caution
+    assert "More users, not more pairs, decide it; or set `population: these`" in caution
+
+
 @pytest.mark.parametrize(
     ("changes", "calls"),
     [
