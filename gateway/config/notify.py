@@ -51,7 +51,7 @@ class NotifyTarget(Section):
     """Addresses that mails go to."""
     on: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
     """Subjects of the notices that it gets: `budget`, `verdict`, `ramp`, `retirement`, `config`, `store`, `guard`,
-    `upstream`, `consumer` and `feature`. Default: all."""
+    `upstream`, `consumer`, `feature` and `model`. Default: all."""
     per_hour: Annotated[int, Field(ge=1, le=1000)] = 20
     """Warnings in 60 minutes; what exceeds them is gathered into one message. Outages and what is critical are sent at
     once, and information as one digest an hour."""

@@ -7,7 +7,7 @@ several targets, and a prompt whose beginning differs with each call, pay the fu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import median_low
@@ -71,17 +71,50 @@ class _Follower:
     moved: bool
 
 
+@dataclass(frozen=True, slots=True)
+class CachedRun:
+    """The cache of the recorded calls of one run."""
+
+    run_id: str
+    alias: str
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    hit_rate: float
+    """Cached tokens as a share of those that the calls before had sent, within KEPT_S."""
+
+
+def coldest_runs(calls: Iterable[SessionCall], most: int) -> list[CachedRun]:
+    """The runs that repeated the most tokens without a hit. calls: of each session together, in their order."""
+    found: list[tuple[float, CachedRun]] = []
+    runs = groupby((call for call in calls if call.is_run), key=lambda call: (call.session, call.alias))
+    for (run_id, alias), of_run in runs:
+        members = list(of_run)
+        followers = list(_followers(members))
+        possible = sum(follower.possible for follower in followers)
+        hits = sum(follower.call.cached_tokens for follower in followers)
+        if possible:
+            tokens = sum(call.input_tokens for call in members)
+            cached = sum(call.cached_tokens for call in members)
+            run = CachedRun(run_id, alias, len(members), tokens, cached, hits / possible)
+            found.append((possible - hits, run))
+    return [run for _, run in sorted(found, key=lambda pair: -pair[0])[:most]]
+
+
 def spread_sessions(calls: Iterable[SessionCall], price_of: Callable[[Target], Price | None]) -> list[SpreadSessions]:
     """One for each alias whose sessions are spread over targets. calls: of each session together, in their order."""
     by_alias: dict[str, list[_Follower]] = {}
-    for _, session in groupby(calls, key=lambda call: (call.session, call.alias)):
-        for earlier, later in pairwise(session):
-            if later.received - earlier.received <= KEPT_S:
-                moved = (earlier.upstream, earlier.model) != (later.upstream, later.model)
-                follower = _Follower(later, min(earlier.input_tokens, later.input_tokens), moved)
-                by_alias.setdefault(later.alias, []).append(follower)
+    for (_, alias), session in groupby(calls, key=lambda call: (call.session, call.alias)):
+        by_alias.setdefault(alias, []).extend(_followers(session))
     found = (_spread(alias, followers, price_of) for alias, followers in sorted(by_alias.items()))
     return [spread for spread in found if spread.moved >= max(LEAST_CALLS, LEAST_SHARE * spread.calls)]
+
+
+def _followers(session: Iterable[SessionCall]) -> Iterator[_Follower]:
+    for earlier, later in pairwise(session):
+        if later.received - earlier.received <= KEPT_S:
+            moved = (earlier.upstream, earlier.model) != (later.upstream, later.model)
+            yield _Follower(later, min(earlier.input_tokens, later.input_tokens), moved)
 
 
 def _spread(alias: str, followers: Sequence[_Follower], price_of: Callable[[Target], Price | None]) -> SpreadSessions:

@@ -17,10 +17,12 @@ from gateway.core.prices import Prices
 from gateway.core.retirements import Retirement
 from gateway.core.usage import UsageSums
 from gateway.features.models.cache import (
+    CachedRun,
     ChangingPrefix,
     SpreadSessions,
     cached_price,
     changing_prefix,
+    coldest_runs,
     saved_usd,
     spread_sessions,
 )
@@ -37,8 +39,9 @@ from gateway.store.usage import CLIENT, UsageRow, read_usage
 DAYS = 7
 _DAY_S = 86_400.0
 _MOST_EVENTS = 1_000
-_MOST_REQUESTS = 400
+_MOST_REQUESTS = 200
 _MOST_KEYS = 10
+_MOST_RUNS = 5
 _MILLION = 1e6
 TargetKey = tuple[str, str, str]
 """Alias, upstream and model."""
@@ -91,6 +94,8 @@ class ModelsInUse:
     """The keys with the most input tokens."""
     spread: Sequence[SpreadSessions] = ()
     prefixes: Sequence[ChangingPrefix] = ()
+    runs: Sequence[CachedRun] = ()
+    """The runs that repeated the most tokens without a hit."""
     watched_since: float | None = None
     """Unix seconds of the first hour whose answers were counted."""
 
@@ -117,11 +122,13 @@ def models_in_use(connection: Reading, config: Config, now: float) -> ModelsInUs
     latest = latest_values(history, max(history)) if history else {}
     known = _known(connection, config, now, latest)
     rows = read_usage(connection, ("alias", "upstream", "model"), since, today, source=CLIENT)
+    calls = session_calls(connection, now - DAYS * _DAY_S)
     return ModelsInUse(
         lines=[_line(row, known) for row in rows],
         keys=_keys(connection, since, today),
-        spread=spread_sessions(session_calls(connection, now - DAYS * _DAY_S), known.prices.of),
+        spread=spread_sessions(calls, known.prices.of),
         prefixes=list(_prefixes(connection, sorted({row.by["alias"] for row in rows}), now - _DAY_S)),
+        runs=coldest_runs(calls, _MOST_RUNS),
         watched_since=min(history) * HOUR_S if history else None,
     )
 
@@ -254,15 +261,17 @@ def _days(retirement: Retirement | None, now: float) -> str:
 
 
 def _cache_section(found: ModelsInUse) -> ReportSection:
-    columns = (Column("Key", "text"), Column("Input tokens"), Column("Cached"))
-    rows = [
-        Row(Cell(key.key), (Cell(say.count(key.sums.input_tokens)), Cell(say.share(key.hit_rate))))
-        for key in found.keys
-    ]
+    columns = (Column("Key or run", "text"), Column("Input tokens"), Column("Cached"))
+    keys = [_cached(key.key, key.sums.input_tokens, key.hit_rate) for key in found.keys]
+    runs = [_cached(run.run_id, run.input_tokens, run.cached_tokens / run.input_tokens) for run in found.runs]
     cautions = (*map(spread_sentence, found.spread), *map(prefix_sentence, found.prefixes))
     items = cautions or ("No session is spread over targets, and no prompt's beginning changes with each call.",)
-    shown = table("Keys", columns, [("", rows)])
-    return ReportSection("cache", "Cache", rows=shown, look="narrow", items=items)
+    groups = [("Keys with the most input", keys), ("Runs that read the most again", runs)]
+    return ReportSection("cache", "Cache", rows=table("Cache", columns, groups), items=items)
+
+
+def _cached(name: str, tokens: int, hit_rate: float) -> Row:
+    return Row(Cell(name), (Cell(say.count(tokens)), Cell(say.share(hit_rate))))
 
 
 def spread_sentence(spread: SpreadSessions) -> str:
@@ -309,6 +318,16 @@ class CachedKeyOutput(TypedDict):
     cached_share: float
 
 
+class CachedRunOutput(TypedDict):
+    run_id: str
+    alias: str
+    calls: int
+    input_tokens: int
+    cached_input_tokens: int
+    hit_rate: float
+    """Cached tokens as a share of those that the run's calls before had sent."""
+
+
 class SpreadOutput(TypedDict):
     """Sessions whose calls go to several targets."""
 
@@ -331,6 +350,7 @@ class PrefixOutput(TypedDict):
 class ModelsOutput(TypedDict):
     models: list[ModelLineOutput]
     keys: list[CachedKeyOutput]
+    runs: list[CachedRunOutput]
     spread: list[SpreadOutput]
     prefixes: list[PrefixOutput]
 
@@ -341,8 +361,20 @@ def to_dict(found: ModelsInUse) -> ModelsOutput:
         "keys": [
             {"key": key.key, "input_tokens": key.sums.input_tokens, "cached_share": key.hit_rate} for key in found.keys
         ],
+        "runs": [_run_output(run) for run in found.runs],
         "spread": [_spread_output(spread) for spread in found.spread],
         "prefixes": [{"alias": prefix.alias, "key": prefix.caller, "byte": prefix.byte} for prefix in found.prefixes],
+    }
+
+
+def _run_output(run: CachedRun) -> CachedRunOutput:
+    return {
+        "run_id": run.run_id,
+        "alias": run.alias,
+        "calls": run.calls,
+        "input_tokens": run.input_tokens,
+        "cached_input_tokens": run.cached_tokens,
+        "hit_rate": run.hit_rate,
     }
 
 

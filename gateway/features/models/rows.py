@@ -91,18 +91,30 @@ class SessionCall:
     cached_tokens: int
     weight: float
     """1/π."""
+    is_run: bool = False
+    """Whether `session` is the id of a run; False: of a conversation or a user."""
 
 
 def session_calls(connection: Reading, since: float) -> list[SessionCall]:
     """The newest calls of sessions since a time, whose usage is known; in order within each session."""
     e = exchanges.c
     session = func.coalesce(e.run_id, e.cluster)
-    columns = (session, e.alias, e.upstream, e.model, e.received, e.input_tokens, e.cached_input_tokens, 1.0 / e.pi)
+    columns = (
+        session,
+        e.alias,
+        e.upstream,
+        e.model,
+        e.received,
+        e.input_tokens,
+        e.cached_input_tokens,
+        1.0 / e.pi,
+        e.run_id,
+    )
     query = select(*columns).where(e.received >= since, e.role == "served", session.is_not(None), e.pi > 0)
     query = query.where(e.input_tokens.is_not(None)).order_by(e.received.desc()).limit(MOST_SESSION_CALLS)
     calls = [
-        SessionCall(session, alias, upstream, model, received, tokens, cached or 0, weight)
-        for session, alias, upstream, model, received, tokens, cached, weight in connection.execute(query)
+        SessionCall(session, alias, upstream, model, received, tokens, cached or 0, weight, run_id is not None)
+        for session, alias, upstream, model, received, tokens, cached, weight, run_id in connection.execute(query)
     ]
     return sorted(calls, key=lambda call: (call.session, call.received))
 

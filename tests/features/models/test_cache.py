@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Target
 from gateway.core.prices import Price
-from gateway.features.models.cache import changing_prefix, first_difference, spread_sessions
+from gateway.features.models.cache import changing_prefix, coldest_runs, first_difference, spread_sessions
 from gateway.features.models.rows import SessionCall
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.2)
@@ -69,6 +70,17 @@ def test_the_loss_is_right_over_seeds() -> None:
         [found] = spread_sessions(asked(True, seed)[0], lambda _: PRICE)
         errors.append((found.lost_usd or 0.0) / lost - 1)
     assert max(map(abs, errors)) < 0.15, errors
+
+
+def test_runs_that_read_the_most_again_are_listed() -> None:
+    calls = [replace(call, is_run=int(call.session[1:]) < 20) for call in asked(True)[0]]
+    found = coldest_runs(calls, 5)
+    again = [run.input_tokens * (1 - run.hit_rate) for run in found]
+    assert len(found) == 5
+    assert all(run.calls == 12 and 0 <= run.hit_rate < 1 for run in found)
+    assert {run.run_id for run in found} <= {f"s{number}" for number in range(20)}
+    assert again[0] > 0
+    assert coldest_runs([call for call in calls if not call.is_run], 5) == []
 
 
 def test_without_a_price_the_loss_is_in_tokens() -> None:
