@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gateway.statistics.domains import Floats, between, finite, inside, positive, same_length, vector
-from gateway.statistics.special import normal_quantile
+from gateway.statistics.special import normal_quantile, student_quantile
 
 FIRST_TRY = 100  # labels; each further try has twice as many
 LEVEL = 0.1
@@ -127,15 +127,22 @@ def tries(labels: int) -> Iterator[tuple[int, float]]:
 
 
 def try_map(
-    p: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, *, level: float, before: PlattMap = IDENTITY
+    p: ArrayLike,
+    y: ArrayLike,
+    weight: ArrayLike | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float,
+    before: PlattMap = IDENTITY,
 ) -> MapTry:
     """Fits a map to the older two thirds, and asks the newer third: accepted if its log loss is smaller than with the
     map in force, by more than it would be with this probability if that map were true.
 
     If it were, the gain of each label would be c + d y with y drawn by p, which gives its mean, below 0, and variance;
     that has more power than a t test of "the gain is above 0".
-    p, y, weight: as in fit_platt, in the order in which labels came, n >= 6. level: in (0, 1). before: the map in
-    force. Raises ValueError outside these domains.
+    p, y, weight: as in fit_platt, in the order in which labels came, n >= 6. clusters: shape (n,), the conversation of
+    each; the error is that of sums by conversation, if that is larger. None: labels are independent. level: in (0, 1).
+    before: the map in force. Raises ValueError outside these domains.
     Source: Cox 1958, Biometrika 45(3/4) (tests of probabilities that are given); held-out labels keep the level.
     """
     x, outcome, w = _sample(p, y, weight)
@@ -149,8 +156,26 @@ def try_map(
     true = before(newer)
     expected = float(share @ (without + true * (with_each - without)))
     se = math.sqrt(float((share**2 * true * (1.0 - true) * (with_each - without) ** 2).sum()))
-    beyond = gain - expected > -normal_quantile(inside("level", level)) * se
-    return MapTry(x.size, level, fitted, gain, gain > 0.0 and beyond)
+    margin = -normal_quantile(inside("level", level)) * se
+    if clusters is not None:
+        same_length("p, clusters", probability, clusters)
+        surprise = share * (outcome[older:] - true) * (with_each - without)
+        margin = max(margin, _clustered_margin(surprise, clusters[older:], level))
+    return MapTry(x.size, level, fitted, gain, gain > 0.0 and gain - expected > margin)
+
+
+def _clustered_margin(terms: Floats, clusters: Sequence[Hashable], level: float) -> float:
+    """Student's bound of a sum of terms that have mean 0 and depend on each other within clusters; 0.0 if each term is
+    a cluster of its own."""
+    numbers: dict[Hashable, int] = {}
+    codes = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.intp)
+    groups = len(numbers)
+    if groups == terms.size:
+        return 0.0
+    if groups < 2:
+        return math.inf
+    se = math.sqrt(float((np.bincount(codes, terms) ** 2).sum()) * groups / (groups - 1))
+    return student_quantile(1.0 - level, groups - 1) * se
 
 
 def _gains(before: PlattMap, after: PlattMap, p: Floats, y: Floats) -> Floats:

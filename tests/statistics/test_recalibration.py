@@ -118,3 +118,16 @@ def test_arguments_outside_the_domain_are_refused(arguments: tuple[list[float], 
 def test_a_try_needs_a_newer_third() -> None:
     with pytest.raises(ValueError, match="newer third"):
         try_map([0.5] * 5, [1.0] * 5, level=0.05)
+
+
+def test_labels_of_one_conversation_accept_no_map_together() -> None:
+    """Ten labels of each conversation have the same probability and the same outcome."""
+    random, accepted = np.random.default_rng(53), np.zeros(2)
+    clusters = np.repeat(range(40), 10).tolist()
+    for _ in range(300):
+        p, y, _ = Judged().draw(random, 40)
+        p, y = np.repeat(p, 10), np.repeat(y, 10)
+        for at, of in enumerate((clusters, None)):
+            accepted[at] += try_map(p, y, None, of, level=0.05).accepted
+    assert accepted[0] / 300 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+    assert accepted[1] / 300 > 0.1, "as independent labels, they would"

@@ -103,7 +103,7 @@ def all_tries(calls: LabelledCalls, stored: Sequence[StoredTry]) -> tuple[Stored
         if n in known:
             continue
         first, before = calls.part(slice(0, n)), map_in_force(found).map
-        tried = try_map(first.p, first.y, first.weight, level=level, before=before)
+        tried = try_map(first.p, first.y, first.weight, first.units, level=level, before=before)
         found.append(StoredTry(tried, float(first.at[-1])))
     return tuple(found)
 
@@ -118,7 +118,8 @@ def map_in_force(found: Sequence[StoredTry]) -> MapInForce:
 def drift_since(calls: LabelledCalls, in_force: MapInForce) -> DriftEvidence:
     """The drift of the map in force, by the labels that it has not seen."""
     later = calls.part(calls.at > in_force.horizon)
-    return calibration_drift(in_force.map(later.p), later.y, later.relative)
+    later = replace(later, p=in_force.map(later.p)).by_unit()
+    return calibration_drift(later.p, later.y, later.relative)
 
 
 def zone_findings(attempt: CertificateAttempt, calls: LabelledCalls) -> tuple[ZoneFinding, ...]:
@@ -139,7 +140,8 @@ def zone_at(evidence: Evidence, found: CertificateFinding, threshold: float) -> 
 
 def _zone_finding(promise: Promise, zone: Zone, inside: LabelledCalls) -> ZoneFinding:
     claim = promise.claim.shared(len(AIMS))
-    log_e = log_evidence(1.0 - inside.y, claim.bound, inside.relative)
+    units = inside.by_unit()
+    log_e = log_evidence(1.0 - units.y, claim.bound, units.relative)
     peak, wrong = float(log_e.max(initial=0.0)), float((1.0 - inside.y).sum())
     if peak >= claim.log_limit:
         return ZoneFinding(zone, inside.n, wrong, peak, claim.log_limit, 0)
@@ -186,7 +188,7 @@ def _errs_later(attempt: CertificateAttempt, calls: LabelledCalls) -> bool:
     if zone is None or attempt.horizon is None or promise.guarantee != "threshold":
         return False
     later = calls.part(calls.at > attempt.horizon)
-    later = later.part(attempt.map(later.p) >= zone.threshold)
+    later = later.part(attempt.map(later.p) >= zone.threshold).by_unit()
     detector = ChangeDetector([0.0], [promise.wrong], LATER_ALPHA)
     detector.add((1.0 - later.y)[:, None], later.relative)
     return detector.alarm

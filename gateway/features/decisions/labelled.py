@@ -50,6 +50,18 @@ class LabelledCalls:
         units, verdicts = tuple(self.units[i] for i in of), tuple(self.verdicts[i] for i in of)
         return LabelledCalls(self.p[of], self.y[of], self.weight[of], self.at[of], units, verdicts)
 
+    def by_unit(self) -> LabelledCalls:
+        """One row for each conversation, whose labels depend on each other: their weighted means with the sum of their
+        weights, at the time of the first. A bet on it is one on all its calls."""
+        if len(set(self.units)) == self.n:
+            return self
+        numbers: dict[str, int] = {}
+        codes = np.array([numbers.setdefault(unit, len(numbers)) for unit in self.units], dtype=np.intp)
+        weight = np.bincount(codes, self.weight).astype(np.float64)
+        p, y = (np.bincount(codes, self.weight * values) / weight for values in (self.p, self.y))
+        first = np.unique(codes, return_index=True)[1]
+        return LabelledCalls(p, y, weight, self.at[first], tuple(numbers), tuple(self.verdicts[i] for i in first))
+
     def sample(self) -> LabelledProbabilities:
         return LabelledProbabilities.of(self.p, self.y, self.weight, self.units)
 

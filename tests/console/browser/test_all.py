@@ -55,6 +55,7 @@ def every_path(world: ConsoleWorld) -> list[str]:
         "/console/login", "/console/me/login", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
         "/console/experiments/of/swap", "/console/experiments/new", "/console/label/queue?scorer=valid_json",
         "/console/label/queue?scorer=refusal", "/console/guards/of/secrets",
+        "/console/decisions/of/auto",
         "/console/label/queue?scorer=guard%20secrets", f"/console/keys/key/{world.key}",  "/console/keys/new",
         "/console/keys/new-team", "/console/system/config", "/console/system/dead",
         "/console/system/dead?reason=unreadable", f"/console/system/dead/{world.letter}", "/console/system/audit",

@@ -44,7 +44,7 @@ def paths(world: ConsoleWorld) -> list[str]:
         "/console/label/queue?scorer=valid_json", f"/console/keys/key/{world.key}", "/console/keys/new",
         "/console/system/config", "/console/system/dead", f"/console/system/dead/{world.letter}",
         "/console/system/audit", "/console/system/design",
-        "/console/guards/of/secrets", "/console/label/queue?scorer=guard%20secrets",
+        "/console/guards/of/secrets", "/console/decisions/of/auto", "/console/label/queue?scorer=guard%20secrets",
     ]  # fmt: skip
 
 

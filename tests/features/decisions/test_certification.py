@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.features.decisions.certification import Evidence, examine
+from gateway.features.decisions.certification import Evidence, examine, zone_findings
 from gateway.features.decisions.labelled import LabelledCalls
 from gateway.features.decisions.model import (
     CertificateAttempt,
     CertificateFinding,
     Promise,
     StoredTry,
+    Zone,
     attempt_from_json,
 )
 from gateway.statistics.domains import Floats
@@ -174,3 +175,22 @@ def test_an_average_promise_is_about_all_traffic() -> None:
     calls = world.calls(300, 0)
     unequal = replace(calls, weight=np.where(np.arange(calls.n) % 2, 1.0, 5.0))
     assert "equal probability" in looked(world, unequal, promise).refused
+
+
+def test_conversations_count_once_however_long_they_are() -> None:
+    """One in ten conversations is wrong throughout; the bound is a tenth, so a certificate in more than a tenth of the
+    runs breaks the promise. As independent labels, most runs would have one."""
+    given = np.zeros(2)
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        wrong = np.repeat(random.random(60) < 0.1, 10)
+        p = np.full(700, 0.97)
+        y = np.concatenate([np.ones(100), 1.0 - wrong])
+        alone = tuple(map(str, range(700)))
+        together = (*alone[:100], *(f"c{at // 10}" for at in range(600)))
+        for kind, units in enumerate((together, alone)):
+            calls = LabelledCalls(p, y, np.ones(700), np.arange(700) * 1.0, units, ({"ada": 1.0},) * 700)
+            attempt = CertificateAttempt(PROMISE, "q", IDENTITY, 0, (Zone(0.9, 1.0, 0.03),), 0.0, 99.0, 100)
+            given[kind] += any(found.certified for found in zone_findings(attempt, calls))
+    assert given[0] <= 10 + 3 * math.sqrt(100 * 0.1 * 0.9)
+    assert given[1] > given[0] + 20

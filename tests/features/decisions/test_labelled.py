@@ -59,3 +59,13 @@ def test_a_question_has_a_digest_of_version_and_config() -> None:
     of = ScorerVersion("s", "1", "ab", "exchange", "maximise")
     assert question_digest(of) != question_digest(ScorerVersion("s", "1", "ac", "exchange", "maximise"))
     assert len(question_digest(of)) == 12
+
+
+def test_a_conversation_is_one_row_with_the_sum_of_its_weights() -> None:
+    rows = [row("a", 1, 1.0, unit="x"), row("b", 2, 0.0, unit="x", judged=0.4), row("c", 3, 1.0, unit="y")]
+    found = labelled_calls("s", rows).by_unit()
+    assert found.units == ("x", "y")
+    assert found.p.tolist() == pytest.approx([0.6, 0.8])
+    assert found.y.tolist() == [0.5, 1.0]
+    assert found.relative.tolist() == [1.0, 0.5]
+    assert found.at.tolist() == [1, 3]

@@ -37,7 +37,7 @@ async def add_labelled(pages: Any, make_exchange: Any, n: int, labels: int) -> N
     p = random.beta(5.0, 0.3, n).clip(0.001, 0.999)
     for at, x in enumerate(p):
         text = f"answer {int(random.random() < x)}"
-        await pages.add(make_exchange(text, id=f"e{at}"), results=[("valid_json", float(x))])
+        await pages.add(make_exchange(text, id=f"e{at}", unit=f"u{at}"), results=[("valid_json", float(x))])
     given = []
     with reading(pages.store_url) as connection:
         desk = Desk(connection, LabelRequest("valid_json", "ada"))
