@@ -88,7 +88,8 @@ class _DatasetOptions:
         bool,
         typer.Option(
             "--runs",
-            help="With --from-log: whole runs, turn by turn, with the recorded results of tools; --limit counts runs.",
+            help="With --from-log: whole runs, turn by turn with the recorded history, compared run by run; "
+            "--limit counts runs.",
         ),
     ] = False
     imported: Annotated[
@@ -198,6 +199,7 @@ def _options(
         guardrails=tuple(guardrails.values()),
         limit=None if other.runs else requests.limit,
         reuse_control=other.reuse_control,
+        runs=other.runs,
         settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
         pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
         on=on,

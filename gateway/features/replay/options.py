@@ -19,8 +19,10 @@ from gateway.config.scorers import ScorerConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
+from gateway.core.exchange import RUN
 from gateway.core.plan import Guardrail
 from gateway.features.replay.datasets.datasets import Dataset
+from gateway.features.replay.results.by_run import RunPrice, price_of
 from gateway.features.replay.results.findings import ReportScope
 from gateway.features.replay.results.sheet import COST, FAILED, OUTPUT, SECONDS
 from gateway.features.replay.sending.asking import RequestPacing
@@ -59,6 +61,7 @@ def address_of(on: str) -> RayAddress | None:
 
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
+OF_TURNS = ("tool_calls",)
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)
 ERROR_RATE = Guardrail(FAILED.name, 0.02)
 
@@ -78,6 +81,8 @@ class ReplayOptions:
     """Guardrails in addition to the one on the error rate."""
     reuse_control: bool = False
     """Take the control's answers from recorded traffic where it has them."""
+    runs: bool = False
+    """The rows are turns of recorded runs, and the run is the unit."""
     limit: int | None = None
     """The number of rows, from the first. None: all."""
     settings: RequestSettings = field(default_factory=RequestSettings)
@@ -96,6 +101,8 @@ def check_reuse(options: ReplayOptions, dataset: Dataset) -> None:
     """Raises CannotRun where no recorded answer could fit."""
     if not options.reuse_control:
         return
+    if options.runs:
+        raise CannotRun("--reuse-control: with --runs the control is asked again, since it differs from itself")
     if options.settings.fields or options.settings.system is not None:
         raise CannotRun("--reuse-control: --set and --system change the request, so no recorded answer belongs to it")
     if options.targets and target_word(options.targets[0]).settings:
@@ -104,6 +111,16 @@ def check_reuse(options: ReplayOptions, dataset: Dataset) -> None:
         raise CannotRun(
             f"--reuse-control: {dataset.source} has no recorded calls; give a file of --from-log or gateway export"
         )
+
+
+def check_runs(options: ReplayOptions, dataset: Dataset) -> RunPrice | None:
+    """The price of a replay of runs; None for another replay. Raises CannotRun for rows that belong to no run."""
+    if not options.runs:
+        return None
+    clusters = [item.cluster for item in dataset.items()]
+    if stray := sum(not cluster.startswith(RUN) for cluster in clusters):
+        raise CannotRun(f"--runs: {stray} of {len(clusters)} rows of {dataset.source} are not turns of a recorded run")
+    return price_of(clusters, len(options.targets), options.repeats)
 
 
 def name_of(dataset: Dataset, design: str) -> str:
@@ -115,17 +132,25 @@ def name_of(dataset: Dataset, design: str) -> str:
 
 def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[str, ScorerConfig]:
     """The scorers of this replay: as configured, or with their default options."""
-    names = options.scorers or (WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS))
+    usual = WITH_REFERENCE if dataset.references else tuple(config.scorers or DEFAULTS)
+    names = options.scorers or (OF_TURNS if options.runs else usual)
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise CannotRun(f"--scorers: {', '.join(twice)} is named twice")
     # `share` is for traffic; of a dataset, every answer is scored.
     return {name: (config.scorers.get(name) or ScorerConfig()).model_copy(update={"share": 1.0}) for name in names}
 
 
+_WHY_NOT = (
+    "and a replay has single answers",
+    "which do not develop where each turn has the recorded history: loops are not visible; use a split by run",
+)
+"""The reason why a scorer of runs cannot be used: for rows, and for the turns of runs."""
+
+
 def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
     """The scorers of single answers. Raises CannotRun if a distance of pairs, or a scorer of runs, was named."""
     if of_runs := [name for name in options.scorers if name in built.runs]:
-        raise CannotRun(f"--scorers: {', '.join(of_runs)}: scores whole runs, and a replay has single answers")
+        raise CannotRun(f"--scorers: {', '.join(of_runs)}: scores whole runs, {_WHY_NOT[options.runs]}")
     if wrong := [name for name in options.scorers if name in built.pairs.keys() - preferring(built).keys()]:
         raise CannotRun(f"--scorers: {', '.join(wrong)}: compares two answers without saying which is better")
     return built.single

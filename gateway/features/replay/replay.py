@@ -20,9 +20,11 @@ from gateway.features.gateway_choice import GatewayLocation, Say, reached, store
 from gateway.features.replay.datasets.datasets import Dataset
 from gateway.features.replay.design import ReplayDesign
 from gateway.features.replay.options import (
+    ERROR_RATE,
     RayAddress,
     ReplayOptions,
     check_reuse,
+    check_runs,
     metrics,
     name_of,
     preferring,
@@ -31,9 +33,11 @@ from gateway.features.replay.options import (
     sections,
     single,
 )
+from gateway.features.replay.results.by_run import run_reports
 from gateway.features.replay.results.findings import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.features.replay.results.sheet import TargetSummary, fill_preferences, sheet, summarize
 from gateway.features.replay.rows import Replay, ReplayStore, alike_answers, outcomes, scored, texts
+from gateway.features.replay.run_turns import RunsReplayed, runs_replayed
 from gateway.features.replay.sending.asking import RetryingRequester
 from gateway.features.replay.sending.logged_answers import ReusingRequester
 from gateway.features.replay.sending.ray_cluster import (
@@ -91,6 +95,8 @@ class ReplayResult:
     targets: tuple[TargetSummary, ...]
     reports: tuple[Report, ...]
     """One for each candidate; empty if there is one target."""
+    runs: RunsReplayed | None = None
+    """None unless the rows are turns of recorded runs."""
 
 
 async def replay(
@@ -101,12 +107,19 @@ async def replay(
     Raises CannotRun and its subclasses, and ConfigError.
     """
     check_reuse(options, dataset)
+    price = check_runs(options, dataset)
+    if price is not None:
+        errors = {g.metric: g.margin for g in (ERROR_RATE, *options.guardrails)}[ERROR_RATE.metric]
+        say(price.described(options.margin, options.alpha / max(1, price.targets - 1), errors))
     async with opened(dataset, options, location, say) as (job, workplace):
         question = question_of(options, dataset, metrics(job.scorers, job.pairs))
         progress = await run_job(job, workplace, location, watch)
     if options.reuse_control:
         say(f"{progress.reused} answers of {job.design.targets[0].name} were taken from recorded calls by this run")
-    return _reported(job, question, progress, store_of(location))
+    found = _reported(job, question, progress, store_of(location), by_run=price is not None)
+    return (
+        found if price is None else replace(found, runs=runs_replayed(job, price, found.question, store_of(location)))
+    )
 
 
 @asynccontextmanager
@@ -187,7 +200,9 @@ async def run_job(job: ReplayJob, workplace: Workplace, location: GatewayLocatio
         threads.close()
 
 
-def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, store: str) -> ReplayResult:
+def _reported(
+    job: ReplayJob, question: ReportScope, progress: ReplayProgress, store: str, *, by_run: bool
+) -> ReplayResult:
     alone = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
     versions = alone | {name: (r.scorer.version, r.config_hash) for name, r in job.pairs.items()}
     targets = [t.name for t in job.design.targets]
@@ -212,7 +227,8 @@ def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, s
     shown_answers = {(key.item, key.target): text for key, text in stored_texts.items() if key.repeat == 1}
     summaries = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
     answered = ReplayAnswers(questions, shown_answers, same)
-    return ReplayResult(progress, question, summaries, reports(scores, question, answered))
+    found = (run_reports if by_run else reports)(scores, question, answered)
+    return ReplayResult(progress, question, summaries, found)
 
 
 def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:

@@ -13,8 +13,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.features.replay.replay import ReplayResult
+from gateway.features.replay.results.parting import RunParting
 from gateway.features.replay.results.sheet import TargetSummary
+from gateway.features.replay.run_turns import RunsReplayed
 from gateway.reports import number_format as say
+from gateway.reports.charts import amount_bar
 from gateway.reports.html import render
 from gateway.reports.model import Estimate, Report
 from gateway.reports.output_schema import Schema, schema_of
@@ -48,6 +51,8 @@ class ReplayOutput(TypedDict):
     targets: list[TargetSummary]
     reports: list[Annotated[Any, Meta(extra_json_schema={"$ref": SCHEMA_ID})]]
     """A report of each target against the first, as `gateway report --json` prints it."""
+    runs: RunsReplayed | None
+    """The calls of a replay with `--runs`, and how far its targets part; it decides nothing."""
 
 
 def output_schema() -> Schema:
@@ -70,12 +75,17 @@ def to_dict(result: ReplayResult) -> ReplayOutput:
         "repeats": question.repeats,
         "targets": [asdict(each) for each in result.targets],
         "reports": [report_dict(r) for r in result.reports],
+        "runs": None if result.runs is None else asdict(result.runs),
     }
     return cast(ReplayOutput, found)
 
 
 def to_terminal(result: ReplayResult) -> RenderableType:
-    reports = (part for report in result.reports for part in (Text(), report_to_terminal(report, full=True)))
+    reports = (
+        part
+        for report in result.reports
+        for part in (Text(), report_to_terminal(report, full=True, more=runs_sections(result, report.candidate)))
+    )
     return Group(safe_text(_head(result), "bold"), *rendered([targets_section(result)]), *reports)
 
 
@@ -83,6 +93,52 @@ def _head(result: ReplayResult) -> str:
     question = result.question
     repeats = f", {question.repeats} times each" if question.repeats > 1 else ""
     return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
+
+
+def runs_sections(result: ReplayResult, candidate: str) -> list[ReportSection]:
+    """How far a candidate and the control part on the turns of recorded runs; empty for another replay."""
+    partings = result.runs.partings if result.runs is not None else ()
+    return [_parting_section(each, result.targets[0].target) for each in partings if each.target == candidate]
+
+
+def _parting_section(parting: RunParting, control: str) -> ReportSection:
+    columns = (
+        Column("Turn", "text"),
+        Column("Runs"),
+        Column(f"{parting.target} from {control}"),
+        Column("", "drawing", on="page"),
+        Column(f"{control} from itself"),
+        Column("", "drawing", on="page"),
+    )
+    turns = [_turn_row(t.turn, t.runs, t.candidate, t.itself) for t in parting.by_turn]
+    whole = _turn_row("all turns", parting.runs, parting.candidate, parting.itself)
+    return ReportSection(
+        "parting",
+        "How far they part, turn by turn",
+        guide=(
+            "The share of turns with another step: another tool, other arguments, or a call where the other answers. "
+            f"{control} from itself: its answers now against those that were recorded. Intervals are over runs. "
+            "Another step is not a worse one: this decides nothing."
+        ),
+        rows=table("How far they part", columns, [("", [whole]), ("By turn", turns)]),
+        items=(_parting_sentence(parting, control),),
+    )
+
+
+def _turn_row(name: str, runs: int, candidate: Estimate, itself: Estimate) -> Row:
+    bars = (amount_bar(candidate, 1.0, "candidate"), amount_bar(itself, 1.0, "control"))
+    cells = (_over(candidate), Cell(drawing=bars[0]), _over(itself), Cell(drawing=bars[1]))
+    return Row(Cell(name), (Cell(say.count(runs)), *cells))
+
+
+def _parting_sentence(parting: RunParting, control: str) -> str:
+    if parting.difference.value is None:
+        return f"How far {control} parts from itself is not known: it served none of the recorded turns."
+    found = parting.difference
+    return (
+        f"{parting.target} parts from {control} more often than {control} from itself by {say.with_sign(found.value)} "
+        f"of the turns ({say.interval(found, 3)}). This decides nothing."
+    )
 
 
 def targets_section(result: ReplayResult) -> ReportSection:
@@ -119,11 +175,12 @@ def _over(e: Estimate) -> Cell:
 def pages(result: ReplayResult, path: Path) -> Iterator[tuple[Path, str]]:
     """(path, HTML). With two targets the comparison's report; otherwise an overview, and each report next to it."""
     if len(result.reports) == 1:
-        yield path, to_html(result.reports[0])
+        yield path, to_html(result.reports[0], more=runs_sections(result, result.reports[0].candidate))
         return
     files = [path.with_name(_file_name(path, i, r)) for i, r in enumerate(result.reports, 1)]
     yield path, _overview(result, files)
-    yield from ((file, to_html(report)) for file, report in zip(files, result.reports, strict=True))
+    for file, report in zip(files, result.reports, strict=True):
+        yield file, to_html(report, more=runs_sections(result, report.candidate))
 
 
 def _file_name(path: Path, number: int, report: Report) -> str:

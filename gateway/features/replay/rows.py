@@ -252,6 +252,15 @@ def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[Rep
     return {ReplayKey(*row[:3]): row[3] for row in connection.execute(query)}
 
 
+def responses(connection: Connection, replay: str, items: Sequence[int]) -> dict[tuple[int, str], bytes]:
+    """The bodies of the first good answers to a few items, by item and target."""
+    a = replay_answers.c
+    query = select(a.item, a.target, a.response).where(
+        a.replay == replay, a.item.in_(items), a.repeat == 1, a.outcome == "ok"
+    )
+    return {(item, target): bytes(body) for item, target, body in connection.execute(query)}
+
+
 def alike_answers(connection: Connection, replay: str, control: str, candidate: str) -> tuple[int, int]:
     """(texts of the candidate that equal the control's to the same item and repeat, texts that both gave)."""
     a, b = replay_answers.alias(), replay_answers.alias()

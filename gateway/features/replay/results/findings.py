@@ -50,10 +50,18 @@ LIMITS = (
 )
 
 
+NOT_VISIBLE = (
+    "loops",
+    "recovery from mistakes of its own",
+    "whether the task is finished",
+    "calls, tokens and minutes of a whole run",
+)
+"""The properties of an agent that a replay of recorded turns cannot show."""
 TURNS = (
     "Rows are turns of recorded runs. Each was asked with the history that was recorded, results of tools included. "
-    "No tool was called: what a target would have done after its own answers, and whether it finishes the task, is not "
-    "measured. A split with `unit: run` measures that."
+    "No tool was called: what a target would have done after its own answers is not measured. A loop cannot develop, "
+    f"so that a target which loops may look like one that does not. Not visible: {'; '.join(NOT_VISIBLE)}. "
+    "A split with `unit: run` measures these."
 )
 
 
@@ -83,6 +91,8 @@ class ReportScope:
     command: str = ""
     reused: bool = False
     """Answers of the control are those of recorded traffic."""
+    unit: str = "rows"
+    """The items that are compared: rows or runs."""
     created: float = 0.0
     first: float | None = None
     last: float | None = None
@@ -222,7 +232,7 @@ def _decided(
     if primary is None and question.primary is not None:
         decision = _without_values(versus, question.primary)
     _, _, finding = decision.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
-    head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "
+    head = f"On {question.rows} {question.unit} of {question.dataset}, from {versus.control} to {versus.candidate}: "
     return replace(decision, sentence=head + finding)
 
 
@@ -268,7 +278,8 @@ def _noise(versus: _CandidateReport, metric: ItemMetric) -> Estimate | None:
 def _gates(versus: _CandidateReport, primary: Comparison | None) -> tuple[GateResult, ...]:
     sheet, planned = versus.sheet, versus.question.planned
     answered = min(sheet.answers(t) for t in (versus.control, versus.candidate))
-    complete = f"{answered} of {planned} requests to each target have a result"
+    what = "requests to" if versus.question.unit == "rows" else "runs of"
+    complete = f"{answered} of {planned} {what} each target have a result"
     clusters = int(primary.effective_n) if primary else 0
     few = f"{clusters} independent items have two scores; a verdict needs {MIN_CLUSTERS}"
     gates = (
@@ -309,7 +320,7 @@ def _why(scorer: str, unscored: Mapping[str, int]) -> str:
 def _lost(versus: _CandidateReport, target: str) -> float:
     unscored: Mapping[str, int] = versus.sheet.unscored.get((versus.question.primary or "", target), {})
     n = sum(n for status, n in unscored.items() if status != "not_applicable")
-    return n / max(1, versus.sheet.answers(target))
+    return n / max(1, versus.sheet.asked(target))
 
 
 def _withheld(versus: _CandidateReport) -> tuple[tuple[str, int], ...]:
@@ -378,7 +389,7 @@ def _design(versus: _CandidateReport) -> tuple[tuple[str, str], ...]:
     question = versus.question
     return (
         ("kind", "replay"),
-        ("dataset", f"{question.dataset} ({question.part} rows, sha256 {question.dataset_hash[:16]})"),
+        ("dataset", f"{question.dataset} ({question.part} {question.unit}, sha256 {question.dataset_hash[:16]})"),
         ("control", versus.control),
         ("candidate", versus.candidate),
         ("repeats", str(question.repeats)),

@@ -50,6 +50,8 @@ class ScoreSheet:
     """scorer → why its scores failed, with counts."""
     others: Counter[str] = field(default_factory=Counter)
     """Number of answers of another upstream and model than the first one, by target."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """The number of answers by target, where an item is more than one of them: a run."""
 
     def failed(self, target: str) -> Floats:
         return self.measures["failed", target]
@@ -58,8 +60,16 @@ class ScoreSheet:
         """The number of answers, failed ones included."""
         return int(np.isfinite(self.failed(target)).sum())
 
+    def asked(self, target: str) -> int:
+        """The number of single answers, failed ones included."""
+        return self.requests.get(target, self.answers(target))
+
     def values(self, metric: ItemMetric, target: str, others: Sequence[str] = ()) -> Floats:
-        """One number for each item, NaN if there is none. others: the targets that it is compared with.
+        """One number for each item, NaN if there is none. others: the targets that it is compared with."""
+        return row_means(self.filled(metric, target, others))
+
+    def filled(self, metric: ItemMetric, target: str, others: Sequence[str] = ()) -> Floats:
+        """The scores by repeat, with those of failed answers.
 
         A failed answer has the worst value if the metric has one, and if another answer to the same item was scored:
         then the metric applies to the item.
@@ -71,7 +81,7 @@ class ScoreSheet:
                 applies |= np.isfinite(self.scores[metric.name, other]).any(axis=1)
             failed = (self.failed(target) == 1.0) & applies[:, None]
             scored = np.where(failed, metric.worst, scored)
-        return row_means(scored)
+        return scored
 
     def measured(self, name: str, target: str) -> Floats:
         return row_means(self.measures[name, target])

@@ -47,12 +47,8 @@ def logged_answer(request: ReplayRequest, stored: StoredExchange) -> ReplayAnswe
     fit.
     """
     e = stored.exchange
-    completion = completion_of(e)
-    # An alias is served by whichever of its targets answered.
-    served_by = request.target.name in (e.alias, str(e.target))
-    if not served_by or not _same_request(request.item, e) or completion.error is not None:
-        return None
-    if e.outcome != "ok" or e.status >= 400 or e.truncated or e.role != "served":
+    completion = recorded_answer(e, request.target.name)
+    if completion is None or not _same_request(request.item, e):
         return None
     response = _plain_body(e, completion)
     if response is None:
@@ -72,6 +68,17 @@ def logged_answer(request: ReplayRequest, stored: StoredExchange) -> ReplayAnswe
         text=completion.text,
         response=response,
     )
+
+
+def recorded_answer(e: Exchange, target: str) -> Completion | None:
+    """The complete answer that this target gave when the call was served; None if there is none."""
+    # An alias is served by whichever of its targets answered.
+    if target not in (e.alias, str(e.target)):
+        return None
+    if e.outcome != "ok" or e.status >= 400 or e.truncated or e.role != "served":
+        return None
+    completion = completion_of(e)
+    return None if completion.error is not None else completion
 
 
 def _same_request(item: DatasetItem, e: Exchange) -> bool:
