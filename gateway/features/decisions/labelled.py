@@ -35,6 +35,8 @@ class LabelledCalls:
     units: tuple[str, ...]
     verdicts: tuple[Mapping[str, float], ...]
     """Verdicts by labeller."""
+    segments: tuple[tuple[str, str], ...] = ()
+    """(model name, target) of each; () if they are unknown."""
 
     @property
     def n(self) -> int:
@@ -48,7 +50,8 @@ class LabelledCalls:
     def part(self, chosen: Chosen) -> LabelledCalls:
         of = np.arange(self.n)[chosen]
         units, verdicts = tuple(self.units[i] for i in of), tuple(self.verdicts[i] for i in of)
-        return LabelledCalls(self.p[of], self.y[of], self.weight[of], self.at[of], units, verdicts)
+        segments = tuple(self.segments[i] for i in of) if self.segments else ()
+        return LabelledCalls(self.p[of], self.y[of], self.weight[of], self.at[of], units, verdicts, segments)
 
     def by_unit(self) -> LabelledCalls:
         """One row for each conversation, whose labels depend on each other: their weighted means with the sum of their
@@ -78,7 +81,8 @@ def labelled_calls(scorer: str, rows: Sequence[StoredLabel]) -> LabelledCalls:
     numbers = [(item.f, _good(item), _calls(first[item.id]) / item.pi, first[item.id]["at"]) for item in items]
     p, y, weight, at = np.array(numbers, dtype=np.float64).reshape(-1, 4).T
     units = tuple(item.unit or item.id for item in items)
-    return LabelledCalls(p, y, weight, at, units, tuple(item.by for item in items))
+    verdicts, segments = tuple(item.by for item in items), tuple((item.key[0], item.key[1]) for item in items)
+    return LabelledCalls(p, y, weight, at, units, verdicts, segments)
 
 
 def _good(item: LabelledItem) -> float:

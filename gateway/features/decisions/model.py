@@ -170,11 +170,24 @@ class ProbabilityTruth:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentTruth:
+    """The bias of a probability in one part of the traffic, at any look; all that are shown share one error."""
+
+    kind: Literal["model name", "target"]
+    name: str
+    said: float
+    rate: float
+    bias: MeanBias
+
+
+@dataclass(frozen=True, slots=True)
 class Reliability:
     raw: ProbabilityTruth | None
     """The probability as the scorer gives it, on all labels; None below 30."""
     mapped: ProbabilityTruth | None
     """The probability by the map in force, on labels that it has not seen; None below 30 of them, or without a map."""
+    segments: tuple[SegmentTruth, ...] = ()
+    """Model names and targets with 30 labels at least, where there are two of a kind; as the scorer gives it."""
 
 
 @dataclass(frozen=True, slots=True)
