@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
-from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts
+from gateway.features.experiments.rows.queries import cached_shares, most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
@@ -33,7 +33,7 @@ from gateway.reports.model import (
     SimilarityTest,
     Wins,
 )
-from gateway.reports.number_format import span, when
+from gateway.reports.number_format import share, span, when
 from gateway.store.harm_stops import harm_of
 from gateway.store.plan_evidence import StoredEvidence, scorer_facts
 from gateway.store.plans import experiment_names, stored_plans
@@ -305,7 +305,11 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         progress=progress_with_step(found, look),
         segments=segments,
         family=found.family,
-        cautions=(*cautions_of(connection, found), *([tried_sentence(tried)] if tried else [])),
+        cautions=(
+            *cautions_of(connection, found),
+            *cache_caution(cached_shares(connection, plan.hash), found.candidate),
+            *([tried_sentence(tried)] if tried else []),
+        ),
         regressions=examples.regressions,
         ramp=ramp_of(connection, plan),
         likelihood=likelihood_of(connection, found, look),
@@ -375,6 +379,21 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly distinguishes them."
+
+
+COLDER = 0.1
+"""Difference of the cached shares of two arms from which their costs are not those of one cache."""
+
+
+def cache_caution(shares: Mapping[str, float], candidate: str) -> Iterator[str]:
+    """Caution on a cost that is of a served cache on one side, and of a shadow's on the other. shares: by arm."""
+    warm, cold = shares.get("control"), shares.get(candidate, 0.0)
+    if warm is not None and warm - cold >= COLDER:
+        yield (
+            f"{share(warm)} of the control's input is cached, and {share(cold)} of the candidate's: a shadow never has "
+            "the served cache. The candidate's cost is that without it; served, it costs less if its provider caches, "
+            "which the ramp's arm is billed."
+        )
 
 
 def _unknown_segments(plan: Plan) -> Iterator[str]:

@@ -91,6 +91,14 @@ def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: 
     }
 
 
+def cached_shares(connection: Connection, plan: str) -> dict[str, float]:
+    """Cached tokens by input tokens of each arm whose upstream reports them, over settled pairs."""
+    e = exchanges.c
+    sums = (func.sum(e.cached_input_tokens), func.sum(e.input_tokens))
+    query = select(e.arm, *sums).where(_in(plan, True), e.arm.is_not(None), e.cached_input_tokens.is_not(None))
+    return {arm: float(cached / tokens) for arm, cached, tokens in connection.execute(query.group_by(e.arm)) if tokens}
+
+
 def _whole(empty_fails: bool) -> ColumnElement[bool]:
     return and_(_WHOLE, exchanges.c.empty.is_not(True)) if empty_fails else _WHOLE
 

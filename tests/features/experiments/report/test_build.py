@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jsonschema_rs
@@ -17,9 +18,11 @@ from gateway.core.ramp import RampChange, RampDesign, RampEvent, overridden, rol
 from gateway.features.experiments.judges import calibration_cautions
 from gateway.features.experiments.report.build import (
     ExperimentNotFound,
+    cache_caution,
     read_all,
     report_of,
 )
+from gateway.features.experiments.rows.queries import cached_shares
 from gateway.features.experiments.work import figures_of
 from gateway.features.labels.agreement import RateEstimate
 from gateway.statistics.judge_rates import JudgeAccuracy
@@ -52,6 +55,32 @@ async def decided(room, plan, paired):
             await room.send(*sent)
         await room.until_settled(400)
     return room
+
+
+def test_a_shadow_without_the_served_cache_is_a_caution():
+    [text] = cache_caution({"control": 0.62, "candidate": 0.0}, "candidate")
+    assert "62.0" in text
+    assert list(cache_caution({"control": 0.62, "candidate": 0.6}, "candidate")) == []
+    assert list(cache_caution({"candidate": 0.6}, "candidate")) == []
+    assert list(cache_caution({}, "candidate")) == []
+
+
+def with_cache(answer, cached):
+    """The answer with a usage of 2 000 input tokens."""
+    usage = {"prompt_tokens": 2000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": cached}}
+    return replace(answer, response=orjson.dumps(orjson.loads(answer.response) | {"usage": usage}))
+
+
+async def test_the_cached_shares_are_those_of_settled_pairs(room, plan, paired):
+    await room.begin(plan)
+    async with room.consuming():
+        for _ in range(30):
+            control, candidate = paired(plan, "0.5", {"candidate": "0.5"})
+            await room.send(with_cache(control, 1500), with_cache(candidate, 0))
+        await room.until_settled(30)
+    with reading(room.store_url) as connection:
+        assert cached_shares(connection, plan.hash) == {"control": 0.75, "candidate": 0.0}
+    assert any("75.0" in caution for caution in read(room).cautions)
 
 
 async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan):
