@@ -15,7 +15,7 @@ GROUPS = {
     "Run": "up serve evaluate demo console check fake version schema fetch migrate import dashboards alerts deploy"
     " skill help",
     "Look": "status samples runs ingest groups models usage guards export follow dead",
-    "Decide": "report ab route replay compare score label judge guard learn",
+    "Decide": "report ab route replay compare score label judge guard decisions learn",
     "People and money": "erase keys teams organizations",
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs.split()]
