@@ -370,11 +370,12 @@ class RunsConfig(Section):
     """Runs: the calls of one task of an agent."""
 
     sources: Annotated[
-        tuple[Literal["traceparent", "prompt_cache_key", "previous_response_id"], ...], Field(alias="from")
+        tuple[Literal["traceparent", "prompt_cache_key", "previous_response_id", "history"], ...], Field(alias="from")
     ] = ()
     """Additional sources of a run's id, in this order, for calls without `x-gateway-run`, `metadata.run_id`, a coding
     agent's session or a conversation: the trace of `traceparent`; `prompt_cache_key`, which many applications keep
-    constant; `previous_response_id`: responses that continue each other."""
+    constant; `previous_response_id`: responses that continue each other; `history`: the call of the same key whose
+    messages this call extends."""
     quiet_s: Positive = 300.0
     """Seconds without a call after which a run is scored; a run that continues is scored again."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.config.config import ResponsesConfig
+from gateway.core.run_history import HISTORY
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
@@ -40,7 +41,7 @@ class StoredState:
         Raises NotFound for state of another caller.
         """
         affinity, endpoint, sealed = self._affinity, self._endpoint, self._config.seal
-        if call.run is None and SOURCE in endpoint.run_sources:
+        if call.run is None and (SOURCE in endpoint.run_sources or HISTORY in endpoint.run_sources):
             call = await self._with_run(call)
         given = call
         if endpoint.stateful:
@@ -54,7 +55,12 @@ class StoredState:
         return call, client
 
     async def _with_run(self, call: Call) -> Call:
-        """The call with its run: the chain of responses that it continues."""
+        """The call with its run: the history that it extends, or the chain of responses that it continues."""
+        sources = self._endpoint.run_sources
+        if HISTORY in sources and SOURCE not in sources[: sources.index(HISTORY)]:
+            call = await self._affinity.histories.assign(call)
+        if call.run is not None or SOURCE not in sources:
+            return call
         previous = None if self._lane is None else self._lane.continues
         previous = call.read(SOURCE) if previous is None else previous
         return await self._affinity.chains.assign(call, previous if isinstance(previous, str) else None)

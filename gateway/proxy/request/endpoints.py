@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.core.errors import BadRequest, ErrorShape
+from gateway.core.run_history import HISTORY
 from gateway.proxy.request.call import Api, Caller
 from gateway.proxy.request.decompression import decompressed_body
 from gateway.proxy.request.tags import TagReader
@@ -100,10 +101,11 @@ class Endpoint:
     decides: bool = False
     """Whether its body says which of the APIs of decisions it is, and with it the path of the upstream."""
     names_state: bool = field(init=False)
-    """Whether its requests may name what an upstream stores, in members other than `container`."""
+    """Whether its requests may name what an upstream stores, in members other than `container`, or continue a call."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names_state", bool(self.stateful or self.owned or self.names_files))
+        named = bool(self.stateful or self.owned or self.names_files or HISTORY in self.run_sources)
+        object.__setattr__(self, "names_state", named)
 
 
 _STATE = frozenset({"conversation", "container", "tools", "thread"})

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.core.errors import NotFound
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing.call_histories import CallHistories
 from gateway.proxy.routing.response_chains import SOURCE as CHAIN
 from gateway.proxy.routing.response_chains import ResponseChains
 from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
@@ -41,6 +42,8 @@ class ResponseAffinity:
         """The owners of conversations, containers, threads and files."""
         self.chains = ResponseChains(store, tasks, self.ids, max_names)
         """The runs of responses that calls continue."""
+        self.histories = CallHistories(store, tasks, self.ids, max_names)
+        """The runs of calls whose messages others extend."""
 
     def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
         """Raises NotFound for an id that none of these upstreams made for this caller."""
