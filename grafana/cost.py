@@ -61,6 +61,8 @@ LIMITS = Row("Limits", [
           "Calls per second that waited up to 50 ms to learn whether a limit still has room: it is nearly used up, or its window has just begun.", "reqps", width=6),
     Panel("Tiered down", [Query(f"sum by (alias) (rate(gateway_tier_down_total{RATE}))", "{{alias}}")],
           "Calls per second that went to a fallback with `on: [budget]`, because a limit in dollars was nearly used up.", "reqps", width=6),
+    Panel("Runs at the end of a ceiling", [Query("sum by (on_end, limit) (increase(gateway_run_ends_total[1h]))", "{{on_end}} {{limit}}")],
+          "Runs in an hour. stop: refused from then on. ask: refused until a person adds the amount. tier: goes on with the cheaper tier.", width=6),
     Panel("Limits of each worker alone", [Query("max by (instance) (gateway_limits_degraded)", "{{instance}}")],
           "yes: the stream server is unreachable; each worker allows its share of what was last known to be left.", kind="state-timeline",
           width=6, steps=((None, "green"), (1.0, "orange")), names={"0": ("no", "green"), "1": ("yes", "orange")}),

@@ -54,12 +54,15 @@ async def form_actor(request: Request, role: Role, to: str, content: bool = Fals
     return Form(actor, values)
 
 
-async def check_key_form(request: Request) -> None:
-    """Checks a form of the page of a key: its session's CSRF token, and its origin. Raises as `form_actor`."""
+async def check_key_form(request: Request) -> Mapping[str, Sequence[str]]:
+    """Checks a form of the page of a key: its session's CSRF token, and its origin. Returns its fields. Raises as
+    `form_actor`."""
     check_origin(request)
-    given = (await read_form(request)).get("csrf", [""])[-1]
+    values = await read_form(request)
+    given = values.get("csrf", [""])[-1]
     if not same_csrf(request.cookies.get(KEY_COOKIE, ""), given):
         raise NotPermitted("the form belongs to another session: reload its page, and send it again")
+    return values
 
 
 def check_origin(request: Request) -> None:

@@ -37,6 +37,8 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "budget.all": "critical",
         "budget.most": "warning",
         "budget.half": "info",
+        "budget.run_asks": "warning",
+        "budget.run_ended": "info",
         "guard.changed": "warning",
         "verdict.reject": "warning",
         "verdict.ship": "info",

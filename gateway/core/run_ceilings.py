@@ -18,7 +18,8 @@ RUN_LIFE_S = 86_400.0
 """Time without a call after which a run's ceiling begins again."""
 COUNTED: Mapping[str, Measure] = {"usd": "usd", "tokens": "tokens", "calls": "requests"}
 """The amounts of a ceiling that are counted call by call, and their measures."""
-_ENDLESS = 10**15
+ENDLESS = 10**15
+"""Calls that are counted so that the first one is known, without an end."""
 
 
 class RunAmount(NamedTuple):
@@ -48,6 +49,7 @@ class RunCeiling:
     calls: RunAmount | None = None
     minutes: float | None = None
     """Minutes from the first call on."""
+    minutes_on_end: OnEnd = "stop"
     loops: int | None = None
     """Equal tool calls with equal results in a row that end the run."""
     on_outage: RunOutage = "bounded"
@@ -62,13 +64,27 @@ class RunCeiling:
         amounts = {name: _smaller(getattr(self, name), getattr(other, name)) for name in _AMOUNTS}
         closed = "closed" in (self.on_outage, other.on_outage)
         return replace(
-            self, **amounts, on_outage="closed" if closed else "bounded", require=self.require or other.require
+            self,
+            **amounts,
+            minutes_on_end=self._minutes_on_end(other),
+            on_outage="closed" if closed else "bounded",
+            require=self.require or other.require,
         )
+
+    def _minutes_on_end(self, other: RunCeiling) -> OnEnd:
+        """The rule at the end of the fewer minutes of both; of equal ones, `ask` before `stop`."""
+        both = [(each.minutes, each.minutes_on_end) for each in (self, other) if each.minutes is not None]
+        return min(both)[1] if both else "stop"
 
     def asked(self, budget: RunBudget) -> Self:
         """The ceiling of a call that asks for less. A ceiling of its own ends the run."""
         usd, tokens, calls = (None if n is None else RunAmount(n) for n in (budget.usd, budget.tokens, budget.calls))
         return self.with_smaller(RunCeiling(usd, tokens, calls, budget.minutes, on_outage=self.on_outage))
+
+    def on_end(self, measure: Measure) -> OnEnd:
+        """The rule at the end of the ceiling of this measure."""
+        part = {"usd": self.usd, "tokens": self.tokens, "requests": self.calls}.get(measure)
+        return "stop" if part is None else part.on_end
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits that count call by call. With `minutes` alone they count calls, so that the first one is known."""
@@ -79,7 +95,7 @@ class RunCeiling:
             if part is not None
         ]
         if self.minutes is not None and not counted:
-            counted.append(Limit("requests", _ENDLESS, "run", on_outage=self.on_outage))
+            counted.append(Limit("requests", ENDLESS, "run", on_outage=self.on_outage))
         return tuple(counted)
 
     def tier(self) -> Self | None:
@@ -113,7 +129,8 @@ def ceiling_of(settings: Mapping[str, Any] | None, on_outage: RunOutage = "bound
         usd, tokens, calls = (None if n is None else n._replace(on_end="stop") for n in (usd, tokens, calls))
         usd = None if usd is None else usd._replace(on_end="tier", tier_usd=float(tier_usd))
     outage: RunOutage = amounts.get("on_outage", on_outage)
-    ceiling = RunCeiling(usd, tokens, calls, amounts.get("minutes"), amounts.get("loops"))
+    asks: OnEnd = "ask" if on_end == "ask" and "minutes" in amounts else "stop"
+    ceiling = RunCeiling(usd, tokens, calls, amounts.get("minutes"), asks, amounts.get("loops"))
     require = bool(amounts.get("require"))
     return replace(ceiling, on_outage=outage, require=require) if ceiling or require else NO_CEILING
 

@@ -70,6 +70,7 @@ class ProxyMetrics:
     limit_refused: Counter
     limit_waits: Counter
     tier_down: Counter
+    run_ends: Counter
     limit_degraded: Gauge
     limit_dead_workers: Counter
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.proxy.limits.budget_tier import BudgetTier
 from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.limits.refusal import RunEnded
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route, Router
@@ -58,13 +59,21 @@ def _as_its_pattern(router: Router) -> BeforeRoute:
 
 def _reserving(limiter: Limiter, tier: BudgetTier | None) -> Reserve:
     async def reserve(call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:
-        context.reservation = limiter.reserve(call.caller, call) or await limiter.wait(call.caller, call)
+        try:
+            context.reservation = limiter.reserve(call.caller, call) or await limiter.wait(call.caller, call)
+        except RunEnded as ended:
+            limiter.note_end(call, ended)
+            raise
         return call, route
 
     async def reserve_in_tier(call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:
         if tier is None or not route.tier:
             return await reserve(call, route, context)
-        context.reservation, route = await tier.reserve(call, route)
+        try:
+            context.reservation, route = await tier.reserve(call, route)
+        except RunEnded as ended:
+            limiter.note_end(call, ended)
+            raise
         return call, route
 
     async def reserve_with_default(call: Call, route: Route, context: CallContext) -> tuple[Call, Route]:

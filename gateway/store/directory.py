@@ -23,7 +23,7 @@ from gateway.store.tables import audit, directory_state, keys, organizations, te
 
 Kind = Literal["key", "team", "organization"]
 Action = Literal["create", "change", "rotate", "delete", "start", "stop", "resume", "replay", "accept"]
-Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift"]
+Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift", "run"]
 """Kinds of records that the audit tells changes of."""
 
 _TABLES: Mapping[str, Table] = {"organization": organizations, "team": teams, "key": keys}

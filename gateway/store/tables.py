@@ -763,7 +763,7 @@ audit = _table(
     Column("actor", Text, nullable=False),  # the name of the admin token
     Column("role", Text, nullable=False),
     Column("action", Text, nullable=False),  # create, change, rotate, delete, start, stop, replay, accept
-    Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters, drift
+    Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters, drift, run
     Column("subject", Text, nullable=False),  # its id
     *_optional(Text, "before", "after"),
     Index("audit_subject", "subject", "id"),

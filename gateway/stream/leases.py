@@ -19,7 +19,9 @@ names the limit, and every worker gives its share up. For the same reason nothin
 dies: `…:limits}:dead` names the worker, and its share of a limit ends with the next report of that limit by another.
 
 Records of runs, `…:limits}:r:DIGEST:…`, are kept in the same way until a day after their last report. Their `b` is when
-(ms) the first call came, their `a` the ceiling, their `x` an amount that a person has added, their `n` a name.
+(ms) the first call came, their `a` the ceiling, their `x` an amount that a person has added, their `m` a time (ms) by
+which a person has moved `b`, their `n` a name, their `e` how a ceiling has ended the run. `…:limits}:run_ends` lists
+those with an end, by time.
 
 What is left is amount - carried - s - f - o, where a report says what is carried. A worker reports absolute numbers,
 never differences: a repeated report changes nothing, and a lost one is repaired by the next. A sequence number keeps a
@@ -33,7 +35,7 @@ whole. One slot suffices: workers exchange a few times a second, however many re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +50,8 @@ DEMAND_S = 3.0
 RUN_RECORDS = "r:"
 """Begins the names of records of runs."""
 RUN_MS = 86_400_000
+MOST_ENDS = 10_000
+"""Ended runs that are listed at most."""
 AT_ONCE = 200
 """Limits in one exchange, which holds up the server."""
 
@@ -123,6 +127,10 @@ class LiveRun(NamedTuple):
     """The amount that a person has added."""
     amount: int
     """The ceiling, before that."""
+    end: str = ""
+    """End of the run, as `LeaseServer.note_end` took it; "" if there is none."""
+    added_ms: int = 0
+    """Time that a person has added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,20 +269,79 @@ class LeaseServer:
         name: of the record, as LeaseReport names it. amount: in whole numbers; of minutes, see `extend_minutes`.
         """
         key = self._key(name)
-        return bool(await ask(self._client.exists(key))) and bool(await ask(self._client.hsetnx(key, "x", amount)))
+        known = await ask(self._client.exists(key))
+        return bool(known and await ask(self._client.hsetnx(key, "x", amount))) and await self._goes_on(key)
+
+    async def extend_minutes(self, name: str, minutes: float) -> bool:
+        """Moves the first call of a run to a later time, once. Returns and takes the same as `extend_run`."""
+        key, more_ms = self._key(name), round(minutes * 60_000)
+        known = await ask(self._client.exists(key))
+        if not known or not await ask(self._client.hsetnx(key, "m", more_ms)):
+            return False
+        await ask(self._client.hincrby(key, "b", more_ms))
+        return await self._goes_on(key)
+
+    async def _goes_on(self, key: str) -> bool:
+        await ask(self._client.hdel(key, "e"))
+        return True
+
+    async def note_end(self, name: str, end: str) -> bool:
+        """Notes that a run has ended, for `ended_runs`. False if that was noted before, or the run is not known.
+
+        name: of the record, as LeaseReport names it. end: "HOW CEILING AMOUNT CALLER", see features/runs/live.py.
+        """
+        key = self._key(name)
+        if not await ask(self._client.exists(key)) or await self._ended(key) == end:
+            return False
+        await ask(self._client.hset(key, "e", end))
+        now: Any = await ask(self._client.time())
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        await ask(self._client.zadd(self._ends, {name: now_ms}))
+        await ask(self._client.zremrangebyscore(self._ends, "-inf", now_ms - RUN_MS))
+        await ask(self._client.zremrangebyrank(self._ends, 0, -MOST_ENDS - 1))
+        await ask(self._client.pexpire(self._ends, RUN_MS))
+        return True
+
+    async def _ended(self, key: str) -> str:
+        found = await ask(self._client.hget(key, "e"))
+        return "" if found is None else text(found)
+
+    async def ended_runs(self) -> list[LiveRun]:
+        """The runs of the last day that a ceiling has ended, the newest first."""
+        names: Any = await ask(self._client.zrange(self._ends, 0, -1, desc=True))
+        return [run for name in names if (run := await self._run(self._key(text(name)))) is not None and run.end]
 
     async def live_runs(self, most: int = 10_000) -> list[LiveRun]:
         """The runs with a ceiling that had a call in the last day. Reads all keys of the server, a few at a time."""
         begin, runs = self._key(RUN_RECORDS), list[LiveRun]()
         async for key in self._client.scan_iter(match=f"{begin}*", count=1000):
-            values: Any = await ask(self._client.hgetall(key))
-            fields = {text(name): text(value) for name, value in values.items()}
-            run, _, limit = text(key).removeprefix(begin).rpartition(":")
-            spent, reserved, floor, began, added, ceiling = (int(float(fields.get(name, 0))) for name in "sofbxa")
-            runs.append(LiveRun(run, limit, fields.get("n", ""), spent + floor, reserved, began, added, ceiling))
+            run = await self._run(text(key))
+            if run is not None:
+                runs.append(run)
             if len(runs) >= most:
                 break
         return runs
+
+    async def run_ceilings(self, run: str, limits: Iterable[str]) -> list[LiveRun]:
+        """The ceilings of one run, of those with these names. run: digits of exchange.run_key."""
+        found = [await self._run(self._key(f"{RUN_RECORDS}{run}:{limit}")) for limit in limits]
+        return [ceiling for ceiling in found if ceiling is not None]
+
+    async def _run(self, key: str) -> LiveRun | None:
+        values: Any = await ask(self._client.hgetall(key))
+        if not values:
+            return None
+        fields = {text(name): text(value) for name, value in values.items()}
+        run, _, limit = key.removeprefix(self._key(RUN_RECORDS)).rpartition(":")
+        spent, reserved, floor, began, added, ceiling, later = (int(float(fields.get(n, 0))) for n in "sofbxam")
+        return LiveRun(
+            run, limit, fields.get("n", ""), spent + floor, reserved, began - later, added, ceiling,
+            fields.get("e", ""), later,
+        )  # fmt: skip
+
+    @property
+    def _ends(self) -> str:
+        return self._key("run_ends")
 
     @property
     def _stopped(self) -> str:

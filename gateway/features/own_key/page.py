@@ -9,7 +9,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.console.errors import AdminError, NoToken, NotPermitted, NotThere, TooManyFailures
+from gateway.config.reserved_names import KEY_ACTOR
+from gateway.console.errors import AdminError, NoToken, NotPermitted, NotThere, StreamAway, TooManyFailures
 from gateway.console.filters import count, usd
 from gateway.console.forms import check_key_form, check_origin, read_form
 from gateway.console.frame import (
@@ -37,6 +38,9 @@ from gateway.features.own_key.holder import (
     self_service,
     why_not_rotated,
 )
+from gateway.features.runs.live import RunCeilingUse
+from gateway.features.runs.notice_source import end_text
+from gateway.features.runs.operations import extend_by, read_asking
 
 LOGIN = f"{KEY_ROOT}/login"
 
@@ -98,6 +102,7 @@ async def _page(
         headline=headline(own),
         view=own.to_dict(),
         csrf=key_session_of(request).csrf,
+        asking=await _asking(services, holder),
         limits=[
             (each, amount_text(each.limit, each.limit.amount), amount_text(each.limit, each.left))
             for each in own.limits
@@ -106,6 +111,30 @@ async def _page(
         grace_h=self_service(services.admin).grace_h,
         error=error,
     )
+
+
+async def _asking(services: PageServices, holder: KeyHolder) -> list[tuple[RunCeilingUse, str]]:
+    """Runs of the key that wait for somebody to add to their ceiling, with how they ended."""
+    if services.corridor is None:
+        return []
+    try:
+        uses = await read_asking(services.corridor, holder.key.id)
+    except StreamAway:
+        return []
+    return [(use, end_text(use)) for use in uses]
+
+
+async def more(request: Request) -> Response:
+    """Adds the original amount to the ceiling of a run of this key that waits for it."""
+    form, services = await check_key_form(request), services_of(request)
+    holder, named = await _holder(request, services), form.get("run", [""])[-1]
+    try:
+        uses = [] if services.corridor is None else await read_asking(services.corridor, holder.key.id)
+        by = (f"{KEY_ACTOR}{holder.key.name}", "key")
+        now = await extend_by(services.admin, by, [use for use in uses if use.run_id == named])
+    except AdminError as error:
+        return await _page(request, services, holder, error=error)
+    return redirect(request, KEY_ROOT, f"The run may use {now} now")
 
 
 def headline(own: OwnKey) -> str:
@@ -156,6 +185,7 @@ PAGE = Page(
         PageRoute(LOGIN, show_login, audience="anyone"),
         PageRoute(LOGIN, sign_in, methods=("POST",), audience="anyone"),
         PageRoute(KEY_ROOT, show, audience="key"),
+        PageRoute(f"{KEY_ROOT}/more", more, methods=("POST",), audience="key"),
         PageRoute(f"{KEY_ROOT}/rotate", rotate, methods=("POST",), audience="key"),
         PageRoute(f"{KEY_ROOT}/logout", sign_out, methods=("POST",), audience="key"),
     ),

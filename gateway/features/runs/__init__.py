@@ -14,6 +14,7 @@ MANIFEST = Manifest(
         JsonOutput("samples", "gateway.features.runs.outputs:run_schema", when="with --run", listed=True),
     ),
     tasks=(ConsumerTask("runs", "gateway.features.runs.work:run_scoring"),),
+    notices=("gateway.features.runs.notice_source:RunNotices",),
     pages=(ConsolePage("gateway.features.runs.page:PAGE", 25),),
     templates=True,
 )

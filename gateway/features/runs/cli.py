@@ -58,20 +58,20 @@ def stop(run: Named, options: ConfigOptions) -> None:
 @runs.command(epilog=example("gateway runs more task-42"))
 @grouped
 def more(run: Named, options: ConfigOptions) -> None:
-    """Add the original amount to the ceilings of a run that are used up, once."""
+    """Add the original amount to the ceilings of a run that are used up, once; minutes, too."""
     from functools import partial
 
     from gateway.core.errors import CannotRun
-    from gateway.features.runs.live import NEAR_END, extend_run, found_run, live_ceilings
+    from gateway.features.runs.live import extend_run, found_run, grown_text, live_ceilings
 
     deployment = options.load()
     uses = deployment.on_stream(live_ceilings)
     run_id = found_run(uses, run)
-    full = [use for use in uses if use.run_id == run_id and use.share >= NEAR_END]
+    full = [use for use in uses if use.run_id == run_id and (use.can_grow or use.added or use.minutes_added)]
     if not full:
         raise CannotRun(f"no ceiling of {run} is nearly used up")
-    added = [use for use in full if deployment.on_stream(partial(extend_run, use=use))]
+    added = [use for use in full if use.can_grow and deployment.on_stream(partial(extend_run, use=use))]
     if not added:
         raise CannotRun(f"the amount was added to {run} before; that is possible once")
     for use in added:
-        show(f"{run} may use {use.amount + use.amount - use.added:g} {use.ceiling} now")
+        show(f"{run} may use {grown_text(use)} now")

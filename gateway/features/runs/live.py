@@ -5,12 +5,13 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import RUN
 from gateway.core.limits import MEASURES, Limit, Measure
+from gateway.core.run_ceilings import ENDLESS
 from gateway.stream.corridor import Corridor
 from gateway.stream.leases import RUN_RECORDS, LeaseServer, LiveRun
 
@@ -37,10 +38,36 @@ class RunCeilingUse:
     began: float
     """Unix seconds of the first call."""
     added: float
+    ended: str = ""
+    """The ceiling that has ended the run: `usd`, `tokens`, `calls`, `minutes` or `loops`; "": none."""
+    on_end: str = ""
+    """The rule at that end: `stop`, `tier` or `ask`; "": the run has not ended."""
+    minutes: float = 0.0
+    """Minutes of the ceiling that has ended the run; 0 if it was another ceiling."""
+    minutes_added: float = 0.0
+    caller: str = ""
+    """Our id of the key of a run that has ended."""
 
     @property
     def share(self) -> float:
         return (self.spent + self.reserved) / self.amount
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether a person may add the original amount now: it is nearly used up, and nothing was added before."""
+        if self.ended == "minutes":
+            return not self.minutes_added
+        return not self.added and self.ended != "loops" and (self.share >= NEAR_END or self.ended == self.ceiling)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the run waits for a person to add to the ceiling."""
+        return self.on_end == "ask" and self.can_grow
+
+    @property
+    def endless(self) -> bool:
+        """Whether it counts the calls of a run whose only ceiling is one of minutes."""
+        return self.amount >= ENDLESS
 
     def per_hour(self, now: float) -> float:
         """The amount an hour since the first call, of which a minute is the least."""
@@ -62,11 +89,33 @@ async def stop_run(corridor: Corridor, run_id: str) -> None:
     await _server(corridor).stop_run(run_id)
 
 
+async def ended_ceilings(corridor: Corridor) -> list[RunCeilingUse]:
+    """The ceilings that have ended a run in the last day. Raises StreamDown."""
+    return [use for record in await _server(corridor).ended_runs() if (use := _use(record)) is not None]
+
+
+async def ceilings_of(corridor: Corridor, run_id: str) -> list[RunCeilingUse]:
+    """The ceilings of one run. Raises StreamDown."""
+    limits = [_limit(ceiling).name for ceiling in _NAMES.values()]
+    found = await _server(corridor).run_ceilings(run_id.removeprefix(RUN), limits)
+    return [use for record in found if (use := _use(record)) is not None]
+
+
 async def extend_run(corridor: Corridor, use: RunCeilingUse) -> bool:
     """Adds the original amount to a ceiling, once. False if that was done before. Raises StreamDown."""
-    limit = _limit(use.ceiling)
-    name = f"{RUN_RECORDS}{use.run_id.removeprefix(RUN)}:{limit.name}"
-    return await _server(corridor).extend_run(name, round((use.amount - use.added) * limit.scale))
+    limit, server = _limit(use.ceiling), _server(corridor)
+    begin = f"{RUN_RECORDS}{use.run_id.removeprefix(RUN)}"
+    if use.ended != "minutes":
+        return await server.extend_run(f"{begin}:{limit.name}", round((use.amount - use.added) * limit.scale))
+    done = [await server.extend_minutes(f"{begin}:{_limit(each).name}", use.minutes) for each in _NAMES.values()]
+    return any(done)
+
+
+def grown_text(use: RunCeilingUse) -> str:
+    """The ceiling after the original amount was added, as in "4 calls"."""
+    if use.ended == "minutes":
+        return f"{2 * use.minutes:g} minutes"
+    return f"{use.amount + use.amount - use.added:g} {use.ceiling}"
 
 
 def found_run(uses: Sequence[RunCeilingUse], named: str) -> str:
@@ -99,7 +148,7 @@ def _use(record: LiveRun) -> RunCeilingUse | None:
     scale = _limit(_NAMES[measure]).scale
     amounts = (record.amount + record.added, record.spent, record.reserved)
     amount, spent, reserved = (value / scale for value in amounts)
-    return RunCeilingUse(
+    use = RunCeilingUse(
         RUN + record.run,
         record.label,
         _NAMES[measure],
@@ -108,4 +157,13 @@ def _use(record: LiveRun) -> RunCeilingUse | None:
         reserved,
         record.began_ms / 1000,
         record.added / scale,
+        minutes_added=record.added_ms / 60_000,
     )
+    return use if not record.end else _with_end(use, record.end)
+
+
+def _with_end(use: RunCeilingUse, end: str) -> RunCeilingUse:
+    """end: as LeaseServer.note_end takes it."""
+    on_end, ended, amount, caller = end.split(" ", 3)
+    minutes = float(amount) if ended == "minutes" else 0.0
+    return replace(use, on_end=on_end, ended=ended, minutes=minutes, caller=caller)

@@ -27,6 +27,11 @@ class CeilingOutput(TypedDict):
     reserved: float
     began: float
     added: float
+    ended: str
+    on_end: str
+    minutes: float
+    minutes_added: float
+    caller: str
     per_hour: float
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
-from gateway.core.run_ceilings import RUN_LIFE_S, RunBudget, RunCeiling, run_scope
+from gateway.core.run_ceilings import RUN_LIFE_S, OnEnd, RunBudget, RunCeiling, run_scope
 from gateway.proxy.limits.lease import Lease, units
 from gateway.proxy.request.call import RunId
 from gateway.stream.leases import Demands
@@ -85,6 +85,13 @@ class RunAccount:
     def ends_otherwise(self) -> bool:
         """Whether minutes or loops may end it, which no lease counts."""
         return any(ceiling.minutes is not None or ceiling.loops is not None for ceiling in self.ceilings)
+
+    def on_end(self, lease: Lease) -> OnEnd:
+        """The rule at the end of this ceiling of the run."""
+        _, _, part = lease.scope.id.partition("/")
+        if part == "tier":
+            return "stop"
+        return dict(self.parts).get(part, self.ceiling).on_end(lease.limit.measure)
 
     @property
     def ceilings(self) -> tuple[RunCeiling, ...]:
@@ -179,6 +186,8 @@ class LeaseBook:
         """The upstreams whose places all gateways share."""
         self.stopped: dict[str, float] = {}
         """Runs that a person has stopped, and until when that counts."""
+        self.ended: dict[str, str] = {}
+        """Ends of runs that the stream server does not know yet, as `LeaseServer.note_end` takes them, by counter."""
         self.accounts: dict[str, Account] = {}
         self.call_accounts: dict[tuple[str, ...], Account] = {}
         """Accounts of calls whose limits depend on the call, by key, model, end user and tags."""
@@ -226,6 +235,12 @@ class LeaseBook:
         for run in [run for run, until in self.stopped.items() if until < now]:
             del self.stopped[run]
         self.stopped.update(dict.fromkeys(runs, now + RUN_LIFE_S))
+
+    def note_end(self, lease: Lease, end: str) -> None:
+        """Notes for people that a run has ended; once, until somebody adds to the ceiling."""
+        noted = (end, lease.added, lease.began)
+        if lease.seen and lease.noted_end != noted:
+            lease.noted_end, self.ended[lease.name] = noted, end
 
     def known_run(self, run: RunId | None, of: CallScopes, caller: str) -> Account | None:
         """The account of a run that this worker has had before, if a call's run alone decides about its scopes."""

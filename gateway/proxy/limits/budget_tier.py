@@ -12,6 +12,7 @@ from gateway.core.errors import QuotaExceeded
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.limiter import CallReservation, Limiter
+from gateway.proxy.limits.refusal import RunEnded
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 
@@ -49,7 +50,11 @@ class BudgetTier:
         except QuotaExceeded as refused:
             if refused.details.get("limit") != "usd_per_run" or not limiter.goes_on(call):
                 raise
-        return await limiter.reserve_at(estimate, call.caller, call, tier=True)
+            ended = refused
+        reservation = await limiter.reserve_at(estimate, call.caller, call, tier=True)
+        if isinstance(ended, RunEnded):
+            limiter.note_end(call, ended, "tier")
+        return reservation
 
 
 def tiered_down(route: Route) -> Route:

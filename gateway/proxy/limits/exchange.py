@@ -73,6 +73,7 @@ class LeaseExchange:
         """The leases that are due; between their exchanges, those for which calls wait."""
         self._wake.clear()
         await self._urgent()
+        await self._note_ends()
         now = self._book.clock()
         if now - self._last < self._every_s and not self._failures:
             return
@@ -86,6 +87,19 @@ class LeaseExchange:
             await self._urgent()
         await self._share_places()
         await self._sweep()
+
+    async def _note_ends(self) -> None:
+        """Says which runs have ended. Each end counts once, on the worker that says it first."""
+        book, m = self._book, self._metrics
+        while book.ended and not book.down:
+            name, end = book.ended.popitem()
+            try:
+                new = await self._store.note_end(name, end)
+            except StreamDown:
+                book.ended[name] = end
+                return
+            how, by, *_ = end.split(" ")
+            m.counts.of(m.run_ends, how, by).n += new
 
     async def _share_places(self) -> None:
         for name, places in self._book.shared.items():

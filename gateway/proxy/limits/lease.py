@@ -62,6 +62,8 @@ class Lease:
         """The first call of a run; None until the server answers."""
         self.added = 0
         """The amount that a person has added to the ceiling of a run."""
+        self.noted_end: tuple[str, int, float | None] | None = None
+        """The end of the run that is noted, with the ceiling that it was of: `added` and `began`."""
         self._resumes = resumes
         self.accounts: list[tuple[str, ...]] = []
         """Names of the accounts of an end user that draw on it."""

@@ -24,6 +24,7 @@ from gateway.config.limits import Budgets
 from gateway.core.call_scopes import NOBODY, OTHERS, user_digest
 from gateway.core.errors import GatewayError, NotAllowed, QuotaExceeded
 from gateway.core.limits import MEASURES, Limit, LimitScope
+from gateway.core.run_ceilings import OnEnd
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.accounting import FREE_APIS
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs, RunAccount
@@ -32,7 +33,7 @@ from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.patience import Patience
-from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, used
+from gateway.proxy.limits.refusal import RunEnded, details, plain, refusal, unavailable, used
 from gateway.proxy.limits.run_ceilings import (
     check_loops,
     check_minutes,
@@ -49,6 +50,7 @@ _USD = MEASURES.index("usd")
 _FRESH_S = 0.25  # a reply of the server that nothing is left counts for this time
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
+_MINUTES_S = 1.0
 _END_OF_RUN_S = 1.0
 """The longest that a call waits, in all, before its run is refused without the stream server's answer."""
 
@@ -106,6 +108,12 @@ class Limiter:
         self._budgets = budgets
         self._metrics = metrics
 
+    def note_end(self, call: Call, ended: RunEnded, end: OnEnd | None = None) -> None:
+        """Notes for people that a run has ended, or goes on with the cheaper tier. end: None: what the ceiling says."""
+        if ended.lease is not None:
+            how = end or ("ask" if ended.on_end == "ask" else "stop")
+            self._book.note_end(ended.lease, f"{how} {ended.by} {ended.amount:g} {call.caller.id}")
+
     def counts(self, run: RunId) -> bool:
         """Whether a run matters, though its caller has no limits: it asks for a ceiling, or somebody was stopped."""
         return run.budget is not None or bool(self._book.stopped)
@@ -146,9 +154,11 @@ class Limiter:
         """Raises QuotaExceeded for a call of a run that has ended by its loops or minutes."""
         try:
             check_minutes(account, run, self._book.now())
-            check_loops(run, call)
-        except QuotaExceeded as refused:
-            m = self._metrics
+            check_loops(account, run, call)
+        except RunEnded as refused:
+            lease, m = refused.lease, self._metrics
+            if refused.by == "minutes" and lease is not None and self._book.now() - lease.checked_at >= _MINUTES_S:
+                self._book.ask(lease)  # a person may have added to them
             m.counts.of(m.limit_refused, "run", refused.details["limit"]).n += 1
             raise
 

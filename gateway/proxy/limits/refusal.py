@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.call_scopes import NOBODY
 from gateway.core.errors import GatewayError, LimitsUnavailable, QuotaExceeded, RateLimited
+from gateway.core.limits import Measure
+from gateway.core.run_ceilings import COUNTED, OnEnd
 from gateway.proxy.limits.book import Account
 from gateway.proxy.limits.headers import rate_headers
 from gateway.proxy.limits.lease import Lease
@@ -18,8 +21,22 @@ _UNITS = {
     "concurrency": "requests in flight",
     "gpu_seconds": "GPU-seconds",
 }
+RUN_NAMES: Mapping[Measure, str] = {measure: name for name, measure in COUNTED.items()}
+"""Names of the ceilings that leases count."""
 _CONCURRENCY_RETRY_S = 1.0
 _LONGEST_RETRY_S = 86_400.0 * 31
+
+
+class RunEnded(QuotaExceeded):
+    """A ceiling of a run has refused a call."""
+
+    lease: Lease | None = None
+    """The lease whose record says so to people; None: the stream server counts nothing of this run."""
+    on_end: OnEnd = "stop"
+    by = ""
+    """The ceiling: `usd`, `tokens`, `calls`, `minutes` or `loops`."""
+    amount = 0.0
+    """Minutes or loops of the ceiling; 0 of others."""
 
 
 def refusal(account: Account, lease: Lease, need: int, now: float, quota_status: int) -> GatewayError:
@@ -34,13 +51,15 @@ def refusal(account: Account, lease: Lease, need: int, now: float, quota_status:
         )
     else:
         message = f"{_limit_text(lease)}; {amount_text(lease, used(lease))} are used or reserved{_next_text(lease)}"
-    kind = RateLimited if limit.heals_with_time else QuotaExceeded
+    kind = RateLimited if limit.heals_with_time else RunEnded if lease.of_run else QuotaExceeded
     never = need > lease.amount
     retry = False if never or not limit.heals_with_time else None
     waits = not (never or lease.of_run)
     error = kind(message, retry_after_s=_retry_after_s(lease, now) if waits else None, retry=retry)
     if isinstance(error, QuotaExceeded):
         error.status = quota_status
+    if isinstance(error, RunEnded) and account.run is not None:
+        error.lease, error.on_end, error.by = lease, account.run.on_end(lease), RUN_NAMES[limit.measure]
     error.details = details(lease)
     error.more_headers = rate_headers(account, now)
     return error

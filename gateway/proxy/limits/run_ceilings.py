@@ -7,9 +7,10 @@ loops from what the request itself shows.
 from __future__ import annotations
 
 from gateway.core.call_scopes import OTHERS, CallScopes
-from gateway.core.errors import BadRequest, GatewayError, QuotaExceeded
+from gateway.core.errors import BadRequest
 from gateway.proxy.limits.book import Account, LeaseBook, RunAccount
-from gateway.proxy.limits.refusal import RUN_ADVICE
+from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.refusal import RUN_ADVICE, RUN_NAMES, RunEnded
 from gateway.proxy.limits.tool_loops import loops_at_the_end
 from gateway.proxy.request.call import Call, RunId
 
@@ -18,7 +19,6 @@ NEAR_END = 0.8
 """Share of a ceiling from which answers say what is left."""
 MOST_RUNS = 100_000
 """Runs of one key that one worker distinguishes in an hour; further ones share a ceiling."""
-_NAMES = {"usd": "usd", "tokens": "tokens", "requests": "calls"}
 
 
 def run_account(book: LeaseBook, call: Call, run: RunId, *, tier: bool = False) -> RunAccount | None:
@@ -41,7 +41,7 @@ _NONE = CallScopes(())
 def check_stopped(book: LeaseBook, call: Call) -> None:
     """Raises QuotaExceeded for a call of a run that a person has stopped."""
     if call.run is not None and (call.run.key in book.stopped or call.run.counted in book.stopped):
-        raise _ended("stopped", "a person has stopped this run")
+        raise _ended("stopped", f"a person has stopped this run: {RUN_ADVICE}")
 
 
 def require_run(call: Call) -> None:
@@ -55,37 +55,47 @@ def require_run(call: Call) -> None:
         )
 
 
-def check_loops(run: RunAccount, call: Call) -> None:
+def check_loops(account: Account, run: RunAccount, call: Call) -> None:
     """Raises QuotaExceeded for a request whose last tool calls are equal, with equal results."""
     most = min((ceiling.loops for ceiling in run.ceilings if ceiling.loops is not None), default=None)
     if most is None:
         return
     times = loops_at_the_end(call)
     if times >= most:
-        raise _ended(
-            "loops", f"this run has made the same tool call with the same result {times} times in a row: {RUN_ADVICE}"
-        )
+        text = f"this run has made the same tool call with the same result {times} times in a row: {RUN_ADVICE}"
+        ended = _ended("loops", text)
+        ended.lease, ended.amount = next((lease for lease in account.leases if lease.of_run), None), most
+        raise ended
 
 
 def check_minutes(account: Account, run: RunAccount, now: float) -> None:
     """Raises QuotaExceeded once the minutes of a run are over. A run whose first call is unknown goes on."""
     most, began = _minutes(account, run)
     if most is not None and began is not None and now - began >= 60 * most:
-        raise _ended(
-            "minutes", f"this run began {(now - began) / 60:,.0f} minutes ago, and may take {most:g}: {RUN_ADVICE}"
-        )
+        text = f"this run began {(now - began) / 60:,.0f} minutes ago, and may take {most:g}: {RUN_ADVICE}"
+        ended = _ended("minutes", text)
+        ended.lease = min(_leases_of(account, run), key=lambda lease: lease.began or now)
+        ended.amount, ended.on_end = min((c.minutes, c.minutes_on_end) for c in run.ceilings if c.minutes is not None)
+        raise ended
 
 
 def _minutes(account: Account, run: RunAccount) -> tuple[float | None, float | None]:
     most = min((ceiling.minutes for ceiling in run.ceilings if ceiling.minutes is not None), default=None)
     if most is None:
         return None, None
-    return most, min((lease.began for lease in account.leases if lease.began is not None), default=None)
+    return most, min((lease.began for lease in _leases_of(account, run) if lease.began is not None), default=None)
 
 
-def _ended(by: str, text: str) -> GatewayError:
-    error = QuotaExceeded(f"{text}: {RUN_ADVICE}", retry=False)
+def _leases_of(account: Account, run: RunAccount) -> list[Lease]:
+    """The leases of the whole run, whose records have its first call; else those of its parts."""
+    of_run = [lease for lease in account.leases if lease.of_run]
+    return [lease for lease in of_run if lease.scope.id == run.key] or of_run
+
+
+def _ended(by: str, text: str) -> RunEnded:
+    error = RunEnded(text, retry=False)
     error.details = {"scope": "run", "limit": f"{by}_per_run"}
+    error.by = by
     return error
 
 
@@ -96,7 +106,7 @@ def with_remaining(lines: bytes, account: Account, run: RunAccount, now: float) 
         if lease.of_run:
             left = lease.left + lease.free
             if left <= (1 - NEAR_END) * lease.amount:
-                parts.append(f"{_NAMES[lease.limit.measure]}={max(0, left) / lease.limit.scale:.6g}")
+                parts.append(f"{RUN_NAMES[lease.limit.measure]}={max(0, left) / lease.limit.scale:.6g}")
     if account.checks_run:
         most, began = _minutes(account, run)
         if most is not None and began is not None and now - began >= NEAR_END * 60 * most:

@@ -13,8 +13,10 @@ from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.config.stream import StreamConfig
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import run_key
+from gateway.stream.connect import close, connect
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
 
@@ -65,6 +67,24 @@ async def test_a_person_sees_a_run_and_adds_to_it_once(limited_runs: Any, verb: 
     assert "possible once" in str((await verb(gateway, "more", "task-1")).exception)
 
 
+async def test_minutes_are_added_once(limited_runs: Any, verb: Any, stream_url: str, stream_name: str) -> None:
+    """The first call is moved into the past on the stream server: clocks that step are the server's."""
+    gateway = await limited_runs(minutes=10)
+    assert await ask(gateway, "task-1") == 200
+    client = connect(stream_url, StreamConfig())
+    (record,) = [key async for key in client.scan_iter(f"{{{stream_name}:limits}}:r:*")]
+    await client.hincrby(record, "b", -11 * 60_000)
+    await close(client)
+    await until(lambda: ask(gateway, "task-1"), 429)
+
+    async def more() -> bool:
+        return "may use 20 minutes now" in (await verb(gateway, "more", "task-1")).stdout
+
+    await until(more, True)
+    await until(lambda: ask(gateway, "task-1"), 200)
+    assert "possible once" in str((await verb(gateway, "more", "task-1")).exception)
+
+
 async def test_a_person_stops_a_run_and_no_other(limited_runs: Any, verb: Any) -> None:
     gateway = await limited_runs(calls=1_000_000)
     assert [await ask(gateway, "task-2"), await ask(gateway, "task-3")] == [200, 200]
@@ -83,7 +103,7 @@ async def test_a_run_without_a_ceiling_can_be_stopped_by_our_id(limited_runs: An
     assert await ask(gateway, "task-3") == 200
 
 
-async def until(ask: Callable[[], Any], status: int) -> None:
+async def until(ask: Callable[[], Any], status: int | bool) -> None:
     """Asks until the answer has this status; the gateway hears of a change with its next exchange."""
     end = time.monotonic() + 30
     while await ask() != status:
