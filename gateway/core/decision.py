@@ -6,8 +6,8 @@ express is named as a loss there. `confidence` has another definition at every s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 QuestionKind = Literal["predicate", "choice", "score"]
@@ -99,6 +99,29 @@ class DecisionLimits:
     """Whether System One's `instructions` exist."""
 
 
+@dataclass(frozen=True, slots=True)
+class DecisionReply:
+    """The answers of one request, one for each question and in their order."""
+
+    model: str
+    answers: tuple[Answer, ...]
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """A part of the input."""
+
+
+def merged(replies: Sequence[DecisionReply]) -> DecisionReply:
+    """The reply to a request whose questions were split: all answers in order, and the sum of the tokens."""
+    return DecisionReply(
+        replies[0].model,
+        tuple([answer for reply in replies for answer in reply.answers]),
+        sum(reply.input_tokens for reply in replies),
+        sum(reply.output_tokens for reply in replies),
+        sum(reply.cached_tokens for reply in replies),
+    )
+
+
 def refusal(question: Question) -> Answer:
     return Answer(question.kind, refused=True)
 
@@ -120,6 +143,37 @@ def answer_of(question: Question, probabilities: Sequence[float], label_mass: fl
         None if question.kind == "predicate" else "jev",
         label_mass,
     )
+
+
+def upstream_answer(
+    question: Question, probabilities: Sequence[object], reported: Mapping[str, Any], choice: OptionValue | None = None
+) -> Answer:
+    """The answer with an upstream's own score and confidence, where it reports them.
+
+    reported: its `score`, `confidence`, `x_confidence`, and `label_mass` or `x_label_mass`. choice: the option that it
+    chose; None: the likeliest.
+    Raises InvalidAnswer for values that cannot be used.
+    """
+    answer = answer_of(question, distribution(question, probabilities))
+    changes: dict[str, Any] = {}
+    if choice is not None:
+        changes["value"] = choice
+    if reported.get("confidence") is not None and question.kind != "predicate":
+        form = "jev" if reported.get("x_confidence") == "jev" else "upstream"
+        changes |= {"confidence": probability(question, reported["confidence"]), "confidence_form": form}
+    mass = reported.get("label_mass", reported.get("x_label_mass"))
+    if isinstance(mass, float | int) and 0.0 <= mass < 1.001:  # a diagnostic, a sum in floating point
+        changes["label_mass"] = min(1.0, float(mass))
+    if question.kind == "score" and reported.get("score") is not None:
+        changes["score"] = _score(question, reported["score"])
+    return replace(answer, **changes) if changes else answer
+
+
+def _score(question: Question, value: object) -> float:
+    most = len(question.options) - 1
+    if (type(value) is not float and type(value) is not int) or not 0.0 <= value <= most:
+        raise InvalidAnswer(f"question {question.key}: the score is not a number from 0 to {most}")
+    return float(value)
 
 
 def probability(question: Question, value: object) -> float:
