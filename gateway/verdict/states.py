@@ -121,7 +121,7 @@ class SequenceStates:
             empty_comparison(self.plan, metric),
             a=sequence.arm("a"),
             b=sequence.arm("b"),
-            difference=sequence.estimate(share, 1.0 if alone is None else alone.failures_among(sequence.n)),
+            difference=sequence.estimate(share, sequence.events_by(alone)),
             noise=None if noise is None else noise.estimate(),
             pairs=sequence.n,
             effective_n=sequence.effective_n,

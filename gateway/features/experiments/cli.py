@@ -237,6 +237,7 @@ def status(
 def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]:
     """The state of one experiment as `status` shows it, with the reports of its candidates."""
     from gateway.config.derive import paces_of
+    from gateway.core.plan import UNITS_FIRST_RULES
     from gateway.core.ramp import RampPace
     from gateway.features.ramp.gate import gate_of
     from gateway.verdict.harm import harm_sentence
@@ -252,6 +253,9 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
+    if state is None or state.plan.rules >= UNITS_FIRST_RULES:  # plans of older rules keep the members that they had
+        for shown, report in zip(found["candidates"], reports, strict=True):
+            shown["cautions"] = report.cautions
     if reports and reports[0].best is not None:
         found["verdict"] = reports[0].best.sentence
         found["best"] = reports[0].best
@@ -512,7 +516,6 @@ def _candidate(report: Report) -> dict[str, Any]:
         },
         "responses": {c.metric: c.responses for c in report.metrics if c.responses},
         "progress": progress(report.progress),
-        "cautions": report.cautions,
         **({} if report.declared is None else {"declared": declared(report.declared)}),
     }
 

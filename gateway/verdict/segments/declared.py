@@ -316,8 +316,7 @@ def _interval(
 
 
 def _failures_of_event(of: CandidateEvidence, sequence: DifferenceSequence) -> float:
-    alone = of.sequences.get(ALONE)
-    return max(sequence.failures_of_event, 1.0 if alone is None else alone.failures_among(sequence.n))
+    return max(sequence.failures_of_event, sequence.events_by(of.sequences.get(ALONE)))
 
 
 def _last(of: CandidateEvidence, sequence: DifferenceSequence) -> bool:

@@ -497,9 +497,14 @@ class DifferenceSequence:
         spread = blocks.sums.spread(self.moments.mean)
         return max(1.0, spread / self.moments.m2) if math.isfinite(spread) else 1.0
 
-    def failures_among(self, n: int) -> float:
-        """How many failures of one event are among n of its pairs, at least 1."""
-        return 1.0 + (self.failures_of_event - 1.0) * min(1.0, n / self.n) if self.n else 1.0
+    def events_by(self, alone: DifferenceSequence | None) -> float:
+        """Failures of one event among those of its pairs, as all pairs show it of the candidate's. alone: the sequence
+        of these, of which its pairs are a part."""
+        rare = self.difference
+        if alone is None or not alone.n or not isinstance(rare, RareDifference) or not rare.more + rare.fewer:
+            return 1.0
+        of_candidate = 1.0 + (alone.failures_of_event - 1.0) * min(1.0, self.n / alone.n)
+        return (rare.more + rare.fewer * of_candidate) / (rare.more + rare.fewer)
 
     def _stretched(
         self, interval: tuple[float, float], applied: list[AppliedSums], alpha: float

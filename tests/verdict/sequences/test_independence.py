@@ -75,7 +75,7 @@ def _shown_not_worse(rules: int, fails: range) -> bool:
         progress.take(i + 1, replace(a_pair(i, seen(0.5), **arms), origin=origin))
     found = {name.metric: s for name, s in progress.sequences.items() if name.candidate == "candidate"}
     against, alone = found["error_rate"], found[ALONE]
-    return max(alone.interval()[0], against.interval(1.0, alone.failures_among(against.n))[0]) > -0.02
+    return max(alone.interval()[0], against.interval(1.0, against.events_by(alone))[0]) > -0.02
 
 
 def test_only_what_is_checked_has_a_state() -> None:

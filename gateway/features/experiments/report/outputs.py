@@ -65,8 +65,8 @@ class CandidateStatusOutput(TypedDict):
     responses: dict[str, Responses]
     """Responses to requests for feedback, by metric."""
     progress: Progress | None
-    cautions: tuple[str, ...]
-    """Sentences that limit what the findings say, as in the report."""
+    cautions: NotRequired[tuple[str, ...]]
+    """Sentences that limit what the findings say, as in the report; absent from plans of older rules."""
     declared: NotRequired[Annotated[Any, _DECLARED]]
     """Results of declared segments, as in `gateway report --json`; only of plans with segments."""
 
