@@ -235,8 +235,11 @@ async def test_a_target_without_decisions_is_passed_over(start: Any, configured:
         assert not any(state.breaker.open for state in running.gateway.router.target_states)
 
 
-async def test_an_upstream_of_the_other_format_is_not_asked(gateway: Any, upstream: FakeUpstream) -> None:
-    reply = await gateway.client.post("/systemone", json=STATE)
+async def test_an_upstream_without_decisions_is_not_asked(start: Any, configured: Any, upstream: FakeUpstream) -> None:
+    config = configured(upstream)
+    config["upstreams"]["u0"]["kind"] = "groq"
+    running = await start(config)
+    reply = await running.client.post("/systemone", json=STATE)
     assert (reply.status_code, reply.headers["x-should-retry"]) == (400, "false")
     assert "answers decisions" in reply.json()["detail"][0]["msg"]
     assert upstream.calls == []

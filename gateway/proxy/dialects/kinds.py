@@ -19,6 +19,7 @@ from gateway.proxy.dialects.gemini_client import GeminiClient
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
+from gateway.proxy.dialects.translated_decisions import translated_decisions
 from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader, UpstreamDialect
 from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
@@ -90,4 +91,6 @@ def build_dialect(upstream: Upstream) -> UpstreamDialect:
         translated |= dict.fromkeys(apis, client(native))
     if upstream.translates_responses or dialect not in CHATS:
         translated |= dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native))
+    if dialect in CHATS:
+        translated |= translated_decisions(upstream, native)
     return DialectByApi(native, translated, compresses=upstream.compress is not None)

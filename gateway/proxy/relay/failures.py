@@ -44,6 +44,7 @@ from gateway.proxy.limits.endings import (
     AttemptEnding,
 )
 from gateway.proxy.relay.deadlines import DeadlineExceeded
+from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
@@ -240,6 +241,12 @@ def of_no_decisions(status: int | None = None) -> Failure:
     clients of both APIs repeat requests that end in HTTP 501."""
     text = "has no decisions" if status is None else f"HTTP {status}: it has no decisions for this model"
     return Failure("error", text, target_fault=False, status=status, sent=status is not None, undecided=True)
+
+
+def of_untranslatable(error: BadRequest, call: Call) -> Failure:
+    """A decision that this target's API cannot express; another target may. Else the client gets the reason."""
+    answer = ErrorReply(error.status, _JSON, error.body_for("systemone" if call.api == "systemone" else "openai"))
+    return Failure("error", "cannot be asked this", target_fault=False, answer=answer, status=error.status, sent=False)
 
 
 def of_status(status: int, headers: Headers, body: bytes, plain: bytes | None = None) -> Failure:

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 
 from gateway.config.metric_labels import MetricLabels
 from gateway.core.backoff import Backoff
-from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
+from gateway.core.errors import (
+    BadRequest,
+    GatewayError,
+    Overloaded,
+    QueueFull,
+    TransportError,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
 from gateway.core.exchange import Attempt
 from gateway.core.traffic_class import BACKGROUND, RANKS
 from gateway.observability.fast_counters import FastCounter
@@ -46,9 +54,11 @@ from gateway.proxy.relay.failures import (
     of_refused_time,
     of_status,
     of_transport,
+    of_untranslatable,
     of_vendor_limit,
     verdict,
 )
+from gateway.proxy.relay.request_parts import joined
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.relay.websocket_lane import WebSocketLane
@@ -254,12 +264,16 @@ class Relay:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model = target_state.upstream.dialect.by_api[call.api], target_state.model
-        if call.api in DECISION_APIS and (
-            target_state.undecided_until or call.api not in target_state.upstream.decides
-        ):
-            _check_decides(call, target_state)
         variant = target_state.variant
-        request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
+        if call.api in DECISION_APIS and (target_state.undecided_until or not target_state.upstream.decides):
+            _check_decides(target_state)
+        try:
+            request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
+        except BadRequest as error:
+            if call.api not in DECISION_APIS:
+                raise
+            raise AttemptFailed(of_untranslatable(error, call)) from None
+        state.losses, more = request.losses, request.more
         if context.response.enabled and not state.client.started:
             if type(request.body) is tuple:
                 request.join()
@@ -278,6 +292,8 @@ class Relay:
             else:
                 with call.upload.pausing(deadlines):
                     reply = await transport.send(request, timeouts.connect_s)
+            if more:
+                reply = await joined(transport, reply, more, timeouts.connect_s)
         finally:
             state.connecting = request.connecting
             del request  # a stream would hold its body to the end
@@ -469,9 +485,9 @@ def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | Gateway
     return verdict(call.named or call.alias, state.failed, blocked_s, targets, named=call.caller.sees_upstreams)
 
 
-def _check_decides(call: Call, target_state: TargetState) -> None:
-    """Raises AttemptFailed for a target that has no decisions in the format of the call, as far as is known."""
-    if call.api not in target_state.upstream.decides or target_state.clock() < target_state.undecided_until:
+def _check_decides(target_state: TargetState) -> None:
+    """Raises AttemptFailed for a target that has no decisions, as far as is known."""
+    if not target_state.upstream.decides or target_state.clock() < target_state.undecided_until:
         raise AttemptFailed(of_no_decisions())
 
 

@@ -45,6 +45,8 @@ def start_response(
         lines += b"\r\nx-amzn-requestid: " + call_id
     elif call.api in DECISION_APIS:
         lines += b"\r\nx-gateway-decision: native"
+        if state.losses:
+            lines += b"\r\nx-gateway-decision-loss: " + state.losses.encode()
     if context.reservation is not None and context.reservation.lines:
         lines += b"\r\n" + context.reservation.lines
         for name, _ in headers:

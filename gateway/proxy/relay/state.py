@@ -202,6 +202,8 @@ class RelayState:
     """Bytes of a complete response to the current attempt that is not an answer."""
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
+    losses: str = ""
+    """The parts of the client's request that the current attempt's upstream cannot get, by name."""
     admission: Admission | None = None
     """Admission of the current attempt by its upstream's limiter; None if the limiter was not asked."""
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
-from gateway.core.providers import CHATS, DecisionFormat
+from gateway.core.providers import CHATS
 from gateway.proxy.dialects.types import UpstreamDialect
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.secret_mask import SecretMask
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.http.client.websocket import WebSocketConnector
-from gateway.proxy.request.call import Api
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.variants import TargetVariant
@@ -23,10 +22,6 @@ from gateway.proxy.routing.variants import TargetVariant
 log = logging.getLogger(__name__)
 
 _LOAD_FRESH_S = 10.0
-_NATIVE: Mapping[DecisionFormat, frozenset[Api]] = {
-    "openai": frozenset({"decisions"}),
-    "systemone": frozenset({"systemone"}),
-}
 _FORBIDDEN_ROW = 3  # one 403 may be about the request; several without an answer between them are about the key
 
 
@@ -56,15 +51,13 @@ class UpstreamState:
     key_refused: str = ""
     """The last of these refusals, once they are about the key for certain; "" if it is accepted. Only a call that is
     answered ends this state: a free check often needs no key."""
-    decides: frozenset[Api] = field(init=False)
-    """The APIs of decisions that it has."""
+    decides: bool = field(init=False)
+    """Whether it has an API of decisions."""
     mask: SecretMask = field(init=False)
     """Hides the gateway's credential in the upstream's texts."""
 
     def __post_init__(self) -> None:
-        format = self.config.decision_format
-        asked = format is not None and self.config.provider.dialect in CHATS
-        self.decides = _NATIVE.get(format or "sglang", frozenset()) if asked else frozenset()
+        self.decides = self.config.provider.dialect in CHATS and self.config.decision_format is not None
         transport = self.transport
         if isinstance(transport, AuthorizedTransport):
             self.mask = SecretMask(self.config, lambda: transport.credential.sent)

@@ -35,6 +35,10 @@ class UpstreamRequest:
     """The body to record in place of `body`: the client's, in its own API, where it was translated; b"" if it was
     not.
     """
+    more: tuple[UpstreamRequest, ...] = ()
+    """Further requests of the same attempt, whose answers are read together with this one's."""
+    losses: str = ""
+    """The parts of the client's request that the upstream's API cannot express, by name."""
 
     def join(self) -> bytes | AsyncIterable[bytes]:
         """Makes one object of a body in slices, and returns the body."""

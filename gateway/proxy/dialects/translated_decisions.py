@@ -1,0 +1,141 @@
+"""Decisions for clients of one API on an upstream of another: the request is translated, and its answers back.
+
+The translations are imported with the first such request. A request with more questions than the upstream takes becomes
+several, over the same input; their answers are read together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.config.upstreams import Upstream
+from gateway.core.completion import usage_of
+from gateway.core.decision import DecisionLimits, DecisionReply, DecisionRequest, Question, merged, split
+from gateway.core.errors import GatewayError
+from gateway.core.json_values import as_list, as_object
+from gateway.core.providers import DecisionFormat
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.event_reader import RawReader, error_in, error_message
+from gateway.proxy.dialects.plain_answer import AnswerTail
+from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader
+from gateway.proxy.http.client.transport import UpstreamRequest
+from gateway.proxy.request.call import Api, Call
+
+_CLIENTS: Mapping[Api, DecisionFormat] = {"decisions": "openai", "systemone": "systemone"}
+_PATHS: Mapping[DecisionFormat, bytes] = {"openai": b"/decisions", "systemone": b"/systemone", "sglang": b"/decisions"}
+_LIMITS: Mapping[str, DecisionLimits] = {
+    "vllm": DecisionLimits(questions=64, options=26, levels=10, images="images", instructions=True),
+    "sglang": DecisionLimits(options=255, levels=10, images="images"),
+    "ollama": DecisionLimits(images="images"),
+    "fireworks": DecisionLimits(options=208),
+}
+"""Limits by kind, as their documentation has them; other servers decide themselves."""
+_SGLANG = DecisionLimits(options=26, levels=10, images="images")
+
+
+class _ClientForm(NamedTuple):
+    """The functions of a client's format."""
+
+    read_request: Callable[[Mapping[str, Any]], DecisionRequest]
+    write_answers: Callable[[DecisionReply, Sequence[Question]], dict[str, Any]]
+
+
+class _ServerForm(NamedTuple):
+    """The functions of a server's format."""
+
+    write_request: Callable[[DecisionRequest, str, DecisionLimits], tuple[dict[str, Any], set[str]]]
+    read_answers: Callable[[Mapping[str, Any], Sequence[Question]], DecisionReply]
+
+
+@cache
+def _client(api: Api) -> _ClientForm:
+    from gateway.proxy.dialects import decisions, systemone
+
+    module = decisions if api == "decisions" else systemone
+    return _ClientForm(module.read_request, module.write_answers)
+
+
+@cache
+def _server(format: DecisionFormat) -> _ServerForm:
+    from gateway.proxy.dialects import decisions, sglang_decisions, systemone
+
+    module = {"openai": decisions, "systemone": systemone, "sglang": sglang_decisions}[format]
+    return _ServerForm(module.write_request, module.read_answers)
+
+
+def translated_decisions(upstream: Upstream, inner: Dialect) -> dict[str, ClientDialect]:
+    """The dialects of clients whose format an upstream with decisions does not take, by their APIs."""
+    format = upstream.decision_format
+    if format is None:
+        return {}
+    dialect = TranslatedDecisions(upstream, inner, format)
+    return {api: dialect for api, own in _CLIENTS.items() if own != format}
+
+
+class TranslatedDecisions:
+    """Translates for clients of other formats, around the dialect of one upstream."""
+
+    def __init__(self, upstream: Upstream, inner: Dialect, format: DecisionFormat) -> None:
+        """format: the one that the upstream takes."""
+        self._inner = inner
+        self._format = format
+        self._limits = _SGLANG if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        """The request of the first questions, with those of the others."""
+        asked, losses = _asked(call), set[str]()
+        parts = []
+        for questions in split(asked.questions, self._limits.questions):
+            part = replace(asked, questions=tuple(questions))
+            fields, lost = _server(self._format).write_request(part, model, self._limits)
+            losses |= lost
+            parts.append(self._inner.request(self._inside(call, fields), model))
+        recorded = call.body_with({"model": orjson.dumps(model)})
+        return replace(parts[0], recorded=recorded, more=tuple(parts[1:]), losses=", ".join(sorted(losses)))
+
+    def _inside(self, call: Call, fields: dict[str, Any]) -> Call:
+        """The call as the inner dialect gets it. Its path has no query: that one was for another API."""
+        return replace(call.with_body(orjson.dumps(fields), fields), path=_PATHS[self._format])
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        return RawReader(AnswerTail())
+
+    def answer(self, call: Call, body: bytes) -> PlainReply:
+        """Raises ValueError if the body, or one of several, has no answers to the questions."""
+        questions = _asked(call).questions
+        parts = split(questions, self._limits.questions)
+        found = lenient_json.loads(body)
+        bodies = as_list(found) if len(parts) > 1 else [found]
+        read = _server(self._format).read_answers
+        reply = merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
+        written = _client(call.api).write_answers(reply, questions)
+        usage = usage_of(written["usage"]) if reply.input_tokens else None
+        return PlainReply(orjson.dumps(written), usage)
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        error = GatewayError(_text(error_in(status, body)))
+        error.status = status
+        error.type = "invalid_request_error" if status < 500 else "api_error"
+        return error.body_for("systemone" if call.api == "systemone" else "openai")
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        return self._inner.broken(call, error)
+
+
+def _asked(call: Call) -> DecisionRequest:
+    """The request of the client. Raises BadRequest, with the member as param."""
+    body = call.body if call.changes is None else call.body_with({})
+    return _client(call.api).read_request(as_object(lenient_json.loads(body)))
+
+
+def _text(error: Any) -> str:
+    """The text of an error, FastAPI's included: a list of what is wrong, or a text."""
+    detail = error.get("detail") if isinstance(error, dict) else None
+    if isinstance(detail, list):
+        return "; ".join(str(as_object(entry).get("msg") or entry) for entry in detail)
+    return detail if isinstance(detail, str) else error_message(error)
