@@ -25,7 +25,7 @@ from gateway.features.decisions.model import (
 )
 from gateway.features.decisions.plan import FIRST_LABELS, POWER
 from gateway.features.decisions.reliability import reliability
-from gateway.statistics.calibration_drift import DriftEvidence, calibration_drift
+from gateway.statistics.calibration_drift import MARGIN, DriftEvidence, calibration_drift
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.statistics.domains import Floats
 from gateway.statistics.recalibration import IDENTITY, tries, try_map
@@ -39,6 +39,7 @@ from gateway.statistics.risk_control import (
 
 LATER_ALPHA = 0.001
 """Labels after a certificate ring, while it is kept, on average at most once in 1 000."""
+_MOST_MARGIN = 0.1
 _ONE_HOT = (0.0, 1.0)
 _DISPROVED: tuple[Lapse, ...] = ("drift", "labels")
 
@@ -116,10 +117,20 @@ def map_in_force(found: Sequence[StoredTry]) -> MapInForce:
 
 
 def drift_since(calls: LabelledCalls, in_force: MapInForce) -> DriftEvidence:
-    """The drift of the map in force, by the labels that it has not seen."""
+    """The drift of the map in force, by the labels that it has not seen. A bias within the error of its fit is none."""
     later = calls.part(calls.at > in_force.horizon)
     later = replace(later, p=in_force.map(later.p)).by_unit()
-    return calibration_drift(later.p, later.y, later.relative)
+    return calibration_drift(later.p, later.y, later.relative, drift_margin(calls, in_force))
+
+
+def drift_margin(calls: LabelledCalls, in_force: MapInForce) -> float:
+    """The bias that is no drift: of a map, more by one standard error of the mean of the labels that fitted it."""
+    fitted = calls.part(slice(0, in_force.labels - in_force.labels // 3)).by_unit()
+    if not in_force.labels or not fitted.n:
+        return MARGIN
+    p = in_force.map(fitted.p)
+    share = fitted.weight / fitted.weight.sum()
+    return min(_MOST_MARGIN, MARGIN + float(np.sqrt((share**2 * p * (1.0 - p)).sum())))
 
 
 def zone_findings(attempt: CertificateAttempt, calls: LabelledCalls) -> tuple[ZoneFinding, ...]:

@@ -10,18 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.features.decisions.certification import Evidence, examine, zone_findings
+from gateway.features.decisions.certification import (
+    Evidence,
+    all_tries,
+    drift_margin,
+    drift_since,
+    examine,
+    map_in_force,
+    zone_findings,
+)
 from gateway.features.decisions.labelled import LabelledCalls
 from gateway.features.decisions.model import (
     CertificateAttempt,
     CertificateFinding,
+    MapInForce,
     Promise,
     StoredTry,
     Zone,
     attempt_from_json,
 )
+from gateway.statistics.calibration_drift import MARGIN
 from gateway.statistics.domains import Floats
-from gateway.statistics.recalibration import IDENTITY, PlattMap
+from gateway.statistics.recalibration import IDENTITY, PlattMap, expit, logit
 
 PROMISE = Promise("auto", "s", 0.1, 0.9, "threshold")
 RUNS = [60, pytest.param(2_000, marks=(pytest.mark.long, pytest.mark.timeout(1200)))]
@@ -194,3 +204,32 @@ def test_conversations_count_once_however_long_they_are() -> None:
             given[kind] += any(found.certified for found in zone_findings(attempt, calls))
     assert given[0] <= 10 + 3 * math.sqrt(100 * 0.1 * 0.9)
     assert given[1] > given[0] + 20
+
+
+def test_a_map_that_few_labels_fitted_rings_rarely_and_drift_is_found() -> None:
+    """Looks at 150, 300, 600, 1 000 and 1 500 labels, in a world that stays and in one that changes at 300. A change
+    that a new map takes in rings no alarm; the new map ends certificates then."""
+    rung = {0.0: 0, 1.0: 0}
+    for shift, seed in ((shift, seed) for shift in rung for seed in range(40)):
+        random = np.random.default_rng(seed)
+        p = random.beta(0.7, 0.5, 1_500).clip(0.001, 0.999)
+        later = np.arange(1_500) >= 300
+        y = (random.random(1_500) < expit(-0.6 + 0.6 * logit(p) + shift * later)).astype(float)
+        ids = tuple(map(str, range(1_500)))
+        calls = LabelledCalls(p, y, np.ones(1_500), np.arange(1_500) * 1.0, ids, ({},) * 1_500)
+        tries: tuple[StoredTry, ...] = ()
+        alarm = False
+        for n in (150, 300, 600, 1_000, 1_500):
+            tries = all_tries(calls.part(slice(0, n)), tries)
+            in_force = map_in_force(tries)  # before a map is accepted, the alarm rings rightly: the scorer is too sure
+            alarm = alarm or (in_force.labels > 0 and drift_since(calls.part(slice(0, n)), in_force).alarm)
+        rung[shift] += alarm
+    assert rung[0.0] <= 2 + 3 * math.sqrt(40 * 0.05 * 0.95)
+    assert rung[1.0] >= 20
+
+
+def test_the_margin_of_a_map_has_the_error_of_its_fit() -> None:
+    calls = World(6).calls(300, 0)
+    assert drift_margin(calls, MapInForce(IDENTITY, 0, 0.0)) == MARGIN
+    few, many = (drift_margin(calls, MapInForce(IDENTITY, n, 0.0)) for n in (100, 300))
+    assert MARGIN < many < few <= 0.1
