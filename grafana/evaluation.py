@@ -26,17 +26,12 @@ NOW = Row("Now", [
          "Age of the oldest exchange that waits for its scores: how fresh the means are.", "s", FRESH),
     stat("Sampled", f"sum(rate(gateway_eval_sampled_total{RATE})) / sum(rate(gateway_eval_seen_total{RATE}))",
          "Share of calls that are recorded. Means are weighted for it.", "percentunit"),
-    stat("Dropped", f"(sum({DROPS}) or vector(0)) / sum(rate(gateway_eval_sampled_total{RATE}))",
-         "Share of sampled calls that never reached the stream. The weights correct for it; intervals become wider.", "percentunit", ALARM),
-    stat("Dead letters", "sum(max by (reason) (gateway_eval_dead_letters_total)) or vector(0)",
-         "Entries that could not be read or stored, and were set aside. `gateway dead list` shows them.", steps=ALARM),
-    stat("Scorers blocked", "sum(max by (scorer) (gateway_eval_scorer_blocked)) or vector(0)",
-         "Scorers that are not called: access was denied, or they kept missing their deadline. `gateway status` says why.", steps=ALARM),
 ], opened=True)  # fmt: skip
 
 MEANS = Row("Scores by target", [
-    Panel("$scorer", estimate("gateway_eval_score_mean", SCORE, BY, OF),
-          "The mean over all traffic to a target, of every alias, since this version of the scorer runs. With 95 % certainty the truth lies between the dashed lines, however often you look.", repeat="scorer"),
+    Panel("$scorer", [*estimate("gateway_eval_score_mean", SCORE, BY, OF),
+                      Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", f"n {OF}", dashed=True, unit="short")],
+          "The mean over all traffic to a target, of every alias, since this version of the scorer runs. With 95 % certainty the truth lies between the dashed lines, however often you look. On the right: how many scores the mean is worth (Kish).", repeat="scorer"),
 ])  # fmt: skip
 
 WINDOWS = Row("Trends", [
@@ -45,18 +40,16 @@ WINDOWS = Row("Trends", [
                                  Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}", dashed=True),
                                  Query(window_n(SCORE, RATE), "n {{scorer}} {{model}} {{arm}}", dashed=True, unit="short")],
           "Weighted mean of the scores in each time step, with its 95 % interval: shows changes that the long-run mean hides. On the right: how many scores it is worth; below 30 there is no interval, so take a longer time range. Where conversations are sampled, they are counted, not calls.", width=12),
-    Panel("Effective sample size", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
-          "How many scores the mean is worth: as many equally weighted ones carry the same information (Kish). Few: some rarely sampled calls stand for many.", width=12),
-    Panel("Mean corrected by human labels", estimate("gateway_eval_score_corrected_mean", SCORE, BY, "{{scorer}} {{model}} {{arm}}"),
-          "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates.", width=12),
-    Panel("Mean of runs", estimate("gateway_eval_run_score_mean", OF_MODEL, BY, "{{scorer}} {{model}} {{arm}}"),
-          "Scorers of runs, the calls of one task: weighted mean over the runs of the last seven days, with its 95 % interval.", width=12),
-    Panel("Effective sample size of runs", [Query(f"max by ({BY}) (gateway_eval_run_score_effective_samples{OF_MODEL})", "{{scorer}} {{model}} {{arm}}")],
-          "How many runs the mean is worth: as many equally weighted ones carry the same information (Kish).", width=12),
+    Panel("Mean corrected by human labels", [
+        *estimate("gateway_eval_score_corrected_mean", SCORE, BY, "{{scorer}} {{model}} {{arm}}"),
+        Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "labels {{scorer}} {{model}} {{arm}}", dashed=True, unit="short")],
+          "Only for scorers with labels (`gateway label next`): the mean, corrected for the judge's error rates. On the right: the labels behind it.", width=12),
+    Panel("Mean of runs", [
+        *estimate("gateway_eval_run_score_mean", OF_MODEL, BY, "{{scorer}} {{model}} {{arm}}"),
+        Query(f"max by ({BY}) (gateway_eval_run_score_effective_samples{OF_MODEL})", "n {{scorer}} {{model}} {{arm}}", dashed=True, unit="short")],
+          "Scorers of runs, the calls of one task: weighted mean over the runs of the last seven days, with its 95 % interval. On the right: how many runs the mean is worth.", width=12),
     Panel("Score distribution", [Query(f"sum by (le) (max by (le, {BY}) (rate(gateway_eval_score_bucket{SCORE}{RATE})))", "{{le}}")],
           "How scores are spread: the darker, the more calls have such a score.", kind="heatmap", width=12),
-    Panel("Labels used for the correction", [Query(f"max by ({BY}) (gateway_eval_score_labels{SCORE})", "{{scorer}} {{model}} {{arm}}")],
-          "Number of answers labelled by people: below about 100 the corrected interval is wide.", width=12),
 ])  # fmt: skip
 
 DECISIONS = Row("Decisions", [
@@ -80,11 +73,6 @@ LEDGER = Row("Ledger", [
           "buffer_full: the stream server is unreachable or slow; shutdown: a gateway stopped before the server was reachable again; gateway_lost, stream_lost: a process was killed, or the server lost its last second of data.", "ops", steps=ALARM),
     Panel("Not sampled, by reason", [Query(f"sum by (reason) (rate(gateway_eval_unsampled_total{RATE}))", "{{reason}}")],
           "not_drawn: the sampling rate; opted_out: a key's `sample: never`; forbidden: a header.", "ops", stacked=True),
-    Panel("Sampled, by stratum", [Query(f"sum by (stratum) (rate(gateway_eval_sampled_total{RATE}))", "{{stratum}}")],
-          "Recorded calls, by the sampling rule that decided how likely it was to record them.", "ops", stacked=True),
-    Panel("Freshness", [Query("max(gateway_eval_oldest_unscored_seconds)", "oldest unscored"),
-                        Query("max(gateway_eval_shown_age_seconds)", "age of these figures")],
-          "A consumer that is stuck reports stale values: then the second line rises.", "s", steps=FRESH),
 ])  # fmt: skip
 
 JUDGES = Row("Scorers and judges", [
@@ -96,10 +84,9 @@ JUDGES = Row("Scorers and judges", [
     Panel("Blocked", [Query("max by (scorer) (gateway_eval_scorer_blocked)", "{{scorer}}")],
           "A scorer with an authentication or billing error, or that repeatedly missed its deadline, is not called.",
           kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("asked", "green"), "1": ("blocked", "red")}),
-    Panel("Cost of scoring", [Query(f"3600 * max by (scorer) (rate(gateway_eval_cost_usd_total{RATE}))", "{{scorer}}")],
-          "USD per hour at the current rate.", "currencyUSD", stacked=True),
-    Panel("Tokens of scoring", [Query(f"max by (scorer) (rate(gateway_eval_tokens_total{RATE}))", "{{scorer}}")],
-          "Tokens per second used by scorers that call models.", stacked=True),
+    Panel("Cost of scoring", [Query(f"3600 * max by (scorer) (rate(gateway_eval_cost_usd_total{RATE}))", "{{scorer}}"),
+                              Query(f"max by (scorer) (rate(gateway_eval_tokens_total{RATE}))", "tokens, {{scorer}}", dashed=True, unit="short")],
+          "USD per hour of judges and other scorers that call a model, and on the right their tokens per second.", "currencyUSD", stacked=True),
     Panel("Budgets used today", [Query("max by (scorer) (gateway_eval_budget_used_ratio)", "{{scorer}}")],
           "At 1 a scorer is paused until the next UTC day; until then its scores have the status budget.", "percentunit", "bargauge",
           steps=USED, low=0, high=1),
@@ -132,14 +119,10 @@ PREDICTOR = Row("Predictor and drift", [
     Panel("Share judged, and whether the model is followed", [Query(f"{TARGET} (gateway_eval_predictor_inclusion_mean)", "judged {{target}}"),
                                                               Query(f"{TARGET} (gateway_eval_predictor_off)", "off {{target}}"), PREDICTED],
           "How likely it is on average that the judge sees a call, over the calls on the right. off = 1: the model does harm, so all calls are as likely.", "percentunit", low=0, high=1),
-    Panel("Cost of predicting", [Query(f"sum by (target) (rate(gateway_eval_predictor_cpu_seconds_total{RATE})) / sum by (target) (rate(gateway_eval_predictor_exchanges_total{RATE}))", "{{target}}"), PREDICTED],
-          "Processor time of the consumers for one exchange: features, prediction and draw.", "s"),
     Panel("Age of the model", [Query(f"time() - {TARGET} (gateway_eval_predictor_trained_timestamp_seconds)", "{{target}}"),
-                               Query(f"time() - {TARGET} (gateway_eval_predictor_created_timestamp_seconds)", "training, {{target}}")],
-          "Time since the newest answer that the model was trained on, and since the training.", "s"),
-    Panel("Answers behind the model", [Query(f"{TARGET} (gateway_eval_predictor_training_rows)", "trained on, {{target}}"),
-                                       Query(f"{TARGET} (gateway_eval_predictor_rows)", "assessed on, {{target}}")],
-          "Values of the target that the model was trained on, and the newest of them that it was assessed on before."),
+                               Query(f"time() - {TARGET} (gateway_eval_predictor_created_timestamp_seconds)", "training, {{target}}"),
+                               Query(f"{TARGET} (gateway_eval_predictor_training_rows)", "answers, {{target}}", dashed=True, unit="short")],
+          "Time since the newest answer that the model was trained on, and since the training. On the right: the answers that it was trained on.", "s"),
 ])  # fmt: skip
 
 EVALUATION = Dashboard(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import ALARM, Dashboard, Panel, Query, Row, Variable, estimate, stat
+from panels import Dashboard, Panel, Query, Row, Variable, estimate, stat
 
 RATE = "[$__rate_interval]"
 OF = '{experiment=~"$experiment"}'
@@ -25,20 +25,16 @@ NOW = Row("Now", [
     Panel("Verdict", [Query(VERDICT, NAMED)],
           "hold: not decided yet, or a check fails; ship: at most worse by the margin, and every guardrail holds; ship except: the same without some kinds of calls; reject: worse. You may look at any time. `gateway report NAME` says it in a sentence.", kind="stat", names=VERDICTS),
     stat("Pairs", f"sum(max by (experiment) (gateway_experiment_pairs_total{OF}))", "Completed pairs so far."),
-    stat("Running", f"sum(max by (experiment) (gateway_experiment_running{OF}))", "Experiments whose plan is active in a gateway."),
     stat("Shadows in flight", f"sum(gateway_shadow_running{OF})", "Copies of requests that candidates answer right now, next to served traffic."),
-    stat("Paused", f"sum(max by (experiment) (gateway_shadow_paused{OF}))",
-         "Experiments whose shadows are paused because they slowed served calls down.", steps=ALARM),
-    stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD per hour spent on shadows at the current rate.",
-         "currencyUSD"),
     Panel("Best of several candidates", [Query(f"max by (experiment, candidate) (gateway_experiment_best{ONE})", NAMED)],
           "Only of experiments with `family: best`. dropped: another candidate is better, or the control is; it gets no more shadows. best: not worse than the control, nor than any remaining candidate.", kind="stat", names=RANKS),
 ], opened=True)  # fmt: skip
 
 DIFFERENCE = Row("Difference from the control", [
     Panel("$metric", [*estimate("gateway_experiment_difference", METRIC, BY, NAMED),
-                      Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}", dashed=True)],
-          "Candidate minus control: above 0 the candidate is better. Once the lower dashed line is above the margin, it is not worse by more than that. You may look at any time.", repeat="metric"),
+                      Query(f"-max by ({BY}) (gateway_experiment_margin{METRIC})", f"margin {NAMED}", dashed=True),
+                      Query(f"max by ({BY}) (gateway_experiment_metric_pairs{METRIC})", f"pairs, {NAMED}", dashed=True, unit="short")],
+          "Candidate minus control: above 0 the candidate is better. Once the lower dashed line is above the margin, it is not worse by more than that. You may look at any time. On the right: its pairs (in a split: units).", repeat="metric"),
 ])  # fmt: skip
 
 LEFT = Row("Progress to the verdict", [
@@ -49,10 +45,9 @@ LEFT = Row("Progress to the verdict", [
                                 "{{experiment}} {{candidate}} {{kind}} {{condition}}")],
           "How many more pairs each open condition needs: the metric that decides, guardrails, checks. The verdict waits for the longest bar.", kind="bargauge", low=0),
     Panel("Open conditions", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_low{ONE})", "low {{experiment}} {{candidate}} {{condition}}"),
-                              Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_high{ONE})", "high {{experiment}} {{candidate}} {{condition}}")],
-          "What is known of each open condition, as an interval. For aa it is the control against itself, which must lie inside the margin."),
-    Panel("Pairs per open condition", [Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "{{experiment}} {{candidate}} {{condition}}")],
-          "How many pairs each open condition has. aa: only pairs in which the control was asked twice; a metric: only pairs that its scorer scored."),
+                              Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_high{ONE})", "high {{experiment}} {{candidate}} {{condition}}"),
+                              Query(f"max by (experiment, candidate, condition) (gateway_experiment_condition_pairs{ONE})", "pairs, {{experiment}} {{candidate}} {{condition}}", dashed=True, unit="short")],
+          "What is known of each open condition, as an interval. For aa it is the control against itself, which must lie inside the margin, over the pairs in which it was asked twice. On the right: the pairs of each condition."),
 ])  # fmt: skip
 
 RATED, RATED_NAME = "experiment, candidate, metric, arm", "{{experiment}} {{candidate}} {{metric}} {{arm}}"
@@ -66,19 +61,7 @@ FEEDBACK = Row("People's feedback (splits)", [
           "Share of the answers on the right that got feedback in time. If the arms differ here, their means are of different people's answers.", "percentunit", low=0, high=1),
 ])  # fmt: skip
 
-EVIDENCE = Row("Evidence", [
-    Panel("Distance to the margin", [Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC}) + max by ({BY}) (gateway_experiment_margin{METRIC})",
-                                           "{{experiment}} {{candidate}} {{metric}}")],
-          "How far the lower end of each difference is above its limit: above 0 the condition holds. `ship` needs all of them.",
-          kind="bargauge", steps=((None, "red"), (0.0, "green"))),
-    Panel("Log e-value", [Query(f"max by ({BY}) (gateway_experiment_log_evalue{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
-          "How strong the evidence for a difference is: 3.0 is as strong as 1 in 20, 4.6 as 1 in 100. You may look at any time. The scale is the natural logarithm of an e-value.",
-          steps=((None, "blue"), (3.0, "orange"))),
-    Panel("Pairs per metric", [Query(f"max by ({BY}) (gateway_experiment_metric_pairs{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
-          "Number of pairs (in a split: units) that each difference is based on."),
-])  # fmt: skip
-
-VALIDITY = Row("Gates", [
+VALIDITY = Row("Gates and evidence", [
     Panel("Gates", [Query(f"max by (experiment, candidate, gate) (gateway_experiment_gate{ONE})", "{{experiment}} {{candidate}} {{gate}}")],
           "Checks that the comparison is fair; a verdict needs all of them green. A/A: the control equals itself; losses: both arms lose as many pairs; SRM: each arm gets its planned share of calls.", kind="state-timeline", steps=COLOURS, names=GATES),
     Panel("Sample ratio, p", [Query(f"min by (experiment, candidate) (gateway_experiment_srm_p{ONE})", NAMED)],
@@ -86,6 +69,9 @@ VALIDITY = Row("Gates", [
           steps=((None, "red"), (0.001, "green"))),
     Panel("Pairs without a comparison", [Query(f"max by (experiment, candidate, reason) (gateway_experiment_withheld_total{ONE})", "{{experiment}} {{candidate}} {{reason}}")],
           "Pairs that were drawn but lost, or not judged. A gate compares their rates by arm, so that losses cannot favour one arm."),
+    Panel("Log e-value", [Query(f"max by ({BY}) (gateway_experiment_log_evalue{METRIC})", "{{experiment}} {{candidate}} {{metric}}")],
+          "How strong the evidence for a difference is: 3.0 is as strong as 1 in 20, 4.6 as 1 in 100. You may look at any time. The scale is the natural logarithm of an e-value.",
+          steps=((None, "blue"), (3.0, "orange"))),
 ])  # fmt: skip
 
 ARMS = Row("Arms", [
@@ -98,19 +84,16 @@ ARMS = Row("Arms", [
     Panel("Leaves taken back", [Query("max by (route) (gateway_route_leaves_returned)", "{{route}}")],
           "Groups of requests that a learned route moved and that go to the control again, since their loss is shown to be too large.",
           steps=((None, "green"), (1, "red"))),
-    Panel("Shadow tokens", [Query(f"sum by (experiment, arm) (rate(gateway_shadow_tokens_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
-          "Input and output tokens per second.", stacked=True),
-    Panel("Shadow cost", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
-          "USD per hour, for models with a price.", "currencyUSD", stacked=True),
+    Panel("Shadow cost", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "{{experiment}} {{arm}}"),
+                          Query(f"sum by (experiment, arm) (rate(gateway_shadow_tokens_total{OF}{RATE}))", "tokens, {{experiment}} {{arm}}", dashed=True, unit="short")],
+          "USD per hour, for models with a price, and on the right tokens per second. Their experiment pays, no team.", "currencyUSD", stacked=True),
     Panel("Budgets used today", [Query(f"max by (experiment) (gateway_shadow_budget_used_ratio{OF})", "{{experiment}}")],
           "At 1 no shadow is sent until the next UTC day.", "percentunit", "bargauge",
           steps=((None, "green"), (0.8, "orange"), (1.0, "red")), low=0, high=1),
     Panel("Active and paused", [Query(f"max by (experiment) (gateway_experiment_running{OF})", "{{experiment}} runs"),
-                                 Query(f"max by (experiment) (gateway_shadow_paused{OF})", "{{experiment}} paused")],
-          "Whether the plan is active, and whether its shadows are paused.", kind="state-timeline",
-          names={"0": ("no", "text"), "1": ("yes", "blue")}),
-    Panel("Dropped candidates", [Query(f"min by (experiment, arm) (gateway_shadow_dropped{OF})", "{{experiment}} {{arm}}")],
-          "Only of experiments with `family: best`. yes: no gateway sends the candidate shadows any more.", kind="state-timeline",
+                                 Query(f"max by (experiment) (gateway_shadow_paused{OF})", "{{experiment}} paused"),
+                                 Query(f"min by (experiment, arm) (gateway_shadow_dropped{OF})", "{{experiment}} {{arm}} dropped")],
+          "Whether the plan is active; whether its shadows are paused, since they slowed served calls down; which candidates of `family: best` get none any more.", kind="state-timeline",
           names={"0": ("no", "text"), "1": ("yes", "blue")}),
 ])  # fmt: skip
 
@@ -141,8 +124,6 @@ RAMP = Row("Ramp", [
     stat("At this step for", f"time() - max(gateway_ramp_since_timestamp_seconds{OF})", "Since the newest step or state of a ramp began.", "s"),
     Panel("Ramp records unread", [Query(f"{RAMPED}(gateway_ramp_stale{OF})", "{{experiment}}")],
           "1: a worker cannot read the record. Its share stays, and can only fall.", kind="state-timeline", names={"0": ("no", "green"), "1": ("yes", "red")}),
-    Panel("Changes", [Query(f"max by (experiment, kind) (gateway_ramp_transitions_total{OF})", "{{experiment}} {{kind}}")],
-          "In the audit, by what they were."),
     Panel("Webhooks", [Query("max by (webhook, state) (gateway_webhook_deliveries)", "{{webhook}} {{state}}")],
           "pending: not accepted yet; dead: given up after eight attempts in a day.", low=0),
 ])  # fmt: skip
@@ -152,5 +133,5 @@ EXPERIMENTS = Dashboard(
     [Variable("experiment", "Experiment", "label_values(gateway_experiment_running, experiment)", "As the config names it"),
      Variable("candidate", "Candidate", "label_values(gateway_experiment_verdict, candidate)", "The arm that may take over"),
      Variable("metric", "Metric", "label_values(gateway_experiment_difference, metric)", "Primary metric, guardrails and others")],
-    [NOW, RAMP, LEFT, DIFFERENCE, FEEDBACK, EVIDENCE, VALIDITY, ARMS],
+    [NOW, RAMP, LEFT, DIFFERENCE, FEEDBACK, VALIDITY, ARMS],
 )  # fmt: skip

@@ -24,25 +24,21 @@ NOW = Row("Now", [
 RIGHT = Row("Hits, and how many are right", [
     Panel("Hits, with bounds", estimate("gateway_guard_hit_ratio", "", "guard", "{{guard}}"),
           "Share of all calls of the last seven days with a hit, with its 95 % interval, which is wider where hits come in bursts.", "percentunit", low=0),
-    Panel("Precision of guards", estimate("gateway_guard_precision", "", "guard", "{{guard}}"),
-          "Share of the hits that are right, by people's labels (`gateway label next --guard NAME`), with its 95 % interval.", "percentunit", low=0, high=1),
+    Panel("Precision of guards", [
+        *estimate("gateway_guard_precision", "", "guard", "{{guard}}"),
+        Query(f"{BY_GUARD} (gateway_guard_labels)", "labels, {{guard}}", dashed=True, unit="short")],
+          "Share of the hits that are right, by people's labels (`gateway label next --guard NAME`), with its 95 % interval. On the right: the labelled calls behind it and behind recall.", "percentunit", low=0, high=1),
     Panel("Recall of guards", estimate("gateway_guard_recall", "", "guard", "{{guard}}"),
           "Share of what should have a hit that has one, with its 95 % interval. Few labels of calls without a hit leave it wide.", "percentunit", low=0, high=1),
-    Panel("Labels of guards", [Query(f"{BY_GUARD} (gateway_guard_labels)", "{{guard}}")],
-          "How many labelled calls precision and recall are of.", kind="bargauge", low=0),
-    Panel("Late decisions", [Query(f'sum by (guard) (rate(gateway_guard_failures_total{{reason=~"timeout|busy"}}{RATE})) / sum by (guard) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}}")],
-          "Share of the decisions that missed `deadline_ms` or found no free slot, so that `if_late` decided.", "percentunit", low=0, high=1),
 ])  # fmt: skip
 
 WHO = Row("Whose calls", [
-    Panel("Hits by key", [Query("max by (guard, key) (gateway_guard_key_hits)", "{{guard}} {{key}}")],
-          "Calls of each key within seven days that the guard objects to: what `block` refuses, or would refuse. The twenty keys with most; the others together.", stacked=True),
-    Panel("Share of hits by key", [Query("max by (guard, key) (gateway_guard_key_hits) / max by (guard, key) (gateway_guard_key_calls)", "{{guard}} {{key}}")],
-          "Share of each key's calls. One key far above the others: exempt it, or mend the rule, before anybody is refused.", "percentunit", low=0),
-    Panel("Hits by team", [Query("max by (guard, team) (gateway_guard_team_hits)", "{{guard}} {{team}}")],
-          "Calls of each team's keys within seven days that the guard objects to. The twenty teams with most; the others together; keys without a team are none.", stacked=True),
-    Panel("Share of hits by team", [Query("max by (guard, team) (gateway_guard_team_hits) / max by (guard, team) (gateway_guard_team_calls)", "{{guard}} {{team}}")],
-          "Share of the calls of each team's keys.", "percentunit", low=0),
+    Panel("Share of hits by key", [Query("max by (guard, key) (gateway_guard_key_hits) / max by (guard, key) (gateway_guard_key_calls)", "{{guard}} {{key}}"),
+                                   Query("max by (guard, key) (gateway_guard_key_hits)", "hits, {{guard}} {{key}}", dashed=True, unit="short")],
+          "Share of each key's calls of seven days that the guard objects to, and on the right how many: what `block` refuses, or would refuse. The twenty keys with most; the others together. One key far above the others: exempt it, or mend the rule, before anybody is refused.", "percentunit", low=0),
+    Panel("Share of hits by team", [Query("max by (guard, team) (gateway_guard_team_hits) / max by (guard, team) (gateway_guard_team_calls)", "{{guard}} {{team}}"),
+                                    Query("max by (guard, team) (gateway_guard_team_hits)", "hits, {{guard}} {{team}}", dashed=True, unit="short")],
+          "The same by the team of the keys; keys without a team are none.", "percentunit", low=0),
 ])  # fmt: skip
 
 CHANGE = Row("Changes", [

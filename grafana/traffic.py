@@ -1,8 +1,8 @@
-"""Traffic: requests, outcomes, durations and cost, and how near the upstreams are to their limits."""
+"""Traffic: requests, outcomes, durations and cost of each upstream. Overview has what is by alias alone."""
 
 from __future__ import annotations
 
-from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
+from panels import Dashboard, Panel, Query, Row, Variable, stat
 
 ALIAS = '{alias=~"$alias", upstream=~"$upstream"}'
 FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone|client_deadline|blocked|client_error|queue_full"}'
@@ -29,23 +29,13 @@ NOW = Row("Now", [
          "percentunit", SHARE),
     stat("First token, p95", quantile(0.95, "gen_ai_server_time_to_first_token_seconds", ""),
          "Streaming calls: time from the request's arrival to the first content.", "s"),
-    stat("In flight", "sum(gateway_inflight_requests)", "Calls in progress, over all workers."),
-    stat("WebSockets", "sum(gateway_websocket_connections)", "Open WebSockets, over all workers; each may have several calls in progress."),
-    stat("Tokens", f"sum(rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
-         "Input and output tokens per second.", "short"),
-    stat("Cost", f"3600 * sum(rate(gateway_cost_usd_total{ALIAS}{RATE}))",
-         "USD per hour at the current rate, for calls with known usage and price.", "currencyUSD"),
 ], opened=True)  # fmt: skip
 
 ERRORS = Row("Rate and errors", [
-    Panel("Requests by alias", [Query(f"sum by (alias) ({REQUESTS})", "{{alias}}")],
-          "Calls per second, by the model name in the request.", "reqps", stacked=True),
     Panel("Outcomes", [Query(f"sum by (upstream, outcome) ({REQUESTS})", "{{upstream}} {{outcome}}")],
           "ok; client_gone: the client disconnected; client_deadline: its own deadline passed; blocked: a guard refused; upstream_error, timeout, cut: the upstream failed.", "reqps"),
     Panel("Failure rate by alias", [Query(f"sum by (alias) ({FAILURES}) / sum by (alias) ({REQUESTS})", "{{alias}}")],
           "Share of an alias's calls that failed upstream, after retries and fallbacks.", "percentunit", steps=SHARE),
-    Panel("Objective by alias", [Query('max by (alias) (gateway_objective_ratio{alias=~"$alias"})', "{{alias}}")],
-          "Target share of successful calls, `models.NAME.objective`; the alerts use it.", "percentunit"),
     Panel("Attempts", [Query(f"sum by (upstream, result) (rate(gateway_attempts_total{{upstream=~\"$upstream\"}}{RATE}))",
                              "{{upstream}} {{result}}")],
           "Requests sent to upstreams. More than calls: some were tried again, went elsewhere, or were copied for an experiment.", "reqps"),
@@ -56,6 +46,10 @@ ERRORS = Row("Rate and errors", [
           "reqps"),
     Panel("Streams truncated upstream", [Query(f"sum by (alias, how) (rate(gateway_continued_total{{alias=~\"$alias\"}}{RATE}))", "{{alias}} {{how}}")],
           "continued: another target continued where the first one stopped; ended: the client received an error.", "reqps"),
+    Panel("Upstreams and targets that failed or came back", [
+        Query(f"sum by (upstream, model, to) (increase(gateway_breaker_transitions_total{UPSTREAM}{RATE}))", "{{upstream}}/{{model}} {{to}}"),
+        Query(f"sum by (upstream, to) (increase(gateway_upstream_health_transitions_total{UPSTREAM}{RATE}))", "{{upstream}} {{to}}")],
+          "Circuit breakers of targets that opened or closed; upstreams that went down or up by their health check. The log has the reason of each. Many of the latter: raise `health_check.failures` or `timeout_s`."),
 ])  # fmt: skip
 
 LATENCY = Row("Latency", [
@@ -65,15 +59,11 @@ LATENCY = Row("Latency", [
           "Streaming calls: time from the request's arrival to the first content.", "s"),
     Panel("Inter-token latency by upstream", quantiles("gen_ai_server_time_per_output_token_seconds", "upstream", 0.5, 0.95),
           "Streaming calls: time after the first content, per output token.", "s"),
-    Panel("Time to first token", [Query(f"sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{UPSTREAM}{RATE}))", "{{le}}")],
-          "How long answers took to begin: the darker, the more calls.", "s", "heatmap"),
     Panel("Gateway overhead", [Query(quantile(q, "gateway_overhead_seconds", "", ""), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
           "Time that the gateway itself adds to a call: half, 95 and 99 of 100 calls take at most this.", "s"),
 ])  # fmt: skip
 
 TOKENS = Row("Tokens and cost", [
-    Panel("Tokens by kind", [Query(f"sum by (type) (rate(gateway_tokens_total{ALIAS}{RATE}))", "{{type}}")],
-          "Tokens per second. cached_input is part of input, reasoning is part of output."),
     Panel("Tokens by target", [Query(f"sum by (alias, upstream) (rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
                                      "{{alias}} → {{upstream}}")],
           "Input and output tokens per second.", stacked=True),
@@ -91,25 +81,6 @@ TOKENS = Row("Tokens and cost", [
           "Share of calls without a price, or whose upstream reported no usage: add the model to `prices`.", "percentunit", steps=SHARE),
 ])  # fmt: skip
 
-SATURATION = Row("Saturation", [
-    Panel("In flight, by upstream", [Query('sum by (upstream) (gateway_upstream_inflight_requests{upstream=~"$upstream"})', "{{upstream}}")],
-          "Attempts in progress. `concurrency` is the limit where it is set.", stacked=True),
-    Panel("Queued calls", [Query('sum by (upstream) (gateway_upstream_queued_requests{upstream=~"$upstream"})', "{{upstream}}")],
-          "Calls that wait because an upstream is at its `concurrency` limit. Above zero for long: add capacity or targets.", steps=ALARM),
-    Panel("Circuit breakers", [Query('max by (upstream, model) (gateway_breaker_open{upstream=~"$upstream"})', "{{upstream}}/{{model}}")],
-          "open: the target failed repeatedly and receives no calls until a probe succeeds.", kind="state-timeline",
-          steps=((None, "green"), (1.0, "red")), names={"0": ("closed", "green"), "1": ("open", "red")}),
-    Panel("Breakers that opened or closed", [Query(f"sum by (upstream, model, to) (increase(gateway_breaker_transitions_total{UPSTREAM}{RATE}))",
-                                                   "{{upstream}}/{{model}} {{to}}")],
-          "Each is a line of the log as well, with the reason."),
-    Panel("Health checks", [Query('max by (upstream) (gateway_upstream_down{upstream=~"$upstream"})', "{{upstream}}")],
-          "down: `health_check.failures` checks in a row have failed. Upstreams without a health path are not shown.", kind="state-timeline",
-          steps=((None, "green"), (1.0, "red")), names={"0": ("up", "green"), "1": ("down", "red")}),
-    Panel("Went down or up", [Query(f"sum by (upstream, to) (increase(gateway_upstream_health_transitions_total{UPSTREAM}{RATE}))",
-                                    "{{upstream}} {{to}}")],
-          "By the health check. Many: raise `health_check.failures` or `timeout_s`."),
-])  # fmt: skip
-
 PEOPLE = Row("Feedback and privacy", [
     Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
           "What people said about answers, posted to /v1/feedback, by what became of it.", "ops", width=12),
@@ -120,8 +91,8 @@ PEOPLE = Row("Feedback and privacy", [
 ])  # fmt: skip
 
 TRAFFIC = Dashboard(
-    "assay-traffic", "Assay Gateway: traffic", "Client traffic: rate, errors, latency, tokens, cost, saturation.",
+    "assay-traffic", "Assay Gateway: traffic", "Client traffic: rate, errors, latency, tokens and cost.",
     [Variable("alias", "Alias", "label_values(gateway_requests_total, alias)", "The model that clients name"),
      Variable("upstream", "Upstream", "label_values(gateway_requests_total, upstream)", "Where calls went")],
-    [NOW, ERRORS, LATENCY, TOKENS, SATURATION, PEOPLE],
+    [NOW, ERRORS, LATENCY, TOKENS, PEOPLE],
 )  # fmt: skip
