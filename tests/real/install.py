@@ -74,6 +74,7 @@ ENVIRONMENTS = {
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),
     "vendors": Environment(("google-genai>=1", "boto3>=1.40")),
+    "typesafe": Environment(("typesafe-sdk==0.7.5",)),
     # The router whose shares `gateway import litellm` keeps; its parts outside `enterprise/` alone.
     "litellm": Environment(("litellm==1.110.*",)),
     # Their npm packages hold the native programs, which are started without the scripts that would link them.
