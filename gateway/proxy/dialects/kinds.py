@@ -19,25 +19,47 @@ from gateway.proxy.dialects.gemini_client import GeminiClient
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
-from gateway.proxy.dialects.translated_decisions import translated_decisions
 from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader, UpstreamDialect
 from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
-from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.call import DECISION_APIS, Api, Call
 from gateway.proxy.request.vendor_paths import BEDROCK_APIS, GEMINI_APIS
 
 _ANTHROPIC_APIS: tuple[Api, ...] = ("messages", "count_tokens")
+_DECISIONS: Mapping[str, Api] = {"openai": "decisions", "systemone": "systemone"}
+"""The API whose requests an upstream takes as they are, by its format of decisions."""
+
+
+class _ByApi(dict[str, ClientDialect]):
+    """Dialects by API. Those for decisions in another format are made with the first call that needs one, and their
+    modules imported then: most gateways serve none."""
+
+    def __init__(self, known: Mapping[str, ClientDialect], upstream: Upstream, native: Dialect) -> None:
+        super().__init__(known)
+        self._upstream = upstream
+        self._native = native
+        format = upstream.decision_format
+        if format is not None and upstream.provider.dialect in CHATS:
+            for api in DECISION_APIS - {_DECISIONS.get(format, "")}:
+                del self[api]
+
+    def __missing__(self, api: str) -> ClientDialect:
+        from gateway.proxy.dialects.translated_decisions import TranslatedDecisions
+
+        made = self[api] = TranslatedDecisions(self._upstream, self._native)
+        return made
 
 
 class DialectByApi:
     """An upstream that speaks one API, for the clients of several; the API of the call decides."""
 
-    def __init__(self, native: Dialect, translated: Mapping[str, ClientDialect], *, compresses: bool) -> None:
-        """translated: by the APIs that the upstream does not have. compresses: it gets compressed requests."""
+    def __init__(self, upstream: Upstream, native: Dialect, translated: Mapping[str, ClientDialect]) -> None:
+        """translated: by the APIs that the upstream does not have."""
+        compresses = upstream.compress is not None
         self.origin = native.origin
         self._native = native
         self._compresses = compresses
-        self._by_api: dict[str, ClientDialect] = {**dict.fromkeys(get_args(Api), native), **translated}
+        self._by_api = _ByApi({**dict.fromkeys(get_args(Api), native), **translated}, upstream, native)
         self.by_api: Mapping[str, ClientDialect] = dict.fromkeys(get_args(Api), self) if compresses else self._by_api
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
@@ -91,6 +113,4 @@ def build_dialect(upstream: Upstream) -> UpstreamDialect:
         translated |= dict.fromkeys(apis, client(native))
     if upstream.translates_responses or dialect not in CHATS:
         translated |= dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native))
-    if dialect in CHATS:
-        translated |= translated_decisions(upstream, native)
-    return DialectByApi(native, translated, compresses=upstream.compress is not None)
+    return DialectByApi(upstream, native, translated)

@@ -1,14 +1,13 @@
 """Decisions for clients of one API on an upstream of another: the request is translated, and its answers back.
 
-The translations are imported with the first such request. A request with more questions than the upstream takes becomes
-several, over the same input; their answers are read together.
+A request with more questions than the upstream takes becomes several, over the same input; their answers are read
+together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,14 +18,13 @@ from gateway.core.decision import DecisionLimits, DecisionReply, DecisionRequest
 from gateway.core.errors import GatewayError
 from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DecisionFormat
-from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects import decisions, lenient_json, sglang_decisions, systemone
 from gateway.proxy.dialects.event_reader import RawReader, error_in, error_message
 from gateway.proxy.dialects.plain_answer import AnswerTail
-from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader
+from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 
-_CLIENTS: Mapping[Api, DecisionFormat] = {"decisions": "openai", "systemone": "systemone"}
 _PATHS: Mapping[DecisionFormat, bytes] = {"openai": b"/decisions", "systemone": b"/systemone", "sglang": b"/decisions"}
 _LIMITS: Mapping[str, DecisionLimits] = {
     "vllm": DecisionLimits(questions=64, options=26, levels=10, images="images", instructions=True),
@@ -35,7 +33,6 @@ _LIMITS: Mapping[str, DecisionLimits] = {
     "fireworks": DecisionLimits(options=208),
 }
 """Limits by kind, as their documentation has them; other servers decide themselves."""
-_SGLANG = DecisionLimits(options=26, levels=10, images="images")
 
 
 class _ClientForm(NamedTuple):
@@ -52,39 +49,26 @@ class _ServerForm(NamedTuple):
     read_answers: Callable[[Mapping[str, Any], Sequence[Question]], DecisionReply]
 
 
-@cache
-def _client(api: Api) -> _ClientForm:
-    from gateway.proxy.dialects import decisions, systemone
-
-    module = decisions if api == "decisions" else systemone
-    return _ClientForm(module.read_request, module.write_answers)
-
-
-@cache
-def _server(format: DecisionFormat) -> _ServerForm:
-    from gateway.proxy.dialects import decisions, sglang_decisions, systemone
-
-    module = {"openai": decisions, "systemone": systemone, "sglang": sglang_decisions}[format]
-    return _ServerForm(module.write_request, module.read_answers)
-
-
-def translated_decisions(upstream: Upstream, inner: Dialect) -> dict[str, ClientDialect]:
-    """The dialects of clients whose format an upstream with decisions does not take, by their APIs."""
-    format = upstream.decision_format
-    if format is None:
-        return {}
-    dialect = TranslatedDecisions(upstream, inner, format)
-    return {api: dialect for api, own in _CLIENTS.items() if own != format}
+_CLIENTS: Mapping[Api, _ClientForm] = {
+    "decisions": _ClientForm(decisions.read_request, decisions.write_answers),
+    "systemone": _ClientForm(systemone.read_request, systemone.write_answers),
+}
+_SERVERS: Mapping[DecisionFormat, _ServerForm] = {
+    "openai": _ServerForm(decisions.write_request, decisions.read_answers),
+    "systemone": _ServerForm(systemone.write_request, systemone.read_answers),
+    "sglang": _ServerForm(sglang_decisions.write_request, sglang_decisions.read_answers),
+}
 
 
 class TranslatedDecisions:
     """Translates for clients of other formats, around the dialect of one upstream."""
 
-    def __init__(self, upstream: Upstream, inner: Dialect, format: DecisionFormat) -> None:
-        """format: the one that the upstream takes."""
+    def __init__(self, upstream: Upstream, inner: Dialect) -> None:
+        """upstream: one with decisions."""
+        format: DecisionFormat = upstream.decision_format or "openai"
         self._inner = inner
         self._format = format
-        self._limits = _SGLANG if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
+        self._limits = sglang_decisions.LIMITS if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         """The request of the first questions, with those of the others."""
@@ -92,7 +76,7 @@ class TranslatedDecisions:
         parts = []
         for questions in split(asked.questions, self._limits.questions):
             part = replace(asked, questions=tuple(questions))
-            fields, lost = _server(self._format).write_request(part, model, self._limits)
+            fields, lost = _SERVERS[self._format].write_request(part, model, self._limits)
             losses |= lost
             parts.append(self._inner.request(self._inside(call, fields), model))
         recorded = call.body_with({"model": orjson.dumps(model)})
@@ -111,9 +95,9 @@ class TranslatedDecisions:
         parts = split(questions, self._limits.questions)
         found = lenient_json.loads(body)
         bodies = as_list(found) if len(parts) > 1 else [found]
-        read = _server(self._format).read_answers
+        read = _SERVERS[self._format].read_answers
         reply = merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
-        written = _client(call.api).write_answers(reply, questions)
+        written = _CLIENTS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
         return PlainReply(orjson.dumps(written), usage)
 
@@ -130,7 +114,7 @@ class TranslatedDecisions:
 def _asked(call: Call) -> DecisionRequest:
     """The request of the client. Raises BadRequest, with the member as param."""
     body = call.body if call.changes is None else call.body_with({})
-    return _client(call.api).read_request(as_object(lenient_json.loads(body)))
+    return _CLIENTS[call.api].read_request(as_object(lenient_json.loads(body)))
 
 
 def _text(error: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import orjson
@@ -78,3 +80,23 @@ def test_raw_requests_carry_the_upstreams_credential(
     assert request.path == path
     assert header in request.headers
     assert not any(name == b"content-type" for name, _ in request.headers)
+
+
+SERVES = """
+import sys
+import gateway.proxy.serve
+from gateway.config.upstreams import Upstream
+from gateway.proxy.dialects.kinds import build_dialect
+for kind in ("openai", "vllm"):
+    dialect = build_dialect(Upstream(kind=kind, base_url="http://127.0.0.1:1/v1", api_key="k"))
+    assert dialect.by_api["chat"]
+names = ("core.decision", "dialects.decisions", "dialects.systemone", "dialects.translated_decisions")
+print([name for name in names if any(module.endswith(name) for module in sys.modules)])
+dialect.by_api["decisions"]
+print("gateway.core.decision" in sys.modules)
+"""
+
+
+def test_decisions_are_imported_with_the_first_that_is_translated() -> None:
+    done = subprocess.run([sys.executable, "-c", SERVES], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:2] == ["[]", "True"], done.stderr[-2000:]
