@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 from msgspec import Meta
 from rich.console import Group, RenderableType
@@ -51,8 +51,8 @@ class ReplayOutput(TypedDict):
     targets: list[TargetSummary]
     reports: list[Annotated[Any, Meta(extra_json_schema={"$ref": SCHEMA_ID})]]
     """A report of each target against the first, as `gateway report --json` prints it."""
-    runs: RunsReplayed | None
-    """The calls of a replay with `--runs`, and how far its targets part; it decides nothing."""
+    runs: NotRequired[RunsReplayed]
+    """The calls of a replay with `--runs`, and how far its targets part; it decides nothing. No other replay has it."""
 
 
 def output_schema() -> Schema:
@@ -75,8 +75,9 @@ def to_dict(result: ReplayResult) -> ReplayOutput:
         "repeats": question.repeats,
         "targets": [asdict(each) for each in result.targets],
         "reports": [report_dict(r) for r in result.reports],
-        "runs": None if result.runs is None else asdict(result.runs),
     }
+    if result.runs is not None:
+        found["runs"] = asdict(result.runs)
     return cast(ReplayOutput, found)
 
 
