@@ -213,7 +213,7 @@ async def _write_everywhere(world: TwoOrganizations, actor: str) -> None:
             tried += 1
     for route in ROUTES:
         for path in ids_of(world, route.path, THEIRS) if "POST" in route.methods else ():
-            answer = await browser.post(path, data={**FORM, "csrf": token})
+            answer = await browser.post(path, data={**FORM, "csrf": token, "run": world.runs[THEIRS]})
             assert 400 <= answer.status_code < 500, (path, answer.text)
             tried += 1
     assert tried >= 25
@@ -228,7 +228,8 @@ async def test_a_table_without_a_rule_is_refused(world: TwoOrganizations) -> Non
     assert scoped == {
         *(f"/admin/v1/{kind}" for kind in kinds), *(f"/admin/v1/{kind}/{{id}}" for kind in kinds),
         "/admin/v1/keys/{id}/rotate", "/admin/v1/usage", "/admin/v1/audit", "/console/calls", "/console/calls/live",
-        "/console/calls/{id}", "/console/runs", "/console/runs/{id}", "/console/system/audit", "/console/keys",
+        "/console/calls/{id}", "/console/runs", "/console/runs/{id}", "/console/runs/stop", "/console/runs/more",
+        "/console/system/audit", "/console/keys",
         "/console/keys/new", "/console/keys/new-team", "/console/keys/key/{id}", "/console/keys/team/{id}",
         *(f"/console/keys/key/{{id}}/{verb}" for verb in ("limits", "switch", "rotate", "revoke")),
         *(f"/console/keys/team/{{id}}/{verb}" for verb in ("limits", "switch", "delete")),
