@@ -246,13 +246,14 @@ async def run(argv: list[str], place: Workplace, environ: dict[str, str]) -> tup
     return process.returncode, out.decode("utf-8", "replace")
 
 
-def a_gateway(
-    agent: Agent, place: Workplace, upstream: FakeUpstream, settings: dict[str, str], port: int
-) -> subprocess.Popen[bytes]:
+def config_of(agent: Agent, upstream: FakeUpstream, settings: dict[str, str]) -> dict[str, Any]:
     models = {agent.model: {"targets": [{"upstream": "double", "model": "m"}]}}
     upstreams = {"double": {**settings, "base_url": upstream.base_url}}
     keys = [{"name": "agent", "sha256": sha256(KEY.encode()).hexdigest()}]
-    config = {"keys": keys, "upstreams": upstreams, "models": models}
+    return {"keys": keys, "upstreams": upstreams, "models": models}
+
+
+def a_gateway(place: Workplace, config: dict[str, Any], port: int) -> subprocess.Popen[bytes]:
     (place.home / "gateway.yaml").write_text(yaml.safe_dump(config))
     with (place.home / "log").open("wb") as log:
         return subprocess.Popen(
@@ -301,7 +302,7 @@ async def test_an_agent_edits_a_file(
     program = program_of(agent, installed)
     async with FakeUpstream() as upstream:
         upstream.replies(lambda received: play(agent, place, received))
-        gateway = a_gateway(agent, place, upstream, agent.upstreams[model], port)
+        gateway = a_gateway(place, config_of(agent, upstream, agent.upstreams[model]), port)
         try:
             await asyncio.to_thread(stages.wait_for, lambda: stages.get(f"{origin}/health"), 30, "it answers")
             async with listening(port, heard) as outside:
@@ -319,3 +320,62 @@ async def test_an_agent_edits_a_file(
     assert agent.session in sent
     _, version = await run([program, *agent.version], place, environ)
     journal.note("agents", f"{agent.title}, {model}", f"edits a file ({version.strip().splitlines()[-1]})")
+
+
+OURS = "this run has used 6 calls of 6 calls: finish with what you have, or ask a person"
+SHOWN_AT_THE_END = {
+    "claude-code": (f"API Error: Request rejected (429) · {OURS}", 1),
+    "codex": ("ERROR: Quota exceeded. Check your plan and billing details.", 2),
+    "opencode": (OURS, 8),
+}
+"""Last line on the terminal, and the most calls that an agent sends after the end: opencode retries whatever
+`x-should-retry` says."""
+CALLS = 6
+"""Ceiling of a run: enough for the edit, after which the model reads the file again and again."""
+
+
+def play_on(agent: Agent, place: Workplace, received: Received) -> FakeToolCall | str:
+    """The steps, and then the first of them without an end."""
+    answer = play(agent, place, received)
+    if not received.json.get("tools") or isinstance(answer, FakeToolCall):
+        return answer
+    name, arguments = agent.steps(place)[0]
+    return FakeToolCall(name, json.dumps(arguments), f"toolu_{len(received.body):020d}")
+
+
+@pytest.mark.parametrize("agent", [pytest.param(a, id=a.name) for a in AGENTS if a.name in SHOWN_AT_THE_END])
+async def test_an_agent_ends_at_the_ceiling_of_its_run(
+    agent: Agent, installed: Path, tmp_path: Path, stages: Any, journal: Any
+) -> None:
+    """An agent stops, says why, and keeps the file that it has edited."""
+    port = stages.free_port()
+    origin, heard, answered = f"http://127.0.0.1:{port}", list[bytes](), list[bytes]()
+    place = Workplace(tmp_path, origin)
+    place.folder.mkdir()
+    (place.folder / FILE).write_text(BEFORE)
+    async with FakeUpstream() as upstream:
+
+        def reply(received: Received) -> FakeToolCall | str:
+            answered.append(received.body)
+            return play_on(agent, place, received)
+
+        upstream.replies(reply)
+        config = config_of(agent, upstream, agent.upstreams["native"])
+        config["keys"][0]["limits"] = {"per_run": {"calls": CALLS}}
+        gateway = a_gateway(place, config, port)
+        try:
+            await asyncio.to_thread(stages.wait_for, lambda: stages.get(f"{origin}/health"), 30, "it answers")
+            async with listening(port, heard) as outside:
+                place = Workplace(tmp_path, outside)
+                environ = agent.prepare(place)
+                _, out = await run(argv_of(agent, program_of(agent, installed), place), place, environ)
+        finally:
+            gateway.terminate()
+            await asyncio.to_thread(gateway.wait, 30)
+    line, most = SHOWN_AT_THE_END[agent.name]
+    assert line in out, out[-2000:]
+    assert (place.folder / FILE).read_text() == AFTER, out[-2000:]
+    refused = (place.home / "log").read_bytes().count(b'"error":"insufficient_quota"')
+    assert 1 <= refused <= most, f"{refused} calls after the end"
+    assert len(answered) == CALLS
+    journal.note("agents", f"{agent.title} at a ceiling", f"ends, with {refused} refused, and keeps its file")
