@@ -15,7 +15,7 @@ import orjson
 from gateway.config.upstreams import Upstream
 from gateway.core.completion import usage_of
 from gateway.core.decision import DecisionLimits, DecisionReply, DecisionRequest, Question, merged, split
-from gateway.core.errors import GatewayError
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DecisionFormat
 from gateway.proxy.dialects import decisions, lenient_json, sglang_decisions, systemone
@@ -33,6 +33,11 @@ _LIMITS: Mapping[str, DecisionLimits] = {
     "fireworks": DecisionLimits(options=208),
 }
 """Limits by kind, as their documentation has them; other servers decide themselves."""
+
+_UNTRANSLATABLE = (
+    "the request cannot be translated for its upstream: it is nested too deeply, or a value in it is of another type "
+    "than its API takes"
+)
 
 
 class _ClientForm(NamedTuple):
@@ -71,7 +76,14 @@ class TranslatedDecisions:
         self._limits = sglang_decisions.LIMITS if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        """The request of the first questions, with those of the others."""
+        """The request of the first questions, with those of the others. Raises BadRequest for what cannot be
+        translated."""
+        try:
+            return self._translated(call, model)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise BadRequest(_UNTRANSLATABLE) from None
+
+    def _translated(self, call: Call, model: str) -> UpstreamRequest:
         asked, losses = _asked(call), set[str]()
         parts = []
         for questions in split(asked.questions, self._limits.questions):
@@ -84,7 +96,7 @@ class TranslatedDecisions:
 
     def _inside(self, call: Call, fields: dict[str, Any]) -> Call:
         """The call as the inner dialect gets it. Its path has no query: that one was for another API."""
-        return replace(call.with_body(orjson.dumps(fields), fields), path=_PATHS[self._format])
+        return replace(call.with_body(lenient_json.dumps(fields), fields), path=_PATHS[self._format])
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return RawReader(AnswerTail())
@@ -99,7 +111,7 @@ class TranslatedDecisions:
         reply = merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
         written = _CLIENTS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
-        return PlainReply(orjson.dumps(written), usage)
+        return PlainReply(lenient_json.dumps(written), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         error = GatewayError(_text(error_in(status, body)))

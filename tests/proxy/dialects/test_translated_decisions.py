@@ -200,3 +200,14 @@ async def test_a_request_that_the_client_got_wrong_is_refused_by_name(start: Any
         reply = await running.client.post("/decisions", json=body)
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, "questions[0].choices")
         assert jev.calls == []
+
+
+async def test_a_state_that_is_nested_too_deeply_is_a_clear_error(start: Any, configured: Any) -> None:
+    head = b'{"model": "chat", "questions": {"a": {"type": "noul", "instructions": "?"}}, "state": '
+    body = head + b"[" * 400 + b"]" * 400 + b"}"
+    async with FakeUpstream() as server:
+        running = await start(of_format(configured(server), "openai"))
+        reply = await running.client.post("/systemone", content=body, headers={"content-type": "application/json"})
+        assert reply.status_code == 400, reply.text
+        assert "nested too deeply" in reply.json()["detail"][0]["msg"]
+        assert server.calls == []
