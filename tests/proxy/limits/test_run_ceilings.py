@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 import pytest
 
 from gateway.config.stream import StreamConfig
+from gateway.core.exchange import run_key
+from gateway.core.run_ceilings import ceiling_of, run_scope
 from gateway.fake import FakeUpstream
+from gateway.proxy.limits.book import Account, LeaseBook, RunAccount
+from gateway.proxy.limits.refusal import RunEnded
+from gateway.proxy.limits.run_ceilings import MOST_RUNS, check_minutes
 from gateway.stream.connect import close, connect
+from gateway.stream.leases import LeaseServer
 
 Limited = Callable[..., dict[str, Any]]
 PATIENT = {"timeouts": {"first_token_s": 60, "answer_s": 60, "total_s": 60}}
@@ -214,3 +221,44 @@ async def test_many_calls_at_once_pass_no_more_than_the_ceiling(start: Any, limi
     found = [answer.status_code for answer in await asyncio.gather(*(ask(gateway) for _ in range(60)))]
     assert set(found) == {200, 429}
     assert found.count(200) == 20
+
+
+async def test_a_run_of_100_000_calls_is_counted_to_its_last_one(stream_url: str, stream_name: str) -> None:
+    """No cut at 1 000 calls, and the record stays small."""
+    client = connect(stream_url, StreamConfig())
+    server, now = LeaseServer(client, stream_name, "worker"), time.time()
+    scope = run_scope(run_key("agents", "task-1"), ceiling_of({"calls": 100_000}), label="agents/task-1")
+    lease, passed = LeaseBook().lease(scope, scope.limits[0], now), 0
+    while not lease.dry:
+        lease.wait(1_000, now)
+        reply = await server.exchange([lease.report(now)])
+        assert reply is not None
+        lease.accept(reply.grants[0], now)
+        passed, lease.spent, lease.free = passed + lease.free, lease.spent + lease.free, 0
+    assert passed == 100_000
+    (record,) = [key async for key in client.scan_iter(f"{{{stream_name}:limits}}:r:*")]
+    assert int(await client.memory_usage(record)) <= 300
+    await close(client)
+
+
+def test_minutes_follow_the_stream_server_whatever_this_machine_says() -> None:
+    clock, run = [0.0], RunAccount("run_1", ceiling_of({"minutes": 10}))
+    book = LeaseBook(clock=lambda: clock[0], wall=lambda: 1e9)
+    book.measured(0.0, 0.0, 2e9)
+    account = Account(tuple(run.scopes()), run)
+    book.roll(account)
+    check_minutes(account, run, book.now())  # a run whose first call is unknown goes on
+    account.leases[0].began = 2e9
+    clock[0] = 599.0
+    check_minutes(account, run, book.now())
+    clock[0] = 600.0
+    with pytest.raises(RunEnded, match="began 10 minutes ago"):
+        check_minutes(account, run, book.now())
+
+
+def test_the_run_after_the_100_000th_of_an_hour_shares_a_ceiling() -> None:
+    book = LeaseBook()
+    assert all(book.knows_run("agents", f"run_{n}", MOST_RUNS) for n in range(MOST_RUNS))
+    assert not book.knows_run("agents", "run_more", MOST_RUNS)
+    assert book.knows_run("agents", "run_7", MOST_RUNS)
+    assert book.knows_run("others", "run_more", MOST_RUNS), "another key is not affected"

@@ -107,6 +107,7 @@ async def test_no_run_passes_its_ceiling_and_no_other_is_refused(
     assert all(witness.calls[run] <= CALLS for run in ends), witness.calls
     assert all(witness.calls[run] >= CALLS - 2 * AGENTS for run in ends), "the ceiling is used, not kept back"
     assert all(set(found) == {200} for run, found in statuses.items() if run not in ends)
+    assert all(set(found) == {200, 429} for found in ends.values()), "a busy machine refuses no call with HTTP 503"
 
 
 @pytest.mark.long
