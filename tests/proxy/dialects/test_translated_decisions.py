@@ -211,3 +211,24 @@ async def test_a_state_that_is_nested_too_deeply_is_a_clear_error(start: Any, co
         assert reply.status_code == 400, reply.text
         assert "nested too deeply" in reply.json()["detail"][0]["msg"]
         assert server.calls == []
+
+
+async def test_clients_of_both_apis_are_answered_by_sglangs_own_form(start: Any, configured: Any) -> None:
+    def sglang(received: Received) -> FakeAnswer:
+        [question] = received.json["questions"]
+        answer = {"type": "yes_no", "probabilities": {"yes": 0.75, "no": 0.25}, "label_mass": 0.9}
+        usage = {"prompt_tokens": 12}
+        return FakeAnswer(orjson.dumps({"model": "m", "answers": {question["id"]: answer}, "usage": usage}))
+
+    noul = {"refund": {"type": "noul", "instructions": "Is it?"}}
+    async with FakeUpstream() as engine:
+        engine.replies(sglang)
+        running = await start(of_format(configured(engine), "sglang", "sglang"))
+        body = {"model": "chat", "input": "x", "questions": QUESTIONS[:1]}
+        ours = await running.client.post("/decisions", json=body)
+        theirs = await running.client.post("/systemone", json={**STATED, "questions": noul})
+        assert (ours.status_code, theirs.status_code) == (200, 200), ours.text + theirs.text
+        assert ours.json()["answers"][0]["probability"] == theirs.json()["answers"]["refund"]["noul"] == 0.75
+        assert ours.json()["usage"]["input_tokens"] == 12
+        assert [call.path for call in engine.calls] == ["/v1/decisions"] * 2
+        assert engine.calls[0].json["questions"][0]["question"] == QUESTIONS[0]["instructions"]
