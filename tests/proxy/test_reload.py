@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
 from gateway.fake import HOLD, FakeAnswer, FakeUpstream, Fault
+from gateway.observability.label_history import KEEP_S, LabelHistory
 
 Configured = Callable[..., dict[str, Any]]
 
@@ -354,6 +356,34 @@ async def test_a_model_that_retires_is_announced_and_measured(
     await put_in_force(gateway, config)
     assert await gateway.metric(gauge, **labels) == 0
     assert "retires in" not in caplog.text, "a date more than 60 days away is not logged"
+
+
+async def test_a_deleted_alias_leaves_its_series_an_hour_after_the_reload(
+    start: Any, configured: Configured, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model leaves with it, and both continue where they were if a config names them again."""
+    now = [1e6]
+    monkeypatch.setattr("gateway.proxy.endpoints.metrics.LabelHistory", partial(LabelHistory, clock=lambda: now[0]))
+    config = configured(upstream)
+    old = {"targets": [{**config["models"]["chat"]["targets"][0], "model": "large"}]}
+    config["models"]["old"] = old
+    gateway = await start(config)
+    for alias in ("chat", "old"):
+        assert (await gateway.chat(model=alias)).status_code == 200
+    assert await gateway.metric("gateway_requests_total", alias="old", model="large") == 1
+
+    del config["models"]["old"]
+    await put_in_force(gateway, config)
+    for passed, left in ((0.0, True), (KEEP_S, True), (1.0, False)):
+        now[0] += passed
+        text = await metrics_text(gateway)
+        assert ('alias="old"' in text, 'model="large"' in text) == (left, left)
+    assert await gateway.metric("gateway_requests_total", alias="chat") == 1
+
+    config["models"]["old"] = old
+    await put_in_force(gateway, config)
+    assert (await gateway.chat(model="old")).status_code == 200
+    assert await gateway.metric("gateway_requests_total", alias="old", model="large") == 2
 
 
 async def metrics_text(gateway: Any) -> str:
