@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import shutil
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from gateway.cli.dashboards import panels_of
@@ -41,6 +45,21 @@ async def by_place(whole: Any, promql: str) -> dict[tuple[str, ...], float]:
     return {tuple(row["metric"][name] for name in PLACE): float(row["value"][1]) for row in rows}
 
 
+async def page_of(port: int) -> str:
+    async with httpx2.AsyncClient(timeout=20) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+    assert answer.status_code == 200
+    return answer.text
+
+
+async def complaints(page: str) -> str:
+    """What `promtool check metrics` finds fault with."""
+    promtool = await asyncio.create_subprocess_exec(
+        str(shutil.which("promtool")), "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    return (await promtool.communicate(page.encode()))[0].decode()
+
+
 async def test_prometheus_names_the_alias_and_target_that_got_worse(
     whole: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,3 +83,14 @@ async def test_prometheus_names_the_alias_and_target_that_got_worse(
     assert set(alert) == set(missed) == set(mean) == set(objectives) == {WORSE}
     assert set(met) == OTHERS
     assert ("support", "good", "m") in joined, "its model has a price"
+
+
+async def test_promtool_has_no_complaint_about_the_pages_of_running_programs(whole: Any) -> None:
+    gateway, consumer, console = whole.ports[0], whole.ports[1], whole.ports[5]
+    await whole.until_value("sum(gateway_eval_alias_score_weight_total)", lambda weight: weight > 0)
+    for port, family in ((gateway, "gateway_requests_total"), (consumer, "gateway_eval_alias_score_mean"),
+                         (console, "gateway_admin_requests_total")):  # fmt: skip
+        page = await page_of(port)
+        assert f"# TYPE {family} " in page
+        assert await complaints(page) == ""
+    assert "no help text" in await complaints("# TYPE gateway_x gauge\ngateway_x 1\n"), "it does complain"

@@ -36,7 +36,8 @@ def _names(text: str) -> tuple[str, ...]:
 PLAIN = _names(
     "id received alias upstream model variant caller api role pair experiment arm cluster messages tools parameters "
     "metadata response reasoning tool_calls correction reference finish_reason outcome status error input_tokens "
-    "output_tokens cost_usd first_token_s total_s stratum pi feedback predictions run run_source run_id tags"
+    "output_tokens cost_usd first_token_s total_s stratum pi feedback predictions run run_source run_id tags "
+    "model_returned fingerprint"
 )
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
 _OF_PREDICTION = ("scorer", "target", "version", "predicted", "pi", "judged")

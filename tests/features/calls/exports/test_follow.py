@@ -116,6 +116,16 @@ def test_feedback_that_comes_later_has_files_of_its_own(store, exchange, tmp_pat
     assert (row["feedback_id"], row["exchange_id"], row["value"], row["comment"]) == ("f1", one.id, 1.0, "good")
 
 
+def test_a_row_names_the_model_and_the_server_of_its_answer(store, exchange, tmp_path):
+    store.write(exchange("1", model_returned="m-2026-11-01", fingerprint="fp_7"))
+    steps = Steps(store, tmp_path / "to")
+    steps.step()
+    steps.close()
+    (path,) = (tmp_path / "to").glob("exchanges-*.jsonl")
+    row = orjson.loads(path.read_bytes())
+    assert (row["model_returned"], row["fingerprint"]) == ("m-2026-11-01", "fp_7")
+
+
 def test_a_filter_narrows_the_followed_calls(store, exchange, tmp_path):
     steps = Steps(store, tmp_path / "to", alias="fast")
     for _ in range(2):
