@@ -35,14 +35,14 @@ CLIENTS = Row("Clients", [
     Panel("Calls", [Query(REQUESTS, "{{alias}}")], "Calls per second, by the model name that clients ask for.", "reqps", width=WIDTH, stacked=True,
           console="/calls?alias=${__field.labels.alias:percentencode}"),
     Panel("Failed calls", [
-        Query(f"(sum by (alias) (rate(gateway_requests_total{FAILED}{RATE})) or 0 * {REQUESTS}) / {REQUESTS}", "{{alias}}"),
+        Query(f"(sum by (alias) (rate(gateway_requests_total{FAILED}{RATE})) or 0 * {REQUESTS}) / {REQUESTS}", "{{alias}}", exemplars=True),
         Query(f"1 - max by (alias) (gateway_objective_ratio{ALIAS})", "{{alias}}, at most", dashed=True)],
           "Share of all calls that failed although the gateway tried again and elsewhere. The dashed line is the most that "
           "`models.NAME.objective` allows. Calls that a client gave up, or got wrong, are not failures.", "percentunit", width=WIDTH, low=0, console="/failures"),
-    Panel("First token", [Query(quantile(q, "gen_ai_server_time_to_first_token_seconds", "alias", ALIAS), f"p{q * 100:g} {{{{alias}}}}") for q in (0.5, 0.95)],
+    Panel("First token", [Query(quantile(q, "gen_ai_server_time_to_first_token_seconds", "alias", ALIAS), f"p{q * 100:g} {{{{alias}}}}", exemplars=True) for q in (0.5, 0.95)],
           "How long people wait until a streamed answer begins: half of them at most p50, 19 of 20 at most p95.", "s", width=WIDTH, low=0),
     Panel("Duration, and the gateway's part of it", [
-        Query(quantile(0.95, "gen_ai_server_request_duration_seconds", "alias", ALIAS), "p95 {{alias}}"),
+        Query(quantile(0.95, "gen_ai_server_request_duration_seconds", "alias", ALIAS), "p95 {{alias}}", exemplars=True),
         Query(quantile(0.99, "gateway_overhead_seconds", "", ""), "gateway alone, p99", dashed=True, unit="s")],
           "Left: time until the answer is complete, 19 of 20 calls. Right: time that 99 of 100 calls spend in the gateway itself.", "s", width=WIDTH, low=0),
 ], opened=True)  # fmt: skip

@@ -29,7 +29,8 @@ class Query:
     """One line of PromQL of a panel. legend: "" is Grafana's own. instant: only the newest value.
 
     dashed: a line without a filling, as for the ends of an interval or an objective. unit, steps, names: of this query
-    alone; lines of a unit of their own have an axis on the right.
+    alone; lines of a unit of their own have an axis on the right. exemplars: single calls are dots that lead to the
+    trace and to the console.
     """
 
     expr: str
@@ -39,6 +40,7 @@ class Query:
     unit: str = ""
     steps: tuple[Step, ...] = ()
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    exemplars: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,11 @@ class Dashboard:
 
 
 def estimate(name: str, selector: str, by: str, legend: str) -> list[Query]:
-    """A metric that is an estimate, with both ends of its interval. by: its labels."""
+    """A metric that is an estimate, with both ends of its interval. by: its labels.
+
+    The ends are lines, not a band: Grafana's `fillBelowTo` takes the literal name of one series, and a panel has many
+    (grafana/grafana#85757).
+    """
     ends = [Query(f"max by ({by}) ({name}_{end}{selector})", f"{end} {legend}", dashed=True) for end in ("low", "high")]
     return [Query(f"max by ({by}) ({name}{selector})", legend), *ends]
 
@@ -212,6 +218,7 @@ def _target(kind: str, number: int, query: Query) -> dict[str, Any]:
         "format": shape,
         "instant": instant,
         "range": not instant,
+        **({"exemplar": True} if query.exemplars else {}),
     }
 
 

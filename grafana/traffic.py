@@ -19,7 +19,9 @@ def quantile(q: float, metric: str, by: str, where: str = UPSTREAM) -> str:
 
 
 def quantiles(metric: str, by: str, *qs: float) -> list[Query]:
-    return [Query(quantile(q, metric, by), f"p{q * 100:g} {{{{{by}}}}}") for q in qs]
+    return [
+        Query(quantile(q, metric, by), f"p{q * 100:g} {{{{{by}}}}}", exemplars="per_output" not in metric) for q in qs
+    ]
 
 
 NOW = Row("Now", [

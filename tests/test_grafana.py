@@ -218,6 +218,15 @@ def test_dashboards_are_small_and_ask_little_when_opened(dashboard: Json) -> Non
     assert len(panels(dashboard)) == 12 or not overview
 
 
+def test_panels_show_exemplars_of_metrics_that_have_them() -> None:
+    with_them = ("gen_ai_server_request_duration_", "gen_ai_server_time_to_first_token_", "gateway_requests_total")
+    asked = [t for name in DASHBOARDS for p in panels(load(name)) for t in p["targets"] if t.get("exemplar")]
+    assert asked
+    for target in asked:
+        assert any(name in target["expr"] for name in with_them)
+        assert target["range"], "Grafana asks for exemplars of a range alone"
+
+
 def test_no_two_panels_show_the_same() -> None:
     """The Overview may repeat the most important ones."""
     asked = [panel["targets"][0]["expr"] for name in DASHBOARDS if name != "overview" for panel in panels(load(name))]
@@ -301,6 +310,10 @@ def test_provisioning_points_at_what_compose_mounts() -> None:
     assert (home.parent.as_posix(), home.stem) == (provider["options"]["path"], "overview")
     assert source["type"] == "prometheus"
     assert source["url"] == "http://prometheus:9090"
+    assert "--enable-feature=exemplar-storage" in compose["prometheus"]["command"]
+    links = {link["name"]: link["url"] for link in source["jsonData"]["exemplarTraceIdDestinations"]}
+    assert links["call_id"] == "http://127.0.0.1:9102/console/calls/$${__value.raw}"
+    assert set(links) == {"call_id", "trace_id"}
     rules = [v for v in compose["prometheus"]["volumes"] if v.startswith("../grafana/alerts:")]
     (pattern,) = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["rule_files"]
     assert Path(pattern).parent.as_posix() == rules[0].split(":")[1]

@@ -87,6 +87,7 @@ async def test_prometheus_names_the_alias_and_target_that_got_worse(
 
 async def test_promtool_has_no_complaint_about_the_pages_of_running_programs(whole: Any) -> None:
     gateway, consumer, console = whole.ports[0], whole.ports[1], whole.ports[5]
+    await whole.worse_answers()
     await whole.until_value("sum(gateway_eval_alias_score_weight_total)", lambda weight: weight > 0)
     for port, family in ((gateway, "gateway_requests_total"), (consumer, "gateway_eval_alias_score_mean"),
                          (console, "gateway_admin_requests_total")):  # fmt: skip
