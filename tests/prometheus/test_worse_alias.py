@@ -53,7 +53,7 @@ async def page_of(port: int) -> str:
 
 
 async def complaints(page: str) -> str:
-    """What `promtool check metrics` finds fault with."""
+    """Runs `promtool check metrics`, and returns what it finds fault with."""
     promtool = await asyncio.create_subprocess_exec(
         str(shutil.which("promtool")), "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT
     )
@@ -85,7 +85,7 @@ async def test_prometheus_names_the_alias_and_target_that_got_worse(
     assert ("support", "good", "m") in joined, "its model has a price"
 
 
-async def test_promtool_has_no_complaint_about_the_pages_of_running_programs(whole: Any) -> None:
+async def test_promtool_accepts_the_pages_of_running_programs(whole: Any) -> None:
     gateway, consumer, console = whole.ports[0], whole.ports[1], whole.ports[5]
     await whole.worse_answers()
     await whole.until_value("sum(gateway_eval_alias_score_weight_total)", lambda weight: weight > 0)

@@ -361,7 +361,7 @@ async def test_a_model_that_retires_is_announced_and_measured(
 async def test_a_deleted_alias_leaves_its_series_an_hour_after_the_reload(
     start: Any, configured: Configured, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its model leaves with it, and both continue where they were if a config names them again."""
+    """The model leaves with it, and both continue where they were if a config names them again."""
     now = [1e6]
     monkeypatch.setattr("gateway.proxy.endpoints.metrics.LabelHistory", partial(LabelHistory, clock=lambda: now[0]))
     config = configured(upstream)
