@@ -41,7 +41,7 @@ STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
 HOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 NEAR_KEY, SPENT_KEY, ADMIN_TOKEN = "sk-near-key", "sk-spent-key", "an-admin-token"
-POOR_KEY = "sk-poor-key"
+POOR_KEY, AGENT_KEY = "sk-poor-key", "sk-agent-key"
 POOR = {"usd_per_month": 1000, "carried": {"usd_per_month": {"amount": 600, "until": "2099-01-01T00:00:00Z"}}}
 SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
@@ -172,6 +172,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             {"name": "near", "sha256": sha256(NEAR_KEY.encode()).hexdigest(), "team": "near"},
             {"name": "spent", "sha256": sha256(SPENT_KEY.encode()).hexdigest(), "team": "spent"},
             {"name": "poor", "sha256": sha256(POOR_KEY.encode()).hexdigest(), "limits": POOR},
+            {"name": "agent", "sha256": sha256(AGENT_KEY.encode()).hexdigest(), "limits": {"per_run": {"calls": 1}}},
         ],
         "teams": {
             "near": {"limits": {"requests_per_month": 50, "requests_per_minute": 1000}},

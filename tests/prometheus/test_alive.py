@@ -192,6 +192,11 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
     whole.doubles["unpriced"].says()
 
     assert await whole.spread([whole.call("tiered", key="sk-poor-key")] * 4) == [200] * 4
+    path, body, key, more = whole.call("chat", key="sk-agent-key")
+    of_run = path, body, key, f"{more}x-gateway-run: task-1\r\n"
+    ended = await whole.spread([of_run] * 6)
+    assert 429 in ended, "its ceiling is one call"
+    assert set(ended) <= LIMITED
 
     async def refused() -> bool:  # a worker that waits for the stream server in vain lends its part: another call more
         statuses: list[int] = await whole.spread([whole.call("chat", key="sk-spent-key")] * 3)
