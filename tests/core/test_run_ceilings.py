@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from gateway.core.run_ceilings import NO_CEILING, RunAmount, RunBudget, RunCeiling, ceiling_of, run_scope
 
 amounts = st.none() | st.floats(0.01, 1e6)
+ends = st.sampled_from(("stop", "tier", "ask"))
 ceilings = st.builds(
     RunCeiling,
-    usd=st.none() | st.builds(RunAmount, st.floats(0.01, 1e6)),
-    calls=st.none() | st.builds(RunAmount, st.integers(1, 1000).map(float)),
+    usd=st.none() | st.builds(RunAmount, st.floats(0.01, 1e6), ends, st.floats(0, 1e6)),
+    calls=st.none() | st.builds(RunAmount, st.integers(1, 1000).map(float), ends, st.just(0.0)),
     minutes=amounts,
     loops=st.none() | st.integers(2, 50),
 )
