@@ -42,6 +42,9 @@ class RiskClaim:
         return RiskClaim(self.bound, self.delta / at_least("candidates", candidates, 1))
 
 
+_ROUNDING = 1e-12  # of a mean of 1 - p
+
+
 def log_evidence(losses: ArrayLike, bound: float, weights: ArrayLike = 1.0) -> Floats:
     """ln of the e-value against "the mean loss is above the bound" after each label, shape (n,); valid at every look.
 
@@ -77,7 +80,7 @@ def candidate_threshold(probabilities: ArrayLike, aim: float, weights: ArrayLike
     not_negative("smallest weight", float(w.min()))
     order = np.argsort(-p, kind="stable")
     errors = np.cumsum((w * (1.0 - p))[order])
-    return _last_threshold(p[order], errors <= inside("aim", aim) * np.cumsum(w[order]))
+    return _last_threshold(p[order], errors <= (inside("aim", aim) + _ROUNDING) * np.cumsum(w[order]))
 
 
 def average_threshold(probabilities: ArrayLike, losses: ArrayLike, bound: float) -> float | None:
