@@ -1,4 +1,4 @@
-"""The section `decisions` of gateway.yaml: typed questions of a decision model, and certificates of thresholds."""
+"""The section `decisions` of gateway.yaml: certificates of thresholds."""
 
 from __future__ import annotations
 
@@ -7,41 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.config.guards import GuardName
-from gateway.config.types import Name, NonEmpty, Section
+from gateway.config.types import Name, Section
 
 WrongShare = Annotated[float, Field(gt=0, lt=0.5)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
-MOST_OPTIONS, MOST_LEVELS = 255, 10
-
-
-class QuestionConfig(Section):
-    """A typed question: exactly one of `predicate`, `choice` and `score` has its text."""
-
-    model: Name
-    """The model name in `models` that answers it."""
-    predicate: NonEmpty | None = None
-    """A statement that is true or false, such as "The customer asks for money back."."""
-    choice: NonEmpty | None = None
-    """A question with one answer out of `choices`."""
-    choices: Annotated[tuple[NonEmpty, ...], Field(max_length=MOST_OPTIONS)] = ()
-    """The answers of a `choice`, two at least, all different."""
-    score: NonEmpty | None = None
-    """A question whose answer is one of `levels`."""
-    levels: Annotated[tuple[NonEmpty, ...], Field(max_length=MOST_LEVELS)] = ()
-    """The levels of a `score`, the lowest first, two at least, all different."""
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        kinds = [name for name in ("predicate", "choice", "score") if getattr(self, name) is not None]
-        if len(kinds) != 1:
-            raise ValueError(f"expected one of predicate, choice and score, got {' and '.join(kinds) or 'none'}")
-        for kind, name in (("choice", "choices"), ("score", "levels")):
-            options = getattr(self, name)
-            if (kind in kinds) != bool(options):
-                raise ValueError(f"`{name}` belongs to `{kind}`, and a `{kind}` needs it")
-            if options and (len(options) < 2 or len(set(options)) < len(options)):
-                raise ValueError(f"{name}: expected two or more, all different, got {list(options)}")
-        return self
 
 
 class CertificateConfig(Section):
@@ -75,10 +44,8 @@ class CertificateConfig(Section):
 
 
 class DecisionsConfig(Section):
-    """Typed questions with a probability for each answer, and what is promised about these probabilities."""
+    """Promises about the probabilities of scorers and guards."""
 
-    questions: dict[Name, QuestionConfig] = Field(default={})
-    """Questions by name, which metrics and pages show."""
     certificates: dict[Name, CertificateConfig] = Field(default={})
     """Promises by name."""
     wrong: WrongShare = 0.05

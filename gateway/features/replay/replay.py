@@ -96,7 +96,7 @@ class ReplayResult:
     reports: tuple[Report, ...]
     """One for each candidate; empty if there is one target."""
     runs: RunsReplayed | None = None
-    """None unless the rows are turns of recorded runs."""
+    """Runs whose turns the rows are; None if they are not of recorded runs."""
 
 
 async def replay(
