@@ -489,7 +489,15 @@ async def scores_miss_their_objective(whole: Any) -> None:
         await whole.worse_answers()
         return "GatewayScoreObjectiveMissed" in await Rung(whole).names()
 
-    await whole.until(rings, "GatewayScoreObjectiveMissed does not ring")
+    try:
+        await whole.until(rings, "GatewayScoreObjectiveMissed does not ring")
+    except TimeoutError as error:
+        recorded = 'count_over_time({__name__=~"gateway:score_objective_(missed|upper|effective_samples)"}[1m])'
+        error.add_note(json.dumps(await whole.query(recorded), indent=1))
+        error.add_note(await samples_behind(whole, "gateway_eval_alias_score_unit_weight_total"))
+        error.add_note(await whole.scrapes())
+        error.add_note(whole.output)
+        raise
 
 
 async def everything_happens(whole: Any, rung: Rung) -> None:
