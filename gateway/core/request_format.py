@@ -11,8 +11,7 @@ import orjson
 from gateway.core.json_values import as_list, as_object, content_text
 
 Request = Mapping[str, Any]
-# Members of a request that can require JSON; most requests lack all of them.
-_FORMAT_MEMBERS = frozenset(
+FORMAT_MEMBERS = frozenset(
     {
         "response_format",
         "output_format",
@@ -23,6 +22,7 @@ _FORMAT_MEMBERS = frozenset(
         "json_schema",
     }
 )
+"""Members of a request that can require JSON; most requests lack all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class OutputFormat:
 
 def output_format(request: Request) -> OutputFormat | None:
     """The JSON that the request requires; None if it requires none."""
-    if _FORMAT_MEMBERS.isdisjoint(request):
+    if FORMAT_MEMBERS.isdisjoint(request):
         return None
     for form in _formats(request):
         if form.get("type") == "json_object":
