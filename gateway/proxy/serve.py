@@ -68,6 +68,7 @@ from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, 
 from gateway.proxy.limits.book import WAIT_S, LeaseBook
 from gateway.proxy.limits.estimate import OUTPUTS_EVERY_S, OutputTokenPoller
 from gateway.proxy.limits.exchange import LeaseExchange
+from gateway.proxy.limits.kept_leases import KeptLeases, settle_killed
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
@@ -374,10 +375,12 @@ class Process:
             affinity = ResponseAffinity(corridor.state, tasks)
             sharing = tasks.start(_share_secret(corridor, affinity.ids), "shared secret")
             await asyncio.wait({sharing}, timeout=_SECRET_S)
-            book = LeaseBook(workers=self._served.workers, wait_s=self._limits_wait_s)
+            kept = KeptLeases(self._served.data, recorder.incarnation)
+            book = LeaseBook(workers=self._served.workers, wait_s=self._limits_wait_s, kept=kept)
             lease_server = LeaseServer(corridor.client, stream.name, recorder.incarnation, self._limits_shift_s)
             exchange = LeaseExchange(book, lease_server, metrics)
             exchanging = tasks.start(exchange.run(), "limits")
+            tasks.start(settle_killed(self._served.data, lease_server), "leases of killed processes")
             parts = ProcessParts(
                 recorder,
                 metrics,
@@ -421,6 +424,7 @@ class Process:
             await _settled(app)
             exchanging.cancel()
             await exchange.leave()
+            kept.close()
             await _flush(recorder, writing, self._flush_s)
             await heartbeat.leave()
             await close(app.gateway)

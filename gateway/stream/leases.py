@@ -111,6 +111,19 @@ class LeaseGrant(NamedTuple):
 _GRANT_VALUES = len(LeaseGrant._fields)
 
 
+class LeftLease(NamedTuple):
+    """One limit of a run, as a dead worker has left it. Amounts are whole numbers, as in LeaseReport."""
+
+    name: str
+    used: int
+    """Spent, and reserved by the calls that ended with it."""
+    resumes: int
+    """The number in LeaseReport if the server had not answered yet; else 0."""
+    amount: int
+    noted_ms: int
+    """The server's last answer to it, Unix ms on the server's clock."""
+
+
 class LiveRun(NamedTuple):
     """One ceiling of a run that had a call in the last day. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
 
@@ -246,6 +259,16 @@ class LeaseServer:
         records = [text(each) for each in await ask(self._client.smembers(self._records(worker)))]
         keys = [self._workers, self._records(worker), self._dead, *records]
         return int(await ask(run_script(self._client, "sweep_worker", keys, worker, *self._clock_arguments)))
+
+    async def settle_dead(self, worker: str, left: Sequence[LeftLease]) -> None:
+        """Counts what a dead worker has used of runs, and releases what else it held. May be repeated.
+
+        left: at most AT_ONCE. The worker must be known to be dead: reports that it sent before and that arrive later
+        are ignored.
+        """
+        keys = [self._key("sequence", worker), *(self._key(lease.name) for lease in left)]
+        numbers = [n for lease in left for n in lease[1:]]
+        await ask(run_script(self._client, "settle_dead", keys, worker, RUN_MS, *numbers))
 
     async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
         """Makes `amount` the least that counts as spent: from the ledger, after the server has lost its data.

@@ -14,10 +14,11 @@ from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import new_id
 from gateway.stream.connect import close, connect
-from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
+from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer, LeftLease
 
 Server = Callable[..., LeaseServer]
 NAME = "team:search:tokens_per_day:2026-11-26"
+RUN = "r:0123456789abcdef01234567:tokens_per_run"
 USER = "u:0123456789abcdef01234567:tokens_per_day:2026-11-26"
 
 
@@ -198,6 +199,47 @@ async def test_a_record_that_goes_on_counts_once(server: Server) -> None:
     assert (await one(a, USER, spent=8, total=8)).spent == 8
     assert (await one(a, USER, spent=1, total=1, resumes=9)).spent == 9
     assert (await one(b, USER, spent=1, total=1, resumes=9)).spent == 10
+
+
+def left(used: int, resumes: int = 0, age_s: float = 0.0) -> list[LeftLease]:
+    return [LeftLease(RUN, used, resumes, 1000, int((time.time() - age_s) * 1000))]
+
+
+async def test_a_dead_worker_gives_back_what_it_had_not_used(server: Server) -> None:
+    dead, alive = server("dead"), server("alive")
+    await one(dead, RUN, spent=10, total=30, need=100, want=100, share=0)
+    assert (await one(alive, RUN)).left == 870
+    for _ in range(2):
+        await alive.settle_dead("dead", left(used=50))
+        found = await one(alive, RUN)
+        assert (found.left, found.spent) == (950, 50)
+    late = await dead.exchange([a_report(RUN, spent=20, total=130, need=500)])
+    assert late is None, "a report that it sent before it died arrives now"
+    assert (await one(alive, RUN, need=950, want=950)).granted == 950, "no share is kept for the dead"
+
+
+async def test_a_dead_worker_that_had_forgotten_its_run_counts_once(server: Server) -> None:
+    dead, alive = server("dead"), server("alive")
+    await one(dead, RUN, spent=5, total=5)
+    for _ in range(3):
+        await alive.settle_dead("dead", left(used=3, resumes=7))
+        assert (await one(alive, RUN)).spent == 8
+    other = server("other")
+    assert (await one(other, RUN, spent=2, total=9, resumes=4)).spent == 10
+    for _ in range(2):
+        await alive.settle_dead("other", left(used=6, resumes=4))
+        assert (await one(alive, RUN)).left == 1000 - 8 - 6
+
+
+async def test_a_run_that_was_forgotten_is_not_counted_again(server: Server, client: Any, stream_name: str) -> None:
+    """A stream server that has lost its data learns what was used; a run of the day before has ended."""
+    alive = server("alive")
+    await alive.settle_dead("dead", left(used=50, age_s=90_000))
+    await alive.settle_dead("idle", left(used=0))
+    assert not [key async for key in client.scan_iter(f"{{{stream_name}:limits}}:r:*")]
+    await alive.settle_dead("other", left(used=50))
+    assert (await one(alive, RUN)).spent == 50
+    assert await client.ttl(f"{{{stream_name}:limits}}:{RUN}") > 0
 
 
 async def test_a_share_of_an_end_user_is_called_back_where_a_call_needs_it(server: Server) -> None:

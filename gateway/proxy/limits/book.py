@@ -17,6 +17,7 @@ from typing import Protocol
 from gateway.core.call_scopes import CallScopes
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
 from gateway.core.run_ceilings import RUN_LIFE_S, OnEnd, RunBudget, RunCeiling, run_scope
+from gateway.proxy.limits.kept_leases import KeptLeases
 from gateway.proxy.limits.lease import Lease, units
 from gateway.proxy.request.call import RunId
 from gateway.stream.leases import Demands
@@ -164,10 +165,13 @@ class LeaseBook:
         wall: Callable[[], float] = time.time,
         workers: int = 1,
         wait_s: float = WAIT_S,
+        kept: KeptLeases | None = None,
     ) -> None:
         """clock: monotonic seconds. wall: Unix seconds; used until the first exchange. workers: of this gateway, until
-        the stream server says how many there are in all. wait_s: the longest that a call waits for the server."""
+        the stream server says how many there are in all. wait_s: the longest that a call waits for the server.
+        kept: keeps what runs use in case the process is killed."""
         self.clock = clock
+        self.kept = kept or KeptLeases()
         self.wait_s = wait_s
         self.offset_s = wall() - clock()
         """Offset of the stream server's clock from `clock`."""
@@ -285,6 +289,8 @@ class LeaseBook:
             lease = self.leases[name] = Lease(scope, limit, name, starts, ends, self._resumes(scope))
             if lease.is_many:
                 self._user_leases.append(name)
+            if lease.of_run:
+                self.kept.keep(lease, at)
         elif lease.limit != limit:
             lease.change(limit)
         return lease
@@ -349,6 +355,7 @@ class LeaseBook:
                     self.active.add(lease)
                 continue
             del self.leases[name]
+            self.kept.release(lease)
             for account in lease.accounts:
                 self.call_accounts.pop(account, None)
 
@@ -379,6 +386,7 @@ class LeaseBook:
 
     def reported(self, lease: Lease) -> None:
         """Notes that its report was accepted: it is left alone until it is used again, if it holds nothing."""
+        self.kept.note(lease, self.now())
         if lease.rests:
             self.active.discard(lease)
 

@@ -64,7 +64,10 @@ class Lease:
         """The amount that a person has added to the ceiling of a run."""
         self.noted_end: tuple[str, int, float | None] | None = None
         """The end of the run that is noted, with the ceiling that it was of: `added` and `began`."""
-        self._resumes = resumes
+        self.resumes = resumes
+        """The number of the lease until the server has answered; then 0."""
+        self.slot: int | None = None
+        """The place at which kept_leases.py keeps the amount used; None if it is not kept."""
         self.accounts: list[tuple[str, ...]] = []
         """Names of the accounts of an end user that draw on it."""
         self.free = self.held = self.spent = 0
@@ -224,7 +227,7 @@ class Lease:
             keep_ms=_KEEP_USER_MS if self.is_many else _KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
             leaving=leaving,
             carried=self.carried(now),
-            resumes=self._resumes,
+            resumes=self.resumes,
             label=self.scope.name[:_LABEL] if self.of_run and self.began is None else "",
         )
 
@@ -241,11 +244,11 @@ class Lease:
         self.free += granted - min(excess, max(0, self.free + granted))
         self.share = max(0, min(grant.share, covered - granted))
         self._added = 0
-        if self._resumes:
+        if self.resumes:
             self.spent += grant.before
             self._spent_sent += grant.before
             self._committed += grant.before
-            self._resumes = 0
+            self.resumes = 0
         self._promised, self._spent_known = self._share_asked, self._spent_sent
         self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent

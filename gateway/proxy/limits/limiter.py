@@ -10,7 +10,8 @@ Invariants:
 3. A reservation holds for all limits of a call or for none, and is settled once, by the object itself.
 4. A call counts in the windows in which it was reserved, however long it runs.
 5. Windows follow the stream server's clock, whose offset each exchange measures.
-6. Amounts that a worker held when it died count as spent until the window ends; its calls in flight end with it.
+6. Amounts that a worker held when it died count as spent until the window ends; its calls in flight end with it. Of a
+   run, the next process on its data directory gives back what it had not used.
 """
 
 from __future__ import annotations
@@ -284,6 +285,8 @@ class Limiter:
             free = lease.free = lease.free - need
             if need > lease.step:
                 lease.step = need
+            if lease.slot is not None:
+                self._book.kept.numbers[lease.slot] += need
             if not lease.busy:
                 lease.busy = True
                 self._book.active.add(lease)
@@ -468,6 +471,8 @@ class Limiter:
             lease.held -= reserved
             lease.spent += spent
             lease.free += reserved - spent
+            if lease.slot is not None:
+                self._book.kept.numbers[lease.slot] += spent - reserved
             if not lease.busy:
                 lease.busy = True
                 self._book.active.add(lease)

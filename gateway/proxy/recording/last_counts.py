@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import mmap
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,13 @@ from pathlib import Path
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Tally
 from gateway.proxy.recording.recorder import CountsOfProcess, Recorder, RecordStream
-from gateway.runtime.file_lock import FileLock
+from gateway.runtime.kept_file import KeptFile, files_of_killed, new_kept_file
 
 log = logging.getLogger(__name__)
 
 _FOLDER = "counts"
 _NUMBERS = len(CountsOfProcess._fields)
 _BYTES = 8 * _NUMBERS
-_LOCK = ".lock"
 _RETRY_S = 2.0
 
 
@@ -34,14 +31,8 @@ _RETRY_S = 2.0
 def kept_counts(data: Path, recorder: Recorder) -> Iterator[None]:
     """Keeps the recorder's counts in a file of the data directory, which is removed when the process has appended all
     of its records and ends. Where the directory cannot be written, they are kept nowhere."""
-    path = data / _FOLDER / recorder.incarnation
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(_lock_of(path))
-        lock.acquire()
-        path.write_bytes(bytes(_BYTES))
-        with path.open("r+b") as file:
-            mapped = mmap.mmap(file.fileno(), _BYTES)
+        kept, mapped = new_kept_file(data / _FOLDER, recorder.incarnation, _BYTES)
     except OSError as error:
         log.info("counts are not kept for the case that this process is killed: %s", error)
         yield
@@ -54,20 +45,15 @@ def kept_counts(data: Path, recorder: Recorder) -> Iterator[None]:
         recorder.kept = [*view]
         view.release()
         if recorder.waiting == 0:
-            _forget(path, lock)
+            kept.forget()
 
 
 async def report_killed(data: Path, stream: RecordStream) -> None:
     """Reports each process that was killed and left its counts here, once."""
-    for path in _paths(data):
-        with contextlib.suppress(OSError):
-            lock = FileLock(_lock_of(path))
-            if not lock.acquire():
-                lock.release()
-                continue
-            if counts := _read(path):
-                await _append(stream, path.name, counts)
-            _forget(path, lock)
+    for kept in files_of_killed(data / _FOLDER):
+        if counts := _counts_in(kept):
+            await _append(stream, kept.name, counts)
+        kept.forget()
 
 
 async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProcess) -> None:
@@ -89,25 +75,7 @@ async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProces
             await asyncio.sleep(_RETRY_S)
 
 
-def _paths(data: Path) -> list[Path]:
-    try:
-        return sorted(path for path in (data / _FOLDER).iterdir() if path.suffix != _LOCK)
-    except OSError:
-        return []
-
-
-def _read(path: Path) -> CountsOfProcess | None:
-    with contextlib.suppress(OSError, ValueError):
-        return CountsOfProcess(*memoryview(path.read_bytes()).cast("Q").tolist()[:_NUMBERS])
+def _counts_in(kept: KeptFile) -> CountsOfProcess | None:
+    with contextlib.suppress(ValueError, TypeError):
+        return CountsOfProcess(*memoryview(kept.read()).cast("Q").tolist()[:_NUMBERS])
     return None
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_suffix(_LOCK)
-
-
-def _forget(path: Path, lock: FileLock) -> None:
-    for each in (path, _lock_of(path)):
-        with contextlib.suppress(OSError):
-            os.unlink(each)
-    lock.release()

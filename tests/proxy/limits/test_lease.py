@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import copyfile, copytree, rmtree
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.config.stream import StreamConfig
 from gateway.core.exchange import new_id
 from gateway.core.limits import Limit, LimitScope
+from gateway.proxy.limits.kept_leases import KeptLeases, settle_killed
 from gateway.proxy.limits.lease import IDLE_S, SHARE_IDLE_S, Lease, units
 from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.limits.refusal import details
@@ -285,10 +288,15 @@ class Fleet(RuleBasedStateMachine):
     def of_user(self) -> bool:
         return self.scope.kind == "user"
 
+    @property
+    def of_many(self) -> bool:
+        """Whether its leases are forgotten and go on."""
+        return self.scope.kind in ("user", "run")
+
     def lease(self) -> Lease:
         limit = Limit("tokens", AMOUNT, "day")
         self.leases_made += 1
-        resumes = self.leases_made if self.of_user else 0
+        resumes = self.leases_made if self.of_many else 0
         lease = Lease(self.scope, limit, self.limit_name, 0.0, time.time() + 86_400, resumes)
         lease.reported_at = self.now
         return lease
@@ -391,13 +399,16 @@ class Fleet(RuleBasedStateMachine):
             self.loop.run_until_complete(self.client.zadd(workers, {**seen, worker.id: last}, xx=True))
             self.loop.run_until_complete(self.workers[i - 1].server.sweep())
 
+    def go_on(self, worker: Worker) -> None:
+        worker.lease = self.lease()
+        worker.calls, worker.promised, worker.borrowed = LimitCalls(worker.lease), False, False
+
     @rule(i=WORKERS)
     def an_end_user_is_forgotten(self, i: int) -> None:
         worker = self.workers[i]
-        if self.of_user and not worker.in_flight and worker.lease.forgettable(self.now, 60.0):
+        if self.of_many and not worker.in_flight and worker.lease.forgettable(self.now, 60.0):
             worker.forgotten += worker.lease.spent
-            worker.lease = self.lease()
-            worker.calls, worker.promised, worker.borrowed = LimitCalls(worker.lease), False, False
+            self.go_on(worker)
 
     @precondition(lambda self: not any(w.borrowed or w.lease.borrowed or w.forgotten for w in self.workers))
     @rule()
@@ -432,16 +443,82 @@ class UserFleet(Fleet):
     limit_name = "u:0123456789abcdef01234567:tokens_per_day:x"
 
 
-@pytest.mark.parametrize("fleet", [Fleet, UserFleet])
+class RunFleet(Fleet):
+    """Workers with the ceiling of a run, which keep what they use in case they are killed: the next process gives back
+    the rest, to the last unit."""
+
+    scope = LimitScope("run", "run_0123456789abcdef01234567", (DAY,))
+    limit_name = "r:0123456789abcdef01234567:tokens_per_run"
+    folder: Path
+
+    def __init__(self) -> None:
+        self.kept: dict[str, KeptLeases] = {}
+        self.settled = True
+        """Whether all of the dead were settled."""
+        self.overdrawn = 0
+        super().__init__()
+
+    def worker(self) -> Worker:
+        worker = super().worker()
+        self.kept[worker.id] = KeptLeases(self.folder, worker.id, most=2)
+        self.go_on(worker)
+        return worker
+
+    def go_on(self, worker: Worker) -> None:
+        kept = self.kept[worker.id]
+        kept.release(worker.lease)
+        super().go_on(worker)
+        kept.keep(worker.lease, time.time())
+        worker.calls = LimitCalls(worker.lease, kept)
+
+    def accept(self, worker: Worker, reply: Any) -> None:
+        super().accept(worker, reply)
+        self.kept[worker.id].note(worker.lease, time.time())
+
+    @rule(i=WORKERS, times=st.integers(1, 2), late=st.booleans())
+    def a_worker_is_killed(self, i: int, times: int, late: bool) -> None:
+        """late: its last report arrives when it has been settled."""
+        worker = self.workers[i]
+        self.lost += worker.lease.spent + worker.lease.held + worker.forgotten
+        left = self.folder / worker.id
+        (left / "leases").mkdir(parents=True)
+        copyfile(self.folder / "leases" / worker.id, left / "leases" / worker.id)
+        self.kept.pop(worker.id).close()
+        self.workers[i] = self.worker()
+        for _ in range(times):
+            copytree(left, left.with_suffix(".again"))
+            self.loop.run_until_complete(settle_killed(left.with_suffix(".again"), worker.server, again_s=0.0))
+            rmtree(left.with_suffix(".again"))
+            if late:
+                assert self.loop.run_until_complete(worker.server.exchange([worker.lease.report(self.now)])) is None
+        rmtree(left)
+
+    @rule(i=WORKERS)
+    def a_worker_dies(self, i: int) -> None:  # type: ignore[override]
+        self.settled = False
+        super().a_worker_dies(i, "not swept")
+
+    def teardown(self) -> None:
+        """Exactly the amount that was used counts, and nothing is held back."""
+        super().teardown()
+        used = self.lost + sum(worker.lease.spent for worker in self.workers)
+        counted, held = self.loop.run_until_complete(self.workers[0].server.spent([self.limit_name]))[self.limit_name]
+        assert counted == used if self.settled else counted + held >= used
+        assert held == 0 or not self.settled
+        for kept in self.kept.values():
+            kept.close()
+
+
+@pytest.mark.parametrize("fleet", [Fleet, UserFleet, RunFleet])
 @pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_whatever_gets_lost_no_limit_is_exceeded(
-    stream_url: str, examples: int, fleet: type[Fleet], monkeypatch: pytest.MonkeyPatch
+    stream_url: str, examples: int, fleet: type[Fleet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     loop, client = asyncio.new_event_loop(), connect(stream_url, StreamConfig())
     # What is lost, the machine decides: a reply that a busy computer delays is none of it.
     client.connection_pool.connection_kwargs["socket_timeout"] = PATIENCE_S
     monkeypatch.setattr("gateway.stream.connect.VERB_TIMEOUT_S", PATIENCE_S)
-    machine = type("OnServer", (fleet,), {"loop": loop, "client": client})
+    machine = type("OnServer", (fleet,), {"loop": loop, "client": client, "folder": tmp_path})
     health = [HealthCheck.too_slow, HealthCheck.data_too_large]
     try:
         run_state_machine_as_test(
