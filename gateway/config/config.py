@@ -25,7 +25,7 @@ from pydantic import (
 
 from gateway.config.admin import AdminConfig
 from gateway.config.cascades import CascadeConfig
-from gateway.config.decisions import DecisionsConfig
+from gateway.config.decisions import DecisionsConfig, ModelDecisions
 from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.guards import GuardConfig, GuardName
@@ -263,6 +263,8 @@ class Model(Section):
     strategy: Strategy = "weighted"
     """Rule that chooses a target: by weight, by requests in flight (and reported load), by latency, or the same target
     for the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
+    decisions: ModelDecisions | None = None
+    """The way in which it answers decisions. Default: by its upstreams' API of decisions."""
 
     @property
     def cut_policy(self) -> OnCut:

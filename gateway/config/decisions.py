@@ -1,4 +1,4 @@
-"""The section `decisions` of gateway.yaml: certificates of thresholds."""
+"""Decisions in gateway.yaml: certificates of thresholds, and the way in which a model name answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.config.guards import GuardName
-from gateway.config.types import Name, Section
+from gateway.config.types import Day, Name, Section
+from gateway.core.providers import DecisionReading
 
 WrongShare = Annotated[float, Field(gt=0, lt=0.5)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
@@ -41,6 +42,29 @@ class CertificateConfig(Section):
     def labelled_as(self) -> str:
         """The name under which people's labels are stored."""
         return self.scorer if self.scorer is not None else f"guard {self.guard}"
+
+
+class ModelDecisions(Section):
+    """The way in which a model name answers decisions."""
+
+    reading: DecisionReading
+    """`native`: its upstreams have an API of decisions. All others read a chat engine that shows log-probabilities, by
+    one request for each question: `slot` (the next token of a prefilled answer), `words` (the first word of a reply),
+    `letters` (A, B, C for options) or `structured` (the value in an answer by a JSON schema). A probe measures
+    which of them are more than noise."""
+    probed: Day | None = None
+    """The day of that probe, which prints this line. An emulated reading needs it."""
+    min_label_mass: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """A read with less probability on all options together gives no answer."""
+    allow_one_hot: bool = False
+    """Take an answer without log-probabilities as certain; for the reading `structured`. Such probabilities mean
+    nothing, and no certificate holds for them."""
+
+    @model_validator(mode="after")
+    def _check_one_hot(self) -> Self:
+        if self.allow_one_hot and self.reading != "structured":
+            raise ValueError(f"allow_one_hot belongs to the reading structured, not to {self.reading}")
+        return self
 
 
 class DecisionsConfig(Section):

@@ -14,6 +14,12 @@ QuestionKind = Literal["predicate", "choice", "score"]
 OptionValue = str | bool
 ConfidenceForm = Literal["upstream", "jev"]
 """Origin of a confidence: the upstream, by its own definition, or `jev_confidence`."""
+UnreadReason = Literal[
+    "no_logprobs", "label_mass", "truncated", "shared_start", "reasoning", "renormalised", "no_option"
+]
+"""Reason for which a read of a chat engine gives no answer: no log-probabilities; too little probability on the
+options; options below the end of the list that may matter; a token with which several options begin; a model that
+reasons first; log-probabilities of which a grammar hides all other tokens; a text that is none of the options."""
 
 MOST_QUESTIONS = 400
 MOST_OPTIONS = 255
@@ -69,6 +75,11 @@ class Answer:
     label_mass: float | None = None
     """Probability, over the whole vocabulary, of the labels of all options together."""
     refused: bool = False
+    """Whether it has no answer: the model refused, or could not be read."""
+    unread: UnreadReason | None = None
+    """Reason for which a read gave no answer; None: it gave one, or was none."""
+    one_hot: bool = False
+    """Whether the model wrote only its choice, which counts as certain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,10 @@ def merged(replies: Sequence[DecisionReply]) -> DecisionReply:
 
 def refusal(question: Question) -> Answer:
     return Answer(question.kind, refused=True)
+
+
+def unread(question: Question, reason: UnreadReason) -> Answer:
+    return Answer(question.kind, refused=True, unread=reason)
 
 
 def answer_of(question: Question, probabilities: Sequence[float], label_mass: float | None = None) -> Answer:

@@ -24,6 +24,9 @@ Load = Literal["orca", "scrape", "none"]
 ResponsesApi = Literal["native", "chat"]
 DecisionFormat = Literal["openai", "systemone", "sglang"]
 """OpenAI's Decisions API, System One's, or SGLang's own."""
+DecisionReading = Literal["native", "slot", "words", "letters", "structured"]
+"""The way in which an alias answers decisions: `native` passes them to its upstream, all others read a chat engine
+(core/decision_reads.py)."""
 
 
 @dataclass(frozen=True, slots=True)

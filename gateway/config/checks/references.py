@@ -122,6 +122,34 @@ def _model_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:
             yield from readable(unknown_target(path, target, config))
             yield from readable(_star_mistakes(path, target, alias))
     yield from readable(_objective_mistakes(at, model, config))
+    yield from readable(_reading_mistakes(at, model, config))
+
+
+def _reading_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:
+    asked = getattr(model, "decisions", None)
+    if asked is None or asked.reading == "native":
+        return
+    alias = at.removeprefix("models.")
+    if asked.probed is None:
+        yield (
+            f"{at}.decisions.probed: missing; a reading can be noise although its answers look healthy: leave "
+            f"`decisions` of this model out, run `gateway decisions probe {alias}`, and add the lines that it prints"
+        )
+    if asked.reading != "slot":
+        return
+    from gateway.core.decision_reads import read_engine  # only where decisions are emulated
+
+    for part in ("targets", "fallback"):
+        for i, target in enumerate(getattr(model, part, ())):
+            upstream = config.upstreams.get(target.upstream)
+            if upstream is None or upstream.kind not in PROVIDERS:
+                continue
+            if read_engine(upstream.kind, upstream.continues_prefill).continues is None:
+                yield (
+                    f"{at}.decisions.reading: slot needs servers that continue a last assistant message, and "
+                    f'{part}[{i}] is at "{target.upstream}" of kind {upstream.kind}; set `prefill` of that upstream if '
+                    "it does, or take another reading"
+                )
 
 
 def _objective_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:

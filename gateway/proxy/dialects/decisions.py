@@ -351,7 +351,8 @@ def write_answers(reply: DecisionReply, questions: Sequence[Question]) -> dict[s
 
 def _write_answer(answer: Answer, question: Question) -> dict[str, Any]:
     if answer.refused:
-        return {"type": "refusal", "name": question.name}
+        refused = {"type": "refusal", "name": question.name}
+        return refused if answer.unread is None else {**refused, "x_unread": answer.unread}
     written: dict[str, Any] = {"type": question.kind, "name": question.name}
     pairs = zip(question.options, answer.probabilities, strict=True)
     if question.kind == "predicate":

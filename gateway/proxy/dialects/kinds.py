@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
@@ -24,6 +24,9 @@ from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import DECISION_APIS, Api, Call
 from gateway.proxy.request.vendor_paths import BEDROCK_APIS, GEMINI_APIS
+
+if TYPE_CHECKING:
+    from gateway.core.decision_reads import ReadSettings
 
 _ANTHROPIC_APIS: tuple[Api, ...] = ("messages", "count_tokens")
 _DECISIONS: Mapping[str, Api] = {"openai": "decisions", "systemone": "systemone"}
@@ -57,10 +60,21 @@ class DialectByApi:
         """translated: by the APIs that the upstream does not have."""
         compresses = upstream.compress is not None
         self.origin = native.origin
+        self._upstream = upstream
+        self._emulated: dict[ReadSettings, ClientDialect] = {}
         self._native = native
         self._compresses = compresses
         self._by_api = _ByApi({**dict.fromkeys(get_args(Api), native), **translated}, upstream, native)
         self.by_api: Mapping[str, ClientDialect] = dict.fromkeys(get_args(Api), self) if compresses else self._by_api
+
+    def emulated(self, settings: ReadSettings) -> ClientDialect:
+        """Made with the first call that needs it, and its module imported then."""
+        made = self._emulated.get(settings)
+        if made is None:
+            from gateway.proxy.dialects.emulated_decisions import EmulatedDecisions
+
+            made = self._emulated[settings] = EmulatedDecisions(self._upstream, self.by_api["chat"], settings)
+        return made
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         request = self._by_api[call.api].request(call, model)

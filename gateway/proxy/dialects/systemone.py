@@ -248,6 +248,8 @@ def write_answers(reply: DecisionReply, questions: Sequence[Question]) -> dict[s
     }
     if refused := [question.key for question, answer in pairs if answer.refused]:
         written["x_refused"] = refused
+    if unread := {question.key: answer.unread for question, answer in pairs if answer.unread is not None}:
+        written["x_unread"] = unread
     return written
 
 

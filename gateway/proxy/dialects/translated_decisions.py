@@ -34,13 +34,13 @@ _LIMITS: Mapping[str, DecisionLimits] = {
 }
 """Limits by kind, as their documentation has them; other servers decide themselves."""
 
-_UNTRANSLATABLE = (
+UNTRANSLATABLE = (
     "the request cannot be translated for its upstream: it is nested too deeply, or a value in it is of another type "
     "than its API takes"
 )
 
 
-class _ClientForm(NamedTuple):
+class ClientForm(NamedTuple):
     """The functions of a client's format."""
 
     read_request: Callable[[Mapping[str, Any]], DecisionRequest]
@@ -54,9 +54,9 @@ class _ServerForm(NamedTuple):
     read_answers: Callable[[Mapping[str, Any], Sequence[Question]], DecisionReply]
 
 
-_CLIENTS: Mapping[Api, _ClientForm] = {
-    "decisions": _ClientForm(decisions.read_request, decisions.write_answers),
-    "systemone": _ClientForm(systemone.read_request, systemone.write_answers),
+CLIENT_FORMS: Mapping[Api, ClientForm] = {
+    "decisions": ClientForm(decisions.read_request, decisions.write_answers),
+    "systemone": ClientForm(systemone.read_request, systemone.write_answers),
 }
 _SERVERS: Mapping[DecisionFormat, _ServerForm] = {
     "openai": _ServerForm(decisions.write_request, decisions.read_answers),
@@ -81,13 +81,13 @@ class TranslatedDecisions:
         try:
             return self._translated(call, model)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            raise BadRequest(_UNTRANSLATABLE) from None
+            raise BadRequest(UNTRANSLATABLE) from None
 
     def _translated(self, call: Call, model: str) -> UpstreamRequest:
-        asked, losses = _asked(call), set[str]()
+        decision, losses = asked(call), set[str]()
         parts = []
-        for questions in split(asked.questions, self._limits.questions):
-            part = replace(asked, questions=tuple(questions))
+        for questions in split(decision.questions, self._limits.questions):
+            part = replace(decision, questions=tuple(questions))
             fields, lost = _SERVERS[self._format].write_request(part, model, self._limits)
             losses |= lost
             parts.append(self._inner.request(self._inside(call, fields), model))
@@ -103,30 +103,35 @@ class TranslatedDecisions:
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
         """Raises ValueError if the body, or one of several, has no answers to the questions."""
-        questions = _asked(call).questions
+        questions = asked(call).questions
         parts = split(questions, self._limits.questions)
         found = lenient_json.loads(body)
         bodies = as_list(found) if len(parts) > 1 else [found]
         read = _SERVERS[self._format].read_answers
         reply = merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
-        written = _CLIENTS[call.api].write_answers(reply, questions)
+        written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
         return PlainReply(lenient_json.dumps(written), usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        error = GatewayError(_text(error_in(status, body)))
-        error.status = status
-        error.type = "invalid_request_error" if status < 500 else "api_error"
-        return error.body_for("systemone" if call.api == "systemone" else "openai")
+        return error_body(call, status, body)
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         return self._inner.broken(call, error)
 
 
-def _asked(call: Call) -> DecisionRequest:
+def error_body(call: Call, status: int, body: bytes) -> bytes:
+    """An upstream's error body, in the format of the client."""
+    error = GatewayError(_text(error_in(status, body)))
+    error.status = status
+    error.type = "invalid_request_error" if status < 500 else "api_error"
+    return error.body_for("systemone" if call.api == "systemone" else "openai")
+
+
+def asked(call: Call) -> DecisionRequest:
     """The request of the client. Raises BadRequest, with the member as param."""
     body = call.body if call.changes is None else call.body_with({})
-    return _CLIENTS[call.api].read_request(as_object(lenient_json.loads(body)))
+    return CLIENT_FORMS[call.api].read_request(as_object(lenient_json.loads(body)))
 
 
 def _text(error: Any) -> str:

@@ -7,12 +7,15 @@ path prefix, credentials, fixed headers. Its methods are pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
+
+if TYPE_CHECKING:
+    from gateway.core.decision_reads import ReadSettings
 
 ErrorSource = Literal["target", "answer", "request"]
 """The source of an error within HTTP 200: the target failed; the model's answer itself is "failed", complete in the
@@ -26,6 +29,10 @@ class Cut(Exception):
 
 class OversizedEvent(Cut):
     """A stream has an event above the size limit, which is not held any longer."""
+
+
+class UnreadableEngine(ValueError):
+    """Decisions cannot be read from the chats of a target, whatever is asked: another attempt would not help."""
 
 
 class PlainReply(NamedTuple):
@@ -131,3 +138,7 @@ class UpstreamDialect(Dialect, Protocol):
 
     by_api: Mapping[str, ClientDialect]
     """The dialects that they choose from."""
+
+    def emulated(self, settings: ReadSettings) -> ClientDialect:
+        """The dialect of decisions that are read from chats of this upstream."""
+        ...

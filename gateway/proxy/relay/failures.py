@@ -32,6 +32,7 @@ from gateway.core.errors import (
 from gateway.core.exchange import DECLINED as DECLINED_TEXT
 from gateway.core.exchange import Outcome
 from gateway.core.json_values import as_object, parse_object
+from gateway.proxy.dialects.types import UnreadableEngine
 from gateway.proxy.limits.endings import (
     BROKEN_OFF,
     CLIENT_DEADLINE,
@@ -241,6 +242,19 @@ def of_no_decisions(status: int | None = None) -> Failure:
     clients of both APIs repeat requests that end in HTTP 501."""
     text = "has no decisions" if status is None else f"HTTP {status}: it has no decisions for this model"
     return Failure("error", text, target_fault=False, status=status, sent=status is not None, undecided=True)
+
+
+def of_unreadable_engine(error: UnreadableEngine, call: Call, answer_bytes: int) -> Failure:
+    """A target from whose chats no decision can be read; another one may be readable. Else the client gets the reason:
+    a repetition would not help."""
+    refused = BadRequest(
+        f'the only reading of decisions that "{call.named or call.alias}" has gives no answer: it {error}; run '
+        f"`gateway decisions probe {call.alias}`",
+        param="model",
+        code="decisions_not_supported",
+    )
+    answer = ErrorReply(400, _JSON, refused.body_for("systemone" if call.api == "systemone" else "openai"))
+    return Failure("error", str(error), target_fault=False, answer=answer, answer_bytes=answer_bytes)
 
 
 def of_untranslatable(error: BadRequest, call: Call) -> Failure:

@@ -265,8 +265,12 @@ class Relay:
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model = target_state.upstream.dialect.by_api[call.api], target_state.model
         variant = target_state.variant
-        if call.api in DECISION_APIS and (target_state.undecided_until or not target_state.upstream.decides):
-            _check_decides(target_state)
+        if call.api in DECISION_APIS:
+            reads = state.route.reads
+            if reads is not None:
+                state.dialect = dialect = target_state.upstream.dialect.emulated(reads)
+            elif target_state.undecided_until or not target_state.upstream.decides:
+                _check_decides(target_state)
         try:
             request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         except BadRequest as error:
@@ -305,7 +309,7 @@ class Relay:
             if not state.client.started:
                 context.status = reply.status
             if reply.status >= 300:
-                raise AttemptFailed(await _failure_of_status(call, target_state, reply))
+                raise AttemptFailed(await _failure_of_status(state, call, target_state, reply))
             upload = call.upload
             started = sent_at if upload is None else max(sent_at, upload.last_received)
             target_state.record_latency(waited_s if upload is None else self.clock() - started)
@@ -491,7 +495,7 @@ def _check_decides(target_state: TargetState) -> None:
         raise AttemptFailed(of_no_decisions())
 
 
-async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
+async def _failure_of_status(state: RelayState, call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
     mask = target_state.upstream.mask
     if reply.status < 400:
         return of_redirect(reply.status, mask(dict(reply.headers).get(b"location", b"")))
@@ -503,7 +507,7 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
         return of_refused_time(reply.status, dict(reply.headers).get(b"date", b""))
     status = reply.status
     if call.api in DECISION_APIS:
-        if lacks_decisions(status, body):
+        if state.dialect is None and lacks_decisions(status, body):
             target_state.undecided_until = target_state.clock() + UNDECIDED_S
             return of_no_decisions(status)
         status = 400 if status == 422 and call.api == "decisions" else status  # as OpenAI's API has it
@@ -512,7 +516,7 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
         return of_missing_endpoint(
             f'{shown} of "{call.named or call.alias}"', call.path, anthropic=call.api in _ANTHROPIC
         )
-    sent = target_state.upstream.dialect.error(call, status, body)
+    sent = (state.dialect or target_state.upstream.dialect).error(call, status, body)
     if call.api in VENDOR_APIS:
         headers = for_client(reply.headers, bedrock=call.api in BEDROCK_APIS)
         return of_status(status, headers, sent, vendor_error(call.api, status, body))

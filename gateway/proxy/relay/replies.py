@@ -16,11 +16,11 @@ from gateway.proxy.dialects.bedrock_client import header_usage
 from gateway.proxy.dialects.event_frames import frame_count
 from gateway.proxy.dialects.event_reader import TranslatingReader
 from gateway.proxy.dialects.plain_answer import AnswerTail, tail_usage
-from gateway.proxy.dialects.types import Cut, ErrorSource, OversizedEvent, Reader
+from gateway.proxy.dialects.types import Cut, ErrorSource, OversizedEvent, Reader, UnreadableEngine
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.deadlines import Deadlines
-from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_transport
+from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_transport, of_unreadable_engine
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import RelayState, ResponseBytes, SentText
 from gateway.proxy.request.header_rules import STREAM_TYPES, for_client
@@ -87,7 +87,10 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
-        answer, usage, error_source = target_state.upstream.dialect.by_api[state.call.api].answer(state.call, body)
+        dialect = state.dialect or target_state.upstream.dialect.by_api[state.call.api]
+        answer, usage, error_source = dialect.answer(state.call, body)
+    except UnreadableEngine as error:
+        raise AttemptFailed(of_unreadable_engine(error, state.call, len(body))) from error
     except ValueError as error:
         _check_encoding(reply, len(body))
         text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")

@@ -44,7 +44,8 @@ def start_response(
     elif call.api in BEDROCK_APIS:
         lines += b"\r\nx-amzn-requestid: " + call_id
     elif call.api in DECISION_APIS:
-        lines += b"\r\nx-gateway-decision: native"
+        reads = state.route.reads
+        lines += b"\r\nx-gateway-decision: " + (b"native" if reads is None else reads.reading.encode())
         if state.losses:
             lines += b"\r\nx-gateway-decision-loss: " + state.losses.encode()
     if context.reservation is not None and context.reservation.lines:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.observability.tracing import SpanIds
-from gateway.proxy.dialects.types import ErrorSource, Reader
+from gateway.proxy.dialects.types import ClientDialect, ErrorSource, Reader
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.endings import ANSWERED, NO_CONNECTION_IN_TIME, NOT_SENT, AttemptEnding, UnmeteredAttempt
 from gateway.proxy.limits.limiter import CallReservation
@@ -202,6 +202,8 @@ class RelayState:
     """Bytes of a complete response to the current attempt that is not an answer."""
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
+    dialect: ClientDialect | None = None
+    """The dialect of the current attempt; None if it is that of the call's API at the target."""
     losses: str = ""
     """The parts of the client's request that the current attempt's upstream cannot get, by name."""
     admission: Admission | None = None

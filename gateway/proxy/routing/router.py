@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from gateway.config.config import Config, Model, OnCut, Retries, Timeouts
 from gateway.config.derive import asked_targets, target_of
@@ -24,6 +25,9 @@ from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, Serve
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
 from gateway.proxy.routing.strategies import WeightedTargetState, order
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
+
+if TYPE_CHECKING:
+    from gateway.core.decision_reads import ReadSettings
 
 _COMPARED_CHARACTERS = 200
 _COMPARED_ALIASES = 100
@@ -63,6 +67,8 @@ class AliasRoutes:
     learned: ServedRoute | None = None
     """The learned route that chooses the target: with `orders[0]` the control, with `orders[1]` the moved one and
     then the control. None means that the strategy chooses."""
+    reads: ReadSettings | None = None
+    """The way in which decisions are read from chats; None: they go to the upstream's API of decisions."""
 
     @property
     def all_healthy(self) -> bool:
@@ -93,7 +99,17 @@ def routes_of(
         len(orders) == 1,
         len(orders) - 1,
         tuple(option for option in fallbacks if "budget" in option.on),
+        reads=_reads_of(model),
     )
+
+
+def _reads_of(model: Model) -> ReadSettings | None:
+    asked = model.decisions
+    if asked is None or asked.reading == "native":
+        return None
+    from gateway.core.decision_reads import ReadSettings  # only where an alias emulates decisions
+
+    return ReadSettings(asked.reading, asked.min_label_mass, asked.allow_one_hot)
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
@@ -121,6 +137,8 @@ class Route:
     """The fallbacks for a budget that is nearly used up, as far as they may answer it."""
     tiered_down: bool = False
     """Whether the caller's budget is nearly used up, so that its calls go to cheaper targets."""
+    reads: ReadSettings | None = None
+    """The way in which decisions are read from chats; None: they go to the upstream's API of decisions."""
 
     def settle_on(self, choice: RouteChoice) -> None:
         """Notes the decision of a cascade, which came after its first target had answered."""
@@ -348,6 +366,8 @@ class Router:
             route.choice = choice
         if routes.tier and options.target is None and home is None:
             route.tier = routes.tier
+        if routes.reads is not None:
+            route.reads = routes.reads
         return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:

@@ -1,0 +1,344 @@
+"""Reads of a decision from a chat engine that shows log-probabilities: one chat request for each question. Pure.
+
+A reading is the way in which the engine is asked. It can be worthless although its answers look healthy, so no reading
+is used for an alias without a probe of its own questions (`gateway decisions probe`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import orjson
+
+from gateway.core.completion import usage_of
+from gateway.core.decision import (
+    Answer,
+    DecisionReply,
+    DecisionRequest,
+    InvalidAnswer,
+    OptionValue,
+    Question,
+    UnreadReason,
+    answer_of,
+    option_texts,
+    unread,
+)
+from gateway.core.json_values import as_list, as_object, parse_object
+from gateway.core.providers import CHATS, PROVIDERS
+
+Reading = Literal["slot", "words", "letters", "structured"]
+"""`slot`: the next token of a prefilled answer. `words`: the first word of a free reply. `letters`: the same with A, B
+and C for options. `structured`: the value within an answer by a JSON schema."""
+READINGS: tuple[Reading, ...] = ("slot", "words", "letters", "structured")
+
+MIN_LABEL_MASS = 0.01
+MOST_WIDTH = 0.02
+"""Largest width of the bounds of an option's probability."""
+MOST_READS = 64
+"""Questions of one request, each of which is a request to the engine."""
+MOST_READ_BYTES = 32 << 20
+"""Bytes of the state, summed over the questions."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PREFILL = '{"answer": "'
+_SLOT = re.compile(r'"answer"\s*:\s*"')
+_REASONING = ("<think", "<|channel", "<reason", "[think", "<|begin_of_thought")
+_STRUCTURED_TOKENS = 64
+_ALL = 0.9999
+_NO_CHANCE = -60.0
+"""Logarithm of what no unconstrained model gives any token of its vocabulary's likeliest."""
+
+
+class UnreadAnswer(InvalidAnswer):
+    """A read that gives no answer, which is never a number."""
+
+    def __init__(self, question: Question, reason: UnreadReason) -> None:
+        super().__init__(f"question {question.key}: the read gives no answer: {reason}")
+        self.reason: UnreadReason = reason
+
+
+class UnreadableQuestion(ValueError):
+    """A question that a reading cannot ask; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEngine:
+    """Abilities of a chat engine."""
+
+    top: int = 20
+    """The longest list of alternatives that it gives; 0: it gives none."""
+    continues: Mapping[str, Any] | None = None
+    """Members with which it continues a last assistant message; None if it cannot."""
+    template: bool = False
+    """Whether it takes `chat_template_kwargs`."""
+
+
+VLLM = ReadEngine(continues={"add_generation_prompt": False, "continue_final_message": True}, template=True)
+LLAMA_CPP = ReadEngine(top=50, continues={"cache_prompt": True}, template=True)
+OPENAI_CHAT = ReadEngine()
+NO_LOGPROBS = ReadEngine(top=0)
+
+
+def read_engine(kind: str, prefill: bool) -> ReadEngine:
+    """The abilities of upstreams of a kind. prefill: whether they continue a last assistant message on request."""
+    if kind in ("llamacpp", "llamafile"):
+        return LLAMA_CPP
+    if PROVIDERS[kind].dialect not in CHATS:
+        return NO_LOGPROBS
+    return VLLM if prefill else OPENAI_CHAT
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """The way in which the decisions of an alias are read from chats."""
+
+    reading: Reading
+    min_label_mass: float = MIN_LABEL_MASS
+    one_hot: bool = False
+    """Whether an answer without log-probabilities counts as certain, with probabilities 1 and 0."""
+
+
+def labels_of(question: Question, reading: Reading) -> tuple[str, ...]:
+    """The texts of which the model gives one: one for each option."""
+    if question.kind == "predicate":
+        return ("yes", "no")
+    if reading == "letters":
+        count = len(question.options)
+        return tuple(map(str, range(count))) if question.kind == "score" else tuple(LETTERS[:count])
+    if question.kind == "score":
+        names = tuple([str(option.value) for option in question.options])
+        if len(set(map(str.casefold, names))) == len(names):
+            return names
+    return option_texts(question)
+
+
+def check_readable(question: Question, reading: Reading) -> None:
+    """Raises UnreadableQuestion where no token could tell the options apart."""
+    labels = labels_of(question, reading)
+    at = f"question {question.key}"
+    if len(labels) < len(question.options):
+        raise UnreadableQuestion(f"{at} has {len(question.options)} options, and letters are enough for {len(labels)}")
+    folded = sorted(label.strip().casefold() for label in labels)
+    for one, following in pairwise(folded):
+        if following.startswith(one):
+            raise UnreadableQuestion(
+                f"{at}: the option {one[:60]!r} is how {following[:60]!r} begins, and this model's decisions are read "
+                "from the beginning of an option; rename one"
+            )
+
+
+def write_reads(request: DecisionRequest, settings: ReadSettings, engine: ReadEngine) -> list[dict[str, Any]]:
+    """The chat requests, one for each question, without their model.
+
+    Raises UnreadableQuestion.
+    """
+    reading = settings.reading
+    if reading == "slot" and engine.continues is None:
+        raise UnreadableQuestion("the reading `slot` needs a server that continues a last assistant message")
+    if not engine.top and not settings.one_hot:
+        raise UnreadableQuestion("the server of this model shows no log-probabilities")
+    state = request.state if isinstance(request.state, str) else orjson.dumps(request.state).decode()
+    shared: dict[str, Any] = {"max_tokens": 1, "temperature": 0 if settings.one_hot else 1}
+    if engine.top:
+        shared |= {"logprobs": True, "top_logprobs": engine.top}
+    if engine.template:
+        shared["chat_template_kwargs"] = {"enable_thinking": False}
+    if reading == "slot":
+        shared |= engine.continues or {}
+    first = [] if request.instructions is None else [{"role": "system", "content": request.instructions}]
+    last = [{"role": "assistant", "content": PREFILL}] if reading == "slot" else []
+    bodies = []
+    for question in request.questions:
+        check_readable(question, reading)
+        asked = {"role": "user", "content": _prompt(state, question, reading)}
+        body = {"messages": [*first, asked, *last], **shared}
+        if reading == "structured":
+            body |= {"max_tokens": _STRUCTURED_TOKENS, "response_format": _schema(labels_of(question, reading))}
+        bodies.append(body)
+    return bodies
+
+
+def _prompt(state: str, question: Question, reading: Reading) -> str:
+    """The options come first and the question last: a small model that reads the options just before it answers repeats
+    the first or the last of them, whatever the state is (docs/decisions.md has the figures)."""
+    labels, lines = labels_of(question, reading), ["Options:"]
+    for label, option in zip(labels, question.options, strict=True):
+        text = label if question.kind == "predicate" or reading != "letters" else f"{label}: {option.value}"
+        lines.append(f"- {text} - {option.description}" if option.description else f"- {text}")
+    asked = f"Is this true? {question.instructions}" if question.kind == "predicate" else question.instructions
+    rule = _RULES.get(reading)
+    return "\n".join([*lines, "", state, "", asked] if rule is None else [*lines, "", state, "", asked, rule])
+
+
+_RULES: Mapping[Reading, str] = {
+    "words": "Answer with one option only.",
+    "letters": "Answer with the label of one option only.",
+    "structured": 'Answer with one option as JSON: {"answer": "…"}',
+}
+
+
+def _schema(labels: Sequence[str]) -> dict[str, Any]:
+    schema = {
+        "type": "object", "properties": {"answer": {"type": "string", "enum": list(labels)}},
+        "required": ["answer"], "additionalProperties": False,
+    }  # fmt: skip
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def read_answer(reply: Mapping[str, Any], question: Question, settings: ReadSettings) -> Answer:
+    """The answer in one chat reply. Raises UnreadAnswer.
+
+    Spellings in either case, with a blank or a quotation mark around them, count as one label. A label that is not
+    listed has a probability between 0 and that of the last in the list; where that leaves any option's probability open
+    by more than MOST_WIDTH, the read is truncated, and else the middle is taken.
+    """
+    choice = as_object(next(iter(as_list(reply.get("choices"))), None))
+    message, reading = as_object(choice.get("message")), settings.reading
+    if message.get("reasoning_content") or message.get("reasoning"):
+        raise UnreadAnswer(question, "reasoning")
+    tokens = as_list(as_object(choice.get("logprobs")).get("content"))
+    labels = [label.strip().casefold() for label in labels_of(question, reading)]
+    try:
+        entries, skipped = _at_value(tokens) if reading == "structured" else (tokens[0]["top_logprobs"], 0)
+        read = _masses(entries, labels, skipped)
+    except (LookupError, TypeError, AttributeError):
+        read = None
+    if read is None:
+        if reading == "structured" and settings.one_hot:
+            return _one_hot(message.get("content"), question, labels)
+        raise UnreadAnswer(question, "no_logprobs")
+    mass = math.fsum(read.masses)
+    if read.likeliest.lstrip().lower().startswith(_REASONING):
+        raise UnreadAnswer(question, "reasoning")
+    if read.shared > MOST_WIDTH * (mass + read.shared):
+        raise UnreadAnswer(question, "shared_start")
+    if mass < settings.min_label_mass:
+        raise UnreadAnswer(question, "label_mass")
+    if mass + read.shared > _ALL and not read.others:
+        raise UnreadAnswer(question, "renormalised")
+    shares = _completed(read)
+    if shares is None:
+        raise UnreadAnswer(question, "truncated")
+    return answer_of(question, shares, min(1.0, mass))
+
+
+@dataclass(slots=True)
+class _Read:
+    """The alternatives at one position."""
+
+    masses: list[float]
+    """Probability of each label."""
+    shared: float
+    """Probability of the tokens with which several labels begin."""
+    others: bool
+    """Whether a token with which no label begins has a probability."""
+    likeliest: str
+    total: float
+    least: float
+    """Probability of the last in the list."""
+
+
+def _masses(entries: Sequence[Mapping[str, Any]], labels: Sequence[str], skipped: int) -> _Read | None:
+    """The probabilities of labels; None for an empty list. A token counts for the one label that begins with it, since
+    the tokens of a label are not known here. skipped: characters of the tokens before the value.
+
+    Raises LookupError, TypeError or AttributeError for entries of another shape.
+    """
+    owners: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        for end in range(len(label), 0, -1):
+            start = label[:end]
+            owners[start] = -1 if start in owners else position
+    masses, shared, total, others, exp = [0.0] * len(labels), 0.0, 0.0, False, math.exp
+    best, least, likeliest = -math.inf, math.inf, ""
+    for entry in entries:
+        logprob, token = entry["logprob"], entry["token"][skipped:]
+        if logprob <= _NO_CHANCE:
+            continue
+        p = exp(logprob) if logprob < 0.0 else 1.0
+        total += p
+        if logprob > best:
+            best, likeliest = logprob, token
+        if logprob < least:
+            least = logprob
+        text = token.strip(" \t\n\"'").casefold()
+        owner = owners.get(text)
+        if owner is None and (ended := text.rstrip("\"'.,;:!}")) in labels:
+            owner = labels.index(ended)
+        if owner is None:
+            others = True
+        elif owner >= 0:
+            masses[owner] += p
+        else:
+            shared += p
+    return _Read(masses, shared, others, likeliest, total, exp(least)) if total else None
+
+
+def _completed(read: _Read) -> list[float] | None:
+    """The masses as shares of 1, with the middle of the bounds for labels that are not listed; None if too wide."""
+    masses = read.masses
+    missing, mass = masses.count(0.0), math.fsum(masses)
+    if not missing:
+        return [p / mass for p in masses]
+    left = max(0.0, 1.0 - read.total)
+    most = min(read.least, left)
+    unseen = min(missing * most, left)
+    widest = max(most / (mass + most), max(masses) / mass - max(masses) / (mass + unseen))
+    if widest > MOST_WIDTH:
+        return None
+    filled = [p or most / 2 for p in masses]
+    total = math.fsum(filled)
+    return [p / total for p in filled]
+
+
+def _at_value(tokens: Sequence[Any]) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """The alternatives where the value of "answer" begins, and how many characters of these tokens come before it.
+
+    Raises LookupError or TypeError where there is none.
+    """
+    texts = [token["token"] for token in tokens]
+    begin = _SLOT.search("".join(texts))
+    if begin is None:
+        raise LookupError
+    start = 0
+    for token, text in zip(tokens, texts, strict=True):
+        if start <= begin.end() < start + len(text):
+            return token["top_logprobs"], begin.end() - start
+        start += len(text)
+    raise LookupError
+
+
+def _one_hot(content: Any, question: Question, labels: Sequence[str]) -> Answer:
+    """The answer of a JSON text without log-probabilities, as certain. Raises UnreadAnswer."""
+    answer = as_object(parse_object(content) if isinstance(content, str) else None).get("answer")
+    text = answer.strip().casefold() if isinstance(answer, str) else None
+    if text not in labels:
+        raise UnreadAnswer(question, "no_option")
+    place = labels.index(text)
+    value: OptionValue | None = question.options[place].value if question.kind == "choice" else None
+    shares = tuple([float(position == place) for position in range(len(labels))])
+    return Answer(question.kind, shares, value, float(place) if question.kind == "score" else None, one_hot=True)
+
+
+def read_answers(
+    replies: Sequence[Mapping[str, Any]], questions: Sequence[Question], settings: ReadSettings
+) -> DecisionReply:
+    """The answers of all reads as one reply. A question without an answer says why; tokens are summed."""
+    answers, model = [], ""
+    read = written = cached = 0
+    for reply, question in zip(replies, questions, strict=True):
+        try:
+            answers.append(read_answer(reply, question, settings))
+        except UnreadAnswer as error:
+            answers.append(unread(question, error.reason))
+        usage, named = usage_of(reply.get("usage")), reply.get("model")
+        if usage is not None:
+            read, written = read + usage.input_tokens, written + usage.output_tokens
+            cached += usage.cached_input_tokens or 0
+        if not model and isinstance(named, str):
+            model = named
+    return DecisionReply(model, tuple(answers), read, written, cached)

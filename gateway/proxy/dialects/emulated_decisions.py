@@ -1,0 +1,138 @@
+"""Decisions for clients of both APIs, read from a chat engine: one chat request for each question, as one attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gateway.config.upstreams import Upstream
+from gateway.core.completion import usage_of
+from gateway.core.decision import DecisionRequest
+from gateway.core.decision_reads import (
+    MOST_READ_BYTES,
+    MOST_READS,
+    ReadSettings,
+    UnreadableQuestion,
+    read_answers,
+    read_engine,
+    write_reads,
+)
+from gateway.core.errors import BadRequest, GatewayError
+from gateway.core.json_values import as_list, as_object
+from gateway.core.providers import CHATS
+from gateway.proxy.dialects import lenient_json
+from gateway.proxy.dialects.event_reader import RawReader
+from gateway.proxy.dialects.plain_answer import AnswerTail
+from gateway.proxy.dialects.translated_decisions import CLIENT_FORMS, UNTRANSLATABLE, asked, error_body
+from gateway.proxy.dialects.types import ClientDialect, PlainReply, Reader, UnreadableEngine
+from gateway.proxy.http.client.transport import UpstreamRequest
+from gateway.proxy.request.call import Call
+
+_PATH = b"/chat/completions"
+_ENGINE_FAULTS = ("no_logprobs", "reasoning", "renormalised")
+"""Reasons that lie in the engine or its model, and not in one question or its state."""
+
+
+class EmulatedDecisions:
+    """Reads decisions from the chats of one upstream."""
+
+    def __init__(self, upstream: Upstream, inner: ClientDialect, settings: ReadSettings) -> None:
+        """inner: for chats at this upstream."""
+        self._inner = inner
+        self._settings = settings
+        self._engine = read_engine(upstream.kind, upstream.continues_prefill)
+        self._translates = upstream.provider.dialect not in CHATS
+
+    def request(self, call: Call, model: str) -> UpstreamRequest:
+        """The request of the first question, with those of the others. Raises BadRequest for questions that cannot be
+        asked so."""
+        try:
+            return self._reads(call, model)
+        except UnreadableQuestion as error:
+            raise BadRequest(str(error), param="questions", code="unreadable_question") from None
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise BadRequest(UNTRANSLATABLE) from None
+
+    def _reads(self, call: Call, model: str) -> UpstreamRequest:
+        decision = asked(call)
+        _check_size(call, decision)
+        parts = []
+        for body in write_reads(decision, self._settings, self._engine):
+            body["model"] = model
+            parts.append(self._inner.request(_chat(call, body), model))
+        recorded = call.body_with({"model": orjson.dumps(model)})
+        return replace(parts[0], recorded=recorded, more=tuple(parts[1:]), losses=", ".join(sorted(decision.losses)))
+
+    def reader(self, call: Call, keep_text: bool) -> Reader:
+        return RawReader(AnswerTail())
+
+    def answer(self, call: Call, body: bytes) -> PlainReply:
+        """Raises UnreadableEngine where no question has an answer because of the engine; ValueError for a body that is
+        not that of chats."""
+        questions = asked(call).questions
+        found = lenient_json.loads(body)
+        replies = [as_object(reply) for reply in (as_list(found) if len(questions) > 1 else [found])]
+        if self._translates:
+            replies = [self._as_chat(call, reply) for reply in replies]
+        if not all("choices" in reply for reply in replies):
+            raise ValueError("a reply to a read is not a chat's")
+        reply = read_answers(replies, questions, self._settings)
+        reasons = {answer.unread for answer in reply.answers}
+        if None not in reasons and not reasons.isdisjoint(_ENGINE_FAULTS):
+            raise UnreadableEngine(_why(sorted(str(reason) for reason in reasons), self._settings.reading))
+        written = CLIENT_FORMS[call.api].write_answers(reply, questions)
+        written["x_reading"] = self._settings.reading
+        if any(answer.one_hot for answer in reply.answers):
+            written["x_reading"], written["x_calibrated"] = "structured-only", False
+        usage = usage_of(written["usage"]) if reply.input_tokens else None
+        return PlainReply(lenient_json.dumps(written), usage)
+
+    def _as_chat(self, call: Call, reply: dict[str, Any]) -> dict[str, Any]:
+        body = self._inner.answer(_chat(call, {}), lenient_json.dumps(reply)).body
+        return as_object(lenient_json.loads(body))
+
+    def error(self, call: Call, status: int, body: bytes) -> bytes:
+        return error_body(call, status, self._inner.error(_chat(call, {}), status, body))
+
+    def broken(self, call: Call, error: GatewayError) -> bytes:
+        return self._inner.broken(call, error)
+
+
+def _chat(call: Call, fields: Mapping[str, Any]) -> Call:
+    """The call as a chat with these members."""
+    body = lenient_json.dumps(fields)
+    return replace(call, api="chat", path=_PATH, body=body, fields=dict(fields), members=None, changes=None)
+
+
+def _check_size(call: Call, decision: DecisionRequest) -> None:
+    count = len(decision.questions)
+    if count > MOST_READS:
+        raise BadRequest(
+            f"{count} questions; this model reads each by a request of its own, and takes at most {MOST_READS} in one",
+            param="questions",
+            code="too_many_questions",
+        )
+    if decision.images:
+        raise BadRequest("this model's decisions are read from chats, of texts only, without images", param="input")
+    if len(call.body) * count > MOST_READ_BYTES:
+        raise BadRequest(
+            f"the input is sent once for each question, and {count} times {len(call.body)} bytes are more than "
+            f"{MOST_READ_BYTES >> 20} MB; ask fewer questions at once, or shorten it",
+            param="state" if call.api == "systemone" else "input",
+            code="input_too_large",
+        )
+
+
+_EXPLAINED = {
+    "no_logprobs": "its server shows no log-probabilities",
+    "reasoning": "the model reasons before it answers",
+    "renormalised": "a grammar hides the log-probabilities of all tokens but the options",
+}
+
+
+def _why(reasons: list[str], reading: str) -> str:
+    named = "; ".join(_EXPLAINED[reason] for reason in reasons if reason in _EXPLAINED)
+    return f"cannot be read by {reading}: {named}"
