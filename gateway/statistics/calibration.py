@@ -141,17 +141,28 @@ class CalibrationError:
 
 
 def mean_bias(sample: LabelledProbabilities, alpha: float = 0.05) -> MeanBias:
-    """The weighted mean of p - y with an interval that is valid at every look; (-1, 1) below 30 effective labels.
+    """The weighted mean of p - y with an interval that is valid at every look; see `mean_at_any_look`.
+
+    Source: Cox 1958, Biometrika 45(3/4) (calibration in the large).
+    """
+    value, low, high = mean_at_any_look(sample, sample.p - sample.y, alpha)
+    return MeanBias(value, low, high, sample.n)
+
+
+def mean_at_any_look(sample: LabelledProbabilities, values: Floats, alpha: float = 0.05) -> tuple[float, float, float]:
+    """(weighted mean, low, high) of a value of each label, valid at every look; (-1, 1) below 30 effective labels.
 
     An asymptotic confidence sequence over the effective labels; 1 / effective is added to the standard error in
-    quadrature, since equal labels prove no certainty. alpha: in (0, 1). Raises ValueError outside this domain.
-    Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476, equation 9; Cox 1958, Biometrika
-    45(3/4) (calibration in the large).
+    quadrature, since equal labels prove no certainty. values: in [-1, 1], shape (n,). alpha: in (0, 1). Raises
+    ValueError outside these domains. Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476,
+    equation 9.
     """
-    value, se = sample.mean(sample.p - sample.y)
+    between("smallest value", float(values.min()), -1.0)
+    between("largest value", float(values.max()), -1.0)
+    value, se = sample.mean(values)
     size = sample.effective
     half = half_width(math.hypot(se, 1.0 / size) * math.sqrt(size), size, Tuning(alpha, _USUAL_LABELS, LEAST))
-    return MeanBias(value, max(-1.0, value - half), min(1.0, value + half), sample.n)
+    return value, max(-1.0, value - half), min(1.0, value + half)
 
 
 def reliability_bins(sample: LabelledProbabilities, alpha: float = 0.05) -> tuple[ReliabilityBin, ...]:

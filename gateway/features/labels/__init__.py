@@ -11,7 +11,10 @@ MANIFEST = Manifest(
         Verb("label", "gateway.features.labels.cli:verbs", 100, "Decide"),
         Verb("judge", "gateway.features.labels.cli:verbs", 110, "Decide"),
     ),
-    outputs=(JsonOutput("judge calibrate", "gateway.features.labels.report:CalibrationOutput"),),
+    outputs=(
+        JsonOutput("judge calibrate", "gateway.features.labels.report:CalibrationOutput"),
+        JsonOutput("judge compare", "gateway.features.labels.judge_comparison.report:JudgeComparisonOutput"),
+    ),
     pages=(ConsolePage("gateway.features.labels.page:PAGE", 40, "Decide"),),
     templates=True,
 )

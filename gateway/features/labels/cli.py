@@ -294,3 +294,37 @@ def calibrate(
     with reading(url) as connection:
         truth = truth_of(connection, scorer) if probability else None
     show(to_json(to_dict(found, truth)) if as_json else to_terminal(found, truth))
+
+
+@judge.command("compare", epilog=example("gateway judge compare helpful helpful_decision"))
+@grouped
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of the judge in use.")],
+    second: Annotated[str, typer.Argument(help="Name of the judge that is to replace it.")],
+    store: StoreOptions,
+    margin: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Largest increase of the mean squared distance to people.")
+    ] = 0.02,
+    shift: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Largest shift of one target's scores against the others'.")
+    ] = 0.05,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Error probability of each interval.")] = 0.05,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a cheaper judge may replace another, by people's labels and answers that both have scored.
+
+    Prints both distances to people, biases, prices, and the pairs that a verdict takes with each. Every look is valid.
+    """
+    from gateway.core.sanitize import to_json
+    from gateway.features.labels.judge_comparison.model import ComparisonOptions
+    from gateway.features.labels.judge_comparison.report import to_dict, to_terminal
+    from gateway.features.labels.judge_comparison.work import comparison
+    from gateway.features.labels.rows import guard_of
+    from gateway.store.query import reading
+
+    for name in (first, second):
+        if (guard := guard_of(name)) is not None:
+            raise typer.BadParameter(f"{guard} is a guard; `gateway guards {guard}` evaluates its labels")
+    with reading(store.location().store) as connection:
+        result = comparison(connection, ComparisonOptions(first, second, margin, shift, alpha))
+    show(to_json(to_dict(result)) if as_json else to_terminal(result))

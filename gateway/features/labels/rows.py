@@ -417,6 +417,34 @@ def _pair_sums(
     return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query.group_by(p.arm))}
 
 
+def scored_by_both(
+    connection: Connection, first: ScorerVersion, second: ScorerVersion, most: int
+) -> list[dict[str, Any]]:
+    """The newest recorded answers that both versions scored: columns id, first and second (the scores in [0, 1], 1
+    best), first_pi and second_pi, pi (of the record), unit, alias, target, pair and arm."""
+    a, b, e = scores.alias("first"), scores.alias("second"), exchanges.c
+    known = [(table.c.repeat == 0, table.c.value01.is_not(None), table.c.pi.is_not(None)) for table in (a, b)]
+    of_scores = (a.c.value01.label("first"), b.c.value01.label("second"), a.c.pi.label("first_pi"))
+    of_call = (e.pi, e.unit, e.alias, TARGET.label("target"), e.pair, e.arm)
+    query = (
+        select(e.id, *of_scores, b.c.pi.label("second_pi"), *of_call)
+        .join(b, and_(a.c.exchange_id == b.c.exchange_id, *_these(b, second), *known[1]))
+        .join(exchanges, e.id == a.c.exchange_id)
+        .where(*_these(a, first), *known[0], e.role != IMPORTED)
+        .order_by(e.received.desc())
+        .limit(most)
+    )
+    return _rows(connection, query)
+
+
+def mean_cost(connection: Connection, of: ScorerVersion) -> tuple[float | None, float | None]:
+    """(dollars, seconds) of a score, over all scores of this version; None if unknown."""
+    c = scores.c
+    query = select(func.avg(c.cost_usd), func.avg(c.seconds)).where(*_these(scores, of), c.value01.is_not(None))
+    usd, seconds = connection.execute(query).one()
+    return (None if usd is None else float(usd)), (None if seconds is None else float(seconds))
+
+
 def _only(table: Any, part: ScoreSelection) -> list[Any]:
     wanted = {"experiment": part.experiment, "plan": part.plan, "arm": part.arm}
     return [table.c[name] == value for name, value in wanted.items() if value is not None]

@@ -44,3 +44,15 @@ def test_without_a_store_nothing_is_calibrated(gateway: Run) -> None:
 
 def test_a_threshold_outside_0_to_1_is_a_usage_error(gateway: Run) -> None:
     assert gateway("judge", "calibrate", "helpful", "--cut", "2").returncode == 2
+
+
+def test_without_a_store_no_judges_are_compared(gateway: Run) -> None:
+    result = gateway("judge", "compare", "helpful", "cheap")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no store at" in result.stderr
+
+
+def test_a_guard_is_compared_with_nothing(gateway: Run) -> None:
+    result = gateway("judge", "compare", "guard mails", "helpful")
+    assert result.returncode == 2
+    assert "mails is a guard" in result.stderr
