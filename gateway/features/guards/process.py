@@ -10,7 +10,8 @@ import asyncio
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,8 @@ from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Subject
 
 _MOST_ERROR = 300
+_MOST_SUBJECTS = 256
+"""Subjects that several guards may be asked about at once."""
 
 
 def main() -> None:
@@ -50,10 +53,11 @@ async def _serve(replies: Any) -> None:
         if built.mistakes:
             sink.write({"mistakes": built.mistakes})
         sink.write({"ready": True})
+        subjects = SharedSubjects(built.sharing)
         while found := await _read(source):
             asked = orjson.loads(found)
             if "guard" in asked:
-                tasks.start(_judge(built, asked, sink), "guard")
+                tasks.start(_judge(built, asked, subjects, sink), "guard")
             else:
                 sink.write(asked)  # the gateway asks whether this process is alive
     threads.close()
@@ -84,13 +88,33 @@ class _Sink:
         self._file.flush()
 
 
-async def _judge(built: BuiltGuards, asked: Mapping[str, Any], sink: _Sink) -> None:
+class SharedSubjects:
+    """Gives guards that share calls the same subject for the same text of the same call."""
+
+    def __init__(self, guards: Collection[str]) -> None:
+        self._guards = guards
+        self._subjects: OrderedDict[bytes, Subject] = OrderedDict()
+
+    def subject(self, asked: Mapping[str, Any]) -> Subject:
+        """asked: a frame, see `subject_of`."""
+        if asked.get("guard") not in self._guards:
+            return subject_of(asked)
+        key = orjson.dumps((asked.get("call"), asked.get("answer")))
+        subject = self._subjects.get(key)
+        if subject is None:
+            subject = self._subjects[key] = subject_of(asked)
+            if len(self._subjects) > _MOST_SUBJECTS:
+                self._subjects.popitem(last=False)
+        return subject
+
+
+async def _judge(built: BuiltGuards, asked: Mapping[str, Any], subjects: SharedSubjects, sink: _Sink) -> None:
     reply: dict[str, Any] = {"id": asked.get("id")}
     scorer: GuardScorer | None = built.scorers.get(str(asked.get("guard")))
     try:
         if scorer is None:
             raise NoScore("; ".join(built.mistakes) or "it could not be built")
-        reply["score"] = await scorer.score(subject_of(asked))
+        reply["score"] = await scorer.score(subjects.subject(asked))
     except NoScore as none:
         reply |= {"error": str(none)[:_MOST_ERROR], "late": none.late, "invalid": none.invalid}
     except Exception as error:  # a scorer may raise anything; it is the reply

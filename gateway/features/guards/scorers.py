@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.config.guards import GuardConfig, ToolRules
-from gateway.config.scorers import ScorerConfig
+from gateway.config.scorers import DECISION, ScorerConfig
 from gateway.core.completion import ToolCall
 from gateway.core.errors import ConfigError
 from gateway.core.score import unit_value
@@ -137,6 +137,8 @@ class BuiltGuards:
     scorers: Mapping[str, GuardScorer]
     """The scorers, by the guards' names."""
     mistakes: tuple[str, ...]
+    sharing: frozenset[str] = frozenset()
+    """Guards that ask questions of a decision model: those of one section share one call for each subject."""
 
 
 def build_guards(
@@ -148,16 +150,38 @@ def build_guards(
     """Every guard that the gateway's own process does not evaluate. sections: those of `scorers` that they name."""
     built: dict[str, GuardScorer] = {}
     mistakes: list[str] = []
+    named = needed_sections(guards.values(), sections)
+    asked = {name: section for name, section in named.items() if section.use == DECISION}
+    together = _Together(asked, outside)
     for name, guard in guards.items():
         if guard.in_process:
             continue
         try:
-            built[name] = _built(name, guard, sections, outside, threads)
+            built[name] = _built(name, guard, sections, outside, threads, together)
         except ConfigError as error:
             mistakes += error.mistakes
         except (InvalidOptions, UnboundedSchema, ImportError, ValueError) as error:
             mistakes.append(f"guards.{name}: {_why(error)}")
-    return BuiltGuards(built, tuple(mistakes))
+    return BuiltGuards(built, tuple(mistakes), frozenset(n for n in built if guards[n].section in asked))
+
+
+class _Together:
+    """The questions of decision models that guards name, built at once, so that those of a section share their calls.
+
+    Built when the first guard needs one: a mistake is that guard's, as of any other scorer.
+    """
+
+    def __init__(self, sections: Mapping[str, ScorerConfig], outside: ExternalServices) -> None:
+        self._sections, self._outside = sections, outside
+        self._built: Mapping[str, RegisteredScorer] | None = None
+
+    def single(self, section: str) -> Mapping[str, RegisteredScorer] | None:
+        """The scorers of single answers among them; None if the section is not of them. Raises ConfigError."""
+        if section not in self._sections:
+            return None
+        if self._built is None:
+            self._built = build_all(self._sections, self._outside).single
+        return self._built
 
 
 def _why(error: Exception) -> str:
@@ -175,6 +199,7 @@ def _built(
     sections: Mapping[str, ScorerConfig],
     outside: ExternalServices,
     threads: ScoringThreads,
+    together: _Together,
 ) -> GuardScorer:
     if guard.tools is not None:
         return ToolGuard(guard.tools)
@@ -188,13 +213,13 @@ def _built(
         asker = Asker(outside.client, outside.prices, None, guard.deadline_ms / 1000, f"guard {name}")
         return TopicGuard(vector_source(asker, guard.topics.model), guard.topics.examples)
     section = guard.section or ""
-    found = build_all({section: sections[section]}, outside)
-    if section not in found.single:
+    single = together.single(section) or build_all({section: sections[section]}, outside).single
+    if section not in single:
         raise ValueError(f"scorer: {section} does not judge single answers, so it cannot be a guard")
-    low, high = found.single[section].scorer.bounds
+    low, high = single[section].scorer.bounds
     if low is None or high is None:
         raise ValueError(f"scorer: {section} has no bounds, so it has no worst value; a guard needs both")
-    return ConfiguredGuardScorer(section, found.single[section], threads)
+    return ConfiguredGuardScorer(section, single[section], threads)
 
 
 def needed_sections(guards: Iterable[GuardConfig], sections: Mapping[str, ScorerConfig]) -> dict[str, ScorerConfig]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import signal
 import sys
@@ -287,3 +288,41 @@ async def test_a_killed_process_is_started_again(
     await gateway.until(lambda: process.trouble)
     await ready(gateway)
     assert (await gateway.chat("bad")).json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+async def test_guards_of_one_section_share_a_decision(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """Both questions are asked in one call for each answer; the guard whose question is answered badly refuses it."""
+
+    def decides(received: Any) -> FakeAnswer:
+        rude = "rude" in str(received.json["input"])
+        at = {"asked.polite": 0.02 if rude else 0.97, "asked.on_topic": 0.9}
+        answers = [
+            {"type": "predicate", "name": q["name"], "probability": at[q["name"]]} for q in received.json["questions"]
+        ]
+        return FakeAnswer(json.dumps({"answers": answers, "usage": {"input_tokens": 9, "output_tokens": 0}}).encode())
+
+    questions = {name: {"predicate": f"The answer is {name}."} for name in ("polite", "on_topic")}
+    guards = {name: guard("answer", "block", scorer=f"asked.{name}", threshold=0.9) for name in ("polite", "on_topic")}
+    async with FakeUpstream() as model:
+        model.replies(decides)
+        gateway = await start(
+            configured(
+                upstream,
+                guards=guards,
+                scorers={"asked": {"use": "decision", "model": "decide", "questions": questions}},
+                evals={"base_url": model.base_url, "api_key": "sk-evals"},
+            )
+        )
+        await ready(gateway)
+        told(upstream)
+        good, bad = await gateway.chat("friendly"), await gateway.chat("rude")
+        assert good.json()["choices"][0]["message"]["content"] == "friendly"
+        assert bad.json()["choices"][0]["finish_reason"] == "content_filter"
+        both = ["asked.on_topic", "asked.polite"]
+        asked = [received for received in model.calls if received.path == "/v1/decisions"]
+        assert [sorted(q["name"] for q in received.json["questions"]) for received in asked] == 2 * [both]
+    exchanges = sorted(await gateway.recorded(2), key=lambda e: e.received)
+    scores = {d.guard: d.score for d in from_json(exchanges[1].guards)}
+    assert scores == pytest.approx({"polite": 0.98, "on_topic": 0.1})
