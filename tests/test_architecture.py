@@ -142,7 +142,7 @@ SUBLAYERS = {
         ("blocks",),
         ("served_hours",),
         ("evidence", "served_proof"),
-        ("alarms", "block_alarm"),
+        ("alarms", "block_alarm", "block_proof"),
         ("callers",),
         ("block_callers",),
         ("decision", "subject"),

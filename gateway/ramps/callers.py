@@ -47,14 +47,20 @@ def caller_alarms(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[Serv
 
 
 def blind_to_callers(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
-    """Whether no alarm on errors would have been raised at this step even if the candidate had failed with every
-    unit."""
-    for v in values:
-        if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
-            dead = replace(v, b=_failed(v.b), callers=tuple(replace(c, b=_failed(c.b)) for c in v.callers))
-            if caller_finding(dead, terms.margin(v), terms.alpha).raised:
-                return False
-    return True
+    """Whether no alarm on errors could ring at this step."""
+    return cannot_ring([v for v in values if (v.metric, v.step) == (ERRORS, step)], terms)
+
+
+def cannot_ring(values: Sequence[StepValues], terms: AlarmTerms) -> bool:
+    """Whether no alarm would have been raised even if the candidate had failed with every unit. values: of metrics of
+    which 1 is the worst."""
+    return not any(
+        caller_finding(_all_failed(v), terms.margin(v), terms.alpha).raised for v in values if v.a.n and v.b.n
+    )
+
+
+def _all_failed(v: StepValues) -> StepValues:
+    return replace(v, b=_failed(v.b), callers=tuple(replace(c, b=_failed(c.b)) for c in v.callers))
 
 
 def _failed(sums: ServedSums) -> ServedSums:

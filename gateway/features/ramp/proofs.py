@@ -14,14 +14,13 @@ import numpy as np
 
 from gateway.core.plan import FEEDBACK, Plan
 from gateway.ramps.alarms import FAILURES
+from gateway.ramps.block_proof import BlockProofTerms, block_proof
 from gateway.ramps.blocks import ServedBlocks
 from gateway.ramps.evidence import ServedFinding
-from gateway.ramps.served_proof import ProofTerms, ServedProof, prove
 from gateway.ramps.step_values import StepValues
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.verdict.gates.client_left import LEFT, left_margin
-from gateway.verdict.metrics import NEGLIGIBLE
 from gateway.verdict.price.terms import error_margin
 from gateway.verdict.sequences.difference import BURN_IN
 from gateway.verdict.sequences.progress import margin_of
@@ -62,25 +61,11 @@ def _without_runs(name: str, plan: Plan) -> ServedFinding:
 
 
 def _served_proof(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -> ServedFinding:
-    margin = _margin(of, plan)
-    found, without = _proved(of, margin, plan, hours), of.without
-    own = margin if without is None or plan.rules < HOURS_RULES else _margin(without, plan)
-    again = None if without is None else _proved(without, min(margin, own), plan, hours)
-    made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
-    made = replace(made, hours=found.hours, so_far=found.so_far)
-    if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
-        return replace(made, found="unclear", rests_on=of.friend)
-    if found.found == "non_inferior" and of.others is not None and _looks_worse(of.others, plan, hours):
-        return replace(made, found="unclear", rests_on=of.majority)
-    none = of.missing
-    if found.found == "non_inferior" and none is not None and none.share > NEGLIGIBLE * margin:
-        worst = _proved(none.worst, margin, plan, hours)
-        if worst.found != "non_inferior":
-            return replace(made, found="unclear", cut=none.cut, unscored=none.unscored, needed=worst.needed)
-    if found.found == "inferior" and of.without_foe is not None:
-        less = _proved(of.without_foe, margin, plan, hours)
-        return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
-    return made
+    fixed = _margin(of, plan)
+    by_callers = plan.rules >= HOURS_RULES  # a margin by the control's rate follows who is left out
+    return block_proof(
+        of, BlockProofTerms(plan.verdict_alpha, lambda some: _margin(some, plan) if by_callers else fixed, hours)
+    )
 
 
 def _margin(of: ServedBlocks, plan: Plan) -> float:
@@ -93,21 +78,9 @@ def _margin(of: ServedBlocks, plan: Plan) -> float:
     return left_margin(rate, margin) if of.metric == LEFT else margin
 
 
-def _looks_worse(of: ServedBlocks, plan: Plan, hours: tuple[int, ...] | None) -> bool:
-    """Whether the difference so far is worse than the margin for the callers without a majority. They may be too few
-    for a proof of their own, which is why nothing more is asked."""
-    margin = _margin(of, plan)
-    found = _proved(of, margin, plan, hours)
-    return min(found.units) >= BURN_IN and (found.difference.value or 0.0) < -margin
-
-
 def _surely(rate: float, n: float) -> float:
     """The control's rate less two standard errors: a margin widened by chance would accept larger losses."""
     return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
-
-
-def _proved(of: ServedBlocks, margin: float, plan: Plan, hours: tuple[int, ...] | None) -> ServedProof:
-    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation, hours))
 
 
 def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:

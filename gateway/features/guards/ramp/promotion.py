@@ -23,14 +23,14 @@ from gateway.core.ramp import VERDICT_PART, RampEvent, RampPace, RampRecord
 from gateway.core.served_answer import ServedAnswer
 from gateway.features.guards.rows import CountedCall
 from gateway.ramps.alarms import AlarmTerms
-from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
-from gateway.ramps.callers import caller_alarms, caller_finding, foe_of, friend_of
+from gateway.ramps.block_proof import BlockProofTerms, block_proof
+from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows
+from gateway.ramps.callers import caller_alarms, cannot_ring, foe_of, friend_of
 from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.ramps.periods import SETTLES_S, StepPeriod, periods_of
 from gateway.ramps.sample_ratio import ratio_alarm
-from gateway.ramps.served_proof import ProofTerms, ServedProof, prove
 from gateway.ramps.step_values import ServedSums, StepValues, values_by_caller
-from gateway.reports.model import Estimate, Verdict
+from gateway.reports.model import Verdict
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.domains import Floats
 from gateway.verdict.sentence import MOST
@@ -147,7 +147,7 @@ def promotion_evidence(
         units=len({(c.caller, c.unit) for c in acted}),
         unit=UNIT,
         requests=len(acted),
-        blind=here.step != FIRST and _blind(design, compared.values, here.step),
+        blind=here.step != FIRST and _blind(compared.values, here.step, _terms(design)),
         newest=now,
         ratio=_ratio(design, here, found.calls),
         headline=shortened(rate.says(), MOST),
@@ -273,35 +273,14 @@ def _retried(calls: Sequence[CountedCall], retry_s: float, now: float) -> Floats
 
 def _proof(name: str, rows: BlockRows, values: Sequence[StepValues], design: GuardRampDesign) -> ServedFinding:
     """Whether the action is shown not to be worse, also without the caller who speaks most for it."""
-    of, margin = rows.of(friend_of(values), foe_of(values)), _margins(design)[name]
-    found = _proved(of, margin, design)
-    made = ServedFinding(name, None, found.difference, margin, found.found, found.units, needed=found.needed)
-    for other, caller in ((of.without, of.friend), (of.without_foe, of.foe)):
-        wanted = "non_inferior" if other is of.without else "inferior"
-        if other is not None and found.found == wanted and _proved(other, margin, design).found != wanted:
-            return replace(made, found="unclear", rests_on=caller)
-    return made
+    margin = _margins(design)[name]
+    terms = BlockProofTerms(design.alpha * VERDICT_PART, lambda _: margin)
+    return block_proof(rows.of(friend_of(values), foe_of(values)), terms)
 
 
-def _proved(of: ServedBlocks, margin: float, design: GuardRampDesign) -> ServedProof:
-    if not any(block.a.n and block.b.n for block in of.blocks):
-        return ServedProof("unclear", Estimate(None), (0, 0), None)
-    return prove(of.blocks, ProofTerms(of.sign, margin, design.alpha * VERDICT_PART, of.bounded, of.inflation))
-
-
-def _blind(design: GuardRampDesign, values: Sequence[StepValues], step: int) -> bool:
-    """Whether no alarm could have rung at this step, had every call that is acted on been retried and disliked."""
-    terms, here = _terms(design), [v for v in values if v.step == step and v.a.n and v.b.n]
-    return bool(here) and not any(caller_finding(_worst(v), terms.margin(v), terms.alpha).raised for v in here)
-
-
-def _worst(v: StepValues) -> StepValues:
-    callers = tuple(replace(c, b=_all_bad(c.b)) for c in v.callers)
-    return replace(v, b=_all_bad(v.b), callers=callers)
-
-
-def _all_bad(sums: ServedSums) -> ServedSums:
-    return ServedSums(sums.n, float(sums.n), float(sums.n))
+def _blind(values: Sequence[StepValues], step: int, terms: AlarmTerms) -> bool:
+    here = [v for v in values if v.step == step and v.a.n and v.b.n]
+    return bool(here) and cannot_ring(here, terms)
 
 
 def _ratio(design: GuardRampDesign, here: StepPeriod, calls: Sequence[CountedCall]) -> str | None:
