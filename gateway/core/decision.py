@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 QuestionKind = Literal["predicate", "choice", "score"]
 OptionValue = str | bool
@@ -20,6 +20,7 @@ UnreadReason = Literal[
 """Reason for which a read of a chat engine gives no answer: no log-probabilities; too little probability on the
 options; options below the end of the list that may matter; a token with which several options begin; a model that
 reasons first; log-probabilities of which a grammar hides all other tokens; a text that is none of the options."""
+UNREAD_REASONS: frozenset[str] = frozenset(get_args(UnreadReason))
 
 MOST_QUESTIONS = 400
 MOST_OPTIONS = 255

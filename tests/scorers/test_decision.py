@@ -114,11 +114,12 @@ async def test_a_question_without_what_it_needs_is_not_asked(model, said):
 
 WRONG: dict[str, Any] = {
     "refused: the model declined": {"type": "refusal", "name": None},
-    "is not a probability": 1.2,
-    "'0.7' is not a probability": "0.7",
+    "a probability is 1.2": 1.2,
+    "a probability is a JSON text": "0.7",
     "sum to 1.3": 0.9,
-    "not those of the options": "other",
-    "has type 'predicate'": {"type": "predicate", "probability": 0.5},
+    "not those of its options": "other",
+    "the answer to a choice has another type": {"type": "predicate", "probability": 0.5},
+    "unreadable: label_mass": {"type": "refusal", "name": None, "x_unread": "label_mass"},
     "the answer is not an object": None,
 }
 """Words in the explanation of the missing score → the answer, or the probability of the first option."""

@@ -22,7 +22,7 @@ from gateway.core.decision import (
 )
 from gateway.core.errors import BadRequest
 from gateway.core.json_values import as_object
-from gateway.proxy.dialects.decisions import check_limits
+from gateway.core.openai_decisions import check_limits
 
 LIMITS = DecisionLimits(options=26, levels=10, images="images")
 """Options are labelled A to Z."""

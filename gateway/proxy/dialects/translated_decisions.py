@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.config.upstreams import Upstream
+from gateway.core import openai_decisions, systemone_decisions
 from gateway.core.completion import usage_of
 from gateway.core.decision import DecisionLimits, DecisionReply, DecisionRequest, Question, merged, split
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DecisionFormat
-from gateway.proxy.dialects import decisions, lenient_json, sglang_decisions, systemone
+from gateway.proxy.dialects import lenient_json, sglang_decisions
 from gateway.proxy.dialects.event_reader import RawReader, error_in, error_message
 from gateway.proxy.dialects.plain_answer import AnswerTail
 from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
@@ -55,12 +56,12 @@ class _ServerForm(NamedTuple):
 
 
 CLIENT_FORMS: Mapping[Api, ClientForm] = {
-    "decisions": ClientForm(decisions.read_request, decisions.write_answers),
-    "systemone": ClientForm(systemone.read_request, systemone.write_answers),
+    "decisions": ClientForm(openai_decisions.read_request, openai_decisions.write_answers),
+    "systemone": ClientForm(systemone_decisions.read_request, systemone_decisions.write_answers),
 }
 _SERVERS: Mapping[DecisionFormat, _ServerForm] = {
-    "openai": _ServerForm(decisions.write_request, decisions.read_answers),
-    "systemone": _ServerForm(systemone.write_request, systemone.read_answers),
+    "openai": _ServerForm(openai_decisions.write_request, openai_decisions.read_answers),
+    "systemone": _ServerForm(systemone_decisions.write_request, systemone_decisions.read_answers),
     "sglang": _ServerForm(sglang_decisions.write_request, sglang_decisions.read_answers),
 }
 

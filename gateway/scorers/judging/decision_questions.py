@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.core.decision import InvalidAnswer, Question
+from gateway.core.openai_decisions import read_answer, read_questions
 from gateway.scorers.judging.templates import fence_rule, fence_texts, random_mark
 
 PROMPT_VERSION = "1"
 """Changes whenever the wording around the questions does, and scores must not be averaged."""
 MAX_SENTENCES = 30
-SUM_TOLERANCE = 0.02
-"""Largest distance of a sum of probabilities from 1; services round them to two decimals."""
 Text = Annotated[str, Field(min_length=1)]
 Need = Literal["reference", "context"]
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
@@ -127,50 +127,28 @@ def read_answers(reply: Mapping[str, Any], asked: Sequence[Mapping[str, Any]]) -
     if not isinstance(answers, list) or len(answers) != len(asked):
         got = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
         raise ValueError(f"the decision model returned {got} for {len(asked)} questions")
-    return [_read(answer, question) for answer, question in zip(answers, asked, strict=True)]
+    questions = read_questions(asked)
+    return [_read(answer, question) for answer, question in zip(answers, questions, strict=True)]
 
 
-def _read(answer: Any, question: Mapping[str, Any]) -> DecidedAnswer | MissingAnswer:
-    if not isinstance(answer, dict):
-        return MissingAnswer("unreadable: the answer is not an object")
-    if answer.get("type") == "refusal":
-        return MissingAnswer("refused: the model declined to answer this question")
-    if answer.get("type") != question["type"]:
-        return MissingAnswer(
-            f"unreadable: the answer to a {question['type']} has type {str(answer.get('type'))[:40]!r}"
-        )
+def _read(entry: Any, question: Question) -> DecidedAnswer | MissingAnswer:
     try:
-        return DecidedAnswer(_probabilities(answer, question), _diagnostics(answer))
-    except MissingAnswer as missing:
-        return missing
-
-
-def _probabilities(answer: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, float]:
-    if question["type"] == "predicate":
-        p = _probability(answer.get("probability"))
-        return {"true": p, "false": 1.0 - p}
-    entries = answer.get("probabilities")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise MissingAnswer("unreadable: the answer has no list of probabilities")
-    given = {str(entry.get("value")): _probability(entry.get("probability")) for entry in entries}
-    scale = question["type"] == "score"
-    expected = [str(n) for n in range(len(question["levels"]))] if scale else [c["value"] for c in question["choices"]]
-    if len(entries) != len(expected) or set(given) != set(expected):
-        raise MissingAnswer("unreadable: the probabilities are not those of the options")
-    total = sum(given.values())
-    if abs(total - 1.0) > SUM_TOLERANCE:
-        raise MissingAnswer(f"unreadable: the probabilities sum to {total:.3g}")
-    return {option: given[option] / total for option in expected}
-
-
-def _probability(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise MissingAnswer(f"unreadable: {str(value)[:40]!r} is not a probability")
-    return float(value)
+        answer = read_answer(entry, question)
+    except InvalidAnswer as error:
+        return MissingAnswer(f"unreadable: {error}")
+    if answer.unread is not None:
+        return MissingAnswer(f"unreadable: {answer.unread}")
+    if answer.refused:
+        return MissingAnswer("refused: the model declined to answer this question")
+    names = {"predicate": ("true", "false"), "score": tuple(map(str, range(len(question.options))))}
+    options = names.get(question.kind) or tuple([str(option.value) for option in question.options])
+    total = sum(answer.probabilities)
+    shares = {option: p / total for option, p in zip(options, answer.probabilities, strict=True)}
+    return DecidedAnswer(shares, _diagnostics(entry))
 
 
 def _diagnostics(answer: Mapping[str, Any]) -> dict[str, float]:
-    named = {name: answer.get(name) for name in ("confidence", "label_mass")}
+    named = {"confidence": answer.get("confidence"), "label_mass": answer.get("label_mass", answer.get("x_label_mass"))}
     return {n: float(v) for n, v in named.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 

@@ -90,7 +90,8 @@ from gateway.proxy.dialects.kinds import build_dialect
 for kind in ("openai", "vllm"):
     dialect = build_dialect(Upstream(kind=kind, base_url="http://127.0.0.1:1/v1", api_key="k"))
     assert dialect.by_api["chat"]
-names = ("core.decision", "dialects.decisions", "dialects.systemone", "dialects.translated_decisions")
+names = ("core.decision", "openai_decisions", "systemone_decisions", "decision_reads", "translated_decisions",
+         "emulated_decisions")
 print([name for name in names if any(module.endswith(name) for module in sys.modules)])
 dialect.by_api["decisions"]
 print("gateway.core.decision" in sys.modules)

@@ -3,27 +3,26 @@ listed losses."""
 
 from __future__ import annotations
 
-import random
 import sys
 from typing import Any
 
 import pytest
+from fixtures.decision_cases import BODIES, answered
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.core import openai_decisions as decisions
+from gateway.core import systemone_decisions as systemone
 from gateway.core.decision import (
     DecisionLimits,
     DecisionReply,
-    DecisionRequest,
     InvalidAnswer,
     answer_of,
     merged,
     option_texts,
-    refusal,
     split,
 )
 from gateway.core.errors import BadRequest
-from gateway.proxy.dialects import decisions, sglang_decisions, systemone
 
 EVERYTHING = DecisionLimits(images="images", instructions=True)
 BODY: dict[str, Any] = {
@@ -135,40 +134,6 @@ def test_an_answer_that_cannot_be_used_is_named(answers: Any) -> None:
 
 # OpenAI → System One → OpenAI
 
-TEXT = st.text(min_size=1, max_size=8).filter(str.strip) | st.sampled_from(
-    ["true", "true (boolean)", "a", "a (level 1)"]
-)
-DESCRIBED: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.just({}), st.fixed_dictionaries({"description": st.just("") | TEXT})
-)
-VALUES = st.lists(TEXT | st.booleans(), min_size=2, max_size=5, unique_by=lambda value: (type(value), value))
-MANY = st.just([*(str(n) for n in range(253)), True, "true"])
-NAMED: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.just({}), st.fixed_dictionaries({"name": st.sampled_from(["same", "other"])})
-)
-UNKNOWN: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), st.just({"x_new": 1}))
-
-
-@st.composite
-def entries(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["predicate", "choice", "score"]))
-    entry: dict[str, Any] = {"type": kind, "instructions": draw(TEXT)} | draw(NAMED) | draw(UNKNOWN)
-    if kind == "choice":
-        entry["choices"] = [
-            {"value": value} | draw(DESCRIBED) for value in draw(MANY if draw(st.integers(0, 19)) == 0 else VALUES)
-        ]
-    elif kind == "score":
-        entry["levels"] = [{"label": draw(TEXT)} | draw(DESCRIBED) for _ in range(draw(st.sampled_from([2, 3, 10])))]
-    return entry
-
-
-INPUTS = TEXT | st.just([{"role": "user", "content": [{"type": "input_json", "data": {"a": [1, None]}}]}]) | st.just(
-    [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
-)  # fmt: skip
-BODIES = st.fixed_dictionaries(
-    {"model": st.just("m"), "input": INPUTS, "questions": st.lists(entries(), min_size=1, max_size=5)},
-    optional={"safety_identifier": st.just("u"), "prompt_cache_key": st.just("k"), "x_new": st.just(1)},
-)
 MANY_CASES = settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
@@ -199,25 +164,6 @@ def test_the_way_there_and_back_loses_only_what_is_listed(body: dict[str, Any]) 
     assert ("members" in lost_there) == ("x_new" in body or any("x_new" in entry for entry in body["questions"]))
 
 
-@st.composite
-def answered(draw: st.DrawFn) -> tuple[tuple[Any, ...], DecisionReply]:
-    questions = decisions.read_request(draw(BODIES)).questions
-    rng, answers = random.Random(draw(st.integers(0, 10**9))), []
-    for question in questions:
-        if rng.random() < 0.2:
-            answers.append(refusal(question))
-            continue
-        size = len(question.options)
-        weights = [rng.random() for _ in range(size)]
-        if question.kind == "predicate":
-            p = weights[0] / (weights[0] + weights[1])
-            shares = [p, 1.0 - p]
-        else:
-            shares = [weight / sum(weights) for weight in weights]
-        answers.append(answer_of(question, shares, rng.choice((None, rng.random()))))
-    return questions, DecisionReply("m", tuple(answers), 90, 3)
-
-
 @MANY_CASES
 @given(answered())
 def test_answers_are_the_same_by_either_api(case: tuple[tuple[Any, ...], DecisionReply]) -> None:
@@ -237,36 +183,6 @@ def test_split_questions_are_answered_as_one(body: dict[str, Any], limit: int) -
     assert whole.answers == tuple(uniform.values())
     assert whole.input_tokens == 10 * len(replies)
     assert len(decisions.write_answers(whole, questions)["answers"]) == len(questions)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(answered())
-def test_sglang_answers_map_back_by_name(case: tuple[tuple[Any, ...], DecisionReply]) -> None:
-    questions, _ = case
-    written, _ = sglang_decisions.write_request(DecisionRequest("x", questions), "m", DecisionLimits())
-    answers, shares = {}, []
-    for asked, question in zip(written["questions"], questions, strict=True):
-        names = ["yes", "no"]
-        if question.kind == "choice":
-            names = [option["name"] for option in asked["options"]]
-        elif question.kind == "score":
-            names = [str(level) for level in range(len(asked["levels"]))]
-        shares.append(tuple(1.0 if n == 1 else 0.0 for n in range(len(names))))
-        answers[asked["id"]] = {
-            "type": asked["type"], "probabilities": dict(zip(names, shares[-1], strict=True)), "label_mass": 0.5,
-        }  # fmt: skip
-    reply = sglang_decisions.read_answers({"answers": answers, "usage": {"prompt_tokens": 7}}, questions)
-    assert [answer.probabilities for answer in reply.answers] == shares
-    answers.popitem()
-    with pytest.raises(InvalidAnswer):
-        sglang_decisions.read_answers({"answers": answers}, questions)
-
-
-def test_sglang_gets_26_options_at_most() -> None:
-    criteria = {str(n): None for n in range(27)}
-    request = systemone.read_request(with_question("team", criteria=criteria))
-    with pytest.raises(BadRequest, match="at most 26"):
-        sglang_decisions.write_request(request, "m", sglang_decisions.LIMITS)
 
 
 def test_a_translation_of_five_questions_takes_few_calls() -> None:

@@ -30,7 +30,7 @@ from gateway.core.decision import (
 )
 from gateway.core.errors import BadRequest
 from gateway.core.json_values import as_list, as_object
-from gateway.proxy.dialects.decisions import check_limits
+from gateway.core.openai_decisions import check_limits
 
 _MEMBERS = {"model", "state", "questions", "instructions", "images"}
 _QUESTION_MEMBERS = {"type", "instructions", "criteria"}

@@ -15,6 +15,7 @@ from gateway.core.decision import (
     MOST_LEVELS,
     MOST_OPTIONS,
     MOST_QUESTIONS,
+    UNREAD_REASONS,
     Answer,
     DecisionLimits,
     DecisionReply,
@@ -25,6 +26,7 @@ from gateway.core.decision import (
     Question,
     probability,
     refusal,
+    unread,
     upstream_answer,
 )
 from gateway.core.errors import BadRequest
@@ -51,6 +53,12 @@ def read_request(body: Mapping[str, Any]) -> DecisionRequest:
     reader = _InputReader(losses)
     state, instructions = reader.read(body.get("input"))
     return DecisionRequest(state, questions, instructions, tuple(reader.images), frozenset(losses))
+
+
+def read_questions(entries: Sequence[Any]) -> tuple[Question, ...]:
+    """Questions in this format alone. Raises BadRequest."""
+    losses: set[str] = set()
+    return tuple([_read_question(entry, position, losses) for position, entry in enumerate(entries)])
 
 
 def _note_unread(members: Mapping[str, Any], known: set[str], losses: set[str]) -> None:
@@ -287,7 +295,7 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
     if not isinstance(entries, list) or len(entries) != len(questions):
         count = f"{len(entries)} answers" if isinstance(entries, list) else "no list of answers"
         raise InvalidAnswer(f"the server sent {count} for {len(questions)} questions")
-    answers = tuple([_read_answer(entry, question) for entry, question in zip(entries, questions, strict=True)])
+    answers = tuple([read_answer(entry, question) for entry, question in zip(entries, questions, strict=True)])
     usage = as_object(reply.get("usage"))
     cached = as_object(usage.get("input_tokens_details")).get("cached_tokens")
     model = reply.get("model")
@@ -301,12 +309,14 @@ def _count(value: Any) -> int:
     return value if type(value) is int and value > 0 else 0
 
 
-def _read_answer(entry: Any, question: Question) -> Answer:
+def read_answer(entry: Any, question: Question) -> Answer:
+    """One answer of a server of this API. Raises InvalidAnswer."""
     if not isinstance(entry, dict):
         raise InvalidAnswer(f"question {question.key}: the answer is not an object")
     kind = entry.get("type")
     if kind == "refusal":
-        return refusal(question)
+        reason = entry.get("x_unread")
+        return unread(question, reason) if reason in UNREAD_REASONS else refusal(question)
     if kind != question.kind:
         raise InvalidAnswer(f"question {question.key}: the answer to a {question.kind} has another type")
     if kind == "predicate":

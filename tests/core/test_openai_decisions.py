@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core import openai_decisions as decisions
 from gateway.core.decision import DecisionLimits, InvalidAnswer, Option, Question
 from gateway.core.errors import BadRequest
-from gateway.proxy.dialects import decisions
 
 ANY = DecisionLimits()
 PREDICATE = {"type": "predicate", "name": "refund", "instructions": "The customer asks for money back."}
