@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, ConfigOptions, StoreOptions, example, grouped, show
+from gateway.cli.options import AsJson, ConfigOptions, StoreOptions, command_line, example, grouped, show
 
 Named = Annotated[str, typer.Argument(metavar="id", help="The client's id, KEY/ID, or our id (run_…).")]
+_ROLE = "operator"
 runs = typer.Typer(help="List runs and their ceilings; stop a run, or add to its ceiling.")
 verbs = typer.Typer()
 verbs.add_typer(runs, name="runs", epilog=example("gateway runs --live"))
@@ -47,11 +48,15 @@ def listed(
 @grouped
 def stop(run: Named, options: ConfigOptions) -> None:
     """End a run: every gateway refuses its next call. An answer that has begun is not cut."""
+    import time
+
     from gateway.features.runs.live import found_run, live_ceilings, stop_run
+    from gateway.features.runs.operations import stop_row, write_audit
 
     deployment = options.load()
     run_id = found_run(deployment.on_stream(live_ceilings), run)
     deployment.on_stream(lambda corridor: stop_run(corridor, run_id))
+    write_audit(deployment.store, stop_row(time.time(), (command_line(), _ROLE), run_id), f"{run} is stopped")
     show(f"{run} is stopped: its further calls are refused")
 
 
@@ -59,10 +64,12 @@ def stop(run: Named, options: ConfigOptions) -> None:
 @grouped
 def more(run: Named, options: ConfigOptions) -> None:
     """Add the original amount to the ceilings of a run that are used up, once; minutes, too."""
+    import time
     from functools import partial
 
     from gateway.core.errors import CannotRun
-    from gateway.features.runs.live import extend_run, found_run, grown_text, live_ceilings
+    from gateway.features.runs.live import extend_run, found_run, live_ceilings
+    from gateway.features.runs.operations import grown_row, may_use, write_audit
 
     deployment = options.load()
     uses = deployment.on_stream(live_ceilings)
@@ -73,5 +80,6 @@ def more(run: Named, options: ConfigOptions) -> None:
     added = [use for use in full if use.can_grow and deployment.on_stream(partial(extend_run, use=use))]
     if not added:
         raise CannotRun(f"the amount was added to {run} before; that is possible once")
-    for use in added:
-        show(f"{run} may use {grown_text(use)} now")
+    done = f"{run} may use {may_use(added)} now"
+    write_audit(deployment.store, grown_row(time.time(), (command_line(), _ROLE), added), done)
+    show(done)

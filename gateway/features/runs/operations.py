@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.console.admin import Admin
 from gateway.console.errors import Conflict, NotThere, StreamAway
-from gateway.core.errors import StreamDown
+from gateway.core.errors import CannotRun, StreamDown
 from gateway.features.runs.live import (
     RunCeilingUse,
     ceilings_of,
@@ -16,7 +16,8 @@ from gateway.features.runs.live import (
     live_ceilings,
     stop_run,
 )
-from gateway.store.directory import Action, AuditRow, add_audit
+from gateway.store.directory import AuditRow, add_audit
+from gateway.store.query import writing
 from gateway.stream.corridor import Corridor
 
 
@@ -50,7 +51,7 @@ async def stop_by(admin: Admin, by: tuple[str, str], run_id: str) -> None:
         await stop_run(_corridor(admin), run_id)
     except StreamDown as error:
         raise _away(error) from None
-    await _audited(admin, by, "stop", run_id, {})
+    await _audited(admin, stop_row(admin.clock(), by, run_id))
 
 
 async def extend_by(admin: Admin, by: tuple[str, str], uses: Sequence[RunCeilingUse]) -> str:
@@ -66,13 +67,39 @@ async def extend_by(admin: Admin, by: tuple[str, str], uses: Sequence[RunCeiling
         raise Conflict(
             "no ceiling of this run is nearly used up, or the amount was added before: that is possible once"
         )
-    now = ", ".join(map(grown_text, grown))
-    await _audited(admin, by, "change", grown[0].run_id, {"run": grown[0].run, "may_use": now})
-    return now
+    await _audited(admin, grown_row(admin.clock(), by, grown))
+    return may_use(grown)
 
 
-async def _audited(admin: Admin, by: tuple[str, str], action: Action, run_id: str, after: dict[str, str]) -> None:
-    row = AuditRow(admin.clock(), *by, action, "run", run_id, None, after)
+def may_use(grown: Sequence[RunCeilingUse]) -> str:
+    """The amounts that a run may use now."""
+    return ", ".join(map(grown_text, grown))
+
+
+def stop_row(at: float, by: tuple[str, str], run_id: str) -> AuditRow:
+    """The audit's line of a stop. by: name and role."""
+    return AuditRow(at, *by, "stop", "run", run_id, None, {})
+
+
+def grown_row(at: float, by: tuple[str, str], grown: Sequence[RunCeilingUse]) -> AuditRow:
+    """The audit's line of ceilings that have grown. by: name and role."""
+    after = {"run": grown[0].run, "may_use": may_use(grown)}
+    return AuditRow(at, *by, "change", "run", grown[0].run_id, None, after)
+
+
+def write_audit(store: str, row: AuditRow, done: str) -> None:
+    """Writes the line of a change that a command line has made. store: its URL. done: the change, for the error.
+
+    Raises CannotRun if the store cannot be written: the change holds all the same.
+    """
+    try:
+        with writing(store) as connection:
+            add_audit(connection, row)
+    except (CannotRun, OSError) as error:
+        raise CannotRun(f"{done}; the audit has no line of it: {error}") from error
+
+
+async def _audited(admin: Admin, row: AuditRow) -> None:
     await admin.store.run(lambda connection: add_audit(connection, row))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,20 +14,24 @@ from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.cli.options import command_line
 from gateway.config.stream import StreamConfig
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import run_key
+from gateway.store.directory import list_audit
+from gateway.store.location import default_url
+from gateway.store.query import reading
 from gateway.stream.connect import close, connect
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
 
 
 @pytest.fixture
-def verb() -> Callable[..., Any]:
+def verb(tmp_path: Path) -> Callable[..., Any]:
     """Runs a verb on a config, in a thread: it has an event loop of its own."""
 
-    async def run(gateway: Any, *words: str) -> Any:
-        options = ["--config", str(gateway.config_path)]
+    async def run(gateway: Any, *words: str, data: Path = tmp_path / "cli") -> Any:
+        options = ["--config", str(gateway.config_path), "--data", str(data)]
         result = await asyncio.to_thread(CliRunner().invoke, app, ["runs", *words, *options])
         assert result.exception is None or isinstance(result.exception, CannotRun), result.exception
         return result
@@ -101,6 +106,29 @@ async def test_a_run_without_a_ceiling_can_be_stopped_by_our_id(limited_runs: An
     await verb(gateway, "stop", run_key("tester", "task-2"))
     await until(lambda: ask(gateway, "task-2"), 429)
     assert await ask(gateway, "task-3") == 200
+
+
+async def test_the_audit_has_who_stopped_a_run_or_added_to_it(limited_runs: Any, verb: Any, tmp_path: Path) -> None:
+    gateway = await limited_runs(calls=2)
+    assert [await ask(gateway, "task-1") for _ in range(3)] == [200, 200, 429]
+    await verb(gateway, "more", "task-1")
+    await verb(gateway, "stop", "task-1")
+    with reading(default_url(tmp_path / "cli")) as connection:
+        stopped, grown = list_audit(connection, None, 10)
+    run_id = run_key("tester", "task-1")
+    assert (stopped.kind, stopped.action, stopped.subject, stopped.role) == ("run", "stop", run_id, "operator")
+    assert (grown.kind, grown.action, grown.subject) == ("run", "change", run_id)
+    assert grown.after == {"run": "tester/task-1", "may_use": "4 calls"}
+    assert grown.actor == stopped.actor == command_line()
+
+
+async def test_a_stop_holds_where_the_audit_cannot_be_written(limited_runs: Any, verb: Any, tmp_path: Path) -> None:
+    gateway = await limited_runs(calls=9)
+    assert await ask(gateway, "task-1") == 200
+    (tmp_path / "file").write_text("")
+    failed = await verb(gateway, "stop", "task-1", data=tmp_path / "file")
+    assert "task-1 is stopped; the audit has no line of it: " in str(failed.exception)
+    await until(lambda: ask(gateway, "task-1"), 429)
 
 
 async def until(ask: Callable[[], Any], status: int | bool) -> None:
