@@ -14,6 +14,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── QuotaExceeded       429  a budget is used up (402, where configured); says of which scope
 │   └── RunEnded        429  a ceiling of a run is used up; in proxy/limits/refusal.py
 ├── RateLimited         429  a limit that resets with time is reached; names its scope; carries retry-after
+│   └── RunReserved     429  the rest of a run's ceiling is reserved; in proxy/limits/refusal.py
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after

@@ -20,7 +20,7 @@ from gateway.core.errors import (
     disk_line,
     is_disk_error,
 )
-from gateway.proxy.limits.refusal import RunEnded
+from gateway.proxy.limits.refusal import RunEnded, RunReserved
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
@@ -38,6 +38,7 @@ ANSWERS = [
     (errors.RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.QuotaExceeded, 429, "insufficient_quota", "insufficient_quota"),
     (RunEnded, 429, "insufficient_quota", "insufficient_quota"),
+    (RunReserved, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.LimitsUnavailable, 503, "service_unavailable_error", "limits_unavailable"),
     (errors.KeyBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.QueueFull, 429, "rate_limit_error", "rate_limit_exceeded"),

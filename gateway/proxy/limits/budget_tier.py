@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.core.errors import QuotaExceeded
+from gateway.core.errors import GatewayError, QuotaExceeded
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.limiter import CallReservation, Limiter
-from gateway.proxy.limits.refusal import RunEnded
+from gateway.proxy.limits.refusal import RunEnded, RunReserved
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 
@@ -35,7 +35,7 @@ class BudgetTier:
         if not limiter.nearly_spent(caller, call):
             try:
                 return limiter.reserve(caller, call) or await limiter.wait(caller, call), route
-            except QuotaExceeded as refused:
+            except (QuotaExceeded, RunReserved) as refused:
                 if "usd" not in str(refused.details.get("limit", "")):
                     raise
         reservation = await self._in_tier(call)
@@ -47,10 +47,10 @@ class BudgetTier:
         limiter, estimate = self._limiter, self._estimates[call.alias]
         try:
             return await limiter.reserve_at(estimate, call.caller, call)
-        except QuotaExceeded as refused:
+        except (QuotaExceeded, RunReserved) as refused:
             if refused.details.get("limit") != "usd_per_run" or not limiter.goes_on(call):
                 raise
-            ended = refused
+            ended: GatewayError = refused
         reservation = await limiter.reserve_at(estimate, call.caller, call, tier=True)
         if isinstance(ended, RunEnded):
             limiter.note_end(call, ended, "tier")

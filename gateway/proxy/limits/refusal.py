@@ -24,6 +24,7 @@ _UNITS = {
 RUN_NAMES: Mapping[Measure, str] = {measure: name for name, measure in COUNTED.items()}
 """Names of the ceilings that leases count."""
 _CONCURRENCY_RETRY_S = 1.0
+_RESERVED_RETRY_S = 2.0  # unused slices of other workers are back by then
 _LONGEST_RETRY_S = 86_400.0 * 31
 
 
@@ -39,11 +40,16 @@ class RunEnded(QuotaExceeded):
     """Minutes or loops of the ceiling; 0 of others."""
 
 
+class RunReserved(RateLimited):
+    """The rest of a run's ceiling is reserved by its calls in flight, or held by other workers: it has not ended."""
+
+
 def refusal(account: Account, lease: Lease, need: int, now: float, quota_status: int) -> GatewayError:
     """The error for a call that needs more of a limit than is left. now: seconds on the stream server's clock."""
     limit = lease.limit
+    reserved = lease.of_run and lease.spent_so_far + need <= lease.amount
     if lease.of_run:
-        message = _run_text(lease, need)
+        message = _reserved_text(lease, need) if reserved else _run_text(lease, need)
     elif need > lease.amount:
         message = (
             f"this request may use {amount_text(lease, need)}, and {_limit_text(lease)}: it can never pass; "
@@ -51,11 +57,12 @@ def refusal(account: Account, lease: Lease, need: int, now: float, quota_status:
         )
     else:
         message = f"{_limit_text(lease)}; {amount_text(lease, used(lease))} are used or reserved{_next_text(lease)}"
-    kind = RateLimited if limit.heals_with_time else RunEnded if lease.of_run else QuotaExceeded
     never = need > lease.amount
-    retry = False if never or not limit.heals_with_time else None
-    waits = not (never or lease.of_run)
-    error = kind(message, retry_after_s=_retry_after_s(lease, now) if waits else None, retry=retry)
+    retry = None if reserved or (limit.heals_with_time and not never) else False
+    waits = reserved or not (never or lease.of_run)
+    error = _kind(lease, reserved=reserved)(
+        message, retry_after_s=_retry_after_s(lease, now) if waits else None, retry=retry
+    )
     if isinstance(error, QuotaExceeded):
         error.status = quota_status
     if isinstance(error, RunEnded) and account.run is not None:
@@ -63,6 +70,12 @@ def refusal(account: Account, lease: Lease, need: int, now: float, quota_status:
     error.details = details(lease)
     error.more_headers = rate_headers(account, now)
     return error
+
+
+def _kind(lease: Lease, *, reserved: bool) -> type[GatewayError]:
+    if lease.of_run:
+        return RunReserved if reserved else RunEnded
+    return RateLimited if lease.limit.heals_with_time else QuotaExceeded
 
 
 def unavailable(lease: Lease) -> GatewayError:
@@ -118,14 +131,28 @@ _CALLS = "calls"
 
 def _run_text(lease: Lease, need: int) -> str:
     """The sentence for an agent, which can act on it. Of an amount that is not used up, it says what the call takes."""
-    _, _, part = lease.scope.id.partition("/")
-    whose = "the cheaper tier of this run" if part == "tier" else "this run"
-    where = f" ({part.replace('/', ' ', 1)})" if part and part != "tier" else ""
+    whose, where = _run_part(lease)
     spent = min(used(lease), lease.amount)
     text = f"{whose} has used {_run_amount(lease, spent)} of {_run_amount(lease, lease.amount)}{where}"
     if spent < lease.amount:
         text += f", and this call may take {_run_amount(lease, need)}"
     return f"{text}: {RUN_ADVICE}"
+
+
+def _reserved_text(lease: Lease, need: int) -> str:
+    whose, where = _run_part(lease)
+    spent, whole, takes = (_run_amount(lease, n) for n in (lease.spent_so_far, lease.amount, need))
+    return (
+        f"{whose} has used {spent} of {whole}{where}, and its calls in flight may use the rest; this call may take "
+        f"{takes}: retry once they have ended"
+    )
+
+
+def _run_part(lease: Lease) -> tuple[str, str]:
+    """Subject of a sentence on a run, and the calls that its ceiling is of."""
+    _, _, part = lease.scope.id.partition("/")
+    whose = "the cheaper tier of this run" if part == "tier" else "this run"
+    return whose, f" ({part.replace('/', ' ', 1)})" if part and part != "tier" else ""
 
 
 def _run_amount(lease: Lease, amount: int) -> str:
@@ -151,4 +178,6 @@ def _next_text(lease: Lease) -> str:
 def _retry_after_s(lease: Lease, now: float) -> float:
     if lease.limit.window is None:
         return _CONCURRENCY_RETRY_S
+    if lease.of_run:
+        return _RESERVED_RETRY_S
     return min(_LONGEST_RETRY_S, max(1.0, lease.ends - now + 0.5))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from fixtures.gateway_pods import Pod, pods
 
 from gateway.core.run_ceilings import ceiling_of, run_scope
@@ -34,18 +37,22 @@ class Agent:
         headers = {"authorization": f"Bearer {KEY}", "x-gateway-run": "task-1"}
         async with httpx2.AsyncClient(timeout=60, headers=headers) as client:
             for n in range(times):
-                answer = await client.post(self._urls[n % len(self._urls)], json=BODY)
+                try:
+                    answer = await client.post(self._urls[n % len(self._urls)], json=BODY)
+                except httpx2.HTTPError:  # the worker was killed
+                    continue
                 assert answer.status_code in (200, 429), answer.text
                 self.answered += answer.status_code == 200
                 self.refused += answer.status_code == 429
 
     async def call_until(self, answered: int) -> None:
         """Calls until this many calls were answered: what a killed gateway held comes back."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(250):
             while self.answered < answered:
                 await self.call(1)
 
 
+@pytest.mark.timeout(300)
 async def test_a_run_of_a_killed_gateway_reaches_its_ceiling(
     limited: Limited, stream_url: str, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any
 ) -> None:
@@ -62,6 +69,27 @@ async def test_a_run_of_a_killed_gateway_reaches_its_ceiling(
         agent.refused = 0
         await agent.call(5)
         assert (agent.answered, agent.refused) == (CALLS, 5), "not one call above the ceiling"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_worker_that_the_parent_replaces_gives_back_what_it_held(
+    limited: Limited, stream_url: str, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any
+) -> None:
+    upstream.replies(lambda received: "one two")
+    config = limited(team={"per_run": {"calls": CALLS}}, stream={"url": stream_url, "name": stream_name})
+    config["keys"] = [{"name": "agents", "sha256": sha256(KEY.encode()).hexdigest(), "team": "search"}]
+    async with pods(1, config, tmp_path, servers, workers=2) as found:
+        agent = Agent(found)
+        await agent.call(20)
+        workers = found[0].workers()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        await agent.call_until(CALLS)
+        agent.refused = 0
+        await agent.call(5)
+        assert (agent.answered, agent.refused) == (CALLS, 5)
 
 
 def run_lease(book: LeaseBook, n: int) -> Lease:

@@ -13,7 +13,7 @@ import pytest
 from gateway.config.stream import StreamConfig
 from gateway.core.exchange import run_key
 from gateway.core.run_ceilings import ceiling_of, run_scope
-from gateway.fake import FakeUpstream
+from gateway.fake import HOLD, FakeUpstream
 from gateway.proxy.limits.book import Account, LeaseBook, RunAccount
 from gateway.proxy.limits.refusal import RunEnded
 from gateway.proxy.limits.run_ceilings import MOST_RUNS, check_minutes
@@ -139,6 +139,31 @@ async def test_dollars_and_tokens_of_a_run(start: Any, limited: Limited, upstrea
     assert "of $0.0003" in answers[ended].json()["error"]["message"]
     small = await start(limited(key={"per_run": {"tokens": 40}}))
     assert 429 in await statuses(small, 8, "tokens")
+
+
+async def test_a_run_whose_calls_in_flight_reserve_the_rest_has_not_ended(
+    start: Any, limited: Limited, upstream: FakeUpstream
+) -> None:
+    """A sub-agent's call may have to wait; it is not an end, of which nobody hears."""
+    upstream.says("one ", HOLD, "two ")
+    gateway = await start(limited(key={"per_run": {"tokens": 60}}, chat=PATIENT))
+    first = asyncio.get_running_loop().create_task(ask(gateway, max_tokens=30))
+    await upstream.until(lambda u: len(u.calls) == 1)
+    refused = await ask(gateway, max_tokens=30)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert refused.headers["retry-after"] == "2"
+    assert "x-should-retry" not in refused.headers
+    message = refused.json()["error"]["message"]
+    assert message.startswith(
+        "this run has used 0 tokens of 60 tokens, and its calls in flight may use the rest; this call"
+    )
+    assert await gateway.metric("gateway_run_ends_total", on_end="stop", limit="tokens") in (None, 0)
+    upstream.release()
+    assert (await first).status_code == 200
+    upstream.says("one two")
+    assert (await ask(gateway, max_tokens=30)).status_code == 200
+    never = await ask(gateway, max_tokens=100)
+    assert never.headers["x-should-retry"] == "false", "more than the whole ceiling"
 
 
 async def test_answers_say_what_is_left_near_the_end(start: Any, limited: Limited) -> None:
