@@ -55,6 +55,7 @@ from gateway.config.types import (
     number,
 )
 from gateway.config.upstreams import TargetRef, Upstream
+from gateway.config.watch import WatchConfig
 from gateway.config.webhook import WebhookConfig
 from gateway.core.providers import PROVIDERS
 from gateway.core.traffic_class import TrafficClass
@@ -523,6 +524,8 @@ class Config(Section):
     """Typed questions, and promises about acting on their probabilities."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
+    watch: WatchConfig | None = None
+    """Probes of the models behind names. Default: none."""
     webhooks: dict[Name, WebhookConfig] = Field({})
     """The receivers of each transition of a ramp, and of each group that a learned route takes back, by name."""
     notify: NotifyConfig | None = None
@@ -530,6 +533,7 @@ class Config(Section):
     Default: nobody."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
+    _directory: Path = PrivateAttr(Path())
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -574,6 +578,16 @@ class Config(Section):
         text.
         """
         return self._digest
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the file, at which relative paths start."""
+        return self._directory
+
+    def read_in(self, directory: Path) -> Self:
+        """Notes the directory of the file, and returns the config."""
+        self._directory = directory
+        return self
 
     @property
     def secret_files(self) -> tuple[Path, ...]:

@@ -53,7 +53,8 @@ def load_for_consumer(path: Path, made: MadeExperiments | None = None) -> Config
 
 def _load(path: Path, unread: re.Pattern[str] | None = None, made: MadeExperiments | None = None) -> Config:
     made, routes = read_made(path) if made is None else made, read_routes(path)
-    return parse(read_config_text(path), path.name, unread=unread, made=made, routes=routes)
+    config = parse(read_config_text(path), path.name, unread=unread, made=made, routes=routes)
+    return config.read_in(path.parent)
 
 
 def parse(

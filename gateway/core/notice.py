@@ -49,6 +49,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "retirement.later": "info",
         "model.returned": "warning",
         "model.fingerprint": "info",
+        "model.probe": "warning",
         "model.week": "info",
     }
 )

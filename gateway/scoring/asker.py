@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ NO_GATEWAY = (
     "with a key that has `sample: never` (`gateway up` sets both)"
 )
 _DENIED = frozenset({401, 402, 403})
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelRefused(Exception):
@@ -69,15 +71,17 @@ class Asker:
         self.deadline_s = deadline_s
         self._headers = {"x-gateway-scorer": quote(scorer)} if scorer else {}
 
-    async def ask(self, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Spent]:
-        """The reply's JSON object, and what the call cost.
+    async def ask(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS
+    ) -> tuple[dict[str, Any], Spent]:
+        """The reply's JSON object, and what the call cost. headers: of this request, beyond the gateway's own.
 
         Raises ModelRefused, Denied, OverBudget, Unreachable, and ValueError for a reply that is not a JSON object.
         """
         if self._client is None:
             raise Denied(NO_GATEWAY)
         reserved = await self._budget.reserve() if self._budget else None
-        reply = await self._client.ask(path, body, deadline_s=self.deadline_s, headers=self._headers)
+        reply = await self._client.ask(path, body, deadline_s=self.deadline_s, headers={**self._headers, **headers})
         spent = self._spent(reply)
         if self._budget and reserved:
             failed = reply.status >= 400 and reply.usage is None

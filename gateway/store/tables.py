@@ -612,6 +612,17 @@ model_hours = _table(
     Column("counts", Text, nullable=False),  # JSON: features/models/rows.py
 )
 
+probe_rounds = _table(
+    # Answers of each target to the probes, as digests and numbers without any text; kept for 400 days.
+    "probe_rounds",
+    Column("target", Text, nullable=False),
+    Column("asked", Double, nullable=False),  # Unix seconds
+    Column("result", Text, nullable=False),  # baseline, same, suspected, changed or gap
+    Column("usd", Double, nullable=False),
+    Column("round", Text, nullable=False),  # JSON: features/models/probes/model.py
+    PrimaryKeyConstraint("target", "asked"),
+)
+
 replays = _table(
     # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",

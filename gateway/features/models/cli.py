@@ -1,28 +1,69 @@
-"""`gateway models`: the models in use."""
+"""`gateway models`: the models in use, and their probes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from gateway.cli.options import AsJson, ConfigOptions, example, grouped, show
+from gateway.cli.options import AsJson, ConfigOptions, StoreOptions, example, grouped, note, show
 
+models = typer.Typer(help="Show the models in use: since when, the last change, cost, cache, retirement and probes.")
 verbs = typer.Typer()
+verbs.add_typer(models, name="models", epilog=example("gateway models"))
 
 
-@verbs.command(epilog=example("gateway models"))
+@models.callback(invoke_without_command=True)
 @grouped
-def models(options: ConfigOptions, as_json: AsJson = False) -> None:
+def listed(context: typer.Context, store: StoreOptions, as_json: AsJson = False) -> None:
     """Show the models in use: since when, what their answers name, the last change, cost, cache and retirement.
 
     Also names calls that pay for a prompt again which the provider has in its cache.
     """
+    if context.invoked_subcommand is not None:
+        return
     import time
 
     from gateway.core.sanitize import to_json
     from gateway.features.models.report import models_in_use, to_dict, to_terminal
     from gateway.store.query import reading
 
-    of, now = options.load(), time.time()
+    of, now = ConfigOptions(store.config or Path("gateway.yaml"), store.data).load(), time.time()
     with reading(of.store) as connection:
         found = models_in_use(connection, of.config, now)
     show(to_json(to_dict(found)) if as_json else to_terminal(found, now))
+
+
+@models.command(epilog=example("gateway models probe --dry-run"))
+@grouped
+def probe(
+    options: ConfigOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price, and ask nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the probes of every target now, and compare the answers with earlier ones. Exit code 1: a model changed.
+
+    Prints the price first. The requests and the budget are in the section `watch`.
+    """
+    import asyncio
+
+    from gateway.config.environment import data_directory, resolve_evals
+    from gateway.core.errors import CannotRun
+    from gateway.core.sanitize import to_json
+    from gateway.features.models.probes.check import estimate
+    from gateway.features.models.probes.report import rounds_table, to_dicts
+    from gateway.features.models.probes.work import ask_all, probes_of
+
+    of = options.load()
+    probes = probes_of(of.config)
+    if probes is None:
+        raise CannotRun("no probes are configured; set `watch: {probes: packaged}` in gateway.yaml")
+    note(estimate(probes).sentence(probes))
+    if dry_run:
+        return
+    evals = resolve_evals(of.config.evals, data_directory(of.data))
+    done = asyncio.run(ask_all(probes, evals, of.store, note))
+    show(to_json(to_dicts(done)) if as_json else rounds_table(done))
+    if any(each.result == "changed" for each in done):
+        raise typer.Exit(1)

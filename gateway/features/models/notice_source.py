@@ -17,6 +17,11 @@ _RECENT_S = 2 * 86_400.0
 _WEEK_S = 7 * 86_400.0
 _MOST_EVENTS = 500
 _MOST_LISTED = 20
+_CHANGES = {
+    "model": ("names another model", "model.returned"),
+    "fingerprint": ("has a new fingerprint", "model.fingerprint"),
+    "probe": ("answers the probes otherwise", "model.probe"),
+}
 
 
 class ModelNotices:
@@ -55,11 +60,10 @@ def _monday(now: float) -> float:
 
 
 def _notice(event: DeploymentEvent) -> Notice:
-    returned = event.id.startswith("model:model:")
-    title = f"{event.subject} {'names another model' if returned else 'has a new fingerprint'}"
-    severity = SEVERITIES["model.returned" if returned else "model.fingerprint"]
-    data = {"subject": event.subject, "change": "model" if returned else "fingerprint"}
-    return Notice(event.id, "model", title, event.text, event.at, PATH, severity, data)
+    change = event.id.split(":")[1]
+    title, cause = _CHANGES.get(change, _CHANGES["fingerprint"])
+    data = {"subject": event.subject, "change": change}
+    return Notice(event.id, "model", f"{event.subject} {title}", event.text, event.at, PATH, SEVERITIES[cause], data)
 
 
 def _weekly(events: Sequence[DeploymentEvent], monday: float) -> Notice:

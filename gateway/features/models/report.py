@@ -27,7 +27,18 @@ from gateway.features.models.cache import (
     spread_sessions,
 )
 from gateway.features.models.origins import KEPT_H, OriginKind, Series, ValueCounts, latest_values
-from gateway.features.models.rows import HOUR_S, first_days, newest_requests, session_calls, stored_counts
+from gateway.features.models.probes.model import ProbeRound
+from gateway.features.models.probes.report import ProbeOutput, probe_cell
+from gateway.features.models.probes.report import to_dict as probe_output
+from gateway.features.models.probes.work import probes_of
+from gateway.features.models.rows import (
+    HOUR_S,
+    first_days,
+    newest_probe_rounds,
+    newest_requests,
+    session_calls,
+    stored_counts,
+)
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, table
 from gateway.reports.terminal import rendered
@@ -68,6 +79,8 @@ class ModelLine:
     retirement: Retirement | None
     experiment: str | None
     """The experiment whose candidate it is, and which was promoted."""
+    probe: ProbeRound | None = None
+    """The newest round of probes."""
 
     @property
     def hit_rate(self) -> float | None:
@@ -112,6 +125,7 @@ class _Known:
     retirements: Mapping[tuple[str, Target], Retirement]
     listed: ListedRetirements
     promoted: Mapping[tuple[str, Target], str] = field(default_factory=dict)
+    probed: Mapping[Target, ProbeRound] = field(default_factory=dict)
 
 
 def models_in_use(connection: Reading, config: Config, now: float) -> ModelsInUse:
@@ -143,7 +157,16 @@ def _known(connection: Reading, config: Config, now: float, latest: Mapping[Seri
         retirements={(row.alias, row.target): row.retirement for row in retiring_targets(config)},
         listed=ListedRetirements(config),
         promoted=dict(_promoted(connection, config)),
+        probed=_probed(connection, config),
     )
+
+
+def _probed(connection: Reading, config: Config) -> dict[Target, ProbeRound]:
+    """The newest rounds of the targets that are probed now."""
+    probes = probes_of(config)
+    newest = newest_probe_rounds(connection) if probes is not None else {}
+    targets = [] if probes is None else [of.target for of in probes.targets]
+    return {_plain(target): newest[str(target)] for target in targets if str(target) in newest}
 
 
 def _promoted(connection: Reading, config: Config) -> Iterator[tuple[tuple[str, Target], str]]:
@@ -175,6 +198,7 @@ def _line(row: UsageRow, known: _Known) -> ModelLine:
         change=known.changes.get(f"{alias} {target}"),
         retirement=known.retirements.get((alias, target)) or known.listed.of(target),
         experiment=known.promoted.get((alias, target)),
+        probe=known.probed.get(target),
     )
 
 
@@ -221,6 +245,7 @@ def _lines_section(found: ModelsInUse, now: float) -> ReportSection:
         Column("Since", "text"),
         Column("Answers name", "text", shown=any(line.returned or line.fingerprint for line in found.lines)),
         Column("Last change", "text"),
+        Column("Probes", "text", shown=any(line.probe for line in found.lines)),
         Column("Cost, 7 days"),
         Column("Cached"),
         Column("Retires", "text", shown=any(line.retirement for line in found.lines)),
@@ -242,6 +267,7 @@ def _row(line: ModelLine, now: float) -> Row:
         Cell(line.since or say.NONE),
         Cell(line.returned or say.NONE, note=line.fingerprint or ""),
         Cell(say.when(line.change.at), note=line.change.text) if line.change else Cell("none seen"),
+        probe_cell(line.probe),
         Cell(say.dollars(line.usd), note=say.counted(line.sums.calls, "call")),
         Cell(say.share(line.hit_rate), note=_saved(line)),
         Cell(say.NONE if retirement is None else retirement.day.isoformat(), note=_days(retirement, now)),
@@ -310,6 +336,7 @@ class ModelLineOutput(TypedDict):
     retires: str | None
     successor: str | None
     experiment: str | None
+    probe: ProbeOutput | None
 
 
 class CachedKeyOutput(TypedDict):
@@ -408,6 +435,7 @@ def _line_output(line: ModelLine) -> ModelLineOutput:
         "retires": None if line.retirement is None else line.retirement.day.isoformat(),
         "successor": None if line.retirement is None else line.retirement.successor,
         "experiment": line.experiment,
+        "probe": None if line.probe is None else probe_output(line.probe),
     }
 
 

@@ -1,4 +1,5 @@
-"""SQL of models: the origins of answers by hour, the calls of sessions, and since when a target is used."""
+"""SQL of models: the origins of answers by hour, the calls of sessions, since when a target is used, and the rounds of
+probes."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ import orjson
 from sqlalchemy import Connection, delete, func, select
 
 from gateway.features.models.origins import OriginKind, Series, ValueCounts
+from gateway.features.models.probes.model import ProbeRound, round_from_json
 from gateway.store.engine import insert
 from gateway.store.query import Reading
 from gateway.store.run_chunks import whole_request
-from gateway.store.tables import exchanges, model_hours, usage
+from gateway.store.tables import exchanges, model_hours, probe_rounds, usage
 
 HOUR_S = 3600
 MOST_SESSION_CALLS = 50_000
+KEPT_PROBES_S = 400 * 86_400.0
 _KINDS: tuple[OriginKind, ...] = ("model", "fingerprint")
 
 
@@ -136,3 +139,32 @@ def newest_requests(connection: Reading, since: float, alias: str, most: int) ->
     query = select(*columns).where(e.received >= since, e.role == "served", e.alias == alias, e.bytes > 0)
     rows = connection.execute(query.order_by(e.received.desc()).limit(most)).all()
     return (RecordedRequest(name, caller, session, bytes(body)) for name, caller, session, body in reversed(rows))
+
+
+def store_probe_round(connection: Connection, of: ProbeRound) -> None:
+    """Stores a round, and deletes old ones."""
+    row = {"target": of.target, "asked": of.asked, "result": of.result, "usd": of.usd, "round": of.to_json()}
+    connection.execute(insert(connection.dialect, probe_rounds).values(row).on_conflict_do_nothing())
+    connection.execute(delete(probe_rounds).where(probe_rounds.c.asked < of.asked - KEPT_PROBES_S))
+
+
+def probe_rounds_of(connection: Reading, target: str) -> list[ProbeRound]:
+    """The rounds of a target, oldest first; without gaps."""
+    r = probe_rounds.c
+    query = select(r.round).where(r.target == target, r.result != "gap").order_by(r.asked)
+    return [round_from_json(text) for text in connection.execute(query).scalars()]
+
+
+def newest_probe_rounds(connection: Reading) -> dict[str, ProbeRound]:
+    """The newest round of each target, which may be a gap."""
+    r = probe_rounds.c
+    newest = select(r.target, func.max(r.asked).label("asked")).group_by(r.target).subquery()
+    query = select(r.round).join(newest, (r.target == newest.c.target) & (r.asked == newest.c.asked))
+    rounds = [round_from_json(text) for text in connection.execute(query).scalars()]
+    return {of.target: of for of in sorted(rounds, key=lambda of: of.target)}
+
+
+def spent_on_probes(connection: Reading, since: float) -> float:
+    """Dollars of all rounds since a time."""
+    total = select(func.sum(probe_rounds.c.usd)).where(probe_rounds.c.asked >= since)
+    return float(connection.execute(total).scalar() or 0.0)
