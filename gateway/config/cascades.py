@@ -1,4 +1,5 @@
-"""The section `cascades` of gateway.yaml: a cheaper target answers first, and a rule says whether its answer is served.
+"""The section `cascades` of gateway.yaml: a cheaper target answers first, and a rule, or for decisions a certificate,
+says whether its answer is served.
 
 A cascade that is written by hand is a route like a learned one: its rule becomes the tree, so that it is served, named
 in records, and a candidate of experiments by the same code.
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from gateway.config.types import Name, NonEmpty, Section, Share
 from gateway.config.upstreams import TargetRef
@@ -30,12 +32,22 @@ from gateway.core.request_features import SCRIPTS
 ACCEPTED, DECLINED, STREAMED = range(3)
 """Leaves of a cascade that was written by hand."""
 MOST_CONDITIONS = MOST_SPLITS - 1
+ASK = "ask"
+"""Name of a person in the place of the second target."""
+CERTIFICATE = re.compile(r"\s*certificate\s+(\S+)\s*")
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
 _AND = re.compile(r"\band\b")
 
 
 class InvalidRule(ValueError):
     """The text of `accept` is not a rule; the message says why."""
+
+
+def _person(value: Any) -> Any:
+    """None for a person."""
+    if value is None:
+        raise ValueError("expected a target, or `ask` where a person decides")
+    return None if value == ASK else value
 
 
 class CascadeConfig(Section):
@@ -46,30 +58,68 @@ class CascadeConfig(Section):
     """The model name whose calls it serves."""
     first: TargetRef
     """The target that is asked first."""
-    then: TargetRef
-    """The target that is asked if the first answer is not accepted, or fails."""
+    then: Annotated[TargetRef | None, BeforeValidator(_person, json_schema_input_type=TargetRef | Literal["ask"])]
+    """The target that is asked if the first answer is not accepted, or fails. `ask`, only with a certificate: the first
+    answer is served with `x-gateway-decision-action: ask`, for a person."""
     accept: NonEmpty
     """Conditions that the first answer must meet, such as `refusal < 1 and length >= 5`: names of numbers about the
-    request and its answer, compared with `<`, `<=`, `>` or `>=`, joined by `and`. docs/switch.md lists the names."""
-    primary: Name
-    """The scorer, or `error_rate`, by which accepted answers are watched."""
+    request and its answer, compared with `<`, `<=`, `>` or `>=`, joined by `and`. docs/switch.md lists the names. Of
+    decisions: `certificate NAME`, several joined by `and`; each question of a request must be in the zone of one of
+    them."""
+    primary: Annotated[Name | None, Field(validate_default=True)] = None
+    """The scorer, or `error_rate`, by which accepted answers are watched. Required, but with a certificate, which is
+    watched by people's labels."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Largest acceptable loss of accepted answers, by the primary. Once the loss is shown to be larger, the cascade
     uses `then` alone."""
     alpha: Annotated[float, Share, Field(gt=0, le=0.5)] = 0.05
     """Largest probability that a cascade within its margin is taken back."""
 
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.certificates:
+            return self
+        if self.then is None:
+            raise ValueError("`then: ask` belongs to `accept: certificate NAME`; name the target that is asked")
+        return self
+
+    @field_validator("accept")
+    @classmethod
+    def _check_accept(cls, value: str) -> str:
+        if not _certificates(value) and any(map(CERTIFICATE.fullmatch, _AND.split(value))):
+            raise ValueError("it names certificates and conditions; a cascade obeys the one or the other")
+        return value
+
+    @field_validator("primary")
+    @classmethod
+    def _check_primary(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and "accept" in info.data and not _certificates(info.data["accept"]):
+            raise PydanticCustomError("missing", "Field required")
+        return value
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificates that it obeys; none for one that has conditions."""
+        return _certificates(self.accept)
+
+
+def _certificates(accept: str) -> tuple[str, ...]:
+    parts = [CERTIFICATE.fullmatch(part) for part in _AND.split(accept)]
+    names = [part[1] for part in parts if part is not None]
+    return tuple(dict.fromkeys(names)) if len(names) == len(parts) else ()
+
 
 def cascade_route(name: str, of: CascadeConfig) -> LearnedRoute:
     """The route of a cascade. Raises InvalidRule."""
-    if _target(of.first) == _target(of.then):
+    then = of.first if of.then is None else of.then
+    if of.then is not None and _target(of.first) == _target(then):
         raise InvalidRule("then: it is the same target as `first`, which would be asked twice; name the better one")
-    rule = _tree(of.accept)
+    rule: Node = (-1, ACCEPTED) if of.certificates else _tree(of.accept)
     route = LearnedRoute(
         name=name,
         kind="tree",
         alias=of.model,
-        control=_target(of.then),
+        control=_target(then),
         moved=_target(of.first),
         trees=((STREAM, 0.5, rule, (-1, STREAMED)),),
         leaves=(
@@ -80,7 +130,8 @@ def cascade_route(name: str, of: CascadeConfig) -> LearnedRoute:
         scripts=SCRIPTS,
         evidence={
             "accept": of.accept,
-            "primary": of.primary,
+            "primary": of.primary or "",
+            **({"certificates": list(of.certificates)} if of.certificates else {}),
             "margin": of.margin,
             "alpha": of.alpha,
             "curve": [],

@@ -172,7 +172,7 @@ def _has_gpu_limit(settings: Mapping[str, Any]) -> bool:
 def _streams_of_cascades(config: Config) -> Iterator[str]:
     for alias, model in config.models.items():
         found = config.routes.get(model.targets[0].route or "")
-        if found is not None and found.route.cascade:
+        if found is not None and found.route.cascade and not found.route.certificates:
             yield (
                 f"models.{alias}: the cascade {found.route.name} serves plain calls alone: an answer can be checked "
                 f"once it is complete, so calls with `stream: true` go to {found.route.control.target}"

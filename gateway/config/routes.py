@@ -137,6 +137,8 @@ class NamedRoutes:
                 if known is None or not share:
                     continue
                 primary = str(known.route.evidence.get("primary"))
+                if known.route.certificates and not primary:
+                    continue
                 if primary not in (*with_questions_apart(as_object(raw.get("scorers"))), *BUILT_IN_METRICS):
                     self.mistakes.append(
                         f'models.{alias}.targets[{i}].route: it is watched by the scorer "{primary}", by which it was '

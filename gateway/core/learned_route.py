@@ -131,6 +131,11 @@ class LearnedRoute:
         return route_target(self.name, self.digest)
 
     @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificates that a cascade of decisions obeys, instead of its tree."""
+        return tuple(self.evidence.get("certificates", ()))
+
+    @property
     def streamed_leaf(self) -> int:
         """The leaf of streams, of a cascade."""
         return self.trees[0][3][1]  # type: ignore[no-any-return]

@@ -39,6 +39,7 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "contains": f"{_HERE}.contains:Contains",
         "edit_distance": f"{_HERE}.edit_distance:EditDistance",
         "cost": f"{_HERE}.cost:Cost",
+        "decided": f"{_HERE}.decided:Decided",
         "decision": f"{_HERE}.decision:decision",
         "embedding": f"{_HERE}.embedding:embedding",
         "exact": f"{_HERE}.exact:Exact",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from gateway.config.cascades import CascadeConfig
 from gateway.config.checks.partial import Invalid, in_each, numbered, readable
 from gateway.config.config import ApiKey, Config, Model, Passthrough
+from gateway.config.derive import target_of
 from gateway.config.jwt import TokenCaller
 from gateway.config.limits import Team
 from gateway.config.predictor import PI_MIN
@@ -30,6 +32,7 @@ def reference_mistakes(config: Config) -> Iterator[str]:
     yield from in_each(config, "webhooks", _webhook_mistakes)
     yield from readable(_predictor_mistakes(config))
     yield from readable(_decision_mistakes(config))
+    yield from in_each(config, "cascades", _cascade_mistakes)
 
 
 def unknown_upstream(path: str, name: str, config: Config) -> Iterator[str]:
@@ -214,3 +217,29 @@ def _decision_mistakes(config: Config) -> Iterator[str]:
             yield f'{at}.scorer: no scorer "{certificate.scorer}"{hint}'
         if certificate.guard is not None and certificate.guard not in config.guards:
             yield f'{at}.guard: no guard "{certificate.guard}"{did_you_mean(certificate.guard, config.guards)}'
+
+
+def _cascade_mistakes(at: str, cascade: CascadeConfig, config: Config) -> Iterator[str]:
+    """Certificates that say nothing of the first target's own answers."""
+    if not cascade.certificates:
+        return
+    from gateway.config.certified import certified_scorer
+    from gateway.config.decided_questions import DECIDED
+
+    for name in cascade.certificates:
+        certificate = config.decisions.certificates.get(name)
+        if certificate is None:
+            hint = did_you_mean(name, config.decisions.certificates) or "; name one of decisions.certificates"
+            yield f'{at}.accept: no certificate "{name}"{hint}'
+            continue
+        scorer, answering = certified_scorer(config, name), str(target_of(cascade.first))
+        if scorer is None:
+            yield (
+                f'{at}.accept: certificate "{name}" is not about answers of decisions; a cascade obeys those of a '
+                f"scorer with `use: {DECIDED}`"
+            )
+        elif scorer.target != answering:
+            yield (
+                f'{at}.accept: certificate "{name}" is about {scorer.target or "the answers of all targets"}, and '
+                f"`first` is {answering}; name it as the scorer's `target`"
+            )

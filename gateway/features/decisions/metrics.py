@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.features.decisions.in_force import SharedCertificates
 from gateway.features.decisions.model import STATES, CertificateFinding, Promise
 from gateway.features.decisions.work import findings, follow, promises_of
 from gateway.features.hooks import Figures, Hooks, ShownFigures
@@ -23,16 +24,24 @@ EVERY_S = 60.0
 
 def decision_hooks(context: TaskContext) -> Hooks:
     promises = promises_of(context.config)
-    return Hooks(figures=(figures_of(promises),)) if promises else Hooks()
+    if not promises:
+        return Hooks()
+    shared = SharedCertificates(context.corridor.state, context.config, context.scorers)
+    return Hooks(figures=(figures_of(promises, shared),))
 
 
-def figures_of(promises: Sequence[Promise], every_s: float = EVERY_S) -> Figures:
+def figures_of(promises: Sequence[Promise], shared: SharedCertificates | None = None) -> Figures:
+    """shared: receives what each look finds, for gateways."""
+
     async def read(store: Store) -> ShownFigures:
-        followed = await store.run(partial(follow_all, promises=promises, now=time.time()))
+        now = time.time()
+        followed = await store.run(partial(follow_all, promises=promises, now=now))
+        if shared is not None:
+            await shared.share(followed, now)
         calibrations, certificates = calibration_figures(followed), tuple(map(_certificate, followed))
         return lambda figures, _: replace(figures, calibrations=calibrations, certificates=certificates)
 
-    return Figures("figures of decisions", every_s, read)
+    return Figures("figures of decisions", EVERY_S, read)
 
 
 def follow_all(connection: Reading, promises: Sequence[Promise], now: float) -> list[CertificateFinding]:

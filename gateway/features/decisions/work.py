@@ -40,10 +40,11 @@ def promises_of(config: Config) -> tuple[Promise, ...]:
 
 
 def _asked(config: Config, scorer: str | None) -> tuple[str, str]:
-    """(the model name that a scorer asks, the way in which it reads the answer); "" where it has none."""
+    """(the model name that a scorer asks, or the target whose decisions it reads; the way in which it reads the
+    answer); "" where it has none."""
     section = config.scorers.get(scorer or "")
     options = {} if section is None else section.options
-    return str(options.get("model") or ""), str(options.get("reading") or "")
+    return str(options.get("model") or options.get("target") or ""), str(options.get("reading") or "")
 
 
 def promise_named(config: Config, name: str) -> Promise:

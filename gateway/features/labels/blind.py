@@ -17,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.core.conversation import turns
+from gateway.core.decided import DECISION_APIS, answered_bytes, shown_answers
 from gateway.core.errors import CannotRun
 from gateway.core.randomization import draw
 from gateway.core.sanitize import cell, plain, to_json
@@ -84,7 +85,10 @@ def shown_swapped(scorer: str, pair_id: str) -> bool:
 
 
 def answer_text(exchange: Found) -> str:
-    """The answer as judge models see it: text, refusal and tool calls."""
+    """The answer as judge models see it: text, refusal and tool calls; of a decision, its answers in words."""
+    if exchange.get("api") in DECISION_APIS:
+        answered = answered_bytes(exchange["api"], exchange["request"], exchange["response"])
+        return "\n".join(shown_answers(answered)) or NO_TEXT
     tool_calls = orjson.loads(exchange["tool_calls"]) if exchange["tool_calls"] else []
     calls = [f"[calls {call['name']} with {call['arguments']}]" for call in tool_calls]
     return "\n".join(part for part in (exchange["text"], exchange["refusal"], *calls) if part) or NO_TEXT

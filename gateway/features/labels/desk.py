@@ -9,8 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.config.decided_questions import DECIDED
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
+from gateway.core.json_values import as_object
 from gateway.features.labels import blind
 from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
 from gateway.features.labels.correction import CALLED_GOOD, LabelCandidate, SamplingDesign, in_order, threshold
@@ -180,7 +182,13 @@ def criterion_of(name: str, scorer: ScorerConfig | None) -> str | None:
     has none."""
     if (guard := guard_of(name)) is not None:
         return f"may this pass the guard {guard}? g: yes, it is fine; b: no, a hit would be right"
-    criterion = scorer.options.get("criterion") if scorer else None
+    if scorer is None:
+        return None
+    if (scorer.use or name) == DECIDED:
+        asked = as_object(scorer.options.get("question"))
+        question = next((asked[kind] for kind in ("predicate", "choice", "score") if asked.get(kind)), None)
+        return f"is this answer right? {question}"
+    criterion = scorer.options.get("criterion")
     return criterion if isinstance(criterion, str) else None
 
 

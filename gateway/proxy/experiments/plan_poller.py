@@ -1,4 +1,5 @@
-"""Reads the plans in force, and the steps of their ramps, from the stream server, twice a second, off the hot path.
+"""Reads the plans in force, the steps of their ramps, and the certificates that cascades obey, from the stream server,
+twice a second, off the hot path.
 
 Until they have been read there is no shadow and no split; while the server is unreachable, the last known plans stay in
 force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
@@ -63,6 +64,8 @@ class PlanPoller:
         present = self.experiments()[-1]
         if present.learned.by_name:
             await self._take_back(present)
+        if present.learned.claims:
+            await self._certify()
         if present.plans:
             try:
                 await self._exchange(present)
@@ -86,6 +89,22 @@ class PlanPoller:
                 experiments.learned.take_back(returned)
         for route in present.learned.by_name.values():
             self.metrics.routes_returned.labels(route.learned.name).set(len(route.returned))
+
+    async def _certify(self) -> None:
+        """Applies the certificates that a consumer has found in force. While the server is unreachable, the known ones
+        hold until they are too old."""
+        from gateway.core.certificate import SHARED_NAME, certificate_from_json
+
+        loaded = [experiments.learned for experiments in self.experiments()]
+        claims = sorted({claim for routes in loaded for claim in routes.claims})
+        try:
+            texts = await self.shared.recall_all([SHARED_NAME + claim for claim in claims])
+        except StreamDown:
+            return
+        known = {claim: certificate_from_json(text) for claim, text in zip(claims, texts, strict=True) if text}
+        in_force = {claim: certificate for claim, certificate in known.items() if certificate is not None}
+        for routes in loaded:
+            routes.certify(in_force, self.clock())
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
         states = await self.shared.plans()

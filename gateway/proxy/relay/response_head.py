@@ -48,6 +48,8 @@ def start_response(
         lines += b"\r\nx-gateway-decision: " + (b"native" if reads is None else reads.reading.encode())
         if state.losses:
             lines += b"\r\nx-gateway-decision-loss: " + state.losses.encode()
+        if state.route.choice is not None:
+            lines += state.route.choice.action
     if context.reservation is not None and context.reservation.lines:
         lines += b"\r\n" + context.reservation.lines
         for name, _ in headers:

@@ -23,7 +23,8 @@ from gateway.core.plan import AGAIN, CONTROL, PROMPT_RULES, REPEAT, UNITS_FIRST_
 from gateway.core.randomization import draw, keyed_draw
 from gateway.core.segments import CallSegments, Segmenter, segment_name
 from gateway.proxy.request.call import Call
-from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes, request_facts
+from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, request_facts
+from gateway.proxy.routing.served_routes import ServedRoutes
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 

@@ -8,10 +8,10 @@ was not among them. A conversation keeps its target in this process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from gateway.config.config import Config
 from gateway.config.routes import ConfiguredRoute
 from gateway.core.answer_features import answer_features
 from gateway.core.completion import assemble
@@ -20,6 +20,9 @@ from gateway.core.learned_route import APIS, UNANSWERED, UNLIKE, LearnedRoute
 from gateway.core.request_features import request_features
 from gateway.core.segments import TAIL_BYTES, RequestFacts, Segmenter
 from gateway.proxy.request.call import Call
+
+if TYPE_CHECKING:
+    from gateway.core.certificate import CertificateInForce
 
 
 def request_facts(call: Call, reads_tail: bool) -> RequestFacts:
@@ -52,6 +55,8 @@ class RouteChoice:
     """x-gateway-route, with the line break before it."""
     cascade: ServedRoute | None = None
     """The cascade that decides once `target` has answered; None if this is the decision."""
+    action: bytes = b""
+    """x-gateway-decision-action, with the line break before it; b"" of routes that obey no certificate."""
 
 
 class ServedRoute:
@@ -79,6 +84,14 @@ class ServedRoute:
         rows = enumerate(self.learned.leaves)
         self._choices = tuple(self._choice(str(i), moved=of.moved and i not in leaves) for i, of in rows)
         self._chosen.clear()
+
+    @property
+    def claims(self) -> Sequence[str]:
+        """The digests of the certificates that it obeys."""
+        return ()
+
+    def certify(self, known: Mapping[str, CertificateInForce], now: float) -> None:
+        """Takes over the certificates in force, of a route that obeys some."""
 
     def keep(self, before: ServedRoute) -> None:
         """Continues the conversations of the same route in the previous config."""
@@ -148,30 +161,3 @@ class ServedRoute:
         line = b"\r\nx-gateway-route: %b/%b" % (name.encode(), leaf.encode())
         target = self.moved if moved else self.control
         return RouteChoice(name, leaf, moved, target, str(target), f"{name}/{leaf}", line)
-
-
-class ServedRoutes:
-    """The learned routes of one config, by name."""
-
-    def __init__(self, config: Config) -> None:
-        self.by_name: Mapping[str, ServedRoute] = {name: ServedRoute(each) for name, each in config.routes.items()}
-
-    def of(self, target: Target) -> ServedRoute | None:
-        """The route that this target of a plan stands for; None if the config has no such route, or another version."""
-        route = self.by_name.get(target.model)
-        return route if route is not None and route.learned.target == target else None
-
-    def targets(self) -> Iterable[Target]:
-        return (target for each in self.by_name.values() for target in (each.control, each.moved))
-
-    def keep(self, before: ServedRoutes) -> None:
-        """Keeps the decisions of unchanged routes under the previous config."""
-        for name, route in self.by_name.items():
-            old = before.by_name.get(name)
-            if old is not None and old.learned.digest == route.learned.digest:
-                route.keep(old)
-
-    def take_back(self, leaves: Mapping[str, frozenset[int]]) -> None:
-        """leaves: those taken back, by the digest of their route."""
-        for route in self.by_name.values():
-            route.take_back(leaves.get(route.learned.digest, frozenset()))

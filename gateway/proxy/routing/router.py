@@ -21,8 +21,9 @@ from gateway.core.wildcards import STAR, filled, is_pattern, names_for, pattern_
 from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
-from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
+from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
+from gateway.proxy.routing.served_routes import ServedRoutes
 from gateway.proxy.routing.strategies import WeightedTargetState, order
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
@@ -199,7 +200,8 @@ class Router:
         control, moved = (WeightedTargetState(self.target_state(t), 1.0) for t in (route.control, route.moved))
         after = tuple(RouteOption(self.target_state(target_of(f)), frozenset(f.on)) for f in model.fallback)
         first = (RouteOption(control.target_state, _ON_TARGETS), *after)
-        orders = (first, (RouteOption(moved.target_state, _ON_TARGETS), *first))
+        alone = control.target_state is moved.target_state  # a cascade with a person in the second place
+        orders = (first, first if alone else (RouteOption(moved.target_state, _ON_TARGETS), *first))
         routes = routes_of(model, (control, moved), after)
         return replace(routes, orders=orders, single=False, weighted=False, learned=route)
 
