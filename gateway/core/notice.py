@@ -50,6 +50,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "model.returned": "warning",
         "model.fingerprint": "info",
         "model.probe": "warning",
+        "model.moved": "warning",
         "model.week": "info",
     }
 )

@@ -623,6 +623,25 @@ probe_rounds = _table(
     PrimaryKeyConstraint("target", "asked"),
 )
 
+model_watches = _table(
+    # The state of the watch of each target of each alias; in the row without names, only the newest hour.
+    "model_watches",
+    *_required(Text, "alias", "upstream", "model"),
+    Column("hour", BigInteger, nullable=False),  # the newest in it, since 1970
+    Column("state", Text, nullable=False),  # JSON: features/models/watch/target_watch.py
+    PrimaryKeyConstraint("alias", "upstream", "model"),
+)
+
+watch_hours = _table(
+    # Sums over the calls of each target in each hour of the last two weeks, by cell and series; no texts.
+    "watch_hours",
+    *_required(Text, "alias", "upstream", "model"),
+    Column("hour", BigInteger, nullable=False),  # since 1970
+    Column("names", Text, nullable=False),  # JSON: the cells and the series
+    Column("sums", LargeBinary, nullable=False),  # 32-bit floats, little-endian: features/models/rows.py
+    PrimaryKeyConstraint("alias", "upstream", "model", "hour"),
+)
+
 replays = _table(
     # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.statistics.e_detector import (
     BETS,
+    bounded_log_gains,
     capped_log_gains,
     log_limit,
     log_mean,
@@ -107,3 +108,20 @@ def test_sizes_and_run_lengths_have_to_be_positive() -> None:
         capped_log_gains([1.0], np.array([(0.0, 3.0)]))
     with pytest.raises(ValueError, match="run_length"):
         log_limit(0.0)
+
+
+def test_a_sum_of_small_terms_costs_no_more_than_it_may() -> None:
+    """The expectation of the e-value is at most 1 for standardised binomial sums, exactly; a bound that is too small
+    for rare events would break it."""
+    sizes = np.array([0.1, 0.5, 1.0, 1.5])
+    for n, p in ((5, 0.5), (20, 0.1), (200, 0.01), (50, 0.9)):
+        s = math.sqrt(n * p * (1 - p))
+        counts = np.arange(n + 1)
+        mass = np.array([math.comb(n, int(x)) * p**x * (1 - p) ** (n - x) for x in counts])
+        z = (counts - n * p) / s
+        gains = bounded_log_gains(z, np.full(n + 1, (1 - p) / s), sizes, 3.0)
+        assert (mass @ np.exp(gains) <= 1.0).all()
+        cheaper = capped_log_gains([3.0], np.array([(1.0, 3.0)]))
+        assert bounded_log_gains([3.0], [0.3], [1.0], 3.0)[0, 0] > cheaper[0, 0]
+    with pytest.raises(ValueError, match="above 0"):
+        bounded_log_gains([1.0], [0.0], [1.0], 3.0)

@@ -16,6 +16,7 @@ MANIFEST = Manifest(
     tasks=(
         ConsumerTask("model hours", "gateway.features.models.work:model_hours_task"),
         ConsumerTask("model probes", "gateway.features.models.probes.work:probes_task"),
+        ConsumerTask("model watch", "gateway.features.models.watch.watch_keeper:model_watch_task"),
     ),
     notices=("gateway.features.models.notice_source:ModelNotices",),
     check=ConfigCheck("gateway.features.models.probes.check:findings", section="watch"),

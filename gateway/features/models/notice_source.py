@@ -21,6 +21,7 @@ _CHANGES = {
     "model": ("names another model", "model.returned"),
     "fingerprint": ("has a new fingerprint", "model.fingerprint"),
     "probe": ("answers the probes otherwise", "model.probe"),
+    "watch": ("answers otherwise than before", "model.moved"),
 }
 
 
@@ -71,7 +72,10 @@ def _weekly(events: Sequence[DeploymentEvent], monday: float) -> Notice:
     day = datetime.fromtimestamp(monday - _WEEK_S, UTC).date().isoformat()
     listed = [event.text for event in events[:_MOST_LISTED]]
     more = [f"and {len(events) - _MOST_LISTED} more"] if len(events) > _MOST_LISTED else []
-    text = "\n".join([*listed, *more]) or "Nothing changed: no answer named a new model or a new fingerprint."
+    text = (
+        "\n".join([*listed, *more])
+        or "Nothing changed: no answer named a new model or a new fingerprint, and no watched series moved."
+    )
     data = {"week": day, "changes": len(events)}
     title = f"models in the week of {day}: {len(events) or 'no'} change{'' if len(events) == 1 else 's'}"
     return Notice(f"model:week:{day}", "model", title, text, monday, PATH, SEVERITIES["model.week"], data)

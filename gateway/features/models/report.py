@@ -38,7 +38,11 @@ from gateway.features.models.rows import (
     newest_requests,
     session_calls,
     stored_counts,
+    stored_watches,
 )
+from gateway.features.models.watch.hourly_calls import TargetKey
+from gateway.features.models.watch.sentences import watch_text
+from gateway.features.models.watch.target_watch import TargetWatch, watch_from_json
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, table
 from gateway.reports.terminal import rendered
@@ -54,8 +58,6 @@ _MOST_REQUESTS = 200
 _MOST_KEYS = 10
 _MOST_RUNS = 5
 _MILLION = 1e6
-TargetKey = tuple[str, str, str]
-"""Alias, upstream and model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class ModelLine:
     """The experiment whose candidate it is, and which was promoted."""
     probe: ProbeRound | None = None
     """The newest round of probes."""
+    watch: TargetWatch | None = None
 
     @property
     def hit_rate(self) -> float | None:
@@ -118,7 +121,7 @@ class _Known:
     """Knowledge about targets that does not come from their usage."""
 
     prices: Prices
-    first: Mapping[TargetKey, str]
+    first: Mapping[tuple[str, str, str], str]
     latest: Mapping[Series, ValueCounts]
     changes: Mapping[str, DeploymentEvent]
     """The newest event of each subject."""
@@ -126,6 +129,7 @@ class _Known:
     listed: ListedRetirements
     promoted: Mapping[tuple[str, Target], str] = field(default_factory=dict)
     probed: Mapping[Target, ProbeRound] = field(default_factory=dict)
+    watches: Mapping[TargetKey, TargetWatch] = field(default_factory=dict)
 
 
 def models_in_use(connection: Reading, config: Config, now: float) -> ModelsInUse:
@@ -158,6 +162,7 @@ def _known(connection: Reading, config: Config, now: float, latest: Mapping[Seri
         listed=ListedRetirements(config),
         promoted=dict(_promoted(connection, config)),
         probed=_probed(connection, config),
+        watches={target: watch_from_json(text) for target, text in stored_watches(connection).items()},
     )
 
 
@@ -199,6 +204,7 @@ def _line(row: UsageRow, known: _Known) -> ModelLine:
         retirement=known.retirements.get((alias, target)) or known.listed.of(target),
         experiment=known.promoted.get((alias, target)),
         probe=known.probed.get(target),
+        watch=known.watches.get(TargetKey(alias, target.upstream, target.model)),
     )
 
 
@@ -246,6 +252,7 @@ def _lines_section(found: ModelsInUse, now: float) -> ReportSection:
         Column("Answers name", "text", shown=any(line.returned or line.fingerprint for line in found.lines)),
         Column("Last change", "text"),
         Column("Probes", "text", shown=any(line.probe for line in found.lines)),
+        Column("Watch", "text"),
         Column("Cost, 7 days"),
         Column("Cached"),
         Column("Retires", "text", shown=any(line.retirement for line in found.lines)),
@@ -255,7 +262,8 @@ def _lines_section(found: ModelsInUse, now: float) -> ReportSection:
     since = "" if found.watched_since is None else f" Answers are counted since {say.when(found.watched_since)}."
     guide = (
         "A change is a model or a fingerprint that answers did not name in 30 days, in at least 20 calls and 5 % of a "
-        "day's; those of a target's first 7 days are its baseline." + since
+        "day's; those of a target's first 7 days are its baseline. A watch compares the answers of each hour with a "
+        "baseline of 14 days; until it has one, only the changes that answers name notify." + since
     )
     lead = headline(found, now) + "."
     return ReportSection("models", "Models", lead=lead, guide=guide, rows=table("Models", columns, [("", rows)]))
@@ -268,6 +276,7 @@ def _row(line: ModelLine, now: float) -> Row:
         Cell(line.returned or say.NONE, note=line.fingerprint or ""),
         Cell(say.when(line.change.at), note=line.change.text) if line.change else Cell("none seen"),
         probe_cell(line.probe),
+        Cell(watch_text(line.watch)),
         Cell(say.dollars(line.usd), note=say.counted(line.sums.calls, "call")),
         Cell(say.share(line.hit_rate), note=_saved(line)),
         Cell(say.NONE if retirement is None else retirement.day.isoformat(), note=_days(retirement, now)),
@@ -333,6 +342,10 @@ class ModelLineOutput(TypedDict):
     changed: float | None
     """Unix seconds of the last change; None if none was seen."""
     change: str
+    watch: str
+    """The state of the watch, in a sentence."""
+    watched_from: float | None
+    """Unix seconds from which on the watch can ring; None if it has seen no call."""
     retires: str | None
     successor: str | None
     experiment: str | None
@@ -432,6 +445,8 @@ def _line_output(line: ModelLine) -> ModelLineOutput:
         "model_returned": line.returned,
         "changed": None if line.change is None else line.change.at,
         "change": "" if line.change is None else line.change.text,
+        "watch": watch_text(line.watch),
+        "watched_from": None if line.watch is None else float(line.watch.ready_at * HOUR_S),
         "retires": None if line.retirement is None else line.retirement.day.isoformat(),
         "successor": None if line.retirement is None else line.retirement.successor,
         "experiment": line.experiment,

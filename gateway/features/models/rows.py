@@ -1,22 +1,28 @@
-"""SQL of models: the origins of answers by hour, the calls of sessions, since when a target is used, and the rounds of
-probes."""
+"""SQL of models: the origins of answers by hour, the calls of sessions, since when a target is used, rounds of probes,
+and watches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import orjson
 from sqlalchemy import Connection, delete, func, select
 
 from gateway.features.models.origins import OriginKind, Series, ValueCounts
 from gateway.features.models.probes.model import ProbeRound, round_from_json
+from gateway.features.models.watch.cells import TrafficCell
+from gateway.features.models.watch.hourly_calls import HourOfTarget, TargetKey, WatchedCall
+from gateway.features.models.watch.series import score_series
 from gateway.store.engine import insert
 from gateway.store.query import Reading
 from gateway.store.run_chunks import whole_request
-from gateway.store.tables import exchanges, model_hours, probe_rounds, usage
+from gateway.store.tables import exchanges, model_hours, model_watches, probe_rounds, scores, usage, watch_hours
 
 HOUR_S = 3600
+OPENING = 800
+"""Characters of an answer that tell whether it is a refusal."""
 MOST_SESSION_CALLS = 50_000
 KEPT_PROBES_S = 400 * 86_400.0
 _KINDS: tuple[OriginKind, ...] = ("model", "fingerprint")
@@ -168,3 +174,79 @@ def spent_on_probes(connection: Reading, since: float) -> float:
     """Dollars of all rounds since a time."""
     total = select(func.sum(probe_rounds.c.usd)).where(probe_rounds.c.asked >= since)
     return float(connection.execute(total).scalar() or 0.0)
+
+
+def watched_calls(connection: Reading, hour: int) -> Iterator[WatchedCall]:
+    """The served calls that arrived within an hour, with their scores."""
+    e = exchanges.c
+    by_id = _hour_scores(connection, hour)
+    text = (func.substr(e.text, 1, OPENING), func.length(e.text), e.refusal != "", e.tool_calls)
+    tokens = (e.input_tokens, e.cached_input_tokens, e.output_tokens)
+    unit = func.coalesce(e.user_digest, e.run_id, e.cluster, e.id)
+    names = (e.alias, e.upstream, e.model, e.caller, e.user_digest, unit, e.api, e.run_id.is_not(None))
+    figures = (e.outcome, e.finish_reason, *text, e.first_token_s, e.mean_logprob, 1.0 / e.pi)
+    query = select(e.id, *names, *tokens, *figures).where(e.role == "served", e.pi > 0)
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S)
+    for id, alias, upstream, model, *columns in connection.execute(query):
+        call = WatchedCall(TargetKey(alias, upstream, model), *columns)
+        call.scores = by_id.get(id, {})
+        yield call
+
+
+def _hour_scores(connection: Reading, hour: int) -> dict[str, dict[str, tuple[float, float]]]:
+    e, s = exchanges.c, scores.c
+    columns = (s.exchange_id, s.scorer, s.version, s.config_hash, s.value01, 1.0 / s.pi)
+    query = select(*columns).join(exchanges, s.exchange_id == e.id)
+    query = query.where(s.repeat == 0, s.subject == "exchange", s.value01.is_not(None), s.pi > 0, e.role == "served")
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S)
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for id, scorer, version, config_hash, value, weight in connection.execute(query):
+        found.setdefault(id, {})[score_series(scorer, version, config_hash)] = value, weight
+    return found
+
+
+def newest_watched_hour(connection: Reading) -> int | None:
+    return connection.execute(select(func.max(model_watches.c.hour))).scalar()
+
+
+def stored_watches(connection: Reading) -> dict[TargetKey, str]:
+    """The states, as JSON."""
+    w = model_watches.c
+    query = select(w.alias, w.upstream, w.model, w.state).where(w.alias != "")
+    return {TargetKey(*names): state for *names, state in connection.execute(query)}
+
+
+def store_watch(connection: Connection, target: TargetKey, hour: int, state: str) -> None:
+    row = {**target._asdict(), "hour": hour, "state": state}
+    statement = insert(connection.dialect, model_watches).values(row)
+    statement = statement.on_conflict_do_update(index_elements=["alias", "upstream", "model"], set_=row)
+    connection.execute(statement)
+
+
+def forget_watches(connection: Connection, before: int) -> None:
+    """Deletes what is known of targets without a call since an hour, and the sums of the hours before it."""
+    connection.execute(delete(model_watches).where(model_watches.c.hour < before))
+    connection.execute(delete(watch_hours).where(watch_hours.c.hour < before))
+
+
+def store_watch_hour(connection: Connection, target: TargetKey, hour: HourOfTarget) -> None:
+    names = orjson.dumps([[list(cell) for cell in hour.cells], list(hour.series)]).decode()
+    arrays = (hour.sums, hour.squares, hour.calls)
+    sums = b"".join(np.ascontiguousarray(array, dtype="<f4").tobytes() for array in arrays)
+    row = {**target._asdict(), "hour": hour.hour, "names": names, "sums": sums}
+    connection.execute(insert(connection.dialect, watch_hours).values(row).on_conflict_do_nothing())
+
+
+def stored_watch_hours(connection: Reading, target: TargetKey, since: int) -> list[HourOfTarget]:
+    w = watch_hours.c
+    same = (w.alias == target.alias, w.upstream == target.upstream, w.model == target.model, w.hour >= since)
+    rows = connection.execute(select(w.hour, w.names, w.sums).where(*same).order_by(w.hour))
+    return [_watch_hour(*row) for row in rows]
+
+
+def _watch_hour(hour: int, names: str, sums: bytes) -> HourOfTarget:
+    cells, series = orjson.loads(names)
+    c, k = len(cells), len(series)
+    found = np.frombuffer(bytes(sums), dtype="<f4")
+    of_cells, squares, calls = found[: 4 * c * k].reshape(c, k, 4), found[4 * c * k : 4 * c * k + k], found[-c:]
+    return HourOfTarget(int(hour), [TrafficCell(*cell) for cell in cells], series, of_cells, squares, calls)

@@ -40,14 +40,14 @@ class ModelHourKeeper:
 
     def periodic(self) -> PeriodicWork:
         trouble = "the models behind names are not watched now"
-        return PeriodicWork(self.count_next, EVERY_S, trouble, pause_s=_pause_s)
+        return PeriodicWork(self.count_next, EVERY_S, trouble, pause_s=pause_s)
 
     async def count_next(self) -> bool:
         """Counts one hour. False if none is due, or another consumer does it."""
         if not await self._worker.leads(_LEASE, 3 * EVERY_S):
             return False
         now = self._clock()
-        hour = await self._store.look(lambda connection: _due_hour(connection, now))
+        hour = await self._store.look(lambda connection: due_hour(connection, newest_stored_hour(connection), now))
         if hour is None:
             return False
         counts = await self._store.look(lambda connection: hour_counts(connection, hour))
@@ -60,13 +60,12 @@ class ModelHourKeeper:
         return True
 
 
-def _due_hour(connection: Reading, now: float) -> int | None:
-    """The first hour that is not counted yet, once its calls are stored."""
+def due_hour(connection: Reading, stored: int | None, now: float) -> int | None:
+    """The first hour after the newest stored one, once its calls are stored; None if there is none."""
     bounds = received_bounds(connection)
     if bounds is None:
         return None
     oldest, newest = bounds
-    stored = newest_stored_hour(connection)
     first = max(int(oldest // HOUR_S), int(now // HOUR_S) - KEPT_H)
     hour = first if stored is None else max(first, stored + 1)
     settled_at = (hour + 1) * HOUR_S + SETTLED_S
@@ -90,7 +89,7 @@ def model_event(found: NewValue) -> DeploymentEvent:
     return DeploymentEvent(f"model:{series.kind}:{digest}:{found.first_hour}", at, "model", subject, text)
 
 
-def _pause_s(counted: bool | None, took_s: float) -> float:
+def pause_s(counted: bool | None, took_s: float) -> float:
     """Seconds until the next hour is counted."""
     return took_s / _SHARE if counted else EVERY_S
 

@@ -1,0 +1,189 @@
+"""The evidence that series of a target have left their baseline: an e-detector that starts again each hour. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateway.features.models.watch.cells import (
+    FEWEST_CALLS,
+    NEW_H,
+    CellHours,
+    Grouped,
+    TrafficCell,
+    grouped_cells,
+    in_cells,
+    members,
+    summed,
+)
+from gateway.features.models.watch.series import Direction, terms_of
+from gateway.statistics.adjusted_means import DAY_H, AdjustedBaseline, Deviations, HourlySums
+from gateway.statistics.domains import Floats
+from gateway.statistics.e_detector import bounded_log_gains, log_limit
+from gateway.statistics.stored_state import State
+
+QUARTER_H = 91 * DAY_H
+"""Hours until a false notice of a deployment, on average at least."""
+BASELINE_ERROR = 0.05
+"""Probability that the mean of any series of a deployment is further from its baseline than that error allows."""
+FEWEST_HOURS = 5 * DAY_H
+"""Hours with calls in a baseline."""
+BETS = np.array([0.1, 0.25, 0.5, 1.0, 1.5])
+CAP = 3.0
+"""Standard errors of an hour that count: an hour of failures alone does not ring."""
+_LEAST_TERM = 0.3  # of a standard error: no hour is a sum of arbitrarily many small terms
+
+
+@dataclass(frozen=True, slots=True)
+class WatchErrors:
+    """All watches of a deployment share one error."""
+
+    watches: int
+    series: int
+    """Number of series of all watches together."""
+
+    @property
+    def limit(self) -> float:
+        """The mean of all e-values of a watch rings from here on, as a logarithm."""
+        return log_limit(QUARTER_H, max(self.watches, 1))
+
+    @property
+    def series_error(self) -> float:
+        return BASELINE_ERROR / max(self.series, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A series that left its baseline."""
+
+    series: str
+    direction: Direction
+    since: int
+    """The hour at which it seems to have begun, since 1970."""
+    before: float
+    """Mean of the baseline."""
+    now: float
+    """The same with the mean deviation since then."""
+    log_evidence: float
+
+
+class Monitor:
+    """Some series of one target: their baseline, and the evidence since."""
+
+    def __init__(
+        self,
+        cells: Sequence[TrafficCell],
+        series: Sequence[str],
+        baseline: AdjustedBaseline,
+        learned_to: int,
+        logs: Floats | None = None,
+    ) -> None:
+        """learned_to: the last hour of the baseline. logs: ln of the e-values, shape (series, 2, BETS)."""
+        self.cells, self.series, self.baseline, self.learned_to = list(cells), list(series), baseline, learned_to
+        shape = (len(self.series), 2, len(BETS))
+        self.logs = np.full(shape, -np.inf) if logs is None else logs.reshape(shape)
+
+    @classmethod
+    def begun(cls, hours: CellHours, errors: WatchErrors) -> Monitor | None:
+        """A monitor with the baseline of these hours; None if they have too few calls."""
+        if (hours.calls.sum(axis=1) > 0).sum() < FEWEST_HOURS:
+            return None
+        cells, index = grouped_cells(hours, members(hours))
+        enough = summed(hours.calls[..., None], index, len(cells))[..., 0].sum(axis=0) >= FEWEST_CALLS
+        if not enough.any():
+            return None
+        strata = summed(hours.sums.strata, index, len(cells))[:, enough]
+        sums = HourlySums(hours.sums.hours, strata, hours.sums.squares)
+        baseline = AdjustedBaseline.fitted(sums, terms_of(hours.series), errors.series_error)
+        kept = [cell for cell, keep in zip(cells, enough.tolist(), strict=True) if keep]
+        return cls(kept, hours.series, baseline, int(hours.hours[-1]))
+
+    @property
+    def named(self) -> set[str]:
+        return {cell.customer for cell in self.cells}
+
+    def grouped(self, hours: CellHours, since: int) -> Grouped:
+        return in_cells(hours, {cell: place for place, cell in enumerate(self.cells)}, self.named, since)
+
+    def add(self, hours: CellHours, since: int) -> Floats:
+        """Takes the hours from the place `since` on; earlier ones say who is a newcomer. Returns ln of the sum of all
+        e-values after each."""
+        grouped = self.grouped(hours, since)
+        deviations = self.baseline.deviations(grouped.sums, grouped.mix)
+        totals = np.empty(len(deviations.mean))
+        for i, gains in enumerate(log_gains(deviations)):
+            self.logs = np.logaddexp(self.logs, 0.0) + gains
+            totals[i] = self.log_total
+        return totals
+
+    @property
+    def log_total(self) -> float:
+        return float(np.logaddexp.reduce(self.logs.ravel()))
+
+    def admit(self, hours: CellHours) -> None:
+        """Adds the cells that have had calls for NEW_H hours. hours: the last BASELINE_H."""
+        cells, index = grouped_cells(hours, self.named | members(hours))
+        calls = summed(hours.calls[..., None], index, len(cells))[..., 0]
+        early = hours.hours <= hours.hours[-1] - NEW_H
+        grown = (calls[early].sum(axis=0) > 0) & (calls.sum(axis=0) >= FEWEST_CALLS)
+        known = set(self.cells)
+        new = [i for i, cell in enumerate(cells) if grown[i] and cell not in known]
+        if new:
+            place = {old: i for i, old in enumerate(new)}
+            index = np.array([place.get(i, -1) for i in index.tolist()], dtype=np.intp)
+            totals = hours.sums.strata.sum(axis=0, keepdims=True)
+            self.baseline.add_strata(summed(totals, index, len(new))[0])
+            self.cells += [cells[i] for i in new]
+
+    def moved(self, hours: CellHours, fewest: float) -> list[Moved]:
+        """The series with this much evidence (ln) or more, the most first. hours: the last ones, with the newest."""
+        after = int(np.searchsorted(hours.hours, self.learned_to, side="right"))
+        grouped = self.grouped(hours, after)
+        deviations = self.baseline.deviations(grouped.sums, grouped.mix)
+        gains = log_gains(deviations)
+        found = []
+        for k, name in enumerate(self.series):
+            for side, direction in enumerate(_DIRECTIONS):
+                evidence = float(np.logaddexp.reduce(self.logs[k, side]) - math.log(len(BETS)))
+                if evidence >= fewest:
+                    of_bet = np.cumsum(gains[:, k, side, int(self.logs[k, side].argmax())])
+                    first = int(np.append(0.0, of_bet[:-1]).argmin())
+                    since, mean = int(grouped.sums.hours[first]), float(self.baseline.mean[k])
+                    now = mean + _mean(deviations, grouped.sums, first, k)
+                    found.append(Moved(name, direction, since, mean, now, evidence))
+        return sorted(found, key=lambda moved: -moved.log_evidence)
+
+    def state(self) -> State:
+        return {
+            "cells": [list(cell) for cell in self.cells],
+            "series": self.series,
+            "baseline": self.baseline.state(),
+            "learned_to": self.learned_to,
+            "logs": [round(max(x, _LOWEST), 4) for x in self.logs.ravel().tolist()],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Monitor:
+        logs = np.array(state["logs"], dtype=np.float64)
+        baseline = AdjustedBaseline.from_state(state["baseline"])
+        cells = [TrafficCell(*cell) for cell in state["cells"]]
+        return cls(cells, state["series"], baseline, state["learned_to"], logs)
+
+
+_DIRECTIONS: tuple[Direction, Direction] = ("down", "up")
+_LOWEST = -700.0  # ln of an e-value that counts for nothing
+
+
+def _mean(deviations: Deviations, sums: HourlySums, first: int, k: int) -> float:
+    weight = sums.strata[first:, :, k, 0].sum(axis=1) * deviations.seen[first:, k]
+    return float((weight * deviations.mean[first:, k]).sum() / max(weight.sum(), 1e-12))
+
+
+def log_gains(deviations: Deviations) -> Floats:
+    """Shape (h, k, 2, bets)."""
+    gains = bounded_log_gains(deviations.z, np.maximum(deviations.terms, _LEAST_TERM), BETS, CAP)
+    return gains * deviations.seen[..., None, None]

@@ -1,0 +1,99 @@
+"""The consumer takes each hour once, stores an event for a change, and notices and reports name it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gateway.config.loading import parse
+from gateway.features.models.notice_source import ModelNotices
+from gateway.features.models.report import models_in_use, to_dict
+from gateway.features.models.rows import (
+    HOUR_S,
+    newest_watched_hour,
+    store_watch,
+    store_watch_hour,
+    stored_watch_hours,
+    stored_watches,
+    watched_calls,
+)
+from gateway.features.models.watch.cells import BASELINE_H
+from gateway.features.models.watch.hourly_calls import TargetKey
+from gateway.features.models.watch.target_watch import TargetWatch, watch_from_json, watch_to_json
+from gateway.features.models.watch.watch_keeper import WatchKeeper
+from gateway.features.task import TaskContext, TaskWorker
+from gateway.scoring.registry import BuiltScorers
+from gateway.store.query import reading
+from gateway.store.store import Store
+from tests.features.models.watch.watched_calls import FIRST, drawn, hours
+
+CONFIG = "open: true\nupstreams: {local: {kind: fake}}\nmodels: {chat: {targets: [{upstream: local, model: small}]}}\n"
+TARGET = TargetKey("chat", "local", "small")
+NEXT = FIRST + BASELINE_H
+NOW = (NEXT + 8) * HOUR_S + 1_800.0
+
+
+async def learned(opened: Store) -> None:
+    """A store whose watch has had two weeks of calls, and whose newest hour is the last of them."""
+
+    def store(connection: Any) -> None:
+        for hour in hours(
+            1, 14, n=20, longer=0.3, user=None, scores={}, cached_tokens=None, first_token_s=None, output_tokens=5
+        ):
+            plain = [replace_form(cell) for cell in hour.cells]
+            store_watch_hour(connection, TARGET, replace(hour, cells=plain))
+        store_watch(connection, TARGET, NEXT - 1, watch_to_json(TargetWatch(FIRST)))
+        store_watch(connection, TargetKey("", "", ""), NEXT - 1, "{}")
+
+    await opened.run(store)
+
+
+def replace_form(cell: Any) -> Any:
+    """The cell with the form of the fixture's calls, whose prompts have three tokens."""
+    return cell._replace(customer="web", form="chat 0")
+
+
+async def test_longer_answers_are_an_event_a_notice_and_a_line(store: Any, exchange: Any) -> None:
+    made = [
+        exchange("1" * min(300, call.length), received=(NEXT + hour) * HOUR_S + at)
+        for hour in range(8)
+        for at, call in enumerate(drawn(generator(hour), 25, longer=0.8))
+    ]
+    store.write(*made)
+    async with Store(store.url) as opened:
+        await learned(opened)
+        keeper = WatchKeeper(TaskWorker(opened, "one", lambda: NOW))
+        other = WatchKeeper(TaskWorker(opened, "two", lambda: NOW))
+        assert await keeper.take_next()
+        assert not await other.take_next(), "one consumer does it"
+        while await keeper.take_next():
+            pass
+        absent: Any = None
+        config = parse(CONFIG)
+        context = TaskContext(config, opened, absent, absent, BuiltScorers({}, {}), absent, "c")
+        found = [notice for notice in await ModelNotices(context).look(NOW) if "week" not in notice.id]
+    with reading(store.url) as connection:
+        assert newest_watched_hour(connection) == NEXT + 5, "the next one has to settle"
+        watch = watch_from_json(stored_watches(connection)[TARGET])
+        kept = stored_watch_hours(connection, TARGET, 0)
+        report = models_in_use(connection, config, NOW)
+    assert [(notice.severity, notice.data["change"]) for notice in found] == [("warning", "watch")]
+    assert "the length of answers rose from" in found[0].text
+    assert watch.change is not None
+    assert watch.begun == watch.change.since >= NEXT - 2
+    assert len(kept) == BASELINE_H, "hours before the last two weeks are deleted"
+    assert to_dict(report)["models"] == [], "the page is of usage, and there is none"
+
+
+def generator(seed: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(100 + seed)
+
+
+async def test_calls_are_read_with_their_scores(store: Any, exchange: Any) -> None:
+    store.write(exchange("123", received=NOW, pi=0.5, first_token_s=0.3), exchange("4", received=NOW, role="shadow"))
+    with reading(store.url) as connection:
+        [call] = list(watched_calls(connection, int(NOW // HOUR_S)))
+    assert (call.target, call.weight, call.length, call.opening) == (TARGET, 2.0, 3, "123")
+    assert call.values()["failures"] == 0.0
