@@ -250,6 +250,18 @@ class RampStep:
     text: str
 
 
+_RAMP_TONES = {"rolled_back": "bad", "overridden": "open", "paused": "open", "promoted": "good"}
+
+
+def ramp_tone(kind: str) -> str:
+    return _RAMP_TONES.get(kind, "")
+
+
+def ramp_step(at: float, share: float, kind: str) -> RampStep:
+    """kind: of the change, as the audit names it."""
+    return RampStep(at, share, ramp_tone(kind), kind.replace("_", " "))
+
+
 @dataclass(frozen=True, slots=True)
 class RampTimeline:
     """The share of traffic over time, to be drawn. until: when it is looked at, in Unix seconds."""

@@ -16,7 +16,6 @@ from gateway.console.api import (
     AdminAnswer,
     AdminCall,
     AdminOperations,
-    Handler,
     Operation,
     Schema,
     page_schema,
@@ -37,6 +36,7 @@ from gateway.features.keys.settings import checked
 from gateway.features.ramp.operations import (
     RampChangeOutput,
     Reason,
+    commanding,
     history_operation,
     history_page,
     on_stream,
@@ -106,7 +106,15 @@ def _operations() -> tuple[Operation, ...]:
     )
     history = history_operation(f"{path}/{{id}}", changes, _history)
     commands = (
-        Operation("POST", f"{path}/{{id}}/{verb}", about[verb], ROLE, _changing(verb), "guard_ramp", body_of(verb))
+        Operation(
+            "POST",
+            f"{path}/{{id}}/{verb}",
+            about[verb],
+            ROLE,
+            commanding(change_guard_ramp, verb),
+            "guard_ramp",
+            body_of(verb),
+        )
         for verb in GUARD_RAMP_VERBS
     )
     return (listed, one, history, *commands)
@@ -127,13 +135,6 @@ async def _history(call: AdminCall) -> AdminAnswer:
         return await read_events(call.admin, ramp_name(guard), before, limit, lambda: read_guard(call.admin, guard))
 
     return await history_page(call, read)
-
-
-def _changing(verb: GuardRampVerb) -> Handler:
-    async def handler(call: AdminCall) -> AdminAnswer:
-        return AdminAnswer(await change_guard_ramp(call.admin, call.actor, call.path["id"], verb, call.body))
-
-    return handler
 
 
 def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:

@@ -259,7 +259,9 @@ def _operations() -> tuple[Operation, ...]:
     post_gate = Operation("POST", f"{path}/gate", status, "viewer", *require, query=(EXPECT,), basic=True)
     history = history_operation(path, changes, _history)
     commands = (
-        Operation("POST", f"{path}/{verb}", about[verb], _role_of(verb), _changing_ramp(verb), "ramp", body_of(verb))
+        Operation(
+            "POST", f"{path}/{verb}", about[verb], _role_of(verb), commanding(change_ramp, verb), "ramp", body_of(verb)
+        )
         for verb in VERBS
     )
     return (get_gate, post_gate, history, *commands)
@@ -302,9 +304,14 @@ def history_operation(path: str, about: str, handler: Handler) -> Operation:
     return Operation("GET", url, about, "viewer", handler, "ramp_history", query=query, errors=(400, 404))
 
 
-def _changing_ramp(verb: RampVerb) -> Handler:
+V = TypeVar("V", bound=str)
+ChangeRamp = Callable[[Admin, Actor, str, V, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Gives a command: the name of what the ramp promotes, the verb, the body."""
+
+
+def commanding(change: ChangeRamp[V], verb: V) -> Handler:
     async def handler(call: AdminCall) -> AdminAnswer:
-        return AdminAnswer(await change_ramp(call.admin, call.actor, call.path["id"], verb, call.body))
+        return AdminAnswer(await change(call.admin, call.actor, call.path["id"], verb, call.body))
 
     return handler
 

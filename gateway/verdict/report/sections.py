@@ -42,7 +42,7 @@ from gateway.reports.model import (
 )
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
 from gateway.reports.terms import TERMS
-from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
+from gateway.reports.time_charts import RampTimeline, ramp_chart, ramp_step, ramp_tone, short_time
 from gateway.verdict.report.best import best_section
 from gateway.verdict.report.cells import dollars_cell as _dollars
 from gateway.verdict.report.cells import estimate_cell as _estimate
@@ -266,18 +266,14 @@ def _ramp(report: Report) -> ReportSection | None:
 
 
 def _ramp_chart(report: Report, ramp: RampHistory) -> Chart | None:
-    steps = [RampStep(c.at, c.share, _ramp_tone(c), c.kind.replace("_", " ")) for c in ramp.changes]
+    steps = [ramp_step(c.at, c.share, c.kind) for c in ramp.changes]
     return ramp_chart(RampTimeline("ramp", "Share of the traffic", steps, ramp.steps, report.created, short_time))
-
-
-def _ramp_tone(each: RampChangeShown) -> str:
-    return {"rolled_back": "bad", "overridden": "open", "paused": "open", "promoted": "good"}.get(each.kind, "")
 
 
 def _ramp_row(number: int, each: RampChangeShown) -> Row:
     """number: of the change, in the chart."""
     share = Cell(say.share(each.share))
-    cells = (Cell(each.kind.replace("_", " "), tone=_ramp_tone(each)), share, Cell(each.by), Cell(each.reason))
+    cells = (Cell(each.kind.replace("_", " "), tone=ramp_tone(each.kind)), share, Cell(each.by), Cell(each.reason))
     return Row(Cell(f"{number}. {say.when(each.at)}"), cells)
 
 

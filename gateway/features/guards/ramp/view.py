@@ -10,11 +10,10 @@ from gateway.core.ramp import RampEvent
 from gateway.features.guards.ramp.commands import GuardRampOutput
 from gateway.reports import number_format as say
 from gateway.reports.charts import Chart
-from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
+from gateway.reports.time_charts import RampTimeline, ramp_chart, ramp_step, short_time
 from gateway.store.query import Reading
 from gateway.store.ramp_events import stored_ramp_events
 
-_TONES = {"rolled_back": "bad", "paused": "open", "promoted": "good"}
 _STATES = {
     "shadow": ("open", "first phase"),
     "ramp": ("open", "ramp"),
@@ -85,7 +84,7 @@ class ShownRamp:
 
 def shown_ramp(output: GuardRampOutput, events: Sequence[RampEvent], now: float) -> ShownRamp:
     """events: of this guard, oldest first. now: Unix seconds."""
-    steps = [RampStep(e.record.at, _share(e), _TONES.get(e.kind, ""), e.kind.replace("_", " ")) for e in events]
+    steps = [ramp_step(e.record.at, _share(e), e.kind) for e in events]
     timeline = RampTimeline(
         "guard-ramp", "Share of the units with the last action", steps, output["steps"], now, short_time
     )
