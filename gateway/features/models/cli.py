@@ -54,12 +54,14 @@ def probe(
     from gateway.features.models.probes.check import estimate
     from gateway.features.models.probes.report import rounds_table, to_dicts
     from gateway.features.models.probes.work import ask_all, probes_of
+    from gateway.store.query import reading
 
     of = options.load()
     probes = probes_of(of.config)
     if probes is None:
         raise CannotRun("no probes are configured; set `watch: {probes: packaged}` in gateway.yaml")
-    note(estimate(probes).sentence(probes))
+    with reading(of.store) as connection:
+        note(estimate(probes, connection).sentence(probes))
     if dry_run:
         return
     evals = resolve_evals(of.config.evals, data_directory(of.data))

@@ -3,7 +3,7 @@ and watches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -250,3 +250,24 @@ def _watch_hour(hour: int, names: str, sums: bytes) -> HourOfTarget:
     found = np.frombuffer(bytes(sums), dtype="<f4")
     of_cells, squares, calls = found[: 4 * c * k].reshape(c, k, 4), found[4 * c * k : 4 * c * k + k], found[-c:]
     return HourOfTarget(int(hour), [TrafficCell(*cell) for cell in cells], series, of_cells, squares, calls)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A served call whose request may become a probe."""
+
+    id: str
+    api: str
+    caller: str
+    session: str | None
+    body: bytes
+
+
+def recorded_calls(connection: Reading, alias: str, most: int, ids: Sequence[str] = ()) -> list[RecordedCall]:
+    """Served calls of an alias with whole requests: the newest, or those with these ids, newest first."""
+    e = exchanges.c
+    columns = (e.id, e.api, e.caller, func.coalesce(e.run_id, e.cluster), whole_request())
+    query = select(*columns).where(e.alias == alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
+    query = query.where(e.bytes > 0).order_by(e.received.desc(), e.id).limit(most)
+    rows = connection.execute(query.where(e.id.in_(ids)) if ids else query)
+    return [RecordedCall(id, api, caller, session, bytes(body)) for id, api, caller, session, body in rows]

@@ -14,13 +14,14 @@ from gateway.features.manifest import ConfigFindings
 from gateway.features.models.probes.asking import NAME
 from gateway.features.models.probes.model import MODES, MOST_TOKENS, ProbeRequest, request_key
 from gateway.features.models.probes.requests import fixed_requests
+from gateway.features.models.probes.sampled import MOST_REQUESTS
 from gateway.features.models.probes.targets import probed_aliases
 from gateway.features.models.probes.work import Probes, probes_of
 from gateway.reports import number_format as say
 from gateway.scoring.registry import BuiltScorers
+from gateway.store.query import Reading
 
 MONTH_S = 30.4375 * 86_400.0
-SAMPLED_REQUESTS = 16
 _TYPICAL_BYTES = 6_000  # of a recorded request, before any is known
 
 
@@ -46,11 +47,13 @@ class ProbeEstimate:
         )
 
 
-def estimate(probes: Probes) -> ProbeEstimate:
-    """Raises CannotRun for a file that cannot be used."""
-    requests = typical_requests(probes)
-    rounds = MONTH_S / probes.watch.every_s
-    prices = [of.most_usd(requests, probes.watch.repeats) for of in probes.targets]
+def estimate(probes: Probes, connection: Reading | None = None) -> ProbeEstimate:
+    """connection: of the store, whose recorded requests are priced; None: requests of a typical size in their place.
+    Raises CannotRun for a file that cannot be used."""
+    typical = typical_requests(probes)
+    asked = [typical if connection is None else probes.requests(connection, of) for of in probes.targets]
+    rounds, requests = MONTH_S / probes.watch.every_s, max(asked, key=len, default=typical)
+    prices = [of.most_usd(of_target, probes.watch.repeats) for of, of_target in zip(probes.targets, asked, strict=True)]
     return ProbeEstimate(
         len(probes.targets),
         probes.watch.repeats * len(MODES) * len(requests),
@@ -63,7 +66,7 @@ def typical_requests(probes: Probes) -> list[ProbeRequest]:
     if probes.watch.probes != SAMPLED:
         return fixed_requests(probes.watch, probes.config.directory)
     body = {"messages": [{"role": "user", "content": "x" * _TYPICAL_BYTES}], "max_tokens": MOST_TOKENS}
-    return [ProbeRequest(request_key("chat", body), "chat", body)] * SAMPLED_REQUESTS
+    return [ProbeRequest(request_key("chat", body), "chat", body)] * MOST_REQUESTS
 
 
 def findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:

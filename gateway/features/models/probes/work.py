@@ -17,6 +17,7 @@ from gateway.features.models.probes.asking import DEADLINE_S, NAME, RoundPlan, a
 from gateway.features.models.probes.comparison import error_level, judged
 from gateway.features.models.probes.model import ProbedTarget, ProbeRequest, ProbeRound, month_of
 from gateway.features.models.probes.requests import fixed_requests
+from gateway.features.models.probes.sampled import sampled_requests
 from gateway.features.models.probes.targets import probed_targets
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.scoring.asker import Asker
@@ -45,14 +46,16 @@ class Probes:
 
     def plan(self, connection: Reading, of: ProbedTarget, now: float) -> RoundPlan:
         """The next round of a target. Raises CannotRun for a file that cannot be used."""
-        requests = self._requests(connection, of, now)
+        requests = self.requests(connection, of)
         left = self.watch.usd_per_month - rows.spent_on_probes(connection, month_of(now))
         return RoundPlan(of, requests, self.watch.repeats, left, now)
 
-    def _requests(self, connection: Reading, of: ProbedTarget, now: float) -> list[ProbeRequest]:
-        if self.watch.probes == SAMPLED:
-            raise CannotRun("sampled requests are not chosen yet")
-        return fixed_requests(self.watch, self.config.directory)
+    def requests(self, connection: Reading, of: ProbedTarget) -> list[ProbeRequest]:
+        """Raises CannotRun for a file that cannot be used."""
+        if self.watch.probes != SAMPLED:
+            return fixed_requests(self.watch, self.config.directory)
+        past = rows.probe_rounds_of(connection, str(of.target))
+        return sampled_requests(connection, self.config, of.alias, past[-1] if past else None)
 
     def due(self, newest: Mapping[str, ProbeRound], now: float) -> ProbedTarget | None:
         """The target that waits longest, if one is due."""
