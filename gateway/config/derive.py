@@ -37,7 +37,8 @@ from gateway.core.variant_text import variant_text
 
 def target_of(ref: TargetRef) -> Target:
     """The target of a reference; of a learned route or a guard, the one that stands for it."""
-    return Target(ref.upstream, ref.model, ref.digest or variant_text(ref.set, ref.system, ref.headers))
+    text = variant_text(ref.set, ref.system, ref.headers, as_decision=ref.as_ == "decision")
+    return Target(ref.upstream, ref.model, ref.digest or text)
 
 
 def asked_refs(config: Config, refs: Iterable[TargetRef]) -> list[TargetRef]:
@@ -83,6 +84,7 @@ def variant_lines(config: Config) -> list[str]:
         changes = [f"{name} {orjson.dumps(v).decode() if v is not None else 'removed'}" for name, v in ref.set.items()]
         changes += [f"system {orjson.dumps(ref.system).decode()}"] if ref.system is not None else []
         changes += [f"headers {', '.join(ref.headers)}"] if ref.headers else []
+        changes += ["as a decision"] if ref.as_ else []
         if changes:
             lines[str(target_of(ref))] = "; ".join(changes)
     return [f"variant {name}: {changes}" for name, changes in lines.items()]

@@ -411,6 +411,13 @@ class TargetRef(Section):
     watch: Share | None = None
     """Share of the moved calls, for a target of a model, that are also sent to the route's control, in the experiment
     ROUTE-watch, so that a group of requests that loses too much is taken back. Default: 0.02. 0: none."""
+    as_: Annotated[Literal["decision"] | None, Field(alias="as")] = None
+    """`decision`: it is asked for decisions. A request whose JSON schema asks for a decision becomes one, and the
+    answer is the object that the schema asks for. Other requests go to the next target. Default: it is asked what the
+    client asks."""
+    facade: Literal["unproved"] | None = None
+    """`unproved`: a target with `as: decision` answers clients before an experiment has shipped it. Default: it does
+    not."""
     guard: Annotated[str, Field(min_length=1)] | None = None
     """The name of a section of `guards`, instead of `upstream` and `model`, as the candidate of an experiment: its
     answers are those that callers would have got if the guard had blocked."""
@@ -448,7 +455,7 @@ class TargetRef(Section):
     @property
     def varied(self) -> bool:
         """Whether it changes requests."""
-        return bool(self.set or self.system is not None or self.headers)
+        return bool(self.set or self.system is not None or self.headers or self.as_)
 
 
 def fixed_parameter(name: str) -> str | None:

@@ -29,7 +29,7 @@ from gateway.core.json_values import as_object
 IneligibleReason = Literal[
     "no_schema", "free_text", "nested", "combined", "number", "options", "values", "keywords", "contradiction",
     "required", "questions", "schema_changes", "several_answers", "logprobs", "tools", "stored", "prefill", "input",
-    "unreadable",
+    "too_large", "unreadable",
 ]  # fmt: skip
 INELIGIBLE: Mapping[IneligibleReason, str] = {
     "no_schema": "the request asks for no JSON schema",
@@ -50,6 +50,7 @@ INELIGIBLE: Mapping[IneligibleReason, str] = {
     "stored": "the answer continues or becomes state that an upstream keeps",
     "prefill": "the request ends with the beginning of its answer",
     "input": "the input has a part that a decision does not take, such as audio or a file",
+    "too_large": "the request is larger than a megabyte",
     "unreadable": "the request's body cannot be read",
 }
 """Meaning of each reason, for people."""
@@ -192,6 +193,7 @@ def _member(name: str, key: str, schema: dict[str, Any]) -> Member:
         raise Ineligible("nested")
     if isinstance(kind, list):
         raise Ineligible("combined")
+    schema = _with_written_bounds(schema) if kind == "integer" else schema
     values = _values(schema, kind)
     if schema.keys() - _MEMBER:
         raise Ineligible("keywords")
@@ -214,6 +216,21 @@ def _values(schema: dict[str, Any], kind: Any) -> tuple[str | bool | int, ...]:
     if kind == "integer":
         return _range(schema)
     raise Ineligible("number" if kind == "number" else "free_text")
+
+
+_BOUNDS = r"(?:exclusiveM|m)(?:in|ax)imum: -?\d{1,9}"
+_WRITTEN_BOUNDS = re.compile(rf"\s*\{{({_BOUNDS}(?:, {_BOUNDS})*)\}}\s*$")
+
+
+def _with_written_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the bounds that its description ends with: Anthropic's clients move them there, since its API
+    takes none."""
+    description = schema.get("description")
+    written = _WRITTEN_BOUNDS.search(description) if isinstance(description, str) else None
+    if written is None or not isinstance(description, str):
+        return schema
+    bounds = {name: int(value) for name, value in (bound.split(": ") for bound in written[1].split(", "))}
+    return {**bounds, **schema, "description": description[: written.start()]}
 
 
 _TYPES: Mapping[str, type] = {"string": str, "boolean": bool, "integer": int}

@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from gateway.core.usage import UsageCount, usage_count
+from gateway.core.variant_text import AS_DECISION
 
 VERSION = 1
 """The version of the records of traffic. A consumer reads this one, the previous one, and IMPORTED_VERSION."""
@@ -53,6 +54,11 @@ class Target:
     def label(self) -> str:
         """The target without its upstream: "model", or "model[variant]"."""
         return f"{self.model}[{self.variant}]" if self.variant else self.model
+
+    @property
+    def decides(self) -> bool:
+        """Whether its requests become decisions, and their answers the objects that schemas ask for."""
+        return self.variant.partition(",")[0] == AS_DECISION
 
     def fields(self) -> dict[str, str]:
         """JSON-able. Without a variant, as it was before there were variants."""
@@ -171,6 +177,9 @@ class Exchange:
     model_returned: str | None = None
     """The model that the answer names, which may be a dated version of the target's. None if it names none, was cut, or
     is of an older gateway."""
+    decision: str | None = None
+    """JSON of the probabilities behind an answer that a target with `as: decision` gave (core/stated_decision.py). None
+    for any other answer, or if only metadata is recorded."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -384,6 +384,8 @@ class PlanState:
     """Pairs for which a plan goes on after its last look, with the early sequence alone; 0: it does not."""
     harm: HarmStop | None = None
     """The stop for harm; None if there has been none."""
+    shipped: tuple[str, ...] = ()
+    """The candidates with `as: decision` whose verdict was `ship`: their decisions may answer clients."""
 
     @property
     def running(self) -> bool:
@@ -404,7 +406,18 @@ class PlanState:
         fields |= {"unpaced": True} if self.unpaced else {}
         fields |= {"more": self.more} if self.more else {}
         fields |= {"harm": asdict(self.harm)} if self.harm else {}
+        fields |= {"shipped": self.shipped} if self.shipped else {}
         return orjson.dumps({**fields, "dropped": self.dropped} if self.dropped else fields)
+
+
+def shipped_decisions(states: Iterable[PlanState]) -> dict[Target, frozenset[str]]:
+    """The models for which experiments have shipped each target with `as: decision`."""
+    shipped = dict[Target, frozenset[str]]()
+    for state in states:
+        for arm, target in state.plan.candidates:
+            if arm in state.shipped:
+                shipped[target] = shipped.get(target, frozenset()) | {state.plan.model}
+    return shipped
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
@@ -421,7 +434,8 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
             dropped = tuple(map(str, stored.get("dropped", ())))
             more = max(0, int(stored.get("more", 0)))
             harm = HarmStop(**stored["harm"]) if stored.get("harm") else None
-            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped, more, harm)
+            shipped = tuple(map(str, stored.get("shipped", ())))
+            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped, more, harm, shipped)
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

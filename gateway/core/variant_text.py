@@ -17,9 +17,16 @@ _PLAIN = re.compile(r"[\w.+-]{1,24}", re.A)
 _LONGEST = 100  # characters of a whole text
 
 
-def variant_text(parameters: Mapping[str, Any], system: str | None, headers: Mapping[str, str]) -> str:
+AS_DECISION = "decision"
+"""The first part of a variant whose requests become decisions; other parts have an equals sign."""
+
+
+def variant_text(
+    parameters: Mapping[str, Any], system: str | None, headers: Mapping[str, str], *, as_decision: bool = False
+) -> str:
     """ "temperature=0,system=#1a2b3c4d"; "" if nothing is changed."""
-    parts = [f"{name}={_short(value)}" for name, value in sorted(parameters.items())]
+    parts = [AS_DECISION] if as_decision else []
+    parts += [f"{name}={_short(value)}" for name, value in sorted(parameters.items())]
     parts += [f"system={_digest(system)}"] if system is not None else []
     parts += [f"headers={_digest(sorted((n.lower(), v) for n, v in headers.items()))}"] if headers else []
     text = ",".join(parts)

@@ -174,6 +174,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         idle_queue,
         books,
     )
+    router.experiments.on_ineligible = shadow.count_ineligible
     guards = _guards(config, parts, prices, before, cap_bytes)
     return Gateway(
         config=config,

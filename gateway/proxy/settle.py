@@ -310,6 +310,8 @@ def note_answer(exchange: Exchange, ended: EndedCall) -> None:
         exchange.tier = "budget"
     if context.guarded is not None:
         exchange.guards = context.guarded.to_json()
+    if context.notes.decision and context.outcome == "ok" and ended.call.caller.content != "metadata":
+        exchange.decision = context.notes.decision
 
 
 def note_arm(exchange: Exchange, call: Call, assignment: Assignment) -> None:

@@ -140,6 +140,15 @@ def test_a_definition_of_the_same_schema_is_followed() -> None:
     assert reason_of(endless) == "combined"
 
 
+def test_bounds_that_anthropics_clients_write_are_read() -> None:
+    described = {"type": "integer", "description": "How urgent?\n\n{maximum: 5, minimum: 1}"}
+    alone = {"type": "integer", "description": "{exclusiveMaximum: 3, minimum: 0}"}
+    first, second = read_schema({"type": "object", "properties": {"a": described, "b": alone}}).members
+    assert (first.values, first.question.instructions) == ((1, 2, 3, 4, 5), "How urgent?")
+    assert (second.values, second.question.instructions) == ((0, 1, 2), "b")
+    assert reason_of(with_member({"type": "integer", "description": "{pattern: 5}"})) == "number"
+
+
 def test_values_of_an_answer_keep_their_type() -> None:
     schema = read_schema({"type": "object", "properties": {"a": {"enum": [True, "true", 7]}, "b": {"enum": [3, 1, 2]}}})
     assert schema.questions[0].kind == "choice"

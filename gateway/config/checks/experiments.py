@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import combinations
 
+from gateway.config.checks.decision_targets import decision_candidate_mistakes
 from gateway.config.checks.experiment_settings import setting_mistakes
 from gateway.config.checks.guard_candidates import guard_candidate_mistakes, written_arms, written_metrics
 from gateway.config.checks.partial import PartialConfig, in_each, numbered, readable
@@ -40,6 +41,7 @@ def experiment_mistakes(of: PartialConfig) -> Iterator[str]:
         _model_mistakes,
         _arm_mistakes,
         guard_candidate_mistakes,
+        decision_candidate_mistakes,
         _control_mistakes,
         _key_mistakes,
         _metric_mistakes,
@@ -104,7 +106,7 @@ def _control_mistakes(at: str, experiment: Experiment, config: Config) -> Iterat
 
 
 def _variant(ref: TargetRef) -> tuple[object, ...]:
-    return ref.upstream, ref.model, ref.set, ref.system, ref.headers
+    return ref.upstream, ref.model, ref.set, ref.system, ref.headers, ref.as_
 
 
 def _key_mistakes(at: str, experiment: Experiment, config: Config) -> Iterator[str]:

@@ -58,7 +58,7 @@ def _control_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
 
 def _arm_mistakes(at: str, ref: TargetRef, experiment: Experiment, config: Config) -> Iterator[str]:
     if others := sorted(ref.model_fields_set - _filled_in(ref)):
-        yield f"{at}.{others[0]}: a guard sends no request that could differ; give `guard` alone"
+        yield f"{at}.{others[0].rstrip('_')}: a guard sends no request that could differ; give `guard` alone"
     name = ref.guard or ""
     if name not in config.guards:
         known = did_you_mean(name, config.guards) or f"; there are: {', '.join(config.guards) or 'none'}"

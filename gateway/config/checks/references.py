@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from gateway.config.cascades import CascadeConfig
+from gateway.config.checks.decision_targets import decision_model_mistakes
 from gateway.config.checks.partial import Invalid, in_each, numbered, readable
 from gateway.config.config import ApiKey, Config, Model, Passthrough
 from gateway.config.derive import target_of
@@ -126,6 +127,7 @@ def _model_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:
             yield from readable(_star_mistakes(path, target, alias))
     yield from readable(_objective_mistakes(at, model, config))
     yield from readable(_reading_mistakes(at, model, config))
+    yield from readable(decision_model_mistakes(at, model, config))
 
 
 def _reading_mistakes(at: str, model: Model, config: Config) -> Iterator[str]:

@@ -19,7 +19,14 @@ from gateway.proxy.dialects.gemini_client import GeminiClient
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
-from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader, UpstreamDialect
+from gateway.proxy.dialects.types import (
+    ClientDialect,
+    DecisionDialect,
+    Dialect,
+    PlainReply,
+    Reader,
+    UpstreamDialect,
+)
 from gateway.proxy.dialects.vertex_anthropic import VertexAnthropic
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import DECISION_APIS, Api, Call
@@ -64,6 +71,7 @@ class DialectByApi:
         self._emulated: dict[ReadSettings, ClientDialect] = {}
         self._native = native
         self._compresses = compresses
+        self._decider: DecisionDialect | None = None
         self._by_api = _ByApi({**dict.fromkeys(get_args(Api), native), **translated}, upstream, native)
         self.by_api: Mapping[str, ClientDialect] = dict.fromkeys(get_args(Api), self) if compresses else self._by_api
 
@@ -94,6 +102,13 @@ class DialectByApi:
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
         return self._native.raw(request)
+
+    def decider(self) -> DecisionDialect:
+        if self._decider is None:
+            from gateway.proxy.dialects.translated_decisions import TranslatedDecisions
+
+            self._decider = TranslatedDecisions(self._upstream, self._native)
+        return self._decider
 
 
 _NATIVE: dict[DialectName, Callable[[Upstream], Dialect]] = {

@@ -75,12 +75,12 @@ class ResponsesAsChat:
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         source = None if self._reads_chat else self._inner.reader(self._chat(call, {}, b""), False)
-        return ToResponsesReader(_head(call), source)
+        return ToResponsesReader(response_head(call), source)
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
         """Raises ValueError if the body is not an answer."""
         chat = self._inner.answer(self._chat(call, {}, b""), body)
-        response = to_response(as_object(lenient_json.loads(chat.body)), _head(call), chat.usage)
+        response = to_response(as_object(lenient_json.loads(chat.body)), response_head(call), chat.usage)
         return PlainReply(lenient_json.dumps(response), chat.usage)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
@@ -90,8 +90,9 @@ class ResponsesAsChat:
         return response_error_event(error)
 
 
-def _head(call: Call) -> ResponseHead:
-    """The request is read from the body only where its fields leave large members out."""
+def response_head(call: Call) -> ResponseHead:
+    """The members of a response that the call gives. The request is read from the body only where its fields leave
+    large members out."""
     fields = call.fields
     if ... in fields.values():
         fields = parse_object(call.body_with({})) or {}

@@ -80,13 +80,13 @@ class TranslatedDecisions:
         """The request of the first questions, with those of the others. Raises BadRequest for what cannot be
         translated."""
         try:
-            return self._translated(call, model)
+            return self.asking(asked(call), call, model)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise BadRequest(UNTRANSLATABLE) from None
 
-    def _translated(self, call: Call, model: str) -> UpstreamRequest:
-        decision, losses = asked(call), set[str]()
-        parts = []
+    def asking(self, decision: DecisionRequest, call: Call, model: str) -> UpstreamRequest:
+        """The request for a decision that was read from a call. Raises as the functions that write it."""
+        losses, parts = set[str](), []
         for questions in split(decision.questions, self._limits.questions):
             part = replace(decision, questions=tuple(questions))
             fields, lost = _SERVERS[self._format].write_request(part, model, self._limits)
@@ -105,14 +105,18 @@ class TranslatedDecisions:
     def answer(self, call: Call, body: bytes) -> PlainReply:
         """Raises ValueError if the body, or one of several, has no answers to the questions."""
         questions = asked(call).questions
-        parts = split(questions, self._limits.questions)
-        found = lenient_json.loads(body)
-        bodies = as_list(found) if len(parts) > 1 else [found]
-        read = _SERVERS[self._format].read_answers
-        reply = merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
+        reply = self.reply(body, questions)
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
         return PlainReply(lenient_json.dumps(written), usage)
+
+    def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
+        """The answers to these questions. Raises ValueError if the body, or one of several, has none."""
+        parts = split(questions, self._limits.questions)
+        answered = lenient_json.loads(body)
+        bodies = as_list(answered) if len(parts) > 1 else [answered]
+        read = _SERVERS[self._format].read_answers
+        return merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
         return error_body(call, status, body)

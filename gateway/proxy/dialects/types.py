@@ -6,9 +6,10 @@ path prefix, credentials, fixed headers. Its methods are pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from gateway.core.decision import DecisionReply, DecisionRequest, Question
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
 from gateway.proxy.http.client.transport import UpstreamRequest
@@ -133,6 +134,21 @@ class Dialect(ClientDialect, Protocol):
         ...
 
 
+class DecisionDialect(Protocol):
+    """The decisions of one upstream, for calls of other APIs that ask for one."""
+
+    def asking(self, asked: DecisionRequest, call: Call, model: str) -> UpstreamRequest:
+        """The request for a decision that was read from the call, whose body is recorded.
+
+        Raises BadRequest, AttributeError, LookupError, RecursionError, TypeError or ValueError for a decision that the
+        upstream cannot be asked."""
+        ...
+
+    def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
+        """The answers in a plain 200 reply. Raises ValueError if it has none, or one that cannot be used."""
+        ...
+
+
 class UpstreamDialect(Dialect, Protocol):
     """The dialects of one upstream, for the clients of several APIs: its methods choose by the API of the call."""
 
@@ -141,4 +157,8 @@ class UpstreamDialect(Dialect, Protocol):
 
     def emulated(self, settings: ReadSettings) -> ClientDialect:
         """The dialect of decisions that are read from chats of this upstream."""
+        ...
+
+    def decider(self) -> DecisionDialect:
+        """The decisions of an upstream that has them."""
         ...

@@ -66,7 +66,7 @@ class PlanPoller:
             await self._take_back(present)
         if present.learned.claims:
             await self._certify()
-        if present.plans:
+        if present.plans or present.decides:
             try:
                 await self._exchange(present)
             except StreamDown as error:

@@ -20,7 +20,7 @@ from functools import partial
 from gateway.config.config import Retries
 from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError, StreamDown
-from gateway.core.exchange import DECLINED, Attempt, Exchange, Target
+from gateway.core.exchange import DECLINED, Attempt, Exchange, Target, Usage
 from gateway.core.likelihood import ADAPTER, GENERATION_DIFFERS, AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
@@ -176,6 +176,10 @@ class ShadowSender:
         """Counts a drawn shadow that is not sent, since the conversation is complete. There is no pair."""
         self._count(assignment.running, "", "not_offered_conversation_complete")
 
+    def count_ineligible(self, running: RunningExperiment, reason: str) -> None:
+        """Counts a call that an arm cannot be asked, so that it is outside the experiment."""
+        self._count(running, "", f"ineligible_{reason}")
+
     def _why_not(
         self, call: Call, running: RunningExperiment, arms: tuple[str, ...], context: CallContext
     ) -> str | None:
@@ -269,14 +273,14 @@ class ShadowSender:
         self.recorder.saw((exchange.stratum, call.alias, str(exchange.target), str(exchange.arm), ""), None)
         self.recorder.put(exchange)
 
-    def _record_declined(self, asked: AskedArm, choice: RouteChoice, total_s: float) -> None:
-        """Records the served answer as the arm's, whose cascade has paid for another one before.
+    def _record_declined(self, asked: AskedArm, choice: RouteChoice | None, total_s: float) -> None:
+        """Records the served answer as the arm's, whose cascade or decision model has been paid for another one before.
 
         total_s: of the first target's answer; a client would have waited for both."""
         served, context, target = asked.served, asked.context, asked.target_state.target
-        usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
+        usage = usage_or_guess(_paid(context), context.sent_body, context.response.bytes())
         first = Attempt(target, context.status, DECLINED, total_s, usage)
-        tie = replace(tied_copy(served, asked.running, asked.arm), route=choice.label)
+        tie = replace(tied_copy(served, asked.running, asked.arm), route=None if choice is None else choice.label)
         waited = served.first_token_s if served.first_token_s is None else total_s + served.first_token_s
         self._put_copy(
             asked.call,
@@ -401,9 +405,9 @@ class ShadowSender:
 
     def _spent(self, asked: AskedArm) -> None:
         context, target, name, arm = asked.context, asked.target_state.target, asked.running.plan.name, asked.arm
-        if context.usage is None and context.status != 200:
+        if _paid(context) is None and context.status != 200:
             return
-        usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
+        usage = usage_or_guess(_paid(context), context.sent_body, context.response.bytes())
         usd = self.prices.cost(target, usage)
         self.shadow_state.spending.took(name, usage, usd)
         m = self.metrics
@@ -417,12 +421,15 @@ class ShadowSender:
     def _record(self, asked: AskedArm, total_s: float, read: PromptLikelihood | None) -> None:
         """read: the arm's likelihood of the served answer, if it was asked for that."""
         choice = asked.decided()
-        if choice is not None and not choice.moved:
+        if (choice is not None and not choice.moved) or _declined(asked.context):
             self._record_declined(asked, choice, total_s)
             return
         call, running, arm, context = asked.call, asked.running, asked.arm, asked.context
         request, cut = context.sent_body, False
-        digest = self.digest(request, asked.target_state, running) if request and read is None else None
+        form_of = asked.target_state  # a decision is recorded as the client's request, in the form of the control's
+        if form_of.target.decides:
+            form_of = self.router.target_state(running.plan.control)
+        digest = self.digest(request, form_of, running) if request and read is None else None
         if len(request) <= LARGE:
             request, cut = without_data_urls(request, self.cap_bytes)
         content = call.caller.content != "metadata"
@@ -459,6 +466,7 @@ class ShadowSender:
             likelihood=None if read is None else read.likelihood.to_json(),
             gpu_seconds=self.prices.gpu_seconds_of_call(asked.target_state.target, context.usage, context.attempts),
             route=None if choice is None else choice.label,
+            decision=context.notes.decision or None if content and context.outcome == "ok" else None,
             fingerprint=None,
             model_returned=None,
         )
@@ -472,6 +480,16 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self.metrics.counts.of(self.metrics.shadow, running.plan.name, arm, result).n += 1
         self.shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _declined(context: CallContext) -> bool:
+    """Whether a decision model has answered, and its answer was not accepted."""
+    return bool(context.attempts) and context.attempts[-1].declined
+
+
+def _paid(context: CallContext) -> Usage | None:
+    """The usage of an answer, also of one that was not accepted."""
+    return context.attempts[-1].usage if _declined(context) else context.usage
 
 
 def _context(scored: bool, cap_bytes: int) -> CallContext:

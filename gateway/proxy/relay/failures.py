@@ -96,6 +96,8 @@ class Failure:
     are not the reason."""
     declined: bool = False
     """Whether a complete answer came that a cascade did not accept."""
+    ineligible: bool = False
+    """Whether a target that answers decisions alone was not asked, since the call asks for something else."""
     undecided: bool = False
     """Whether the target has no API of decisions, or none for its model."""
     refuses_key: bool = False
@@ -108,6 +110,8 @@ class Failure:
             return self.outcome
         if self.declined:
             return "declined"
+        if self.ineligible:
+            return "ineligible"
         return "queue_full" if self.queue_full else self.cause or "refused"
 
     @property
@@ -255,6 +259,12 @@ def of_unreadable_engine(error: UnreadableEngine, call: Call, answer_bytes: int)
     )
     answer = ErrorReply(400, _JSON, refused.body_for("systemone" if call.api == "systemone" else "openai"))
     return Failure("error", str(error), target_fault=False, answer=answer, answer_bytes=answer_bytes)
+
+
+def of_ineligible(reason: str) -> Failure:
+    """A call that a target for decisions is not asked. reason: in words for the sentence that lists the failures."""
+    text = f"was not asked for a decision: {reason}"
+    return Failure("error", text, target_fault=False, sent=False, ineligible=True)
 
 
 def of_untranslatable(error: BadRequest, call: Call) -> Failure:

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.config.metric_labels import MetricLabels
 from gateway.core.backoff import Backoff
@@ -71,6 +72,9 @@ from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import CallEnded, ClientConnection, ClientGone
+
+if TYPE_CHECKING:
+    from gateway.proxy.relay.facade import FacadeExchange
 
 ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
 """Sends a good reply to the client. Raises AttemptFailed or TransportError."""
@@ -271,8 +275,12 @@ class Relay:
                 state.dialect = dialect = target_state.upstream.dialect.emulated(reads)
             elif target_state.undecided_until or not target_state.upstream.decides:
                 _check_decides(target_state)
+        facade = None if variant is None or variant.decisions is None else _facade(target_state)
         try:
-            request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
+            if facade is not None:
+                call, request = facade.request(state, call)
+            else:
+                request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         except BadRequest as error:
             if call.api not in DECISION_APIS:
                 raise
@@ -309,11 +317,12 @@ class Relay:
             if not state.client.started:
                 context.status = reply.status
             if reply.status >= 300:
-                raise AttemptFailed(await _failure_of_status(state, call, target_state, reply))
+                failure = await _failure_of_status(state, call, target_state, reply)
+                raise AttemptFailed(failure if facade is None else facade.failure(failure))
             upload = call.upload
             started = sent_at if upload is None else max(sent_at, upload.last_received)
             target_state.record_latency(waited_s if upload is None else self.clock() - started)
-            await handle(state, target_state, reply)
+            await (handle if facade is None else facade.answer)(state, target_state, reply)
         finally:
             reply.close()
 
@@ -447,6 +456,7 @@ class Relay:
         sent.text = sent.text or sent.reader.text
         for candidate in state.route.candidates:
             may_follow = candidate.target_state is not sent.target_state and failure.cause in candidate.on
+            may_follow = may_follow and not candidate.target_state.target.decides  # which writes no part of an answer
             if may_follow and await self._continue_on(state, sent, candidate.target_state):
                 return True
         return False
@@ -470,6 +480,12 @@ class Relay:
             if failure.status != 400:
                 return False
         return False
+
+
+def _facade(target_state: TargetState) -> FacadeExchange:
+    from gateway.proxy.relay.facade import FacadeExchange  # only for targets with `as: decision`
+
+    return FacadeExchange(target_state)
 
 
 def _used_tokens(state: RelayState, admission: Admission | None, failure: Failure | None) -> int | None:

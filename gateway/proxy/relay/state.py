@@ -100,6 +100,8 @@ class CallNotes(Struct):
     """The gateway's own share of the time until the response began."""
     ended_by: GatewayError | None = None
     """Error with which the gateway itself ends the answer; None if it does not."""
+    decision: str = ""
+    """The probabilities behind an answer that was asked for as a decision, in JSON; "": none."""
     ended_at: float | None = None
     """Monotonic time at which the response ended, where its record waited for guards; None if it did not wait."""
 

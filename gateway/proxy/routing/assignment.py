@@ -13,13 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from gateway.config.config import Config
 from gateway.config.derive import asked_refs, feedback_without_range, plans_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.guard_candidates import GuardCandidate, guard_candidate
 from gateway.core.exchange import Target
-from gateway.core.plan import AGAIN, CONTROL, PROMPT_RULES, REPEAT, UNITS_FIRST_RULES, Plan, PlanState
+from gateway.core.plan import (
+    AGAIN,
+    CONTROL,
+    PROMPT_RULES,
+    REPEAT,
+    UNITS_FIRST_RULES,
+    Plan,
+    PlanState,
+    shipped_decisions,
+)
 from gateway.core.randomization import draw, keyed_draw
 from gateway.core.segments import CallSegments, Segmenter, segment_name
 from gateway.proxy.request.call import Call
@@ -27,6 +37,9 @@ from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, reque
 from gateway.proxy.routing.served_routes import ServedRoutes
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
+
+if TYPE_CHECKING:
+    from gateway.proxy.dialects.chat_decisions import ChatDecisions
 
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
 _NOTHING_KEPT: Mapping[str, frozenset[str]] = MappingProxyType({})
@@ -84,6 +97,8 @@ class RunningExperiment:
     """Names of the segments that a ramp leaves with the control."""
     thinned: float | None = None
     """The share of shadows while the candidate is stopped for harm; None if it is not."""
+    decisions: tuple[ChatDecisions, ...] = ()
+    """Read the calls of arms that are asked for decisions, of which every call in the experiment must be one."""
     withdrawn: bool = False
     """The candidate of a split is stopped for harm: every call that would be split is for the control."""
 
@@ -94,6 +109,13 @@ class RunningExperiment:
         serves = not self.plan.only_shadows and self.plan.ramp is None
         thinned = self.plan.harmed_shadow if harmed else None
         return replace(self, thinned=thinned, splits=serves and not harmed, withdrawn=serves and harmed)
+
+    def answering(self, may: bool) -> RunningExperiment:
+        """The same experiment, in whose split decisions answer clients or do not."""
+        splits = may and not self.plan.only_shadows and self.plan.ramp is None and self.thinned is None
+        if splits == self.splits or self.plan.ramp is not None:
+            return self
+        return replace(self, splits=splits, withdrawn=not splits and not self.plan.only_shadows)
 
     def at(self, share: float, kept: frozenset[str] = frozenset()) -> RunningExperiment:
         """The same ramp at another share. At 0 it only has shadows. kept: as the field."""
@@ -111,6 +133,10 @@ class RunningExperiment:
     def takes(self, call: Call) -> bool:
         caller = call.caller  # a caller that opted out of evaluation is in no experiment
         return caller.sampled and call.api in self.apis and (self.keys is None or caller.name in self.keys)
+
+    def why_ineligible(self, call: Call) -> str | None:
+        """Reason why an arm cannot be asked this call; None if it can."""
+        return next((why for decisions in self.decisions if (why := decisions.why_not(call))), None)
 
     def allows(self, call: Call) -> bool:
         return self.allowed is None or call.caller.name in self.allowed
@@ -177,6 +203,10 @@ class ExperimentAssignments:
             for alias, model in config.models.items()
         }
         self.plans = plans_of(config)
+        self.decides = any(variant.decisions is not None for variant in self.variants.values())
+        """Whether a target is asked for decisions."""
+        self.on_ineligible: Callable[[RunningExperiment, str], object] | None = None
+        """Called with the reason for each call of an experiment that an arm cannot be asked."""
         self._secret: bytes | None = None
         self.without_secret: frozenset[str] = frozenset()
         """Experiments that are not in force because the deployment's secret has not been read."""
@@ -203,6 +233,8 @@ class ExperimentAssignments:
         if secret != self._secret:
             self._secret, self.in_force = secret, {}
         self.without_secret = frozenset()
+        if self.decides:
+            self._follow_shipped(states)
         in_force: dict[str, RunningExperiment] = {}
         for name, settings in sorted(self._config.experiments.items()):
             state = states.get(name)
@@ -215,6 +247,8 @@ class ExperimentAssignments:
                 goes_on = before is not None and before.plan == state.plan
                 found = before if goes_on and before is not None else self._running(state.plan, settings)
                 found = found.without(state.dropped if state.plan.finds_best else ()).stopped(state.harmed)
+                if found.decisions:
+                    found = found.answering(self._may_answer(state.plan))
                 in_force[name] = found
                 if state.plan.ramp is not None:
                     share = 0.0 if state.harmed else shares.get(found.hash, 0.0)
@@ -223,6 +257,11 @@ class ExperimentAssignments:
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
         self.in_force, self.by_alias = in_force, by_alias
+
+    def _follow_shipped(self, states: Mapping[str, PlanState]) -> None:
+        shipped = shipped_decisions(states.values())
+        for target, variant in self.variants.items():
+            variant.shipped = shipped.get(target, frozenset())
 
     def still(self, running: RunningExperiment) -> RunningExperiment | None:
         """The experiment as it is in force now; None if it has ended, or another plan, config or step has replaced
@@ -239,6 +278,11 @@ class ExperimentAssignments:
             if ramped and each.share and target in targets | {route.moved for route in each.routes.values()}:
                 self._replace(each, each.at(0.0))
 
+    def _may_answer(self, plan: Plan) -> bool:
+        """Whether all arms of a plan that are asked for decisions may answer clients."""
+        variants = [self.variants.get(target) for _, target in plan.candidates if target.decides]
+        return all(variant is not None and variant.may_answer(plan.model) for variant in variants)
+
     def _replace(self, before: RunningExperiment, after: RunningExperiment) -> None:
         name, model = before.plan.name, before.plan.model
         self.in_force = {**self.in_force, name: after}
@@ -253,7 +297,10 @@ class ExperimentAssignments:
         asked = [route.moved for route in routes.values()]
         asked += [plan.target(arm) for arm in plan.arms if arm not in routes]
         varied = varied_parts(map(self.variants.get, asked))
-        return replace(running(plan, settings, varied, self._secret), routes=routes, guards=guarded)
+        deciding = [self.variants[target] for _, target in plan.candidates if target in self.variants]
+        decisions = tuple([variant.decisions for variant in deciding if variant.decisions is not None])
+        plain = running(plan, settings, varied, self._secret)
+        return replace(plain, routes=routes, guards=guarded, decisions=decisions)
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -282,6 +329,10 @@ class ExperimentAssignments:
         """free: the call names no target. Otherwise its arm cannot be drawn, and it is in no split."""
         for each in self.by_alias.get(call.alias, ()):
             if each.takes(call):
+                if each.decisions and (why := each.why_ineligible(call)) is not None:
+                    if self.on_ineligible is not None:
+                        self.on_ineligible(each, why)
+                    return None
                 return assign(each, call, free)
         return None
 

@@ -141,6 +141,12 @@ class Route:
     reads: ReadSettings | None = None
     """The way in which decisions are read from chats; None: they go to the upstream's API of decisions."""
 
+    def leave_to_control(self, target: Target) -> None:
+        """Notes that an arm's target has left the call to the control, which then answers for the arm."""
+        assignment = self.assignment
+        if assignment is not None and assignment.target == target:
+            self.assignment = replace(assignment, target=assignment.running.plan.control)
+
     def settle_on(self, choice: RouteChoice) -> None:
         """Notes the decision of a cascade, which came after its first target had answered."""
         before, self.choice = self.choice, choice
@@ -377,6 +383,8 @@ class Router:
         candidates follow."""
         cascade = None if assignment.choice is None else assignment.choice.cascade
         targets = (assignment.target,) if cascade is None else (assignment.target, cascade.control)
+        if assignment.target.decides:  # the control answers what it refuses
+            targets = (assignment.target, assignment.running.plan.control)
         first = [self.target_state(target) for target in targets]
         own = (RouteOption(target_state, _ON_TARGETS) for target_state in first)
         return (*own, *(c for c in candidates if c.target_state not in first))

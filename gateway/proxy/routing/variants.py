@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from msgspec import Raw
@@ -26,6 +26,9 @@ from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_members import Change, leading_items
 from gateway.proxy.types import Headers
+
+if TYPE_CHECKING:
+    from gateway.proxy.dialects.chat_decisions import ChatDecisions
 
 _APIS = ("chat", "completions", "responses", "messages")
 _INSTRUCTED = ("chat", "responses", "messages", "count_tokens")
@@ -85,11 +88,23 @@ class TargetVariant:
         self._system = None if ref.system is None else orjson.dumps(ref.system)
         self._headers: Headers = [(n.lower().encode("ascii"), v.encode("ascii")) for n, v in ref.headers.items()]
         self._named = frozenset(name for name, _ in self._headers)
+        self.decisions = _decisions() if ref.as_ == "decision" else None
+        """Reads the calls that become decisions; None if calls stay what they are."""
+        self.unproved = ref.facade == "unproved"
+        """Whether decisions answer clients before an experiment has shipped them."""
+        self.shipped: frozenset[str] = frozenset()
+        """The aliases for which an experiment has shipped its decisions."""
         self.parts = _parts(ref)
+
+    def may_answer(self, alias: str) -> bool:
+        """Whether its decisions may answer the clients of an alias."""
+        return self.unproved or alias in self.shipped
 
     def request(self, dialect: ClientDialect, call: Call, model: str) -> UpstreamRequest:
         """The request to send upstream. Raises what Dialect.request raises."""
-        request = dialect.request(self.applied(call), model)
+        return self.with_headers(dialect.request(self.applied(call), model))
+
+    def with_headers(self, request: UpstreamRequest) -> UpstreamRequest:
         if not self._headers:
             return request
         return replace(request, headers=[h for h in request.headers if h[0] not in self._named] + self._headers)
@@ -113,6 +128,12 @@ class TargetVariant:
         changed = self._fields.get(call.api, {})
         kept = {name: value for name, value in call.fields.items() if name not in changed}
         return kept | {name: value for name, value in changed.items() if value is not None}
+
+
+def _decisions() -> ChatDecisions:
+    from gateway.proxy.dialects.chat_decisions import ChatDecisions  # only where a target needs it
+
+    return ChatDecisions()
 
 
 def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:
@@ -140,7 +161,13 @@ def _parts(ref: TargetRef) -> VariedParts:
 
 def variants_of(config: Config) -> dict[Target, TargetVariant]:
     """The variants of the config, by target. Targets without one are left out."""
-    return {target_of(ref): TargetVariant(ref) for ref in target_refs(config) if ref.varied}
+    variants = dict[Target, TargetVariant]()
+    for ref in target_refs(config):
+        if ref.varied:
+            before = variants.get(target_of(ref))
+            variant = variants[target_of(ref)] = TargetVariant(ref)
+            variant.unproved = variant.unproved or (before is not None and before.unproved)
+    return variants
 
 
 def varied_parts(variants: Iterable[TargetVariant | None]) -> VariedParts:

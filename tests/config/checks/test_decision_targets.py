@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config.loading import parse
+from gateway.core.errors import ConfigError
+
+DECIDER = {"upstream": "small", "model": "decider", "as": "decision"}
+LARGE = {"upstream": "big", "model": "large"}
+
+
+def mistakes_of(
+    target: dict[str, Any] | None = None, candidate: dict[str, Any] | None = None, **swap: Any
+) -> list[str]:
+    targets = [LARGE] if target is None else [target]
+    config: dict[str, Any] = {
+        "open": True,
+        "upstreams": {
+            "big": {"kind": "openai", "api_key": "k"},
+            "small": {"kind": "openai", "api_key": "k"},
+            "other": {"kind": "groq", "api_key": "k"},
+        },
+        "models": {"chat": {"targets": targets, "fallback": [LARGE] if target else []}},
+    }
+    if candidate is not None:
+        config["experiments"] = {"swap": {"model": "chat", "control": LARGE, "candidate": candidate, **swap}}
+    try:
+        parse(yaml.safe_dump(config), "f.yaml", {})
+    except ConfigError as error:
+        return [mistake.removeprefix("f.yaml: ") for mistake in error.mistakes]
+    return []
+
+
+def test_a_target_for_decisions_is_valid_with_a_model_after_it() -> None:
+    assert mistakes_of(DECIDER) == []
+    assert mistakes_of({**DECIDER, "facade": "unproved"}) == []
+    assert mistakes_of(candidate=DECIDER) == []
+    assert mistakes_of(candidate=DECIDER, mode="split") == []
+
+
+@pytest.mark.parametrize(("target", "mistake"), [
+    ({**DECIDER, "upstream": "other"}, "models.chat.targets[0].as: the upstream other has no API of decisions"),
+    ({**DECIDER, "set": {"temperature": 0}}, "models.chat.targets[0].set: a decision has no parameters"),
+    ({**LARGE, "facade": "unproved"}, "models.chat.targets[0].facade: has a meaning only with `as: decision`"),
+    ({**DECIDER, "facade": "proved"}, "models.chat.targets[0].facade: "),
+    ({**DECIDER, "as": "chat"}, "models.chat.targets[0].as: "),
+])  # fmt: skip
+def test_another_target_is_refused_for_its_reason(target: dict[str, Any], mistake: str) -> None:
+    assert any(found.startswith(mistake) for found in mistakes_of(target)), mistakes_of(target)
+
+
+def test_a_model_needs_a_target_for_other_requests() -> None:
+    alone = {"targets": [DECIDER], "fallback": []}
+    text = f"""
+open: true
+upstreams: {{small: {{kind: openai, api_key: k}}}}
+models: {{chat: {alone}}}
+"""
+    with pytest.raises(ConfigError, match=r"models\.chat\.targets\[0\]\.as: no target answers requests"):
+        parse(text.replace("'", ""), "f.yaml", {})
+
+
+def test_a_decision_has_no_likelihood() -> None:
+    [mistake] = mistakes_of(candidate=DECIDER, mode="likelihood")[:1]
+    assert mistake.startswith("experiments.swap.candidate.as: a decision has no likelihood")
