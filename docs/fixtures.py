@@ -23,7 +23,27 @@ tests of a folder can use.
 
 A fixture without a scope is made for each test. Those of a `conftest.py` belong to the tests of its folder; all others
 can be used everywhere.
+
+## Where to begin
+
+| fixture | in | what it is |
+|---|---|---|
 """
+FIRST = (
+    ("conftest.py", "stream_url"),
+    ("conftest.py", "stream_name"),
+    ("fixtures/consoles.py", "corridor"),
+    ("fixtures/stores.py", "store"),
+    ("fixtures/rooms.py", "exchange"),
+    ("fixtures/rooms.py", "room"),
+    ("fixtures/scoring.py", "subject"),
+    ("fixtures/console_pages.py", "pages"),
+    ("fixtures/verb_gateways.py", "gateway"),
+    ("proxy/conftest.py", "configured"),
+    ("proxy/conftest.py", "upstream"),
+    ("proxy/conftest.py", "start"),
+)
+"""The dozen that most tests need: the file in tests/, and the name. They are listed first, and not with their file."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +62,10 @@ def main() -> None:
 
 
 def page() -> str:
-    parts = [HEAD]
+    parts = [HEAD, *(f"{_first(file, name)}\n" for file, name in FIRST)]
     for path in shared():
-        rows = [_row(fixture) for fixture in fixtures(path)]
+        first = {name for file, name in FIRST if TESTS / file == path}
+        rows = [_row(fixture) for fixture in fixtures(path) if fixture.name not in first]
         if rows:
             name = path.relative_to(ROOT).as_posix()
             parts.append(f"\n## `{name}`\n\n| fixture | scope | what it is |\n|---|---|---|\n" + "\n".join(rows) + "\n")
@@ -77,10 +98,19 @@ def _literal(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant)
 
 
+def _first(file: str, name: str) -> str:
+    """The row of a fixture of FIRST."""
+    [fixture] = [each for each in fixtures(TESTS / file) if each.name == name]
+    return f"| `{name}` | `tests/{file}` | {_words(fixture)} |"
+
+
 def _row(fixture: Fixture) -> str:
-    words = " ".join(fixture.docstring.split()).replace("|", "\\|")
     scope = fixture.scope + ", automatic" * fixture.automatic
-    return f"| `{fixture.name}` | {scope.removeprefix(', ') or '–'} | {words} |"
+    return f"| `{fixture.name}` | {scope.removeprefix(', ') or '–'} | {_words(fixture)} |"
+
+
+def _words(fixture: Fixture) -> str:
+    return " ".join(fixture.docstring.split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":

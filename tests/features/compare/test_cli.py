@@ -10,7 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,20 @@ Compare = Callable[..., Any]
 RNG = np.random.default_rng(21)
 CONTROL = RNG.normal(0.5, 0.1, 60)
 BETTER, WORSE, UNCLEAR = (CONTROL + RNG.normal(shift, 0.1, 60) for shift in (0.1, -0.2, 0.0))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a table of scores: table("a.csv", [1, 0]), with ids q0, q1, …; further columns by name."""
+
+    def write(name: str, scores: Sequence[Any], **columns: Sequence[Any]) -> Path:
+        rows = [{"id": f"q{i}", "score": score} for i, score in enumerate(scores)]
+        more = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return write_table(
+            tmp_path / name, [{**row, **extra} for row, extra in zip(rows, more or [{}] * len(rows), strict=True)]
+        )
+
+    return write
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import shutil
 import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.proxy.http.client.http1 import Http1Transport
-from gateway.proxy.http.client.httpx import HttpxTransport
-from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
+from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.types import Headers
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -182,21 +179,6 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 @pytest.fixture
-async def http1(peer: Peer) -> AsyncIterator[Http1Transport]:
-    """The gateway's own HTTP/1.1 transport, which sweeps no idle connection during a test."""
-    # idle_s beyond any test's patience, so that the sweeper cannot do what the code under test should have done.
-    async with contextlib.aclosing(Http1Transport(idle_s=60)) as transport:
-        yield transport
-
-
-@pytest.fixture(params=[Http1Transport, HttpxTransport], ids=["http1", "httpx"])
-async def transport(request: pytest.FixtureRequest, peer: Peer) -> AsyncIterator[Transport]:
-    """Each transport in turn: the gateway's own, and httpx."""
-    async with contextlib.aclosing(request.param()) as transport:
-        yield transport
-
-
-@pytest.fixture
 def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
     """ask(path, body, …): sends a request to the peer."""
 
@@ -214,43 +196,6 @@ def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
     return build
 
 
-@pytest.fixture
-def deaf_origin() -> Iterator[str]:
-    """An origin that never accepts a connection: its listener's queue is full, so that the kernel drops SYN packets."""
-    with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            knocking = sockets.enter_context(socket.socket())
-            knocking.setblocking(False)
-            knocking.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-VALID = (
-    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nT: 1\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 404 Not Found\r\nX: y\r\n\r\nhello",
-)
-
-
-@pytest.fixture
-def mutated() -> Callable[[int], bytes]:
-    """mutated(seed): a valid reply with some bytes replaced, dropped or doubled."""
-
-    def mutate(seed: int) -> bytes:
-        dice = random.Random(seed)
-        raw = bytearray(dice.choice(VALID))
-        for _ in range(dice.randint(1, 4)):
-            at = dice.randrange(len(raw))
-            new = bytes([dice.choice(b"\r\n :0;\x00\xffA")])
-            raw[at : at + dice.randint(0, 1)] = dice.choice([b"", new, raw[at : at + 9]])
-        return bytes(raw)
-
-    return mutate
-
-
 async def read_all(reply: UpstreamReply) -> bytes:
     parts = []
     while part := await reply.chunk():
@@ -262,32 +207,6 @@ async def read_all(reply: UpstreamReply) -> bytes:
 def read() -> Callable[[UpstreamReply], Awaitable[bytes]]:
     """Reads the body of an upstream's reply to its end."""
     return read_all
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    """Waits for a state that nothing announces: looks again after each turn of the event loop."""
-
-    async def until(state: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
-            while not state():
-                await asyncio.sleep(0.001)
-
-    return until
-
-
-@pytest.fixture
-def still() -> Callable[[Callable[[], int]], Awaitable[int]]:
-    """still(count): the count after it has not changed for a tenth of a second."""
-
-    async def still(count: Callable[[], int]) -> int:
-        seen, times = count(), 0
-        while times < 20 or not seen:
-            await asyncio.sleep(0.005)
-            seen, times = count(), times + 1 if count() == seen else 0
-        return seen
-
-    return still
 
 
 @dataclass(frozen=True)

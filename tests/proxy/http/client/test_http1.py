@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,40 @@ from gateway.proxy.http.client.transport import UpstreamRequest
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture
+async def http1(peer: Any) -> AsyncIterator[Http1Transport]:
+    """The gateway's own HTTP/1.1 transport, which sweeps no idle connection during a test."""
+    # idle_s beyond any test's patience, so that the sweeper cannot do what the code under test should have done.
+    async with contextlib.aclosing(Http1Transport(idle_s=60)) as transport:
+        yield transport
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Waits for a state that nothing announces: looks again after each turn of the event loop."""
+
+    async def until(state: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not state():
+                await asyncio.sleep(0.001)
+
+    return until
+
+
+@pytest.fixture
+def still() -> Callable[[Callable[[], int]], Awaitable[int]]:
+    """still(count): the count after it has not changed for a tenth of a second."""
+
+    async def still(count: Callable[[], int]) -> int:
+        seen, times = count(), 0
+        while times < 20 or not seen:
+            await asyncio.sleep(0.005)
+            seen, times = count(), times + 1 if count() == seen else 0
+        return seen
+
+    return still
 
 
 class Parts:

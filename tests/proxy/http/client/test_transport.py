@@ -1,6 +1,11 @@
 """Requirements on every transport, over real sockets, byte for byte. test_http1.py has those on the lean one alone."""
 
 import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -8,9 +13,54 @@ from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionL
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.httpx import HttpxTransport
 from gateway.proxy.http.client.tls import UpstreamTls
+from gateway.proxy.http.client.transport import Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture(params=[Http1Transport, HttpxTransport], ids=["http1", "httpx"])
+async def transport(request: pytest.FixtureRequest, peer: Any) -> AsyncIterator[Transport]:
+    """Each transport in turn: the gateway's own, and httpx."""
+    async with contextlib.aclosing(request.param()) as transport:
+        yield transport
+
+
+@pytest.fixture
+def deaf_origin() -> Iterator[str]:
+    """An origin that never accepts a connection: its listener's queue is full, so that the kernel drops SYN packets."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            knocking = sockets.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+VALID = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nT: 1\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 404 Not Found\r\nX: y\r\n\r\nhello",
+)
+
+
+@pytest.fixture
+def mutated() -> Callable[[int], bytes]:
+    """mutated(seed): a valid reply with some bytes replaced, dropped or doubled."""
+
+    def mutate(seed: int) -> bytes:
+        dice = random.Random(seed)
+        raw = bytearray(dice.choice(VALID))
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(raw))
+            new = bytes([dice.choice(b"\r\n :0;\x00\xffA")])
+            raw[at : at + dice.randint(0, 1)] = dice.choice([b"", new, raw[at : at + 9]])
+        return bytes(raw)
+
+    return mutate
 
 
 async def test_a_request_is_written_as_given(peer, transport, ask, read):

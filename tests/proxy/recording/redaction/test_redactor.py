@@ -6,8 +6,10 @@ import asyncio
 import re
 import runpy
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -18,12 +20,60 @@ from hypothesis import strategies as st
 from gateway.config.loading import parse
 from gateway.config.privacy import RedactionConfig
 from gateway.core.completion import completion_of
-from gateway.core.exchange import Attempt, Feedback, Target, new_id
-from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, anonymous, redacted, redactors_by_caller
+from gateway.core.exchange import Attempt, Exchange, Feedback, Target, new_id
+from gateway.proxy.recording.redaction.redactor import (
+    LARGE,
+    RedactedRecord,
+    Redactor,
+    anonymous,
+    redacted,
+    redactors_by_caller,
+)
 
 PLANTED = runpy.run_path(str(Path(__file__).parent / "planted.py"))
 ALL, A = PLANTED["ALL"], PLANTED["A"]
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+Run = Callable[[Redactor, Any], RedactedRecord]
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs all slices of the redaction of one record at once."""
+    return _run
+
+
+def _run(redactor: Redactor, record: Any) -> RedactedRecord:
+    slices = redactor.slices(record)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            done: RedactedRecord = stop.value
+            return done
+
+
+@pytest.fixture
+def exchange() -> Callable[..., Exchange]:
+    """Makes an exchange from its request and response; further fields by name."""
+
+    def make(request: bytes = b"{}", response: bytes = b"{}", **fields: Any) -> Exchange:
+        plain: dict[str, Any] = {
+            "id": new_id(), "received": 1.0, "caller": "web", "api": "chat", "alias": "chat",
+            "target": Target("u", "m"), "stream": False, "request": request, "response": response, "status": 200,
+            "outcome": "ok", "total_s": 1.0, "unit": new_id(), "u": 0.5, "pi": 1.0, "stratum": "default",
+            "incarnation": "i", "seq": 1,
+        }  # fmt: skip
+        return Exchange(**{**plain, **fields})
+
+    return make
+
+
+@pytest.fixture
+def redactor() -> Redactor:
+    """A redactor for `content: redacted` with the default patterns."""
+    return Redactor("redacted", RedactionConfig())
 
 
 def sse(*parts: str, api: str = "chat") -> bytes:
