@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gateway.config.config import Config
 from gateway.config.decided_questions import DECIDED, DecidedQuestion
-from gateway.core.decided import AskedQuestion
+from gateway.core.decided import NATIVE, AskedQuestion
 
 
 class CertifiedScorer(NamedTuple):
@@ -19,6 +19,7 @@ class CertifiedScorer(NamedTuple):
     question: AskedQuestion
     target: str
     """Target as "upstream/model"; "" for the answers of all."""
+    reading: str
 
 
 def certified_scorer(config: Config, certificate: str) -> CertifiedScorer | None:
@@ -32,12 +33,13 @@ def certified_scorer(config: Config, certificate: str) -> CertifiedScorer | None
         question = DecidedQuestion.model_validate(section.options.get("question"))
     except ValidationError:
         return None
-    return CertifiedScorer(question.asked, str(section.options.get("target") or ""))
+    options = section.options
+    return CertifiedScorer(question.asked, str(options.get("target") or ""), str(options.get("reading") or NATIVE))
 
 
 def claim_digest(config: Config, certificate: str) -> str:
-    """16 hexadecimal digits of the promise, the question and the target: a gateway obeys what a consumer found about
-    exactly these."""
+    """16 hexadecimal digits of the promise, the question, the target and the reading: a gateway obeys what a consumer
+    found about exactly these."""
     section, scorer = config.decisions, certified_scorer(config, certificate)
     promise = section.certificates[certificate]
     text = [promise.labelled_as, section.wrong_of(promise), section.confidence_of(promise), promise.guarantee, scorer]

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.core.decision import SUM_TOLERANCE, Option, QuestionKind
-from gateway.core.json_values import as_list, as_object
+from gateway.core.json_values import as_list, as_object, as_text
 
+NATIVE = "native"
+"""The reading of an engine that has an API of decisions."""
 DECISION_APIS = frozenset({"decisions", "systemone"})
 
 
@@ -48,12 +50,18 @@ def answered_questions(api: str, request: Mapping[str, Any], response: Mapping[s
     return []
 
 
-def answered_bytes(api: str, request: bytes, response: bytes) -> list[AnsweredQuestion]:
-    """The same of bodies. [] for what is not JSON."""
+def answered_bytes(api: str, request: bytes, response: bytes) -> tuple[str, list[AnsweredQuestion]]:
+    """The reading and the same of bodies. ("", []) for what is not JSON."""
     try:
-        return answered_questions(api, as_object(orjson.loads(request)), as_object(orjson.loads(response)))
+        answer = as_object(orjson.loads(response))
+        return reading_of(answer), answered_questions(api, as_object(orjson.loads(request)), answer)
     except orjson.JSONDecodeError:
-        return []
+        return "", []
+
+
+def reading_of(response: Mapping[str, Any]) -> str:
+    """The way in which the probabilities were read; each way has probabilities of its own."""
+    return as_text(response.get("x_reading")) or NATIVE
 
 
 def _by_position(question: Mapping[str, Any], answer: Mapping[str, Any]) -> AnsweredQuestion:

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.config.decided_questions import DecidedQuestion
 from gateway.core.completion import Completion
-from gateway.core.decided import AskedQuestion, answered_questions
+from gateway.core.decided import NATIVE, answered_questions, reading_of
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_object, parse_object
 from gateway.core.score import Score, Skipped
@@ -27,15 +27,21 @@ class Decided(Rule):
     question: DecidedQuestion
     target: str = ""
     """The target, as "upstream/model", whose answers count; "" for all. Each has probabilities of its own."""
+    reading: str = NATIVE
+    """The way in which the probabilities are read, as `models.NAME.decisions.reading`; answers of another do not
+    count."""
 
     async def score(self, subject: Subject) -> Score | Skipped:
         exchange = subject.exchange
         if self.target and str(exchange.target) != self.target:
             return Skipped(f"an answer of {self.target}")
-        answered = answered_questions(exchange.api, subject.request, as_object(parse_object(exchange.response)))
+        response = as_object(parse_object(exchange.response))
+        answered = answered_questions(exchange.api, subject.request, response)
         asked = [answer for answer in answered if answer.question == self.question.asked]
         if not asked or exchange.status >= 400:
             return NOT_ASKED
+        if reading_of(response) != self.reading:
+            return Skipped(f"an answer of the reading {self.reading}")
         _, answer, p = asked[0]
         return NO_ANSWER if p is None else Score(p, answer, f"{answer}: {p:.3f}")
 
@@ -43,11 +49,12 @@ class Decided(Rule):
         upstream, _, model = (self.target or "golden/golden").partition("/")
         cases = (("sure", 0.9, 0.9), ("as a text", "0.9", None), ("too large", 1.2, None))
         answered_by = Target(upstream, model)
-        return tuple(_golden(name, self.question.asked, p, expected, answered_by) for name, p, expected in cases)
+        return tuple(_golden(name, self, p, expected, answered_by) for name, p, expected in cases)
 
 
-def _golden(name: str, asked: AskedQuestion, p: object, expected: float | None, target: Target) -> Golden:
+def _golden(name: str, scorer: Decided, p: object, expected: float | None, target: Target) -> Golden:
     """A decision that gives its first option p, and what is left to the second one."""
+    asked = scorer.question.asked
     question: dict[str, object] = {"type": asked.kind, "instructions": asked.text}
     answer: dict[str, object] = {"type": asked.kind, "probability": p}
     if asked.options:
@@ -57,5 +64,9 @@ def _golden(name: str, asked: AskedQuestion, p: object, expected: float | None, 
         shares = [p, 1.0 - p if isinstance(p, float) else 0.0, *[0.0] * (len(keys) - 2)]
         rows = [{"value": key, "probability": share} for key, share in zip(keys, shares, strict=True)]
         answer = {"type": asked.kind, "choice": asked.options[0].value, "probabilities": rows}
-    exchange = {"api": "decisions", "target": target, "response": orjson.dumps({"answers": [answer]})}
+    exchange = {
+        "api": "decisions",
+        "target": target,
+        "response": orjson.dumps({"answers": [answer], "x_reading": scorer.reading}),
+    }
     return Golden(name, {"input": "", "questions": [question]}, Completion(), expected, exchange)

@@ -24,7 +24,7 @@ LARGE = "then: {upstream: up, model: large}"
 def test_a_cascade_of_decisions_is_a_route() -> None:
     config = parse(CONFIG)
     assert config.routes["triage"].route.certificates == ("refund",)
-    assert certified_scorer(config, "refund") == (AskedQuestion("predicate", "Money back?"), "up/small")
+    assert certified_scorer(config, "refund") == (AskedQuestion("predicate", "Money back?"), "up/small", "native")
     assert certified_scorer(config, "other") is None, "it is about other scores"
     assert certified_scorer(config, "none") is None
     with_two = parse(CONFIG.replace("then: ask", LARGE)).routes["triage"]
@@ -41,6 +41,7 @@ def test_a_cascade_of_decisions_is_a_route() -> None:
         ("{scorer: refund}", "{scorer: refund, guarantee: average}", False),
         ("{scorer: refund}", "{scorer: refund, wrong: 0.05}", True),
         ("then: ask", LARGE, True),
+        ("target: up/small", "reading: native, target: up/small", True),
         ("use: decided, target", "use: decided, share: 0.5, target", True),
     ],
 )
@@ -61,6 +62,7 @@ def test_another_claim_has_another_digest(old: str, new: str, same: bool) -> Non
         ("accept: certificate refund, then: ask", f"accept: refusal < 1, {LARGE}", r"cascades.triage.primary: missing"),
         ("target: up/small", "target: up/large", "is about up/large, and `first` is up/small"),
         ("target: up/small, ", "", "is about the answers of all targets"),
+        ("target: up/small", "target: up/small, reading: slot", "about the reading slot, and models.triage has native"),
     ],
 )
 def test_a_cascade_that_rests_on_nothing_is_refused(old: str, new: str, message: str) -> None:

@@ -117,8 +117,15 @@ def test_criteria_make_another_question() -> None:
 
 
 def test_bytes_that_are_no_json_have_no_questions() -> None:
-    assert answered_bytes("decisions", b"{", b"{}") == []
-    assert answered_bytes("decisions", b"[]", orjson.dumps([])) == []
+    assert answered_bytes("decisions", b"{}", b"{") == ("", [])
+    assert answered_bytes("decisions", b"{", b"{}") == ("", [])
+    assert answered_bytes("decisions", b"[]", orjson.dumps([])) == ("native", [])
+
+
+def test_the_reading_is_that_of_the_answer() -> None:
+    answer = {"answers": [{"type": "predicate", "probability": 0.9}], "x_reading": "slot"}
+    reading, [answered] = answered_bytes("decisions", orjson.dumps({"questions": [PREDICATE]}), orjson.dumps(answer))
+    assert (reading, answered.probability) == ("slot", 0.9)
 
 
 def test_people_see_answers_without_their_probability() -> None:

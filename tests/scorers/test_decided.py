@@ -35,6 +35,9 @@ async def test_the_answers_own_probability_is_the_score() -> None:
     assert (score.value, score.label) == (0.8, "no")
 
 
+READ_BY_SLOT = subject(NO, response=orjson.dumps({"answers": [NO], "x_reading": "slot"}))
+
+
 @pytest.mark.parametrize(
     ("of", "reason"),
     [
@@ -43,6 +46,7 @@ async def test_the_answers_own_probability_is_the_score() -> None:
         (subject(NO, api="chat"), NOT_ASKED),
         (subject(NO, status=400), NOT_ASKED),
         (subject({"type": "refusal"}), NO_ANSWER),
+        (READ_BY_SLOT, Skipped("an answer of the reading native")),
         (subject({"type": "predicate", "probability": "0.2"}), NO_ANSWER),
         (subject({}, response=b"cut off"), NO_ANSWER),
     ],

@@ -245,3 +245,13 @@ def _cascade_mistakes(at: str, cascade: CascadeConfig, config: Config) -> Iterat
                 f'{at}.accept: certificate "{name}" is about {scorer.target or "the answers of all targets"}, and '
                 f"`first` is {answering}; name it as the scorer's `target`"
             )
+        elif (reading := _reading(cascade.model, config)) != scorer.reading:
+            yield (
+                f'{at}.accept: certificate "{name}" is about the reading {scorer.reading}, and models.{cascade.model} '
+                f"has {reading}; name it as the scorer's `reading`"
+            )
+
+
+def _reading(alias: str, config: Config) -> str:
+    model = config.models.get(alias)
+    return "native" if model is None or model.decisions is None else model.decisions.reading

@@ -87,7 +87,7 @@ def shown_swapped(scorer: str, pair_id: str) -> bool:
 def answer_text(exchange: Found) -> str:
     """The answer as judge models see it: text, refusal and tool calls; of a decision, its answers in words."""
     if exchange.get("api") in DECISION_APIS:
-        answered = answered_bytes(exchange["api"], exchange["request"], exchange["response"])
+        _, answered = answered_bytes(exchange["api"], exchange["request"], exchange["response"])
         return "\n".join(shown_answers(answered)) or NO_TEXT
     tool_calls = orjson.loads(exchange["tool_calls"]) if exchange["tool_calls"] else []
     calls = [f"[calls {call['name']} with {call['arguments']}]" for call in tool_calls]

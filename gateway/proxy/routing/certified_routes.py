@@ -22,6 +22,8 @@ from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute
 UNCERTIFIED = "uncertified"
 """Label of decisions that came while no certificate was in force."""
 _ACT, _ASK = (b"\r\nx-gateway-decision-action: " + action for action in (b"act", b"ask"))
+ReadQuestion = tuple[str, AskedQuestion]
+"""A reading, and the question that is asked so."""
 
 
 class CertifiedRoute(ServedRoute):
@@ -31,13 +33,13 @@ class CertifiedRoute(ServedRoute):
         """clock: Unix seconds."""
         super().__init__(configured)
         self.clock = clock
-        self._questions: dict[str, AskedQuestion] = {}
+        self._questions: dict[str, ReadQuestion] = {}
         for name in configured.route.certificates:
             scorer = certified_scorer(config, name)
             if scorer is not None:
-                self._questions[claim_digest(config, name)] = scorer.question
-        self.in_force: Mapping[AskedQuestion, CertificateInForce] = {}
-        """The certificates that were read last, by their question."""
+                self._questions[claim_digest(config, name)] = (scorer.reading, scorer.question)
+        self.in_force: Mapping[ReadQuestion, CertificateInForce] = {}
+        """The certificates that were read last, by their question and its reading."""
         first = self.moved
         leaves = ((str(ACCEPTED), first, _ACT), (str(DECLINED), first if self.asks_people else self.control, _ASK))
         self._act, self._ask = (self._acting(leaf, moved=target == first, action=a) for leaf, target, a in leaves)
@@ -65,9 +67,9 @@ class CertifiedRoute(ServedRoute):
     def decided(self, call: Call, answer: bytes) -> RouteChoice:
         """Whether every answer may be acted upon."""
         body = call.body if call.changes is None else call.body_with({})
-        answered, in_force = answered_bytes(call.api, body, answer), self._holding(self.clock())
+        (reading, answered), in_force = answered_bytes(call.api, body, answer), self._holding(self.clock())
         for question, _, p in answered:
-            certificate = None if question is None else in_force.get(question)
+            certificate = None if question is None else in_force.get((reading, question))
             if certificate is None or p is None or p < certificate.from_p:
                 return self._ask
         return self._act if answered else self._ask
@@ -77,7 +79,7 @@ class CertifiedRoute(ServedRoute):
         if isinstance(before, CertifiedRoute) and before.claims == self.claims:
             self.in_force = before.in_force
 
-    def _holding(self, now: float) -> Mapping[AskedQuestion, CertificateInForce]:
+    def _holding(self, now: float) -> Mapping[ReadQuestion, CertificateInForce]:
         if ACCEPTED in self.returned:
             return {}
         return {question: found for question, found in self.in_force.items() if found.holds(now)}

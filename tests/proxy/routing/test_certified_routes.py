@@ -191,6 +191,16 @@ async def test_a_value_that_is_no_probability_is_not_acted_upon(make: Make, upst
     assert acted(await triage.ask()) == DECLINED_
 
 
+async def test_an_emulated_answer_is_not_that_of_a_native_one(make: Make, upstream: FakeUpstream) -> None:
+    triage = await make()
+    await triage.certify(refund=0.9)
+    answer = {"model": "small", "answers": [{"type": "predicate", "probability": 0.97}], "usage": {"input_tokens": 9}}
+    upstream.answers(200, json.dumps({**answer, "x_reading": "slot"}).encode())
+    assert acted(await triage.ask()) == DECLINED_
+    upstream.answers(200, json.dumps(answer).encode())
+    assert acted(await triage.ask()) == ACTED
+
+
 async def test_a_first_target_that_fails_is_followed(make: Make, upstream: FakeUpstream) -> None:
     triage = await make()
     await triage.certify(refund=0.9)
