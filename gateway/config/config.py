@@ -31,6 +31,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.guards import GuardConfig, GuardName
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Person, Team
+from gateway.config.model_lists import ModelLists
 from gateway.config.notify import NotifyConfig
 from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
@@ -534,6 +535,7 @@ class Config(Section):
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
     _directory: Path = PrivateAttr(Path())
+    _lists: ModelLists = PrivateAttr(default_factory=ModelLists)
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -583,6 +585,16 @@ class Config(Section):
     def directory(self) -> Path:
         """The directory of the file, at which relative paths start."""
         return self._directory
+
+    @property
+    def lists(self) -> ModelLists:
+        """The lists of prices and retirements."""
+        return self._lists
+
+    def with_lists(self, lists: ModelLists) -> Self:
+        """Notes the lists next to the file, and returns the config."""
+        self._lists = lists
+        return self
 
     def read_in(self, directory: Path) -> Self:
         """Notes the directory of the file, and returns the config."""

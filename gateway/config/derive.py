@@ -30,7 +30,7 @@ from gateway.core.plan import (
     Plan,
 )
 from gateway.core.plan_horizon import horizon_of
-from gateway.core.prices import Price, Prices, listed
+from gateway.core.prices import Price, Prices
 from gateway.core.ramp import RampPace
 from gateway.core.variant_text import variant_text
 
@@ -308,7 +308,7 @@ def prices_of(config: Config) -> Prices:
     """The file's own prices first; then, for upstreams at their provider's own address, the prices that ship."""
     own = config.prices.models if config.prices else {}
     at_list_prices = {name: upstream for name, upstream in config.upstreams.items() if upstream.at_provider}
-    shipped = {name: listed(u.provider.priced_as or u.kind) for name, u in at_list_prices.items()}
+    shipped = {name: config.lists.prices_of(u.provider.priced_as or u.kind) for name, u in at_list_prices.items()}
     return Prices(
         {name: Price(p.input, p.output, p.cached_input, p.reasoning) for name, p in own.items()},
         {name: prices for name, prices in shipped.items() if prices},

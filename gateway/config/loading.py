@@ -22,6 +22,7 @@ from gateway.config.config import ApiKey, Config
 from gateway.config.environment import add_from_up
 from gateway.config.guard_candidates import with_guard_digests
 from gateway.config.made_experiments import MadeExperiments, read_made
+from gateway.config.model_lists import ModelLists, read_model_lists
 from gateway.config.routes import NamedRoutes, RouteFiles, read_routes
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
@@ -53,7 +54,8 @@ def load_for_consumer(path: Path, made: MadeExperiments | None = None) -> Config
 
 def _load(path: Path, unread: re.Pattern[str] | None = None, made: MadeExperiments | None = None) -> Config:
     made, routes = read_made(path) if made is None else made, read_routes(path)
-    config = parse(read_config_text(path), path.name, unread=unread, made=made, routes=routes)
+    lists, text = read_model_lists(path), read_config_text(path)
+    config = parse(text, path.name, unread=unread, made=made, routes=routes, lists=lists)
     return config.read_in(path.parent)
 
 
@@ -64,10 +66,11 @@ def parse(
     unread: re.Pattern[str] | None = None,
     made: MadeExperiments | None = None,
     routes: RouteFiles | None = None,
+    lists: ModelLists = ModelLists(),  # noqa: B008 - frozen
 ) -> Config:
     """Checks the text of a config file. environ: the values of ${NAME}; None: this process's environment.
     unread: see parse_yaml. made: the experiments of the console, which belong to the config. routes: the files of
-    learned routes."""
+    learned routes. lists: of prices and retirements."""
     environ = os.environ if environ is None else environ
     raw, mistakes = parse_yaml(text, name, environ, unread)
     if isinstance(raw.get("model_list"), list) and "models" not in raw:
@@ -82,12 +85,12 @@ def parse(
     except ValidationError as error:
         mistakes, valid = validation_mistakes(error, Config, mistakes), partial_config(raw)
     mistakes += [*cross_section_mistakes(valid), *named.mistakes, *named.unknown_upstreams(raw)]
-    mistakes += [] if mistakes else unpriced_budgets(config.with_routes(named.routes))
+    mistakes += [] if mistakes else unpriced_budgets(config.with_routes(named.routes).with_lists(lists))
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes), key=_in_order)])
     beside = () if made is None else (made.path,)
-    digest = hashlib.sha256((text + (made.text if made else "") + named.text).encode()).hexdigest()[:12]
-    return with_guard_digests(config).read_from(digest, (*secret_files(text), *beside, *named.paths))
+    digest = hashlib.sha256((text + (made.text if made else "") + named.text + lists.text).encode()).hexdigest()[:12]
+    return with_guard_digests(config).read_from(digest, (*secret_files(text), *beside, *named.paths, *lists.paths))
 
 
 def _of_litellm(text: str, name: str, deployments: int) -> str:

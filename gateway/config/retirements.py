@@ -10,7 +10,7 @@ from gateway.config.config import Config, RetiringTargetRef
 from gateway.config.derive import refs_of_model, target_of
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
-from gateway.core.retirements import Retirement, listed, retirement_of
+from gateway.core.retirements import Retirement, retirement_of
 
 NOTICE_DAYS = 60
 """Days before a retirement from which it is announced; the first alert has the same number."""
@@ -61,7 +61,9 @@ class ListedRetirements:
 
     def __init__(self, config: Config) -> None:
         self._known: dict[str, Mapping[str, Retirement]] = {
-            name: listed(upstream.kind) for name, upstream in config.upstreams.items() if upstream.at_provider
+            name: config.lists.retirements_of(upstream.kind)
+            for name, upstream in config.upstreams.items()
+            if upstream.at_provider
         }
 
     def of(self, target: Target) -> Retirement | None:

@@ -12,13 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from importlib.resources import files
+from typing import Any
 
 import orjson
 
 from gateway.core.exchange import Attempt, Target, Usage
 
 _MILLION = 1e6
+MOST_USD = 1e5
+"""Highest price per million tokens of a list; more is a price in another unit."""
 _DATED = re.compile(r"-(?:20\d\d-\d\d-\d\d|20\d{6})$")  # gpt-x-2025-04-14, claude-x-20251001
 
 
@@ -122,10 +126,64 @@ class Prices:
         return sum(known) if len(known) == len(costs) else None
 
 
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """A dated list of prices."""
+
+    date: date
+    prices: Mapping[str, Mapping[str, Price]]
+    """Prices by kind of upstream and the exact name of the model."""
+
+
+def price_table(raw: Mapping[str, Any]) -> PriceTable:
+    """The table of a list in the form of list_prices.json. Raises ValueError that names the first mistake."""
+    rows = raw.get("prices")
+    if not isinstance(rows, Mapping):
+        raise ValueError("prices: expected an object of kinds of upstreams")
+    return PriceTable(
+        list_date(raw.get("date")),
+        {kind: {model: _listed_price(f"prices.{kind}.{model}", row) for model, row in _members(f"prices.{kind}", of)}
+         for kind, of in rows.items()},
+    )  # fmt: skip
+
+
+def list_date(value: Any) -> date:
+    """Raises ValueError."""
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"date: expected the day of the list, such as 2026-11-26; got {value!r}") from None
+
+
+def _members(at: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{at}: expected an object of models")
+    return value.items()
+
+
+def _listed_price(at: str, row: Any) -> Price:
+    known = isinstance(row, list) and len(row) == 3
+    if not known or not all(part is None or _is_usd(part) for part in row) or None in row[:2]:
+        raise ValueError(f"{at}: expected [input, output, cached input or null] in USD per million tokens; got {row!r}")
+    return Price(*row)
+
+
+def _is_usd(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_USD
+
+
 def listed(kind: str) -> Mapping[str, Price]:
     """The prices of one kind of upstream by the exact name of the model; {} for a kind without list prices.
 
     Reads the file at every call: only when a config is read.
     """
-    table = orjson.loads(files("gateway.core").joinpath("list_prices.json").read_bytes())
-    return {model: Price(*price) for model, price in table["prices"].get(kind, {}).items()}
+    return {model: Price(*price) for model, price in _shipped()["prices"].get(kind, {}).items()}
+
+
+def shipped_prices() -> PriceTable:
+    """The list that ships with the gateway, read from its file."""
+    return price_table(_shipped())
+
+
+def _shipped() -> Any:
+    return orjson.loads(files("gateway.core").joinpath("list_prices.json").read_bytes())

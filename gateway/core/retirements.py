@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from importlib.resources import files
+from typing import Any
 
 import orjson
 
+from gateway.core.prices import list_date
 from gateway.core.wildcards import pattern_of
 
 OWN = "gateway.yaml"
@@ -50,15 +52,53 @@ class Retirement:
         return f"retires in {count} ({self.day})" if days > 0 else f"retired {count} ago ({self.day})"
 
 
+@dataclass(frozen=True, slots=True)
+class RetirementTable:
+    """A dated list of retirements."""
+
+    date: date
+    retirements: Mapping[str, Mapping[str, Retirement]]
+    """Retirements by kind of upstream and the name of the model, which may end in a star."""
+
+
+def retirement_table(raw: Mapping[str, Any]) -> RetirementTable:
+    """The table of a list in the form of list_retirements.json. Raises ValueError that names the first mistake."""
+    rows, sources = raw.get("retirements"), raw.get("sources", {})
+    if not isinstance(rows, Mapping) or not all(isinstance(of, Mapping) for of in (sources, *rows.values())):
+        raise ValueError("retirements: expected an object of kinds of upstreams, each an object of models")
+    day = list_date(raw.get("date"))
+    return RetirementTable(day, {
+        kind: {
+            model: _listed_retirement(f"retirements.{kind}.{model}", row, f"{sources.get(kind)}, by the list of {day}")
+            for model, row in of.items()
+        }
+        for kind, of in rows.items()
+    })  # fmt: skip
+
+
+def _listed_retirement(at: str, row: Any, source: str) -> Retirement:
+    try:
+        day, successor = row
+        if not isinstance(successor, str | None):
+            raise ValueError(successor)
+        return Retirement(date.fromisoformat(day), successor, source)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f'{at}: expected [day, successor or null], such as ["2027-01-14", null]; got {row!r}'
+        ) from None
+
+
 def listed(kind: str) -> Mapping[str, Retirement]:
     """The retirements of one kind of upstream, by the name of the model, which may end in a star.
 
     Reads the file at every call: only when a config is read.
     """
-    table = orjson.loads(files("gateway.core").joinpath("list_retirements.json").read_bytes())
-    source = f"{table['sources'].get(kind)}, by the list of {table['date']}"
-    rows = table["retirements"].get(kind, {})
-    return {model: Retirement(date.fromisoformat(day), then, source) for model, (day, then) in rows.items()}
+    return shipped_retirements().retirements.get(kind, {})
+
+
+def shipped_retirements() -> RetirementTable:
+    """The list that ships with the gateway, read from its file."""
+    return retirement_table(orjson.loads(files("gateway.core").joinpath("list_retirements.json").read_bytes()))
 
 
 def retirement_of(model: str, known: Mapping[str, Retirement]) -> Retirement | None:

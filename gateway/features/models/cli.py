@@ -69,3 +69,30 @@ def probe(
     show(to_json(to_dicts(done)) if as_json else rounds_table(done))
     if any(each.result == "changed" for each in done):
         raise typer.Exit(1)
+
+
+@models.command(epilog=example("gateway models update prices.json --dry-run"))
+@grouped
+def update(
+    source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A list of prices, of retirements, or both.")],
+    options: ConfigOptions,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what changes, and write nothing.")] = False,
+) -> None:
+    """Renew the lists of prices and retirements from a file or a URL of your choice.
+
+    Prints what changes. The lists are written next to gateway.yaml; `prices` and `retires` in it still win.
+    """
+    import time
+
+    from gateway.config.retirements import day_of
+    from gateway.features.models.list_update import differences, fetched, new_lists, write
+
+    of = options.load()
+    found = new_lists(fetched(source, of.config), source, of.config, day_of(time.time()))
+    for line in differences(found, of.config):
+        show(line)
+    if dry_run:
+        note("nothing is written: leave --dry-run out")
+        return
+    for path in write(found, of.path):
+        note(f"{path} is written; a running gateway reads it at once. Delete it to return to the list that ships")
