@@ -19,7 +19,7 @@ import orjson
 from gateway.config.config import Config
 from gateway.config.deprecations import deprecations
 from gateway.config.derive import cautions as plan_cautions
-from gateway.config.derive import content_of, directory_of, plans_of, prices_of, refs_of_model, target_of
+from gateway.config.derive import content_of, directory_of, plans_of, prices_of, refs_of_model, target_of, target_refs
 from gateway.config.metric_labels import HISTOGRAM_ALIASES, without_histograms
 from gateway.config.reserved_names import caller_prefix, is_other_actor
 from gateway.core.keys import KeyRecord
@@ -79,6 +79,7 @@ def cautions(config: Config) -> list[str]:
         *_names_of_actors(config),
         *_not_adaptive(config),
         *_streams_of_cascades(config),
+        *_unproved_decisions(config),
         *_gpu_limits_without_prices(config),
         *_without_series(config),
         *_objectives_of_calls(config),
@@ -177,6 +178,22 @@ def _streams_of_cascades(config: Config) -> Iterator[str]:
                 f"models.{alias}: the cascade {found.route.name} serves plain calls alone: an answer can be checked "
                 f"once it is complete, so calls with `stream: true` go to {found.route.control.target}"
             )
+
+
+def _unproved_decisions(config: Config) -> Iterator[str]:
+    for alias, model in config.models.items():
+        for ref in (*model.targets, *model.fallback):
+            if ref.as_ and ref.facade != "unproved":
+                yield (
+                    f"models.{alias}: {target_of(ref)} answers no client until an experiment on {alias} has "
+                    "shipped it; until then the next target does"
+                )
+    unproved = {str(target_of(ref)) for ref in target_refs(config) if ref.facade == "unproved"}
+    for name in sorted(unproved):
+        yield (
+            f"{name}: `facade: unproved` lets its decisions answer clients, whether or not an experiment has shipped "
+            "them"
+        )
 
 
 def _open_beside_keys(config: Config) -> Iterator[str]:

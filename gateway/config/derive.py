@@ -130,6 +130,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         independent=experiment.declares_independence,
         segments=experiment.segments.design(experiment.margin) if experiment.segments else None,
         population=experiment.population,
+        unproved=any(ref.facade == "unproved" for ref in experiment.arms.values()),
         blocks_min=experiment.dependence.blocks_min,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)

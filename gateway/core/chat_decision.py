@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.core.decision import DecisionRequest
-from gateway.core.decision_schema import DecisionSchema, Ineligible, read_schema
+from gateway.core.decision_schema import DecisionSchema, Ineligible, IneligibleReason, read_schema
 from gateway.core.json_values import as_list, as_object
 from gateway.core.request_format import output_format
 
@@ -148,9 +148,9 @@ def _image(kind: Any, part: Mapping[str, Any]) -> str | None:
     return url if isinstance(url, str) and url else None
 
 
-def reason_counts(reasons: Sequence[str | None]) -> list[tuple[str, int]]:
+def reason_counts(reasons: Sequence[IneligibleReason | None]) -> list[tuple[IneligibleReason, int]]:
     """How often each reason occurs, the most frequent first; None counts as eligible and is left out."""
-    counts: dict[str, int] = {}
+    counts: dict[IneligibleReason, int] = {}
     for reason in reasons:
         if reason is not None:
             counts[reason] = counts.get(reason, 0) + 1

@@ -126,6 +126,8 @@ class Plan:
     population: Population | None = None
     """The population that the verdict is about. others: users or conversations like those seen; these: the keys or
     users seen, as they use it now. None: others where calls name users or conversations, else these (rules 3)."""
+    unproved: bool = False
+    """Whether the owner lets decisions answer clients that no experiment has shipped (`facade: unproved`)."""
     blocks_min: float = DEFAULT_BLOCKS_MIN
     """Minutes of the blocks of time within which values may depend on each other (rules 3). 15: failures only; longer
     blocks are those of every metric that decides."""
@@ -304,7 +306,7 @@ _WITHOUT: dict[str, Any] = {
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
     "headers": "all", "independent": False, "shadow_asked": None, "segments": None, "of_runs": (),
-    "population": None, "blocks_min": DEFAULT_BLOCKS_MIN,
+    "population": None, "unproved": False, "blocks_min": DEFAULT_BLOCKS_MIN,
 }  # fmt: skip
 
 
@@ -408,6 +410,15 @@ class PlanState:
         fields |= {"harm": asdict(self.harm)} if self.harm else {}
         fields |= {"shipped": self.shipped} if self.shipped else {}
         return orjson.dumps({**fields, "dropped": self.dropped} if self.dropped else fields)
+
+
+def still_shipped(known: PlanState | None, plan: Plan) -> tuple[str, ...]:
+    """The candidates of a new plan whose decisions the state before it had shipped for the same model."""
+    if known is None or known.plan.model != plan.model:
+        return ()
+    return tuple(
+        [arm for arm, target in known.plan.candidates if arm in known.shipped and (arm, target) in plan.candidates]
+    )
 
 
 def shipped_decisions(states: Iterable[PlanState]) -> dict[Target, frozenset[str]]:

@@ -49,7 +49,7 @@ from gateway.verdict.sequences.progress import empty_comparison, margin_of, role
 from gateway.verdict.split.answers import split_facts
 from gateway.verdict.split.result import SplitResult, split_of
 from gateway.verdict.states import SequenceStates
-from gateway.verdict.traffic_facts import facts_of, with_first_lines
+from gateway.verdict.traffic_facts import facts_of, with_first_lines, with_proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def _finding(looked: SequenceStates, candidate: str, share: AlphaShare) -> Findi
         guardrails=guardrails,
         others=tuple(c for metric, c in sorted(compared.items()) if c.role == "other"),
         gates=gates,
-        decision=with_first_lines(decision, facts),
+        decision=with_first_lines(with_proof(decision, plan), facts),
         pairs=evidence.pairs,
         withheld=evidence.withheld,
         names={metric: name for (arm, metric), name in looked.names.items() if arm == candidate},

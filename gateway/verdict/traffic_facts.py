@@ -29,6 +29,7 @@ UNITS_COUNTED = (
     "The interval counts {}s, so that calls of one may be alike, and holds for others like them; calls that name none "
     "count as units."
 )
+UNPROVED = "Its owner lets decisions answer clients before an experiment has shipped them (`facade: unproved`)."
 NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
 
 
@@ -183,6 +184,11 @@ def _group(
         factor=sums.m2(mean) / m2 if known else None,
         alarm=sums.alarm,
     )
+
+
+def with_proof(decision: Decision, plan: Plan) -> Decision:
+    """The decision, which says where decisions answer clients that no experiment has shipped."""
+    return replace(decision, sentence=f"{decision.sentence} {UNPROVED}") if plan.unproved else decision
 
 
 def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision:

@@ -458,7 +458,7 @@ def _targets(plan: Plan) -> dict[str, str]:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    from gateway.verdict.report.presentation import not_offered_notes
+    from gateway.verdict.report.presentation import ineligible_notes, not_offered_notes
 
     yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
     yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
@@ -471,6 +471,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  shadows   {results or 'none yet'}"
     reasons = [result.removeprefix("not_offered_") for result in found["shadows"]]
     yield from (f"            not_offered_{line}" for line in not_offered_notes(reasons))
+    yield from (f"            {line}" for line in ineligible_notes(found["shadows"]))
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
     if found["ramp"]:

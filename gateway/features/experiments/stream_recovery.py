@@ -10,16 +10,27 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from gateway.core.plan import PlanState, StoredPlan
 from gateway.core.randomization import SECRET_BYTES
 from gateway.features.experiments.rows.dropped import dropped_of
 from gateway.store.harm_stops import harm_of, keep_harm
+from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import DRAWS, deployment_secret, save_plans, stored_plans
+from gateway.store.query import Reading
 from gateway.store.store import Store
 from gateway.stream.shared_state import SharedState
+from gateway.verdict.findings import findings
 
 log = logging.getLogger(__name__)
+
+
+def shipped_arms(connection: Reading, plan: StoredPlan) -> tuple[str, ...]:
+    """The candidates with `as: decision` whose verdict is to ship them."""
+    decides = [arm for arm, target in plan.plan.candidates if target.decides]
+    known = findings(StoredEvidence(connection, plan)) if decides else {}
+    return tuple([arm for arm in decides if arm in known and known[arm].decision.verdict == "ship"])
 
 
 class PlanKeeper:
@@ -57,7 +68,9 @@ class PlanKeeper:
             dropped = await self._store.look(lambda c, plan=plan: tuple(dropped_of(c, plan.hash)))  # type: ignore[misc]
             running = plan.state == "running"
             harm = await self._store.look(lambda c, plan=plan: harm_of(c, plan.hash))  # type: ignore[misc]
-            state = PlanState(plan.plan, "running" if running else "stopped", plan.since, dropped=dropped, harm=harm)
+            shipped = await self._store.look(lambda c, plan=plan: shipped_arms(c, plan))  # type: ignore[misc]
+            to: Literal["running", "stopped"] = "running" if running else "stopped"
+            state = PlanState(plan.plan, to, plan.since, dropped=dropped, harm=harm, shipped=shipped)
             if await self._state.set_plan(state):  # False: somebody has just put a plan there
                 log.warning(
                     "experiment %s: the stream server had lost its plan %s, which was restored as %s",

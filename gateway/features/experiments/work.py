@@ -375,8 +375,21 @@ class ExperimentEngine:
             found = await self._isolated.attempt(FIGURES, lambda: self._figures(now))
             self.figures = self.figures if found is None else found
             for plan in plans:
+                if any(target.decides for _, target in plan.plan.candidates):
+                    await self._note_shipped(plan)
                 if plan.state == "running" and plan.plan.after_verdict == "stop" and self._all_decided(plan):
                     await self._stop(plan, "stops with its verdict")
+
+    async def _note_shipped(self, plan: StoredPlan) -> None:
+        """Publishes which candidates that decide have shipped, so that gateways may let them answer clients."""
+        known = (await self._corridor.state.plans()).get(plan.plan.name)
+        if known is None or known.plan.hash != plan.hash:
+            return
+        decides = {arm for arm, target in plan.plan.candidates if target.decides}
+        ship = {f.candidate for f in self.figures if f.experiment == plan.plan.name and f.verdict == "ship"}
+        shipped = tuple(sorted({*known.shipped} | (decides & ship)))
+        if shipped != known.shipped and await self._corridor.state.set_plan(replace(known, shipped=shipped), known):
+            log.info("experiment %s: decisions may answer clients", plan.plan.name, extra={"plan": plan.hash})
 
     @cached_property
     def _reader(self) -> Store:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
 from gateway.core.learned_route import RETURNED, returned_from_json
-from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.core.plan import Plan, PlanState, running_rival, still_shipped
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.ramp_shares import RampShares
@@ -149,7 +149,9 @@ class PlanPoller:
             if refusal := present.refusal(plan):
                 log.warning("%s; it does not start", refusal)
                 continue
-            if await self.shared.set_plan(PlanState(plan, "running", self.clock(), unpaced=plan.reads_traffic), known):
+            shipped = still_shipped(known, plan)
+            started = PlanState(plan, "running", self.clock(), unpaced=plan.reads_traffic, shipped=shipped)
+            if await self.shared.set_plan(started, known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
                 for caution in cautions(plan):
                     log.warning("%s", caution)

@@ -227,6 +227,7 @@ class Router:
         known = self._target_states.get(target)
         if known is None and target in self._before:
             known = self._target_states[target] = self._before[target]
+            known.variant = self.experiments.variants.get(target)  # this config's, which follows what ships
         elif known is None:
             upstream = self._upstreams[target.upstream]
             known = self._target_states[target] = TargetState(

@@ -3,10 +3,11 @@ compared, and the names of verdicts, findings and gates. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.core.decision_schema import INELIGIBLE
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
 from gateway.reports.charts import IntervalScale, extent, interval_text
 from gateway.reports.model import (
@@ -521,6 +522,13 @@ def withheld_notes(report: Report) -> list[str]:
 def not_offered_notes(reasons: Iterable[str]) -> list[str]:
     """ "busy: the candidate had no free place: …" for each reason that is one."""
     return [f"{reason}: {_WHY_NOT_OFFERED[reason]}" for reason in reasons if reason in _WHY_NOT_OFFERED]
+
+
+def ineligible_notes(results: Iterable[str]) -> list[str]:
+    """Explains each reason for which calls are outside an experiment, since its arm is asked for decisions alone."""
+    names = [(result, result.removeprefix("ineligible_")) for result in results]
+    texts: Mapping[str, str] = {str(reason): text for reason, text in INELIGIBLE.items()}
+    return [f"{result}: {texts[name]}" for result, name in names if result != name and name in texts]
 
 
 def pairs_drawn(report: Report) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, not_, select
@@ -119,6 +120,27 @@ def recent_requests(connection: Connection, plan: Plan, since: float) -> list[Re
     query = select(e.caller, e.api, e.stream, size, e.pi, body).where(*_calls(plan, since), e.api.in_(plan.apis))
     rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_REQUESTS))
     return [RecentRequest(*row[:5], bytes(row[5] or b"")) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RecentCall:
+    """A recorded call of clients, with its request and its price."""
+
+    api: str
+    request: bytes
+    pi: float
+    cost_usd: float | None
+    input_tokens: int | None
+
+
+def recent_calls(connection: Connection, alias: str, keys: Collection[str] | None, since: float) -> list[RecentCall]:
+    """The newest served calls of a model that were recorded whole and with their content. since: Unix seconds."""
+    e, length = exchanges.c, request_size()
+    ours = [e.alias == alias, e.role == "served", e.received >= since, length > len(b"{}"), length <= _LARGE]
+    ours += [e.caller.in_(keys)] if keys is not None else []
+    query = select(e.api, whole_request(), e.pi, e.cost_usd, e.input_tokens).where(*ours)
+    rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_READ))
+    return [RecentCall(row[0], bytes(row[1] or b""), *row[2:]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

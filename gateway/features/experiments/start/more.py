@@ -77,7 +77,13 @@ async def start_more(states: SharedState, wanted: ContinuedPlan, others: Iterabl
             f"{plan.name}: experiment {rival} is running on {plan.model}; stop it first: gateway ab stop {rival}"
         )
     state = PlanState(
-        known.plan, "running", time.time(), dropped=known.dropped, more=wanted.price.pairs, harm=known.harm
+        known.plan,
+        "running",
+        time.time(),
+        dropped=known.dropped,
+        more=wanted.price.pairs,
+        harm=known.harm,
+        shipped=known.shipped,
     )
     if not await states.set_plan(state, known):
         raise CannotRun(

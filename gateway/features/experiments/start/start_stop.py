@@ -10,7 +10,7 @@ from typing import Literal
 from gateway.config.config import Config
 from gateway.config.derive import cautions, feedback_without_range, plans_of
 from gateway.core.errors import CannotRun
-from gateway.core.plan import Plan, PlanState, StoredPlan, running_rival
+from gateway.core.plan import Plan, PlanState, StoredPlan, running_rival, still_shipped
 from gateway.core.plan_horizon import horizon_of
 from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.start.cautions import (
@@ -21,6 +21,7 @@ from gateway.features.experiments.start.cautions import (
     tried_cautions,
     unit_cautions,
 )
+from gateway.features.experiments.start.decisions import decision_cautions
 from gateway.features.experiments.start.failures import failure_cautions, with_failure_rate
 from gateway.features.experiments.start.population import population_cautions, population_refusal
 from gateway.features.experiments.start.price import earlier_variance
@@ -95,6 +96,7 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from tried_cautions(connection, plan)
     yield from segment_cautions(connection, plan, time.time())
     yield from failure_cautions(connection, plan, time.time())
+    yield from decision_cautions(connection, plan, time.time())
     yield from _short_horizon(connection, plan)
 
 
@@ -209,7 +211,9 @@ def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:
 async def _set(states: SharedState, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
     before = known if known is not None and known.plan.hash == plan.hash else None
     dropped, harm = (before.dropped, before.harm) if before else ((), None)
-    if not await states.set_plan(PlanState(plan, to, time.time(), dropped=dropped, harm=harm), known):
+    shipped = still_shipped(known, plan)
+    state = PlanState(plan, to, time.time(), dropped=dropped, harm=harm, shipped=shipped)
+    if not await states.set_plan(state, known):
         raise CannotRun(
             f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"
         )
