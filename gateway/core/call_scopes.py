@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -31,14 +31,15 @@ class CallScopes:
     run_parts: tuple[tuple[str, RunCeiling], ...] = ()
     """Ceilings of the calls of a run to a model ("model/chat") or with a tag ("tag/project=x")."""
 
+    only_of_runs: bool = field(init=False, compare=False, repr=False)
+    """Whether a call's run alone decides about its scopes."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "only_of_runs", not (self.models or self.tags or self.users or self.run_parts))
+
     def __bool__(self) -> bool:
         """Whether anything depends on the call."""
         return bool(self.models or self.tags or self.users or self.run or self.run.require or self.run_parts)
-
-    @property
-    def only_of_runs(self) -> bool:
-        """Whether a call's run alone decides about its scopes."""
-        return not (self.models or self.tags or self.users or self.run_parts)
 
     def parts_of(self, alias: str, tags: tuple[str, ...]) -> tuple[tuple[str, RunCeiling], ...]:
         """The ceilings of a run's calls to this model, or with one of these tags."""

@@ -37,9 +37,13 @@ class Price:
 
     def cost(self, usage: Usage) -> float:
         """USD for these tokens."""
-        cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
-        total = (usage.input_tokens - cached) * self.input + usage.output_tokens * self.output
-        total += cached * (self.input if self.cached_input is None else self.cached_input)
+        inputs = usage.input_tokens
+        if usage.cached_input_tokens:
+            cached = min(usage.cached_input_tokens, inputs)
+            total = (inputs - cached) * self.input + usage.output_tokens * self.output
+            total += cached * (self.input if self.cached_input is None else self.cached_input)
+        else:
+            total = inputs * self.input + usage.output_tokens * self.output
         if self.reasoning is not None:
             thought = min(usage.reasoning_tokens or 0, usage.output_tokens)
             total += thought * (self.reasoning - self.output)

@@ -14,6 +14,8 @@ from gateway.core.limits import Limit, LimitScope, Measure
 
 OnEnd = Literal["stop", "tier", "ask"]
 RunOutage = Literal["bounded", "closed"]
+NEAR_END = 0.8
+"""Share of a ceiling from which answers say what is left, and a person may add to it."""
 RUN_LIFE_S = 86_400.0
 """Time without a call after which a run's ceiling begins again."""
 COUNTED: Mapping[str, Measure] = {"usd": "usd", "tokens": "tokens", "calls": "requests"}

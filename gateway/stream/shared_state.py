@@ -42,6 +42,10 @@ class SharedState:
         if values:
             await ask(pipe.execute())
 
+    async def swap(self, name: str, before: str, after: str, keep_s: int) -> bool:
+        """Shares a text if it is still the one that the caller has read. False if not. before: "" if there was none."""
+        return bool(await ask(run_script(self._client, "swap_text", [f"{self.prefix}:{name}"], before, after, keep_s)))
+
     async def recall(self, name: str) -> str | None:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)

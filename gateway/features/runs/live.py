@@ -11,13 +11,11 @@ from typing import Literal
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import RUN
 from gateway.core.limits import MEASURES, Limit, Measure
-from gateway.core.run_ceilings import ENDLESS
+from gateway.core.run_ceilings import ENDLESS, NEAR_END
 from gateway.stream.corridor import Corridor
 from gateway.stream.leases import RUN_RECORDS, LeaseServer, LiveRun
 
 CeilingName = Literal["usd", "tokens", "calls"]
-NEAR_END = 0.8
-"""Share of a ceiling from which a person may add to it."""
 _NAMES: dict[Measure, CeilingName] = {"usd": "usd", "tokens": "tokens", "requests": "calls"}
 
 

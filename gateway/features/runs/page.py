@@ -15,9 +15,10 @@ from gateway.console.errors import NotThere, StreamAway
 from gateway.console.filters import count, shortened, usd
 from gateway.console.forms import form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
+from gateway.core.run_ceilings import NEAR_END
 from gateway.core.time_span import seconds_of
 from gateway.features.calls.page import SPANS, PageSearch, parsed_after, target_text
-from gateway.features.runs.live import NEAR_END, RunCeilingUse, by_burn
+from gateway.features.runs.live import RunCeilingUse, by_burn
 from gateway.features.runs.operations import extend_by, read_ceilings, read_live, stop_by
 from gateway.features.runs.report import first_failure, readable_run
 from gateway.features.runs.rows import RunFilter, RunPage, full_run, list_runs, scorers_of_runs

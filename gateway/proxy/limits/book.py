@@ -246,12 +246,15 @@ class LeaseBook:
         if lease.seen and lease.noted_end != noted:
             lease.noted_end, self.ended[lease.name] = noted, end
 
-    def known_run(self, run: RunId | None, of: CallScopes, caller: str) -> Account | None:
+    def known_run(self, run: RunId | None, of: CallScopes, caller: str, now: float) -> Account | None:
         """The account of a run that this worker has had before, if a call's run alone decides about its scopes."""
         if run is None or run.budget is not None or not of.only_of_runs:
             return None
-        account = self.call_accounts.get((caller, run.counted or run.key, "", ""))
-        return account if account is not None and account.source is of and self.now() < account.rolls_at else None
+        try:
+            account = self.call_accounts[caller, run.counted or run.key, "", ""]  # .get() would be a call more
+        except KeyError:
+            return None
+        return account if account.source is of and now < account.rolls_at else None
 
     def knows_user(self, digest: str, most: int) -> bool:
         """Whether an end user is counted individually: the first `most` of an hour are."""

@@ -15,7 +15,7 @@ Of the budgets of end users it may use nothing else then (`promised_only`).
 from __future__ import annotations
 
 from gateway.core.limits import MEASURES, Limit, LimitScope
-from gateway.core.run_ceilings import RUN_LIFE_S
+from gateway.core.run_ceilings import NEAR_END, RUN_LIFE_S
 from gateway.stream.leases import LeaseGrant, LeaseReport
 
 AHEAD_S = 1.0
@@ -52,6 +52,8 @@ class Lease:
         self.scope, self.limit, self.name = scope, limit, name
         self.measure = MEASURES.index(limit.measure)
         self.amount = units(limit)
+        self.near = float("-inf")
+        """Amount that is left when the end of a run is near; below any amount for other limits."""
         self.starts, self.ends = starts, ends
         self._carried = _whole(limit, limit.carried)
         self.of_user = scope.kind == "user"
@@ -62,6 +64,7 @@ class Lease:
         """The first call of a run; None until the server answers."""
         self.added = 0
         """The amount that a person has added to the ceiling of a run."""
+        self._set_amount(self.amount)
         self.noted_end: tuple[str, int, float | None] | None = None
         """The end of the run that is noted, with the ceiling that it was of: `added` and `began`."""
         self.resumes = resumes
@@ -88,7 +91,7 @@ class Lease:
         self.most: int | None = None
         """The amount beyond which this worker leaves it to others; None: as much as it gets."""
         self.low = 0
-        """The amount below which the worker asks for more."""
+        """The amount below which the worker asks for more, before its next regular exchange."""
         self.asked = False
         self.busy = False
         """A call has reserved or settled since the last report."""
@@ -136,7 +139,12 @@ class Lease:
     def change(self, limit: Limit) -> None:
         """The limit has another amount, or behaves differently in an outage."""
         self.limit, self._carried = limit, _whole(limit, limit.carried)
-        self.amount = units(limit) + self.added
+        self._set_amount(units(limit) + self.added)
+
+    def _set_amount(self, amount: int) -> None:
+        self.amount = amount
+        if self.of_run:
+            self.near = (1 - NEAR_END) * amount
 
     def carried(self, now: float) -> int:
         """The part of the amount that was used elsewhere; 0 once it no longer counts."""
@@ -254,9 +262,10 @@ class Lease:
         self.left, self.spent_by_all = grant.left, grant.spent
         if self.of_run:
             self.began = grant.began_ms / 1000
-            self.amount, self.added = self.amount - self.added + grant.added, grant.added
+            self._set_amount(self.amount - self.added + grant.added)
+            self.added = grant.added
         self.seen, self.borrowed, self.asked, self.checked_at = True, False, False, now
-        self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 1) // 2
+        self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 3) // 4
 
     def borrow(self, workers: int) -> None:
         """Frees an amount in an outage, once: the promised share, or this worker's part of the last known remainder.

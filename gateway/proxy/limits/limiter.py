@@ -134,7 +134,10 @@ class Limiter:
         if book.stopped:
             check_stopped(book, call)
         now = book.clock() + book.offset_s
-        if caller.of_call is not None or (call.run is not None and call.run.budget is not None):
+        of = caller.of_call
+        if of is not None:
+            account = book.known_run(call.run, of, caller.id, now) or self._account(caller, call)
+        elif call.run is not None and call.run.budget is not None:
             account = self._account(caller, call)
         else:
             try:
@@ -206,7 +209,7 @@ class Limiter:
         """The account that a call draws on. Of an end user, only a digest is kept. tier: of a run whose dollars before
         the cheaper tier are used up. Raises BadRequest for a call that needs a run."""
         of, book = caller.of_call, self._book
-        known = None if of is None or tier else book.known_run(call.run, of, caller.id)
+        known = None if of is None or tier else book.known_run(call.run, of, caller.id, book.now())
         if known is not None:
             return known
         require_run(call)
@@ -299,7 +302,13 @@ class Limiter:
                 values = (rate.amount, left if left > 0 else 0, rate.ends - now)
                 lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
         if account.run is not None:
-            lines = with_remaining(lines, account, account.run, now)
+            for lease, _ in pairs:
+                if lease.left + lease.free <= lease.near:
+                    lines = with_remaining(lines, account, account.run, now)
+                    break
+            else:
+                if account.checks_run:
+                    lines = with_remaining(lines, account, account.run, now)
         return CallReservation(pairs, needs, estimate, lines, output)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.core.call_scopes import OTHERS, CallScopes
 from gateway.core.errors import BadRequest
+from gateway.core.run_ceilings import NEAR_END
 from gateway.proxy.limits.book import Account, LeaseBook, RunAccount
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.refusal import RUN_ADVICE, RUN_NAMES, RunEnded
@@ -15,8 +16,6 @@ from gateway.proxy.limits.tool_loops import loops_at_the_end
 from gateway.proxy.request.call import Call, RunId
 
 REMAINING = b"x-gateway-run-remaining"
-NEAR_END = 0.8
-"""Share of a ceiling from which answers say what is left."""
 MOST_RUNS = 100_000
 """Runs of one key that one worker distinguishes in an hour; further ones share a ceiling."""
 
@@ -105,7 +104,7 @@ def with_remaining(lines: bytes, account: Account, run: RunAccount, now: float) 
     for lease in account.leases:
         if lease.of_run:
             left = lease.left + lease.free
-            if left <= (1 - NEAR_END) * lease.amount:
+            if left <= lease.near:
                 parts.append(f"{RUN_NAMES[lease.limit.measure]}={max(0, left) / lease.limit.scale:.6g}")
     if account.checks_run:
         most, began = _minutes(account, run)

@@ -133,4 +133,7 @@ def sane_id(value: bytes | None) -> str | None:
     """A client's own id, if it is 1 to 128 characters of printable ASCII; otherwise None."""
     if value is None or not 0 < len(value) <= 128:
         return None
-    return value.decode("ascii") if all(33 <= c <= 126 for c in value) else None
+    return None if value.translate(None, _VISIBLE) else value.decode("ascii")
+
+
+_VISIBLE = bytes(range(33, 127))

@@ -23,7 +23,9 @@ _LONGEST = 128
 _SESSIONS = (b"x-claude-code-session-id", b"session-id", b"session_id", b"x-session-id")
 """Headers of Claude Code; of Codex, of its present versions and of earlier ones; and of opencode."""
 _PARENT, _BUDGET = b"x-gateway-run-parent", b"x-gateway-run-budget"
-RUN_HEADERS = frozenset({b"x-gateway-run", _PARENT, _BUDGET, *_SESSIONS})
+_PARENT_SESSION = b"x-parent-session-id"
+"""Header of opencode's sub-agents. Those of Claude Code and Codex send the session of their parent as their own."""
+RUN_HEADERS = frozenset({b"x-gateway-run", _PARENT, _BUDGET, *_SESSIONS, _PARENT_SESSION})
 _PLAIN_SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})\Z")
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _LONGEST_USER = 1024
@@ -65,11 +67,14 @@ def _refuse_without_a_run(headers: Mapping[bytes, bytes]) -> None:
 
 def _with_ceiling(run: RunId, caller: Caller, headers: Mapping[bytes, bytes]) -> RunId:
     """The run, with the one whose ceiling counts and with the ceiling that the call asks for. Raises BadRequest."""
-    counted = ""
+    counted, parent = "", None
     if _PARENT in headers:
         parent = sane_id(headers[_PARENT])
         if parent is None:
             raise BadRequest("x-gateway-run-parent: expected 1 to 128 visible ASCII characters, the id of a run")
+    elif run.source == "x-session-id":
+        parent = sane_id(headers.get(_PARENT_SESSION))
+    if parent is not None:
         counted = run_key(caller.name, parent if caller.content == "full" else cluster_digest(parent))
     budget = run_budget(headers[_BUDGET]) if _BUDGET in headers else None
     return run._replace(counted=counted, budget=budget)
@@ -90,7 +95,7 @@ def run_budget(text: bytes) -> RunBudget:
     return RunBudget(**amounts)
 
 
-_CEILINGS = frozenset({_PARENT, _BUDGET})
+_CEILINGS = frozenset({_PARENT, _BUDGET, _PARENT_SESSION})
 _WHOLE = frozenset({"tokens", "calls"})
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\Z")
 

@@ -3,7 +3,8 @@
 A call without an answer in its messages begins a run, always. One that extends a call which is known here belongs to
 its run, unless another call has continued from there after another answer: then it is a fork, and begins a run. So
 does a call whose earlier calls are not known, and one whose beginning two runs share, since nothing shows which is
-continued. A run is rather split than joined to another.
+continued. A run is rather split than joined to another. Of calls that continue one call at the same moment, the first
+to note it goes on with the run, on whatever worker.
 
 The last two calls of a chain are noted, by digests under the deployment's secret, in this process and in the stream
 server, for as long as a run may last without a call.
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "history"
 _WAIT_S = 0.05
+_TRIES = 4  # of a call while others continue the same one; then it begins a run
 _MEMBERS = {"chat": "messages", "messages": "messages", "responses": "input"}
 
 
@@ -54,6 +56,8 @@ _SHARED_BEGINNING = HistoryNote("")
 class _Link(NamedTuple):
     run: str
     notes: Mapping[str, HistoryNote]
+    guard: str
+    """The one of these that no other call may have changed meanwhile."""
     forgotten: str = ""
 
 
@@ -71,11 +75,22 @@ class CallHistories:
             return call
         links = links_of(messages)
         own, prefixes = self._name(call, links.whole), [self._named(call, prefix) for prefix in links.prefixes]
-        known = await self._recall([own, *(prefix.asked for prefix in prefixes)])
-        link = _continued(call.id, own, prefixes, known) if prefixes else _begun(call.id, own, known)
-        await self._note(link.notes)
+        link = await self._linked(call.id, own, prefixes)
         self._forget(link.forgotten)
         return replace(call, run=RunId(link.run, HISTORY, run_key(call.caller.name, link.run)))
+
+    async def _linked(self, id: str, own: str, prefixes: Sequence[AnsweredPrefix]) -> _Link:
+        names = [own, *(prefix.asked for prefix in prefixes)]
+        for _ in range(_TRIES):
+            shared = await self._recall(names)
+            known = self._with_own(names, shared or {})
+            link = _continued(id, own, prefixes, known) if prefixes else _begun(id, own, known)
+            if shared is None or await self._share(link, shared.get(link.guard, "")):
+                break
+        else:
+            link = _alone(id, own)
+        self._keep(link)
+        return link
 
     def _name(self, call: Call, digest: str) -> str:
         return self._ids.chain_digest(call.caller.name, digest)
@@ -83,32 +98,46 @@ class CallHistories:
     def _named(self, call: Call, prefix: AnsweredPrefix) -> AnsweredPrefix:
         return AnsweredPrefix(self._name(call, prefix.asked), self._name(call, prefix.answered))
 
-    async def _recall(self, names: Sequence[str]) -> dict[str, HistoryNote]:
-        """The notes of these names: from the stream server, or else from this process."""
-        shared: Sequence[str | None] = [None] * len(names)
-        if self._store is not None:
-            try:
-                async with asyncio.timeout(_WAIT_S):
-                    shared = await self._store.recall_all([f"{_PREFIX}:{name}" for name in names])
-            except (StreamDown, TimeoutError):
-                log.debug("histories of this process alone are known")
-        texts = {name: text or self._known.get(name) for name, text in zip(names, shared, strict=True)}
+    async def _recall(self, names: Sequence[str]) -> dict[str, str] | None:
+        """The notes of these names on the stream server; None if it does not answer, or there is none."""
+        if self._store is None:
+            return None
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                texts = await self._store.recall_all([f"{_PREFIX}:{name}" for name in names])
+        except (StreamDown, TimeoutError):
+            log.debug("histories of this process alone are known")
+            return None
+        return {name: text for name, text in zip(names, texts, strict=True) if text}
+
+    def _with_own(self, names: Sequence[str], shared: Mapping[str, str]) -> dict[str, HistoryNote]:
+        """The shared notes, and those of this process where there is none."""
+        texts = {name: shared.get(name) or self._known.get(name) for name in names}
         return {name: HistoryNote(*text.split(" ")) for name, text in texts.items() if text}
 
-    async def _note(self, notes: Mapping[str, HistoryNote]) -> None:
-        texts = {name: note.text() for name, note in notes.items()}
-        for name, text in texts.items():
-            self._known[name] = text
+    async def _share(self, link: _Link, before: str) -> bool:
+        """False if another call has changed the note that this one depends on. before: that note, as it was read."""
+        if self._store is None:
+            return True
+        texts = {f"{_PREFIX}:{name}": note.text() for name, note in link.notes.items()}
+        guard, keep_s = f"{_PREFIX}:{link.guard}", int(RUN_LIFE_S)
+        after = texts.pop(guard)
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                if not await self._store.swap(guard, before, after, keep_s):
+                    return False
+                await self._store.remember_all(texts, keep_s)
+        except (StreamDown, TimeoutError):
+            log.debug("a history is not shared")
+        return True
+
+    def _keep(self, link: _Link) -> None:
+        """Keeps the notes of a call in this process."""
+        for name, note in link.notes.items():
+            self._known[name] = note.text()
             self._known.move_to_end(name)
         while len(self._known) > self._most:
             self._known.popitem(last=False)
-        if self._store is not None:
-            try:
-                async with asyncio.timeout(_WAIT_S):
-                    shared = {f"{_PREFIX}:{name}": text for name, text in texts.items()}
-                    await self._store.remember_all(shared, int(RUN_LIFE_S))
-            except (StreamDown, TimeoutError):
-                log.debug("a history is not shared")
 
     def _forget(self, name: str) -> None:
         """Forgets a call that two others of its chain have followed."""
@@ -134,17 +163,23 @@ def _messages_of(call: Call) -> list[Any]:
 
 def _begun(id: str, own: str, known: Mapping[str, HistoryNote]) -> _Link:
     """A new run. Where another one has begun with these messages, no call continues either from here."""
-    return _Link(id, {own: _SHARED_BEGINNING if own in known else HistoryNote(id)})
+    return _Link(id, {own: _SHARED_BEGINNING if own in known else HistoryNote(id)}, own)
+
+
+def _alone(id: str, own: str) -> _Link:
+    """A run of its own."""
+    return _Link(id, {own: HistoryNote(id)}, own)
 
 
 def _continued(id: str, own: str, prefixes: Sequence[AnsweredPrefix], known: Mapping[str, HistoryNote]) -> _Link:
     """The run of a call with a history, and what is to be noted."""
     again = known.get(own)
     if again is not None and again.run:
-        return _Link(again.run, {own: again})
+        return _Link(again.run, {own: again}, own)
     found = next((prefix for prefix in prefixes if prefix.asked in known), None)
     earlier = None if found is None else known[found.asked]
     if found is None or earlier is None or not earlier.run or earlier.next not in ("", found.answered):
-        return _Link(id, {own: HistoryNote(id)})
+        return _alone(id, own)
     last = HistoryNote(earlier.run, previous=found.asked)
-    return _Link(earlier.run, {found.asked: earlier._replace(next=found.answered), own: last}, earlier.previous)
+    notes = {found.asked: earlier._replace(next=found.answered), own: last}
+    return _Link(earlier.run, notes, found.asked, earlier.previous)

@@ -86,7 +86,22 @@ async def test_a_call_may_ask_for_less_and_never_for_more(start: Any, limited: L
 
 
 @pytest.mark.parametrize(
-    "text", ["usd=-1", "eur=1", "usd", "usd=1,usd=2", "calls=1.5", "usd=nan", "usd=0", "", "usd=1e9"]
+    "text",
+    [
+        "usd=-1",
+        "calls=-200",
+        "usd=0.5, calls=-1",
+        "eur=1",
+        "usd=0.50 EUR",
+        "$=1",
+        "usd",
+        "usd=1,usd=2",
+        "calls=1.5",
+        "usd=nan",
+        "usd=0",
+        "",
+        "usd=1e9",
+    ],
 )
 async def test_a_budget_that_is_not_understood_is_refused(start: Any, limited: Limited, text: str) -> None:
     gateway = await start(limited())
@@ -113,12 +128,63 @@ async def test_sub_agents_share_the_ceiling_of_their_parent(start: Any, limited:
     assert await statuses(gateway, 5, "own", headers=itself) == [200] * 4 + [429]
 
 
+SUB_AGENTS = {
+    "Claude Code": ({"x-claude-code-session-id": "s-1"}, {"x-claude-code-agent-id": "a-1"}),
+    "Codex": ({"session-id": "s-1", "thread-id": "s-1"}, {"thread-id": "t-2", "x-codex-parent-thread-id": "s-1"}),
+    "opencode": ({"x-session-id": "s-1"}, {"x-session-id": "s-2", "x-parent-session-id": "s-1"}),
+}
+"""Headers of a coding agent, and what its sub-agent sends otherwise."""
+
+
+@pytest.mark.parametrize("agent", SUB_AGENTS)
+async def test_sub_agents_of_coding_agents_share_its_ceiling(start: Any, limited: Limited, agent: str) -> None:
+    gateway = await start(limited(key={"per_run": {"calls": 3}}))
+    own, further = SUB_AGENTS[agent]
+    assert await statuses(gateway, 2, None, headers=own) == [200, 200]
+    assert await statuses(gateway, 2, None, headers={**own, **further}) == [200, 429]
+    assert await statuses(gateway, 1, None, headers=own) == [429]
+    assert await statuses(gateway, 1, "task-1", headers=further) == [200], "another run is not affected"
+
+
+def history(turns: int, mark: str = "") -> list[dict[str, Any]]:
+    """The messages of an agent that has called a tool in each of its turns."""
+    found: list[dict[str, Any]] = [{"role": "user", "content": f"Fix it. {mark}"}]
+    for n in range(turns):
+        called = {"id": f"c{n}", "type": "function", "function": {"name": "read", "arguments": f'{{"n": {n}}}'}}
+        found.append({"role": "assistant", "content": None, "tool_calls": [called]})
+        found.append({"role": "tool", "tool_call_id": f"c{n}", "content": f"line {n}"})
+    return found
+
+
+async def test_a_ceiling_ends_a_run_that_is_known_by_its_history(start: Any, limited: Limited) -> None:
+    """Two gateways take turns. A run whose first calls were not seen begins a ceiling of its own."""
+    config = {**limited(key={"per_run": {"calls": 4}}), "runs": {"from": ["history"]}}
+    gateways = [await start(config), await start(config)]
+    found = [await ask(gateways[n % 2], None, messages=history(n)) for n in range(7)]
+    assert [answer.status_code for answer in found] == [200] * 4 + [429] * 3
+
+    async def ended() -> bool:  # once the other gateway has reported its last call
+        answer = await ask(gateways[0], None, messages=history(7))
+        return answer.json()["error"]["message"].startswith("this run has used 4 calls of 4 calls: finish")
+
+    async with asyncio.timeout(60):
+        while not await ended():
+            await asyncio.sleep(0.05)
+    assert await statuses(gateways[0], 2, None, messages=history(0, "other")) == [200, 200], "two runs that begin alike"
+    unseen = [(await ask(gateways[n % 2], None, messages=history(n, "unseen"))).status_code for n in range(5, 11)]
+    assert unseen == [200] * 4 + [429] * 2, "it is not stopped too early, and it ends"
+
+
 async def test_runs_of_two_keys_with_one_id_are_two(start: Any, limited: Limited) -> None:
     config = limited(team={"per_run": {"calls": 1}})
     second = {"name": "second", "sha256": sha256(b"sk-second").hexdigest(), "team": "search"}
     gateway = await start({**config, "keys": [*config["keys"], second]})
     assert await statuses(gateway, 2) == [200, 429]
-    assert await statuses(gateway, 2, headers={"authorization": "Bearer sk-second"}) == [200, 429]
+    other = {"authorization": "Bearer sk-second"}
+    assert await statuses(gateway, 2, headers=other) == [200, 429]
+    as_child = {**other, "x-gateway-run-parent": "task-1"}
+    assert await statuses(gateway, 1, "sub", headers=as_child) == [429], "its own task-1, not that of the first key"
+    assert await statuses(gateway, 1, "sub", headers={"x-gateway-run-parent": "task-2"}) == [200]
 
 
 async def test_two_gateways_share_the_ceiling_of_a_run(start: Any, limited: Limited) -> None:

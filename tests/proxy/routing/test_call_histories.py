@@ -161,6 +161,56 @@ async def test_workers_share_a_chain_in_few_bytes(shared: SharedState) -> None:
     assert sum(sizes) <= 400
 
 
+@pytest.fixture
+async def workers(shared: SharedState) -> AsyncIterator[list[CallHistories]]:
+    """The histories of two workers, with a stream server whose first answers come together."""
+    async with Tasks() as tasks:
+        yield [histories(shared, tasks), histories(shared, tasks)]
+
+
+async def at_once(workers: list[CallHistories], calls: Sequence[Messages]) -> list[str | None]:
+    """The runs of calls that arrive at the same moment, on the workers in turn."""
+    return await asyncio.gather(*(run_of(workers[n % 2], messages) for n, messages in enumerate(calls)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+async def test_one_of_several_forks_at_a_moment_continues_the_run(workers: list[CallHistories], n: int) -> None:
+    for round_ in range(5):
+        first = [asks(f"task {round_}")]
+        run = await run_of(workers[0], first)
+        forks = [answered(first, f"{round_}-{k}") for k in range(n)]
+        found = await at_once(workers, forks)
+        assert len(set(found)) == n
+        assert run in found
+        assert await at_once(workers, [answered(fork, "2") for fork in forks]) == found, "each goes on by itself"
+
+
+async def test_runs_that_begin_alike_at_the_same_moment_are_two(workers: list[CallHistories]) -> None:
+    first = [asks("fix it")]
+    begun = await at_once(workers, [first] * 3)
+    continued = await at_once(workers, [answered(first, str(k)) for k in range(3)])
+    assert len({*begun, *continued}) == 6, "nothing shows which one a call continues"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_calls_that_arrive_together_are_never_joined(workers: list[CallHistories], seed: int) -> None:
+    """Sessions of one key whose calls arrive eight at a time; of one session, one at a time."""
+    sent, named, true = mixed(Habit(branches=0.2), seed, sessions=12), list[str | None](), list[str]()
+    while sent:
+        batch: dict[str, Messages] = {}
+        for run, messages in sent[:8]:
+            if run.partition("/")[0] in {each.partition("/")[0] for each in batch}:
+                break
+            batch[run] = messages
+        del sent[: len(batch)]
+        true += batch
+        named += await at_once(workers, [*batch.values()])
+    precision, recall = precision_and_recall(true, named)
+    print(precision, recall)  # noqa: T201
+    assert precision == 1.0
+    assert recall >= 0.7
+
+
 async def test_without_the_stream_server_a_worker_knows_its_own(alone: CallHistories) -> None:
     async with Tasks() as tasks:
         few = histories(None, tasks, 2)
