@@ -21,9 +21,11 @@ from gateway.statistics.stored_state import State
 
 WEEK_H, DAY_H = 168, 24
 _SLOT_H = 3  # hours of a part of a day
+SUMS = 5
 SLOTS = 2 * DAY_H // _SLOT_H
 """Parts of days, of the days of work and of the weekend."""
 _MEMORIES_H = (4, 24)  # lengths of the blocks whose sums show a memory
+_PRIOR_CALLS = 30.0  # of the variance of all strata in that of one
 _ROUNDS = 5  # of fitting variances and the wave in turn
 _FARTHEST_SD = 4.0  # of a value without bounds
 _TINY = 1e-12
@@ -42,13 +44,11 @@ class HourlySums:
     hours: NDArray[np.int64]
     """Shape (h,), since 1970, in order."""
     strata: Floats
-    """Shape (h, c, k, 4): Σ weight, Σ weight · value, Σ weight², and Σ over units of (Σ weight)², where the calls of a
-    unit, such as a user, depend on each other."""
-    squares: Floats
-    """Shape (h, k): Σ weight · value²."""
+    """Shape (h, c, k, SUMS): Σ weight, Σ weight · value, Σ weight · value², Σ weight², and Σ over units of (Σ weight)²,
+    where the calls of a unit, such as a user, depend on each other."""
 
     def __getitem__(self, part: slice) -> HourlySums:
-        return HourlySums(self.hours[part], self.strata[part], self.squares[part])
+        return HourlySums(self.hours[part], self.strata[part])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class AdjustedBaseline:
     """The baseline of k series in c strata."""
 
     strata: Floats
-    """Shape (c, k, 4): see HourlySums."""
+    """Shape (c, k, SUMS): see HourlySums."""
     wave: Floats
     """Shape (SLOTS, k): usual deviation of a part of the week."""
     by_call: Floats
-    """Shape (k,), as the others: variance of a value within its stratum."""
+    """Shape (k,), as the others: variance of a value within its stratum, on average."""
     by_unit: Floats
     """Variance between units that calls do not explain."""
     between: Floats
@@ -112,11 +112,10 @@ class AdjustedBaseline:
     allowed: Floats
     """The floor."""
     rate: Floats
-    """Mean where values are 0 or 1; NaN elsewhere."""
+    """1 where values are 0 or 1, else 0."""
     mean: Floats
-    down: Floats
-    """How far a value can be below the mean."""
-    up: Floats
+    reach: Floats
+    """How far a value is from the mean at most; NaN where it is in [0, 1]."""
     z: float
     """Standard errors of the baseline that a deviation may have."""
 
@@ -130,8 +129,9 @@ class AdjustedBaseline:
         """
         strata = sums.strata.sum(axis=0)
         hourly, design, effective = _residuals(sums, strata)
-        sd, mean = _spread(sums, strata, terms)
-        wave, by_unit, between = _fitted_variances(hourly, design, slot_of(sums.hours), sd**2)
+        sd, mean = _spread(strata, terms)
+        known = _variance_of_calls(sums.strata, strata, sd**2, terms.bounded)
+        wave, by_unit, between = _fitted_variances(hourly, design, slot_of(sums.hours), known)
         left = hourly - wave[slot_of(sums.hours)]
         return cls(
             strata=strata,
@@ -139,18 +139,17 @@ class AdjustedBaseline:
             by_call=sd**2,
             by_unit=by_unit,
             between=between,
-            memory=_memory(left, design.variance(sd**2, by_unit, between), design.seen, sums.hours),
+            memory=_memory(left, known + by_unit * design.units + between, design.seen, sums.hours),
             hours=effective,
             allowed=np.maximum(terms.floor, terms.floor_sd * sd),
-            rate=np.where(terms.rate, mean, np.nan),
+            rate=terms.rate.astype(np.float64),
             mean=mean,
-            down=np.where(terms.bounded, mean, _FARTHEST_SD * sd),
-            up=np.where(terms.bounded, 1.0 - mean, _FARTHEST_SD * sd),
+            reach=np.where(terms.bounded, np.nan, _FARTHEST_SD * sd),
             z=two_sided_z(error),
         )
 
     def add_strata(self, strata: Floats) -> None:
-        """Adds strata, an array of shape (more, k, 4)."""
+        """Adds strata, an array of shape (more, k, SUMS)."""
         self.strata = np.concatenate([self.strata, strata])
 
     def deviations(self, sums: HourlySums, mix: Floats) -> Deviations:
@@ -161,25 +160,50 @@ class AdjustedBaseline:
         """
         mean, design, _ = _residuals(sums, self.strata)
         mean = mean - self.wave[slot_of(sums.hours)]
-        allowed = self.allowed + self.z * np.sqrt(self.memory * self._variance_of_baseline(mix))
-        variance = self.memory * design.variance(self.by_call, self.by_unit, self.between) + _TINY
-        high = variance * self._more_variance(allowed)
-        reach = np.stack([self.down / np.sqrt(variance), self.up / np.sqrt(high)], axis=2) * design.units[..., None]
-        mean = np.where(design.seen, mean, 0.0)
-        return Deviations(mean, allowed, np.sqrt(variance), np.sqrt(high), reach, design.seen)
-
-    def _variance_of_baseline(self, mix: Floats) -> Floats:
-        weights, _, calls, units = _parts(self.strata)
-        share = mix[..., None] * (weights > 0)
+        share = mix[..., None] * (self.strata[..., 0] > 0)
         share = share / np.maximum(share.sum(axis=1, keepdims=True), _TINY)
-        of_strata = (self.by_call * calls + self.by_unit * units) / np.maximum(weights, _TINY) ** 2
+        allowed = self.allowed + self.z * np.sqrt(self.memory * self._variance_of_baseline(share))
+        by_call = _variance_of_calls(sums.strata, self.strata, self.by_call, np.isnan(self.reach))
+        variance = self.memory * (by_call + self.by_unit * design.units + self.between) + _TINY
+        level = self._level(share)
+        high = variance * self._more_variance(level, allowed)
+        reach = np.stack([self._reach(level) / np.sqrt(variance), self._reach(1.0 - level) / np.sqrt(high)], axis=2)
+        mean = np.where(design.seen, mean, 0.0)
+        deviations = (mean, allowed, np.sqrt(variance), np.sqrt(high), reach * design.units[..., None], design.seen)
+        return Deviations(*deviations)
+
+    def strata_since(self, sums: HourlySums) -> tuple[Floats, Floats, Floats]:
+        """(Σ of the deviations times the weights, their standard error, Σ weight) over all hours: shape (c, k) each."""
+        weights, totals, _, _, _ = _parts(self.strata)
+        w, t, _, calls, units = _parts(sums.strata * (weights > 0)[..., None])
+        usual = totals / np.maximum(weights, _TINY) + self.wave[slot_of(sums.hours)][:, None]
+        by_call = _by_call(self.strata, self.by_call, np.isnan(self.reach))
+        own = (by_call * calls + self.by_unit * units + self.between * w**2).sum(axis=0)
+        total = w.sum(axis=0)
+        of_baseline = by_call * self.strata[..., 3] / np.maximum(weights, _TINY) ** 2
+        return (t - w * usual).sum(axis=0), np.sqrt(self.memory * own + total**2 * of_baseline), total
+
+    def _variance_of_baseline(self, share: Floats) -> Floats:
+        weights, _, _, calls, units = _parts(self.strata)
+        of_calls = _by_call(self.strata, self.by_call, np.isnan(self.reach)) * calls
+        of_strata = (of_calls + self.by_unit * units) / np.maximum(weights, _TINY) ** 2
         return np.asarray((share**2 * of_strata).sum(axis=1) + self.between / self.hours)
 
-    def _more_variance(self, allowed: Floats) -> Floats:
+    def _level(self, share: Floats) -> Floats:
+        """The mean that the baseline has for a mix, inside (0, 1) for a rate: shape (h, k)."""
+        weights, totals, _, calls, _ = _parts(self.strata)
+        level = (share * (totals / np.maximum(weights, _TINY))).sum(axis=1)
+        least = 1.0 / (weights.sum(axis=0) ** 2 / np.maximum(calls.sum(axis=0), _TINY) + 2.0)
+        return np.asarray(np.where(self.rate > 0, np.clip(level, np.minimum(least, 0.5), 1.0), level))
+
+    def _more_variance(self, level: Floats, allowed: Floats) -> Floats:
         """The variance of a rate that is as high as allowed, as a multiple of the usual one."""
-        low = np.minimum(self.rate, 0.5)
+        low = np.minimum(level, 0.5)
         high = np.minimum(low + allowed, 0.5)
-        return np.where(np.isnan(self.rate), 1.0, high * (1.0 - high) / np.maximum(low * (1.0 - low), _TINY))
+        return np.where(self.rate > 0, high * (1.0 - high) / np.maximum(low * (1.0 - low), _TINY), 1.0)
+
+    def _reach(self, bounded: Floats) -> Floats:
+        return np.where(np.isnan(self.reach), np.clip(bounded, 0.01, 1.0), self.reach)
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues."""
@@ -209,38 +233,55 @@ def _none(x: Any) -> Any:
 class _Design:
     """Sums of squared shares of the weight of an hour, each of shape (h, k)."""
 
-    calls: Floats
     units: Floats
     seen: NDArray[np.bool_]
 
-    def variance(self, by_call: Floats, by_unit: Floats, between: Floats) -> Floats:
-        return np.asarray(by_call * self.calls + by_unit * self.units + between)
+
+def _parts(strata: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    weights, totals, squares, calls, units = np.moveaxis(strata, -1, 0)
+    return weights, totals, squares, calls, units
 
 
-def _parts(strata: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    weights, totals, calls, units = np.moveaxis(strata, -1, 0)
-    return weights, totals, calls, units
+def _by_call(strata: Floats, average: Floats, bounded: NDArray[np.bool_]) -> Floats:
+    """The variance of a value in each stratum, shape (c, k), drawn towards the average where there are few calls.
+
+    A stratum without any event has one more.
+    """
+    weights, totals, squares, calls, _ = _parts(strata)
+    safe = np.maximum(weights, _TINY)
+    own = np.maximum(squares / safe - (totals / safe) ** 2, 0.0)
+    count = weights**2 / np.maximum(calls, _TINY)
+    own = own + np.where(bounded, 1.0 / (count + 2.0), 0.0)
+    return np.asarray((count * own + _PRIOR_CALLS * average) / (count + _PRIOR_CALLS))
+
+
+def _variance_of_calls(hourly: Floats, strata: Floats, average: Floats, bounded: NDArray[np.bool_]) -> Floats:
+    """The variance of each hour's mean if all calls were independent: shape (h, k)."""
+    known = strata[..., 0] > 0
+    weights, calls = hourly[..., 0] * known, hourly[..., 3] * known
+    total = np.maximum(weights.sum(axis=1), _TINY)
+    return np.asarray((calls * _by_call(strata, average, bounded)).sum(axis=1) / total**2)
 
 
 def _residuals(sums: HourlySums, strata: Floats) -> tuple[Floats, _Design, Floats]:
     """The hourly deviations from the strata's means, the design, and the effective number of hours."""
-    of_baseline, totals, _, _ = _parts(strata)
+    of_baseline, totals, _, _, _ = _parts(strata)
     known = of_baseline > 0
-    w, t, calls, units = _parts(sums.strata * known[..., None])
+    w, t, _, _, units = _parts(sums.strata * known[..., None])
     hourly = w.sum(axis=1)
     seen = hourly > 0
     safe = np.where(seen, hourly, 1.0)
     mean = (t - w * totals / np.where(known, of_baseline, 1.0)).sum(axis=1) / safe
     effective = hourly.sum(axis=0) ** 2 / np.maximum((hourly**2).sum(axis=0), _TINY)
-    design = _Design(calls.sum(axis=1) / safe**2, units.sum(axis=1) / safe**2, seen)
+    design = _Design(units.sum(axis=1) / safe**2, seen)
     return mean, design, np.maximum(effective, 1.0)
 
 
-def _spread(sums: HourlySums, strata: Floats, terms: SeriesTerms) -> tuple[Floats, Floats]:
+def _spread(strata: Floats, terms: SeriesTerms) -> tuple[Floats, Floats]:
     """Standard deviation of a value within strata, and the mean of rates with two more values."""
-    w, t, calls, _ = _parts(strata)
+    w, t, squares, calls, _ = _parts(strata)
     total = np.maximum(w.sum(axis=0), _TINY)
-    within = sums.squares.sum(axis=0) - (t**2 / np.maximum(w, _TINY)).sum(axis=0)
+    within = squares.sum(axis=0) - (t**2 / np.maximum(w, _TINY)).sum(axis=0)
     count = total**2 / np.maximum(calls.sum(axis=0), _TINY)
     mean = t.sum(axis=0) / total
     mean = np.where(terms.rate, (mean * count + 1.0) / (count + 2.0), mean)
@@ -250,7 +291,7 @@ def _spread(sums: HourlySums, strata: Floats, terms: SeriesTerms) -> tuple[Float
 
 
 def _fitted_variances(
-    hourly: Floats, design: _Design, slots: NDArray[np.int64], by_call: Floats
+    hourly: Floats, design: _Design, slots: NDArray[np.int64], of_calls: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """(wave, variance between units, variance between hours) of each series."""
     k = hourly.shape[1]
@@ -260,7 +301,7 @@ def _fitted_variances(
         x, slot = hourly[seen, i], slots[seen]
         if len(x) < 2:
             continue
-        known, units = by_call[i] * design.calls[seen, i] + _TINY, design.units[seen, i]
+        known, units = of_calls[seen, i] + _TINY, design.units[seen, i]
         left = x
         for _ in range(_ROUNDS):
             by_unit[i], between[i] = _components(left**2, known, units)

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.statistics.adjusted_means import DAY_H, SLOTS, AdjustedBaseline, HourlySums, SeriesTerms, slot_of
+from gateway.statistics.adjusted_means import DAY_H, SLOTS, SUMS, AdjustedBaseline, HourlySums, SeriesTerms, slot_of
 
 HOURS = 14 * DAY_H
 ONE = np.ones(1)
@@ -23,8 +23,8 @@ def drawn(seed: int, hard: float | np.ndarray = 0.3, hours: int = HOURS, effect:
     right = generator.binomial(4, np.clip(level, 0.0, 1.0)).astype(float)
     by_stratum = [np.stack([(x * ~harder).sum(1), (x * harder).sum(1)], 1)[..., None] for x in (4 + 0 * right, right)]
     weights, totals = by_stratum
-    strata = np.stack([weights, totals, weights, 4 * weights], axis=3)
-    return HourlySums(np.arange(hours) + 7_000, strata, totals.sum(axis=1))
+    strata = np.stack([weights, totals, totals, weights, 4 * weights], axis=3)
+    return HourlySums(np.arange(hours) + 7_000, strata)
 
 
 def mix(sums: HourlySums) -> np.ndarray:
@@ -35,7 +35,7 @@ def plus(sums: HourlySums, shift: np.ndarray) -> HourlySums:
     """The same with another level in each hour."""
     strata = sums.strata.copy()
     strata[..., 1] += strata[..., 0] * shift[:, None, None]
-    return HourlySums(sums.hours, strata, sums.squares)
+    return HourlySums(sums.hours, strata)
 
 
 def test_a_mix_that_moves_is_no_deviation() -> None:
@@ -69,10 +69,10 @@ def test_a_wave_of_the_week_is_usual() -> None:
 
 def test_a_rate_without_an_event_has_an_error() -> None:
     sums = drawn(4)
-    none, some = np.array([1.0, 0.0, 1.0, 1.0]), np.array([1.0, 1 / 40, 1.0, 1.0])
-    ones = np.repeat(sums.strata[..., :1], 4, axis=3)
-    baseline = AdjustedBaseline.fitted(HourlySums(sums.hours, ones * none, 0 * sums.squares), RATE, 0.001)
-    one = HourlySums(sums.hours[:1], ones[:1] * some, 0 * sums.squares[:1])
+    none, some = np.array([1, 0, 0, 1, 1]), np.array([1, 1 / 40, 1 / 40, 1, 1])
+    ones = np.repeat(sums.strata[..., :1], SUMS, axis=3)
+    baseline = AdjustedBaseline.fitted(HourlySums(sums.hours, ones * none), RATE, 0.001)
+    one = HourlySums(sums.hours[:1], ones[:1] * some)
     found = baseline.deviations(one, mix(one))
     assert 0 < float(found.z[0, 0, 1]) < 3, "one failure of 40 after none of 13 440"
 
@@ -88,7 +88,7 @@ def test_the_state_goes_through_json() -> None:
     baseline, later = AdjustedBaseline.fitted(drawn(7), SCORE, 0.001), drawn(8)
     baseline.add_strata(later.strata[:, :1].sum(axis=0))
     again = AdjustedBaseline.from_state(orjson.loads(orjson.dumps(baseline.state())))
-    wide = HourlySums(later.hours, np.concatenate([later.strata, later.strata[:, :1]], axis=1), later.squares)
+    wide = HourlySums(later.hours, np.concatenate([later.strata, later.strata[:, :1]], axis=1))
     np.testing.assert_allclose(again.deviations(wide, mix(wide)).z, baseline.deviations(wide, mix(wide)).z, rtol=1e-3)
     with pytest.raises(ValueError, match="not the state"):
         AdjustedBaseline.from_state({"strata": []})

@@ -344,6 +344,8 @@ class ModelLineOutput(TypedDict):
     change: str
     watch: str
     """The state of the watch, in a sentence."""
+    cause: str | None
+    """The likely cause of the newest change that the watch noticed: provider, config, prompt, traffic or scorer."""
     watched_from: float | None
     """Unix seconds from which on the watch can ring; None if it has seen no call."""
     retires: str | None
@@ -446,6 +448,7 @@ def _line_output(line: ModelLine) -> ModelLineOutput:
         "changed": None if line.change is None else line.change.at,
         "change": "" if line.change is None else line.change.text,
         "watch": watch_text(line.watch),
+        "cause": None if line.watch is None or line.watch.change is None else line.watch.change.cause,
         "watched_from": None if line.watch is None else float(line.watch.ready_at * HOUR_S),
         "retires": None if line.retirement is None else line.retirement.day.isoformat(),
         "successor": None if line.retirement is None else line.retirement.successor,

@@ -231,7 +231,7 @@ def forget_watches(connection: Connection, before: int) -> None:
 
 def store_watch_hour(connection: Connection, target: TargetKey, hour: HourOfTarget) -> None:
     names = orjson.dumps([[list(cell) for cell in hour.cells], list(hour.series)]).decode()
-    arrays = (hour.sums, hour.squares, hour.calls)
+    arrays = (hour.sums, hour.calls)
     sums = b"".join(np.ascontiguousarray(array, dtype="<f4").tobytes() for array in arrays)
     row = {**target._asdict(), "hour": hour.hour, "names": names, "sums": sums}
     connection.execute(insert(connection.dialect, watch_hours).values(row).on_conflict_do_nothing())
@@ -246,10 +246,9 @@ def stored_watch_hours(connection: Reading, target: TargetKey, since: int) -> li
 
 def _watch_hour(hour: int, names: str, sums: bytes) -> HourOfTarget:
     cells, series = orjson.loads(names)
-    c, k = len(cells), len(series)
     found = np.frombuffer(bytes(sums), dtype="<f4")
-    of_cells, squares, calls = found[: 4 * c * k].reshape(c, k, 4), found[4 * c * k : 4 * c * k + k], found[-c:]
-    return HourOfTarget(int(hour), [TrafficCell(*cell) for cell in cells], series, of_cells, squares, calls)
+    of_cells, calls = found[: -len(cells)].reshape(len(cells), len(series), -1), found[-len(cells) :]
+    return HourOfTarget(int(hour), [TrafficCell(*cell) for cell in cells], series, of_cells, calls)
 
 
 @dataclass(frozen=True, slots=True)

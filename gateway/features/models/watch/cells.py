@@ -100,7 +100,7 @@ def in_cells(hours: CellHours, known: Mapping[TrafficCell, int], named: set[str]
     strata = summed(recent.strata * kept, index, len(known))
     everything = np.maximum(hours.calls[since:].sum(axis=1), 1e-12)
     return Grouped(
-        HourlySums(recent.hours, strata, recent.squares),
+        HourlySums(recent.hours, strata),
         _trailing(calls, hours.hours, MIX_H)[since:],
         1.0 - calls[since:].sum(axis=1) / everything,
     )

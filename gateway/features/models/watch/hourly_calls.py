@@ -16,7 +16,7 @@ from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.refusal_text import REFUSING_FINISH_REASONS, refusal_language
 from gateway.features.models.watch.cells import OTHERS, CellHours, TrafficCell
 from gateway.features.models.watch.series import CALL_SERIES
-from gateway.statistics.adjusted_means import HourlySums
+from gateway.statistics.adjusted_means import SUMS, HourlySums
 from gateway.statistics.domains import Floats
 
 MOST_CUSTOMERS = 24
@@ -82,6 +82,7 @@ class WatchedCall:
             "first token": log(self.first_token_s) if self.first_token_s else None,
             "cached share": min(1.0, (cached or 0) / tokens) if tokens and cached is not None else None,
             "log-probability": self.mean_logprob,
+            "prompt length": None if tokens is None else log(1.0 + tokens),
         }
         return {"failures": 0.0, **{name: value for name, value in found.items() if value is not None}}
 
@@ -112,9 +113,7 @@ class HourOfTarget:
     cells: Sequence[TrafficCell]
     series: Sequence[str]
     sums: NDArray[np.float32]
-    """Shape (c, k, 4): as the strata of HourlySums."""
-    squares: NDArray[np.float32]
-    """Shape (k,)."""
+    """Shape (c, k, SUMS): as the strata of HourlySums."""
     calls: NDArray[np.float32]
     """Shape (c,)."""
 
@@ -143,11 +142,10 @@ def hour_of_target(hour: int, calls: Sequence[WatchedCall]) -> HourOfTarget:
     weights[np.isnan(values)] = 0.0
     values = np.nan_to_num(values)
     of_units = _grouped(weights, unit, len(units))[unit]
-    parts = (weights, weights * values, weights**2, weights * of_units)
+    parts = (weights, weights * values, weights * values**2, weights**2, weights * of_units)
     sums = np.stack([_grouped(part, place, len(cells)) for part in parts], axis=2)
-    squares = (weights * values**2).sum(axis=0)
     total = np.bincount(place, weight, len(cells))
-    return HourOfTarget(hour, cells, list(series), *(x.astype(np.float32) for x in (sums, squares, total)))
+    return HourOfTarget(hour, cells, list(series), *(x.astype(np.float32) for x in (sums, total)))
 
 
 def _cells(calls: Sequence[WatchedCall]) -> tuple[list[TrafficCell], NDArray[np.intp]]:
@@ -177,15 +175,15 @@ def cell_hours(
     names = list(dict.fromkeys(name for hour in hours for name in hour.series)) if series is None else list(series)
     of_cell, of_series = {cell: i for i, cell in enumerate(cells)}, {name: i for i, name in enumerate(names)}
     summed = hours if newest is None else hours[-newest:]
-    sums, squares = np.zeros((len(summed), len(cells), len(names), 4)), np.zeros((len(summed), len(names)))
+    sums = np.zeros((len(summed), len(cells), len(names), SUMS))
     for i, hour in enumerate(summed):
         c, k, own = _places(hour, of_cell, of_series)
-        sums[i][np.ix_(c, k)], squares[i, k] = hour.sums[:, own], hour.squares[own]
+        sums[i][np.ix_(c, k)] = hour.sums[:, own]
     calls = np.zeros((len(hours), len(cells)))
     for i, hour in enumerate(hours):
         calls[i, [of_cell[cell] for cell in hour.cells]] = hour.calls
     at = np.array([hour.hour for hour in hours], dtype=np.int64)
-    of_sums = HourlySums(at[len(hours) - len(summed) :], sums, squares)
+    of_sums = HourlySums(at[len(hours) - len(summed) :], sums)
     return CellHours(cells, names, of_sums, calls, at)
 
 

@@ -20,7 +20,7 @@ from gateway.features.models.watch.cells import (
     members,
     summed,
 )
-from gateway.features.models.watch.series import Direction, terms_of
+from gateway.features.models.watch.series import SILENT, Direction, terms_of
 from gateway.statistics.adjusted_means import DAY_H, AdjustedBaseline, Deviations, HourlySums
 from gateway.statistics.domains import Floats
 from gateway.statistics.e_detector import bounded_log_gains, log_limit
@@ -35,6 +35,7 @@ FEWEST_HOURS = 5 * DAY_H
 BETS = np.array([0.1, 0.25, 0.5, 1.0, 1.5])
 CAP = 3.0
 """Standard errors of an hour that count: an hour of failures alone does not ring."""
+_LIKELY = 3.0  # ln of the evidence by which another beginning may be less likely
 _LEAST_TERM = 0.3  # of a standard error: no hour is a sum of arbitrarily many small terms
 
 
@@ -64,11 +65,24 @@ class Moved:
     direction: Direction
     since: int
     """The hour at which it seems to have begun, since 1970."""
+    between: tuple[int, int]
+    """The hours between which it began, by the evidence."""
     before: float
     """Mean of the baseline."""
     now: float
     """The same with the mean deviation since then."""
     log_evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerShift:
+    """The deviation of the answers to one customer."""
+
+    customer: str
+    total: float
+    """Sum of the deviations, times the weights."""
+    error: float
+    weight: float
 
 
 class Monitor:
@@ -81,10 +95,14 @@ class Monitor:
         baseline: AdjustedBaseline,
         learned_to: int,
         logs: Floats | None = None,
+        apart: Mapping[str, int] | None = None,
     ) -> None:
-        """learned_to: the last hour of the baseline. logs: ln of the e-values, shape (series, 2, BETS)."""
+        """learned_to: the last hour of the baseline. logs: ln of the e-values, shape (series, 2, BETS).
+        apart: customers that are left out, with the hour since which."""
         self.cells, self.series, self.baseline, self.learned_to = list(cells), list(series), baseline, learned_to
+        self.apart = dict(apart or {})
         shape = (len(self.series), 2, len(BETS))
+        self.rings = np.array([name not in SILENT for name in self.series], dtype=np.bool_)
         self.logs = np.full(shape, -np.inf) if logs is None else logs.reshape(shape)
 
     @classmethod
@@ -97,14 +115,21 @@ class Monitor:
         if not enough.any():
             return None
         strata = summed(hours.sums.strata, index, len(cells))[:, enough]
-        sums = HourlySums(hours.sums.hours, strata, hours.sums.squares)
+        sums = HourlySums(hours.sums.hours, strata)
         baseline = AdjustedBaseline.fitted(sums, terms_of(hours.series), errors.series_error)
         kept = [cell for cell, keep in zip(cells, enough.tolist(), strict=True) if keep]
         return cls(kept, hours.series, baseline, int(hours.hours[-1]))
 
     @property
     def named(self) -> set[str]:
-        return {cell.customer for cell in self.cells}
+        return {cell.customer for cell in self.cells} | set(self.apart)
+
+    def leave_out(self, customer: str, hour: int) -> None:
+        """Takes a customer out, until it has BASELINE_H hours of its own since then, and begins the evidence again."""
+        kept = [i for i, cell in enumerate(self.cells) if cell.customer != customer]
+        self.cells, self.baseline.strata = [self.cells[i] for i in kept], self.baseline.strata[kept]
+        self.apart[customer] = hour
+        self.logs = np.full(self.logs.shape, -np.inf)
 
     def grouped(self, hours: CellHours, since: int) -> Grouped:
         return in_cells(hours, {cell: place for place, cell in enumerate(self.cells)}, self.named, since)
@@ -122,7 +147,16 @@ class Monitor:
 
     @property
     def log_total(self) -> float:
-        return float(np.logaddexp.reduce(self.logs.ravel()))
+        return float(np.logaddexp.reduce(self.logs[self.rings].ravel()))
+
+    @property
+    def statistics(self) -> int:
+        """Number of e-values in log_total."""
+        return int(self.rings.sum()) * 2 * len(BETS)
+
+    def evidence(self, k: int, direction: Direction) -> float:
+        """ln of the mean e-value of a series, by its place."""
+        return float(np.logaddexp.reduce(self.logs[k, _DIRECTIONS.index(direction)]) - math.log(len(BETS)))
 
     def admit(self, hours: CellHours) -> None:
         """Adds the cells that have had calls for NEW_H hours. hours: the last BASELINE_H."""
@@ -130,8 +164,10 @@ class Monitor:
         calls = summed(hours.calls[..., None], index, len(cells))[..., 0]
         early = hours.hours <= hours.hours[-1] - NEW_H
         grown = (calls[early].sum(axis=0) > 0) & (calls.sum(axis=0) >= FEWEST_CALLS)
-        known = set(self.cells)
-        new = [i for i, cell in enumerate(cells) if grown[i] and cell not in known]
+        first, known = int(hours.hours[0]), set(self.cells)
+        self.apart = {name: since for name, since in self.apart.items() if since >= first}
+        wanted = (cell not in known and cell.customer not in self.apart for cell in cells)
+        new = [i for i, want in enumerate(wanted) if want and grown[i]]
         if new:
             place = {old: i for i, old in enumerate(new)}
             index = np.array([place.get(i, -1) for i in index.tolist()], dtype=np.intp)
@@ -148,14 +184,29 @@ class Monitor:
         found = []
         for k, name in enumerate(self.series):
             for side, direction in enumerate(_DIRECTIONS):
-                evidence = float(np.logaddexp.reduce(self.logs[k, side]) - math.log(len(BETS)))
-                if evidence >= fewest:
+                evidence = self.evidence(k, direction)
+                if evidence >= fewest and self.rings[k]:
                     of_bet = np.cumsum(gains[:, k, side, int(self.logs[k, side].argmax())])
-                    first = int(np.append(0.0, of_bet[:-1]).argmin())
-                    since, mean = int(grouped.sums.hours[first]), float(self.baseline.mean[k])
+                    before = np.append(0.0, of_bet[:-1])
+                    first, likely = int(before.argmin()), np.flatnonzero(before <= before.min() + _LIKELY)
+                    since, earliest, latest = (int(grouped.sums.hours[i]) for i in (first, likely[0], likely[-1]))
+                    mean = float(self.baseline.mean[k])
                     now = mean + _mean(deviations, grouped.sums, first, k)
-                    found.append(Moved(name, direction, since, mean, now, evidence))
+                    found.append(Moved(name, direction, since, (earliest, latest), mean, now, evidence))
         return sorted(found, key=lambda moved: -moved.log_evidence)
+
+    def customers(self, hours: CellHours, series: str, since: int) -> list[CustomerShift]:
+        """The deviations of a series since an hour, of the customers with calls since then."""
+        first = int(np.searchsorted(hours.hours, since))
+        k = self.series.index(series)
+        arrays = self.baseline.strata_since(self.grouped(hours, first).sums)
+        total, error, weight = (array[:, k] for array in arrays)
+        found = []
+        for name in sorted(self.named):
+            mine = np.array([cell.customer == name for cell in self.cells])
+            sums = float(total[mine].sum()), float(np.sqrt((error[mine] ** 2).sum())), float(weight[mine].sum())
+            found += [CustomerShift(name, *sums)] if sums[2] > 0 else []
+        return found
 
     def state(self) -> State:
         return {
@@ -163,6 +214,7 @@ class Monitor:
             "series": self.series,
             "baseline": self.baseline.state(),
             "learned_to": self.learned_to,
+            "apart": self.apart,
             "logs": [round(max(x, _LOWEST), 4) for x in self.logs.ravel().tolist()],
         }
 
@@ -171,7 +223,7 @@ class Monitor:
         logs = np.array(state["logs"], dtype=np.float64)
         baseline = AdjustedBaseline.from_state(state["baseline"])
         cells = [TrafficCell(*cell) for cell in state["cells"]]
-        return cls(cells, state["series"], baseline, state["learned_to"], logs)
+        return cls(cells, state["series"], baseline, state["learned_to"], logs, state["apart"])
 
 
 _DIRECTIONS: tuple[Direction, Direction] = ("down", "up")

@@ -18,12 +18,15 @@ CALL_SERIES = (
     "first token",
     "cached share",
     "log-probability",
+    "prompt length",
 )
+SILENT = frozenset({"prompt length"})
+"""Series that do not ring: they say what else changed when another one does."""
 SCORE = "score "
 """Begins the series of a scorer; its version and config end it, so that a new version has its own baseline."""
 RATES = frozenset({"failures", "refusals", "invalid tool calls"})
 LOGARITHMS = frozenset({"length", "tokens", "first token"})
-_UNBOUNDED = LOGARITHMS | {"log-probability"}
+_UNBOUNDED = LOGARITHMS | SILENT | {"log-probability"}
 Direction = Literal["down", "up"]
 FLOOR_RATE = 0.005
 FLOOR_SD = 0.1
@@ -63,4 +66,5 @@ _NAMES = {
     "first token": "the time to the first token",
     "cached share": "the cached share of the input",
     "log-probability": "the mean log-probability",
+    "prompt length": "the length of prompts",
 }

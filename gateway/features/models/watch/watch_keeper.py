@@ -4,6 +4,7 @@ change. Nothing of it is on the path of a request, and each stored call is read 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from gateway.features.models.rows import (
@@ -16,26 +17,32 @@ from gateway.features.models.rows import (
     stored_watches,
     watched_calls,
 )
+from gateway.features.models.watch.attribution import NAMED_H, CauseEvidence, attribution, nearby
 from gateway.features.models.watch.cells import BASELINE_H
 from gateway.features.models.watch.hourly_calls import HourOfTarget, TargetKey, hours_of_targets
 from gateway.features.models.watch.monitor import WatchErrors
 from gateway.features.models.watch.sentences import change_text
+from gateway.features.models.watch.series import scorer_of
 from gateway.features.models.watch.target_watch import (
     ModelChange,
+    Ringing,
     TargetWatch,
     advanced,
+    scorer_moved,
     watch_from_json,
     watch_to_json,
 )
 from gateway.features.models.work import EVERY_S, due_hour, pause_s
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.store.engine import Transaction
-from gateway.store.events import DeploymentEvent, add_events
+from gateway.store.events import DeploymentEvent, add_events, events_since
 from gateway.store.query import Reading
 
 _LEASE = "model watch"
+_EVENT = "model:watch:"
+_MOST_EVENTS = 500
 _NOBODY = TargetKey("", "", "")
-Advanced = dict[TargetKey, tuple[HourOfTarget, TargetWatch, ModelChange | None]]
+Advanced = dict[TargetKey, tuple[HourOfTarget, TargetWatch]]
 
 
 class WatchKeeper:
@@ -71,11 +78,67 @@ def _advanced(connection: Reading, hour: int) -> Advanced:
     states = {target: watch_from_json(text) for target, text in stored_watches(connection).items()}
     errors = _shared_errors({**dict.fromkeys(hours, TargetWatch(hour)), **states})
     found: Advanced = {}
+    ringing: dict[TargetKey, Ringing] = {}
     for target, newest in hours.items():
         earlier = stored_watch_hours(connection, target, hour - BASELINE_H + 1)
-        state, change = advanced(states.get(target), [*earlier, newest], errors)
-        found[target] = newest, state, change
+        state, rings = advanced(states.get(target), [*earlier, newest], errors)
+        found[target] = newest, state
+        if rings is not None:
+            ringing[target] = rings
+    states.update({target: state for target, (_, state) in found.items()})
+    for target, rings in ringing.items():
+        newest, state = found[target]
+        found[target] = newest, replace(state, change=_changed(connection, target, rings, states, ringing))
     return found
+
+
+def _changed(
+    connection: Reading,
+    target: TargetKey,
+    rings: Ringing,
+    states: Mapping[TargetKey, TargetWatch],
+    ringing: Mapping[TargetKey, Ringing],
+) -> ModelChange:
+    """The change with its likely cause."""
+    since = rings.moved[0].between[0] * HOUR_S
+    events = events_since(connection, since - NAMED_H * HOUR_S, _MOST_EVENTS)
+    near = [(event, nearby(event.text, event.at / HOUR_S, rings.moved[0].between)) for event in events]
+    cause = attribution(
+        CauseEvidence(
+            moved=rings.moved,
+            customers=rings.customers,
+            prompts=rings.prompts,
+            named=[found for event, found in near if event.kind == "model" and _names(event, target)],
+            config=[found for event, found in near if event.kind in ("config", "deploy")],
+            same_scorer=_same_scorer(target, rings, states, ringing),
+        )
+    )
+    text = f"{change_text(rings)}. {cause.text}"
+    return ModelChange(rings.hour, rings.since, [moved.series for moved in rings.moved], cause.cause, text)
+
+
+def _names(event: DeploymentEvent, target: TargetKey) -> bool:
+    """Whether the event is a change that the target's answers or probes named, under any alias."""
+    return not event.id.startswith(_EVENT) and event.subject.endswith(f" {target.target}")
+
+
+def _same_scorer(
+    target: TargetKey, rings: Ringing, states: Mapping[TargetKey, TargetWatch], ringing: Mapping[TargetKey, Ringing]
+) -> tuple[int, int]:
+    """Other targets on which the scorer of the first series moved as well, and those that have it."""
+    first = rings.moved[0]
+    scorer = scorer_of(first.series)
+    if scorer is None:
+        return 0, 0
+    since = first.since - int(NAMED_H)
+    others = {other: state for other, state in states.items() if other != target}
+    moved = [
+        any(scorer_of(series.series) == scorer for series in ringing[other].moved)
+        if other in ringing
+        else scorer_moved(state, scorer, first.direction, since)
+        for other, state in others.items()
+    ]
+    return sum(bool(one) for one in moved), sum(one is not None for one in moved)
 
 
 def _shared_errors(states: Mapping[TargetKey, TargetWatch]) -> WatchErrors:
@@ -83,11 +146,11 @@ def _shared_errors(states: Mapping[TargetKey, TargetWatch]) -> WatchErrors:
 
 
 def _store(connection: Transaction, hour: int, found: Advanced) -> None:
-    for target, (newest, state, change) in found.items():
+    for target, (newest, state) in found.items():
         store_watch_hour(connection, target, newest)
         store_watch(connection, target, hour, watch_to_json(state))
-        if change is not None:
-            add_events(connection, [change_event(target, change)])
+        if state.change is not None and state.change.hour == hour:
+            add_events(connection, [change_event(target, state.change)])
     store_watch(connection, _NOBODY, hour, "{}")
     forget_watches(connection, hour - BASELINE_H + 1)
 
@@ -95,10 +158,8 @@ def _store(connection: Transaction, hour: int, found: Advanced) -> None:
 def change_event(target: TargetKey, change: ModelChange) -> DeploymentEvent:
     subject = f"{target.alias} {target.target}"
     digest = sha256("\0".join(target).encode()).hexdigest()[:16]
-    text = f"{target.alias}, {target.target}: {change_text(change)}"
-    return DeploymentEvent(
-        f"model:watch:{digest}:{change.hour}", float((change.hour + 1) * HOUR_S), "model", subject, text
-    )
+    text = f"{target.alias}, {target.target}: {change.text}"
+    return DeploymentEvent(f"{_EVENT}{digest}:{change.hour}", float((change.hour + 1) * HOUR_S), "model", subject, text)
 
 
 def model_watch_task(context: TaskContext) -> PeriodicWork:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gateway.features.models.watch.cells import OTHERS, CellHours, TrafficCell, grouped_cells, in_cells, members
-from gateway.statistics.adjusted_means import HourlySums
+from gateway.statistics.adjusted_means import SUMS, HourlySums
 
 
 def of(calls: dict[str, list[float]]) -> CellHours:
@@ -13,7 +13,7 @@ def of(calls: dict[str, list[float]]) -> CellHours:
     array = np.array(list(calls.values())).T
     values = array[..., None]
     hours = np.arange(len(array)) + 1_000
-    sums = HourlySums(hours, np.stack([values] * 4, axis=3), array.sum(axis=1, keepdims=True))
+    sums = HourlySums(hours, np.stack([values] * SUMS, axis=3))
     return CellHours([TrafficCell(name, "chat") for name in calls], ["score j"], sums, array, hours)
 
 

@@ -15,6 +15,7 @@ from gateway.features.models.watch.hourly_calls import (
     hour_of_target,
     hours_of_targets,
 )
+from gateway.statistics.adjusted_means import SUMS
 from tests.features.models.watch.watched_calls import TARGET, call
 
 
@@ -47,10 +48,9 @@ def test_sums_are_those_of_the_calls() -> None:
     assert hour.cells[1].customer.startswith("app/")
     assert "ann" not in hour.cells[1].customer
     failures, score = hour.series.index("failures"), hour.series.index("score j 1.a")
-    assert hour.sums[0, failures].tolist() == [3.0, 1.0, 5.0, 9.0], "one unit of weight 3"
-    assert hour.sums[0, score].tolist() == [4.0, 2.0, 16.0, 16.0]
+    assert hour.sums[0, failures].tolist() == [3.0, 1.0, 1.0, 5.0, 9.0], "one unit of weight 3"
+    assert hour.sums[0, score].tolist() == [4.0, 2.0, 1.0, 16.0, 16.0]
     assert hour.calls.tolist() == [3.0, 1.0, 1.0]
-    assert hour.squares[score] == 1.0
 
 
 def test_targets_are_apart_and_customers_bounded() -> None:
@@ -67,7 +67,7 @@ def test_hours_are_joined_by_name() -> None:
     first = hour_of_target(7, [call(caller="a")])
     second = hour_of_target(9, [call(caller="b", scores={"score j 1.a": (1.0, 1.0)}), call(caller="a")])
     joined = cell_hours([first, second])
-    assert joined.sums.strata.shape == (2, 2, len(second.series), 4)
+    assert joined.sums.strata.shape == (2, 2, len(second.series), SUMS)
     assert joined.hours.tolist() == joined.sums.hours.tolist() == [7, 9]
     np.testing.assert_array_equal(joined.calls, [[1, 0], [1, 1]])
     only = cell_hours([first, second], ["score j 1.a"])

@@ -10,7 +10,7 @@ from gateway.features.models.watch.cells import BASELINE_H
 from gateway.features.models.watch.hourly_calls import HourOfTarget, cell_hours
 from gateway.features.models.watch.monitor import BETS, Monitor, WatchErrors
 from gateway.features.models.watch.series import CALL_SERIES
-from tests.features.models.watch.watched_calls import hours, shifted
+from tests.features.models.watch.watched_calls import hours, shifted, together
 
 DEPLOYMENT = WatchErrors(20, 160)
 
@@ -68,7 +68,7 @@ def test_a_new_customer_counts_once_it_is_known(baseline: list[HourOfTarget]) ->
     """Answers of a new customer are three times as long, and half of all."""
     monitor = begun(baseline)
     old, new = hours(5, 15, n=20), hours(6, 15, n=20, caller="other", user=None, longer=3.0)
-    both = [_joined(a, b) for a, b in zip(shifted(old, BASELINE_H), shifted(new, BASELINE_H), strict=True)]
+    both = together([shifted(old, BASELINE_H), shifted(new, BASELINE_H)])
     found = cell_hours([*baseline, *both], monitor.series)
     evidence = monitor.add(found, BASELINE_H)
     assert log_mean(monitor, float(evidence.max())) < DEPLOYMENT.limit - 4
@@ -76,13 +76,6 @@ def test_a_new_customer_counts_once_it_is_known(baseline: list[HourOfTarget]) ->
     monitor.admit(cell_hours(both[-BASELINE_H:], monitor.series))
     assert "other" in monitor.named
     assert monitor.grouped(found, BASELINE_H).left_out[-1] < 0.05
-
-
-def _joined(a: HourOfTarget, b: HourOfTarget) -> HourOfTarget:
-    assert a.series == b.series
-    sums = np.concatenate([a.sums, b.sums])
-    calls = np.concatenate([a.calls, b.calls])
-    return HourOfTarget(a.hour, [*a.cells, *b.cells], a.series, sums, a.squares + b.squares, calls)
 
 
 def test_too_few_hours_are_no_baseline(baseline: list[HourOfTarget]) -> None:

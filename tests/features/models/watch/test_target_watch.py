@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.features.models.watch.cells import BASELINE_H
 from gateway.features.models.watch.hourly_calls import HourOfTarget
 from gateway.features.models.watch.monitor import WatchErrors
 from gateway.features.models.watch.sentences import change_text, watch_text
 from gateway.features.models.watch.target_watch import (
     ModelChange,
+    Ringing,
     TargetWatch,
     advanced,
+    scorer_moved,
     watch_from_json,
     watch_to_json,
 )
-from tests.features.models.watch.watched_calls import FIRST, hours, shifted
+from tests.features.models.watch.watched_calls import FIRST, hours, shifted, together
 
 DEPLOYMENT = WatchErrors(20, 160)
 
 
 def driven(
     made: list[HourOfTarget], state: TargetWatch | None = None, before: list[HourOfTarget] | None = None
-) -> tuple[TargetWatch | None, list[ModelChange]]:
+) -> tuple[TargetWatch | None, list[Ringing]]:
     """The state after these hours, which goes through JSON, and the changes."""
     changes, history = [], list(before or [])
     for hour in made:
@@ -48,8 +52,8 @@ def test_a_change_is_noticed_once_and_is_the_new_baseline() -> None:
     assert abs(changes[0].since - (FIRST + BASELINE_H + 24)) <= 2
     assert changes[0].hour <= FIRST + BASELINE_H + 24 + 24
     assert "the length of answers rose from" in change_text(changes[0])
-    assert state.change is not None
-    assert state.change.moved[0] == changes[0].moved[0]
+    assert len(changes[0].customers) > 20
+    assert changes[0].prompts == 0.0, "prompts are as long as before"
     assert (state.begun, state.monitors) == (changes[0].since, [])
 
 
@@ -66,6 +70,29 @@ def test_a_scorer_that_begins_later_has_a_baseline_of_its_own() -> None:
     assert len(state.monitors) == 2
     assert state.monitors[1].series == ["score brevity 1.x"]
     assert changes == []
+
+
+def test_a_customer_whose_answers_alone_move_is_left_out() -> None:
+    """Three keys; the answers to one of them become twice as long: it asks otherwise, and the model is the same."""
+    keys = [{"caller": name, "user": None} for name in ("app", "web", "bot")]
+    first = together([hours(seed, 14, n=8, **key) for seed, key in enumerate(keys)])
+    later = together([hours(9 + seed, 4, n=8, longer=1.0 + (not seed), **key) for seed, key in enumerate(keys)])
+    ready, _ = driven(first)
+    state, changes = driven(shifted(later, BASELINE_H), ready, first)
+    assert state is not None
+    assert changes == []
+    assert set(state.apart) == {"app"}
+    assert "left out, as only their answers moved: the key app since" in watch_text(state)
+    assert {cell.customer for cell in state.monitors[0].cells} == {"web", "bot"}
+
+
+def test_a_scorer_that_moves_elsewhere_is_known() -> None:
+    state, _ = driven(hours(1, 14, n=8, user=None))
+    assert state is not None
+    assert scorer_moved(state, "judge", "down", 0) is False
+    assert scorer_moved(state, "other", "down", 0) is None
+    changed = replace(state, change=ModelChange(9, 8, ["score judge 1.abc"], "provider", "text"))
+    assert scorer_moved(changed, "judge", "down", 9) is True
 
 
 def test_without_calls_nothing_is_watched() -> None:

@@ -19,10 +19,12 @@ from gateway.features.models.rows import (
 )
 from gateway.features.models.watch.cells import BASELINE_H
 from gateway.features.models.watch.hourly_calls import TargetKey
-from gateway.features.models.watch.target_watch import TargetWatch, watch_from_json, watch_to_json
+from gateway.features.models.watch.monitor import WatchErrors
+from gateway.features.models.watch.target_watch import TargetWatch, advanced, watch_from_json, watch_to_json
 from gateway.features.models.watch.watch_keeper import WatchKeeper
 from gateway.features.task import TaskContext, TaskWorker
 from gateway.scoring.registry import BuiltScorers
+from gateway.store.events import add_events, config_event
 from gateway.store.query import reading
 from gateway.store.store import Store
 from tests.features.models.watch.watched_calls import FIRST, drawn, hours
@@ -35,14 +37,17 @@ NOW = (NEXT + 8) * HOUR_S + 1_800.0
 
 async def learned(opened: Store) -> None:
     """A store whose watch has had two weeks of calls, and whose newest hour is the last of them."""
+    plain = {"user": None, "scores": {}, "cached_tokens": None, "first_token_s": None, "output_tokens": 5}
+    made = [
+        replace(hour, cells=[replace_form(cell) for cell in hour.cells])
+        for hour in hours(1, 14, n=20, longer=0.3, input_tokens=3, **plain)
+    ]
+    state, _ = advanced(TargetWatch(FIRST), made, WatchErrors(1, 9))
 
     def store(connection: Any) -> None:
-        for hour in hours(
-            1, 14, n=20, longer=0.3, user=None, scores={}, cached_tokens=None, first_token_s=None, output_tokens=5
-        ):
-            plain = [replace_form(cell) for cell in hour.cells]
-            store_watch_hour(connection, TARGET, replace(hour, cells=plain))
-        store_watch(connection, TARGET, NEXT - 1, watch_to_json(TargetWatch(FIRST)))
+        for hour in made:
+            store_watch_hour(connection, TARGET, hour)
+        store_watch(connection, TARGET, NEXT - 1, watch_to_json(state))
         store_watch(connection, TargetKey("", "", ""), NEXT - 1, "{}")
 
     await opened.run(store)
@@ -62,6 +67,8 @@ async def test_longer_answers_are_an_event_a_notice_and_a_line(store: Any, excha
     store.write(*made)
     async with Store(store.url) as opened:
         await learned(opened)
+        changed = config_event("4e1f00aa", NEXT * HOUR_S - 60.0)
+        await opened.run(lambda connection: add_events(connection, [changed]))
         keeper = WatchKeeper(TaskWorker(opened, "one", lambda: NOW))
         other = WatchKeeper(TaskWorker(opened, "two", lambda: NOW))
         assert await keeper.take_next()
@@ -79,8 +86,10 @@ async def test_longer_answers_are_an_event_a_notice_and_a_line(store: Any, excha
         report = models_in_use(connection, config, NOW)
     assert [(notice.severity, notice.data["change"]) for notice in found] == [("warning", "watch")]
     assert "the length of answers rose from" in found[0].text
+    assert "Probably your config: config 4e1f00 at that time." in found[0].text
     assert watch.change is not None
-    assert watch.begun == watch.change.since >= NEXT - 2
+    assert watch.change.cause == "config"
+    assert watch.begun == watch.change.since == NEXT
     assert len(kept) == BASELINE_H, "hours before the last two weeks are deleted"
     assert to_dict(report)["models"] == [], "the page is of usage, and there is none"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,15 @@ def shifted(made: list[HourOfTarget], by: int) -> list[HourOfTarget]:
 
 
 def _parts(of: HourOfTarget) -> tuple[Any, ...]:
-    return of.cells, of.series, of.sums, of.squares, of.calls
+    return of.cells, of.series, of.sums, of.calls
 
 
-Fields = Mapping[str, Any]
+def together(made: Sequence[list[HourOfTarget]]) -> list[HourOfTarget]:
+    """The hours of several customers as one; all have the same series."""
+    return [_joined(same) for same in zip(*made, strict=True)]
+
+
+def _joined(parts: Sequence[HourOfTarget]) -> HourOfTarget:
+    cells = [cell for part in parts for cell in part.cells]
+    sums, calls = (np.concatenate(arrays) for arrays in zip(*((part.sums, part.calls) for part in parts), strict=True))
+    return HourOfTarget(parts[0].hour, cells, parts[0].series, sums, calls)
