@@ -141,20 +141,18 @@ def _give(
     verb: RampVerb, name: str, reason: str, options: ConfigOptions, *, full: bool = False, kept: tuple[str, ...] = ()
 ) -> None:
     import getpass
-    import time
 
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace, described
-    from gateway.features.experiments.start.resume import RESUMING, resume_alone, resume_ramp
-    from gateway.ramps.commands import RampCommand, command_ramp
+    from gateway.features.experiments.start.resume import give_command
+    from gateway.ramps.commands import RampCommand
 
     of, command = options.load(), RampCommand(verb, getpass.getuser(), reason, full, kept)
-    if verb == "resume" and of.on_stream(lambda corridor: resume_alone(corridor.state, name, time.time())):
+    pace = paces_of(of.config).get(name, RampPace())
+    record = on_ramp(of, lambda corridor: give_command(corridor, name, command, pace))
+    if record is None:
         show(f"{name} goes on: it was stopped for harm")
         return
-    pace = paces_of(of.config).get(name, RampPace())
-    change = resume_ramp if verb in RESUMING else command_ramp
-    record = on_ramp(of, lambda corridor: change(corridor, name, command, pace))
     step = f" {record.step + 1}" if record.state == "ramp" else ""
     stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""
     show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else "") + stays)

@@ -32,10 +32,10 @@ from gateway.console.api import (
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.core.ramp import RampChange, RampEvent, RampPace, RampRecord, RampRefused, RampState, started
-from gateway.features.experiments.start.resume import RESUMING, resume_alone, resume_ramp
+from gateway.features.experiments.start.resume import give_command
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.gate import RampGateOutput, gate_of
-from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
+from gateway.ramps.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, read_ramp
 from gateway.reports.number_format import rfc3339
 from gateway.store.directory import AuditRow, add_audit
 from gateway.store.ramp_events import stored_ramp_events
@@ -193,22 +193,19 @@ async def change_ramp(
     full = isinstance(given, RampOverride | RampPromotion) and given.full
     kept = given.without if isinstance(given, RampPromotion) else ()
     command = RampCommand(verb, actor.name, given.reason, full, kept)
-    if verb == "resume" and (alone := await _resumed_alone(admin, actor, command, experiment)) is not None:
-        return alone
-    pace, change = _pace(admin, experiment), resume_ramp if verb in RESUMING else command_ramp
-    return _output(await on_stream(admin, lambda corridor: change(corridor, experiment, command, pace, admin.clock)))
+    pace = _pace(admin, experiment)
+    record = await on_stream(admin, lambda corridor: give_command(corridor, experiment, command, pace, admin.clock))
+    return _output(await _resumed_alone(admin, actor, command, experiment) if record is None else record)
 
 
-async def _resumed_alone(admin: Admin, actor: Actor, command: RampCommand, experiment: str) -> RampOutput | None:
-    """A plan without a ramp after its stop for harm, which has shadows and no step; None if there was no such stop."""
+async def _resumed_alone(admin: Admin, actor: Actor, command: RampCommand, experiment: str) -> RampRecord:
+    """The record of a plan without a ramp after its stop for harm, which has shadows and no step."""
     now = admin.clock()
-    if not await on_stream(admin, lambda corridor: resume_alone(corridor.state, experiment, now)):
-        return None
     state = (await on_stream(admin, lambda corridor: corridor.state.plans()))[experiment]
     after = {"after": "harm", "reason": command.reason}
     row = AuditRow(now, actor.name, actor.role, "resume", "experiment", experiment, None, after)
     await admin.store.run(lambda connection: add_audit(connection, row))
-    return _output(started(experiment, state.plan.hash, RampChange(now, actor.name, command.reason)))
+    return started(experiment, state.plan.hash, RampChange(now, actor.name, command.reason))
 
 
 def _output(record: RampRecord) -> RampOutput:

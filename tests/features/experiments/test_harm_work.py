@@ -20,7 +20,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState, StoredPlan
 from gateway.core.ramp import RampDesign, RampPace, RampRecord
 from gateway.features.experiments.report.build import cautions_of
-from gateway.features.experiments.start.resume import clear_harm, resume_ramp
+from gateway.features.experiments.start.resume import clear_harm, give_command
 from gateway.features.experiments.work import ExperimentEngine, figures_of, harm_found, hooks_around
 from gateway.features.ramp.work import RampController
 from gateway.proxy.experiments.ramp_shares import RampShares
@@ -205,7 +205,8 @@ async def test_a_ramp_stopped_for_harm_begins_again_once_it_is_resumed(room: Any
         assert found is not None
         assert (found.by, found.reason[:14]) == ("controller", "stopped: harm.")
         assert await gateway.arms() == {"control"}
-        resumed = await resume_ramp(room.corridor, "swap", RampCommand("resume", "ada", "mended"), pace)
+        resumed = await give_command(room.corridor, "swap", RampCommand("resume", "ada", "mended"), pace)
+        assert resumed is not None
         assert (resumed.state, resumed.step) == ("shadow", -1)
         assert await gateway.arms() == {"control"}, "with shadows alone"
         await command_ramp(room.corridor, "swap", RampCommand("override", "ada", "go"), pace)

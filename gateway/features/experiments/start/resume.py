@@ -14,7 +14,7 @@ from gateway.ramps.commands import RampCommand, RampVerb, command_ramp
 from gateway.stream import Corridor
 from gateway.stream.shared_state import SharedState
 
-RESUMING: tuple[RampVerb, ...] = ("resume", "override")
+_RESUMING: tuple[RampVerb, ...] = ("resume", "override")
 """Commands after which a candidate that was stopped for harm may serve again."""
 _TRIES = 5
 
@@ -38,10 +38,21 @@ async def resume_alone(states: SharedState, name: str, now: float) -> bool:
     return known is not None and known.plan.ramp is None and await clear_harm(states, name, now)
 
 
-async def resume_ramp(
+async def give_command(
+    corridor: Corridor, name: str, command: RampCommand, pace: RampPace, clock: Callable[[], float] = time.time
+) -> RampRecord | None:
+    """Gives a command for a candidate. Returns the record that is now in force; None if a plan without a ramp goes on
+    after its stop for harm. Raises RampRefused, NoRamp, CannotRun, StreamDown."""
+    if command.verb == "resume" and await resume_alone(corridor.state, name, clock()):
+        return None
+    change = _resume_ramp if command.verb in _RESUMING else command_ramp
+    return await change(corridor, name, command, pace, clock)
+
+
+async def _resume_ramp(
     corridor: Corridor, name: str, command: RampCommand, pace: RampPace, clock: Callable[[], float] = time.time
 ) -> RampRecord:
-    """Gives a command of RESUMING, and then ends the stop of the plan. Returns the record that is now in force. Raises
+    """Gives a command of _RESUMING, and then ends the stop of the plan. Returns the record that is now in force. Raises
     RampRefused, NoRamp, CannotRun, StreamDown."""
     known, record = (await corridor.state.plans()).get(name), (await corridor.ramps.records()).get(name)
     if known is None or record is None or command.verb != "resume" or not _has_begun_again(known, record):
