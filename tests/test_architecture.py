@@ -144,7 +144,7 @@ SUBLAYERS = {
         ("evidence", "served_proof"),
         ("alarms", "block_alarm", "block_proof"),
         ("callers",),
-        ("block_callers",),
+        ("block_callers", "guard_promotion", "plan_proofs"),
         ("decision", "subject"),
         ("commands", "engine"),
     ),

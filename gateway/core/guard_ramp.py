@@ -2,7 +2,7 @@
 
 Its record is a RampRecord under the name `guard NAME`, which holds its own design. It begins with a phase in which
 every unit gets the action before the last one (flag, where it will block), then a rising share of the units gets the
-last action. The evidence and the decision are in features/guards/.
+last action. Its evidence is in ramps/guard_promotion.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import orjson
 
-from gateway.core.guards import GuardAction, GuardRamp
+from gateway.core.guards import GuardAction, GuardRamp, GuardResult
 from gateway.core.ramp import RampChange, RampDesign, RampRecord, started
 
 OF_GUARDS = "guard "
@@ -86,6 +86,23 @@ class GuardRampDesign:
     def from_fields(cls, fields: Mapping[str, Any]) -> GuardRampDesign:
         """Raises ValueError, TypeError or KeyError."""
         return cls(**{**fields, "steps": tuple(float(step) for step in fields["steps"])})
+
+
+@dataclass(frozen=True, slots=True)
+class CountedCall:
+    """A call that a guard judged while its ramp took its steps."""
+
+    id: str
+    received: float
+    """Unix seconds."""
+    caller: str
+    """Name of the key."""
+    unit: str
+    action: GuardAction
+    """Action in force for the unit."""
+    result: GuardResult
+    asked: str | None
+    """A digest of key, end user and prompt; None if unknown."""
 
 
 def guard_ramp_begun(guard: str, design: GuardRampDesign, change: RampChange, before: RampRecord | None) -> RampRecord:

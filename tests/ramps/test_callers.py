@@ -10,12 +10,12 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, advanced, started
-from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms, step_finding
 from gateway.ramps.blocks import ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms, caller_finding, proved_without_any
 from gateway.ramps.decision import decide_ramp
 from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.plan_proofs import served_proofs_of
 from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, of_callers
 from gateway.reports.model import Estimate
 from gateway.verdict.price.terms import ERRORS

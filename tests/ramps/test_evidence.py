@@ -11,11 +11,11 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampDesign
-from gateway.features.ramp.proofs import proofs_of, served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms
 from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.plan_proofs import proofs_of, served_proofs_of
 from gateway.ramps.sample_ratio import RATIO_ALPHA, UnitCount, ratio_alarm
 from gateway.ramps.step_values import ServedSums, StepValues
 from gateway.statistics.domains import Floats

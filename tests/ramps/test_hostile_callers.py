@@ -27,13 +27,13 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, started
-from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.block_alarm import BY_QUARTERS, WITHIN_QUARTERS, AlarmPace
 from gateway.ramps.block_callers import BlockAlarmTerms, QuarterHour, QuarterHours, blind_by_blocks, block_alarms
 from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
 from gateway.ramps.callers import foe_of, friend_of, majority_of
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.plan_proofs import served_proofs_of
 from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, of_callers
 from gateway.statistics.domains import Floats
 from gateway.verdict.gates.client_left import LEFT

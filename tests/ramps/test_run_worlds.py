@@ -20,12 +20,12 @@ from gateway.config.experiments import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import CONVERSATION_QUIET_S, Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.plan_proofs import served_proofs_of
 from gateway.ramps.step_values import ServedSums, StepValues
 
 FEW, MANY = 2, 2_000

@@ -21,7 +21,6 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
 from gateway.features.ramp.alarms.quarter_hours import HISTORY_BLOCKS, MOST_BLOCKS, control_p95
-from gateway.features.ramp.proofs import served_proofs_of
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.block_alarm import WITHIN_QUARTERS
 from gateway.ramps.block_callers import (
@@ -36,6 +35,7 @@ from gateway.ramps.blocks import BLOCK_S, ServedBlock, ServedBlocks
 from gateway.ramps.callers import blind_to_callers, caller_alarms
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.plan_proofs import served_proofs_of
 from gateway.ramps.served_hours import served_hours
 from gateway.ramps.step_values import CallerSums, ServedSums, StepValues
 from gateway.reports.model import Estimate, margin_finding

@@ -17,11 +17,11 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, started
-from gateway.features.ramp.proofs import proofs_of
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.callers import caller_alarms
 from gateway.ramps.decision import decide_ramp, follow
 from gateway.ramps.evidence import RampEvidence, ServedFinding
+from gateway.ramps.plan_proofs import proofs_of
 from gateway.ramps.step_values import ServedSums, StepValues
 from gateway.reports.model import Verdict, margin_finding
 from gateway.statistics.domains import Floats

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import ColumnElement, and_, case, delete, func, select, text
 
+from gateway.core.guard_ramp import CountedCall
 from gateway.core.guards import GuardAction, GuardFailure, GuardResult
 from gateway.features.guards.hourly.hours import (
     BY_GUARDS,
@@ -173,23 +174,6 @@ def unsampled_strata(connection: Reading, of: ScorerVersion, since: float) -> tu
     counts = (func.sum(case((t.ledger == ledger, t.n), else_=0)) for ledger in ("seen", "sampled"))
     query = select(t.stratum, *counts).where(t.alias.in_(judged), ~t.stratum.startswith(BY_GUARDS)).group_by(t.stratum)
     return tuple(sorted(stratum for stratum, seen, sampled in connection.execute(query) if seen and not sampled))
-
-
-@dataclass(frozen=True, slots=True)
-class CountedCall:
-    """A call that a guard judged while its ramp took its steps."""
-
-    id: str
-    received: float
-    """Unix seconds."""
-    caller: str
-    """Name of the key."""
-    unit: str
-    action: GuardAction
-    """Action in force for the unit."""
-    result: GuardResult
-    asked: str | None
-    """A digest of key, end user and prompt; None if unknown."""
 
 
 def counted_calls(connection: Reading, guard: str, since: float) -> list[CountedCall]:

@@ -11,7 +11,6 @@ from typing import Any
 from gateway.core.plan import CONTROL, FEEDBACK, Plan, StoredPlan
 from gateway.core.ramp import RampEvent, RampRecord
 from gateway.features.ramp.alarms.quarter_hours import QuarterHourSums, RampAlarms, whole_week
-from gateway.features.ramp.proofs import HOURS_RULES, ServedValues, proofs_of, served_proofs_of
 from gateway.features.ramp.served import (
     EVERY_S,
     drawn_stratum,
@@ -29,6 +28,7 @@ from gateway.ramps.breakers import breakers_of, late, lost_gateways
 from gateway.ramps.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.ramps.evidence import RampEvidence, ServedFinding
 from gateway.ramps.periods import StepPeriod, periods_of
+from gateway.ramps.plan_proofs import HOURS_RULES, ServedValues, proofs_of, served_proofs_of
 from gateway.ramps.sample_ratio import UnitCount, ratio_alarm
 from gateway.ramps.served_hours import LOOKED_BACK_S, hours_with_calls, served_hours
 from gateway.ramps.subject import RampLook

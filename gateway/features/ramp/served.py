@@ -19,12 +19,12 @@ from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, Plan, StoredPlan
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.ramp.proofs import HOURS_RULES, ServedValues
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows, ServedBlocks
 from gateway.ramps.callers import foe_of, friend_of, majority_of, without_speaker
 from gateway.ramps.evidence import ServedFinding
 from gateway.ramps.periods import SETTLES_S, WATCHED_S, StepPeriod
+from gateway.ramps.plan_proofs import HOURS_RULES, ServedValues
 from gateway.ramps.step_values import CallerSums, ServedSums, StepValues, by_unit, of_callers, values_by_caller
 from gateway.reports.model import margin_finding
 from gateway.reports.number_format import with_sign

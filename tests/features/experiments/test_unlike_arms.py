@@ -32,7 +32,6 @@ from gateway.core.ramp import RampDesign
 from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
 from gateway.features.gateway_choice import GatewayLocation
-from gateway.features.ramp.proofs import served_proofs_of
 from gateway.features.ramp.served import served_values
 from gateway.features.replay.datasets.datasets import scan
 from gateway.features.replay.options import ReplayOptions
@@ -40,6 +39,7 @@ from gateway.features.replay.replay import replay
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.callers import caller_alarms
 from gateway.ramps.periods import StepPeriod
+from gateway.ramps.plan_proofs import served_proofs_of
 from gateway.reports.model import Comparison
 from gateway.store.engine import StoreUnavailable, writer
 from gateway.store.location import default_url

@@ -13,15 +13,14 @@ import pytest
 from fixtures.shown_figures import drawn, figures_in_json, figures_in_svg, figures_in_text, outside
 from rich.console import Console
 
-from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
+from gateway.core.guard_ramp import CountedCall, GuardRampDesign, guard_ramp_begun
 from gateway.core.ramp import RampChange, RampPace
 from gateway.features.guards.evidence import GuardEvidence, KeyShare, LabelledShare
 from gateway.features.guards.hourly.charts import RateChart, RatePoint, rate_chart
 from gateway.features.guards.ramp.commands import ComparisonOutput, GuardRampOutput
-from gateway.features.guards.ramp.promotion import FIRST, GuardCalls, block_rate, promotion_evidence
 from gateway.features.guards.ramp.view import ShownRamp
 from gateway.features.guards.report import notes, ramp_lines, sentence, to_dict, to_terminal
-from gateway.features.guards.rows import CountedCall
+from gateway.ramps.guard_promotion import FIRST, GuardCalls, block_rate, promotion_evidence
 from gateway.ramps.periods import StepPeriod
 from gateway.statistics.detection import ClusterSums, PartSums, ShareEstimate, WeightSums, recall, share_of_calls
 

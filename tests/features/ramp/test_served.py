@@ -14,12 +14,12 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampDesign
 from gateway.core.score import Score, ScoreResult
-from gateway.features.ramp.proofs import ServedValues, served_proofs_of
 from gateway.features.ramp.served import failures_now, served_values, switch_line
 from gateway.features.runs.rows import save_scores
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.callers import blind_to_callers
 from gateway.ramps.periods import StepPeriod
+from gateway.ramps.plan_proofs import ServedValues, served_proofs_of
 from gateway.ramps.step_values import StepValues
 from gateway.scoring.registry import RegisteredRun
 from gateway.store.query import reading

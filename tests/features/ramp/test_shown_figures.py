@@ -14,12 +14,12 @@ from fixtures.shown_figures import figures_in_json, figures_in_text, outside
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan, StoredPlan
 from gateway.core.ramp import RampDesign
-from gateway.features.ramp.proofs import proofs_of, served_proofs_of
 from gateway.features.ramp.served import served_values, switch_line, switch_of
 from gateway.ramps.alarms import AlarmTerms, step_finding
 from gateway.ramps.callers import caller_alarms
 from gateway.ramps.evidence import ServedFinding
 from gateway.ramps.periods import StepPeriod
+from gateway.ramps.plan_proofs import proofs_of, served_proofs_of
 from gateway.store.query import reading
 
 STEPS = [StepPeriod(0, 1000.0, 2000.0), StepPeriod(1, 2000.0, 3000.0)]

@@ -15,18 +15,18 @@ from gateway.core.guard_ramp import GuardRampDesign, design_of, ramp_name, rampe
 from gateway.core.json_values import as_object
 from gateway.core.plan import FEEDBACK
 from gateway.core.ramp import CONTROLLER, RampChange, RampDesign, RampPace, RampRecord, stopped
-from gateway.features.guards.ramp.promotion import (
-    GuardCalls,
-    PromotionEvidence,
-    guard_periods,
-    promotion_evidence,
-)
 from gateway.features.guards.rows import counted_calls, feedback_on
 from gateway.features.isolation import Work
 from gateway.features.task import PeriodicWork, TaskContext, TaskWorker
 from gateway.ramps.breakers import FRESH_S, late, lost_gateways
 from gateway.ramps.engine import RampEngine
 from gateway.ramps.evidence import RampEvidence
+from gateway.ramps.guard_promotion import (
+    GuardCalls,
+    PromotionEvidence,
+    guard_periods,
+    promotion_evidence,
+)
 from gateway.ramps.subject import RampLook
 from gateway.store.query import Reading
 from gateway.stream import Corridor

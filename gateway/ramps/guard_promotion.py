@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from gateway.core.guard_ramp import GuardRampDesign
+from gateway.core.guard_ramp import CountedCall, GuardRampDesign
 from gateway.core.plan import CANDIDATE, CONTROL
 from gateway.core.ramp import VERDICT_PART, RampEvent, RampPace, RampRecord
 from gateway.core.served_answer import ServedAnswer
-from gateway.features.guards.rows import CountedCall
 from gateway.ramps.alarms import AlarmTerms
 from gateway.ramps.block_proof import BlockProofTerms, block_proof
 from gateway.ramps.blocks import BLOCK_S, BlockClock, BlockRows
@@ -142,12 +141,12 @@ def promotion_evidence(
         at=now,
         verdict=rate.verdict,
         sentence=rate.says(),
-        served=(*caller_alarms(compared.values, _terms(design)), *(p for p in compared.proofs if p.raised)),
+        served=(*compared.alarms, *(p for p in compared.proofs if p.raised)),
         proofs=compared.proofs,
         units=len({(c.caller, c.unit) for c in acted}),
         unit=UNIT,
         requests=len(acted),
-        blind=here.step != FIRST and _blind(compared.values, here.step, _terms(design)),
+        blind=compared.blind,
         newest=now,
         ratio=_ratio(design, here, found.calls),
         headline=shortened(rate.says(), MOST),
@@ -204,16 +203,14 @@ def _margins(design: GuardRampDesign) -> dict[str, float]:
     return {name: margin for name, margin in found.items() if margin is not None}
 
 
-def _terms(design: GuardRampDesign) -> AlarmTerms:
-    return AlarmTerms(_margins(design), _alarm_alpha(design))
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
     """The units that are acted on, and the others."""
 
-    values: tuple[StepValues, ...] = ()
+    alarms: tuple[ServedFinding, ...] = ()
     proofs: tuple[ServedFinding, ...] = ()
+    blind: bool = False
+    """No alarm could ring at the present step yet, were every call that is acted on retried and disliked."""
 
 
 def compare(design: GuardRampDesign, periods: Sequence[StepPeriod], found: GuardCalls, now: float) -> Compared:
@@ -235,8 +232,9 @@ def compare(design: GuardRampDesign, periods: Sequence[StepPeriod], found: Guard
             values.append(replace(values_by_caller(here, of, period.step), exact=True))
             late_s = design.retry_s if name == RETRIES else 0.0
             blocks[name].add(clock.places(period, here, late_s), here, of.values)
-    proofs = (_proof(name, blocks[name], [v for v in values if v.metric == name], design) for name in margins)
-    return Compared(tuple(values), tuple(proofs))
+    proofs = tuple(_proof(blocks[name], values, name, design) for name in margins)
+    terms = AlarmTerms(margins, _alarm_alpha(design))
+    return Compared(caller_alarms(values, terms), proofs, _blind(values, periods[-1].step, terms))
 
 
 def _answer(call: CountedCall, design: GuardRampDesign) -> ServedAnswer:
@@ -271,11 +269,11 @@ def _retried(calls: Sequence[CountedCall], retry_s: float, now: float) -> Floats
     return found
 
 
-def _proof(name: str, rows: BlockRows, values: Sequence[StepValues], design: GuardRampDesign) -> ServedFinding:
+def _proof(rows: BlockRows, values: Sequence[StepValues], name: str, design: GuardRampDesign) -> ServedFinding:
     """Whether the action is shown not to be worse, also without the caller who speaks most for it."""
-    margin = _margins(design)[name]
+    mine, margin = [v for v in values if v.metric == name], _margins(design)[name]
     terms = BlockProofTerms(design.alpha * VERDICT_PART, lambda _: margin)
-    return block_proof(rows.of(friend_of(values), foe_of(values)), terms)
+    return block_proof(rows.of(friend_of(mine), foe_of(mine)), terms)
 
 
 def _blind(values: Sequence[StepValues], step: int, terms: AlarmTerms) -> bool:

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.core.guard_ramp import GuardRampDesign, guard_ramp_begun
+from gateway.core.guard_ramp import CountedCall, GuardRampDesign, guard_ramp_begun
 from gateway.core.ramp import RampChange, RampDecision, RampEvent, RampPace, RampRecord
-from gateway.features.guards.ramp.promotion import (
+from gateway.features.ramp.webhooks import sentence_of
+from gateway.ramps.decision import decide_ramp, follow
+from gateway.ramps.guard_promotion import (
     GuardCalls,
     PromotionEvidence,
     block_rate,
     guard_periods,
     promotion_evidence,
 )
-from gateway.features.guards.rows import CountedCall
-from gateway.features.ramp.webhooks import sentence_of
-from gateway.ramps.decision import decide_ramp, follow
 
 DESIGN = GuardRampDesign("block", "observe", "c1", (0.05, 0.25, 1.0), 3600.0, 100, 0.02, 0.02, 0.02, 600.0, 0.05)
 FEW = replace(DESIGN, steps=(0.25, 1.0), min_units=50, max_block_rate=0.5)
