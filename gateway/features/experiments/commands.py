@@ -137,10 +137,7 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     """Freezes the plan and puts it in force. Raises NotThere, Conflict, StoreAway."""
     actor.require("operator", "start experiments")
     config = of.admin.config()
-    plan = plans_of(config).get(name)
-    if plan is None:
-        raise NotThere(f'there is no experiment "{name[:200]}" in the config')
-    _require_enabled(config, name)
+    plan = _enabled_plan(config, name)
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
     wanted = replace(wanted, refusal=wanted.refusal or feedback_without_range(config, plan))
     judged = await of.admin.store.read(lambda c: plan_judge_cautions(c, plan))
@@ -152,20 +149,21 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     return started
 
 
-def _require_enabled(config: Config, name: str) -> None:
-    """Raises Conflict."""
+def _enabled_plan(config: Config, name: str) -> Plan:
+    """Raises NotThere, Conflict."""
+    plan = plans_of(config).get(name)
+    if plan is None:
+        raise NotThere(f'there is no experiment "{name[:200]}" in the config')
     if not config.experiments[name].enabled:
         raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
+    return plan
 
 
 async def continue_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> ContinuedPlan:
     """Lets a plan that closed without a verdict go on after its last look. Raises NotThere, Conflict, StoreAway."""
     actor.require("operator", "start experiments")
     config = of.admin.config()
-    plan = plans_of(config).get(name)
-    if plan is None:
-        raise NotThere(f'there is no experiment "{name[:200]}" in the config')
-    _require_enabled(config, name)
+    plan = _enabled_plan(config, name)
     try:
         wanted = await of.admin.store.read(lambda c: continuation(c, plan))
     except CannotRun as error:
