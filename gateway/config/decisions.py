@@ -1,4 +1,4 @@
-"""Decisions in gateway.yaml: certificates of thresholds, and the way in which a model name answers."""
+"""Decisions in gateway.yaml: questions, certificates of thresholds, and the way in which a model name answers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,42 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.config.guards import GuardName
-from gateway.config.types import Day, Name, Section
+from gateway.config.types import Day, Name, NonEmpty, Section
 from gateway.core.providers import DecisionReading
 
+MOST_OPTIONS, MOST_LEVELS = 255, 10
 WrongShare = Annotated[float, Field(gt=0, lt=0.5)]
 Confidence = Annotated[float, Field(ge=0.5, lt=1)]
+
+
+class QuestionConfig(Section):
+    """A typed question: exactly one of `predicate`, `choice` and `score` has its text."""
+
+    model: Name
+    """The model name in `models` that answers it."""
+    predicate: NonEmpty | None = None
+    """A statement that is true or false, such as "The customer asks for money back."."""
+    choice: NonEmpty | None = None
+    """A question with one answer out of `choices`."""
+    choices: Annotated[tuple[NonEmpty, ...], Field(max_length=MOST_OPTIONS)] = ()
+    """The answers of a `choice`, two at least, all different."""
+    score: NonEmpty | None = None
+    """A question whose answer is one of `levels`."""
+    levels: Annotated[tuple[NonEmpty, ...], Field(max_length=MOST_LEVELS)] = ()
+    """The levels of a `score`, the lowest first, two at least, all different."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        kinds = [name for name in ("predicate", "choice", "score") if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"expected one of predicate, choice and score, got {' and '.join(kinds) or 'none'}")
+        for kind, name in (("choice", "choices"), ("score", "levels")):
+            options = getattr(self, name)
+            if (kind in kinds) != bool(options):
+                raise ValueError(f"`{name}` belongs to `{kind}`, and a `{kind}` needs it")
+            if options and (len(options) < 2 or len(set(options)) < len(options)):
+                raise ValueError(f"{name}: expected two or more, all different, got {list(options)}")
+        return self
 
 
 class CertificateConfig(Section):
@@ -50,8 +81,8 @@ class ModelDecisions(Section):
     reading: DecisionReading
     """`native`: its upstreams have an API of decisions. All others read a chat engine that shows log-probabilities, by
     one request for each question: `slot` (the next token of a prefilled answer), `words` (the first word of a reply),
-    `letters` (A, B, C for options) or `structured` (the value in an answer by a JSON schema). A probe measures
-    which of them are more than noise."""
+    `letters` (A, B, C for options) or `structured` (the value in an answer by a JSON schema). `gateway decisions probe`
+    measures which of them are more than noise."""
     probed: Day | None = None
     """The day of that probe, which prints this line. An emulated reading needs it."""
     min_label_mass: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -68,8 +99,10 @@ class ModelDecisions(Section):
 
 
 class DecisionsConfig(Section):
-    """Promises about the probabilities of scorers and guards."""
+    """Typed questions of models, and promises about the probabilities of scorers and guards."""
 
+    questions: dict[Name, QuestionConfig] = Field(default={})
+    """Questions by name, by which `gateway decisions probe` finds the reading of their model."""
     certificates: dict[Name, CertificateConfig] = Field(default={})
     """Promises by name."""
     wrong: WrongShare = 0.05

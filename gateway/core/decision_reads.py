@@ -100,15 +100,18 @@ class ReadSettings:
     min_label_mass: float = MIN_LABEL_MASS
     one_hot: bool = False
     """Whether an answer without log-probabilities counts as certain, with probabilities 1 and 0."""
+    reverse: bool = False
+    """List the options in the reverse order, to see whether that changes the answer."""
 
 
-def labels_of(question: Question, reading: Reading) -> tuple[str, ...]:
-    """The texts of which the model gives one: one for each option."""
+def labels_of(question: Question, reading: Reading, *, reverse: bool = False) -> tuple[str, ...]:
+    """The texts of which the model gives one: one for each option. reverse: letters are in the order of the list."""
     if question.kind == "predicate":
         return ("yes", "no")
     if reading == "letters":
         count = len(question.options)
-        return tuple(map(str, range(count))) if question.kind == "score" else tuple(LETTERS[:count])
+        letters = tuple(map(str, range(count))) if question.kind == "score" else tuple(LETTERS[:count])
+        return letters[::-1] if reverse and question.kind == "choice" else letters
     if question.kind == "score":
         names = tuple([str(option.value) for option in question.options])
         if len(set(map(str.casefold, names))) == len(names):
@@ -154,7 +157,7 @@ def write_reads(request: DecisionRequest, settings: ReadSettings, engine: ReadEn
     bodies = []
     for question in request.questions:
         check_readable(question, reading)
-        asked = {"role": "user", "content": _prompt(state, question, reading)}
+        asked = {"role": "user", "content": _prompt(state, question, settings)}
         body = {"messages": [*first, asked, *last], **shared}
         if reading == "structured":
             body |= {"max_tokens": _STRUCTURED_TOKENS, "response_format": _schema(labels_of(question, reading))}
@@ -162,13 +165,14 @@ def write_reads(request: DecisionRequest, settings: ReadSettings, engine: ReadEn
     return bodies
 
 
-def _prompt(state: str, question: Question, reading: Reading) -> str:
+def _prompt(state: str, question: Question, settings: ReadSettings) -> str:
     """The options come first and the question last: a small model that reads the options just before it answers repeats
     the first or the last of them, whatever the state is (docs/decisions.md has the figures)."""
-    labels, lines = labels_of(question, reading), ["Options:"]
-    for label, option in zip(labels, question.options, strict=True):
+    reading, options = settings.reading, []
+    for label, option in zip(labels_of(question, reading, reverse=settings.reverse), question.options, strict=True):
         text = label if question.kind == "predicate" or reading != "letters" else f"{label}: {option.value}"
-        lines.append(f"- {text} - {option.description}" if option.description else f"- {text}")
+        options.append(f"- {text} - {option.description}" if option.description else f"- {text}")
+    lines = ["Options:", *(options[::-1] if settings.reverse else options)]
     asked = f"Is this true? {question.instructions}" if question.kind == "predicate" else question.instructions
     rule = _RULES.get(reading)
     return "\n".join([*lines, "", state, "", asked] if rule is None else [*lines, "", state, "", asked, rule])
@@ -201,7 +205,7 @@ def read_answer(reply: Mapping[str, Any], question: Question, settings: ReadSett
     if message.get("reasoning_content") or message.get("reasoning"):
         raise UnreadAnswer(question, "reasoning")
     tokens = as_list(as_object(choice.get("logprobs")).get("content"))
-    labels = [label.strip().casefold() for label in labels_of(question, reading)]
+    labels = [label.strip().casefold() for label in labels_of(question, reading, reverse=settings.reverse)]
     try:
         entries, skipped = _at_value(tokens) if reading == "structured" else (tokens[0]["top_logprobs"], 0)
         read = _masses(entries, labels, skipped)

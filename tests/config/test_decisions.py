@@ -1,11 +1,13 @@
-"""The section `decisions`: what a certificate may promise."""
+"""The section `decisions`: what a question and a certificate may say."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.decisions import CertificateConfig, DecisionsConfig
+from gateway.config.decisions import CertificateConfig, DecisionsConfig, QuestionConfig
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
 
@@ -17,6 +19,35 @@ def test_a_certificate_has_the_defaults_of_the_section() -> None:
     plain, own = section.certificates["a"], section.certificates["b"]
     assert (section.wrong_of(plain), section.confidence_of(plain)) == (0.1, 0.9)
     assert (section.wrong_of(own), section.confidence_of(own)) == (0.02, 0.95)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"predicate": "It is late."},
+        {"choice": "Which team?", "choices": ["billing", "other"]},
+        {"score": "How upset?", "levels": ["calm", "furious"]},
+    ],
+)
+def test_a_question_is_of_one_kind(question: dict[str, Any]) -> None:
+    QuestionConfig.model_validate({"model": "decide", **question})
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({}, "got none"),
+        ({"predicate": "a", "score": "b", "levels": ["x", "y"]}, "predicate and score"),
+        ({"choice": "a"}, "needs it"),
+        ({"predicate": "a", "levels": ["x", "y"]}, "belongs to `score`"),
+        ({"choice": "a", "choices": ["x", "x"]}, "all different"),
+        ({"score": "a", "levels": ["x"]}, "two or more"),
+        ({"score": "a", "levels": [str(n) for n in range(11)]}, "at most 10"),
+    ],
+)
+def test_a_question_of_no_kind_is_refused(question: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        QuestionConfig.model_validate({"model": "decide", **question})
 
 
 @pytest.mark.parametrize("value", [{"wrong": 0.0}, {"wrong": 0.5}, {"confidence": 1.0}, {"confidence": 0.4}])
@@ -43,6 +74,10 @@ decisions: {{{section}}}
         ),
         ("certificates: {a: {guard: pii}}", r'decisions.certificates.a.guard: no guard "pii"'),
         ("certificates: {a: {}}", "expected one of scorer and guard"),
+        (
+            "questions: {q: {model: caht, predicate: x}}",
+            r'decisions.questions.q.model: no model "caht"; did you mean "chat"',
+        ),
     ],
 )
 def test_names_are_those_of_the_file(section: str, message: str) -> None:

@@ -212,6 +212,10 @@ def _predictor_mistakes(config: Config) -> Iterator[str]:
 
 
 def _decision_mistakes(config: Config) -> Iterator[str]:
+    for name, question in config.decisions.questions.items():
+        if is_unknown(question.model, config.models):
+            hint = did_you_mean(question.model, config.models)
+            yield f'decisions.questions.{name}.model: no model "{question.model}"{hint}'
     for name, certificate in config.decisions.certificates.items():
         at = f"decisions.certificates.{name}"
         if certificate.scorer is not None and certificate.scorer not in config.scorers:

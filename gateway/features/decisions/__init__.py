@@ -9,6 +9,7 @@ MANIFEST = Manifest(
     hooks="gateway.features.decisions.metrics:decision_hooks",
     verbs=(Verb("decisions", "gateway.features.decisions.cli:verbs", 118, "Decide"),),
     outputs=(
+        JsonOutput("decisions probe", "gateway.features.decisions.probe.report:ReadingProbeOutput"),
         JsonOutput("decisions plan", "gateway.features.decisions.report:PlanOutput"),
         JsonOutput("decisions certify", "gateway.features.decisions.report:CertificateOutput"),
         JsonOutput("decisions certificates", "gateway.features.decisions.report:CertificateOutput", listed=True),

@@ -1,4 +1,4 @@
-"""`gateway decisions`: price, give and list certificates of thresholds."""
+"""`gateway decisions`: find the reading of a model, and price, give and list certificates of thresholds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, ConfigOptions, StoreOptions, example, grouped, note, show
+from gateway.cli.options import (
+    AsJson,
+    ConfigOptions,
+    StoreOptions,
+    example,
+    grouped,
+    note,
+    progress,
+    show,
+    usage_errors,
+)
 
 verbs = typer.Typer()
 decisions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 verbs.add_typer(
     decisions,
     name="decisions",
-    help="See whether a probability is true, and from which threshold on nobody needs to look.",
+    help="See whether a probability is more than noise and true, and from which threshold on nobody needs to look.",
     epilog=example("gateway decisions plan --wrong 0.05"),
 )
 Named = Annotated[str, typer.Argument(metavar="NAME", help="A certificate of gateway.yaml.")]
@@ -22,7 +32,47 @@ Named = Annotated[str, typer.Argument(metavar="NAME", help="A certificate of gat
 
 @decisions.callback()
 def _group() -> None:
-    """Price, give and list certificates of thresholds."""
+    """Find the reading of a model, and price, give and list certificates of thresholds."""
+
+
+@decisions.command("probe", epilog=example("gateway decisions probe triage --states tickets.txt"))
+@grouped
+def probe(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="A model name of gateway.yaml.")],
+    options: ConfigOptions,
+    states: Annotated[
+        Path | None,
+        typer.Option(help="File of what is asked about: a text or JSON a line (default: recorded calls)."),
+    ] = None,
+    most: Annotated[int, typer.Option("--limit", min=8, help="At most this many questions about a state.")] = 24,
+    gateway: Annotated[
+        str | None, typer.Option(help="URL of a running gateway (default: the config's, else start one).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure which reading of a chat engine's log-probabilities is more than noise, on the model's own questions.
+
+    Each question is asked by every reading, with the options in two orders. A line of --states may give right answers:
+    {"state": "…", "answers": {"QUESTION": "OPTION"}}. Exit code 1: nothing is recommended.
+    """
+    import asyncio
+    from datetime import UTC, datetime
+
+    from gateway.config.environment import data_directory
+    from gateway.core.sanitize import to_json
+    from gateway.features.decisions.probe.report import to_dict, to_terminal
+    from gateway.features.decisions.probe.work import ReadingProbe
+    from gateway.features.decisions.probe.work import probe as probed
+    from gateway.features.gateway_choice import GatewayLocation
+    from gateway.observability.logging import to_file
+
+    place = GatewayLocation(options.config, options.load().config, data_directory(options.data), gateway)
+    with usage_errors(), to_file(place.data / "probe.log"), progress("probe") as shown:
+        result = asyncio.run(probed(ReadingProbe(alias, states, most), place, note, shown))
+    today = datetime.now(UTC).date()
+    show(to_json(to_dict(result, today)) if as_json else to_terminal(result, today))
+    if result.recommended is None:
+        raise typer.Exit(1)
 
 
 @decisions.command("plan", epilog=example("gateway decisions plan --wrong 0.05 --confidence 0.9"))

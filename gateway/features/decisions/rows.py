@@ -17,6 +17,7 @@ from gateway.features.labels.rows import ScorerVersion, guard_of, judged_by_guar
 from gateway.statistics.domains import Floats
 from gateway.statistics.recalibration import MapTry, PlattMap
 from gateway.store.engine import insert, replacing
+from gateway.store.run_chunks import whole_request
 from gateway.store.tables import calibration_maps, decision_certificates, exchanges, guard_decisions, scores
 
 NEWEST = 5_000
@@ -51,6 +52,14 @@ def _newest_decisions(version: ScorerVersion, guard: str) -> Select[Any]:
     d = guard_decisions.c
     query = select(judged_by_guard(), d.pi).where(d.guard == guard, d.config_hash == version.config_hash)
     return query.where(d.on_side == version.version, d.result != "failed").order_by(d.received.desc())
+
+
+def newest_requests(connection: Connection, alias: str, apis: Sequence[str], most: int) -> list[tuple[str, bytes]]:
+    """(API, request) of the newest complete calls of an alias that were answered."""
+    e = exchanges.c
+    query = select(e.api, whole_request()).where(e.alias == alias, e.api.in_(apis), e.role == "served")
+    query = query.where(e.outcome == "ok", e.truncated.is_(False)).order_by(e.received.desc()).limit(most)
+    return [(api, bytes(request)) for api, request in connection.execute(query)]
 
 
 def stored_tries(connection: Connection, version: ScorerVersion) -> list[StoredTry]:

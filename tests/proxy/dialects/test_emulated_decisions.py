@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 import openai
 import orjson
 import pytest
+from fixtures.chat_engines import chat_answer
 
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
@@ -35,19 +35,9 @@ STATE: dict[str, Any] = {"model": "chat", "state": {"ticket": "Twice."}, "questi
 Reply = Callable[[Received], FakeAnswer]
 
 
-def chat(tokens: tuple[tuple[str, float], ...], others: tuple[tuple[str, float], ...] = (("the", 0.05),)) -> FakeAnswer:
-    """A chat's answer of one token, with these alternatives."""
-    top = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in (*tokens, *others)]
-    content = [{"token": tokens[0][0], "logprob": top[0]["logprob"], "top_logprobs": top}]
-    choice = {"index": 0, "message": {"role": "assistant", "content": tokens[0][0]}, "finish_reason": "length",
-              "logprobs": {"content": content}}  # fmt: skip
-    usage = {"prompt_tokens": 40, "completion_tokens": 1, "total_tokens": 41}
-    return FakeAnswer(orjson.dumps({"id": "c", "model": "m", "choices": [choice], "usage": usage}))
-
-
 def planted(received: Received) -> FakeAnswer:
     asked = received.json["messages"][-2]["content"]
-    return chat(next(tokens for text, tokens in PLANTED.items() if text in asked))
+    return chat_answer(next(tokens for text, tokens in PLANTED.items() if text in asked))
 
 
 def without_logprobs(received: Received) -> FakeAnswer:
@@ -57,11 +47,11 @@ def without_logprobs(received: Received) -> FakeAnswer:
 
 
 def thinks(received: Received) -> FakeAnswer:
-    return chat((("<think>", 0.9), ("yes", 0.04), ("no", 0.03)))
+    return chat_answer((("<think>", 0.9), ("yes", 0.04), ("no", 0.03)))
 
 
 def constrained(received: Received) -> FakeAnswer:
-    return chat((("yes", 0.7), ("n", 0.2), ("y", 0.1)), others=())
+    return chat_answer((("yes", 0.7), ("n", 0.2), ("y", 0.1)), others=())
 
 
 @pytest.fixture
@@ -126,7 +116,11 @@ async def test_a_question_without_an_answer_is_named(start: Any, emulating: Any,
 
     def faint(received: Received) -> FakeAnswer:
         asked = received.json["messages"][-2]["content"]
-        return planted(received) if "Which team" not in asked else chat((("The", 0.9), ("bill", 0.001), ("oth", 0.001)))
+        return (
+            planted(received)
+            if "Which team" not in asked
+            else chat_answer((("The", 0.9), ("bill", 0.001), ("oth", 0.001)))
+        )
 
     upstream.replies(faint)
     running = await start(emulating(upstream))

@@ -1,0 +1,1 @@
+"""The probe of readings: an alias's own questions, asked in two orders by every reading."""
