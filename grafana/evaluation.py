@@ -62,6 +62,12 @@ DECISIONS = Row("Decisions", [
                            Query('max by (name) (gateway_decision_certificate{state="certified"})', "certified {{name}}", dashed=True),
                            Query("max by (scorer) (gateway_calibration_drift_log_evalue)", "drift {{scorer}}", dashed=True)],
           "Share of the newest traffic in which one may act without a person; 0 once the certificate has lapsed. Drift: ln of the evidence that the probability is no longer true; from 3.0 on certificates lapse.", width=12),
+    Panel("Decisions read from chats", [
+        Query(f'1 - sum by (alias) (rate(gateway_decision_questions_total{{outcome="answered"}}{RATE})) / sum by (alias) (rate(gateway_decision_questions_total{RATE}))', "without an answer, {{alias}}"),
+        Query("max by (alias) (gateway_decision_order_flips_ratio)", "flips {{alias}}"),
+        Query(f"histogram_quantile(0.5, sum by (le, alias, reading) (rate(gateway_decision_label_mass_bucket{RATE})))", "label mass {{alias}} by {{reading}}"),
+        Query(f"sum by (reading) (rate(gateway_decision_reads_total{RATE}))", "reads by {{reading}}", dashed=True, unit="ops")],
+          "Questions that could not be read, answers that change with the order of the options, and the median probability of all options together: far from the probe's figures, the model or its template has changed; probe it again. On the right: the requests.", "percentunit", width=12),
 ])  # fmt: skip
 
 LEDGER = Row("Ledger", [

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.config.guards import GuardName
-from gateway.config.types import Day, Name, NonEmpty, Section
+from gateway.config.types import Day, Name, NonEmpty, Section, Share
 from gateway.core.providers import DecisionReading
 
 MOST_OPTIONS, MOST_LEVELS = 255, 10
@@ -87,6 +87,9 @@ class ModelDecisions(Section):
     """The day of that probe, which prints this line. An emulated reading needs it."""
     min_label_mass: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """A read with less probability on all options together gives no answer."""
+    both_orders: Share = 0.0
+    """Share of its calls whose questions are asked a second time with the options in reverse, for
+    `gateway_decision_order_flips_ratio`. Clients get the first answers."""
     allow_one_hot: bool = False
     """Take an answer without log-probabilities as certain; for the reading `structured`. Such probabilities mean
     nothing, and no certificate holds for them."""

@@ -100,6 +100,8 @@ class ReadSettings:
     min_label_mass: float = MIN_LABEL_MASS
     one_hot: bool = False
     """Whether an answer without log-probabilities counts as certain, with probabilities 1 and 0."""
+    both_orders: float = 0.0
+    """Share of the calls whose questions are asked a second time, in the reverse order, to see whether that matters."""
     reverse: bool = False
     """List the options in the reverse order, to see whether that changes the answer."""
 

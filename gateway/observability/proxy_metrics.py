@@ -80,6 +80,12 @@ class ProxyMetrics:
     guard_seconds: Histogram
     guard_failing: Gauge
 
+    # Decisions that are read from chats, or translated.
+    decision_questions: Counter
+    decision_reads: Counter
+    decision_label_mass: Histogram
+    decision_order_flips: Gauge
+
     # Sampling, and recording to the stream.
     seen: Counter
     unsampled: Counter

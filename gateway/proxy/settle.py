@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from gateway.config.metric_labels import MetricLabels
+from gateway.config.metric_labels import OTHER, MetricLabels
 from gateway.core.completion import assemble
 from gateway.core.exchange import CLIENT_ENDED, Exchange, Target, cluster_digest, user_digest
 from gateway.core.prices import Prices
 from gateway.core.prompt_digest import prompt_digest
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.dialects.types import QuestionNote
 from gateway.proxy.dialects.vendor_records import recorded_form
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.limits.accounting import FREE_APIS
@@ -66,6 +68,8 @@ class Settler:
     limiter: Limiter
     _series: dict[tuple[str, str, str], CallMetrics] = field(default_factory=dict, init=False)
     """Metrics of calls, by alias, target and operation."""
+    _flips: dict[str, list[int]] = field(default_factory=dict, init=False)
+    """Questions that were asked in both orders, by alias: those whose answer changed, and all."""
 
     def settle(self, call: Call, endpoint: Endpoint, route: Route, context: CallContext) -> None:
         """Counts the call and, if it is sampled, records it. A call that reached no upstream leaves no exchange."""
@@ -79,7 +83,7 @@ class Settler:
             if charge is not None and route.tiered_down:
                 charge.tiered = True
         target_state = context.target_state
-        self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
+        self._count(call, endpoint, route, target_state, context, now - call.started, charge)
         unsent = not context.attempts and context.outcome != "blocked"
         if target_state is None or unsent or not endpoint.carries_text:
             return
@@ -228,7 +232,7 @@ class Settler:
         self,
         call: Call,
         endpoint: Endpoint,
-        scorer: str,
+        route: Route,
         target_state: TargetState | None,
         context: CallContext,
         total_s: float,
@@ -251,15 +255,36 @@ class Settler:
         if charge is None and (usage is None or not single or outcome != "ok" or call.api in FREE_APIS):
             charge = context.charge = charge_of(call, context, self.prices, self.limiter.most_output(call))
         series.waiting.append(
-            (outcome, total_s, context.notes.overhead_s, first_s, usage, single, call.caller, scorer, charge)
+            (outcome, total_s, context.notes.overhead_s, first_s, usage, single, call.caller, route.scorer, charge)
         )
         span = context.notes.span
         if span is not None and span.sampled:
             series.traced.append((outcome, total_s, first_s, call.received, span.trace, call.id))
         if len(series.waiting) >= FOLD_AT:
             series.fold()
+        if context.notes.questions:
+            self._count_questions(alias, context.notes.questions, route)
         if not single:
             self._count_attempts(alias, context)
+
+    def _count_questions(self, alias: str, questions: Sequence[QuestionNote], route: Route) -> None:
+        """Counts the questions of a decision that the gateway has read or translated."""
+        m = self.metrics
+        for note in questions:
+            m.counts.of(m.decision_questions, alias, note.kind, note.outcome).n += 1
+        if route.reads is None:
+            return
+        reading, compared = route.reads.reading, [note.flipped for note in questions if note.flipped is not None]
+        m.counts.of(m.decision_reads, reading).n += len(questions) * (2 if compared else 1)
+        masses = [note.label_mass for note in questions if note.label_mass is not None]
+        if masses:
+            shown = alias if alias in self.labels.histogram_aliases else OTHER
+            m.counts.spread(m.decision_label_mass, shown, reading).observe_all(masses)
+        if compared:
+            flips = self._flips.setdefault(alias, [0, 0])
+            flips[0] += sum(compared)
+            flips[1] += len(compared)
+            m.counts.set(m.decision_order_flips, flips[0] / flips[1], alias)
 
     def _metrics_of(self, alias: str, target_state: TargetState, operation: str) -> CallMetrics:
         target = target_state.target

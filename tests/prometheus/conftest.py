@@ -188,6 +188,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "denied": alias("denying"),
             "unpriced": alias("unpriced"),
             "judge": alias("judge"),
+            "read": alias("read", decisions={"reading": "slot", "probed": "2026-12-03", "both_orders": 1.0}),
             "split": {**alias("good"), "targets": [to["good"]]},
             "liked": retiring("good", 45),
             "tight": retiring("good", 20),
@@ -505,7 +506,7 @@ async def another_config(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
-    """A gateway, a consumer and a console in front of eight doubles, scraped by a real Prometheus with the
+    """A gateway, a consumer and a console in front of nine doubles, scraped by a real Prometheus with the
     repository's alert rules."""
     if shutil.which("prometheus") is None:
         pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
@@ -513,7 +514,7 @@ async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
     stream = stream_server_type(directory)
     stream.start()
     async with AsyncExitStack() as stack:
-        names = ("good", "worse", "cutting", "broken", "denying", "slow", "unpriced", "judge")
+        names = ("good", "worse", "cutting", "broken", "denying", "slow", "unpriced", "judge", "read")
         doubles = {name: await stack.enter_async_context(FakeUpstream(model="m", remember=False)) for name in names}
         running = Whole(directory, doubles, stream, servers.free_ports(6))
         neighbour = await asyncio.start_server(another_config, "127.0.0.1", running.ports[4])

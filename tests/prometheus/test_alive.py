@@ -22,6 +22,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.chat_engines import chat_answer
 from fixtures.learned_routes import ROUTE
 
 from gateway.cli.dashboards import panels_of
@@ -52,6 +53,11 @@ CACHED = json.dumps(
                   "prompt_tokens_details": {"cached_tokens": 1}},
     }
 ).encode()  # fmt: skip
+
+
+DECISION = json.dumps({
+    "model": "read", "input": "Twice!", "questions": [{"type": "predicate", "instructions": "It was charged twice."}],
+}).encode()  # fmt: skip
 
 
 def queries() -> list[tuple[str, str]]:
@@ -124,6 +130,7 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     whole.doubles["good"].says('{"ok": ', "true}")
     whole.doubles["worse"].says("no JSON at all")
     whole.doubles["judge"].says('{"score": 4}')
+    whole.doubles["read"].replies(lambda received: chat_answer((("yes", 0.6), ("no", 0.2))))
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
@@ -135,6 +142,7 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     assert set(statuses) == {200}
     await whole.load(3, "cut", stream=True)
     assert {*await whole.load(2, "mute"), *await whole.load(8, "mute", stream=True)} == {200}
+    assert set(await whole.spread([("/v1/decisions", DECISION, "sk-web-key", "")] * 8)) == {200}
     await whole.spread([whole.call("split", user=f"user-{i}") for i in range(people)])
     await whole.rated(people)
     secret = [{"role": "user", "content": "write to ada@example.org"}]

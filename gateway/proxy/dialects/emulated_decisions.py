@@ -10,7 +10,7 @@ import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.completion import usage_of
-from gateway.core.decision import DecisionRequest
+from gateway.core.decision import Answer, DecisionRequest, merged
 from gateway.core.decision_reads import (
     MOST_READ_BYTES,
     MOST_READS,
@@ -21,12 +21,13 @@ from gateway.core.decision_reads import (
     write_reads,
 )
 from gateway.core.errors import BadRequest, GatewayError
-from gateway.core.json_values import as_list, as_object
+from gateway.core.json_values import as_object
 from gateway.core.providers import CHATS
+from gateway.core.randomization import draw
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.plain_answer import AnswerTail
-from gateway.proxy.dialects.translated_decisions import CLIENT_FORMS, UNTRANSLATABLE, asked, error_body
+from gateway.proxy.dialects.translated_decisions import CLIENT_FORMS, UNTRANSLATABLE, asked, error_body, notes_of
 from gateway.proxy.dialects.types import ClientDialect, PlainReply, Reader, UnreadableEngine
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
@@ -43,6 +44,7 @@ class EmulatedDecisions:
         """inner: for chats at this upstream."""
         self._inner = inner
         self._settings = settings
+        self._reversed = replace(settings, reverse=True)
         self._engine = read_engine(upstream.kind, upstream.continues_prefill)
         self._translates = upstream.provider.dialect not in CHATS
 
@@ -59,8 +61,10 @@ class EmulatedDecisions:
     def _reads(self, call: Call, model: str) -> UpstreamRequest:
         decision = asked(call)
         _check_size(call, decision)
-        parts = []
-        for body in write_reads(decision, self._settings, self._engine):
+        bodies, parts = write_reads(decision, self._settings, self._engine), []
+        if draw("both orders", call.id) < self._settings.both_orders:
+            bodies += write_reads(decision, self._reversed, self._engine)
+        for body in bodies:
             body["model"] = model
             parts.append(self._inner.request(_chat(call, body), model))
         recorded = call.body_with({"model": orjson.dumps(model)})
@@ -74,12 +78,22 @@ class EmulatedDecisions:
         not that of chats."""
         questions = asked(call).questions
         found = lenient_json.loads(body)
-        replies = [as_object(reply) for reply in (as_list(found) if len(questions) > 1 else [found])]
+        replies = [as_object(reply) for reply in (found if isinstance(found, list) else [found])]
         if self._translates:
             replies = [self._as_chat(call, reply) for reply in replies]
         if not all("choices" in reply for reply in replies):
             raise ValueError("a reply to a read is not a chat's")
-        reply = read_answers(replies, questions, self._settings)
+        reply = read_answers(replies[: len(questions)], questions, self._settings)
+        notes = notes_of(reply.answers)
+        if len(replies) > len(questions):  # asked in both orders; the answers are those of the first
+            turned = read_answers(replies[len(questions) :], questions, self._reversed)
+            notes = tuple(
+                [
+                    note._replace(flipped=_flipped(*pair))
+                    for note, *pair in zip(notes, reply.answers, turned.answers, strict=True)
+                ]
+            )
+            reply = merged([reply, replace(turned, answers=())])
         reasons = {answer.unread for answer in reply.answers}
         if None not in reasons and not reasons.isdisjoint(_ENGINE_FAULTS):
             raise UnreadableEngine(_why(sorted(str(reason) for reason in reasons), self._settings.reading))
@@ -88,7 +102,7 @@ class EmulatedDecisions:
         if any(answer.one_hot for answer in reply.answers):
             written["x_reading"], written["x_calibrated"] = "structured-only", False
         usage = usage_of(written["usage"]) if reply.input_tokens else None
-        return PlainReply(lenient_json.dumps(written), usage)
+        return PlainReply(lenient_json.dumps(written), usage, questions=notes)
 
     def _as_chat(self, call: Call, reply: dict[str, Any]) -> dict[str, Any]:
         body = self._inner.answer(_chat(call, {}), lenient_json.dumps(reply)).body
@@ -99,6 +113,13 @@ class EmulatedDecisions:
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         return self._inner.broken(call, error)
+
+
+def _flipped(one: Answer, other: Answer) -> bool | None:
+    if one.refused or other.refused:
+        return None
+    likeliest = [max(range(len(a.probabilities)), key=a.probabilities.__getitem__) for a in (one, other)]
+    return likeliest[0] != likeliest[1]
 
 
 def _chat(call: Call, fields: Mapping[str, Any]) -> Call:

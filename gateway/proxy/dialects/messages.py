@@ -66,7 +66,7 @@ class Messages:
         if self._reads_chat:
             usage = read_answer(body)
         else:
-            body, usage, _ = self._inner.answer(_chat(call, {}, b""), body)
+            body, usage, *_ = self._inner.answer(_chat(call, {}, b""), body)
         try:
             return PlainReply(lenient_json.dumps(to_message(lenient_json.loads(body))), usage)
         except (AttributeError, TypeError, LookupError) as error:

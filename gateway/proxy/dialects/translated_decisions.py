@@ -15,14 +15,14 @@ import orjson
 from gateway.config.upstreams import Upstream
 from gateway.core import openai_decisions, systemone_decisions
 from gateway.core.completion import usage_of
-from gateway.core.decision import DecisionLimits, DecisionReply, DecisionRequest, Question, merged, split
+from gateway.core.decision import Answer, DecisionLimits, DecisionReply, DecisionRequest, Question, merged, split
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DecisionFormat
 from gateway.proxy.dialects import lenient_json, sglang_decisions
 from gateway.proxy.dialects.event_reader import RawReader, error_in, error_message
 from gateway.proxy.dialects.plain_answer import AnswerTail
-from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
+from gateway.proxy.dialects.types import Dialect, PlainReply, QuestionNote, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 
@@ -108,7 +108,7 @@ class TranslatedDecisions:
         reply = self.reply(body, questions)
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
-        return PlainReply(lenient_json.dumps(written), usage)
+        return PlainReply(lenient_json.dumps(written), usage, questions=notes_of(reply.answers))
 
     def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
         """The answers to these questions. Raises ValueError if the body, or one of several, has none."""
@@ -123,6 +123,16 @@ class TranslatedDecisions:
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
         return self._inner.broken(call, error)
+
+
+def notes_of(answers: Sequence[Answer]) -> tuple[QuestionNote, ...]:
+    return tuple([QuestionNote(answer.kind, _outcome(answer), answer.label_mass) for answer in answers])
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.unread is not None:
+        return "truncated" if answer.unread == "truncated" else "unreadable"
+    return "refused" if answer.refused else "answered"
 
 
 def error_body(call: Call, status: int, body: bytes) -> bytes:

@@ -36,6 +36,17 @@ class UnreadableEngine(ValueError):
     """Decisions cannot be read from the chats of a target, whatever is asked: another attempt would not help."""
 
 
+class QuestionNote(NamedTuple):
+    """The result of one question of a decision that the gateway itself has read or translated, for metrics."""
+
+    kind: str
+    outcome: str
+    """`answered`, `refused`, `unreadable` or `truncated`."""
+    label_mass: float | None = None
+    flipped: bool | None = None
+    """Whether the likeliest option changed with the order of the options; None if it was asked in one order."""
+
+
 class PlainReply(NamedTuple):
     """A complete answer that is not a stream."""
 
@@ -47,6 +58,8 @@ class PlainReply(NamedTuple):
     """The source of a failure; None if it is an answer; "answer" or "request": it reports a failure that the client
     gets as it is.
     """
+    questions: tuple[QuestionNote, ...] = ()
+    """The results of a decision's questions, as far as the gateway has read them."""
 
 
 class Reader(Protocol):

@@ -88,7 +88,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
         dialect = state.dialect or target_state.upstream.dialect.by_api[state.call.api]
-        answer, usage, error_source = dialect.answer(state.call, body)
+        answer, usage, error_source, questions = dialect.answer(state.call, body)
     except UnreadableEngine as error:
         raise AttemptFailed(of_unreadable_engine(error, state.call, len(body))) from error
     except ValueError as error:
@@ -98,6 +98,8 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if usage is None and state.call.api == "invoke_model":
         usage = header_usage(reply.headers)
     context.usage = state.attempt_usage = usage
+    if questions:
+        context.notes.questions = questions
     if target_state.reports_load:
         _record_load(target_state, reply)
     if error_source is not None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.observability.tracing import SpanIds
-from gateway.proxy.dialects.types import ClientDialect, ErrorSource, Reader
+from gateway.proxy.dialects.types import ClientDialect, ErrorSource, QuestionNote, Reader
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.endings import ANSWERED, NO_CONNECTION_IN_TIME, NOT_SENT, AttemptEnding, UnmeteredAttempt
 from gateway.proxy.limits.limiter import CallReservation
@@ -102,6 +102,8 @@ class CallNotes(Struct):
     """Error with which the gateway itself ends the answer; None if it does not."""
     decision: str = ""
     """The probabilities behind an answer that was asked for as a decision, in JSON; "": none."""
+    questions: tuple[QuestionNote, ...] = ()
+    """The results of a decision's questions, as far as the gateway has read them."""
     ended_at: float | None = None
     """Monotonic time at which the response ended, where its record waited for guards; None if it did not wait."""
 

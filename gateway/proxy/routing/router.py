@@ -110,7 +110,7 @@ def _reads_of(model: Model) -> ReadSettings | None:
         return None
     from gateway.core.decision_reads import ReadSettings  # only where an alias emulates decisions
 
-    return ReadSettings(asked.reading, asked.min_label_mass, asked.allow_one_hot)
+    return ReadSettings(asked.reading, asked.min_label_mass, asked.allow_one_hot, asked.both_orders)
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it

@@ -101,6 +101,29 @@ async def test_each_question_is_one_read_and_all_are_one_call(
     assert await running.metric("gateway_requests_total", alias="chat") == 1
 
 
+async def test_metrics_have_outcomes_label_mass_and_flips(start: Any, emulating: Any, upstream: FakeUpstream) -> None:
+    """Each question is asked twice, and one of two flips. Clients get the answers of the first order."""
+
+    def turning(received: Received) -> FakeAnswer:
+        asked = received.json["messages"][-2]["content"]
+        if "Which team" in asked:
+            return chat_answer((("bill", 0.3 if "- billing\n- other" in asked else 0.1), ("other", 0.2)))
+        return planted(received) if "How upset" not in asked else chat_answer((("x", 0.9), ("y", 0.05)), ())
+
+    upstream.replies(turning)
+    running = await start(emulating(upstream, both_orders=1.0))
+    reply = await running.client.post("/decisions", json=BODY)
+    assert reply.status_code == 200, reply.text
+    assert (reply.json()["answers"][1]["choice"], reply.json()["usage"]["input_tokens"]) == ("billing", 240)
+    assert len(upstream.calls) == 6
+    for kind, outcome in (("predicate", "answered"), ("choice", "answered"), ("score", "unreadable")):
+        assert await running.metric("gateway_decision_questions_total", alias="chat", kind=kind, outcome=outcome) == 1
+    assert await running.metric("gateway_decision_reads_total", reading="slot") == 6
+    assert await running.metric("gateway_decision_order_flips_ratio", alias="chat") == 0.5
+    assert await running.metric("gateway_decision_label_mass_count", alias="chat", reading="slot") == 2
+    assert await running.metric("gateway_decision_label_mass_sum", alias="chat") == pytest.approx(0.8 + 0.5)
+
+
 async def test_system_ones_clients_are_answered_too(start: Any, emulating: Any, upstream: FakeUpstream) -> None:
     upstream.replies(planted)
     running = await start(emulating(upstream))
