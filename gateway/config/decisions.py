@@ -112,6 +112,9 @@ class DecisionsConfig(Section):
     """The share that may be wrong, for certificates without one of their own."""
     confidence: Confidence = 0.9
     """The confidence of certificates without one of their own."""
+    refusal: Literal["omit", "error"] = "omit"
+    """The answer of a refused question for clients of System One's format, which has none for it: `omit` (it is listed
+    in `x_refused`), or `error` (the whole request ends in HTTP 422, which names the questions)."""
 
     def wrong_of(self, certificate: CertificateConfig) -> float:
         return self.wrong if certificate.wrong is None else certificate.wrong

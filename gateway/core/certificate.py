@@ -21,12 +21,12 @@ class CertificateInForce:
     """A certificate that held when a consumer looked."""
 
     from_p: float
-    """The smallest probability of the model, before the map, that is in the zone; above 1 if there is no zone."""
+    """The smallest probability of the model, before the map, that is in the zone; above 1 if it has lapsed."""
     at: float
     """Time of the look, Unix seconds."""
 
     def holds(self, now: float) -> bool:
-        return self.at > now - CONFIRMED_S
+        return self.from_p <= 1.0 and self.at > now - CONFIRMED_S
 
     def to_json(self) -> str:
         return orjson.dumps({"from_p": self.from_p, "at": self.at}).decode()

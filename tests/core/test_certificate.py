@@ -21,3 +21,4 @@ def test_a_certificate_is_shared_as_it_is() -> None:
     assert certificate_from_json(held.to_json()) == held
     assert held.holds(held.at + CONFIRMED_S - 1)
     assert not held.holds(held.at + CONFIRMED_S)
+    assert not CertificateInForce(2.0, held.at).holds(held.at), "it has lapsed"

@@ -52,7 +52,7 @@ async def program(directory: Path, ready: bytes, *words: str) -> AsyncIterator[A
             *gateway_command(*words), cwd=directory, env=environ, stdout=file, stderr=file
         )
     try:
-        async with asyncio.timeout(45):
+        async with asyncio.timeout(180):
             while ready not in log.read_bytes():
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.05)

@@ -149,6 +149,16 @@ def asked(call: Call) -> DecisionRequest:
     return CLIENT_FORMS[call.api].read_request(as_object(lenient_json.loads(body)))
 
 
+def refused_questions(answer: bytes) -> bytes | None:
+    """The error for an answer of System One's format that leaves out questions, naming them; None if it has all."""
+    refused = [key for key in as_list(as_object(lenient_json.loads(answer)).get("x_refused")) if isinstance(key, str)]
+    if not refused:
+        return None
+    text = "the model refused to answer this question"
+    details = [{"loc": ["body", "questions", key], "msg": text, "type": "refused"} for key in refused]
+    return lenient_json.dumps({"detail": details})
+
+
 def _text(error: Any) -> str:
     """The text of an error, FastAPI's included: a list of what is wrong, or a text."""
     detail = error.get("detail") if isinstance(error, dict) else None

@@ -108,14 +108,29 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     choice = state.route.choice
     if choice is not None and choice.cascade is not None and target_state.target == choice.target:
         _accept(state, choice.cascade, answer)
+    status = reply.status
+    if state.route.refusal_fails and state.call.api == "systemone":
+        status, answer = _with_refusals(state, status, answer)
     state.answer = answer
     if context.response.enabled:
         context.response.relayed(answer)
     state.deadlines.pause()
     headers = for_client(reply.headers, bedrock=state.call.api in BEDROCK_APIS)
-    start_response(state, target_state, reply.status, headers, now, len(answer))
+    start_response(state, target_state, status, headers, now, len(answer))
     context.ended = True
     await state.client.end(answer)
+
+
+def _with_refusals(state: RelayState, status: int, answer: bytes) -> tuple[int, bytes]:
+    """The status and body for a client that wants an error where a question has no answer."""
+    from gateway.proxy.dialects.translated_decisions import refused_questions
+
+    error = refused_questions(answer)
+    if error is None:
+        return status, answer
+    _note_error(state, "request")
+    state.context.status = 422
+    return 422, error
 
 
 def _accept(state: RelayState, cascade: ServedRoute, answer: bytes) -> None:

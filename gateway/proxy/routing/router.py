@@ -147,6 +147,9 @@ class Route:
         if assignment is not None and assignment.target == target:
             self.assignment = replace(assignment, target=assignment.running.plan.control)
 
+    refusal_fails: bool = False
+    """Whether a refused question is an error, for clients in whose format it has no answer."""
+
     def settle_on(self, choice: RouteChoice) -> None:
         """Notes the decision of a cascade, which came after its first target had answered."""
         before, self.choice = self.choice, choice
@@ -177,6 +180,7 @@ class Router:
         self._named: dict[str, AliasRoutes] = {}  # by the name that a client sent
         self._before = {t.target: t for t in before if upstreams.get(t.target.upstream) is t.upstream}
         self._models = config.models
+        self._refusal_fails = config.decisions.refusal == "error"
         self._sampler = sampler
         self._rng = rng
         self._target_states: dict[Target, TargetState] = {}
@@ -377,6 +381,8 @@ class Router:
             route.tier = routes.tier
         if routes.reads is not None:
             route.reads = routes.reads
+        if self._refusal_fails:
+            route.refusal_fails = True
         return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:

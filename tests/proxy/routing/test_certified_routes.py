@@ -64,7 +64,7 @@ class Triage:
         held = {name: CertificateInForce(p, at or time.time()) for name, p in from_p.items()}
         texts = {SHARED_NAME + claim_digest(config, name): each.to_json() for name, each in held.items()}
         await state.remember_all(texts, 600)
-        await self.gateway.until(lambda: self.in_force == sorted(from_p.values()))
+        await self.gateway.until(lambda: self.in_force == sorted(p for p in from_p.values() if p <= 1.0))
 
     async def ask(self, *questions: Any, **fields: Any) -> Any:
         body = {"model": "chat", "input": "I was charged twice.", "questions": list(questions or (REFUND,)), **fields}
@@ -134,9 +134,11 @@ async def test_a_lapse_sends_everything_to_the_other(make: Make, upstream: FakeU
     triage = await make()
     await triage.certify(refund=0.9)
     assert acted(await triage.ask()) == ACTED
+    sent = len(upstream.calls)
     await triage.certify(refund=2.0)
     replies = [await triage.ask() for _ in range(5)]
-    assert {acted(reply) for reply in replies} == {DECLINED_}
+    assert {acted(reply) for reply in replies} == {UNCERTIFIED}
+    assert len(upstream.calls) == sent, "the first target is not paid for what nobody may act upon"
     assert {reply.status_code for reply in replies} == {200}, "no client sees an error"
 
 
