@@ -109,7 +109,7 @@ def _schemas(found: Sequence[AdminOperations]) -> dict[str, Schema]:
     template = reference("{model}")["$ref"]
     _, described = models_json_schema(models, ref_template=template, schema_generator=SectionSchema)
     schemas: dict[str, Schema] = described["$defs"]
-    for name in {operation.body.__name__ for operation in operations if operation.body and operation.patch}:
+    for name in sorted({operation.body.__name__ for operation in operations if operation.body and operation.patch}):
         schemas[f"{name}Patch"] = _patch_of(schemas[name])
     schemas["LimitsPatch"] = _patch_of(schemas["LimitsConfig"])
     for each in found:
