@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from rich.console import Group, RenderableType
 
 from gateway.config.config import Config
-from gateway.config.derive import prices_of, target_of
-from gateway.config.retirements import ListedRetirements, day_of, retiring_targets
+from gateway.config.derive import prices_of, refs_of_model, target_of
+from gateway.config.retirements import NOTICE_DAYS, ListedRetirements, day_of, retiring_targets
 from gateway.core.exchange import Target
 from gateway.core.prices import Prices
 from gateway.core.retirements import Retirement
@@ -27,6 +27,7 @@ from gateway.features.models.cache import (
     spread_sessions,
 )
 from gateway.features.models.origins import KEPT_H, OriginKind, Series, ValueCounts, latest_values
+from gateway.features.models.plan import ChangedModel, ModelPlan, plans_for
 from gateway.features.models.probes.model import ProbeRound
 from gateway.features.models.probes.report import ProbeOutput, probe_cell
 from gateway.features.models.probes.report import to_dict as probe_output
@@ -84,6 +85,8 @@ class ModelLine:
     probe: ProbeRound | None = None
     """The newest round of probes."""
     watch: TargetWatch | None = None
+    plans: Sequence[ModelPlan] = ()
+    """Ways on after a change, or before its retirement."""
 
     @property
     def hit_rate(self) -> float | None:
@@ -121,6 +124,7 @@ class _Known:
     """Knowledge about targets that does not come from their usage."""
 
     prices: Prices
+    today: date
     first: Mapping[tuple[str, str, str], str]
     latest: Mapping[Series, ValueCounts]
     changes: Mapping[str, DeploymentEvent]
@@ -130,6 +134,10 @@ class _Known:
     promoted: Mapping[tuple[str, Target], str] = field(default_factory=dict)
     probed: Mapping[Target, ProbeRound] = field(default_factory=dict)
     watches: Mapping[TargetKey, TargetWatch] = field(default_factory=dict)
+    probe_changes: Mapping[str, DeploymentEvent] = field(default_factory=dict)
+    """The newest change that probes saw, by target without its variant: it is asked through one of its aliases."""
+    targets: Sequence[Target] = ()
+    """The targets of the config."""
 
 
 def models_in_use(connection: Reading, config: Config, now: float) -> ModelsInUse:
@@ -155,6 +163,7 @@ def _known(connection: Reading, config: Config, now: float, latest: Mapping[Seri
     events = events_since(connection, now - KEPT_S, _MOST_EVENTS)
     return _Known(
         prices=prices_of(config),
+        today=day_of(now),
         first=first_days(connection),
         latest=latest,
         changes={event.subject: event for event in events if event.kind == "model"},
@@ -163,7 +172,13 @@ def _known(connection: Reading, config: Config, now: float, latest: Mapping[Seri
         promoted=dict(_promoted(connection, config)),
         probed=_probed(connection, config),
         watches={target: watch_from_json(text) for target, text in stored_watches(connection).items()},
+        probe_changes={_probed_target(event): event for event in events if event.id.startswith("model:probe:")},
+        targets=[_plain(target_of(ref)) for model in config.models.values() for ref in refs_of_model(config, model)],
     )
+
+
+def _probed_target(event: DeploymentEvent) -> str:
+    return event.subject.partition(" ")[2].partition("[")[0]
 
 
 def _probed(connection: Reading, config: Config) -> dict[Target, ProbeRound]:
@@ -190,7 +205,7 @@ def _plain(target: Target) -> Target:
 def _line(row: UsageRow, known: _Known) -> ModelLine:
     alias, target = row.by["alias"], Target(row.by["upstream"], row.by["model"])
     price = known.prices.of(target)
-    return ModelLine(
+    line = ModelLine(
         alias=alias,
         target=target,
         since=known.first.get((alias, target.upstream, target.model), ""),
@@ -200,12 +215,26 @@ def _line(row: UsageRow, known: _Known) -> ModelLine:
         cached_usd_per_million=None if price is None else cached_price(price),
         fingerprint=_latest(known, alias, target, "fingerprint"),
         returned=_latest(known, alias, target, "model"),
-        change=known.changes.get(f"{alias} {target}"),
+        change=_newest(known.changes.get(f"{alias} {target}"), known.probe_changes.get(str(target))),
         retirement=known.retirements.get((alias, target)) or known.listed.of(target),
         experiment=known.promoted.get((alias, target)),
         probe=known.probed.get(target),
         watch=known.watches.get(TargetKey(alias, target.upstream, target.model)),
     )
+    return replace(line, plans=list(_plans(line, known)))
+
+
+def _newest(*events: DeploymentEvent | None) -> DeploymentEvent | None:
+    return max((event for event in events if event is not None), key=lambda event: event.at, default=None)
+
+
+def _plans(line: ModelLine, known: _Known) -> Iterator[ModelPlan]:
+    due = line.retirement is not None and line.retirement.days(known.today) <= NOTICE_DAYS
+    if line.change is None and not due:
+        return iter(())
+    retirement = line.retirement if due else None
+    changed = ChangedModel(line.alias, line.target, line.sums, retirement, line.experiment, line.probe is not None)
+    return plans_for(changed, known.targets, known.prices)
 
 
 def _latest(known: _Known, alias: str, target: Target, kind: OriginKind) -> str | None:
@@ -266,7 +295,9 @@ def _lines_section(found: ModelsInUse, now: float) -> ReportSection:
         "baseline of 14 days; until it has one, only the changes that answers name notify." + since
     )
     lead = headline(found, now) + "."
-    return ReportSection("models", "Models", lead=lead, guide=guide, rows=table("Models", columns, [("", rows)]))
+    items = tuple(f"{line.alias}, {line.target}: {plan.sentence}" for line in found.lines for plan in line.plans)
+    lines = table("Models", columns, [("", rows)])
+    return ReportSection("models", "Models", lead=lead, guide=guide, rows=lines, items=items)
 
 
 def _row(line: ModelLine, now: float) -> Row:
@@ -326,6 +357,14 @@ def prefix_sentence(prefix: ChangingPrefix) -> str:
     )
 
 
+class ModelPlanOutput(TypedDict):
+    """One way on after a change, or before a retirement."""
+
+    kind: Literal["keep", "compare", "switch"]
+    text: str
+    command: str
+
+
 class ModelLineOutput(TypedDict):
     alias: str
     target: str
@@ -352,6 +391,7 @@ class ModelLineOutput(TypedDict):
     successor: str | None
     experiment: str | None
     probe: ProbeOutput | None
+    plans: list[ModelPlanOutput]
 
 
 class CachedKeyOutput(TypedDict):
@@ -454,6 +494,7 @@ def _line_output(line: ModelLine) -> ModelLineOutput:
         "successor": None if line.retirement is None else line.retirement.successor,
         "experiment": line.experiment,
         "probe": None if line.probe is None else probe_output(line.probe),
+        "plans": [{"kind": plan.kind, "text": plan.text, "command": plan.command} for plan in line.plans],
     }
 
 
