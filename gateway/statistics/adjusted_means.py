@@ -152,6 +152,12 @@ class AdjustedBaseline:
         """Adds strata, an array of shape (more, k, SUMS)."""
         self.strata = np.concatenate([self.strata, strata])
 
+    def renew(self, strata: Floats, kept: float) -> None:
+        """Adds sums of the same strata, shape (c, k, SUMS). kept: weight of what is known already, in [0, 1]."""
+        self.strata = kept * self.strata + strata
+        weights, totals, _, _, _ = _parts(self.strata.sum(axis=0))
+        self.mean = np.where(weights > 0, totals / np.maximum(weights, _TINY), self.mean)
+
     def deviations(self, sums: HourlySums, mix: Floats) -> Deviations:
         """The deviations of hours whose strata are in the order of the baseline's.
 

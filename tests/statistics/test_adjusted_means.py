@@ -97,3 +97,13 @@ def test_the_state_goes_through_json() -> None:
 def test_parts_of_the_week() -> None:
     thursday = np.array([0, 2, 3, 23, 48, 72 + 71, 96])
     assert slot_of(thursday).tolist() == [0, 0, 1, 7, 8, 7, 0]
+
+
+def test_a_baseline_moves_with_the_hours_that_are_added() -> None:
+    baseline = AdjustedBaseline.fitted(drawn(9), SCORE, 0.001)
+    later = plus(drawn(10), np.full(HOURS, -0.2))
+    before = float(baseline.deviations(later, mix(later)).mean.mean())
+    baseline.renew(later.strata.sum(axis=0), 0.5)
+    after = float(baseline.deviations(later, mix(later)).mean.mean())
+    assert abs(before + 0.2) < 0.01
+    assert abs(after + 0.2 / 3) < 0.01, "two thirds of the baseline are of the new level"

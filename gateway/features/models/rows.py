@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from gateway.features.models.origins import OriginKind, Series, ValueCounts
 from gateway.features.models.probes.model import ProbeRound, round_from_json
@@ -21,6 +21,8 @@ from gateway.store.run_chunks import whole_request
 from gateway.store.tables import exchanges, model_hours, model_watches, probe_rounds, scores, usage, watch_hours
 
 HOUR_S = 3600
+MOST_WATCHED = 2_000
+"""Calls of a target and hour that its watch reads: more would hardly make the hour's mean more exact."""
 OPENING = 800
 """Characters of an answer that tell whether it is a refusal."""
 MOST_SESSION_CALLS = 50_000
@@ -177,28 +179,49 @@ def spent_on_probes(connection: Reading, since: float) -> float:
 
 
 def watched_calls(connection: Reading, hour: int) -> Iterator[WatchedCall]:
-    """The served calls that arrived within an hour, with their scores."""
+    """The served calls that arrived within an hour, with their scores: of each target about MOST_WATCHED at most, drawn
+    with equal probability."""
     e = exchanges.c
-    by_id = _hour_scores(connection, hour)
+    shares = _watched_shares(connection, hour)
+    drawn = [
+        or_(e.alias != target.alias, e.upstream != target.upstream, e.model != target.model, e.u < share * e.pi)
+        for target, share in shares.items()
+    ]
+    by_id = _hour_scores(connection, hour, drawn)
     text = (func.substr(e.text, 1, OPENING), func.length(e.text), e.refusal != "", e.tool_calls)
     tokens = (e.input_tokens, e.cached_input_tokens, e.output_tokens)
     unit = func.coalesce(e.user_digest, e.run_id, e.cluster, e.id)
     names = (e.alias, e.upstream, e.model, e.caller, e.user_digest, unit, e.api, e.run_id.is_not(None))
     figures = (e.outcome, e.finish_reason, *text, e.first_token_s, e.mean_logprob, 1.0 / e.pi)
     query = select(e.id, *names, *tokens, *figures).where(e.role == "served", e.pi > 0)
-    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S)
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S, *drawn)
     for id, alias, upstream, model, *columns in connection.execute(query):
-        call = WatchedCall(TargetKey(alias, upstream, model), *columns)
-        call.scores = by_id.get(id, {})
+        target = TargetKey(alias, upstream, model)
+        share = shares.get(target, 1.0)
+        call = WatchedCall(target, *columns)
+        call.weight /= share
+        call.scores = {name: (value, weight / share) for name, (value, weight) in by_id.get(id, {}).items()}
         yield call
 
 
-def _hour_scores(connection: Reading, hour: int) -> dict[str, dict[str, tuple[float, float]]]:
+def _watched_shares(connection: Reading, hour: int) -> dict[TargetKey, float]:
+    """The share of the calls of an hour that are watched, of targets of which not all are."""
+    e = exchanges.c
+    cell = (e.alias, e.upstream, e.model)
+    query = select(*cell, func.count()).where(e.role == "served", e.pi > 0).group_by(*cell)
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S)
+    counts = {TargetKey(*names): count for *names, count in connection.execute(query)}
+    return {target: MOST_WATCHED / count for target, count in counts.items() if count > MOST_WATCHED}
+
+
+def _hour_scores(
+    connection: Reading, hour: int, drawn: Sequence[ColumnElement[bool]]
+) -> dict[str, dict[str, tuple[float, float]]]:
     e, s = exchanges.c, scores.c
     columns = (s.exchange_id, s.scorer, s.version, s.config_hash, s.value01, 1.0 / s.pi)
     query = select(*columns).join(exchanges, s.exchange_id == e.id)
     query = query.where(s.repeat == 0, s.subject == "exchange", s.value01.is_not(None), s.pi > 0, e.role == "served")
-    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S)
+    query = query.where(e.received >= hour * HOUR_S, e.received < (hour + 1) * HOUR_S, *drawn)
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for id, scorer, version, config_hash, value, weight in connection.execute(query):
         found.setdefault(id, {})[score_series(scorer, version, config_hash)] = value, weight

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gateway.features.models.watch.cells import (
+    BASELINE_H,
     FEWEST_CALLS,
     NEW_H,
     CellHours,
@@ -96,11 +97,12 @@ class Monitor:
         learned_to: int,
         logs: Floats | None = None,
         apart: Mapping[str, int] | None = None,
+        renewed_to: int = 0,
     ) -> None:
         """learned_to: the last hour of the baseline. logs: ln of the e-values, shape (series, 2, BETS).
-        apart: customers that are left out, with the hour since which."""
+        apart: customers that are left out, with the hour since which. renewed_to: see renew."""
         self.cells, self.series, self.baseline, self.learned_to = list(cells), list(series), baseline, learned_to
-        self.apart = dict(apart or {})
+        self.apart, self.renewed_to = dict(apart or {}), max(learned_to, renewed_to)
         shape = (len(self.series), 2, len(BETS))
         self.rings = np.array([name not in SILENT for name in self.series], dtype=np.bool_)
         self.logs = np.full(shape, -np.inf) if logs is None else logs.reshape(shape)
@@ -157,6 +159,15 @@ class Monitor:
     def evidence(self, k: int, direction: Direction) -> float:
         """ln of the mean e-value of a series, by its place."""
         return float(np.logaddexp.reduce(self.logs[k, _DIRECTIONS.index(direction)]) - math.log(len(BETS)))
+
+    def renew(self, hours: CellHours) -> None:
+        """Moves the baseline with the hours of the oldest of the last 14 days, so that users who come and go slowly are
+        not a change, and a new change is not in it for two weeks. hours: the last BASELINE_H."""
+        leaving = (hours.hours <= hours.hours[-1] - BASELINE_H + DAY_H) & (hours.hours > self.renewed_to)
+        if leaving.any():
+            strata = self.grouped(hours, 0).sums.strata[leaving]
+            self.baseline.renew(strata.sum(axis=0), 1.0 - len(strata) / BASELINE_H)
+            self.renewed_to = int(hours.hours[leaving][-1])
 
     def admit(self, hours: CellHours) -> None:
         """Adds the cells that have had calls for NEW_H hours. hours: the last BASELINE_H."""
@@ -215,6 +226,7 @@ class Monitor:
             "baseline": self.baseline.state(),
             "learned_to": self.learned_to,
             "apart": self.apart,
+            "renewed_to": self.renewed_to,
             "logs": [round(max(x, _LOWEST), 4) for x in self.logs.ravel().tolist()],
         }
 
@@ -223,7 +235,7 @@ class Monitor:
         logs = np.array(state["logs"], dtype=np.float64)
         baseline = AdjustedBaseline.from_state(state["baseline"])
         cells = [TrafficCell(*cell) for cell in state["cells"]]
-        return cls(cells, state["series"], baseline, state["learned_to"], logs, state["apart"])
+        return cls(cells, state["series"], baseline, state["learned_to"], logs, state["apart"], state["renewed_to"])
 
 
 _DIRECTIONS: tuple[Direction, Direction] = ("down", "up")

@@ -160,7 +160,9 @@ def _learned(state: TargetWatch, hours: Sequence[HourOfTarget], errors: WatchErr
     early = {name for hour in mine if hour.hour <= max(newest - NEW_H, state.begun + DAY_H) for name in hour.series}
     new = [name for name in series if name not in known and name in early and _values(mine, name)]
     for monitor in state.monitors:
-        monitor.admit(cell_hours(hours, monitor.series))
+        known_hours = cell_hours(hours, monitor.series)
+        monitor.renew(known_hours)
+        monitor.admit(known_hours)
     begun = Monitor.begun(cell_hours(mine, new), errors) if new and mine else None
     return replace(state, monitors=[*state.monitors, *([begun] if begun else [])], series=series)
 

@@ -78,6 +78,17 @@ def test_a_new_customer_counts_once_it_is_known(baseline: list[HourOfTarget]) ->
     assert monitor.grouped(found, BASELINE_H).left_out[-1] < 0.05
 
 
+def test_a_baseline_follows_by_two_weeks(baseline: list[HourOfTarget]) -> None:
+    monitor = begun(baseline)
+    later = [*baseline, *shifted(hours(7, 15, n=12, longer=1.5), BASELINE_H)]
+    k, before = monitor.series.index("length"), monitor.baseline.mean.copy()
+    monitor.renew(cell_hours(later[:BASELINE_H], monitor.series))
+    monitor.renew(cell_hours(later[24 : BASELINE_H + 24], monitor.series))
+    assert monitor.baseline.mean[k] == before[k], "hours of the baseline are in it once"
+    monitor.renew(cell_hours(later[BASELINE_H : 2 * BASELINE_H], monitor.series))
+    assert before[k] < monitor.baseline.mean[k] < before[k] + 0.1
+
+
 def test_too_few_hours_are_no_baseline(baseline: list[HourOfTarget]) -> None:
     assert Monitor.begun(cell_hours(baseline[:100]), DEPLOYMENT) is None
     assert set(CALL_SERIES) < set(begun(baseline).series)

@@ -10,6 +10,7 @@ from gateway.features.models.notice_source import ModelNotices
 from gateway.features.models.report import models_in_use, to_dict
 from gateway.features.models.rows import (
     HOUR_S,
+    MOST_WATCHED,
     newest_watched_hour,
     store_watch,
     store_watch_hour,
@@ -106,3 +107,15 @@ async def test_calls_are_read_with_their_scores(store: Any, exchange: Any) -> No
         [call] = list(watched_calls(connection, int(NOW // HOUR_S)))
     assert (call.target, call.weight, call.length, call.opening) == (TARGET, 2.0, 3, "123")
     assert call.values()["failures"] == 0.0
+
+
+async def test_a_busy_target_is_read_in_part(store: Any, exchange: Any) -> None:
+    n = 2 * MOST_WATCHED
+    made = [exchange("1", received=NOW + at / n, u=0.5 * (at + 0.5) / n, pi=0.5) for at in range(n)]
+    store.write(*made, exchange("2", received=NOW, alias="rare", u=0.999))
+    with reading(store.url) as connection:
+        calls = list(watched_calls(connection, int(NOW // HOUR_S)))
+    busy = [call for call in calls if call.target == TARGET]
+    assert len(busy) == MOST_WATCHED
+    assert sum(call.weight for call in busy) == 2 * n, "all calls, of which half were recorded"
+    assert [call.weight for call in calls if call.target.alias == "rare"] == [1.0]
