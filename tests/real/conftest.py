@@ -150,3 +150,16 @@ def stage(request: pytest.FixtureRequest, journal: Journal, tmp_path_factory: py
     with _stage.staged(engine, tmp_path_factory.mktemp(engine.name)) as running:
         journal.note(engine.name, "ready after", f"{running.started_s:.0f} s")
         yield running
+
+
+@pytest.fixture(scope="module")
+def installed(stages: Any, journal: Any) -> Path:
+    """The folder of the installed agents; skipped, with the reason, where they are missing."""
+    folder = Path(stages.REAL / "agents")
+    if not (folder / "installed").exists():
+        failed = folder / "failed"
+        why = failed.read_text().strip().splitlines()[-1] if failed.exists() else "run `make test-real`"
+        journal.notes["agents"] = f"not installed: {why}"
+        pytest.skip(journal.notes["agents"])
+    journal.notes["agents"] = "coding agents, on the fake upstream"
+    return folder

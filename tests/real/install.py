@@ -79,7 +79,14 @@ ENVIRONMENTS = {
     "litellm": Environment(("litellm==1.110.*",)),
     # Their npm packages hold the native programs, which are started without the scripts that would link them.
     "agents": Environment(
-        ("aider-chat>=0.86,<0.87",), npm=("@anthropic-ai/claude-code@2", "@openai/codex@0", "opencode-ai@1")
+        ("aider-chat>=0.86,<0.87",),
+        npm=(
+            "@anthropic-ai/claude-code@2",
+            "@openai/codex@0",
+            "opencode-ai@1",
+            "@qwen-code/qwen-code@0",
+            "@mariozechner/pi-coding-agent@0",
+        ),
     ),
     "open-webui": Environment(("open-webui>=0.12,<0.13", "playwright"), torch=("torch",)),
 }

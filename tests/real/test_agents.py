@@ -190,19 +190,6 @@ AGENTS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def installed(stages: Any, journal: Any) -> Path:
-    """The folder of the installed agents; skipped, with the reason, where they are missing."""
-    folder = Path(stages.REAL / "agents")
-    if not (folder / "installed").exists():
-        failed = folder / "failed"
-        why = failed.read_text().strip().splitlines()[-1] if failed.exists() else "run `make test-real`"
-        journal.notes["agents"] = f"not installed: {why}"
-        pytest.skip(journal.notes["agents"])
-    journal.notes["agents"] = "coding agents, on the fake upstream"
-    return folder
-
-
 def program_of(agent: Agent, installed: Path) -> str:
     return str(next(installed.glob(agent.program)))
 

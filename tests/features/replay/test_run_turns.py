@@ -219,7 +219,7 @@ async def test_options_that_do_not_fit_runs_are_refused(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 async def test_planted_agents_over_sockets(recorded, named: GatewayLocation, served: FakeUpstream) -> None:
     """Forty seeds of each: an equal agent ships in at least 30, and one with wrong calls is rejected in at least 36."""
     verdicts: dict[str, list[str]] = {"equal": [], "mistaken": []}
