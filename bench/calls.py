@@ -39,6 +39,23 @@ def counted(kind: str, rate: float, n: int, limits: bool = False, run: str = "")
     return counter.n / n
 
 
+def emulated(questions: int, n: int = 10) -> float:
+    """Calls for one decision of this number of questions, each read from a chat."""
+    counter = _Calls()
+
+    async def drive(driven: hot.Hot) -> None:
+        request, answer = hot.reads(questions)
+        await driven.run(n, request, answer)
+        driven.metrics.counts.flush()
+        with counter:
+            answers = await driven.run(n, request, answer)
+        assert answers.startswith(b"HTTP/1.1 200 OK")
+        assert answers.count(b'"probabilities"') == questions
+
+    asyncio.run(hot.driven(0.0, drive, systems.with_reads))
+    return counter.n / n
+
+
 def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
     """Calls for one request of about the given number of bytes, to a model with this route, or with weighted
     targets.

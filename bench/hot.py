@@ -140,8 +140,9 @@ class Hot:
             self.upstream.take()
             for piece in answer:
                 self.connection.data_received(piece)
-                while not self.client.written:
+                while not self.client.written and not self.upstream.written:
                     await asyncio.sleep(0)
+                self.upstream.take()  # another request of the same attempt
                 last = self.client.take()
             while self.protocol._request is not None:
                 await asyncio.sleep(0)
@@ -236,6 +237,22 @@ def decision() -> tuple[bytes, list[bytes]]:
     answer = json.dumps({"model": "m", "answers": answers, "usage": usage}).encode()
     start = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer]
+
+
+def reads(questions: int) -> tuple[bytes, list[bytes]]:
+    """A decision that is read from chats, of the size of `plain` in all, and an answer of twenty alternatives to each
+    read."""
+    asked = [{"type": "choice", "instructions": "Which?", "choices": [{"value": "good"}, {"value": "bad"}]}] * questions
+    body = json.dumps({"model": systems.MODEL, "input": "x" * 600, "questions": asked}).encode()
+    head, _, _ = systems.request(80).replace(b"/chat/completions", b"/decisions").partition(b"Content-Length")
+    words = ["good", "bad", *(f"w{n}" for n in range(18))]
+    top = [{"token": word, "logprob": -1.0 - n, "bytes": [119]} for n, word in enumerate(words)]
+    content = [{"token": "good", "logprob": -1.0, "top_logprobs": top}]
+    choice = {"index": 0, "message": {"role": "assistant", "content": "good"}, "logprobs": {"content": content}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    answer = json.dumps({"id": "c", "model": "m", "choices": [choice], "usage": usage}).encode()
+    start = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer] * questions
 
 
 def _answer() -> bytes:

@@ -139,6 +139,13 @@ def with_limits(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_reads(config: dict[str, Any]) -> dict[str, Any]:
+    """Decisions are read from the chats of a vLLM server."""
+    config["upstreams"]["up"]["kind"] = "vllm"
+    config["models"][MODEL]["decisions"] = {"reading": "slot", "probed": "2026-12-03"}
+    return config
+
+
 def with_ceiling(config: dict[str, Any]) -> dict[str, Any]:
     """Ceilings of each run that are never reached: dollars and calls."""
     config = with_limits(config) | {"teams": {}, "organizations": {}}

@@ -24,11 +24,11 @@ from gateway.core.decision import (
     OptionValue,
     Question,
     UnreadReason,
-    answer_of,
+    jev_confidence,
     option_texts,
     unread,
 )
-from gateway.core.json_values import as_list, as_object, parse_object
+from gateway.core.json_values import as_object, parse_object
 from gateway.core.providers import CHATS, PROVIDERS
 
 Reading = Literal["slot", "words", "letters", "structured"]
@@ -47,6 +47,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PREFILL = '{"answer": "'
 _SLOT = re.compile(r'"answer"\s*:\s*"')
 _REASONING = ("<think", "<|channel", "<reason", "[think", "<|begin_of_thought")
+_THOUGHTS = frozenset({"reasoning_content", "reasoning"})
 _STRUCTURED_TOKENS = 64
 _ALL = 0.9999
 _NO_CHANCE = -60.0
@@ -136,8 +137,83 @@ def check_readable(question: Question, reading: Reading) -> None:
             )
 
 
-def write_reads(request: DecisionRequest, settings: ReadSettings, engine: ReadEngine) -> list[dict[str, Any]]:
+_OTHER, _SHARED = -2, -1
+_MOST_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedQuestion:
+    """A question as a reading asks it, whatever the state is: most clients ask the same ones again and again."""
+
+    question: Question
+    before: str
+    """The part of the prompt before the state."""
+    after: str
+    labels: tuple[str, ...]
+    """Texts of which the model gives one, in lower case."""
+    starts: Mapping[str, int]
+    """Position of the label that begins so, or _SHARED if several do."""
+    tokens: dict[str, int]
+    """Position of the label to which a token belongs, of the tokens seen so far."""
+
+    def owner(self, token: str) -> int:
+        """Position of the label to which a token belongs; _SHARED, or _OTHER if it begins none."""
+        text = token.strip(" \t\n\"'").casefold()
+        found = self.starts.get(text)
+        if found is None:
+            ended = text.rstrip("\"'.,;:!}")
+            found = self.labels.index(ended) if ended in self.labels else _OTHER
+        if len(self.tokens) < _MOST_TOKENS:
+            self.tokens[token] = found
+        return found
+
+
+def prepared(question: Question, settings: ReadSettings) -> PreparedQuestion:
+    """Raises UnreadableQuestion."""
+    reading = settings.reading
+    check_readable(question, reading)
+    shown = labels_of(question, reading, reverse=settings.reverse)
+    labels = tuple([label.strip().casefold() for label in shown])
+    starts: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        for end in range(len(label), 0, -1):
+            start = label[:end]
+            starts[start] = _SHARED if start in starts else position
+    return PreparedQuestion(question, *_prompt(shown, question, settings), labels, starts, {})
+
+
+def _prompt(labels: Sequence[str], question: Question, settings: ReadSettings) -> tuple[str, str]:
+    """The prompt before and after the state.
+
+    The options come first and the question last: a small model that reads the options just before it answers repeats
+    the first or the last of them, whatever the state is (docs/decisions.md has the figures).
+    """
+    options = []
+    for label, option in zip(labels, question.options, strict=True):
+        text = label if question.kind == "predicate" or settings.reading != "letters" else f"{label}: {option.value}"
+        options.append(f"- {text} - {option.description}" if option.description else f"- {text}")
+    before = "\n".join(["Options:", *(options[::-1] if settings.reverse else options)])
+    asked = f"Is this true? {question.instructions}" if question.kind == "predicate" else question.instructions
+    rule = _RULES.get(settings.reading)
+    return f"{before}\n\n", f"\n\n{asked}" if rule is None else f"\n\n{asked}\n{rule}"
+
+
+_RULES: Mapping[Reading, str] = {
+    "words": "Answer with one option only.",
+    "letters": "Answer with the label of one option only.",
+    "structured": 'Answer with one option as JSON: {"answer": "…"}',
+}
+
+
+def write_reads(
+    request: DecisionRequest,
+    settings: ReadSettings,
+    engine: ReadEngine,
+    questions: Sequence[PreparedQuestion] | None = None,
+) -> list[dict[str, Any]]:
     """The chat requests, one for each question, without their model.
+
+    questions: the request's, prepared; None if they are to be prepared here.
 
     Raises UnreadableQuestion.
     """
@@ -157,34 +233,14 @@ def write_reads(request: DecisionRequest, settings: ReadSettings, engine: ReadEn
     first = [] if request.instructions is None else [{"role": "system", "content": request.instructions}]
     last = [{"role": "assistant", "content": PREFILL}] if reading == "slot" else []
     bodies = []
-    for question in request.questions:
-        check_readable(question, reading)
-        asked = {"role": "user", "content": _prompt(state, question, settings)}
-        body = {"messages": [*first, asked, *last], **shared}
+    for asked in questions or [prepared(question, settings) for question in request.questions]:
+        user = {"role": "user", "content": f"{asked.before}{state}{asked.after}"}
+        body = {"messages": [*first, user, *last], **shared}
         if reading == "structured":
-            body |= {"max_tokens": _STRUCTURED_TOKENS, "response_format": _schema(labels_of(question, reading))}
+            labels = labels_of(asked.question, reading)
+            body |= {"max_tokens": _STRUCTURED_TOKENS, "response_format": _schema(labels)}
         bodies.append(body)
     return bodies
-
-
-def _prompt(state: str, question: Question, settings: ReadSettings) -> str:
-    """The options come first and the question last: a small model that reads the options just before it answers repeats
-    the first or the last of them, whatever the state is (docs/decisions.md has the figures)."""
-    reading, options = settings.reading, []
-    for label, option in zip(labels_of(question, reading, reverse=settings.reverse), question.options, strict=True):
-        text = label if question.kind == "predicate" or reading != "letters" else f"{label}: {option.value}"
-        options.append(f"- {text} - {option.description}" if option.description else f"- {text}")
-    lines = ["Options:", *(options[::-1] if settings.reverse else options)]
-    asked = f"Is this true? {question.instructions}" if question.kind == "predicate" else question.instructions
-    rule = _RULES.get(reading)
-    return "\n".join([*lines, "", state, "", asked] if rule is None else [*lines, "", state, "", asked, rule])
-
-
-_RULES: Mapping[Reading, str] = {
-    "words": "Answer with one option only.",
-    "letters": "Answer with the label of one option only.",
-    "structured": 'Answer with one option as JSON: {"answer": "…"}',
-}
 
 
 def _schema(labels: Sequence[str]) -> dict[str, Any]:
@@ -195,41 +251,60 @@ def _schema(labels: Sequence[str]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
-def read_answer(reply: Mapping[str, Any], question: Question, settings: ReadSettings) -> Answer:
-    """The answer in one chat reply. Raises UnreadAnswer.
+def read_answer(
+    reply: Mapping[str, Any], question: Question, settings: ReadSettings, asked: PreparedQuestion | None = None
+) -> Answer:
+    """The answer in one chat reply. asked: the question, prepared; None if it is to be prepared here. Raises
+    UnreadAnswer.
 
     Spellings in either case, with a blank or a quotation mark around them, count as one label. A label that is not
     listed has a probability between 0 and that of the last in the list; where that leaves any option's probability open
     by more than MOST_WIDTH, the read is truncated, and else the middle is taken.
     """
-    choice = as_object(next(iter(as_list(reply.get("choices"))), None))
-    message, reading = as_object(choice.get("message")), settings.reading
-    if message.get("reasoning_content") or message.get("reasoning"):
-        raise UnreadAnswer(question, "reasoning")
-    tokens = as_list(as_object(choice.get("logprobs")).get("content"))
-    labels = [label.strip().casefold() for label in labels_of(question, reading, reverse=settings.reverse)]
+    asked = asked or prepared(question, settings)
+    structured, content = settings.reading == "structured", None
     try:
-        entries, skipped = _at_value(tokens) if reading == "structured" else (tokens[0]["top_logprobs"], 0)
-        read = _masses(entries, labels, skipped)
+        choice = reply["choices"][0]
+        if "message" in choice:
+            message = choice["message"]
+            if not _THOUGHTS.isdisjoint(message) and any([message.get(name) for name in _THOUGHTS]):
+                raise UnreadAnswer(question, "reasoning")
+            content = message.get("content") if structured else None
+        tokens = choice["logprobs"]["content"]
+        entries, skipped = _at_value(tokens) if structured else (tokens[0]["top_logprobs"], 0)
+        read = _masses(entries, asked, skipped)
     except (LookupError, TypeError, AttributeError):
         read = None
     if read is None:
-        if reading == "structured" and settings.one_hot:
-            return _one_hot(message.get("content"), question, labels)
+        if structured and settings.one_hot:
+            return _one_hot(content, question, asked.labels)
         raise UnreadAnswer(question, "no_logprobs")
-    mass = math.fsum(read.masses)
-    if read.likeliest.lstrip().lower().startswith(_REASONING):
+    return _answer(question, read, settings)
+
+
+def _answer(question: Question, read: _Read, settings: ReadSettings) -> Answer:
+    masses, shared = read.masses, read.shared
+    mass = sum(masses)
+    if read.likeliest[:1] in "<[ " and read.likeliest.lstrip().lower().startswith(_REASONING):
         raise UnreadAnswer(question, "reasoning")
-    if read.shared > MOST_WIDTH * (mass + read.shared):
+    if shared > MOST_WIDTH * (mass + shared):
         raise UnreadAnswer(question, "shared_start")
     if mass < settings.min_label_mass:
         raise UnreadAnswer(question, "label_mass")
-    if mass + read.shared > _ALL and not read.others:
+    if mass + shared > _ALL and not read.others:
         raise UnreadAnswer(question, "renormalised")
-    shares = _completed(read)
+    shares = [p / mass for p in masses] if 0.0 not in masses else _completed(read, mass)
     if shares is None:
         raise UnreadAnswer(question, "truncated")
-    return answer_of(question, shares, min(1.0, mass))
+    kind, mass = question.kind, mass if mass < 1.0 else 1.0
+    if kind == "predicate":
+        return Answer(kind, tuple(shares), label_mass=mass)
+    if kind == "choice":
+        top, even = max(shares), 1.0 / len(shares)
+        value = question.options[shares.index(top)].value
+        return Answer(kind, tuple(shares), value, None, (top - even) / (1.0 - even), "jev", mass)
+    score = sum([level * p for level, p in enumerate(shares)])
+    return Answer(kind, tuple(shares), None, score, jev_confidence(kind, shares), "jev", mass)
 
 
 @dataclass(slots=True)
@@ -243,56 +318,43 @@ class _Read:
     others: bool
     """Whether a token with which no label begins has a probability."""
     likeliest: str
-    total: float
-    least: float
-    """Probability of the last in the list."""
+    entries: Sequence[Mapping[str, Any]]
 
 
-def _masses(entries: Sequence[Mapping[str, Any]], labels: Sequence[str], skipped: int) -> _Read | None:
+def _masses(entries: Sequence[Mapping[str, Any]], asked: PreparedQuestion, skipped: int) -> _Read | None:
     """The probabilities of labels; None for an empty list. A token counts for the one label that begins with it, since
     the tokens of a label are not known here. skipped: characters of the tokens before the value.
 
     Raises LookupError, TypeError or AttributeError for entries of another shape.
     """
-    owners: dict[str, int] = {}
-    for position, label in enumerate(labels):
-        for end in range(len(label), 0, -1):
-            start = label[:end]
-            owners[start] = -1 if start in owners else position
-    masses, shared, total, others, exp = [0.0] * len(labels), 0.0, 0.0, False, math.exp
-    best, least, likeliest = -math.inf, math.inf, ""
+    known, exp = asked.tokens, math.exp
+    masses, shared, others = [0.0] * len(asked.labels), 0.0, False
+    best, likeliest = _NO_CHANCE, None
     for entry in entries:
-        logprob, token = entry["logprob"], entry["token"][skipped:]
-        if logprob <= _NO_CHANCE:
+        logprob, token = entry["logprob"], entry["token"]
+        if not logprob > _NO_CHANCE:
             continue
-        p = exp(logprob) if logprob < 0.0 else 1.0
-        total += p
+        if skipped:
+            token = token[skipped:]
         if logprob > best:
             best, likeliest = logprob, token
-        if logprob < least:
-            least = logprob
-        text = token.strip(" \t\n\"'").casefold()
-        owner = owners.get(text)
-        if owner is None and (ended := text.rstrip("\"'.,;:!}")) in labels:
-            owner = labels.index(ended)
-        if owner is None:
+        owner = known[token] if token in known else asked.owner(token)
+        if owner == _OTHER:
             others = True
-        elif owner >= 0:
-            masses[owner] += p
+        elif owner == _SHARED:
+            shared += exp(logprob) if logprob < 0.0 else 1.0
         else:
-            shared += p
-    return _Read(masses, shared, others, likeliest, total, exp(least)) if total else None
+            masses[owner] += exp(logprob) if logprob < 0.0 else 1.0
+    return None if likeliest is None else _Read(masses, shared, others, likeliest, entries)
 
 
-def _completed(read: _Read) -> list[float] | None:
+def _completed(read: _Read, mass: float) -> list[float] | None:
     """The masses as shares of 1, with the middle of the bounds for labels that are not listed; None if too wide."""
     masses = read.masses
-    missing, mass = masses.count(0.0), math.fsum(masses)
-    if not missing:
-        return [p / mass for p in masses]
-    left = max(0.0, 1.0 - read.total)
-    most = min(read.least, left)
-    unseen = min(missing * most, left)
+    listed = [math.exp(min(0.0, entry["logprob"])) for entry in read.entries if entry["logprob"] > _NO_CHANCE]
+    left = max(0.0, 1.0 - math.fsum(listed))
+    most = min(*listed, left) if listed else left
+    unseen = min(masses.count(0.0) * most, left)
     widest = max(most / (mass + most), max(masses) / mass - max(masses) / (mass + unseen))
     if widest > MOST_WIDTH:
         return None
@@ -331,20 +393,24 @@ def _one_hot(content: Any, question: Question, labels: Sequence[str]) -> Answer:
 
 
 def read_answers(
-    replies: Sequence[Mapping[str, Any]], questions: Sequence[Question], settings: ReadSettings
+    replies: Sequence[Mapping[str, Any]],
+    questions: Sequence[Question],
+    settings: ReadSettings,
+    asked: Sequence[PreparedQuestion] | None = None,
 ) -> DecisionReply:
-    """The answers of all reads as one reply. A question without an answer says why; tokens are summed."""
+    """The answers of all reads as one reply. asked: the questions, prepared; None if they are to be prepared here. A
+    question without an answer says why; tokens are summed."""
     answers, model = [], ""
     read = written = cached = 0
-    for reply, question in zip(replies, questions, strict=True):
+    for reply, each in zip(replies, asked or [prepared(q, settings) for q in questions], strict=True):
         try:
-            answers.append(read_answer(reply, question, settings))
+            answers.append(read_answer(reply, each.question, settings, each))
         except UnreadAnswer as error:
-            answers.append(unread(question, error.reason))
-        usage, named = usage_of(reply.get("usage")), reply.get("model")
+            answers.append(unread(each.question, error.reason))
+        usage = usage_of(reply["usage"]) if "usage" in reply else None
         if usage is not None:
             read, written = read + usage.input_tokens, written + usage.output_tokens
             cached += usage.cached_input_tokens or 0
-        if not model and isinstance(named, str):
-            model = named
+        if not model and "model" in reply and isinstance(reply["model"], str):
+            model = reply["model"]
     return DecisionReply(model, tuple(answers), read, written, cached)

@@ -42,22 +42,21 @@ _CACHE = {"prompt_cache_key", "prompt_cache_options", "prompt_cache_breakpoint"}
 _MESSAGE_MEMBERS = {"type", "role", "content"}
 
 
-def read_request(body: Mapping[str, Any]) -> DecisionRequest:
-    """The request of a client. Raises BadRequest, with the member as param."""
-    entries = body.get("questions")
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_QUESTIONS:
-        raise BadRequest(f"questions must be a list of 1 to {MOST_QUESTIONS} questions", param="questions")
+def read_request(body: Mapping[str, Any], known: tuple[Question, ...] | None = None) -> DecisionRequest:
+    """The request of a client. known: its questions, if they have been read. Raises BadRequest, with the member as
+    param."""
     losses: set[str] = set()
     _note_unread(body, _MEMBERS, losses)
-    questions = tuple([_read_question(entry, position, losses) for position, entry in enumerate(entries)])
+    questions = known or read_questions(body.get("questions"), losses)
     reader = _InputReader(losses)
     state, instructions = reader.read(body.get("input"))
     return DecisionRequest(state, questions, instructions, tuple(reader.images), frozenset(losses))
 
 
-def read_questions(entries: Sequence[Any]) -> tuple[Question, ...]:
-    """Questions in this format alone. Raises BadRequest."""
-    losses: set[str] = set()
+def read_questions(entries: Any, losses: set[str]) -> tuple[Question, ...]:
+    """Questions in this format alone. losses: gets the names of parts that they do not keep. Raises BadRequest."""
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_QUESTIONS:
+        raise BadRequest(f"questions must be a list of 1 to {MOST_QUESTIONS} questions", param="questions")
     return tuple([_read_question(entry, position, losses) for position, entry in enumerate(entries)])
 
 

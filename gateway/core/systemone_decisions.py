@@ -38,22 +38,29 @@ _UNTRANSLATED = ("audio", "videos", "assets")
 _KINDS = {"predicate": "noul", "choice": "choice", "score": "score"}
 
 
-def read_request(body: Mapping[str, Any]) -> DecisionRequest:
-    """The request of a client. Raises BadRequest, with the member as param."""
-    entries = body.get("questions")
-    if not isinstance(entries, dict) or not 1 <= len(entries) <= MOST_QUESTIONS:
-        raise BadRequest(f"questions must be a map of 1 to {MOST_QUESTIONS} questions", param="questions")
+def read_request(body: Mapping[str, Any], known: tuple[Question, ...] | None = None) -> DecisionRequest:
+    """The request of a client. known: its questions, if they have been read. Raises BadRequest, with the member as
+    param."""
+    losses: set[str] = set()
+    questions = known or read_questions(body.get("questions"), losses)
     if body.get("state") is None:
         raise BadRequest("missing required parameter: state", param="state", code="missing_required_parameter")
     for name in _UNTRANSLATED:
         if body.get(name):
             raise BadRequest(f"{name} cannot be sent to the server of this model, which speaks another API", param=name)
-    losses = {"members"} if body.keys() - _MEMBERS else set()
-    questions = tuple([_read_question(key, entry, losses) for key, entry in entries.items()])
+    if body.keys() - _MEMBERS:
+        losses.add("members")
     instructions = body.get("instructions")
     if instructions is not None:
         instructions = _text(instructions, "instructions", losses)
     return DecisionRequest(body["state"], questions, instructions, _read_images(body, losses), frozenset(losses))
+
+
+def read_questions(entries: Any, losses: set[str]) -> tuple[Question, ...]:
+    """Questions in this format alone. losses: gets the names of parts that they do not keep. Raises BadRequest."""
+    if not isinstance(entries, dict) or not 1 <= len(entries) <= MOST_QUESTIONS:
+        raise BadRequest(f"questions must be a map of 1 to {MOST_QUESTIONS} questions", param="questions")
+    return tuple([_read_question(key, entry, losses) for key, entry in entries.items()])
 
 
 def _read_images(body: Mapping[str, Any], losses: set[str]) -> tuple[str, ...]:

@@ -270,8 +270,12 @@ class Settler:
     def _count_questions(self, alias: str, questions: Sequence[QuestionNote], route: Route) -> None:
         """Counts the questions of a decision that the gateway has read or translated."""
         m = self.metrics
+        results: dict[tuple[str, str], int] = {}
         for note in questions:
-            m.counts.of(m.decision_questions, alias, note.kind, note.outcome).n += 1
+            result = (note.kind, note.outcome)
+            results[result] = results[result] + 1 if result in results else 1
+        for (kind, outcome), n in results.items():
+            m.counts.of(m.decision_questions, alias, kind, outcome).n += n
         if route.reads is None:
             return
         reading, compared = route.reads.reading, [note.flipped for note in questions if note.flipped is not None]

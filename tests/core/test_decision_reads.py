@@ -80,8 +80,8 @@ UNREAD: list[tuple[Question, Any, str]] = [
     (TRUE, reply(("yes", 0.3), ("It", 0.1)), "truncated"),
     (MOOD, reply(("A", 0.9), ("B", 0.1)), "label_mass"),
     (
-        Question("choice", "q", None, "", (Option("refund"), Option("refund later"))),
-        reply(("refund", 0.9), ("x", 0.1)), "shared_start",
+        Question("choice", "q", None, "", (Option("refund"), Option("return"))),
+        reply(("re", 0.9), ("x", 0.1)), "shared_start",
     ),
     (TRUE, reply(("yes", 0.9), ("n", 0.1)), "renormalised"),
     (TRUE, {"choices": [{"message": {"reasoning_content": "Well"}}]}, "reasoning"),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.completion import usage_of
-from gateway.core.decision import Answer, DecisionRequest, merged
+from gateway.core.decision import Answer, DecisionRequest, Question, merged
 from gateway.core.decision_reads import (
     MOST_READ_BYTES,
     MOST_READS,
+    PreparedQuestion,
     ReadSettings,
     UnreadableQuestion,
+    prepared,
     read_answers,
     read_engine,
     write_reads,
@@ -37,6 +39,21 @@ _ENGINE_FAULTS = ("no_logprobs", "reasoning", "renormalised")
 """Reasons that lie in the engine or its model, and not in one question or its state."""
 
 
+_MOST_SETS = 256
+_LONGEST_SET = 1 << 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _QuestionSet:
+    """The questions of a request, prepared. Most clients ask the same ones about one state after another."""
+
+    questions: tuple[Question, ...]
+    losses: frozenset[str]
+    prepared: tuple[PreparedQuestion, ...]
+    turned: tuple[PreparedQuestion, ...]
+    """The same with the options in reverse; empty if they are not asked so."""
+
+
 class EmulatedDecisions:
     """Reads decisions from the chats of one upstream."""
 
@@ -47,6 +64,7 @@ class EmulatedDecisions:
         self._reversed = replace(settings, reverse=True)
         self._engine = read_engine(upstream.kind, upstream.continues_prefill)
         self._translates = upstream.provider.dialect not in CHATS
+        self._sets: dict[tuple[str, bytes], _QuestionSet] = {}
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         """The request of the first question, with those of the others. Raises BadRequest for questions that cannot be
@@ -59,16 +77,48 @@ class EmulatedDecisions:
             raise BadRequest(UNTRANSLATABLE) from None
 
     def _reads(self, call: Call, model: str) -> UpstreamRequest:
-        decision = asked(call)
+        known = self._question_set(call)
+        decision = asked(call, known.questions)
         _check_size(call, decision)
-        bodies, parts = write_reads(decision, self._settings, self._engine), []
-        if draw("both orders", call.id) < self._settings.both_orders:
-            bodies += write_reads(decision, self._reversed, self._engine)
-        for body in bodies:
-            body["model"] = model
-            parts.append(self._inner.request(_chat(call, body), model))
-        recorded = call.body_with({"model": orjson.dumps(model)})
-        return replace(parts[0], recorded=recorded, more=tuple(parts[1:]), losses=", ".join(sorted(decision.losses)))
+        bodies = write_reads(decision, self._settings, self._engine, known.prepared)
+        if known.turned and draw("both orders", call.id) < self._settings.both_orders:
+            bodies += write_reads(decision, self._reversed, self._engine, known.turned)
+        first, *more = self._requests(call, model, bodies)
+        first.recorded = call.body_with({"model": orjson.dumps(model)})
+        first.more, first.losses = tuple(more), ", ".join(sorted(decision.losses | known.losses))
+        return first
+
+    def _requests(self, call: Call, model: str, bodies: Sequence[dict[str, Any]]) -> list[UpstreamRequest]:
+        """The requests as the chats' dialect makes them; where it changes no body, from its first alone."""
+        chat = _chat(call, bodies[0] | {"model": model})
+        first = self._inner.request(chat, model)
+        if first.body != chat.body:
+            others = [_chat(call, body | {"model": model}) for body in bodies[1:]]
+            return [first, *[self._inner.request(other, model) for other in others]]
+        dumps = orjson.dumps
+        return [first, *[replace(first, body=dumps({**body, "model": model})) for body in bodies[1:]]]
+
+    def _question_set(self, call: Call) -> _QuestionSet:
+        """Raises BadRequest, UnreadableQuestion."""
+        raw = bytes(memoryview(call.current("questions") or b""))
+        key = (call.api, raw)
+        if key in self._sets:
+            return self._sets[key]
+        losses = set[str]()
+        questions = CLIENT_FORMS[call.api].read_questions(lenient_json.loads(raw), losses)
+        _check_count(questions)
+        turned = self._reversed if self._settings.both_orders else None
+        made = _QuestionSet(
+            questions,
+            frozenset(losses),
+            tuple([prepared(question, self._settings) for question in questions]),
+            () if turned is None else tuple([prepared(question, turned) for question in questions]),
+        )
+        if len(raw) <= _LONGEST_SET:
+            if len(self._sets) >= _MOST_SETS:
+                self._sets.clear()
+            self._sets[key] = made
+        return made
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return RawReader(AnswerTail())
@@ -76,17 +126,19 @@ class EmulatedDecisions:
     def answer(self, call: Call, body: bytes) -> PlainReply:
         """Raises UnreadableEngine where no question has an answer because of the engine; ValueError for a body that is
         not that of chats."""
-        questions = asked(call).questions
+        known = self._question_set(call)
+        questions = known.questions
         found = lenient_json.loads(body)
-        replies = [as_object(reply) for reply in (found if isinstance(found, list) else [found])]
+        replies = found if isinstance(found, list) else [found]
         if self._translates:
             replies = [self._as_chat(call, reply) for reply in replies]
-        if not all("choices" in reply for reply in replies):
-            raise ValueError("a reply to a read is not a chat's")
-        reply = read_answers(replies[: len(questions)], questions, self._settings)
+        for each in replies:
+            if type(each) is not dict or "choices" not in each:
+                raise ValueError("a reply to a read is not a chat's")
+        reply = read_answers(replies[: len(questions)], questions, self._settings, known.prepared)
         notes = notes_of(reply.answers)
         if len(replies) > len(questions):  # asked in both orders; the answers are those of the first
-            turned = read_answers(replies[len(questions) :], questions, self._reversed)
+            turned = read_answers(replies[len(questions) :], questions, self._reversed, known.turned)
             notes = tuple(
                 [
                     note._replace(flipped=_flipped(*pair))
@@ -99,7 +151,7 @@ class EmulatedDecisions:
             raise UnreadableEngine(_why(sorted(str(reason) for reason in reasons), self._settings.reading))
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         written["x_reading"] = self._settings.reading
-        if any(answer.one_hot for answer in reply.answers):
+        if self._settings.one_hot and any(answer.one_hot for answer in reply.answers):
             written["x_reading"], written["x_calibrated"] = "structured-only", False
         usage = usage_of(written["usage"]) if reply.input_tokens else None
         return PlainReply(lenient_json.dumps(written), usage, questions=notes)
@@ -128,14 +180,18 @@ def _chat(call: Call, fields: Mapping[str, Any]) -> Call:
     return replace(call, api="chat", path=_PATH, body=body, fields=dict(fields), members=None, changes=None)
 
 
-def _check_size(call: Call, decision: DecisionRequest) -> None:
-    count = len(decision.questions)
-    if count > MOST_READS:
+def _check_count(questions: Sequence[Question]) -> None:
+    if len(questions) > MOST_READS:
         raise BadRequest(
-            f"{count} questions; this model reads each by a request of its own, and takes at most {MOST_READS} in one",
+            f"{len(questions)} questions; this model reads each by a request of its own, and takes at most "
+            f"{MOST_READS} in one",
             param="questions",
             code="too_many_questions",
         )
+
+
+def _check_size(call: Call, decision: DecisionRequest) -> None:
+    count = len(decision.questions)
     if decision.images:
         raise BadRequest("this model's decisions are read from chats, of texts only, without images", param="input")
     if len(call.body) * count > MOST_READ_BYTES:

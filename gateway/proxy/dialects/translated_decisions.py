@@ -44,7 +44,8 @@ UNTRANSLATABLE = (
 class ClientForm(NamedTuple):
     """The functions of a client's format."""
 
-    read_request: Callable[[Mapping[str, Any]], DecisionRequest]
+    read_request: Callable[[Mapping[str, Any], tuple[Question, ...] | None], DecisionRequest]
+    read_questions: Callable[[Any, set[str]], tuple[Question, ...]]
     write_answers: Callable[[DecisionReply, Sequence[Question]], dict[str, Any]]
 
 
@@ -56,8 +57,12 @@ class _ServerForm(NamedTuple):
 
 
 CLIENT_FORMS: Mapping[Api, ClientForm] = {
-    "decisions": ClientForm(openai_decisions.read_request, openai_decisions.write_answers),
-    "systemone": ClientForm(systemone_decisions.read_request, systemone_decisions.write_answers),
+    "decisions": ClientForm(
+        openai_decisions.read_request, openai_decisions.read_questions, openai_decisions.write_answers
+    ),
+    "systemone": ClientForm(
+        systemone_decisions.read_request, systemone_decisions.read_questions, systemone_decisions.write_answers
+    ),
 }
 _SERVERS: Mapping[DecisionFormat, _ServerForm] = {
     "openai": _ServerForm(openai_decisions.write_request, openai_decisions.read_answers),
@@ -126,13 +131,18 @@ class TranslatedDecisions:
 
 
 def notes_of(answers: Sequence[Answer]) -> tuple[QuestionNote, ...]:
-    return tuple([QuestionNote(answer.kind, _outcome(answer), answer.label_mass) for answer in answers])
+    return tuple(
+        [
+            QuestionNote(answer.kind, _missing(answer) if answer.refused else "answered", answer.label_mass)
+            for answer in answers
+        ]
+    )
 
 
-def _outcome(answer: Answer) -> str:
-    if answer.unread is not None:
-        return "truncated" if answer.unread == "truncated" else "unreadable"
-    return "refused" if answer.refused else "answered"
+def _missing(answer: Answer) -> str:
+    if answer.unread is None:
+        return "refused"
+    return "truncated" if answer.unread == "truncated" else "unreadable"
 
 
 def error_body(call: Call, status: int, body: bytes) -> bytes:
@@ -143,10 +153,11 @@ def error_body(call: Call, status: int, body: bytes) -> bytes:
     return error.body_for("systemone" if call.api == "systemone" else "openai")
 
 
-def asked(call: Call) -> DecisionRequest:
-    """The request of the client. Raises BadRequest, with the member as param."""
+def asked(call: Call, known: tuple[Question, ...] | None = None) -> DecisionRequest:
+    """The request of the client. known: its questions, if they have been read. Raises BadRequest, with the member as
+    param."""
     body = call.body if call.changes is None else call.body_with({})
-    return CLIENT_FORMS[call.api].read_request(as_object(lenient_json.loads(body)))
+    return CLIENT_FORMS[call.api].read_request(as_object(lenient_json.loads(body)), known)
 
 
 def refused_questions(answer: bytes) -> bytes | None:

@@ -127,7 +127,7 @@ def read_answers(reply: Mapping[str, Any], asked: Sequence[Mapping[str, Any]]) -
     if not isinstance(answers, list) or len(answers) != len(asked):
         got = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
         raise ValueError(f"the decision model returned {got} for {len(asked)} questions")
-    questions = read_questions(asked)
+    questions = read_questions(list(asked), set())
     return [_read(answer, question) for answer, question in zip(answers, questions, strict=True)]
 
 
