@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from gateway.core.decision import DecisionReply, DecisionRequest, Question
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
 if TYPE_CHECKING:
+    from gateway.core.decision import DecisionReply, DecisionRequest, Question
     from gateway.core.decision_reads import ReadSettings
 
 ErrorSource = Literal["target", "answer", "request"]
