@@ -68,7 +68,7 @@ async def program(directory: Path, ready: bytes, *words: str) -> AsyncIterator[A
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.2)  # a page of metrics takes the consumer longer than what is waited for
 
