@@ -82,8 +82,14 @@ async def concluded(directory: Path, seed: int, favour: float) -> str:
             "upstreams": {"up": {"kind": "openai", "base_url": upstream.base_url, "api_key": "sk-upstream"}},
             "models": {alias: {"targets": [{"upstream": "up", "model": name}]} for alias, name in names.items()},
             "sampling": {"rate": 1.0},
+            "prices": {
+                "as_of": "2026-12-01",
+                "models": {
+                    "up/text-judge": {"input": 2.0, "output": 8.0}, "up/decision-judge": {"input": 0.1, "output": 0.0},
+                },
+            },
             "scorers": {
-                "text": {"use": "judge", "model": "referee", "criterion": "It is solved.", "budget_usd": 5},
+                "text": {"use": "judge", "model": "referee", "criterion": "It is solved.", "budget_usd": 50},
                 "quality": {
                     "use": "decision", "model": "decide", "questions": {"solved": {"predicate": "It is solved."}},
                 },
@@ -104,6 +110,7 @@ async def concluded(directory: Path, seed: int, favour: float) -> str:
     out, _ = await program_.communicate()
     result = json.loads(out)
     assert (result["answers"], result["labels"]) == (CALLS, LABELS)
+    assert 0 < result["second"]["price"]["usd_per_1k"] < result["first"]["price"]["usd_per_1k"]
     conclusion: str = result["conclusion"]
     return conclusion
 
