@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 import pytest
+from fixtures.json_outputs import conforms
 from rich.console import Console
 
 from gateway.core.errors import CannotRun
+from gateway.core.sanitize import to_json
 from gateway.features.labels.judge_comparison.model import ComparisonOptions, JudgeComparison
 from gateway.features.labels.judge_comparison.report import to_dict, to_terminal
 from gateway.features.labels.judge_comparison.work import comparison
@@ -38,7 +39,7 @@ def test_equal_judges_are_exchanged_for_the_cheaper(judged: Any) -> None:
     text = shown(result)
     assert text.startswith("replace: other may stand in for stated, 99% cheaper")
     assert "other is not further from people than stated by 0.02" in text
-    assert orjson.loads(orjson.dumps(to_dict(result)))["conclusion"] == "replace"
+    conforms("judge compare", to_json(to_dict(result)))
 
 
 def test_a_judge_that_favours_a_target_is_kept_out(two_judges: Callable[..., Any]) -> None:
@@ -59,6 +60,7 @@ def test_few_labels_say_how_many_are_likely_to_decide(two_judges: Callable[..., 
     found.label(12)
     result = compared(found.url)
     assert (result.conclusion, result.labels, result.first.loss) == ("undecided", 12, None)
+    assert conforms("judge compare", to_json(to_dict(result)))["loss_difference"] is None
     assert "about 90 labels in total are likely to decide: `gateway label next --scorer stated`" in shown(result)
 
 
