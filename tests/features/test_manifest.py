@@ -74,7 +74,12 @@ async def test_a_task_runs_only_where_the_config_needs_it() -> None:
     absent: Any = None
     context = TaskContext(config, absent, absent, absent, BuiltScorers({}, {}), absent, "consumer")
     made = {task.name: load(task.entry)(context) for feature in FEATURES for task in feature.tasks}
-    assert [name for name, work in made.items() if work is not None] == ["model hours", "hour history", "events"]
+    assert [name for name, work in made.items() if work is not None] == [
+        "model hours",
+        "model watch",
+        "hour history",
+        "events",
+    ]
 
 
 def loaded_by(program: str) -> set[str]:
