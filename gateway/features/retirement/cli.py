@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ def draft(
     successor: Annotated[
         str | None, typer.Option(help="MODEL of the same upstream, or UPSTREAM/MODEL (default: the listed one).")
     ] = None,
+    as_: Annotated[
+        Literal["decision"] | None,
+        typer.Option("--as", help="`decision`: find aliases whose calls are decisions, and ask a decision model."),
+    ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Add it to the file of experiments next to gateway.yaml.")
     ] = False,
@@ -40,11 +44,15 @@ def draft(
     """Write the experiment that compares a model with its successor, for the alias with the most calls.
 
     Prints YAML for gateway.yaml, with a share of shadow requests that decides within a week and within half of the days
-    that are left. `gateway ab start` starts it.
+    that are left. `gateway ab start` starts it. With `--as decision`, lists the aliases whose calls of the last day are
+    decisions, and with `--successor` drafts the experiment with a decision model.
     """
     from gateway.features.retirement.draft import NoDraft, control_of, draft_of
 
     of = options.load()
+    if as_ is not None:
+        _draft_decision(of.config, of.store, of.path, name, successor, write=write)
+        return
     traffic = _traffic(of.store)
     try:
         chosen, others = _chosen(of.config, name, successor, traffic)
@@ -54,6 +62,37 @@ def draft(
     for line in _notes(made, chosen, others):
         note(line)
     _deliver(of.path, made, made.section(control_of(of.config, made)), write=write)
+
+
+def _draft_decision(
+    config: Config, store: str, path: Path, alias: str | None, successor: str | None, *, write: bool
+) -> None:
+    import time
+
+    from gateway.config.derive import target_of
+    from gateway.core.errors import CannotRun
+    from gateway.features.retirement.decision_draft import deciding_aliases, decision_target, draft_of_decisions
+    from gateway.features.retirement.draft import NoDraft, control_of
+    from gateway.store.query import reading
+
+    if alias is not None and alias not in config.models:
+        raise typer.BadParameter(f'no alias "{alias}" in the config', param_hint="ALIAS")
+    try:
+        candidate = None if successor is None else decision_target(config, successor)
+        with reading(store) as connection:
+            deciding = deciding_aliases(connection, config, time.time(), alias)
+        if not deciding:
+            raise CannotRun("no alias has decisions among the recorded calls of the last day")
+        target = None if candidate is None else target_of(candidate)
+        for one in deciding:
+            note(one.line(config, target))
+        if candidate is None:
+            note("name a decision model: --successor UPSTREAM/MODEL")
+            return
+        made = draft_of_decisions(config, deciding[0], candidate)
+    except NoDraft as why:
+        raise typer.BadParameter(str(why)) from why
+    _deliver(path, made, made.section(control_of(config, made)), write=write)
 
 
 def _traffic(store: str) -> DailyCalls:
