@@ -56,6 +56,22 @@ def emulated(questions: int, n: int = 10) -> float:
     return counter.n / n
 
 
+def decided(n: int = 20) -> float:
+    """Calls for one chat that a decision model answers."""
+    counter = _Calls()
+
+    async def drive(driven: hot.Hot) -> None:
+        request, answer = hot.facade()
+        await driven.run(n, request, answer)
+        driven.metrics.counts.flush()
+        with counter:
+            answers = await driven.run(n, request, answer)
+        assert b"x-gateway-decision: native" in answers
+
+    asyncio.run(hot.driven(0.0, drive, hot.with_decisions))
+    return counter.n / n
+
+
 def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
     """Calls for one request of about the given number of bytes, to a model with this route, or with weighted
     targets.

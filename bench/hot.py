@@ -255,6 +255,32 @@ def reads(questions: int) -> tuple[bytes, list[bytes]]:
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer] * questions
 
 
+def facade() -> tuple[bytes, list[bytes]]:
+    """A chat whose schema asks for two decisions, and the answer of a decision model."""
+    team = {"type": "string", "enum": ["billing", "shipping", "other"], "description": "Which team?"}
+    schema = {"type": "object", "properties": {"team": team, "refund": {"type": "boolean"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": schema}}
+    messages = [{"role": "system", "content": "Sort tickets."}, {"role": "user", "content": "y" * 400}]
+    body = json.dumps({"model": systems.MODEL, "messages": messages, "response_format": form}).encode()
+    head, _, _ = systems.request(80).partition(b"Content-Length")
+    shares = [{"value": value, "probability": p} for value, p in zip(team["enum"], (0.9, 0.06, 0.04), strict=True)]
+    chosen = {"type": "choice", "name": "team", "choice": "billing", "confidence": 0.9, "probabilities": shares}
+    answers = [chosen, {"type": "predicate", "name": "refund", "probability": 0.93}]
+    usage = {"input_tokens": 90, "output_tokens": 0, "total_tokens": 90}
+    answer = json.dumps({"model": "m", "answers": answers, "usage": usage}).encode()
+    start = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer]
+
+
+def with_decisions(config: dict[str, Any]) -> dict[str, Any]:
+    """The config whose models are asked for decisions first."""
+    for model in config["models"].values():
+        [first, *_] = model["targets"]
+        control = {"upstream": first["upstream"], "model": first["model"]}
+        model |= {"targets": [{**control, "as": "decision", "facade": "unproved"}], "fallback": [control]}
+    return config
+
+
 def _answer() -> bytes:
     answer = systems.answer().encode()
     head = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

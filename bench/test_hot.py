@@ -72,6 +72,16 @@ def test_reads_take_fewer_calls_than_as_many_chats(counted: Any, questions: int)
     assert found <= questions * 0.6 * plain, f"{found:g} calls for {questions} reads, {plain:g} for a chat"
 
 
+DECIDED = 353
+"""Calls for a chat that is answered by two decisions: 1.85 times those of a plain one."""
+
+
+def test_a_chat_that_decisions_answer_takes_no_more_calls() -> None:
+    found = _load("calls").decided()
+    assert found <= DECIDED * 1.02, f"{found:g} calls; it was {DECIDED}"
+    assert found >= DECIDED * 0.7, f"{found:g} calls: shorter by a third. Lower the bound, so that it stays so"
+
+
 def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
     without, limited = (counted("plain", 0.0, 20, limits) for limits in (False, True))
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"

@@ -147,18 +147,20 @@ def answer_of(question: Question, probabilities: Sequence[float], label_mass: fl
 
     Raises InvalidAnswer where they are not a distribution over the options.
     """
-    checked = distribution(question, probabilities)
-    value = question.options[max(range(len(checked)), key=checked.__getitem__)].value
-    mean = sum(level * p for level, p in enumerate(checked)) if question.kind == "score" else None
-    return Answer(
-        question.kind,
-        checked,
-        value if question.kind == "choice" else None,
-        mean,
-        jev_confidence(question.kind, checked),
-        None if question.kind == "predicate" else "jev",
-        label_mass,
-    )
+    return _derived(question, distribution(question, probabilities), label_mass)
+
+
+def _derived(
+    question: Question, checked: tuple[float, ...], label_mass: float | None = None, *, measured: bool = True
+) -> Answer:
+    """The answer with a distribution that was checked. measured: False leaves its confidence out."""
+    kind = question.kind
+    if kind == "predicate":
+        return Answer(kind, checked, None, None, None, None, label_mass)
+    value = question.options[checked.index(max(checked))].value if kind == "choice" else None
+    mean = sum([level * p for level, p in enumerate(checked)]) if kind == "score" else None
+    confidence = jev_confidence(kind, checked) if measured else None
+    return Answer(kind, checked, value, mean, confidence, "jev" if measured else None, label_mass)
 
 
 def upstream_answer(
@@ -170,11 +172,12 @@ def upstream_answer(
     chose; None: the likeliest.
     Raises InvalidAnswer for values that cannot be used.
     """
-    answer = answer_of(question, distribution(question, probabilities))
+    stated = question.kind != "predicate" and reported.get("confidence") is not None
+    answer = _derived(question, distribution(question, probabilities), measured=not stated)
     changes: dict[str, Any] = {}
     if choice is not None:
         changes["value"] = choice
-    if reported.get("confidence") is not None and question.kind != "predicate":
+    if stated:
         form = "jev" if reported.get("x_confidence") == "jev" else "upstream"
         changes |= {"confidence": probability(question, reported["confidence"]), "confidence_form": form}
     mass = reported.get("label_mass", reported.get("x_label_mass"))
@@ -206,7 +209,9 @@ def distribution(question: Question, values: Sequence[object]) -> tuple[float, .
     """The probabilities of a question's options. Raises InvalidAnswer where one is none, or their sum is not 1."""
     if len(values) != len(question.options):
         raise InvalidAnswer(f"question {question.key}: {len(values)} probabilities for {len(question.options)} options")
-    checked = tuple([probability(question, value) for value in values])
+    checked = tuple([
+        value if type(value) is float and 0.0 <= value <= 1.0 else probability(question, value) for value in values
+    ])  # fmt: skip
     if abs((total := sum(checked)) - 1.0) > SUM_TOLERANCE + 1e-9:
         raise InvalidAnswer(f"question {question.key}: the probabilities sum to {total:.4g}, expected 1")
     return checked

@@ -23,6 +23,7 @@ from gateway.core.decision import (
     Answer,
     Option,
     Question,
+    option_texts,
 )
 from gateway.core.json_values import as_object
 
@@ -71,6 +72,8 @@ class Member(NamedTuple):
     question: Question
     values: tuple[str | bool | int, ...]
     """The value for each option of the question, in their order."""
+    texts: tuple[str, ...]
+    """The options as different texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,7 @@ def chosen(answer: Answer) -> int:
     Raises ValueError for a refusal."""
     if answer.refused:
         raise ValueError("a refusal decides for no option")
-    shares = answer.probabilities
-    return max(range(len(shares)), key=shares.__getitem__)
+    return answer.probabilities.index(max(answer.probabilities))
 
 
 def certain(question: Question, place: int) -> Answer:
@@ -201,7 +203,8 @@ def _member(name: str, key: str, schema: dict[str, Any]) -> Member:
     described = description if isinstance(description, str) and description.strip() else None
     if described is not None and _contradicts(name, described, values):
         raise Ineligible("contradiction")
-    return Member(name, _question(key, name, described or _words(name), values), values)
+    question = _question(key, name, described or _words(name), values)
+    return Member(name, question, values, option_texts(question))
 
 
 def _values(schema: dict[str, Any], kind: Any) -> tuple[str | bool | int, ...]:

@@ -296,7 +296,7 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
         raise InvalidAnswer(f"the server sent {count} for {len(questions)} questions")
     answers = tuple([read_answer(entry, question) for entry, question in zip(entries, questions, strict=True)])
     usage = as_object(reply.get("usage"))
-    cached = as_object(usage.get("input_tokens_details")).get("cached_tokens")
+    cached = as_object(usage["input_tokens_details"]).get("cached_tokens") if "input_tokens_details" in usage else 0
     model = reply.get("model")
     return DecisionReply(
         model if isinstance(model, str) else "", answers, _count(usage.get("input_tokens")),
@@ -323,7 +323,7 @@ def read_answer(entry: Any, question: Question) -> Answer:
         return upstream_answer(question, (p, 1.0 - p), entry)
     by_value = _by_value(entry.get("probabilities"), question)
     expected = range(len(question.options)) if kind == "score" else [option.value for option in question.options]
-    if len(by_value) != len(expected) or any(value not in by_value for value in expected):
+    if len(by_value) != len(expected) or not by_value.keys() >= {*expected}:
         raise InvalidAnswer(f"question {question.key}: the probabilities are not those of its options")
     choice = entry.get("choice") if kind == "choice" else None
     if choice is not None and (not isinstance(choice, str | bool) or choice not in by_value):
@@ -338,7 +338,7 @@ def _by_value(entries: Any, question: Question) -> dict[str | bool | int, object
         raise InvalidAnswer(f"question {question.key}: the answer has no probabilities")
     by_value: dict[str | bool | int, object] = {}
     for entry in entries:
-        value: Any = as_object(entry).get("value")
+        value: Any = entry.get("value") if type(entry) is dict else None
         if type(value) not in types or value in by_value:
             raise InvalidAnswer(f"question {question.key}: the probabilities are not those of its options")
         by_value[value] = entry.get("probability")

@@ -43,11 +43,6 @@ class ChatDecisions:
             raise Ineligible(decision)
         return decision
 
-    def schema(self, call: Call) -> DecisionSchema:
-        """The schema of the answer to a call that was asked as a decision. Raises Ineligible."""
-        parts, key = _format_of(call)
-        return self._readable(self._schemas.get(key) or self._learn(key, parts))
-
     def _readable(self, schema: DecisionSchema | IneligibleReason) -> DecisionSchema:
         if isinstance(schema, str):
             raise Ineligible(schema)
@@ -109,5 +104,7 @@ class ChatDecisions:
 def _format_of(call: Call) -> tuple[dict[str, bytes], bytes]:
     """The members of a call that hold the schema of its answer, and all of them as one key."""
     members = call.slices()
-    parts = {name: bytes(memoryview(value)) for name, value in members.items() if name in FORMAT_MEMBERS}
+    parts = {name: bytes(memoryview(members[name])) for name in members if name in FORMAT_MEMBERS}
+    if len(parts) == 1:
+        return parts, parts["response_format"] if "response_format" in parts else repr(parts).encode()
     return parts, b"\0".join([part for name in sorted(parts) for part in (name.encode(), parts[name])])

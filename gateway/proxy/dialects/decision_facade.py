@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.decision import Answer, DecisionReply, option_texts
+from gateway.core.decision import Answer, DecisionReply
 from gateway.core.decision_schema import DecisionSchema
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects.messages import ToMessagesReader, to_message
@@ -44,7 +44,8 @@ def usage_of_reply(reply: DecisionReply) -> Usage | None:
 def rendered(call: Call, schema: DecisionSchema, reply: DecisionReply, model: str) -> bytes:
     """The complete response to a client, as an event stream where it asked for one. model: where the server names
     none."""
-    text, usage, name = schema.render(reply.answers).decode(), usage_of_reply(reply), reply.model or model
+    text, name = schema.render(reply.answers).decode(), reply.model or model
+    usage = usage_of_reply(reply)
     if call.stream:
         return _RENDERED_STREAMS[call.api](call, text, usage, name)
     return _RENDERED[call.api](call, text, usage, name)
@@ -122,25 +123,29 @@ _RENDERED_STREAMS: dict[str, _Render] = {
 }
 
 
-_in_ascii = json.JSONEncoder(separators=(",", ":")).encode
-"""Writes JSON as a header takes it."""
-
-
-def _likeliest(option: tuple[float, str]) -> float:
-    return -option[0]
-
-
 def decision_headers(reading: str, schema: DecisionSchema, answers: Sequence[Answer]) -> Headers:
     """`x-gateway-decision`, and the probabilities as far as they fit: the first questions, each with its likeliest
     options."""
     headers: Headers = [(b"x-gateway-decision", reading.encode())]
-    shown = dict[str, dict[str, float]]()
-    text = ""
-    for member, answer in zip(schema.members, answers, strict=True):
-        options = sorted(zip(answer.probabilities, option_texts(member.question), strict=True), key=_likeliest)
-        shown[member.name] = {name: round(p, 4) for p, name in options[:MOST_SHOWN]}
-        longer = _in_ascii(shown)
-        if len(longer) > MOST_HEADER_BYTES:
-            break
-        text = longer
-    return [*headers, (b"x-gateway-decision-probabilities", text.encode())] if text else headers
+    shown = {
+        member.name: _likeliest(answer.probabilities, member.texts)
+        for member, answer in zip(schema.members, answers, strict=True)
+    }
+    text = _in_ascii(shown)
+    while len(text) > MOST_HEADER_BYTES:
+        del shown[next(reversed(shown))]
+        text = _in_ascii(shown)
+    return [*headers, (b"x-gateway-decision-probabilities", text)] if shown else headers
+
+
+def _likeliest(probabilities: Sequence[float], texts: Sequence[str]) -> dict[str, float]:
+    options = [*zip(probabilities, texts, strict=True)]
+    if len(texts) > MOST_SHOWN:
+        options = sorted(options, key=lambda option: -option[0])[:MOST_SHOWN]
+    return {text: int(p * 10_000 + 0.5) / 10_000 for p, text in options}
+
+
+def _in_ascii(shown: dict[str, dict[str, float]]) -> bytes:
+    """JSON as a header takes it."""
+    text = orjson.dumps(shown)
+    return text if text.isascii() else json.dumps(shown, separators=(",", ":")).encode()

@@ -78,6 +78,7 @@ class TranslatedDecisions:
         """upstream: one with decisions."""
         format: DecisionFormat = upstream.decision_format or "openai"
         self._inner = inner
+        self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers)
         self._format = format
         self._limits = sglang_decisions.LIMITS if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
 
@@ -85,12 +86,32 @@ class TranslatedDecisions:
         """The request of the first questions, with those of the others. Raises BadRequest for what cannot be
         translated."""
         try:
-            return self.asking(asked(call), call, model)
+            return self._translated(asked(call), call, model)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise BadRequest(UNTRANSLATABLE) from None
 
-    def asking(self, decision: DecisionRequest, call: Call, model: str) -> UpstreamRequest:
-        """The request for a decision that was read from a call. Raises as the functions that write it."""
+    def asking(
+        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b""
+    ) -> tuple[UpstreamRequest, ...]:
+        """The requests for a decision that was read from a call of another API; recorded: with the first of them.
+
+        Raises as the functions that write them."""
+        write, path, headers = _SERVERS[self._format].write_request, _PATHS[self._format], call.headers
+        if call.passed and self._passes:
+            headers = [*headers, *(header for header in call.passed if header[0] in self._passes)]
+        parts = split(decision.questions, self._limits.questions)
+        if len(parts) == 1:
+            fields, _ = write(decision, model, self._limits)
+            body = lenient_json.dumps(fields)
+            return (self._inner.raw(UpstreamRequest(b"POST", "", path, headers, body, recorded=recorded)),)
+        bodies = [
+            lenient_json.dumps(write(replace(decision, questions=tuple(part)), model, self._limits)[0])
+            for part in parts
+        ]
+        first, *others = [self._inner.raw(UpstreamRequest(b"POST", "", path, headers, body)) for body in bodies]
+        return replace(first, recorded=recorded), *others
+
+    def _translated(self, decision: DecisionRequest, call: Call, model: str) -> UpstreamRequest:
         losses, parts = set[str](), []
         for questions in split(decision.questions, self._limits.questions):
             part = replace(decision, questions=tuple(questions))
@@ -119,8 +140,10 @@ class TranslatedDecisions:
         """The answers to these questions. Raises ValueError if the body, or one of several, has none."""
         parts = split(questions, self._limits.questions)
         answered = lenient_json.loads(body)
-        bodies = as_list(answered) if len(parts) > 1 else [answered]
         read = _SERVERS[self._format].read_answers
+        if len(parts) == 1:
+            return read(as_object(answered), questions)
+        bodies = as_list(answered)
         return merged([read(as_object(one), part) for one, part in zip(bodies, parts, strict=True)])
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:

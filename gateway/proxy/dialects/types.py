@@ -150,9 +150,12 @@ class Dialect(ClientDialect, Protocol):
 class DecisionDialect(Protocol):
     """The decisions of one upstream, for calls of other APIs that ask for one."""
 
-    def asking(self, asked: DecisionRequest, call: Call, model: str) -> UpstreamRequest:
-        """The request for a decision that was read from the call, whose body is recorded.
+    def asking(
+        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b""
+    ) -> tuple[UpstreamRequest, ...]:
+        """The requests for a decision that was read from the call: several where its server takes fewer questions.
 
+        recorded: the body that is recorded in their place.
         Raises BadRequest, AttributeError, LookupError, RecursionError, TypeError or ValueError for a decision that the
         upstream cannot be asked."""
         ...

@@ -71,6 +71,7 @@ from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
+from gateway.proxy.routing.variants import TargetVariant
 from gateway.proxy.types import CallEnded, ClientConnection, ClientGone
 
 if TYPE_CHECKING:
@@ -275,10 +276,10 @@ class Relay:
                 state.dialect = dialect = target_state.upstream.dialect.emulated(reads)
             elif target_state.undecided_until or not target_state.upstream.decides:
                 _check_decides(target_state)
-        facade = None if variant is None or variant.decisions is None else _facade(target_state)
+        facade = None if variant is None else _facade(target_state, variant)
         try:
             if facade is not None:
-                call, request = facade.request(state, call)
+                request = facade.request(state, call)
             else:
                 request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         except BadRequest as error:
@@ -317,7 +318,8 @@ class Relay:
             if not state.client.started:
                 context.status = reply.status
             if reply.status >= 300:
-                failure = await _failure_of_status(state, call, target_state, reply)
+                asked = call if facade is None else facade.asked(call)
+                failure = await _failure_of_status(state, asked, target_state, reply)
                 raise AttemptFailed(failure if facade is None else facade.failure(failure))
             upload = call.upload
             started = sent_at if upload is None else max(sent_at, upload.last_received)
@@ -482,10 +484,14 @@ class Relay:
         return False
 
 
-def _facade(target_state: TargetState) -> FacadeExchange:
+def _facade(target_state: TargetState, variant: TargetVariant) -> FacadeExchange | None:
+    """The exchange with a target that is asked for decisions; None if this one is not."""
+    decisions = variant.decisions
+    if decisions is None:
+        return None
     from gateway.proxy.relay.facade import FacadeExchange  # only for targets with `as: decision`
 
-    return FacadeExchange(target_state)
+    return FacadeExchange(target_state, variant, decisions)
 
 
 def _used_tokens(state: RelayState, admission: Admission | None, failure: Failure | None) -> int | None:

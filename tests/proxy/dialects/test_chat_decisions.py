@@ -27,7 +27,7 @@ def test_a_call_is_read_as_the_decision_that_it_asks_for() -> None:
     assert reader.why_not(call) is None
     assert reader.decision(call).request.state == "Twice."
     assert reader.decision(call) is reader.decision(call), "it is read once"
-    assert [member.name for member in reader.schema(call).members] == ["refund"]
+    assert [member.name for member in reader.decision(call).schema.members] == ["refund"]
 
 
 def test_changes_of_a_target_are_part_of_the_decision() -> None:
