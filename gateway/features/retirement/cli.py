@@ -71,7 +71,7 @@ def _draft_decision(
 
     from gateway.config.derive import target_of
     from gateway.core.errors import CannotRun
-    from gateway.features.retirement.decision_draft import deciding_aliases, decision_target, draft_of_decisions
+    from gateway.features.retirement.decisions.draft import deciding_aliases, decision_target, draft_of_decisions
     from gateway.features.retirement.draft import NoDraft, control_of
     from gateway.store.query import reading
 

@@ -28,10 +28,10 @@ class DecidingAlias:
 
     alias: str
     calls: DecisionCalls
-    """Of the last day."""
+    """Calls of the last day."""
 
     def saved_usd(self, config: Config, target: Target) -> float | None:
-        """What a day's decisions cost less at the decision model; None if a price is not known."""
+        """Dollars that a day of decisions costs less at the decision model; None if a price is not known."""
         price = prices_of(config).cost(target, Usage(round(self.calls.input_tokens), 0))
         return None if price is None or self.calls.usd is None else self.calls.usd - price
 
