@@ -36,6 +36,7 @@ FEWEST_HOURS = 5 * DAY_H
 BETS = np.array([0.1, 0.25, 0.5, 1.0, 1.5])
 CAP = 3.0
 """Standard errors of an hour that count: an hour of failures alone does not ring."""
+_WITHIN_H = 6  # of the likely beginning: events further away are too often chance
 _LIKELY = 3.0  # ln of the evidence by which another beginning may be less likely
 _LEAST_TERM = 0.3  # of a standard error: no hour is a sum of arbitrarily many small terms
 
@@ -201,9 +202,10 @@ class Monitor:
                     before = np.append(0.0, of_bet[:-1])
                     first, likely = int(before.argmin()), np.flatnonzero(before <= before.min() + _LIKELY)
                     since, earliest, latest = (int(grouped.sums.hours[i]) for i in (first, likely[0], likely[-1]))
+                    between = max(earliest, since - _WITHIN_H), min(latest, since + _WITHIN_H)
                     mean = float(self.baseline.mean[k])
                     now = mean + _mean(deviations, grouped.sums, first, k)
-                    found.append(Moved(name, direction, since, (earliest, latest), mean, now, evidence))
+                    found.append(Moved(name, direction, since, between, mean, now, evidence))
         return sorted(found, key=lambda moved: -moved.log_evidence)
 
     def customers(self, hours: CellHours, series: str, since: int) -> list[CustomerShift]:
