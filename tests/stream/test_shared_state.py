@@ -54,3 +54,11 @@ async def test_gateways_are_known_until_they_leave(corridor):
     assert await corridor.state.gateways() == {"g1": {"at": 2.0, "host": "a"}}
     await corridor.state.forget_gateway("g1")
     assert await corridor.state.gateways() == {}
+
+
+async def test_a_text_is_swapped_only_if_nobody_has_changed_it(corridor):
+    state = corridor.state
+    assert await state.swap("note", "", "one", 60)
+    assert not await state.swap("note", "", "two", 60)
+    assert await state.swap("note", "one", "two", 60)
+    assert [await state.recall("note"), await state.swap("note", "one", "three", 60)] == ["two", False]
