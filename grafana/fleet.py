@@ -78,7 +78,15 @@ STREAM = Row("Stream and consumers", [
           "Time since each consumer last updated its metrics. Rises while one is stuck.", "s", steps=((None, "green"), (60.0, "red"))),
 ])  # fmt: skip
 
+MODELS = Row("Models", [
+    Panel("Days since a change behind a name", [Query("(time() - max by (alias, upstream, model) (gateway_model_unchanged_since_timestamp_seconds)) / 86400",
+                                                      "{{alias}} → {{upstream}}/{{model}}")],
+          "Falls to 0 when answers name another model or fingerprint, when they differ from their baseline, or when probes get other answers: `gateway models` says what changed and what can be done.", width=12),
+    Panel("Cached share by model", [Query("max by (alias, upstream, model) (gateway_model_cached_ratio)", "{{alias}} → {{upstream}}/{{model}}")],
+          "Input tokens that the provider read from its cache, in the last seven days. A fall costs money: a router that spreads sessions, or a prompt whose beginning changes with each call.", "percentunit", width=12),
+])  # fmt: skip
+
 FLEET = Dashboard(
     "assay-fleet", "Assay Gateway: fleet", "Workers, recorder, stream, consumers, dead letters.", [],
-    [NOW, GATEWAYS, KEYS, RECORDER, STREAM],
+    [NOW, GATEWAYS, KEYS, RECORDER, STREAM, MODELS],
 )  # fmt: skip

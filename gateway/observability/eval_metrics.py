@@ -244,6 +244,17 @@ class GuardFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """One target of one alias with calls of clients."""
+
+    alias: str
+    upstream: str
+    model: str
+    unchanged_since: float | None  # Unix seconds of the last change, or of the first day with calls
+    cached_share: float | None  # of the input tokens; None: no input
+
+
+@dataclass(frozen=True, slots=True)
 class PredictorFigures:
     """The learned model of this consumer."""
 
@@ -288,6 +299,7 @@ class EvalFigures:
     calibrations: tuple[CalibrationFigures, ...] = ()
     certificates: tuple[CertificateFigures, ...] = ()
     guards: tuple[GuardFigures, ...] = ()
+    models: tuple[ModelFigures, ...] = ()
     at: float | None = None  # Unix time of these values; None if not read yet
 
 
@@ -405,6 +417,9 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "guards": lambda s: map(_guard, s.figures.guards),
     "guard_keys": lambda s: (([g.guard, k.key], (k.calls, k.hits)) for g in s.figures.guards for k in g.keys),
     "guard_teams": lambda s: (([g.guard, t.team], (t.calls, t.hits)) for g in s.figures.guards for t in g.teams),
+    "models": lambda s: (
+        ([m.alias, m.upstream, m.model], (m.unchanged_since, m.cached_share)) for m in s.figures.models
+    ),
     "predictor": lambda s: [] if s.figures.predictor is None else [_model(s.figures.predictor)],
 }
 """Rows of each group of metrics.toml but the histogram."""

@@ -6,6 +6,7 @@ from gateway.features.manifest import ConfigCheck, ConsolePage, ConsumerTask, Js
 
 MANIFEST = Manifest(
     name="models",
+    hooks="gateway.features.models.metrics:model_hooks",
     verbs=(Verb("models", "gateway.features.models.cli:verbs", 48, "Look"),),
     outputs=(
         JsonOutput("models", "gateway.features.models.report:ModelsOutput"),
