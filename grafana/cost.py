@@ -61,6 +61,12 @@ LIMITS = Row("Limits", [
           "Calls per second that went to a fallback with `on: [budget]`, because a limit in dollars was nearly used up.", "reqps", width=6),
     Panel("Runs at the end of a ceiling", [Query("sum by (on_end, limit) (increase(gateway_run_ends_total[1h]))", "{{on_end}} {{limit}}")],
           "Runs in an hour. stop: refused from then on. ask: refused until a person adds the amount. tier: goes on with the cheaper tier.", width=6),
+    Panel("Cost of a run", [
+        Query("histogram_quantile(0.5, sum by (le, alias) (max by (le, alias) (gateway_eval_run_cost_usd_bucket)))", "p50 {{alias}}"),
+        Query("histogram_quantile(0.95, sum by (le, alias) (max by (le, alias) (gateway_eval_run_cost_usd_bucket)))", "p95 {{alias}}"),
+        Query("max by (alias) (gateway_eval_run_cost_usd_count)", "runs, {{alias}}", dashed=True, unit="short")],
+          "USD of the runs that ended in the last 24 hours: half of them cost at most p50, 19 of 20 at most p95. A run counts under the alias on which it spent most. On the right: how many runs. A ceiling slightly above p95 stops loops and hardly anything else.",
+          "currencyUSD", width=6, low=0, console="/runs"),
     Panel("Limits of each worker alone", [Query("max by (instance) (gateway_limits_degraded)", "{{instance}}")],
           "yes: the stream server is unreachable; each worker allows its share of what was last known to be left.", kind="state-timeline",
           width=6, steps=((None, "green"), (1.0, "orange")), names={"0": ("no", "green"), "1": ("yes", "orange")}),

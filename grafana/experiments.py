@@ -121,6 +121,8 @@ RAMP = Row("Ramp", [
     Panel("Share of the units", [Query(f"{RAMPED}(gateway_ramp_share{OF})", "{{experiment}}"),
                                  Query(f"{RAMPED}(gateway_ramp_decided_share{OF})", "{{experiment}} decided")],
           "Served by the candidate, as gateways apply it and as it was decided: they differ for less than a second.", "percentunit", low=0, high=1),
+    Panel("Changes of the ramp", [Query(f"max by (experiment, kind) (increase(gateway_ramp_transitions_total{OF}[$__rate_interval]))", "{{experiment}} {{kind}}")],
+          "What happened to a ramp in each time step, by kind: steps, returns, overrides by people. `gateway ab history NAME` has the reason of each.", low=0),
     stat("At this step for", f"time() - max(gateway_ramp_since_timestamp_seconds{OF})", "Since the newest step or state of a ramp began.", "s"),
     Panel("Ramp records unread", [Query(f"{RAMPED}(gateway_ramp_stale{OF})", "{{experiment}}")],
           "1: a worker cannot read the record. Its share stays, and can only fall.", kind="state-timeline", names={"0": ("no", "green"), "1": ("yes", "red")}),

@@ -102,8 +102,7 @@ class Dashboard:
 def estimate(name: str, selector: str, by: str, legend: str) -> list[Query]:
     """A metric that is an estimate, with both ends of its interval. by: its labels.
 
-    The ends are lines, not a band: Grafana's `fillBelowTo` takes the literal name of one series, and a panel has many
-    (grafana/grafana#85757).
+    The ends are lines: a band needs the names of the series, so that `gateway dashboards --config` draws it.
     """
     ends = [Query(f"max by ({by}) ({name}_{end}{selector})", f"{end} {legend}", dashed=True) for end in ("low", "high")]
     return [Query(f"max by ({by}) ({name}{selector})", legend), *ends]

@@ -141,22 +141,12 @@ def test_every_recorded_series_asks_for_what_is_exported(generate: ModuleType) -
         assert not generate.mistakes(rule["expr"]), rule["record"]
 
 
-NOT_SHOWN = {
-    "gateway_config_loaded_timestamp_seconds": "nobody acts on its age; `gateway_config_ok` says what to know",
-    "gateway_directory_keys": "a number of keys is right or wrong for nobody; the console lists them",
-    "gateway_eval_predictor_cpu_seconds_total": "too little to act on; `make bench` measures it",
-    "gateway_key_ended_total": "a person ended these answers, and the audit says who",
-    "gateway_ramp_transitions_total": "the state and the share of a ramp are drawn, and the audit has each change",
-}
-"""Metrics that no panel shows, and why."""
-
-
 def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None:
     asked = " ".join(query for each in generate.DASHBOARDS.values() for _, query in generate.queries(each))
     noted = (each["annotations"]["list"] for each in map(generate.document, generate.DASHBOARDS.values()))
     asked += " ".join(annotation["expr"] for annotations in noted for annotation in annotations)
     unseen = {m.name for m in catalogue() if not any(re.search(rf"\b{s}\b", asked) for s in m.series)}
-    assert unseen == NOT_SHOWN.keys(), "show it, or say in NOT_SHOWN why not"
+    assert unseen == set()
 
 
 def lost(before: Any, after: Any, at: str = "") -> Iterator[str]:

@@ -160,6 +160,19 @@ class RunScoreFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class RunCostFigures:
+    """Costs of the runs of one alias, each weighted by the runs that it represents."""
+
+    alias: str
+    weighted_sum: float  # USD
+    buckets: tuple[tuple[str, float], ...]  # (upper bound in USD, weight), not cumulative; the last bound is "+Inf"
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.alias]
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectedFigures:
     """A scorer's mean, corrected by human labels; on [0, 1], 1 is best."""
 
@@ -275,6 +288,7 @@ class EvalFigures:
     alias_scores: tuple[AliasScoreFigures, ...] = ()
     objectives: Mapping[tuple[str, str], float] = field(default_factory=dict)  # of scores, by alias and scorer
     runs: tuple[RunScoreFigures, ...] = ()
+    run_costs: tuple[RunCostFigures, ...] = ()
     dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
     duplicates: int = 0
     unaccounted: int = 0
@@ -422,7 +436,11 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     ),
     "predictor": lambda s: [] if s.figures.predictor is None else [_model(s.figures.predictor)],
 }
-"""Rows of each group of metrics.toml but the histogram."""
+"""Rows of each group of metrics.toml but the histograms."""
+_HISTOGRAMS: Mapping[str, Callable[[EvalFigures], Iterable[ScoreFigures | RunCostFigures]]] = {
+    "distribution": lambda figures: figures.scores,
+    "run_costs": lambda figures: figures.run_costs,
+}
 
 
 def _families(table: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Metric]:
@@ -438,15 +456,15 @@ def _families(table: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Metric]
     yield from families
 
 
-def _distribution(table: Mapping[str, Any], scores: Iterable[ScoreFigures]) -> Metric:
+def _distribution(table: Mapping[str, Any], rows: Iterable[ScoreFigures | RunCostFigures]) -> Metric:
     ((name, text),) = table["metrics"].items()
     family = HistogramMetricFamily(name, text, labels=table["labels"])
-    for each in scores:
+    for row in rows:
         total, cumulative = 0.0, []
-        for bound, weight in each.buckets:
+        for bound, weight in row.buckets:
             total += weight
             cumulative.append((bound, total))
-        family.add_metric(each.labels, cumulative, each.weighted_sum)
+        family.add_metric(row.labels, cumulative, row.weighted_sum)
     return family
 
 
@@ -476,7 +494,7 @@ class EvalMetrics(Collector):
         scrape = Scrape(self.figures, self.failing_parts(), self._age())
         for group, table in metric_tables("consumer").items():
             if "histogram" in table:
-                yield _distribution(table, scrape.figures.scores)
+                yield _distribution(table, _HISTOGRAMS[group](scrape.figures))
             else:
                 yield from _families(table, _ROWS[group](scrape))
 

@@ -1,4 +1,5 @@
-"""Prometheus figures of the scorers of runs: weighted means over the runs of the last days, read from the store.
+"""Prometheus figures of runs, read from the store: weighted means of their scorers over the last days, and the costs of
+the runs of the last day.
 
 A run stands for 1 / π runs, as drawn; runs have no tallies, whose counts correct for losses in the means of calls. A
 run is of the model, arm and stratum of the call that stands for it.
@@ -13,9 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.config.derive import model_names
+from gateway.config.metric_labels import OTHER, MetricLabels
 from gateway.features.hooks import Figures, Hooks, ShownFigures
-from gateway.features.runs.rows import ScoredRuns, scored_runs
-from gateway.observability.eval_metrics import RunScoreFigures
+from gateway.features.runs.rows import RunCosts, ScoredRuns, run_costs, scored_runs
+from gateway.observability.eval_metrics import RunCostFigures, RunScoreFigures
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 from gateway.store.store import Store
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 WINDOW_S = 7 * 86_400.0
 EVERY_S = 30.0
-OTHER = "other"
+DAY_S = 86_400.0
+COST_BOUNDS_USD = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _ARMS = frozenset({"", "control", "candidate"})
 
 
@@ -36,8 +39,36 @@ class _Label(NamedTuple):
 
 
 def run_hooks(context: TaskContext) -> Hooks:
-    scorers = context.scorers.runs
-    return Hooks(figures=(means_of_runs(scorers, model_names(context.config)),)) if scorers else Hooks()
+    scorers, config = context.scorers.runs, context.config
+    costs = costs_of_runs(MetricLabels.of(config).scored_aliases, config.runs.quiet_s)
+    return Hooks(figures=(means_of_runs(scorers, model_names(config)), costs) if scorers else (costs,))
+
+
+def costs_of_runs(aliases: frozenset[str], quiet_s: float, every_s: float = EVERY_S) -> Figures:
+    """aliases: those with series of their own. quiet_s: seconds without a call after which a run has ended."""
+
+    async def read(store: Store) -> ShownFigures:
+        now = time.time()
+        span = now - DAY_S, max(now - DAY_S, now - quiet_s)
+        found = await store.look(lambda connection: run_costs(connection, *span, COST_BOUNDS_USD))
+        shown = cost_figures(found, aliases)
+        return lambda figures, _: replace(figures, run_costs=shown)
+
+    return Figures("costs of runs", every_s, read)
+
+
+def cost_figures(found: Iterable[RunCosts], aliases: frozenset[str]) -> tuple[RunCostFigures, ...]:
+    bounds = [*(f"{bound:g}" for bound in COST_BOUNDS_USD), "+Inf"]
+    weights: dict[str, list[float]] = {}
+    usd: dict[str, float] = {}
+    for cell in found:
+        alias = cell.alias if cell.alias in aliases else OTHER
+        weights.setdefault(alias, [0.0] * len(bounds))[cell.bucket] += cell.runs
+        usd[alias] = usd.get(alias, 0.0) + cell.usd
+    return tuple(
+        RunCostFigures(alias, usd[alias], tuple(zip(bounds, row, strict=True)))
+        for alias, row in sorted(weights.items())
+    )
 
 
 def means_of_runs(scorers: Mapping[str, RegisteredRun], models: frozenset[str], every_s: float = EVERY_S) -> Figures:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, delete, func, literal, or_, select, text
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import CLIENT_ENDED
@@ -215,6 +215,55 @@ def scored_runs(connection: Reading, scorers: Sequence[str], since: float) -> li
     query = select(*group, *counts, *sums).join(exchanges, e.id == s.exchange_id)
     query = query.where(_OF_RUNS, s.scorer.in_(scorers), s.answered >= since, s.repeat == 0).group_by(*group)
     return [ScoredRuns(*row[:8], *map(int, row[8:11]), *row[11:]) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCosts:
+    """Runs whose cost lies in one bucket."""
+
+    alias: str
+    """The alias on which the run spent most."""
+    bucket: int
+    """The number of bounds that the cost exceeds."""
+    runs: float
+    """Sum of 1 / π."""
+    usd: float
+    """Sum of the cost / π."""
+
+
+def run_costs(connection: Reading, since: float, until: float, bounds: Sequence[float]) -> list[RunCosts]:
+    """Costs of the runs whose last call ended in a span of time, in Unix seconds. bounds: ascending, in USD.
+
+    Runs of which some calls may not be recorded are left out, as are those without a known cost.
+    """
+    e, r = exchanges.c, runs.c
+    by_alias = (
+        select(
+            e.run_id, e.alias, func.sum(e.cost_usd).label("usd"), func.min(e.pi).label("least"),
+            func.max(e.pi).label("most"), func.sum(case((e.unit == e.id, 1), else_=0)).label("alone"),
+        )
+        .join(runs, r.run_id == e.run_id)
+        .where(r.last_at >= since, r.last_at < until)
+        .group_by(e.run_id, e.alias)
+        .subquery()
+    )  # fmt: skip
+    a = by_alias.c
+    dearest = (func.coalesce(a.usd, -1.0).desc(), a.alias)
+    ranked = select(
+        a.alias,
+        func.sum(a.usd).over(partition_by=a.run_id).label("usd"),
+        func.min(a.least).over(partition_by=a.run_id).label("least"),
+        func.max(a.most).over(partition_by=a.run_id).label("most"),
+        func.sum(a.alone).over(partition_by=a.run_id).label("alone"),
+        func.row_number().over(partition_by=a.run_id, order_by=dearest).label("place"),
+    ).subquery()
+    c = ranked.c
+    exceeded = sum((case((c.usd > bound, 1), else_=0) for bound in bounds), start=literal(0))
+    whole = c.least == c.most, or_(c.most == 1.0, c.alone == 0)
+    placed = select(c.alias, c.usd, c.most, exceeded.label("bucket"))
+    b = placed.where(c.place == 1, c.usd.is_not(None), *whole).subquery().c
+    query = select(b.alias, b.bucket, func.sum(1.0 / b.most), func.sum(b.usd / b.most)).group_by(b.alias, b.bucket)
+    return [RunCosts(alias, int(bucket), float(n), float(usd)) for alias, bucket, n, usd in connection.execute(query)]
 
 
 def requests_of(connection: Reading, run_id: str) -> dict[str, bytes]:

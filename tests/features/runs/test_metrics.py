@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import update
 
 from gateway.config.derive import model_names
 from gateway.consumer.consumer import Consumer, ConsumerTiming
@@ -16,11 +17,12 @@ from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.score import Score, ScoreResult
 from gateway.features.hooks import Hooks
-from gateway.features.runs.metrics import means_of_runs, run_figures
-from gateway.features.runs.rows import ScoredRuns, save_scores, scored_runs
+from gateway.features.runs.metrics import cost_figures, costs_of_runs, means_of_runs, run_figures
+from gateway.features.runs.rows import RunCosts, ScoredRuns, run_costs, save_scores, scored_runs
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.scoring.registry import RegisteredRun
 from gateway.statistics.sampled_mean import StratumSums, weighted_mean
+from gateway.store.tables import exchanges
 
 QUICK = ConsumerTiming(block_ms=40, tick_s=0.05, heartbeat_s=0.05, retry=Backoff(0.01, 0.02))
 MODELS = frozenset({"local/small"})
@@ -120,3 +122,66 @@ async def test_a_consumer_shows_the_means_of_its_scorers_of_runs(room: Any, exch
             await running
     [shown] = context.metrics.figures.runs
     assert (shown.scorer, shown.model, shown.arm, shown.mean) == ("finished", "local/small", "", 1.0)
+
+
+BOUNDS = (1.0, 5.0)
+
+
+def test_costs_of_runs_are_a_histogram_by_alias() -> None:
+    registry = CollectorRegistry()
+    metrics = EvalMetrics(registry)
+    found = [RunCosts("chat", 0, 3.0, 0.01), RunCosts("chat", 12, 1.0, 70.0), RunCosts("gone", 1, 2.0, 0.03)]
+    metrics.figures = EvalFigures(run_costs=cost_figures(found, frozenset({"chat"})))
+    lines = generate_latest(registry).decode().splitlines()
+    name = "gateway_eval_run_cost_usd"
+    assert f'{name}_bucket{{alias="chat",le="0.01"}} 3.0' in lines
+    assert f'{name}_bucket{{alias="chat",le="50"}} 3.0' in lines
+    assert f'{name}_bucket{{alias="chat",le="+Inf"}} 4.0' in lines
+    assert f'{name}_sum{{alias="chat"}} 70.01' in lines
+    assert f'{name}_count{{alias="other"}} 2.0' in lines, "an alias that the config does not name"
+
+
+@pytest.mark.dialect
+def test_a_run_costs_what_its_calls_cost_together(store: Any, exchange: Any) -> None:
+    calls = [
+        *((exchange(run="dear", received=100.0 + n, pi=1.0, alias=alias), usd)
+          for n, (alias, usd) in enumerate([("chat", 1.5), ("small", 0.5), ("chat", 2.0), ("small", 1.75)])),
+        (exchange(run="cheap", received=100.0, pi=1.0, alias="small"), 0.25),
+        (exchange(run="old", received=10.0, pi=1.0), 0.25),
+        (exchange(run="going on", received=900.0, pi=1.0), 0.25),
+        (exchange(run="of unknown cost", received=100.0, pi=1.0), None),
+        (exchange(run="some calls", received=100.0, pi=0.25), 0.25),
+        (exchange(run="drawn whole", received=100.0, pi=0.25, unit="u1", alias="drawn"), 0.5),
+    ]  # fmt: skip
+    for call, usd in calls:
+        store.write(call)
+        price(store, usd, call.id)
+    found = store.run(lambda c: run_costs(c, 50.0, 500.0, BOUNDS))
+    assert sorted(found, key=lambda cell: cell.alias) == [
+        RunCosts("chat", 2, 1.0, 5.75),
+        RunCosts("drawn", 0, 4.0, 2.0),
+        RunCosts("small", 0, 1.0, 0.25),
+    ]
+
+
+def price(store: Any, usd: float | None, id: str) -> None:
+    store.run(lambda c: c.execute(update(exchanges).where(exchanges.c.id == id).values(cost_usd=usd)))
+
+
+async def test_a_consumer_shows_what_its_runs_cost(room: Any, exchange: Any) -> None:
+    call = exchange(run="r", received=time.time() - 60, pi=1.0, alias="chat")
+    await room.send(call)
+    async with room.opened() as (_, context):
+        hooks = Hooks(figures=(costs_of_runs(frozenset({"chat"}), quiet_s=1.0, every_s=0.0),))
+        consumer = Consumer(replace(context, hooks=hooks), "c1", QUICK)
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
+            running = tasks.create_task(consumer.run())
+            await room.until_read()
+            priced = update(exchanges).where(exchanges.c.id == call.id).values(cost_usd=0.25)
+            await context.store.run(lambda c: c.execute(priced))
+            while not context.metrics.figures.run_costs:
+                await asyncio.sleep(0.01)
+            consumer.stop()
+            await running
+    (shown,) = context.metrics.figures.run_costs
+    assert (shown.alias, sum(weight for _, weight in shown.buckets)) == ("chat", 1.0)
