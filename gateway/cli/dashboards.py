@@ -1,5 +1,5 @@
-"""Grafana's dashboards for one gateway.yaml: without the panels of features that it does not have, and with links to
-its console. `make generate` writes the dashboards themselves."""
+"""Grafana's dashboards for one gateway.yaml: without the panels of features that it does not have, with bands of
+intervals, and with links to its console. `make generate` writes the dashboards themselves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.cli.dashboard_bands import draw_bands
 from gateway.config.config import Config
 from gateway.config.derive import console_address, directory_of
 from gateway.config.scorers import scores_runs
@@ -97,6 +98,8 @@ def dashboard_for(dashboard: Json, config: Config) -> Json | None:
         return None
     notes = made["annotations"]["list"]
     made["annotations"]["list"] = [note for note in notes if not _asks_for(note["expr"], missing)]
+    for panel in panels_of(made):
+        draw_bands(panel, config)
     used = json.dumps(made["panels"])
     choices = made["templating"]["list"]
     made["templating"]["list"] = [v for v in choices if v["type"] != "query" or f"${v['name']}" in used]

@@ -3,7 +3,6 @@ mean with its interval, a verdict's difference."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -20,14 +19,15 @@ from typing import Any
 import httpx2
 import pytest
 from fixtures.console_world import TOKEN, ConsoleWorld, hosted_console
+from fixtures.planted_prometheus import PATIENCE_S, PlantedPrometheus
 from fixtures.planted_week import HOURS, PlantedWeek, config_text, planted_week
 
+from gateway.cli.dashboard_bands import legend_of
 from gateway.cli.dashboards import dashboard_for, panels_of
 from gateway.config.loading import load_for_consumer
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 150.0
 WEEK = f"{HOURS}h1ms"  # from the first scrape of the week to the last, both included
 FAILED = 'outcome!~"ok|client_gone|client_deadline|blocked|client_error|queue_full"'  # as on the dashboards
 NO_BREAK = "\u202f"
@@ -86,52 +86,18 @@ def said_by(world: ConsoleWorld, *words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@contextlib.contextmanager
-def prometheus_of(directory: Path, week: PlantedWeek, port: int) -> Iterator[str]:
-    """A Prometheus whose storage has the scrapes of the week, and which scrapes nothing."""
-    text, storage = directory / "week.txt", directory / "tsdb"
-    program, promtool = (str(shutil.which(name)) for name in ("prometheus", "promtool"))
-    text.write_text(week.openmetrics())
-    subprocess.run(
-        [promtool, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=744h", str(text), str(storage)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (directory / "prometheus.yml").write_text("{}\n")
-    address = f"127.0.0.1:{port}"
-    command = [program, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={storage}",
-               f"--web.listen-address={address}", "--log.level=warn"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until_ready(f"http://{address}")
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_until_ready(url: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        with contextlib.suppress(httpx2.TransportError):
-            if httpx2.get(f"{url}/-/ready", timeout=5).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("Prometheus is not ready")
-
-
 @pytest.fixture(scope="module")
 def readers(servers: Any) -> Iterator[Readers]:
     """A console, a Prometheus and a report of one week."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
     week, directory = planted_week(), Path(tempfile.mkdtemp(prefix="gw"))
-    (port,) = servers.free_ports(1)
+    prometheus = PlantedPrometheus(directory, *servers.free_ports(1))
     try:
-        with (
-            hosted_console(directory, config_text(), week.fill) as world,
-            prometheus_of(directory, week, port) as prometheus,
-        ):
-            yield Readers(week, world, prometheus, said_by(world, "report", "swap"))
+        with hosted_console(directory, config_text(), week.fill) as world:
+            prometheus.plant(week.openmetrics())
+            with prometheus.running():
+                yield Readers(week, world, prometheus.url, said_by(world, "report", "swap"))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -210,11 +176,33 @@ def test_the_difference_of_a_verdict_is_the_same_everywhere(readers: Readers) ->
     assert readers.report["headline"]["text"].replace(NO_BREAK, " ") in page
 
 
-def test_every_query_of_the_overview_has_data_in_the_week(readers: Readers) -> None:
-    """The dashboard is the one that `gateway dashboards --config` writes for the config of the week."""
+def overview_of(readers: Readers) -> dict[str, Any]:
+    """The dashboard that `gateway dashboards --config` writes for the config of the week."""
     path = ROOT / "grafana" / "dashboards" / "overview.json"
     overview = dashboard_for(json.loads(path.read_text("utf-8")), load_for_consumer(readers.world.config))
     assert overview is not None
+    return overview
+
+
+def test_every_mean_of_the_overview_has_its_band(readers: Readers) -> None:
+    """Grafana finds the two lines of a band by the names that it makes of their labels."""
+    (panel,) = (panel for panel in panels_of(overview_of(readers)) if panel["title"] == "Scores")
+    lines = {end: set[str]() for end in ("low", "high")}
+    for target in panel["targets"]:
+        end = target["legendFormat"].split()[0]
+        for row in readers.rows(re.sub(r'"\$\w+"', '".*"', target["expr"])):
+            lines.setdefault(end, set()).add(legend_of(target["legendFormat"], row["metric"]))
+    overrides = {o["matcher"]["options"]: o["properties"] for o in panel["fieldConfig"]["overrides"]}
+    filled = {name: p["value"] for name, of in overrides.items() for p in of if p["id"] == "custom.fillBelowTo"}
+    assert len(lines["high"]) >= 2, "the control's and the candidate's"
+    assert {high: filled.get(high) for high in lines["high"]} == {
+        high: high.replace("high", "low", 1) for high in lines["high"]
+    }
+    assert {filled[high] for high in lines["high"]} == lines["low"]
+
+
+def test_every_query_of_the_overview_has_data_in_the_week(readers: Readers) -> None:
+    overview = overview_of(readers)
     titles = [panel["title"] for panel in panels_of(overview)]
     assert len(titles) == 11, "all but that of ramps"
     for panel in panels_of(overview):
