@@ -36,7 +36,8 @@ from gateway.proxy.routing.assignment import arm_of, running
 from gateway.stream.shard import GROUP
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 150.0  # for a state that takes about a second on an idle machine
+PATIENCE_S = 300.0  # for a state that takes about a second on an idle machine
+SCRAPE_S = 3  # what a program may take to show its page, and Prometheus allows no more than the interval
 STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
 HOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
@@ -286,10 +287,12 @@ class Whole:
             "console", "--config", "gateway.yaml", "--port", str(ports[5]), "--data", "console",
         )  # fmt: skip
         self.prometheus = Program(directory, "prometheus")
-        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ports[2]}", timeout=20)
+        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ports[2]}", timeout=PATIENCE_S)
         self.wires = [Wire(self.port) for _ in range(16)]
         self.spare = [Wire(self.port) for _ in range(4)]
         self.until = until
+        self.moments: list[dict[str, str]] = []
+        """Pages of the programs at several moments, by Prometheus's job."""
 
     async def start(self) -> None:
         self.config_path.write_text(yaml.safe_dump(config(self.doubles, self.stream.url, self.ports)))
@@ -333,6 +336,11 @@ class Whole:
             return False
         return ready == 4
 
+    @property
+    def _jobs(self) -> dict[str, int]:
+        """The ports of the programs, by Prometheus's job."""
+        return {"gateway": self.ports[0], "consumer": self.ports[1], "console": self.ports[5]}
+
     def _write_prometheus(self) -> None:
         """The rules as they are shipped, without their waiting times."""
         rules = (ROOT / "grafana" / "alerts" / "gateway.yml").read_text("utf-8")
@@ -345,10 +353,11 @@ class Whole:
         neighbour = f"127.0.0.1:{self.ports[4]}"
         jobs = [
             {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-            for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]), ("console", self.ports[5]))
+            for name, port in self._jobs.items()
         ]
         jobs.append({"job_name": "neighbour", "static_configs": [{"targets": [neighbour]}]})
-        often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
+        scrape = f"{SCRAPE_S}s"
+        often = {"scrape_interval": scrape, "scrape_timeout": scrape, "evaluation_interval": "1s"}
         settings = {"global": often, "rule_files": ["rules.yml"], "scrape_configs": jobs}
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
 
@@ -402,21 +411,31 @@ class Whole:
         """n calls, sixteen at a time; their statuses."""
         return await self.spread([self.call(model, **fields)] * n)
 
-    async def worse_answers(self) -> None:
-        """A few answers of two aliases at one model, and of two models at one upstream; those of `support` at the
+    async def worse_answers(self, n: int = 6) -> None:
+        """n answers for each of two aliases at one model, and of two models at one upstream; those of `support` at the
         model `big` are worse."""
         good = self.doubles["good"]
         for alias, model, said in (("support", "big", "no JSON"), ("support", "m", "{}"), ("code", "big", "{}")):
             path, body, key, more = self.call(alias, always=True, response_format={"type": "json_object"})
             good.says(said)
             more += f"x-gateway-target: good/{model}\r\n"
-            assert set(await self.spread([(path, body, key, more)] * 6)) == {200}
+            assert set(await self.spread([(path, body, key, more)] * n)) == {200}
         good.says('{"ok": ', "true}")
+
+    async def an_objective_is_missed(self) -> None:
+        """Asks for as many worse answers as let the alert ring. Prometheus does not see the first count of a series, so
+        they come once it has counts; further ones would only keep a busy consumer from its work."""
+        await self.worse_answers()
+        counted = 'count(gateway_eval_alias_score_weight_total{alias=~"support|code", scorer="valid_json"} > 0)'
+        await self.until_value(counted, lambda n: n == 3)
+        await self.worse_answers(40)
 
     async def rated(self, n: int) -> None:
         """n calls of a split, one after the other, and a thumb for each but every third."""
         headers = {"authorization": f"Bearer {KEY}"}
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60) as client:
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=PATIENCE_S
+        ) as client:
             for i in range(n):
                 path, body, _, _ = self.call("liked")
                 answer = await client.post(path, content=body)
@@ -450,7 +469,7 @@ class Whole:
         """The answer of the admin API. path: below /admin/v1."""
         url = f"http://127.0.0.1:{self.ports[5]}/admin/v1{path}"
         headers = {"authorization": f"Bearer {token}"}
-        async with httpx2.AsyncClient(timeout=20) as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
             return await client.request(method, url, json=body or None, headers=headers)
 
     async def query(self, promql: str) -> list[Json]:
@@ -460,10 +479,10 @@ class Whole:
         return found
 
     async def history(self, promql: str, since: float) -> list[Json]:
-        """Values of a metric second by second, from a moment (Unix seconds) until now: a rate of one minute may be over
+        """Values of a metric at each scrape, from a moment (Unix seconds) until now: a rate of one minute may be over
         by now.
         """
-        span = {"query": promql, "start": since, "end": time.time(), "step": 1}
+        span = {"query": promql, "start": since, "end": time.time(), "step": SCRAPE_S - 1}
         reply = (await self.client.get("/api/v1/query_range", params=span)).json()
         assert reply["status"] == "success", f"{reply.get('error')}: {promql}"
         found: list[Json] = reply["data"]["result"]
@@ -482,6 +501,16 @@ class Whole:
         except TimeoutError as error:
             error.add_note(f"{promql} is {await self.value(promql)}")
             raise
+
+    async def keep_pages(self) -> None:
+        """Adds this moment to those that are kept."""
+        pages = {}
+        async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+            for job, port in self._jobs.items():
+                answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+                assert answer.status_code == 200, job
+                pages[job] = answer.text
+        self.moments.append(pages)
 
     async def scrapes(self) -> str:
         """The state of Prometheus's targets."""

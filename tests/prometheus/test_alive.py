@@ -15,17 +15,28 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
+import pytest_asyncio
 import yaml
 from fixtures.chat_engines import chat_answer
 from fixtures.learned_routes import ROUTE
+from fixtures.planted_pages import PlantedPages, samples_of
+from fixtures.planted_prometheus import PlantedPrometheus
+from fixtures.program_command import gateway_command
 
 from gateway.cli.dashboards import panels_of
+from gateway.config.limits import RunLimits
+from gateway.core.errors import KeyBusy
+from gateway.core.exchange import Outcome
+from gateway.core.limits import MEASURES, WINDOWS, Limit
+from gateway.core.run_ceilings import OnEnd
+from gateway.core.score import Status
 from gateway.fake import HOLD, Fault
 from gateway.features.decisions.model import CertificateAttempt, Promise
 from gateway.features.decisions.rows import save_attempt
@@ -39,8 +50,9 @@ from gateway.statistics.recalibration import IDENTITY
 from gateway.store.query import writing
 from gateway.store.store import Store
 from gateway.stream.shard import GROUP
+from tests.prometheus.conftest import PATIENCE_S
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parent.parent.parent
 STREAM, DEAD = "whole:exchanges", "whole:dead"
 HOUR_MS = 3_600_000
@@ -60,14 +72,14 @@ DECISION = json.dumps({
 }).encode()  # fmt: skip
 
 
-def queries() -> list[tuple[str, str]]:
+def queries(rate_interval: str = "1m") -> list[tuple[str, str]]:
     """(dashboard: panel: legend, PromQL) of every panel, with every variable at "All"."""
     found = []
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         dashboard = json.loads(path.read_text("utf-8"))
         for panel in panels_of(dashboard):
             for target in panel["targets"]:
-                expr = target["expr"].replace("$__rate_interval", "1m")
+                expr = target["expr"].replace("$__rate_interval", rate_interval)
                 for variable in dashboard["templating"]["list"]:
                     expr = expr.replace(f'"${variable["name"]}"', '".*"')
                 assert "$" not in expr
@@ -96,7 +108,7 @@ class Rung:
         self._whole = whole
 
     async def names(self) -> set[str]:
-        rows = await self._whole.query('max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[10m]))')
+        rows = await self._whole.query('max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[2h]))')
         return {row["metric"]["alertname"] for row in rows}
 
     async def until(self, until: Any, *names: str) -> None:
@@ -184,6 +196,18 @@ async def served(whole: Any, model: str, n: int) -> None:
     await whole.until(all_served, f"{left} of {n} calls were not answered")
 
 
+async def runs_end(whole: Any, names: Sequence[str], total: int) -> None:
+    """The ceiling of the key is one call of a run, which ends a run once it is over. total: ends up to these."""
+    path, body, key, more = whole.call("chat", key="sk-agent-key")
+
+    async def all_ended() -> bool:
+        for name in names:
+            assert set(await whole.spread([(path, body, key, f"{more}x-gateway-run: {name}\r\n")])) <= LIMITED
+        return bool(await whole.value("sum(gateway_run_ends_total)") >= total)
+
+    await whole.until(all_ended, "runs do not end")
+
+
 async def keys_come_and_go(whole: Any, rung: Rung) -> None:
     """One is made, two teams use up their limits, and somebody writes to the stream server by hand."""
     made = (await whole.admin("POST", "/keys", name="made")).json()
@@ -200,11 +224,8 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
     whole.doubles["unpriced"].says()
 
     assert await whole.spread([whole.call("tiered", key="sk-poor-key")] * 4) == [200] * 4
-    path, body, key, more = whole.call("chat", key="sk-agent-key")
-    of_run = path, body, key, f"{more}x-gateway-run: task-1\r\n"
-    ended = await whole.spread([of_run] * 6)
-    assert 429 in ended, "its ceiling is one call"
-    assert set(ended) <= LIMITED
+    await runs_end(whole, ["task-1"], 1)  # Prometheus does not see the first count of a series
+    await runs_end(whole, [f"task-{n}" for n in range(2, 12)], 11)
 
     async def refused() -> bool:  # a worker that waits for the stream server in vain lends its part: another call more
         statuses: list[int] = await whole.spread([whole.call("chat", key="sk-spent-key")] * 3)
@@ -380,6 +401,19 @@ async def a_sheet_is_labelled(
     return rows, imported.past_gap == 0
 
 
+async def all_is_stored(whole: Any) -> None:
+    """The consumer has stored every entry: a sheet that is made now has all calls, and none comes between its rows."""
+    server = whole.redis()
+
+    def none_waits() -> bool:
+        (group,) = server.xinfo_groups(STREAM)
+        ((newest, _),) = server.xrevrange(STREAM, count=1)
+        return bool(group["last-delivered-id"] == newest and group["pending"] == 0)
+
+    await whole.until_value("max(gateway_recorder_fill_ratio)", lambda n: n == 0)
+    await whole.until(none_waits, "entries wait")
+
+
 async def people_label(whole: Any) -> None:
     asked, n = LabelRequest("helpful", "ada"), 0
 
@@ -416,7 +450,10 @@ async def a_guard_changes(whole: Any) -> None:
     now = time.time()
 
     def write() -> None:
-        with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db", timeout=30)) as other, other:
+        with (
+            contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db", timeout=PATIENCE_S)) as other,
+            other,
+        ):
             newest = (
                 "SELECT on_side, config_hash FROM guard_decisions WHERE guard = 'mails' ORDER BY received DESC LIMIT 1"
             )
@@ -443,8 +480,9 @@ async def a_certificate_lapses(whole: Any) -> None:
 
 
 async def the_store_is_locked(whole: Any, rung: Rung, until: Any) -> None:
-    with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db")) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    file = whole.directory / "data" / "gateway.db"
+    with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S, check_same_thread=False)) as other:
+        await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
         await rung.until(until, "GatewayConsumerStuck")
         other.rollback()
 
@@ -455,56 +493,59 @@ async def the_split_is_not_the_planned_one(whole: Any) -> None:
     await whole.spread([whole.call("split", user=user) for user in mine])
 
 
+async def a_model_is_trained(whole: Any) -> None:
+    """A person trains it: the consumer's own training yields to other programs, and may not end on a busy machine."""
+    words = ("learn", "train", "--config", "gateway.yaml", "--data", "data")
+    training = await asyncio.create_subprocess_exec(
+        *gateway_command(*words), cwd=whole.directory, stdout=PIPE, stderr=STDOUT
+    )
+    output, _ = await training.communicate()
+    assert training.returncode == 0, output.decode()
+
+
 async def the_predictor_does_harm(whole: Any) -> None:
-    """The consumer has trained a model. Its card and the state of its drift alarms are then written by hand."""
+    """A model is trained. Its card and the state of its drift alarms are then written by hand."""
+    await a_model_is_trained(whole)
     detector = ChangeDetector([0.9], [1.0], QUALITY_ALPHA)
     detector.add([[0.0]] * 500)
     drifted = {"at": time.time() + 1e6, "feature_set": "", "version": "", "edges": [], "quality": detector.state()}
     state = json.dumps({**drifted, "input": detector.state()})
 
-    def write() -> bool:
-        with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db", timeout=30)) as other, other:
+    def write() -> None:
+        file = whole.directory / "data" / "gateway.db"
+        with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as other, other:
             newest = other.execute(
                 "SELECT version, card FROM predictor_models ORDER BY created DESC LIMIT 1"
             ).fetchone()
-            if newest is None:
-                return False
             # Where all answers that the model had not seen are good, its card ranks and calibrates nothing.
             known = {name: value for name, value in json.loads(newest[1]).items() if value is not None}
             if known.get("variance_ratio_low") == 1.1:
-                return True
+                return
             ranked = {"auc": 0.6, "slope": 0.9, **known}
             card = json.dumps({**ranked, "variance_ratio_low": 1.1, "variance_ratio_high": 1.5})
             other.execute("UPDATE predictor_models SET card = ? WHERE version = ?", (card, newest[0]))
             other.execute("INSERT OR REPLACE INTO drift_states (scorer, alias, state, at) VALUES (?, ?, ?, ?)",
                           ("valid_json", "chat", state, time.time()))  # fmt: skip
-        return True
 
     async def shown() -> bool:
         """Written again while it is not shown: a training that ends meanwhile makes a newer card."""
-        if not await asyncio.to_thread(write):
-            return False
+        await asyncio.to_thread(write)
         ranks = [await whole.value(f"max(gateway_eval_predictor_{name})") for name in ("auc", "slope")]
         return not any(map(math.isnan, ranks))
 
-    await whole.until(shown, "no model is trained and shown")
+    await whole.until(shown, "the model is not shown")
     # The consumer has restarted; and a window has an interval from 30 effective scores on.
     await whole.spread([whole.call("unpriced", always=True) for _ in range(80)])
 
 
 async def scores_miss_their_objective(whole: Any) -> None:
-    async def rings() -> bool:
-        await whole.worse_answers()
-        return "GatewayScoreObjectiveMissed" in await Rung(whole).names()
-
     try:
-        await whole.until(rings, "GatewayScoreObjectiveMissed does not ring")
+        await whole.an_objective_is_missed()
+        await Rung(whole).until(whole.until, "GatewayScoreObjectiveMissed")
     except TimeoutError as error:
         recorded = 'count_over_time({__name__=~"gateway:score_objective_(missed|upper|effective_samples)"}[1m])'
         error.add_note(json.dumps(await whole.query(recorded), indent=1))
         error.add_note(await samples_behind(whole, "gateway_eval_alias_score_unit_weight_total"))
-        error.add_note(await whole.scrapes())
-        error.add_note(whole.output)
         raise
 
 
@@ -512,6 +553,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
     await an_experiment_begins(whole)
     await ordinary_traffic(whole)
+    await whole.keep_pages()
     await keys_come_and_go(whole, rung)
     await a_ramp_goes_forth_and_back(whole, rung)
     await an_upstream_is_down_and_up_again(whole)
@@ -521,6 +563,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await slow_streams_begin(whole, group)
         held = time.monotonic()
         await the_oldest_waits(whole, rung, until)
+        await whole.keep_pages()
         # Again, since a rate needs two scrapes with a change between; and once more, since what an open breaker refuses
         # is a series of its own.
         await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 8)
@@ -529,6 +572,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await upstreams_fail(whole)
         await whole.until_value('sum(gateway_requests_total{alias="broken"})', lambda n: n == 16)
         await upstreams_fail(whole)
+        await whole.keep_pages()
         await an_entry_vanishes(whole)
         await rung.until(until, "GatewayUnaccounted")
         await the_stream_overflows(whole)
@@ -536,26 +580,30 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await the_stream_server_is_away(whole, rung, until)
         await configs_come_and_go(whole, rung)
         await a_leaf_is_taken_back(whole)
+        await whole.keep_pages()
         await the_store_is_locked(whole, rung, until)
         await the_split_is_not_the_planned_one(whole)
         await rung.until(until, "GatewayScorerBudgetUsed")  # all that the budget pays for is judged
+        await all_is_stored(whole)
         await people_label(whole)
         await people_label_a_guard(whole)
         await a_guard_changes(whole)
         await a_certificate_lapses(whole)
+        await whole.keep_pages()
         await until(lambda: time.monotonic() - held > 10.5, "ten seconds do not pass")
         whole.doubles["slow"].says("soon")
         whole.doubles["slow"].release()
     await slow_streams_are_counted(whole)
     await rung.until(until, "GatewayVerdictChanged", "GatewayExperimentGateRed", "GatewayFirstTokenSlow")
+    await scores_miss_their_objective(whole)  # what a killed worker has counted holds the sums up for a minute
     await no_worker_answers(whole, rung)
     await a_worker_dies(whole, rung)
-    await scores_miss_their_objective(whole)
+    await whole.keep_pages()
     await whole.consumer.stop()
     await rung.until(until, "GatewayTargetDown")
     await whole.consumer.start()  # it reads labels when it starts, and every 30 s
     whole.doubles["unpriced"].answers(200, CACHED)  # again, since a rate needs a change between two scrapes
-    assert await whole.spread([whole.call("unpriced", key="sk-near-key")]) == [200]
+    await served(whole, "unpriced", 1)
     whole.doubles["unpriced"].says()
 
 
@@ -577,6 +625,7 @@ async def test_every_alert_rings_and_every_panel_lives(whole: Any, capsys: pytes
         samples = [await samples_behind(whole, expr) for _, expr in dead]
         shown = ["these show nothing:", *(where for where, _ in dead), *samples, await whole.scrapes(), whole.output]
         pytest.fail("\n".join(shown))
+    await whole.keep_pages()
     panels = {where.rpartition(": ")[0] for where, _ in asked}
     with capsys.disabled():
         print(f"\n{len(panels)} panels with {len(asked)} queries alive, {len(alerts())} alert rules rang")  # noqa: T201
@@ -588,22 +637,140 @@ async def alive(whole: Any, expr: str, since: float) -> bool:
 
 
 async def test_odd_names_keys_and_paths_make_no_series(whole: Any) -> None:
-    """A client's invention never becomes a label."""
+    """A client's invention never becomes a label.
 
-    async def count() -> int:
-        async with httpx2.AsyncClient() as client:
-            text = (await client.get(f"http://127.0.0.1:{whole.ports[0]}/metrics", timeout=20)).text
-        return sum(not line.startswith("#") for line in text.splitlines())
+    Whatever else happens in the programs may make a series once, but what inventions make, they make again and again.
+    """
 
-    path = "/v1/chat/completions"
+    async def series() -> set[str]:
+        async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+            text = (await client.get(f"http://127.0.0.1:{whole.ports[0]}/metrics")).text
+        return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+
     body = whole.call("chat")[1]
-    odd = [whole.call(f"m{i}") for i in range(500)]
-    odd += [(path, body, f"sk-odd-{i}", "") for i in range(500)]
-    odd += [(f"/v1/odd/{i}", b"{}", "sk-web-key", "") for i in range(500)]
-    await whole.spread([odd[0], odd[500], odd[-1]])  # each kind is refused under its own code: those series are new
-    await whole.until_value(
-        'count(gateway_refused_total{code=~"not_found|model_not_found|invalid_api_key"})', lambda n: n == 3
-    )
-    before = await count()
-    assert set(await whole.spread(odd)) == {401, 404}
-    assert await count() == before
+    made: list[set[str]] = []
+
+    async def none_is_made() -> bool:
+        """500 odd models, keys and paths, which no call before has named."""
+        before, names = await series(), [f"odd-{len(made)}-{i}" for i in range(500)]
+        odd = [whole.call(name) for name in names]
+        odd += [("/v1/chat/completions", body, f"sk-{name}", "") for name in names]
+        odd += [(f"/v1/{name}", b"{}", "sk-web-key", "") for name in names]
+        assert set(await whole.spread(odd)) == {401, 404}
+        made.append(await series() - before)
+        return not made[-1] or len(made) == 4
+
+    await whole.until(none_is_made, "odd calls are not answered")
+    assert not made[-1], f"every 1 500 odd calls make series: {[len(new) for new in made]}, as {min(made[-1])}"
+
+
+EVERY_S = 3600.0
+"""Between two scrapes of the planted week."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def moments(whole: Any) -> list[dict[str, str]]:
+    """The pages of the gateway, the consumer and the console at each moment of the whole's history."""
+    if not whole.moments:
+        pytest.skip("test_every_alert_rings_and_every_panel_lives keeps the pages that this one reads")
+    return list(whole.moments)
+
+
+def passes(rules: Path) -> list[list[dict[str, Any]]]:
+    """The rules that record objectives of scores, in the order in which each finds what it asks for."""
+    groups = yaml.safe_load(rules.read_text("utf-8"))["groups"]
+    recorded = [rule for group in groups if "score" in group["name"] for rule in group["rules"] if "record" in rule]
+    done: set[str] = set()
+    found: list[list[dict[str, Any]]] = []
+    while len(done) < len({rule["record"] for rule in recorded}):
+        asked = {id(rule): set(re.findall(r"gateway:\w+", rule["expr"])) for rule in recorded}
+        found.append([r for r in recorded if r["record"] not in done and asked[id(r)] <= done])
+        assert found[-1], "rules that ask for each other"
+        done |= {rule["record"] for rule in found[-1]}
+    return found
+
+
+def record(prometheus: PlantedPrometheus, directory: Path, week: PlantedPages) -> None:
+    """Evaluates the recording rules over the week, pass by pass, since each needs what the last one made."""
+    rules = directory / "recorded.yml"
+    for number, recorded in enumerate(passes(ROOT / "grafana" / "alerts" / "gateway.yml")):
+        rules.write_text(yaml.safe_dump({"groups": [{"name": f"p{number}", "interval": "15m", "rules": recorded}]}))
+        with prometheus.running():
+            prometheus.record(rules, week.start, week.end)
+
+
+async def test_every_panel_has_data_over_a_planted_week(
+    moments: list[dict[str, str]], whole: Any, servers: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Series, labels and last counts are those of the programs' own pages; only their course in time is planted.
+
+    Scrapes are an hour apart, which keeps the test cheap. By Grafana's rule $__rate_interval then is four of them, in a
+    view of seven days too, and a value must count as the newest until the next scrape.
+    """
+    directory = whole.directory / "week"
+    directory.mkdir()
+    week = PlantedPages(moments, time.time() // EVERY_S * EVERY_S - 2 * EVERY_S, EVERY_S)
+    prometheus = PlantedPrometheus(directory, *servers.free_ports(1), lookback="61m")
+    await asyncio.to_thread(lambda: prometheus.plant(week.lines()))
+    await asyncio.to_thread(record, prometheus, directory, week)
+    asked, points, empty = queries("4h"), 0, []
+    span = {"start": week.start + 4 * EVERY_S, "end": week.end, "step": EVERY_S}
+    with prometheus.running():
+        async with httpx2.AsyncClient(base_url=prometheus.url, timeout=PATIENCE_S) as client:
+            for where, expr in asked:
+                reply = (await client.get("/api/v1/query_range", params={"query": expr, **span})).json()
+                assert reply["status"] == "success", f"{reply.get('error')}: {expr}"
+                values = [float(n) for row in reply["data"]["result"] for _, n in row["values"]]
+                numbers = sum(not math.isnan(n) for n in values)
+                points += numbers
+                empty += [] if numbers else [where]
+            total = {"query": "sum(gateway_requests_total)", "time": week.end}
+            (counted,) = (await client.get("/api/v1/query", params=total)).json()["data"]["result"]
+    calls = sum(n for series, n in week.grown.items() if series.startswith("gateway_requests_total"))
+    with capsys.disabled():
+        print(f"\n{len(asked)} queries gave {points} numbers over a planted week, {len(empty)} gave none")  # noqa: T201
+    assert empty == []
+    assert float(counted["value"][1]) == pytest.approx(calls, rel=1e-5), "the week is not what was planted"
+
+
+CLOSED: dict[str, set[str]] = {
+    "outcome": {*get_args(Outcome), "client_error", "queue_full"},
+    "status": {*get_args(Status)},
+    "on_end": {*get_args(OnEnd)},
+    "limit": {*RunLimits.model_fields, *(Limit(m, 1, w).name for m in MEASURES for w in (*WINDOWS, None))},
+    "code": {KeyBusy.code or ""},
+}
+"""Values that the code can give a label, where no page needs to have each of them."""
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+OF_SCRAPES = {"job", "instance"}
+NAMES = {"alias", "upstream", "model", "scorer", "team", "tag", "key", "scope", "experiment", "candidate", "metric",
+         "condition", "sentence", "route", "guard", "target", "name", "webhook", "stratum", "arm"}  # fmt: skip
+"""Labels whose values are names of somebody's config."""
+
+
+def labels_of(series: str) -> tuple[str, dict[str, str]]:
+    return series.partition("{")[0], dict(LABEL.findall(series))
+
+
+async def test_the_tests_of_rules_are_of_series_that_exist(moments: list[dict[str, str]]) -> None:
+    """`promtool test rules` is fed by hand: its series have the labels of a real page, and where their values are no
+    names from a config, values of a real page or of the code's closed set."""
+    shapes: dict[str, set[frozenset[str]]] = {"up": {frozenset()}}
+    values: dict[tuple[str, str], set[str]] = {}
+    for page in (text for moment in moments for text in moment.values()):
+        for series, _ in samples_of(page):
+            name, labels = labels_of(series)
+            shapes.setdefault(name, set()).add(frozenset(labels))
+            for label, value in labels.items():
+                values.setdefault((name, label), set()).add(value)
+    tests = yaml.safe_load((ROOT / "grafana" / "alerts" / "gateway.test.yml").read_text("utf-8"))["tests"]
+    given = {row["series"] for test in tests for row in test["input_series"]}
+    wrong = set()
+    for name, labels in map(labels_of, given):
+        known = shapes.get(name, set())
+        if labels.keys() - OF_SCRAPES not in known:
+            wrong.add(f"{name} has {sorted(labels.keys() - OF_SCRAPES)}, on a page {[sorted(s) for s in known]}")
+        for label in labels.keys() - OF_SCRAPES - NAMES:
+            if labels[label] not in values.get((name, label), set()) | CLOSED.get(label, set()):
+                wrong.add(f"{name} has no {label}={labels[label]}, on a page {sorted(values.get((name, label), ()))}")
+    assert not wrong, "\n".join(sorted(wrong))
