@@ -346,6 +346,7 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
     assert f"SUCCESS: {len(alerts()) + len(rules('record'))} rules found" in finished.stdout, finished.stderr
 
 
+@pytest.mark.timeout(900)  # promtool takes half a minute of CPU
 def test_each_alert_fires_exactly_when_it_should(promtool: str) -> None:
     cases = yaml.safe_load((GRAFANA / "alerts" / "gateway.test.yml").read_text("utf-8"))["tests"]
     checks = [check for case in cases for check in case.get("alert_rule_test", [])]

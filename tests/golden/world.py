@@ -29,6 +29,7 @@ from gateway.cli import app
 from gateway.config.loading import load_for_consumer
 from gateway.consumer.consumer import ConsumerTiming
 from gateway.consumer.serve import opened
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.core.plan import Plan
 from gateway.store import engine
@@ -151,10 +152,8 @@ class World:
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(consumer.run())
-            lag = await corridor.lag()
-            while lag.waiting or lag.pending:
+            while await _is_behind(corridor):
                 await asyncio.sleep(0.01)
-                lag = await corridor.lag()
             consumer.stop()
         await corridor.aclose()
 
@@ -324,3 +323,12 @@ def _drawing(svg: str) -> str:
 def quiet() -> None:
     """Silences the log of the package, which is not recorded."""
     logging.getLogger("gateway").setLevel(logging.CRITICAL)
+
+
+async def _is_behind(corridor: Corridor) -> bool:
+    """Whether records wait; True where the stream server is too late to say."""
+    try:
+        lag = await corridor.lag()
+    except StreamDown:
+        return True
+    return bool(lag.waiting or lag.pending)
