@@ -18,7 +18,7 @@ from gateway.core.sse import events
 from gateway.proxy.dialects.bedrock_client import ConverseReader, InvokeReader, header_usage
 from gateway.proxy.dialects.event_frames import frame_count
 from gateway.proxy.dialects.kinds import build_dialect
-from gateway.proxy.dialects.types import Cut
+from gateway.proxy.dialects.types import Cut, PlainReply
 
 URL = "https://bedrock-runtime.eu-west-1.amazonaws.com"
 MODEL = "eu.amazon.nova-lite-v1:0"
@@ -137,11 +137,11 @@ def test_plain_answers_report_their_usage_in_each_form(make_upstream: Any, make_
     usage = {"inputTokens": 11, "outputTokens": 4, "totalTokens": 15, "cacheReadInputTokens": 100}
     converse = orjson.dumps({"output": {"message": {"content": [{"text": "x"}]}}, "usage": usage})
     expected = Usage(111, 4, cached_input_tokens=100)
-    assert dialect.answer(make_call("converse"), converse) == (converse, expected, None)
+    assert dialect.answer(make_call("converse"), converse) == PlainReply(converse, expected)
     claude = b'{"content": [], "usage": {"input_tokens": 11, "output_tokens": 4}}'
     assert dialect.answer(make_call("invoke_model"), claude).usage == Usage(11, 4)
     titan = b'{"results": [{"outputText": "x"}]}'
-    assert dialect.answer(make_call("invoke_model"), titan) == (titan, None, None)
+    assert dialect.answer(make_call("invoke_model"), titan) == PlainReply(titan, None)
     assert header_usage(
         [(b"x-amzn-bedrock-input-token-count", b"11"), (b"x-amzn-bedrock-output-token-count", b"4")]
     ) == (Usage(11, 4))

@@ -11,7 +11,7 @@ from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.core.exchange import Usage
 from gateway.proxy.dialects.gemini_client import GeminiReader
 from gateway.proxy.dialects.kinds import build_dialect
-from gateway.proxy.dialects.types import Cut
+from gateway.proxy.dialects.types import Cut, PlainReply
 
 HI = [{"role": "user", "parts": [{"text": "hi"}]}]
 API: Any = "generate_content"
@@ -69,9 +69,9 @@ ANSWER = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason"
 
 def test_a_plain_answer_passes_and_its_usage_is_read(dialect: Any, make_call: Any) -> None:
     body = orjson.dumps(ANSWER)
-    assert dialect.answer(make_call(API), body) == (body, Usage(8, 7, reasoning_tokens=2), None)
+    assert dialect.answer(make_call(API), body) == PlainReply(body, Usage(8, 7, reasoning_tokens=2))
     count = b'{"totalTokens": 31}'
-    assert dialect.answer(make_call("gemini_count_tokens"), count) == (count, None, None)
+    assert dialect.answer(make_call("gemini_count_tokens"), count) == PlainReply(count, None)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"error":{"message":"no"}}'])
