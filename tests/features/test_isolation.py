@@ -67,6 +67,7 @@ def everything() -> Config:
         "notify": {"targets": {"chat": {"kind": "slack", "url": "http://127.0.0.1:1/"}}},
         "otel": {"endpoint": "http://127.0.0.1:1"},
         "ingest": {"bind": "127.0.0.1:0", "sha256": "0" * 64},
+        "watch": {"probes": "packaged"},
     })  # fmt: skip
     targets = TargetRef(upstream="u0", model="model-u0"), TargetRef(upstream="u1", model="small")
     return parse(text).with_routes({"learned": ConfiguredRoute(a_route(), *targets)})

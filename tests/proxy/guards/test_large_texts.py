@@ -30,8 +30,9 @@ def rules(side: str) -> dict[str, Any]:
 
 
 def patient(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the default timeouts: the machine may be slow."""
-    del config["models"]["chat"]["timeouts"]
+    """The config with timeouts of an hour: the machine may be slow."""
+    names = "connect_s", "first_token_s", "answer_s", "idle_s", "total_s"
+    config["models"]["chat"]["timeouts"] = dict.fromkeys(names, 3600.0)
     return config
 
 
