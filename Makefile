@@ -27,7 +27,7 @@
 # make lint       the rules that CI holds: all of them, also where one fails
 # make format     ruff format, and what ruff check can repair
 # make lock       renews .ci/constraints.txt: the versions of what tests, linters and the documentation need, here and in CI
-# make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, docs/statistics-api.md,
+# make generate   the generated files: docs/configuration.md, docs/contributing/fixtures.md, docs/metrics.md, docs/statistics-api.md,
 #                 the tables of docs/guards.md and docs/record.md, grafana/dashboards, deploy/helm
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network

@@ -2,7 +2,8 @@
 
 For programs that read, each page lies next to its HTML as Markdown (`limits.html`, `limits.md`), and `llms.txt` lists
 them, in the form of https://llmstxt.org. The navigation comes from docs/README.md: each of its headings becomes a
-section, each link of a list an entry.
+section, each link of a list an entry. The earlier address of a page leads to its new one, by the table of
+docs/contributing/moved.md.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ html_copy_source = False
 html_show_sphinx = False
 html_static_path: list[str] = []
 
+LISTS = {"contributing/README": "Contributing", "contributing/adr/README": "Decisions"}
+"""Pages with a list of further pages, and its caption in the navigation."""
 _ENTRY = re.compile(r"^- \[[^\]]*\]\(([\w/.-]+)\.md\)", re.M)
 
 
@@ -45,15 +48,32 @@ def _toctree(caption: str, pages: list[str]) -> str:
 def add_navigation(app: Any, name: str, source: list[str]) -> None:
     if name == root_doc:
         source[0] += navigation(source[0])
-    if name == "adr/README":
-        pages = _ENTRY.findall(source[0])
-        source[0] += _toctree("Decisions", pages)
+    if name in LISTS:
+        source[0] += _toctree(LISTS[name], _ENTRY.findall(source[0]))
 
 
 def llms_txt(page: str) -> str:
     """The list of the pages: that of docs/README.md, below the project's name and its summary."""
     title, _, sections = page.partition("\n")
     return f"# {project}: {title.removeprefix('# ').lower()}\n\n> {SUMMARY}\n{sections}"
+
+
+def moved(page: str) -> dict[str, str]:
+    """The pages of a table of earlier addresses, by the earlier one. Both are paths below docs/, without a suffix."""
+    return dict(re.findall(r"^\| ([\w/-]+) \| \[([\w/-]+)\]", page, re.M))
+
+
+def add_earlier_addresses(app: Any, error: Exception | None) -> None:
+    if error is not None or app.builder.name != "html":
+        return
+    for earlier, now in moved((Path(app.srcdir) / "contributing" / "moved.md").read_text()).items():
+        page = Path(app.outdir) / f"{earlier}.html"
+        page.parent.mkdir(exist_ok=True)
+        target = "../" * earlier.count("/") + f"{now}.html"
+        page.write_text(
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={target}">'
+            f'<title>Moved</title><p>This page is <a href="{target}">{now}</a> now.\n'
+        )
 
 
 def add_markdown(app: Any, error: Exception | None) -> None:
@@ -68,4 +88,5 @@ def add_markdown(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> dict[str, bool]:
     app.connect("source-read", add_navigation)
     app.connect("build-finished", add_markdown)
+    app.connect("build-finished", add_earlier_addresses)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""Writes docs/fixtures.md from the docstrings of the tests' fixtures: `python docs/fixtures.py`.
+"""Writes docs/contributing/fixtures.md from the docstrings of the tests' fixtures: `python docs/fixtures.py`.
 
 Only fixtures that several files can use are listed: those of tests/fixtures/ and of each conftest.py. A test fails when
 the page is not what this makes, and when any fixture has no docstring.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
-PAGE = Path(__file__).with_name("fixtures.md")
+PAGE = Path(__file__).parent / "contributing" / "fixtures.md"
 HEAD = """\
 # Fixtures
 

@@ -55,7 +55,7 @@ def test_the_readme_is_short_and_its_config_has_no_caution() -> None:
 
 
 def test_every_file_that_the_layout_names_is_there() -> None:
-    text = (DOCS / "architecture.md").read_text()
+    text = (DOCS / "contributing" / "architecture.md").read_text()
     tree = text[text.index("## Repository layout") :]
     for word in re.findall(r"(?<![.\w])([a-z0-9_]+\.py|\.?[a-z]+/)", tree):
         places = [ROOT / word, ROOT / "gateway" / word, *(ROOT / "gateway" / d / word for d in ("proxy", "evals"))]
@@ -287,7 +287,7 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
 
 
 def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
-    assert (DOCS / "fixtures.md").read_text() == generator("fixtures").page(), "run: make generate"
+    assert (DOCS / "contributing" / "fixtures.md").read_text() == generator("fixtures").page(), "run: make generate"
 
 
 def test_every_fixture_has_a_docstring() -> None:

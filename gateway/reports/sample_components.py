@@ -1,4 +1,4 @@
-"""The charts and tables of the pages with sample values, for the page of components that docs/design.md describes."""
+"""The charts and tables of the pages with sample values, for the page of components that docs/contributing/design.md describes."""
 
 from __future__ import annotations
 

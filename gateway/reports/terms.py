@@ -1,4 +1,4 @@
-"""Plain names for the words at which a reader of a report stops, with the meanings of docs/glossary.md."""
+"""Plain names for the words at which a reader of a report stops, with the meanings of docs/contributing/glossary.md."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ def test_text_is_readable_on_each_background(theme: str) -> None:
 
 
 def test_the_page_of_rules_has_the_contrasts() -> None:
-    """The table in docs/design.md."""
+    """The table in docs/contributing/design.md."""
     from pathlib import Path
 
-    page = (Path(__file__).parents[2] / "docs" / "design.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "contributing" / "design.md").read_text()
     found = themes()
     rows = re.findall(r"^\| `(\w+)` \| [^|]* \| `(#\w+)`, ([\d.]+) \| `(#\w+)`, ([\d.]+) \|$", page, re.MULTILINE)
     assert len(rows) >= 7

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.reports.terms import TERMS
 
-GLOSSARY = Path(__file__).parents[2] / "docs" / "glossary.md"
+GLOSSARY = Path(__file__).parents[2] / "docs" / "contributing" / "glossary.md"
 
 
 def test_each_meaning_is_the_glossarys() -> None:
