@@ -231,7 +231,7 @@ def layer(name: str) -> int:
 
 
 def test_the_page_has_the_layers_in_their_order() -> None:
-    """The rows of docs/contributing/architecture.md, and LAYERS: the packages of each, by the folder that they are in."""
+    """The rows of docs/contributing/architecture.md, and LAYERS: the packages of each, by their folder."""
     page = (ROOT / "docs" / "contributing" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", page, re.MULTILINE)
     parts = {"MANIFESTS": "features", "VIEWS": "features"}

@@ -1,4 +1,4 @@
-"""The charts and tables of the pages with sample values, for the page of components that docs/contributing/design.md describes."""
+"""The charts and tables of the pages with sample values, for the page of components in docs/contributing/design.md."""
 
 from __future__ import annotations
 
