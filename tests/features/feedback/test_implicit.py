@@ -100,7 +100,7 @@ def test_rules_of_all_languages_together_stay_precise() -> None:
 
 
 def test_sentences_that_were_written_apart_are_read_right() -> None:
-    """docs/feedback.md says how many were before the rules had seen them. Columns: language, what it says, message."""
+    """docs/evidence.md says how many were before the rules had seen them. Columns: language, what it says, message."""
     rules = ImplicitFeedback(LANGUAGES)
     lines = (Path(__file__).parents[2] / "fixtures" / "implicit_sentences.tsv").read_text("utf-8").splitlines()
     found = [(message, ",".join(rules.signs(message)), says) for _, says, message in (x.split("\t") for x in lines)]
