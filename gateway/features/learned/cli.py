@@ -133,7 +133,7 @@ def _job(options: ConfigOptions) -> TrainingJob:
     of = options.load()
     config = of.config
     if config.predictor is None:
-        raise CannotRun(f"{of.path.name} has no section predictor; docs/learned.md describes it")
+        raise CannotRun(f"{of.path.name} has no section predictor; docs/judges-and-labels.md describes it")
     guided = config.predictor.guided
     needed = {name: section for name, section in config.scorers.items() if name == guided}
     scorers = build(needed, ExternalServices(HttpConnections(), directory=of.path.parent))
