@@ -20,7 +20,7 @@ APIS = frozenset({"chat", "responses", "messages"})
 """The APIs whose requests may ask for a decision."""
 _TOOLS = ("tools", "functions", "web_search_options", "mcp_servers", "plugins", "search_parameters", "container")
 _KEPT = ("previous_response_id", "conversation", "background", "store")
-_LIMITING = frozenset({*_TOOLS, *_KEPT, "n", "best_of", "logprobs", "top_logprobs", "include", "audio", "modalities"})
+LIMITING = frozenset({*_TOOLS, *_KEPT, "n", "best_of", "logprobs", "top_logprobs", "include", "audio", "modalities"})
 """Options of which some values make a request ineligible."""
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -51,7 +51,7 @@ def schema_of(body: Body) -> DecisionSchema:
 
 def check_options(api: str, body: Body) -> None:
     """Raises Ineligible for an option of the request that a decision cannot follow."""
-    if _LIMITING.isdisjoint(body):
+    if LIMITING.isdisjoint(body):
         if api == "responses":
             raise Ineligible("stored")
         return
@@ -71,9 +71,6 @@ def check_options(api: str, body: Body) -> None:
 
 def input_of(api: str, body: Body, schema: DecisionSchema) -> DecisionRequest:
     """The input of the decision: the messages, and their instructions apart. Raises Ineligible."""
-    plain = _plain(body, schema) if api == "chat" else None
-    if plain is not None:
-        return plain
     reader = _Messages()
     turns = reader.turns(body.get("input") if api == "responses" else body.get("messages"))
     instructions = [
@@ -89,23 +86,6 @@ def input_of(api: str, body: Body, schema: DecisionSchema) -> DecisionRequest:
     state: Any = turns[0]["content"] if alone else turns
     losses = frozenset[str]() if alone else frozenset({"input"})
     return DecisionRequest(state, schema.questions, "\n\n".join(instructions) or None, tuple(reader.images), losses)
-
-
-def _plain(body: Body, schema: DecisionSchema) -> DecisionRequest | None:
-    """The input of a chat of one question, with at most one message of instructions before it, each only a text: most
-    chats are so. None for any other."""
-    messages = body.get("messages")
-    if type(messages) is not list or not 1 <= len(messages) <= 2 or "system" in body or "instructions" in body:
-        return None
-    texts = []
-    for message, roles in zip(messages[::-1], (("user",), ("system", "developer")), strict=False):
-        if type(message) is not dict or len(message) != 2 or message.get("role") not in roles:
-            return None
-        text = message.get("content")
-        if type(text) is not str:
-            return None
-        texts.append(text)
-    return DecisionRequest(texts[0], schema.questions, (texts[1] or None) if len(texts) == 2 else None)
 
 
 _ROLES: Mapping[str, str] = {"system": "developer", "developer": "developer", "user": "user", "assistant": "assistant"}

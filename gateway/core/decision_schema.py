@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -81,10 +81,10 @@ class DecisionSchema:
     """The members of an answer, in the order of the schema."""
 
     members: tuple[Member, ...]
+    questions: tuple[Question, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        return tuple([member.question for member in self.members])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "questions", tuple([member.question for member in self.members]))
 
     def render(self, answers: Sequence[Answer]) -> bytes:
         """The object that the schema asks for, as JSON. Raises ValueError where a question was refused."""

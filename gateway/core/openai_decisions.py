@@ -218,9 +218,16 @@ class _InputReader:
         raise BadRequest(f"{at} is not a part that a decision's input has", param=at)
 
 
-def write_request(request: DecisionRequest, model: str, limits: DecisionLimits) -> tuple[dict[str, Any], set[str]]:
-    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take."""
+def write_request(
+    request: DecisionRequest, model: str, limits: DecisionLimits, written: object = None
+) -> tuple[dict[str, Any], set[str]]:
+    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take.
+
+    written: the questions as an earlier request to this server had them; then only the losses of the input are
+    named."""
     losses = set(request.losses)
+    if written is not None:
+        return {"model": model, "input": _write_input(request, losses), "questions": written}, losses
     check_limits(request.questions, limits)
     for question in request.questions:
         if len(question.options) < FEWEST_OPTIONS:
@@ -270,6 +277,10 @@ def _write_question(question: Question, losses: set[str]) -> dict[str, Any]:
 
 def _write_input(request: DecisionRequest, losses: set[str]) -> Any:
     state = request.state
+    if type(state) is str and not request.images:
+        if request.instructions is None:
+            return state
+        return [{"role": "developer", "content": request.instructions}, {"role": "user", "content": state}]
     if isinstance(state, dict) or (isinstance(state, list) and state and all(isinstance(v, dict) for v in state)):
         content: Any = [{"type": "input_json", "data": state}]
     elif isinstance(state, str):
@@ -294,7 +305,9 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
     if not isinstance(entries, list) or len(entries) != len(questions):
         count = f"{len(entries)} answers" if isinstance(entries, list) else "no list of answers"
         raise InvalidAnswer(f"the server sent {count} for {len(questions)} questions")
-    answers = tuple([read_answer(entry, question) for entry, question in zip(entries, questions, strict=True)])
+    answers: tuple[Answer, ...] = ()
+    for entry, question in zip(entries, questions, strict=True):
+        answers += (_usual_answer(entry, question) or read_answer(entry, question),)
     usage = as_object(reply.get("usage"))
     cached = as_object(usage["input_tokens_details"]).get("cached_tokens") if "input_tokens_details" in usage else 0
     model = reply.get("model")
@@ -306,6 +319,38 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
 
 def _count(value: Any) -> int:
     return value if type(value) is int and value > 0 else 0
+
+
+def _usual_answer(entry: Any, question: Question) -> Answer | None:
+    """An answer that has its options in the order of the question, with confidence and score, as servers write it. It
+    is read without another call; None for any other, which `read_answer` reads to the same result."""
+    try:
+        kind = entry["type"]
+        if kind != question.kind or "label_mass" in entry or "x_label_mass" in entry or "x_confidence" in entry:
+            return None
+        if kind == "predicate":
+            p = entry["probability"]
+            return Answer(kind, (p, 1.0 - p)) if type(p) is float and 0.0 <= p <= 1.0 else None
+        stated, confidence = entry["choice" if kind == "choice" else "score"], entry["confidence"]
+        probabilities, total, place = list[float](), 0.0, 0
+        chosen: Any = None
+        for option, share in zip(question.options, entry["probabilities"], strict=True):
+            p, value, expected = share["probability"], share["value"], place if kind == "score" else option[0]
+            if value != expected or type(value) is not type(expected) or type(p) is not float or not 0.0 <= p <= 1.0:
+                return None
+            if value == stated and type(value) is type(stated):
+                chosen = value
+            place, total = place + 1, total + p
+            probabilities += (p,)
+        if type(confidence) is not float or not (0.0 <= confidence <= 1.0 and 0.98 <= total <= 1.02):
+            return None
+        if kind == "choice":
+            return None if chosen is None else Answer(kind, tuple(probabilities), chosen, None, confidence, "upstream")
+        if type(stated) is not float or not 0.0 <= stated <= place - 1:
+            return None
+        return Answer(kind, tuple(probabilities), None, stated, confidence, "upstream")
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_answer(entry: Any, question: Question) -> Answer:

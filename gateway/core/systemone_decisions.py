@@ -134,10 +134,15 @@ def _levels(criteria: Any, at: str, losses: set[str]) -> tuple[Option, ...]:
     return tuple([Option(_text(level, f"{at}[{n}]", losses)) for n, level in enumerate(criteria)])
 
 
-def write_request(request: DecisionRequest, model: str, limits: DecisionLimits) -> tuple[dict[str, Any], set[str]]:
-    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take."""
+def write_request(
+    request: DecisionRequest, model: str, limits: DecisionLimits, written: object = None
+) -> tuple[dict[str, Any], set[str]]:
+    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take.
+
+    written: as in openai_decisions.write_request."""
     losses = set(request.losses)
-    check_limits(request.questions, limits)
+    if written is None:
+        check_limits(request.questions, limits)
     body: dict[str, Any] = {"model": model, "state": request.state}
     if request.instructions is not None:
         if limits.instructions:
@@ -149,7 +154,9 @@ def write_request(request: DecisionRequest, model: str, limits: DecisionLimits) 
         if limits.images is None:
             raise BadRequest("the server of this model takes no images", param="input", code="images_not_supported")
         body[limits.images] = list(request.images)
-    body["questions"] = {question.key: _write_question(question, losses) for question in request.questions}
+    if written is None:
+        written = {question.key: _write_question(question, losses) for question in request.questions}
+    body["questions"] = written
     return body, losses
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.core import openai_decisions as decisions
-from gateway.core.decision import DecisionLimits, InvalidAnswer, Option, Question
+from gateway.core.decision import Answer, DecisionLimits, InvalidAnswer, Option, Question
 from gateway.core.errors import BadRequest
+from gateway.core.openai_decisions import write_request as openai_write
+from gateway.core.systemone_decisions import write_request as systemone_write
+from gateway.proxy.dialects.sglang_decisions import write_request as sglang_write
 
 ANY = DecisionLimits()
 PREDICATE = {"type": "predicate", "name": "refund", "instructions": "The customer asks for money back."}
@@ -148,3 +154,100 @@ def test_an_answer_that_cannot_be_used_is_named(answers: Any) -> None:
     questions = decisions.read_request(BODY).questions
     with pytest.raises(InvalidAnswer):
         decisions.read_answers({"answers": answers}, questions)
+
+
+QUESTIONS = decisions.read_request(BODY).questions
+SHARES = st.sampled_from([0.0, 0.5, 1.0, 0.03, 0.95, 0.02, 1, 0, True, -0.1, 1.2, None, "0.5"])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(["billing", True, "true", 0, 1, 1.0, "other", None, []])
+ANSWER = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["predicate", "choice", "score", "refusal", "noul", []]),
+        "probability": SHARES,
+        "choice": VALUES,
+        "score": SHARES,
+        "confidence": SHARES,
+        "x_confidence": st.just("jev"),
+        "x_label_mass": SHARES,
+        "probabilities": st.one_of(
+            st.none(),
+            st.just([{"value": "billing", "probability": 0.5}, {"value": True, "probability": 0.5},
+                     {"value": "true", "probability": 0.0}]),
+            st.just([{"value": 0, "probability": 0.5}, {"value": 1, "probability": 0.5}]),
+            st.lists(st.fixed_dictionaries({"value": VALUES, "probability": SHARES}), max_size=3),
+        ),
+    },
+)  # fmt: skip
+
+
+@given(st.one_of(ANSWER, st.sampled_from(["text", None, 7])), st.sampled_from(QUESTIONS))
+@example(
+    {
+        "type": "choice",
+        "choice": "billing",
+        "confidence": 0.5,
+        "probabilities": [
+            {"value": "billing", "probability": 1.0},
+            {"value": 1, "probability": 0.0},
+            {"value": "true", "probability": 0.0},
+        ],
+    },
+    QUESTIONS[1],
+)
+@example(
+    {
+        "type": "choice",
+        "choice": 1,
+        "confidence": 0.5,
+        "probabilities": [
+            {"value": "billing", "probability": 0.0},
+            {"value": True, "probability": 1.0},
+            {"value": "true", "probability": 0.0},
+        ],
+    },
+    QUESTIONS[1],
+)
+@example(
+    {
+        "type": "score",
+        "score": 0.5,
+        "confidence": 0.5,
+        "probabilities": [{"value": False, "probability": 0.5}, {"value": True, "probability": 0.5}],
+    },
+    QUESTIONS[2],
+)
+def test_an_answer_of_the_usual_form_is_read_like_any(entry: Any, question: Question) -> None:
+    """Answers in the order of the options take another way through the reader, to the same result."""
+
+    def read(reader: Any) -> Any:
+        try:
+            return reader()
+        except InvalidAnswer as error:
+            return str(error)
+
+    alone = read(lambda: decisions.read_answer(entry, question))
+    whole = read(lambda: decisions.read_answers({"answers": [entry]}, [question]).answers[0])
+    assert whole == alone
+    assert type(whole) is type(alone)
+
+
+def test_answers_of_the_usual_form_have_the_upstreams_confidence() -> None:
+    entries = [
+        {"type": "choice", "choice": "true", "confidence": 0.5, "probabilities": [
+            {"value": "billing", "probability": 0.25}, {"value": True, "probability": 0.25},
+            {"value": "true", "probability": 0.5}]},
+        {"type": "score", "score": 0.75, "confidence": 0.4, "probabilities": [
+            {"value": 0, "probability": 0.25}, {"value": 1, "probability": 0.75}]},
+    ]  # fmt: skip
+    [choice, score] = decisions.read_answers({"answers": entries}, QUESTIONS[1:]).answers
+    assert choice == Answer("choice", (0.25, 0.25, 0.5), "true", None, 0.5, "upstream")
+    assert score == Answer("score", (0.25, 0.75), None, 0.75, 0.4, "upstream")
+    assert [choice, score] == [decisions.read_answer(e, q) for e, q in zip(entries, QUESTIONS[1:], strict=True)]
+
+
+@pytest.mark.parametrize("write", [openai_write, systemone_write, sglang_write])
+def test_questions_that_are_known_are_written_as_before(write: Any) -> None:
+    request = decisions.read_request(BODY)
+    whole, _ = write(request, "m", ANY)
+    again, _ = write(replace(request, state="Another."), "m", ANY, whole["questions"])
+    assert again == write(replace(request, state="Another."), "m", ANY)[0]

@@ -41,14 +41,79 @@ def usage_of_reply(reply: DecisionReply) -> Usage | None:
     return Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens or None)
 
 
-def rendered(call: Call, schema: DecisionSchema, reply: DecisionReply, model: str) -> bytes:
-    """The complete response to a client, as an event stream where it asked for one. model: where the server names
-    none."""
-    text, name = schema.render(reply.answers).decode(), reply.model or model
-    usage = usage_of_reply(reply)
-    if call.stream:
-        return _RENDERED_STREAMS[call.api](call, text, usage, name)
-    return _RENDERED[call.api](call, text, usage, name)
+class AnswerTemplate:
+    """The answers of one schema, of which only the chosen options and their probabilities differ."""
+
+    def __init__(self, schema: DecisionSchema) -> None:
+        self.schema = schema
+        begins = (b"{", *(b"," for _ in schema.members[1:]))
+        self._pieces = [
+            [begin + orjson.dumps({member.name: value})[1:-1] for value in member.values]
+            for begin, member in zip(begins, schema.members, strict=True)
+        ]
+        self._quoted = [[orjson.dumps(piece.decode())[1:-1] for piece in pieces] for pieces in self._pieces]
+        self._shown = _shown_template(schema)
+
+    def text(self, answers: Sequence[Answer], *, quoted: bool = False) -> bytes:
+        """The object that the schema asks for; quoted: as the content of a JSON text. No answer may be a refusal."""
+        text = b""
+        for pieces, answer in zip(self._quoted if quoted else self._pieces, answers, strict=True):
+            probabilities = answer.probabilities
+            text += pieces[probabilities.index(max(probabilities))]
+        return text + b"}"
+
+    def headers(self, reading: bytes, answers: Sequence[Answer]) -> Headers:
+        """`x-gateway-decision`, and the probabilities as far as they fit: the first questions, with the likeliest
+        options."""
+        if self._shown is None:
+            return decision_headers(reading.decode(), self.schema, answers)
+        template, members = self._shown
+        if not members:
+            return [(b"x-gateway-decision", reading)]
+        shown: tuple[float, ...] = ()
+        for answer in answers[:members]:
+            shown += answer.probabilities
+        return [(b"x-gateway-decision", reading), (b"x-gateway-decision-probabilities", template % shown)]
+
+    def rendered(self, call: Call, reply: DecisionReply, usage: Usage | None, model: str) -> bytes:
+        """The complete response to a client, as an event stream where it asked for one. usage: of the reply. model:
+        where the server names none."""
+        name = reply.model or model
+        if call.api == "chat" and not call.stream:
+            return self._chat(call, reply, usage, name)
+        text = self.text(reply.answers).decode()
+        return (_RENDERED_STREAMS if call.stream else _RENDERED)[call.api](call, text, usage, name)
+
+    def _chat(self, call: Call, reply: DecisionReply, usage: Usage | None, model: str) -> bytes:
+        """The same bytes as of `_chat_body`, without an object for each part."""
+        used = b"null"
+        if usage is not None:
+            sent, out, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
+            used = b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d' % (sent, out, sent + out)
+            used += b"}" if cached is None else b',"prompt_tokens_details":{"cached_tokens":%d}}' % cached
+        id, text = call.id.replace("-", "").encode(), self.text(reply.answers, quoted=True)
+        return _CHAT % (id, call.received, orjson.dumps(model), text, used)
+
+
+_CHAT = (
+    b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"%b","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":%b}'
+)
+
+
+def _shown_template(schema: DecisionSchema) -> tuple[bytes, int] | None:
+    """The header of the probabilities with a place for each, and the number of its questions; None if a question has
+    more options than are shown, so that the likeliest are known with the answer alone."""
+    if any(len(member.texts) > MOST_SHOWN for member in schema.members):
+        return None
+    text, places, count = b"", 0, 0
+    for member in schema.members:
+        shares = b",".join([_in_ascii(option).replace(b"%", b"%%") + b":%.4f" for option in member.texts])
+        more = (b"," if count else b"") + _in_ascii(member.name).replace(b"%", b"%%") + b":{" + shares + b"}"
+        if len((text + more) % ((0.0,) * (places + len(member.texts)))) + 2 > MOST_HEADER_BYTES:
+            break
+        text, places, count = text + more, places + len(member.texts), count + 1
+    return b"{" + text + b"}", count
 
 
 def _chat(call: Call, text: str, usage: Usage | None, model: str) -> dict[str, Any]:
@@ -145,7 +210,7 @@ def _likeliest(probabilities: Sequence[float], texts: Sequence[str]) -> dict[str
     return {text: int(p * 10_000 + 0.5) / 10_000 for p, text in options}
 
 
-def _in_ascii(shown: dict[str, dict[str, float]]) -> bytes:
+def _in_ascii(shown: Any) -> bytes:
     """JSON as a header takes it."""
     text = orjson.dumps(shown)
     return text if text.isascii() else json.dumps(shown, separators=(",", ":")).encode()

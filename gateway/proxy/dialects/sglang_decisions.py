@@ -29,16 +29,23 @@ LIMITS = DecisionLimits(options=26, levels=10, images="images")
 _KINDS = {"predicate": "yes_no", "choice": "choice", "score": "score"}
 
 
-def write_request(request: DecisionRequest, model: str, limits: DecisionLimits) -> tuple[dict[str, Any], set[str]]:
-    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take."""
+def write_request(
+    request: DecisionRequest, model: str, limits: DecisionLimits, written: object = None
+) -> tuple[dict[str, Any], set[str]]:
+    """The request for a server of this API, and what it loses. Raises BadRequest for what it cannot take.
+
+    written: as in openai_decisions.write_request."""
     losses = set(request.losses)
-    check_limits(request.questions, limits)
+    if written is None:
+        check_limits(request.questions, limits)
     body: dict[str, Any] = {"model": model, "input": _write_input(request, losses)}
     if request.images:
         if limits.images is None:
             raise BadRequest("the server of this model takes no images", param="input", code="images_not_supported")
         body["images"] = [{"url": url} for url in request.images]
-    body["questions"] = [_write_question(question, losses) for question in request.questions]
+    if written is None:
+        written = [_write_question(question, losses) for question in request.questions]
+    body["questions"] = written
     return body, losses
 
 

@@ -52,7 +52,7 @@ class ClientForm(NamedTuple):
 class _ServerForm(NamedTuple):
     """The functions of a server's format."""
 
-    write_request: Callable[[DecisionRequest, str, DecisionLimits], tuple[dict[str, Any], set[str]]]
+    write_request: Callable[..., tuple[dict[str, Any], set[str]]]
     read_answers: Callable[[Mapping[str, Any], Sequence[Question]], DecisionReply]
 
 
@@ -79,7 +79,7 @@ class TranslatedDecisions:
         format: DecisionFormat = upstream.decision_format or "openai"
         self._inner = inner
         self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers)
-        self._format = format
+        self._server, self._path = _SERVERS[format], _PATHS[format]
         self._limits = sglang_decisions.LIMITS if format == "sglang" else _LIMITS.get(upstream.kind, DecisionLimits())
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
@@ -90,20 +90,23 @@ class TranslatedDecisions:
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise BadRequest(UNTRANSLATABLE) from None
 
-    def asking(
-        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b""
-    ) -> tuple[UpstreamRequest, ...]:
-        """The requests for a decision that was read from a call of another API; recorded: with the first of them.
+    def written(self, decision: DecisionRequest) -> orjson.Fragment | None:
+        limit = self._limits.questions
+        if limit is not None and len(decision.questions) > limit:
+            return None
+        fields, _ = self._server.write_request(decision, "", self._limits)
+        return orjson.Fragment(lenient_json.dumps(fields["questions"]))
 
-        Raises as the functions that write them."""
-        write, path, headers = _SERVERS[self._format].write_request, _PATHS[self._format], call.headers
+    def asking(
+        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b"", written: object = None
+    ) -> tuple[UpstreamRequest, ...]:
+        write, path, headers = self._server.write_request, self._path, call.headers
         if call.passed and self._passes:
             headers = [*headers, *(header for header in call.passed if header[0] in self._passes)]
-        parts = split(decision.questions, self._limits.questions)
-        if len(parts) == 1:
-            fields, _ = write(decision, model, self._limits)
-            body = lenient_json.dumps(fields)
+        if written is not None:
+            body = orjson.dumps(write(decision, model, self._limits, written)[0])
             return (self._inner.raw(UpstreamRequest(b"POST", "", path, headers, body, recorded=recorded)),)
+        parts = split(decision.questions, self._limits.questions)
         bodies = [
             lenient_json.dumps(write(replace(decision, questions=tuple(part)), model, self._limits)[0])
             for part in parts
@@ -115,7 +118,7 @@ class TranslatedDecisions:
         losses, parts = set[str](), []
         for questions in split(decision.questions, self._limits.questions):
             part = replace(decision, questions=tuple(questions))
-            fields, lost = _SERVERS[self._format].write_request(part, model, self._limits)
+            fields, lost = self._server.write_request(part, model, self._limits)
             losses |= lost
             parts.append(self._inner.request(self._inside(call, fields), model))
         recorded = call.body_with({"model": orjson.dumps(model)})
@@ -123,7 +126,7 @@ class TranslatedDecisions:
 
     def _inside(self, call: Call, fields: dict[str, Any]) -> Call:
         """The call as the inner dialect gets it. Its path has no query: that one was for another API."""
-        return replace(call.with_body(lenient_json.dumps(fields), fields), path=_PATHS[self._format])
+        return replace(call.with_body(lenient_json.dumps(fields), fields), path=self._path)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return RawReader(AnswerTail())
@@ -138,9 +141,10 @@ class TranslatedDecisions:
 
     def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
         """The answers to these questions. Raises ValueError if the body, or one of several, has none."""
-        parts = split(questions, self._limits.questions)
-        answered = lenient_json.loads(body)
-        read = _SERVERS[self._format].read_answers
+        answered, read, limit = lenient_json.loads(body), self._server.read_answers, self._limits.questions
+        if limit is None:
+            return read(as_object(answered), questions)
+        parts = split(questions, limit)
         if len(parts) == 1:
             return read(as_object(answered), questions)
         bodies = as_list(answered)

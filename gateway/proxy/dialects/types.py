@@ -150,12 +150,17 @@ class Dialect(ClientDialect, Protocol):
 class DecisionDialect(Protocol):
     """The decisions of one upstream, for calls of other APIs that ask for one."""
 
+    def written(self, decision: DecisionRequest) -> object | None:
+        """The questions of a decision as the server gets them, for all decisions with the same questions; None where
+        one request cannot have all of them. Raises like `asking`."""
+        ...
+
     def asking(
-        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b""
+        self, decision: DecisionRequest, call: Call, model: str, recorded: bytes = b"", written: object = None
     ) -> tuple[UpstreamRequest, ...]:
         """The requests for a decision that was read from the call: several where its server takes fewer questions.
 
-        recorded: the body that is recorded in their place.
+        recorded: the body that is recorded in their place. written: the questions, if they are known.
         Raises BadRequest, AttributeError, LookupError, RecursionError, TypeError or ValueError for a decision that the
         upstream cannot be asked."""
         ...

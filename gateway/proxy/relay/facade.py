@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import NoReturn
 
 import orjson
+from msgspec import Struct
 
 from gateway.core.decision import DecisionReply
-from gateway.core.decision_schema import INELIGIBLE, DecisionSchema, Ineligible
+from gateway.core.decision_schema import INELIGIBLE, Ineligible
 from gateway.core.errors import BadRequest
 from gateway.core.stated_decision import record_of
-from gateway.proxy.dialects.chat_decisions import ChatDecisions
-from gateway.proxy.dialects.decision_facade import accepts_all, decision_headers, rendered, usage_of_reply
+from gateway.proxy.dialects.chat_decisions import ChatDecisions, KnownSchema
+from gateway.proxy.dialects.decision_facade import accepts_all, usage_of_reply
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_ineligible, of_no_decisions
@@ -29,8 +31,10 @@ from gateway.proxy.routing.variants import TargetVariant
 
 _MOST_BYTES = 16 << 20
 _CONTENT_TYPE = b"content-type"
+_JSON, _EVENTS = (_CONTENT_TYPE, b"application/json"), (_CONTENT_TYPE, b"text/event-stream")
 NATIVE = "native"
 """The reading of a server that has an API of decisions."""
+_READING = NATIVE.encode()
 
 
 def _is_arm(state: RelayState, target_state: TargetState) -> bool:
@@ -39,26 +43,34 @@ def _is_arm(state: RelayState, target_state: TargetState) -> bool:
     return assignment is not None and assignment.target == target_state.target
 
 
-class FacadeExchange:
+class FacadeExchange(Struct):
     """Sends one call as a decision, and gives its answer to the client."""
 
-    def __init__(self, target_state: TargetState, variant: TargetVariant, decisions: ChatDecisions) -> None:
-        """variant, decisions: of the target, which has `as: decision`."""
-        self._target_state, self._variant, self._decisions = target_state, variant, decisions
-        self._schema: DecisionSchema | None = None
+    target_state: TargetState
+    variant: TargetVariant
+    """The target's, which has `as: decision`."""
+    decisions: ChatDecisions
+    """The variant's."""
+    known: KnownSchema | None = None
+    """The schema of the call; None before the request."""
 
     def request(self, state: RelayState, call: Call) -> UpstreamRequest:
         """The request to the target. Raises AttemptFailed for a call that is not asked."""
-        target_state, variant = self._target_state, self._variant
+        target_state, variant = self.target_state, self.variant
         if target_state.undecided_until and target_state.undecided_until > target_state.clock():
             raise AttemptFailed(of_no_decisions())
-        if not (state.route.shadow_of or _is_arm(state, target_state) or variant.may_answer(call.alias)):
+        answers = variant.unproved or call.alias in variant.shipped or state.route.shadow_of
+        if not answers and not _is_arm(state, target_state):
             raise AttemptFailed(of_ineligible("no experiment has shipped it"))
-        model, applied = target_state.model, variant.applied(call)
+        model, applied = target_state.model, variant.applied(call) if variant.changes_calls else call
         recorded = applied.body_with({"model": orjson.dumps(model)}) if state.context.response.enabled else b""
+        decider = target_state.upstream.dialect.decider()
         try:
-            asked, self._schema = self._decisions.decision(applied)
-            first, *more = target_state.upstream.dialect.decider().asking(asked, applied, model, recorded)
+            asked, self.known = self.decisions.decision(applied)
+            written = self.known.written
+            if written is None:
+                written = self.known.written = decider.written(asked)
+            first, *more = decider.asking(asked, applied, model, recorded, written)
         except Ineligible as ineligible:
             raise AttemptFailed(of_ineligible(INELIGIBLE[ineligible.reason])) from None
         except (AttributeError, BadRequest, LookupError, RecursionError, TypeError, ValueError):
@@ -84,35 +96,42 @@ class FacadeExchange:
             state.upstream_s += time.monotonic() - waiting
         if body is None:
             raise AttemptFailed(Failure("error", f"answered with more than {_MOST_BYTES >> 20} MB"))
-        schema, decided = self._read(body)
+        known, decided = self._read(body)
         answers = decided.answers
         usage = state.attempt_usage = usage_of_reply(decided)
-        if any([answer.refused for answer in answers]) or not accepts_all(schema, answers):
-            state.route.leave_to_control(target_state.target)
-            raise AttemptFailed(of_declined(None if usage is not None else len(body)))
+        for answer in answers:
+            if answer.refused:
+                self._leave(state, usage is not None, len(body))
+        if not accepts_all(known.schema, answers):
+            self._leave(state, usage is not None, len(body))
         context, now = state.context, time.monotonic()
         context.usage = usage
-        answer = rendered(state.call, schema, decided, target_state.model)
+        sent = state.answer = known.template.rendered(state.call, decided, usage, target_state.model)
+        if context.response.enabled:
+            context.notes.decision = record_of(NATIVE, known.schema, answers)
+            context.response.relayed(sent)
+        state.deadlines.pause()
+        headers = [h for h in for_client(reply.headers) if h[0] != _CONTENT_TYPE]
+        headers += known.template.headers(_READING, answers)
         if state.call.stream:
             context.first_content = now
-        state.answer = answer
-        if context.response.enabled:
-            context.notes.decision = record_of(NATIVE, schema, answers)
-            context.response.relayed(answer)
-        state.deadlines.pause()
-        content_type = b"text/event-stream" if state.call.stream else b"application/json"
-        headers = [h for h in for_client(reply.headers) if h[0] != _CONTENT_TYPE]
-        headers += [(_CONTENT_TYPE, content_type), *decision_headers(NATIVE, schema, answers)]
-        start_response(state, target_state, 200, headers, now, None if state.call.stream else len(answer))
+            start_response(state, target_state, 200, [*headers, _EVENTS], now)
+        else:
+            start_response(state, target_state, 200, [*headers, _JSON], now, len(sent))
         context.ended = True
-        await state.client.end(answer)
+        await state.client.end(sent)
 
-    def _read(self, body: bytes) -> tuple[DecisionSchema, DecisionReply]:
-        schema, upstream = self._schema, self._target_state.upstream
-        if schema is None:
+    def _leave(self, state: RelayState, reported: bool, answer_bytes: int) -> NoReturn:
+        """Leaves the call to the control. reported: the server has reported the usage of its answer."""
+        state.route.leave_to_control(self.target_state.target)
+        raise AttemptFailed(of_declined(None if reported else answer_bytes))
+
+    def _read(self, body: bytes) -> tuple[KnownSchema, DecisionReply]:
+        known, upstream = self.known, self.target_state.upstream
+        if known is None:
             raise AttemptFailed(of_ineligible("it was not asked for a decision"))
         try:
-            return schema, upstream.dialect.decider().reply(body, schema.questions)
+            return known, upstream.dialect.decider().reply(body, known.schema.questions)
         except ValueError as error:
             text = upstream.mask.text(f"returned HTTP 200 without an answer: {error}")
             raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error

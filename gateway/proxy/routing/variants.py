@@ -88,6 +88,8 @@ class TargetVariant:
         self._system = None if ref.system is None else orjson.dumps(ref.system)
         self._headers: Headers = [(n.lower().encode("ascii"), v.encode("ascii")) for n, v in ref.headers.items()]
         self._named = frozenset(name for name, _ in self._headers)
+        self.changes_calls = bool(ref.set) or ref.system is not None
+        """Whether it changes the bodies of calls."""
         self.decisions = _decisions() if ref.as_ == "decision" else None
         """Reads the calls that become decisions; None if calls stay what they are."""
         self.unproved = ref.facade == "unproved"

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.core.chat_decision import decision_of
 from gateway.core.decision_schema import Ineligible
 from gateway.core.exchange import new_id
 from gateway.proxy.dialects.chat_decisions import MOST_BYTES, NEW_SCHEMAS, ChatDecisions
 from gateway.proxy.request.call import Api, Call, Caller
+from gateway.proxy.request.json_members import read_members
 
 
 def format_of(name: str) -> dict[str, Any]:
@@ -61,3 +66,44 @@ def test_schemas_that_repeat_allow_new_ones() -> None:
         assert reader.why_not(a_call(response_format=format_of("known"))) is None
     assert reader.why_not(a_call(response_format=format_of("later"))) is None
     assert reader.why_not(a_call(response_format=format_of("latest"))) == "schema_changes"
+
+
+def as_parsed(call: Call) -> Call:
+    """The call with its members, as the parser of requests leaves it."""
+    return replace(call, members=read_members(call.body))
+
+
+TEXTS = st.text(max_size=6)
+ROLES = st.sampled_from(["user", "system", "developer", "assistant", "tool"])
+CONTENTS = st.one_of(TEXTS, st.none(), st.builds(lambda text: [{"type": "text", "text": text}], TEXTS))
+MESSAGES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"role": ROLES, "content": CONTENTS}),
+        st.fixed_dictionaries({"role": st.just("user"), "content": TEXTS, "name": TEXTS}),
+    ),
+    max_size=3,
+)
+
+
+@given(MESSAGES, st.sampled_from([{}, {"n": 1}, {"n": 2}, {"system": "Sort."}, {"temperature": 0}, {"tools": []}]))
+def test_a_known_schema_is_read_like_a_new_one(messages: list[Any], members: dict[str, Any]) -> None:
+    """Messages of the usual form take another way through the reader, to the same decision."""
+    members = {"response_format": format_of("refund"), **members, "messages": messages}
+    reader = ChatDecisions()
+    assert reader.why_not(a_call(response_format=format_of("refund"))) is None
+    try:
+        wanted: Any = decision_of("chat", {"model": "chat", **members}).request
+    except Ineligible as ineligible:
+        wanted = ineligible.reason
+    try:
+        found: Any = reader.decision(as_parsed(a_call(**members))).request
+    except Ineligible as ineligible:
+        found = ineligible.reason
+    assert found == wanted
+
+
+def test_calls_with_one_schema_share_what_is_prepared() -> None:
+    reader = ChatDecisions()
+    first, second = (reader.decision(as_parsed(a_call(response_format=format_of("refund")))) for _ in range(2))
+    assert first.known is second.known
+    assert reader.decision(as_parsed(a_call(response_format=format_of("paid")))).known is not first.known
