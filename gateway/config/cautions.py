@@ -122,7 +122,7 @@ def _likelihoods_on_one_engine(config: Config) -> Iterator[str]:
                 yield (
                     f"experiments.{name}.{arm}: {ref.model} and {experiment.control.model} are served by one engine. "
                     "If either is a LoRA adapter, vLLM's log-probabilities of prompts are not reliable, and pairs are "
-                    "refused: merge it into its base model, and serve it by an engine of its own (docs/likelihood.md)"
+                    "refused: merge it into its base model, and serve it by an engine of its own (docs/experiments.md)"
                 )
 
 

@@ -182,7 +182,7 @@ def _pairs(world: World, run: Run, rng: Draw) -> Iterator[JoinedPair]:
 def check(names: Iterable[str], runs: int, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {name: (shipped(WORLDS[name], 1, runs), shipped(WORLDS[name], 2, runs)) for name in names}
     with capsys.disabled():
-        print(f"\nShipped, a look after every pair, {runs} runs")  # noqa: T201 - the table of docs/experiments.md
+        print(f"\nShipped, a look after every pair, {runs} runs")  # noqa: T201 - the table of docs/evidence.md
         print(f"{'world':40} {'truth':>7} {'before':>7} {'after':>7}")  # noqa: T201
         for name, (before, after) in rows.items():
             truth = "worse" if WORLDS[name].worse else "equal"

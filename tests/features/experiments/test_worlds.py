@@ -361,7 +361,7 @@ async def test_planted_worlds_cost_about_a_fixed_test(
     async with stage_of(tmp_path, stream_url, WORLDS, int(os.environ.get("SEEDS", "3"))) as (stage, client):
         await stage.play(client, 100)
     with capsys.disabled():
-        print(f"\n{table(stage)}")  # noqa: T201 - the table of docs/experiments.md
+        print(f"\n{table(stage)}")  # noqa: T201 - the table of docs/evidence.md
     assert not wrong(stage)
     for world in WORLDS:
         played = [each for each in stage.played if each.world == world]
