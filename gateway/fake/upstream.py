@@ -98,6 +98,10 @@ class FakeUpstream:
         server, self._server = self._server, None
         if server is None:
             return
+        # In Python 3.11 a socket that was accepted before `close` and gets its transport after it is never closed.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        await asyncio.sleep(0)
         server.close()
         for connection in list(self._connections):
             connection.abort()
@@ -217,6 +221,8 @@ class FakeUpstream:
     def connection_opened(self, connection: FakeConnection) -> int:
         self._connections.add(connection)
         self.connections_opened += 1
+        if self._server is None:  # accepted before the port was closed
+            connection.abort()
         self._changed()
         return self.connections_opened
 

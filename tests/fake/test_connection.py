@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import httpx2
+import pytest
 
 from gateway.fake import HOLD, Delay, FakeUpstream
 
@@ -26,6 +28,26 @@ async def test_connections_are_kept_and_numbered(http: httpx2.AsyncClient, upstr
     await upstream.until(lambda u: u.open_connections == 0)
     await http.post("/chat/completions", json=chat())
     assert upstream.received[-1].connection == 2
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_closes_what_was_just_accepted(turns: int) -> None:
+    """Some turns of the loop lie between the accepted socket and its protocol."""
+    async with FakeUpstream() as upstream:
+        with socket.create_connection(("127.0.0.1", upstream.port)) as client:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await upstream.stop()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            client.settimeout(60)
+            await asyncio.to_thread(closed, client)
+            assert upstream.open_connections == 0
+
+
+def closed(client: socket.socket) -> None:
+    with suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 async def test_connection_close_is_honoured(upstream: FakeUpstream, wire_to: WireTo) -> None:
