@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import typer.main
 from fixtures.config_parts import extras_of, is_config, read_part
-from fixtures.pages import BLOCK, COMMANDS, DOCS, ROOT, RUN, Block, blocks, marked
+from fixtures.pages import BLOCK, COMMANDS, DOCS, ROOT, RUN_FILES, Block, blocks, marked
 
 from gateway.cli import app
 from gateway.cli.machine_help import described
@@ -38,7 +38,8 @@ README = (ROOT / "README.md").read_text()
 AGENTS = ROOT / "AGENTS.md"
 TOPS = ("gateway", "tests", "bench", "docs", "grafana", "deploy")
 FILE_NAMES = {p.name for top in TOPS for p in (ROOT / top).rglob("*.*")}
-PAGES = [ROOT / "README.md", AGENTS, ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+SKILL = ROOT / "gateway" / "cli" / "skill.md"
+PAGES = [ROOT / "README.md", AGENTS, ROOT / ".github" / "CONTRIBUTING.md", SKILL, *sorted(DOCS.rglob("*.md"))]
 
 
 def test_the_config_in_the_readme_is_valid() -> None:
@@ -106,7 +107,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *(DOCS / f"{n}.md" for n in RUN)], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *RUN_FILES], ids=lambda p: p.stem)
 def test_every_metric_that_a_page_names_is_exported(page: Path) -> None:
     known = {name for each in catalogue() for name in (each.name, *each.series)}
     named = set(re.findall(r"`(gateway_[a-z0-9_]+[a-z0-9])(?:\{[^`]*)?`", page.read_text()))

@@ -156,7 +156,7 @@ def deploy(out: Out, force: Force = False) -> None:
 @verbs.command(epilog=example("gateway skill --out .claude/skills"))
 def skill(out: Out, force: Force = False) -> None:
     """Write the skill for coding agents: how to set up a gateway, plan an experiment and read its verdict."""
-    _copy([(out / "assay-gateway" / "SKILL.md", _packaged("docs/skill.md").read_bytes())], out, force)
+    _copy([(out / "assay-gateway" / "SKILL.md", Path(__file__).with_name("skill.md").read_bytes())], out, force)
 
 
 def _write(trees: dict[str, str], out: Path, force: bool) -> None:

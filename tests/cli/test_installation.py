@@ -101,7 +101,7 @@ def test_every_tree_that_is_written_is_in_the_wheel() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     included = wheel["force-include"]
     assert all(target == f"gateway/packaged/{source}" for source, target in included.items())
-    trees = {"grafana/dashboards", "grafana/provisioning", "grafana/alerts", "deploy", "docs/skill.md"}
+    trees = {"grafana/dashboards", "grafana/provisioning", "grafana/alerts", "deploy"}
     assert trees == set(included)
 
 
