@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from gateway.config.types import Name, NonEmpty, Section, Share
-from gateway.config.upstreams import TargetRef
+from gateway.config.upstreams import TargetRef, certificates_in, named_certificates
 from gateway.core.answer_features import CASCADE_FEATURES
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.learned_route import (
@@ -34,7 +34,6 @@ ACCEPTED, DECLINED, STREAMED = range(3)
 MOST_CONDITIONS = MOST_SPLITS - 1
 ASK = "ask"
 """Name of a person in the place of the second target."""
-CERTIFICATE = re.compile(r"\s*certificate\s+(\S+)\s*")
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
 _AND = re.compile(r"\band\b")
 
@@ -86,27 +85,21 @@ class CascadeConfig(Section):
     @field_validator("accept")
     @classmethod
     def _check_accept(cls, value: str) -> str:
-        if not _certificates(value) and any(map(CERTIFICATE.fullmatch, _AND.split(value))):
+        if not certificates_in(value) and any(named_certificates(value)):
             raise ValueError("it names certificates and conditions; a cascade obeys the one or the other")
         return value
 
     @field_validator("primary")
     @classmethod
     def _check_primary(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and "accept" in info.data and not _certificates(info.data["accept"]):
+        if value is None and "accept" in info.data and not certificates_in(info.data["accept"]):
             raise PydanticCustomError("missing", "Field required")
         return value
 
     @property
     def certificates(self) -> tuple[str, ...]:
         """The certificates that it obeys; none for one that has conditions."""
-        return _certificates(self.accept)
-
-
-def _certificates(accept: str) -> tuple[str, ...]:
-    parts = [CERTIFICATE.fullmatch(part) for part in _AND.split(accept)]
-    names = [part[1] for part in parts if part is not None]
-    return tuple(dict.fromkeys(names)) if len(names) == len(parts) else ()
+        return certificates_in(self.accept)
 
 
 def cascade_route(name: str, of: CascadeConfig) -> LearnedRoute:

@@ -418,6 +418,10 @@ class TargetRef(Section):
     facade: Literal["unproved"] | None = None
     """`unproved`: a target with `as: decision` answers clients before an experiment has shipped it. Default: it does
     not."""
+    accept: Annotated[str, Field(min_length=1)] | None = None
+    """The answers of a target with `as: decision` that go to clients: `certificate NAME`, several joined by `and`. Each
+    question of a request must be in the zone of one of them; otherwise the next target answers. While none is in
+    force, the target is not asked. Default: all answers."""
     guard: Annotated[str, Field(min_length=1)] | None = None
     """The name of a section of `guards`, instead of `upstream` and `model`, as the candidate of an experiment: its
     answers are those that callers would have got if the guard had blocked."""
@@ -452,10 +456,39 @@ class TargetRef(Section):
                 raise ValueError(f"`{name}` cannot be set for a target; credentials belong to its upstream")
         return value
 
+    @field_validator("accept")
+    @classmethod
+    def _check_accept(cls, value: str | None) -> str | None:
+        if value is not None and not certificates_in(value):
+            raise ValueError("expected `certificate NAME`, or several of these joined by `and`")
+        return value
+
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The certificates that its answers obey."""
+        return () if self.accept is None else certificates_in(self.accept)
+
     @property
     def varied(self) -> bool:
         """Whether it changes requests."""
         return bool(self.set or self.system is not None or self.headers or self.as_)
+
+
+_CERTIFICATE = re.compile(r"\s*certificate\s+(\S+)\s*")
+_AND = re.compile(r"\band\b")
+
+
+def named_certificates(accept: str) -> list[str | None]:
+    """The certificate of each part of a rule; None for a part that names none."""
+    parts = [_CERTIFICATE.fullmatch(part) for part in _AND.split(accept)]
+    return [None if part is None else part[1] for part in parts]
+
+
+def certificates_in(accept: str) -> tuple[str, ...]:
+    """The certificates of a rule that names nothing else; () for any other."""
+    names = named_certificates(accept)
+    known = [name for name in names if name is not None]
+    return tuple(dict.fromkeys(known)) if len(known) == len(names) else ()
 
 
 def fixed_parameter(name: str) -> str | None:

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.core.decision import SUM_TOLERANCE, Option, QuestionKind
-from gateway.core.json_values import as_list, as_object, as_text
+from gateway.core.chat_decision import schema_of
+from gateway.core.decision import SUM_TOLERANCE, Option, Question, QuestionKind
+from gateway.core.decision_schema import Ineligible
+from gateway.core.json_values import as_list, as_object, as_text, parse_object
 
 NATIVE = "native"
 """The reading of an engine that has an API of decisions."""
@@ -48,6 +50,32 @@ def answered_questions(api: str, request: Mapping[str, Any], response: Mapping[s
         by_key = as_object(answers)
         return [_by_key(as_object(question), as_object(by_key.get(key))) for key, question in asked.items()]
     return []
+
+
+def asked_question(question: Question) -> AskedQuestion:
+    """The identity of a question that a chat's schema asks."""
+    return AskedQuestion(question.kind, question.instructions, () if question.kind == "predicate" else question.options)
+
+
+def answered_chat(request: Mapping[str, Any], decision: str) -> tuple[str, list[AnsweredQuestion]]:
+    """The reading and the answers of a chat that a decision model answered. decision: the probabilities as its record
+    has them. ("", []) for a request whose schema asks for no decision."""
+    try:
+        questions = [(member.name, member.question) for member in schema_of(request).members]
+    except Ineligible:
+        return "", []
+    stated = parse_object(decision) or {}
+    known = as_object(stated.get("probabilities"))
+    return as_text(stated.get("reading")), [
+        _of_record(question, as_list(known.get(name))) for name, question in questions
+    ]
+
+
+def _of_record(question: Question, shares: list[Any]) -> AnsweredQuestion:
+    asked, options = asked_question(question), question.options
+    if question.kind == "predicate":
+        return _predicate(asked, shares[0] if len(shares) == len(options) else None)
+    return _of_options(asked, options, shares, [], None)
 
 
 def answered_bytes(api: str, request: bytes, response: bytes) -> tuple[str, list[AnsweredQuestion]]:

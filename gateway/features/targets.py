@@ -196,7 +196,7 @@ def _text_of(model: Model) -> str:
     for ref in (*found["targets"], *found["fallback"]):
         for name in ("retires", "facade"):  # which change no answer
             ref.pop(name, None)
-        for name in ("set", "system", "headers", "route", "digest", "watch", "guard", "as_"):
+        for name in ("set", "system", "headers", "route", "digest", "watch", "guard", "as_", "accept"):
             if not ref[name]:
                 del ref[name]
     return orjson.dumps(found).decode()

@@ -142,7 +142,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     prices = prices_of(config)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng, states, prices)
     if before is not None:
-        router.learned.keep(before.router.learned)
+        router.experiments.keep(before.router.experiments)
     _observe(router, upstreams.values(), parts.metrics, parts.health)
     shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
     router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value, parts.ramps.kept)

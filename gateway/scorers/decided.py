@@ -8,7 +8,7 @@ import orjson
 
 from gateway.config.decided_questions import DecidedQuestion
 from gateway.core.completion import Completion
-from gateway.core.decided import NATIVE, answered_questions, reading_of
+from gateway.core.decided import NATIVE, AnsweredQuestion, answered_chat, answered_questions, reading_of
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_object, parse_object
 from gateway.core.score import Score, Skipped
@@ -35,12 +35,11 @@ class Decided(Rule):
         exchange = subject.exchange
         if self.target and str(exchange.target) != self.target:
             return Skipped(f"an answer of {self.target}")
-        response = as_object(parse_object(exchange.response))
-        answered = answered_questions(exchange.api, subject.request, response)
+        reading, answered = _answered(subject)
         asked = [answer for answer in answered if answer.question == self.question.asked]
         if not asked or exchange.status >= 400:
             return NOT_ASKED
-        if reading_of(response) != self.reading:
+        if reading != self.reading:
             return Skipped(f"an answer of the reading {self.reading}")
         _, answer, p = asked[0]
         return NO_ANSWER if p is None else Score(p, answer, f"{answer}: {p:.3f}")
@@ -50,6 +49,15 @@ class Decided(Rule):
         cases = (("sure", 0.9, 0.9), ("as a text", "0.9", None), ("too large", 1.2, None))
         answered_by = Target(upstream, model)
         return tuple(_golden(name, self, p, expected, answered_by) for name, p, expected in cases)
+
+
+def _answered(subject: Subject) -> tuple[str, list[AnsweredQuestion]]:
+    """The reading and the answers of a decision, or of a chat that a decision model answered."""
+    exchange = subject.exchange
+    if exchange.decision is not None:
+        return answered_chat(subject.request, exchange.decision)
+    response = as_object(parse_object(exchange.response))
+    return reading_of(response), answered_questions(exchange.api, subject.request, response)
 
 
 def _golden(name: str, scorer: Decided, p: object, expected: float | None, target: Target) -> Golden:

@@ -60,9 +60,9 @@ def test_another_claim_has_another_digest(old: str, new: str, same: bool) -> Non
         ("certificate refund", "certificate refund and refusal < 1", "accept: it names certificates and conditions"),
         ("accept: certificate refund", "accept: refusal < 1, primary: plain", "`then: ask` belongs to"),
         ("accept: certificate refund, then: ask", f"accept: refusal < 1, {LARGE}", r"cascades.triage.primary: missing"),
-        ("target: up/small", "target: up/large", "is about up/large, and `first` is up/small"),
+        ("target: up/small", "target: up/large", "is about up/large, and up/small answers"),
         ("target: up/small, ", "", "is about the answers of all targets"),
-        ("target: up/small", "target: up/small, reading: slot", "about the reading slot, and models.triage has native"),
+        ("target: up/small", "target: up/small, reading: slot", "about the reading slot, and the answers have native"),
     ],
 )
 def test_a_cascade_that_rests_on_nothing_is_refused(old: str, new: str, message: str) -> None:

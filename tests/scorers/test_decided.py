@@ -58,3 +58,44 @@ async def test_an_unusable_answer_has_no_score(of: Subject, reason: Skipped) -> 
 @pytest.mark.parametrize("scorer", [SCORER, Decided("team", CHOICE), Decided("tone", SCALE, "up/a/b[c]")])
 def test_every_kind_passes_its_golden_cases(scorer: Decided) -> None:
     assert check_golden(scorer) == []
+
+
+FORM = {
+    "type": "json_schema",
+    "json_schema": {"schema": {"type": "object", "properties": {
+        "refund": {"type": "boolean", "description": "Money back?"},
+        "team": {"enum": ["billing", True], "description": "Team?"},
+        "tone": {"type": "integer", "minimum": 1, "maximum": 3, "description": "Upset?"},
+    }}},
+}  # fmt: skip
+SHARES = {"refund": [0.2, 0.8], "team": [0.7, 0.3], "tone": [0.1, 0.3, 0.6]}
+SMALL = "up/small[decision]"
+
+
+def facade(shares: Any, form: Any = FORM, reading: str = "native") -> Subject:
+    """A chat that a decision model answered."""
+    stated = orjson.dumps({"reading": reading, "probabilities": shares}).decode()
+    exchange = replace(PLAIN_EXCHANGE, api="chat", target=Target("up", "small", "decision"), decision=stated)
+    return Subject(exchange, {"messages": [], "response_format": form}, Completion())
+
+
+@pytest.mark.parametrize(("question", "value", "label"), [
+    (DecidedQuestion(predicate="Money back?"), 0.8, "no"),
+    (CHOICE, 0.7, "billing"),
+    (DecidedQuestion(score="Upset?", levels=["1", "2", "3"]), 0.6, "3"),
+])  # fmt: skip
+async def test_a_chat_behind_the_facade_is_a_decision(question: DecidedQuestion, value: float, label: str) -> None:
+    score = await Decided("refund", question, SMALL).score(facade(SHARES))
+    assert isinstance(score, Score)
+    assert (score.value, score.label) == (value, label)
+
+
+@pytest.mark.parametrize(("of", "reason"), [
+    (facade({"team": [0.7, 0.3]}), NO_ANSWER),
+    (facade({**SHARES, "refund": [0.2]}), NO_ANSWER),
+    (facade({**SHARES, "refund": "0.2"}), NO_ANSWER),
+    (facade(SHARES, reading="slot"), Skipped("an answer of the reading native")),
+    (facade(SHARES, form={"type": "text"}), NOT_ASKED),
+])  # fmt: skip
+async def test_a_record_that_cannot_be_used_has_no_score(of: Subject, reason: Skipped) -> None:
+    assert await Decided("refund", DecidedQuestion(predicate="Money back?"), SMALL).score(of) == reason

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.config.checks.accepted_certificates import certificate_mistakes
 from gateway.config.checks.guard_candidates import written_arms
 from gateway.config.checks.partial import readable
 from gateway.config.config import Config, Model
+from gateway.config.derive import target_of, target_refs
 from gateway.config.experiments import Experiment
 from gateway.config.upstreams import TargetRef
 from gateway.core.providers import CHATS, PROVIDERS
@@ -37,14 +39,19 @@ def decision_candidate_mistakes(at: str, experiment: Experiment, config: Config)
 
 def _target_mistakes(at: str, ref: TargetRef, config: Config) -> Iterator[str]:
     if ref.as_ is None:
-        if ref.facade is not None:
-            yield f"{at}.facade: has a meaning only with `as: decision`; remove it"
+        for name in ("facade", "accept"):
+            if getattr(ref, name) is not None:
+                yield f"{at}.{name}: has a meaning only with `as: decision`; remove it"
         return
     if ref.route is not None or ref.guard is not None:
         yield f"{at}.as: a route or a guard is not a target that could be asked for decisions; remove it"
         return
     if ref.set:
         yield f"{at}.set: a decision has no parameters; remove it"
+    target = target_of(ref)
+    yield from certificate_mistakes(at, ref.certificates, str(target), config)
+    if any(other.accept != ref.accept for other in target_refs(config) if target_of(other) == target):
+        yield f"{at}.accept: {target} has another one elsewhere; write the same for each place that names the target"
     upstream = config.upstreams.get(ref.upstream)
     if upstream is None or upstream.kind not in PROVIDERS:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from gateway.config.cascades import CascadeConfig
+from gateway.config.checks.accepted_certificates import certificate_mistakes
 from gateway.config.checks.decision_targets import decision_model_mistakes
 from gateway.config.checks.partial import Invalid, in_each, numbered, readable
 from gateway.config.config import ApiKey, Config, Model, Passthrough
@@ -229,31 +230,8 @@ def _cascade_mistakes(at: str, cascade: CascadeConfig, config: Config) -> Iterat
     """Certificates that say nothing of the first target's own answers."""
     if not cascade.certificates:
         return
-    from gateway.config.certified import certified_scorer
-    from gateway.config.decided_questions import DECIDED
-
-    for name in cascade.certificates:
-        certificate = config.decisions.certificates.get(name)
-        if certificate is None:
-            hint = did_you_mean(name, config.decisions.certificates) or "; name one of decisions.certificates"
-            yield f'{at}.accept: no certificate "{name}"{hint}'
-            continue
-        scorer, answering = certified_scorer(config, name), str(target_of(cascade.first))
-        if scorer is None:
-            yield (
-                f'{at}.accept: certificate "{name}" is not about answers of decisions; a cascade obeys those of a '
-                f"scorer with `use: {DECIDED}`"
-            )
-        elif scorer.target != answering:
-            yield (
-                f'{at}.accept: certificate "{name}" is about {scorer.target or "the answers of all targets"}, and '
-                f"`first` is {answering}; name it as the scorer's `target`"
-            )
-        elif (reading := _reading(cascade.model, config)) != scorer.reading:
-            yield (
-                f'{at}.accept: certificate "{name}" is about the reading {scorer.reading}, and models.{cascade.model} '
-                f"has {reading}; name it as the scorer's `reading`"
-            )
+    reading = _reading(cascade.model, config)
+    yield from certificate_mistakes(at, cascade.certificates, str(target_of(cascade.first)), config, reading)
 
 
 def _reading(alias: str, config: Config) -> str:

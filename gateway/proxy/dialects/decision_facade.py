@@ -21,17 +21,9 @@ from gateway.proxy.dialects.responses_reader import ToResponsesReader, to_respon
 from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
 
-Accepts = Callable[[DecisionSchema, Sequence[Answer]], bool]
-"""Whether the answers of a decision model are certain enough to go out; otherwise the next target answers the call."""
-
 MOST_SHOWN = 8
 """Options of a question that the header shows: the likeliest."""
 MOST_HEADER_BYTES = 1024
-
-
-def accepts_all(schema: DecisionSchema, answers: Sequence[Answer]) -> bool:
-    """Accepts every answer that is not a refusal."""
-    return True
 
 
 def usage_of_reply(reply: DecisionReply) -> Usage | None:

@@ -1,5 +1,5 @@
-"""Reads the plans in force, the steps of their ramps, and the certificates that cascades obey, from the stream server,
-twice a second, off the hot path.
+"""Reads the plans in force, the steps of their ramps, and the certificates that cascades and targets obey, from the
+stream server, twice a second, off the hot path.
 
 Until they have been read there is no shadow and no split; while the server is unreachable, the last known plans stay in
 force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
@@ -64,7 +64,7 @@ class PlanPoller:
         present = self.experiments()[-1]
         if present.learned.by_name:
             await self._take_back(present)
-        if present.learned.claims:
+        if present.claims:
             await self._certify()
         if present.plans or present.decides:
             try:
@@ -95,16 +95,16 @@ class PlanPoller:
         hold until they are too old."""
         from gateway.core.certificate import SHARED_NAME, certificate_from_json
 
-        loaded = [experiments.learned for experiments in self.experiments()]
-        claims = sorted({claim for routes in loaded for claim in routes.claims})
+        loaded = self.experiments()
+        claims = sorted({claim for experiments in loaded for claim in experiments.claims})
         try:
             texts = await self.shared.recall_all([SHARED_NAME + claim for claim in claims])
         except StreamDown:
             return
         known = {claim: certificate_from_json(text) for claim, text in zip(claims, texts, strict=True) if text}
         in_force = {claim: certificate for claim, certificate in known.items() if certificate is not None}
-        for routes in loaded:
-            routes.certify(in_force, self.clock())
+        for experiments in loaded:
+            experiments.certify(in_force, self.clock())
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
         states = await self.shared.plans()

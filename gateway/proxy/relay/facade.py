@@ -18,7 +18,7 @@ from gateway.core.decision_schema import INELIGIBLE, Ineligible
 from gateway.core.errors import BadRequest
 from gateway.core.stated_decision import record_of
 from gateway.proxy.dialects.chat_decisions import ChatDecisions, KnownSchema
-from gateway.proxy.dialects.decision_facade import accepts_all, usage_of_reply
+from gateway.proxy.dialects.decision_facade import usage_of_reply
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_ineligible, of_no_decisions
@@ -35,6 +35,7 @@ _JSON, _EVENTS = (_CONTENT_TYPE, b"application/json"), (_CONTENT_TYPE, b"text/ev
 NATIVE = "native"
 """The reading of a server that has an API of decisions."""
 _READING = NATIVE.encode()
+_ACT = (b"x-gateway-decision-action", b"act")
 
 
 def _is_arm(state: RelayState, target_state: TargetState) -> bool:
@@ -67,6 +68,9 @@ class FacadeExchange(Struct):
         decider = target_state.upstream.dialect.decider()
         try:
             asked, self.known = self.decisions.decision(applied)
+            certified = None if state.route.shadow_of else variant.certified
+            if certified is not None and not certified.cover(self.known.schema):
+                self._uncertified(state)
             written = self.known.written
             if written is None:
                 written = self.known.written = decider.written(asked)
@@ -102,7 +106,8 @@ class FacadeExchange(Struct):
         for answer in answers:
             if answer.refused:
                 self._leave(state, usage is not None, len(body))
-        if not accepts_all(known.schema, answers):
+        certified = None if state.route.shadow_of else self.variant.certified
+        if certified is not None and not certified.accept(known.schema, answers):
             self._leave(state, usage is not None, len(body))
         context, now = state.context, time.monotonic()
         context.usage = usage
@@ -113,6 +118,8 @@ class FacadeExchange(Struct):
         state.deadlines.pause()
         headers = [h for h in for_client(reply.headers) if h[0] != _CONTENT_TYPE]
         headers += known.template.headers(_READING, answers)
+        if certified is not None:
+            headers += (_ACT,)
         if state.call.stream:
             context.first_content = now
             start_response(state, target_state, 200, [*headers, _EVENTS], now)
@@ -120,6 +127,11 @@ class FacadeExchange(Struct):
             start_response(state, target_state, 200, [*headers, _JSON], now, len(sent))
         context.ended = True
         await state.client.end(sent)
+
+    def _uncertified(self, state: RelayState) -> NoReturn:
+        """Leaves a call to the control of which no answer could be acted upon."""
+        state.route.leave_to_control(self.target_state.target)
+        raise AttemptFailed(of_ineligible("no certificate is in force for each of its questions"))
 
     def _leave(self, state: RelayState, reported: bool, answer_bytes: int) -> NoReturn:
         """Leaves the call to the control. reported: the server has reported the usage of its answer."""

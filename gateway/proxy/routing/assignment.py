@@ -39,6 +39,7 @@ from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants
 from gateway.proxy.types import Headers
 
 if TYPE_CHECKING:
+    from gateway.core.certificate import CertificateInForce
     from gateway.proxy.dialects.chat_decisions import ChatDecisions
 
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
@@ -205,6 +206,10 @@ class ExperimentAssignments:
         self.plans = plans_of(config)
         self.decides = any(variant.decisions is not None for variant in self.variants.values())
         """Whether a target is asked for decisions."""
+        self._certified = tuple([variant.certified for variant in self.variants.values() if variant.certified])
+        claims = (*self.learned.claims, *(claim for certified in self._certified for claim in certified.claims))
+        self.claims: tuple[str, ...] = tuple(dict.fromkeys(claims))
+        """The digests of certificates that routes and targets obey."""
         self.on_ineligible: Callable[[RunningExperiment, str], object] | None = None
         """Called with the reason for each call of an experiment that an arm cannot be asked."""
         self._secret: bytes | None = None
@@ -214,6 +219,20 @@ class ExperimentAssignments:
         self.by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         """Experiments in force, by the alias whose calls they may take. Without a key, no experiment names the
         alias."""
+
+    def certify(self, known: Mapping[str, CertificateInForce], now: float) -> None:
+        """known: certificates in force, by the digests of their claims. now: Unix seconds."""
+        self.learned.certify(known, now)
+        for certified in self._certified:
+            certified.certify(known, now)
+
+    def keep(self, before: ExperimentAssignments) -> None:
+        """Keeps the decisions of unchanged routes, and the certificates in force, under the previous config."""
+        self.learned.keep(before.learned)
+        for target, variant in self.variants.items():
+            old = before.variants.get(target)
+            if variant.certified is not None and old is not None and old.certified is not None:
+                variant.certified.keep(old.certified)
 
     def follow(
         self,

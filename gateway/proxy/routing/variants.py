@@ -29,6 +29,7 @@ from gateway.proxy.types import Headers
 
 if TYPE_CHECKING:
     from gateway.proxy.dialects.chat_decisions import ChatDecisions
+    from gateway.proxy.routing.certified_questions import CertifiedQuestions
 
 _APIS = ("chat", "completions", "responses", "messages")
 _INSTRUCTED = ("chat", "responses", "messages", "count_tokens")
@@ -94,6 +95,8 @@ class TargetVariant:
         """Reads the calls that become decisions; None if calls stay what they are."""
         self.unproved = ref.facade == "unproved"
         """Whether decisions answer clients before an experiment has shipped them."""
+        self.certified: CertifiedQuestions | None = None
+        """The certificates that its decisions obey; None if all of them are accepted."""
         self.shipped: frozenset[str] = frozenset()
         """The aliases for which an experiment has shipped its decisions."""
         self.parts = _parts(ref)
@@ -138,6 +141,14 @@ def _decisions() -> ChatDecisions:
     return ChatDecisions()
 
 
+def _certified(ref: TargetRef, config: Config) -> CertifiedQuestions | None:
+    if not ref.certificates:
+        return None
+    from gateway.proxy.routing.certified_questions import CertifiedQuestions  # only where a target needs it
+
+    return CertifiedQuestions(ref.certificates, config)
+
+
 def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:
     """JSON by name, with the names that this API has for them. None means that the member is removed."""
     found: dict[str, bytes | None] = {}
@@ -169,6 +180,7 @@ def variants_of(config: Config) -> dict[Target, TargetVariant]:
             before = variants.get(target_of(ref))
             variant = variants[target_of(ref)] = TargetVariant(ref)
             variant.unproved = variant.unproved or (before is not None and before.unproved)
+            variant.certified = _certified(ref, config)
     return variants
 
 

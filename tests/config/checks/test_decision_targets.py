@@ -46,6 +46,10 @@ def test_a_target_for_decisions_is_valid_with_a_model_after_it() -> None:
     ({**DECIDER, "set": {"temperature": 0}}, "models.chat.targets[0].set: a decision has no parameters"),
     ({**LARGE, "facade": "unproved"}, "models.chat.targets[0].facade: has a meaning only with `as: decision`"),
     ({**DECIDER, "facade": "proved"}, "models.chat.targets[0].facade: "),
+    ({**LARGE, "accept": "certificate x"}, "models.chat.targets[0].accept: has a meaning only with `as: decision`"),
+    ({**DECIDER, "accept": "p >= 0.9"}, "models.chat.targets[0].accept: expected `certificate NAME`, or several"),
+    ({**DECIDER, "accept": "certificate x and p >= 0.9"}, "models.chat.targets[0].accept: expected `certificate NAME`"),
+    ({**DECIDER, "accept": "certificate refund"}, 'models.chat.targets[0].accept: no certificate "refund"'),
     ({**DECIDER, "as": "chat"}, "models.chat.targets[0].as: "),
 ])  # fmt: skip
 def test_another_target_is_refused_for_its_reason(target: dict[str, Any], mistake: str) -> None:
@@ -66,3 +70,9 @@ models: {{chat: {alone}}}
 def test_a_decision_has_no_likelihood() -> None:
     [mistake] = mistakes_of(candidate=DECIDER, mode="likelihood")[:1]
     assert mistake.startswith("experiments.swap.candidate.as: a decision has no likelihood")
+
+
+def test_one_target_obeys_one_rule_wherever_it_is_named() -> None:
+    """Two rules of one target would contradict each other."""
+    found = mistakes_of({**DECIDER, "accept": "certificate refund"}, candidate=DECIDER)
+    assert any("candidate.accept: small/decider[decision] has another one elsewhere" in mistake for mistake in found)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
+from gateway.config.certified import claim_digest
+from gateway.core.certificate import SHARED_NAME, CertificateInForce
 from gateway.core.exchange import DECLINED
 from gateway.core.ramp import RampChange, advanced, started
 from gateway.fake import FakeAnswer, FakeUpstream, Received
@@ -135,3 +138,53 @@ async def test_a_step_of_a_ramp_serves_decisions(make: Any) -> None:
     reply = await gateway.chat(TEXT, response_format=FORMAT)
     assert (reply.headers["x-gateway-upstream"], reply.headers["x-gateway-decision"]) == ("u1", "native")
     assert (await gateway.chat(TEXT, response_format=FREE)).headers["x-gateway-upstream"] == "u0"
+
+
+OBEYS = {**SWAP["candidate"], "facade": "unproved", "accept": "certificate refund"}
+
+
+@pytest.fixture
+async def certified(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> Callable[..., Any]:
+    """A gateway whose candidate obeys a certificate that is in force from this probability on."""
+
+    async def go(from_p: float, **swap: Any) -> Any:
+        upstream.says('{"refund": false}')
+        second.replies(decides)
+        scorer = {"use": "decided", "target": "u1/decider[decision]", "question": {"predicate": "refund"}}
+        swap = {name: value for name, value in {**SWAP, "candidate": OBEYS, **swap}.items() if value is not None}
+        gateway = await start({
+            **configured(upstream, second, chat={"fallback": []}),
+            "scorers": {"refund": scorer},
+            "decisions": {"certificates": {"refund": {"scorer": "refund"}}},
+            "experiments": {"swap": swap},
+        })  # fmt: skip
+        claim = SHARED_NAME + claim_digest(gateway.gateway.config, "refund")
+        await gateway.corridor.state.remember(claim, CertificateInForce(from_p, time.time()).to_json(), 600)
+        [variant] = gateway.gateway.router.experiments.variants.values()
+        await gateway.until(lambda: variant.certified.in_force)
+        await gateway.until(lambda: "swap" in gateway.gateway.router.experiments.in_force)
+        return gateway
+
+    return go
+
+
+@pytest.mark.parametrize(("from_p", "upstreams"), [(0.85, ["u1"]), (0.95, ["u1", "u0"])])
+async def test_a_split_arm_obeys_its_certificate(certified: Any, from_p: float, upstreams: list[str]) -> None:
+    """Below the threshold the arm's clients get the control, and both attempts are in the arm's record."""
+    gateway = await certified(from_p, **SPLIT)
+    reply = await gateway.chat(TEXT, response_format=FORMAT)
+    assert reply.headers["x-gateway-upstream"] == upstreams[-1]
+    [record] = await gateway.recorded(1)
+    assert (record.arm, record.target.upstream) == ("candidate", upstreams[-1])
+    assert [attempt.target.upstream for attempt in record.attempts] == upstreams
+    assert record.attempts[0].usage.input_tokens == 50
+    assert (record.decision is None) == (len(upstreams) == 2)
+
+
+async def test_a_shadow_is_measured_below_the_threshold_too(certified: Any) -> None:
+    gateway = await certified(0.95)
+    await gateway.chat(TEXT, response_format=FORMAT)
+    _, shadow = sorted(await gateway.recorded(2), key=lambda e: e.role)
+    assert (shadow.role, bool(shadow.tied), shadow.target.upstream) == ("shadow", False, "u1")

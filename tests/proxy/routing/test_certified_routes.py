@@ -56,7 +56,8 @@ class Triage:
     @property
     def in_force(self) -> list[float]:
         """The beginnings of the zones that this process has read."""
-        return sorted(held.from_p for held in self.gateway.gateway.router.learned.by_name["triage"].in_force.values())
+        certified = self.gateway.gateway.router.learned.by_name["triage"].certified
+        return sorted(held.from_p for held in certified.in_force.values())
 
     async def certify(self, at: float | None = None, **from_p: float) -> None:
         """Shares certificates as a consumer does, and waits until this process has read them. at: Unix seconds."""
@@ -147,9 +148,9 @@ async def test_a_certificate_that_nobody_confirms_ends(make: Make) -> None:
     await triage.certify(refund=0.9, at=time.time() - CONFIRMED_S + 600)
     assert acted(await triage.ask()) == ACTED
     route = triage.gateway.gateway.router.learned.by_name["triage"]
-    route.clock = lambda: time.time() + 601
+    route.certified.clock = lambda: time.time() + 601
     assert acted(await triage.ask()) == UNCERTIFIED, "also where the stream server is gone"
-    route.clock = time.time
+    route.certified.clock = time.time
     await triage.gateway.corridor.state.remember_all(
         {SHARED_NAME + route.claims[0]: CertificateInForce(0.9, time.time() - CONFIRMED_S).to_json()}, 600
     )
