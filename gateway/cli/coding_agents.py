@@ -1,6 +1,6 @@
 """The commands that start coding agents on a gateway, without a file of their own. `gateway up` prints some of them.
 
-docs/coding-agents.md has the same commands, and the settings of programs without a command line.
+docs/clients.md has the same commands, and the settings of programs without a command line.
 """
 
 from __future__ import annotations
