@@ -1,6 +1,6 @@
 """Sphinx: builds the site from the Markdown pages. `make docs` writes it to build/docs; no network is used.
 
-For programs that read, each page lies next to its HTML as Markdown (`limits.html`, `limits.md`), and `llms.txt` lists
+For programs that read, each page lies next to its HTML as Markdown (`teams.html`, `teams.md`), and `llms.txt` lists
 them, in the form of https://llmstxt.org. The navigation comes from docs/README.md: each of its headings becomes a
 section, each link of a list an entry. The earlier address of a page leads to its new one, by the table of
 docs/contributing/moved.md.

@@ -105,7 +105,7 @@ def load_served(path: Path) -> Config:
     require_extras(config, OF_CONSOLE)
     if config.admin is None:
         raise ConfigError(
-            [f"{path.name}: admin: missing. Add `admin: {{tokens: [{{name, sha256, role}}]}}`; docs/keys.md shows how"]
+            [f"{path.name}: admin: missing. Add `admin: {{tokens: [{{name, sha256, role}}]}}`; docs/teams.md shows how"]
         )
     return config
 

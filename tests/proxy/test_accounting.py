@@ -28,7 +28,7 @@ OPENAIS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 AUDIO = {"type": "tokens", "input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
 AUDIO |= {"input_token_details": {"text_tokens": 0, "audio_tokens": 10}}
 SECONDS = {"type": "duration", "seconds": 7}
-COST = (Path(__file__).parents[2] / "docs/cost.md").read_text("utf-8")
+COST = (Path(__file__).parents[2] / "docs/teams.md").read_text("utf-8")
 PAID = 10 * NANO + 5 * 10 * NANO
 
 

@@ -1,6 +1,6 @@
 """The cost of an answered call of each API whose upstream reports no usage. Reported usage always counts. Pure.
 
-An answer whose size says nothing about its cost is unpriced, never free. docs/cost.md shows the table.
+An answer whose size says nothing about its cost is unpriced, never free. docs/teams.md shows the table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Endings of an attempt at an upstream: the charge and the outcome that follow from each. Pure.
 
 This table is the only place that decides it. The relay notes one of these endings for each attempt, charge.py charges
-by it, and docs/limits.md shows it; a test compares the three.
+by it, and docs/teams.md shows it; a test compares the three.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AttemptEnding:
     """One row of the table. Usage that an upstream reports always counts; the charges apply to unreported usage."""
 
     name: str
-    """Name of the row in the first column of the table in docs/limits.md."""
+    """Name of the row in the first column of the table in docs/teams.md."""
     input: InputCharge
     plain_output: OutputCharge
     """Charge for an answer in one piece, where the amount produced before it was complete is unknown."""

@@ -384,7 +384,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(i=WORKERS, how=st.sampled_from(["not swept", "swept", "swept after a restart of the server"]))
     def a_worker_dies(self, i: int, how: str) -> None:
         """One that borrowed after its last report, and was swept by a server that has not started since, is an
-        exception (docs/limits.md)."""
+        exception (docs/teams.md)."""
         worker = self.workers[i]
         if how == "swept" and (worker.borrowed or worker.lease.borrowed):
             return
@@ -392,7 +392,7 @@ class Fleet(RuleBasedStateMachine):
         self.workers[i] = self.worker()
         if how != "not swept":
             # A slow machine must not make the living seem dead: a share that is swept while its worker is cut off
-            # for longer than DEAD_S may be used twice (docs/limits.md).
+            # for longer than DEAD_S may be used twice (docs/teams.md).
             seen = {alive.id: (time.time() + 3600) * 1000 for alive in self.workers}
             workers = f"{{{self.name}:limits}}:workers"
             last = (time.time() - 16) * 1000 if how == "swept" else 1
