@@ -26,6 +26,7 @@ from gateway.store.location import default_url
 if TYPE_CHECKING:
     from gateway.config.config import Config
     from gateway.config.experiments import ExperimentBudget
+    from gateway.core.prices import Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class StoreLocation:
     store: str
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     keep_days: float | None = None
+    config: Path | None = None
+    """The config file, of which a reader may want more; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,19 @@ def where(config: Path | None, data: Path) -> StoreLocation:
         store, scorers = _store(raw), _scorers(raw)
     except ValidationError as error:
         raise _mistaken(config) from error
-    return StoreLocation(store.url or default_url(data), scorers, store.keep_days)
+    return StoreLocation(store.url or default_url(data), scorers, store.keep_days, config)
+
+
+def read_prices(config: Path | None) -> Prices | None:
+    """Prices of the whole config, also without the upstreams' keys. None without a file, or if it has a mistake."""
+    # Imported here: the whole config takes longer to import than the sections that readers need.
+    from gateway.config.derive import prices_of
+    from gateway.config.loading import load_for_console
+
+    try:
+        return None if config is None else prices_of(load_for_console(config))
+    except ConfigError:
+        return None
 
 
 def whole(config: Path | None, data: Path) -> ReaderConfig:

@@ -248,7 +248,7 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
     listed = next(_listed(config, {name: state} if state else {}, only=name))
     found = {**listed, "shadows": results, "used_today": spent}
-    reports = [each for each in _reports(of.store, name) if state is None or each.plan == state.plan.hash]
+    reports = [each for each in _reports(of, name) if state is None or each.plan == state.plan.hash]
     ramped = of.on_stream(lambda corridor: _ramp(corridor, name))
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
@@ -394,14 +394,14 @@ def _outlook(of: Deployment, name: str, terms: Terms) -> PowerForecast:
     return forecast(StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
 
 
-def _reports(store: str, name: str) -> list[Report]:
+def _reports(of: Deployment, name: str) -> list[Report]:
     """The report of each candidate; none: the store has no evidence yet."""
     from gateway.features.experiments.report.build import ExperimentNotFound, read_all
     from gateway.store.engine import StoreUnavailable
     from gateway.store.reader_config import StoreLocation
 
     try:
-        return read_all(StoreLocation(store), name)
+        return read_all(StoreLocation(of.store, config=of.path), name)
     except (ExperimentNotFound, StoreUnavailable):
         return []
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.config.config import Config
-from gateway.config.derive import plans_of, refs_of_model
+from gateway.config.derive import plans_of, prices_of, refs_of_model
 from gateway.config.made_experiments import read_made
 from gateway.console.background_reader import BackgroundReader, KeptValue
 from gateway.console.errors import AdminError, InvalidBody, NotThere
@@ -274,7 +275,7 @@ async def one_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    kept = await _read(services, ("of", name), lambda c: _reports(c, name))
+    kept = await _read(services, ("of", name), lambda c: _reports(c, name, config))
     if kept is None:
         return _reading(request, f"The report of {name[:200]}")
     reports = kept.value
@@ -366,10 +367,10 @@ async def _ramp(
     return gate, events[::-1][:EVENTS_SHOWN]
 
 
-def _reports(connection: Reading, name: str) -> list[Report]:
+def _reports(connection: Reading, name: str, config: Config) -> list[Report]:
     """Reports of all candidates; empty: the store has no evidence."""
     try:
-        return reports_of(connection, name)
+        return reports_of(connection, name, partial(prices_of, config))
     except ExperimentNotFound:
         return []
 

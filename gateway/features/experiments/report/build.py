@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import Plan, StoredPlan, current_plan
+from gateway.core.plan import CONTROL, Plan, StoredPlan, current_plan
 from gateway.core.plan_evidence import MIN_PAIRS
+from gateway.core.prices import Prices
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.report.details import arms_of, examples_of, latency_of, segment_examples, strata_of
 from gateway.features.experiments.report.likelihood import likelihood_of
-from gateway.features.experiments.rows.queries import cached_shares, most_frequent_score, pairwise_verdicts
+from gateway.features.experiments.rows.queries import cached_bills, most_frequent_score, pairwise_verdicts
 from gateway.features.experiments.start.cautions import tried_plans, tried_sentence
 from gateway.features.labels.calibration import CalibrationOptions, calibrate
 from gateway.features.labels.rows import anything_labelled
@@ -33,14 +34,15 @@ from gateway.reports.model import (
     SimilarityTest,
     Wins,
 )
-from gateway.reports.number_format import share, span, when
+from gateway.reports.number_format import span, when
 from gateway.store.harm_stops import harm_of
 from gateway.store.plan_evidence import StoredEvidence, scorer_facts
 from gateway.store.plans import experiment_names, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.store.ramp_events import stored_ramp_events
-from gateway.store.reader_config import StoreLocation
+from gateway.store.reader_config import StoreLocation, read_prices
 from gateway.store.sequences import trail
+from gateway.verdict.cached_cost import cache_caution
 from gateway.verdict.findings import Finding, finding
 from gateway.verdict.harm import harm_sentence, past_harm_sentence
 from gateway.verdict.metrics import BUILT_IN
@@ -197,6 +199,12 @@ def _pair_limits(found: Finding) -> list[str]:
 
 Corrected = Callable[[ComparedScorer], AsPeopleJudge | None]
 """The difference as people's labels correct it."""
+PricesRead = Callable[[], Prices | None]
+"""Reads the prices in force, when a report needs them. None if they are unknown."""
+
+
+def _no_prices() -> None:
+    return None
 
 
 class ExperimentNotFound(CannotRun):
@@ -210,21 +218,21 @@ def read(asked: StoreLocation, experiment: str, candidate: str | None = None, no
     """
     with reading(asked.store) as connection:
         people = partial(as_people_judge, connection) if anything_labelled(connection) else None
-        return report_of(connection, experiment, candidate, people, now)
+        return report_of(connection, experiment, candidate, people, now, partial(read_prices, asked.config))
 
 
 def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
     """The reports of all candidates, in the order of the plan. Raises as read does."""
     with reading(asked.store) as connection:
-        return reports_of(connection, experiment)
+        return reports_of(connection, experiment, partial(read_prices, asked.config))
 
 
-def reports_of(connection: Reading, experiment: str) -> list[Report]:
+def reports_of(connection: Reading, experiment: str, prices: PricesRead = _no_prices) -> list[Report]:
     """The reports of all candidates, in the order of the plan. Raises ExperimentNotFound."""
     people = partial(as_people_judge, connection) if anything_labelled(connection) else None
     plan = current_plan(stored_plans(connection, experiment))
     arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
-    return [report_of(connection, experiment, arm, people) for arm in arms]
+    return [report_of(connection, experiment, arm, people, prices=prices) for arm in arms]
 
 
 def report_of(
@@ -233,6 +241,7 @@ def report_of(
     candidate: str | None = None,
     corrected: Corrected | None = None,
     now: float | None = None,
+    prices: PricesRead = _no_prices,
 ) -> Report:
     """The report of the running plan, or of the newest one. candidate: the arm; None if the one that leads, where
     candidates are compared with each other, else the plan's first.
@@ -252,10 +261,12 @@ def report_of(
     found = finding(StoredEvidence(connection, plan, now), candidate or names[0])
     leader = found.best.leader if found.best and candidate is None else None
     found = found if leader in (None, found.candidate) else finding(StoredEvidence(connection, plan, now), leader)
-    return _report(connection, plan, found, corrected)
+    return _report(connection, plan, found, corrected, prices)
 
 
-def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
+def _report(
+    connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None, prices: PricesRead
+) -> Report:
     look = SequenceStates(StoredEvidence(connection, plan))
     primary, guardrails, others = (
         [_corrected(as_measured(found, look, each), found, look, corrected) for each in c]
@@ -307,7 +318,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         family=found.family,
         cautions=(
             *cautions_of(connection, found),
-            *cache_caution(cached_shares(connection, plan.hash), found.candidate),
+            *cost_cautions(connection, plan, found.candidate, prices),
             *([tried_sentence(tried)] if tried else []),
         ),
         regressions=examples.regressions,
@@ -381,18 +392,15 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly distinguishes them."
 
 
-COLDER = 0.1
-"""Difference of the cached shares of two arms from which their costs are not those of one cache."""
-
-
-def cache_caution(shares: Mapping[str, float], candidate: str) -> Iterator[str]:
-    """Caution on a cost that is of a served cache on one side, and of a shadow's on the other. shares: by arm."""
-    warm, cold = shares.get("control"), shares.get(candidate, 0.0)
-    if warm is not None and warm - cold >= COLDER:
-        yield (
-            f"{share(warm)} of the control's input is cached, and {share(cold)} of the candidate's: a shadow never has "
-            "the served cache. The candidate's cost is that without it; served, it costs less if its provider caches, "
-            "which the ramp's arm is billed."
+def cost_cautions(connection: Reading, plan: StoredPlan, candidate: str, prices: PricesRead) -> Iterator[str]:
+    """Caution on a cost without the served cache. The config is read only if the arms' cached shares differ."""
+    bills = cached_bills(connection, plan.hash)
+    control, shadowed = bills.get(CONTROL), bills.get(candidate)
+    if any(cache_caution(control, shadowed)):
+        known, target = prices(), dict(plan.plan.candidates)[candidate]
+        price = known.of(target) if known is not None else None
+        yield from cache_caution(
+            control, shadowed, price, cached_bills(connection, plan.hash, served=True).get(candidate)
         )
 
 

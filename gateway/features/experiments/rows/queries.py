@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 from gateway.core.plan import STRATA
 from gateway.store.run_chunks import whole_request
 from gateway.store.tables import exchanges, increments, pair_scores, pairs, scores
+from gateway.verdict.cached_cost import ArmBill
 from gateway.verdict.preferences import PairwiseVerdict
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
@@ -91,12 +92,14 @@ def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: 
     }
 
 
-def cached_shares(connection: Connection, plan: str) -> dict[str, float]:
-    """Cached tokens by input tokens of each arm whose upstream reports them, over settled pairs."""
+def cached_bills(connection: Connection, plan: str, served: bool = False) -> dict[str, ArmBill]:
+    """The bill of each arm whose upstream reports cached tokens, over settled pairs, or over served calls."""
     e = exchanges.c
-    sums = (func.sum(e.cached_input_tokens), func.sum(e.input_tokens))
-    query = select(e.arm, *sums).where(_in(plan, True), e.arm.is_not(None), e.cached_input_tokens.is_not(None))
-    return {arm: float(cached / tokens) for arm, cached, tokens in connection.execute(query.group_by(e.arm)) if tokens}
+    sums = func.count(), func.sum(e.input_tokens), func.sum(e.cached_input_tokens), func.sum(e.cost_usd)
+    ours = and_(e.plan == plan, e.role == "served") if served else _in(plan, True)
+    known = e.arm.is_not(None), e.input_tokens.is_not(None), e.cached_input_tokens.is_not(None), e.cost_usd.is_not(None)
+    rows = connection.execute(select(e.arm, *sums).where(ours, *known).group_by(e.arm))
+    return {arm: ArmBill(n, int(tokens), int(cached), float(usd)) for arm, n, tokens, cached, usd in rows}
 
 
 def _whole(empty_fails: bool) -> ColumnElement[bool]:

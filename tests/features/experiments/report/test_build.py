@@ -16,20 +16,16 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, overridden, rolled_back, started
 from gateway.features.experiments.judges import calibration_cautions
-from gateway.features.experiments.report.build import (
-    ExperimentNotFound,
-    cache_caution,
-    read_all,
-    report_of,
-)
-from gateway.features.experiments.rows.queries import cached_shares
+from gateway.features.experiments.report.build import ExperimentNotFound, read_all, report_of
+from gateway.features.experiments.rows.queries import cached_bills
 from gateway.features.experiments.work import figures_of
 from gateway.features.labels.agreement import RateEstimate
 from gateway.statistics.judge_rates import JudgeAccuracy
+from gateway.store import engine
 from gateway.store.query import reading
 from gateway.store.ramp_events import add_ramp_events
 from gateway.store.reader_config import StoreLocation
-from gateway.store.tables import scores
+from gateway.store.tables import exchanges, scores
 from gateway.verdict.report.as_json import schema, to_json
 from gateway.verdict.report.presentation import sentence_of
 
@@ -57,30 +53,58 @@ async def decided(room, plan, paired):
     return room
 
 
-def test_a_shadow_without_the_served_cache_is_a_caution():
-    [text] = cache_caution({"control": 0.62, "candidate": 0.0}, "candidate")
-    assert "62.0" in text
-    assert list(cache_caution({"control": 0.62, "candidate": 0.6}, "candidate")) == []
-    assert list(cache_caution({"candidate": 0.6}, "candidate")) == []
-    assert list(cache_caution({}, "candidate")) == []
-
-
 def with_cache(answer, cached):
     """The answer with a usage of 2 000 input tokens."""
     usage = {"prompt_tokens": 2000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": cached}}
     return replace(answer, response=orjson.dumps(orjson.loads(answer.response) | {"usage": usage}))
 
 
-async def test_the_cached_shares_are_those_of_settled_pairs(room, plan, paired):
+PRICED = """
+open: true
+upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1", api_key: "${KEY_THAT_READERS_LACK}"}}
+models: {chat: {targets: [{upstream: local, model: small}]}}
+prices:
+  as_of: 2026-12-01
+  models:
+    local/small: {input: 1.0, output: 4.0, cached_input: 0.5}
+    local/new: {input: 0.8, output: 2.0, cached_input: 0.08}
+"""
+
+
+def bill_at(room, plan, usd):
+    """Stores what each arm's calls cost, as a consumer with prices does."""
+    opened = engine.connect_writer(room.store_url)
+    with opened.begin() as connection:
+        for arm, each in usd.items():
+            ours = exchanges.c.plan == plan.hash, exchanges.c.arm == arm
+            connection.execute(exchanges.update().where(*ours).values(cost_usd=each))
+    opened.dispose()
+
+
+async def test_a_shadow_without_the_served_cache_has_a_range(room, plan, paired, tmp_path):
     await room.begin(plan)
     async with room.consuming():
         for _ in range(30):
             control, candidate = paired(plan, "0.5", {"candidate": "0.5"})
             await room.send(with_cache(control, 1500), with_cache(candidate, 0))
         await room.until_settled(30)
+    bill_at(room, plan, {"control": (500 * 1.0 + 1500 * 0.5 + 40) / 1e6, "candidate": (2000 * 0.8 + 20) / 1e6})
     with reading(room.store_url) as connection:
-        assert cached_shares(connection, plan.hash) == {"control": 0.75, "candidate": 0.0}
-    assert any("75.0" in caution for caution in read(room).cautions)
+        bills = cached_bills(connection, plan.hash)
+        assert {arm: (bill.calls, bill.cached_share) for arm, bill in bills.items()} == {
+            "control": (30, 0.75),
+            "candidate": (30, 0.0),
+        }
+        assert cached_bills(connection, plan.hash, served=True).keys() == {"control"}
+    assert any("which the ramp's arm is billed" in caution for caution in read(room).cautions)
+    path = tmp_path / "gateway.yaml"
+    path.write_text(PRICED)
+    [priced] = read_all(StoreLocation(room.store_url, config=path), "swap")
+    [caution] = [text.replace("\u202f", " ") for text in priced.cautions if "served cache" in text]
+    assert "costs 58 % less a call if as much of its input is cached, and 26 % more if nothing is." in caution
+    path.write_text("upstreams: 3\n")
+    [unread] = read_all(StoreLocation(room.store_url, config=path), "swap")
+    assert any("which the ramp's arm is billed" in caution for caution in unread.cautions)
 
 
 async def test_a_measured_experiment_has_a_verdict_in_one_sentence(decided, plan):
