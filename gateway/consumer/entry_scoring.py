@@ -197,7 +197,9 @@ class EntryScorer:
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
         request = self._request_of(exchange.request)
-        cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
+        billed = exchange.usage is not None and exchange.usage.usd is not None
+        usage = exchange.usage if billed else completion.usage or exchange.usage
+        cost_usd = self._prices.of_call(exchange.target, usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
         batch = None if texts is None else texts.add(completion.text)
         return Subject(exchange, request, completion, reference, cost_usd, batch)

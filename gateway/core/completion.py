@@ -8,8 +8,8 @@ experiments count it as failed unless their plan allows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -114,6 +114,22 @@ def usage_of(raw: Any) -> Usage | None:
     return Usage(tokens, _number(output_tokens) or 0, cached, reasoning)
 
 
+def billed_usage_of(raw: Any) -> Usage | None:
+    """Reads a usage with the dollars that a service of decisions says that it bills (`cost`, as OpenRouter has it)."""
+    usage = usage_of(raw)
+    usd = None if usage is None else billed_usd(raw)
+    return usage if usage is None or usd is None else replace(usage, usd=usd)
+
+
+def billed_usd(usage: Mapping[str, Any]) -> float | None:
+    """The dollars of a `usage` object; None if its `cost` is not one."""
+    cost = usage.get("cost")
+    if not isinstance(cost, int | float) or isinstance(cost, bool):
+        return None
+    return float(cost) if 0 <= cost < _MOST_USD else None
+
+
+_MOST_USD = 1e6  # of one call; more is a cost in another unit
 _PLAIN_USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _MOST_TOKENS = 1 << 53  # more is an upstream's mistake; a sum of larger ones would not fit a record
 

@@ -121,16 +121,20 @@ class DecisionReply:
     output_tokens: int = 0
     cached_tokens: int = 0
     """A part of the input."""
+    usd: float | None = None
+    """The bill that the server states; None if it states none."""
 
 
 def merged(replies: Sequence[DecisionReply]) -> DecisionReply:
-    """The reply to a request whose questions were split: all answers in order, and the sum of the tokens."""
+    """The reply to a request whose questions were split: all answers in order, and the sums of tokens and dollars."""
+    billed = [reply.usd for reply in replies]
     return DecisionReply(
         replies[0].model,
         tuple([answer for reply in replies for answer in reply.answers]),
         sum(reply.input_tokens for reply in replies),
         sum(reply.output_tokens for reply in replies),
         sum(reply.cached_tokens for reply in replies),
+        None if None in billed else sum(usd for usd in billed if usd is not None),
     )
 
 

@@ -74,6 +74,8 @@ class Usage:
     output_tokens: int
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    usd: float | None = None
+    """The bill that the upstream states, which wins over prices; read from decisions only."""
 
 
 DECLINED = "answered, and a cascade did not accept the answer"
@@ -213,12 +215,13 @@ def _of_target(t: Target) -> dict[str, Any]:
 def _of_usage(u: Usage | None) -> dict[str, Any] | None:
     if u is None:
         return None
-    return {
+    tokens = {
         "input_tokens": u.input_tokens,
         "output_tokens": u.output_tokens,
         "cached_input_tokens": u.cached_input_tokens,
         "reasoning_tokens": u.reasoning_tokens,
     }
+    return tokens if u.usd is None else {**tokens, "usd": u.usd}
 
 
 def _of_attempt(a: Attempt) -> dict[str, Any]:

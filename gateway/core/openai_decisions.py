@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.completion import billed_usd
 from gateway.core.decision import (
     FEWEST_OPTIONS,
     MOST_LEVELS,
@@ -313,7 +314,7 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
     model = reply.get("model")
     return DecisionReply(
         model if isinstance(model, str) else "", answers, _count(usage.get("input_tokens")),
-        _count(usage.get("output_tokens")), _count(cached),
+        _count(usage.get("output_tokens")), _count(cached), billed_usd(usage),
     )  # fmt: skip
 
 

@@ -104,7 +104,9 @@ class Prices:
         return given or self.listed.get(target.upstream, {}).get(target.model)
 
     def cost(self, target: Target, usage: Usage | None) -> float | None:
-        """USD; None if the target has no price or there is no usage."""
+        """USD; None if the target has no price, unless its upstream says what it bills, or there is no usage."""
+        if usage is not None and usage.usd is not None:
+            return usage.usd
         price = self.of(target)
         return None if price is None or usage is None else price.cost(usage)
 

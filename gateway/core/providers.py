@@ -42,6 +42,7 @@ class Provider:
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
     responses: ResponsesApi = "native"  # "chat": it has no Responses API, and gets those requests as chats
     decisions: DecisionFormat | None = None  # the format in which it takes decisions; None: it has no such API
+    decisions_path: str = ""  # of that API, after base_url without its "/v1"; "": the format's own, as clients send it
     prompt_logprobs: bool = False  # it gives log-probabilities of a prompt's tokens, as vLLM does
     seed: bool = True  # it accepts `seed`; a provider that does not refuses unknown members
     prefill: bool = False  # it continues a last assistant message if the request asks for that

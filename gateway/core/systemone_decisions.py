@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.completion import billed_usd
 from gateway.core.decision import (
     MOST_LEVELS,
     MOST_OPTIONS,
@@ -214,6 +215,7 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
         _count(usage.get("input_tokens", usage.get("prompt_tokens"))),
         _count(usage.get("output_tokens", usage.get("completion_tokens"))),
         _count(as_object(usage.get("input_tokens_details")).get("cached_tokens")),
+        billed_usd(usage),
     )
 
 

@@ -189,7 +189,7 @@ def test_anything_but_a_record_raises_value_error_and_nothing_else(entry):
 
 def test_every_field_crosses():
     """A field that is added to Exchange must come out again; nested records are read and written by hand."""
-    usage = Usage(1, 2)
+    usage = Usage(1, 2, usd=0.5)
     attempt = Attempt(Target("u", "m"), 200, None, 0.1, usage)
     one = replace(exchanges_one(), usage=usage, attempts=(attempt,), target=Target("u", "m", "temperature=0"))
     head = orjson.loads(one.to_fields()[b"head"])

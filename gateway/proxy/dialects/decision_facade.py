@@ -30,7 +30,7 @@ def usage_of_reply(reply: DecisionReply) -> Usage | None:
     """The tokens of a reply; None if its server reported none."""
     if not reply.input_tokens and not reply.output_tokens:
         return None
-    return Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens or None)
+    return Usage(reply.input_tokens, reply.output_tokens, reply.cached_tokens or None, usd=reply.usd)
 
 
 class AnswerTemplate:

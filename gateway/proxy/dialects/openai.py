@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.config.upstreams import Upstream
+from gateway.core.completion import billed_usage_of
 from gateway.core.errors import GatewayError
 from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
@@ -24,6 +25,7 @@ from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.dialects.unsupported import unsupported_api
 from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.decision_bodies import DECISION_PATHS
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
 from gateway.proxy.request.json_members import ABOVE_SLICED, ABOVE_SMALL, Change, edited, read_members
@@ -40,6 +42,7 @@ _LAST_MEMBERS = {"llamacpp": "timings", "llamafile": "timings", "vllm": "system_
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
 _PRIORITIZED: frozenset[Api] = frozenset({*_CACHED, "embeddings"})  # vLLM knows `priority` there
+_DECISION_PATHS = frozenset(DECISION_PATHS.values())
 _LISTS: frozenset[Api] = frozenset(
     {"rerank", "score", "classify", "pooling", "chat_batch"}
 )  # some servers answer with a list
@@ -56,6 +59,7 @@ class OpenAI:
         self._fixed_names = frozenset(name for name, _ in self._fixed)
         self._replaces = any(map(may_reach_upstream, self._fixed_names))  # some of these may also come from a client
         self._model_json: dict[str, bytes] = {}
+        self._decisions = upstream.provider.decisions_path.encode()
         self._paths = {path: self._below_prefix(path) for path in (*ENDPOINTS, *OUTSIDE)}
         self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._fixed_names
         self._requests_load = (upstream.load or upstream.provider.load) == "orca"
@@ -81,10 +85,14 @@ class OpenAI:
         bare = path.partition(b"?")[0]
         if bare in OUTSIDE:
             return self.prefix.removesuffix(b"/v1") + path
+        if self._decisions and bare in _DECISION_PATHS:
+            return self.prefix.removesuffix(b"/v1") + self._decisions + path[len(bare) :]
         return (self._root if bare in AT_ROOT else self.prefix) + path
 
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
-        path, headers = self.below(request.path), self._with_fixed(request.headers)
+        own = self._decisions and request.path in _DECISION_PATHS
+        path = self._below_prefix(request.path) if own else self.below(request.path)
+        headers = self._with_fixed(request.headers)
         return replace(request, origin=self.origin, path=path, headers=headers)
 
     def below(self, path: bytes) -> bytes:
@@ -155,6 +163,8 @@ class OpenAI:
             return PlainReply(body, tail_usage(body))
         if call.api == "responses":
             return _response(body)
+        if call.api in DECISION_PATHS and b'"cost"' in body:
+            return PlainReply(body, read_answer(body, read_usage=billed_usage_of))
         return PlainReply(body, read_answer(body, lists=call.api in _LISTS))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:

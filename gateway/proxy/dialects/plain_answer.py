@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -108,7 +109,9 @@ class _AnswerHead(Struct):
 _ANSWER = Decoder(_AnswerHead)
 
 
-def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
+def read_answer(
+    body: bytes, *, lists: bool = False, read_usage: Callable[[Any], Usage | None] = usage_of
+) -> Usage | None:
     """The tokens that the body of a 200 reply reports.
 
     Raises ValueError if the body is not an answer: not a JSON object (with `lists`: or list), truncated, or an error.
@@ -119,7 +122,7 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
         return _read_odd(body, lists=lists)
     if answer.error is not None or answer.object == "error":
         return _read_odd(body, lists=lists)
-    return None if answer.usage is None else usage_of(answer.usage)
+    return None if answer.usage is None else read_usage(answer.usage)
 
 
 def _read_odd(body: bytes, *, lists: bool) -> Usage | None:

@@ -32,6 +32,8 @@ _LIMITS: Mapping[str, DecisionLimits] = {
     "sglang": DecisionLimits(options=255, levels=10, images="images"),
     "ollama": DecisionLimits(images="images"),
     "fireworks": DecisionLimits(options=208),
+    "perplexity": DecisionLimits(questions=128, options=255, levels=10),
+    "openrouter": DecisionLimits(questions=200),
 }
 """Limits by kind, as their documentation has them; other servers decide themselves."""
 
@@ -137,6 +139,8 @@ class TranslatedDecisions:
         reply = self.reply(body, questions)
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         usage = usage_of(written["usage"]) if reply.input_tokens else None
+        if usage is not None and reply.usd is not None:
+            usage = replace(usage, usd=reply.usd)
         return PlainReply(lenient_json.dumps(written), usage, questions=notes_of(reply.answers))
 
     def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:

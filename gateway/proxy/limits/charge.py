@@ -65,12 +65,15 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int
         target = attempts[0].target
         name = f"{target.upstream}/{target.model}"
         price = prices.known[name] if name in prices.known else prices.of(target)
+        usd = usage.usd
+        if usd is None and price is not None:
+            usd = price.cost(usage)
         return Charge(
             usage.input_tokens,
             usage.cached_input_tokens or 0,
             usage.output_tokens,
             usage.reasoning_tokens or 0,
-            None if price is None else price.cost(usage),
+            usd,
             False,
             prices.gpu_seconds(attempts[0].target, usage) if prices.gpu else 0.0,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from gateway.config.metric_labels import MetricLabels
@@ -97,7 +98,8 @@ class CallMetrics:
         self._tokens = [counts.of(m.tokens, *of_target, kind) for kind in kinds]
         self._unpriced = counts.of(m.unpriced, *of_target)
         self._price = price
-        self._cost = counts.of(m.cost, *of_target) if price is not None else None
+        self._cost_of = partial(counts.of, m.cost, *of_target)
+        self._cost = self._cost_of() if price is not None else None
         self._gpu = gpu
         self._gpu_seconds = counts.of(m.gpu_seconds, *of_target) if gpu is not None else None
         counts.batches.add(self)
@@ -162,9 +164,12 @@ class CallMetrics:
         single = [call[4] for call in calls if call[5]]
         known = [usage for usage in single if usage is not None]
         self._unpriced.n += len(single) - len(known)
+        priced = [usage for usage in known if usage.usd is None]
+        if len(priced) < len(known):
+            self._cost_of().n += sum(usage.usd for usage in known if usage.usd is not None)
         if self._price is None or self._cost is None:
-            self._unpriced.n += len(known)
+            self._unpriced.n += len(priced)
         else:
-            self._cost.n += sum(map(self._price.cost, known))
+            self._cost.n += sum(map(self._price.cost, priced))
         if self._gpu is not None and self._gpu_seconds is not None:
             self._gpu_seconds.n += sum(map(self._gpu.cost, known))

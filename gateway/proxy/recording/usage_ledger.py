@@ -241,7 +241,9 @@ def sums_of(charges: Sequence[Charge]) -> UsageSums:
 def plain_charge(usage: Usage, price: Price | None, gpu: Price | None = None) -> Charge:
     """The charge, as `charge_of` computes it, of a call that one attempt answered with this usage. gpu: the target's
     price in GPU-seconds."""
-    usd = None if price is None else price.cost(usage)
+    usd = usage.usd
+    if usd is None and price is not None:
+        usd = price.cost(usage)
     cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
     seconds = 0.0 if gpu is None else gpu.cost(usage)
     return Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, False, seconds)
