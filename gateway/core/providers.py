@@ -27,6 +27,8 @@ DecisionFormat = Literal["openai", "systemone", "sglang"]
 DecisionReading = Literal["native", "slot", "words", "letters", "structured"]
 """The way in which an alias answers decisions: `native` passes them to its upstream, all others read a chat engine
 (core/decision_reads.py)."""
+ONE_HOT_READING = "structured-only"
+"""The reading that answers name whose text was taken as certain: 1 and 0, without log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ class CertificateFigures:
     name: str
     state: str
     states: Sequence[str]  # all that there are
-    automated: float  # share of the newest traffic in which one may act; 0.0 without a certificate
+    automated: float  # share of calls in which one acts, or may; 0.0 without a certificate
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,3 +87,27 @@ def test_names_are_those_of_the_file(section: str, message: str) -> None:
 
 def test_a_guard_is_labelled_under_its_own_name() -> None:
     assert CertificateConfig(guard="pii").labelled_as == "guard pii"
+
+
+READS = "decisions: {reading: structured, probed: 2026-12-03, allow_one_hot: true}"
+
+
+def one_hot(scorer: str, reads: str = READS, of: str = "right") -> str:
+    """A config with a certificate about this scorer, and a model `sure` that is read so."""
+    text = CONFIG.format(section=f"certificates: {{a: {{scorer: {of}}}}}").replace("use: valid_json", scorer)
+    return text.replace("models: {", f"models: {{sure: {{targets: [{{upstream: local, model: small}}], {reads}}}, ", 1)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "source", "of"),
+    [
+        ("use: judge, model: sure", "models.sure with `allow_one_hot`", "right"),
+        ("use: decision, model: sure, questions: {q: {predicate: x}}", "models.sure with `allow_one_hot`", "right.q"),
+        ("use: decided, reading: structured-only, question: {predicate: x}", "the reading structured-only", "right"),
+    ],
+)
+def test_no_certificate_rests_on_answers_that_count_as_certain(scorer: str, source: str, of: str) -> None:
+    message = f'certificates.a.scorer: "{of}" rests on {source}, whose answers count as certain'
+    with pytest.raises(ConfigError, match=message):
+        parse(one_hot(scorer, of=of))
+    parse(one_hot("use: judge, model: sure", READS.replace(", allow_one_hot: true", "")))

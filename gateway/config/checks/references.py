@@ -18,7 +18,7 @@ from gateway.config.webhook import WebhookConfig
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.guards import GUARD
 from gateway.core.learned_route import ROUTE
-from gateway.core.providers import PROVIDERS
+from gateway.core.providers import ONE_HOT_READING, PROVIDERS
 from gateway.core.wildcards import STAR, is_pattern, is_unknown
 
 _SINGULAR = {"teams": "team", "people": "person", "organizations": "organization", "keys": "key"}
@@ -222,8 +222,25 @@ def _decision_mistakes(config: Config) -> Iterator[str]:
         if certificate.scorer is not None and certificate.scorer not in config.scorers:
             hint = did_you_mean(certificate.scorer, config.scorers) or f"; known: {', '.join(config.scorers) or 'none'}"
             yield f'{at}.scorer: no scorer "{certificate.scorer}"{hint}'
+        elif certificate.scorer is not None and (asked := _one_hot_source(certificate.scorer, config)) is not None:
+            yield (
+                f'{at}.scorer: "{certificate.scorer}" rests on {asked}, whose answers count as certain: 1 and 0 are no '
+                "probabilities, so no threshold can be chosen; take a reading with log-probabilities "
+                "(`gateway decisions probe`)"
+            )
         if certificate.guard is not None and certificate.guard not in config.guards:
             yield f'{at}.guard: no guard "{certificate.guard}"{did_you_mean(certificate.guard, config.guards)}'
+
+
+def _one_hot_source(scorer: str, config: Config) -> str | None:
+    """The reading or model name from which a scorer has its number, in words, if that gives 1 and 0 only."""
+    options = config.scorers[scorer].options
+    if options.get("reading") == ONE_HOT_READING:
+        return f"the reading {ONE_HOT_READING}"
+    name = options.get("model")
+    decisions = getattr(config.models.get(name), "decisions", None) if isinstance(name, str) else None
+    one_hot = decisions is not None and decisions.allow_one_hot
+    return f"models.{name} with `allow_one_hot`" if one_hot else None
 
 
 def _cascade_mistakes(at: str, cascade: CascadeConfig, config: Config) -> Iterator[str]:

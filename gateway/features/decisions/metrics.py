@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.config.config import Config
 from gateway.features.decisions.in_force import SharedCertificates
 from gateway.features.decisions.model import STATES, CertificateFinding, Promise
+from gateway.features.decisions.rows import acted_share
 from gateway.features.decisions.work import findings, follow, promises_of
 from gateway.features.hooks import Figures, Hooks, ShownFigures
 from gateway.observability.eval_metrics import CalibrationFigures, CertificateFigures
@@ -19,7 +21,7 @@ from gateway.store.store import Store
 if TYPE_CHECKING:
     from gateway.features.task import TaskContext
 
-EVERY_S = 60.0
+EVERY_S, DAY_S = 60.0, 86_400.0
 
 
 def decision_hooks(context: TaskContext) -> Hooks:
@@ -27,18 +29,33 @@ def decision_hooks(context: TaskContext) -> Hooks:
     if not promises:
         return Hooks()
     shared = SharedCertificates(context.corridor.state, context.config, context.scorers)
-    return Hooks(figures=(figures_of(promises, shared),))
+    return Hooks(figures=(figures_of(promises, shared, obeying(context.config)),))
 
 
-def figures_of(promises: Sequence[Promise], shared: SharedCertificates | None = None) -> Figures:
-    """shared: receives what each look finds, for gateways."""
+def obeying(config: Config) -> Mapping[str, Sequence[str]]:
+    """The cascades that obey each certificate, by its name."""
+    names: dict[str, list[str]] = {}
+    for cascade, section in config.cascades.items():
+        for certificate in section.certificates:
+            names.setdefault(certificate, []).append(cascade)
+    return names
+
+
+def figures_of(
+    promises: Sequence[Promise],
+    shared: SharedCertificates | None = None,
+    cascades: Mapping[str, Sequence[str]] | None = None,
+) -> Figures:
+    """shared: receives what each look finds, for gateways. cascades: those that obey a certificate, by its name."""
 
     async def read(store: Store) -> ShownFigures:
         now = time.time()
         followed = await store.run(partial(follow_all, promises=promises, now=now))
         if shared is not None:
             await shared.share(followed, now)
-        calibrations, certificates = calibration_figures(followed), tuple(map(_certificate, followed))
+        acted = await store.run(partial(acted_upon, cascades=cascades or {}, now=now))
+        calibrations = calibration_figures(followed)
+        certificates = tuple(_certificate(found, acted.get(found.promise.name)) for found in followed)
         return lambda figures, _: replace(figures, calibrations=calibrations, certificates=certificates)
 
     return Figures("figures of decisions", EVERY_S, read)
@@ -64,5 +81,16 @@ def _calibration(found: CertificateFinding) -> CalibrationFigures:
     return CalibrationFigures(scorer, found.labels, raw.bias.value, brier, raw.error.root, drift)
 
 
-def _certificate(found: CertificateFinding) -> CertificateFigures:
-    return CertificateFigures(found.promise.name, found.state, STATES, found.reached or 0.0)
+def acted_upon(connection: Reading, cascades: Mapping[str, Sequence[str]], now: float) -> dict[str, float]:
+    """The share of the last day's calls that were acted upon, by the certificate that a cascade obeys."""
+    shares = {name: acted_share(connection, obeying, now - DAY_S) for name, obeying in cascades.items()}
+    return {name: share for name, share in shares.items() if share is not None}
+
+
+def _certificate(found: CertificateFinding, acted: float | None) -> CertificateFigures:
+    """acted: the share of a cascade's calls that were acted upon. Its recorded answers of the first target are a
+    selection: mostly those that were."""
+    if found.certified is None:
+        return CertificateFigures(found.promise.name, found.state, STATES, 0.0)
+    automated = acted if acted is not None else found.reached or 0.0
+    return CertificateFigures(found.promise.name, found.state, STATES, automated)

@@ -16,7 +16,7 @@ from gateway.features.decisions.plan import FIRST_LABELS, CertificatePlan, Label
 from gateway.features.decisions.rows import newest_attempts
 from gateway.features.decisions.work import findings
 from gateway.reports.section import ReportSection
-from gateway.reports.terminal import plain_table
+from gateway.reports.terminal import plain_table, safe_text
 from gateway.statistics.calibration import LEAST
 from gateway.store.query import reading
 
@@ -158,7 +158,7 @@ def table(found: Sequence[CertificateFinding]) -> RenderableType:
         certified, promise = each.certified, each.promise
         figures = (f"{certified.threshold:.3f}", f"{certified.share:.1%}") if certified else ("–", "–")
         cells = (promise.name, promise.labelled_as, each.state, *figures, str(each.labels), headline(each))
-        drawn.add_row(*map(plain, cells))
+        drawn.add_row(*map(safe_text, cells))
     return drawn
 
 

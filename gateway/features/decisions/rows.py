@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, or_, select
 
+from gateway.config.cascades import ACCEPTED
 from gateway.core.exchange import IMPORTED
 from gateway.features.decisions.model import CertificateAttempt, StoredTry, attempt_from_json
 from gateway.features.labels.correction import StoredLabel
@@ -52,6 +53,19 @@ def _newest_decisions(version: ScorerVersion, guard: str) -> Select[Any]:
     d = guard_decisions.c
     query = select(judged_by_guard(), d.pi).where(d.guard == guard, d.config_hash == version.config_hash)
     return query.where(d.on_side == version.version, d.result != "failed").order_by(d.received.desc())
+
+
+def acted_share(connection: Connection, cascades: Sequence[str], since: float) -> float | None:
+    """The share of these cascades' calls whose first answer was acted upon; None if they had no calls.
+
+    since: Unix seconds."""
+    e = exchanges.c
+    weight = func.sum(1.0 / func.coalesce(e.pi, 1.0))
+    of_cascades = or_(*(e.route.startswith(f"{name}/", autoescape=True) for name in cascades))
+    query = select(e.route, weight).where(e.received >= since, e.role == "served", of_cascades).group_by(e.route)
+    calls = {route: float(n) for route, n in connection.execute(query)}
+    acted = sum(n for route, n in calls.items() if route.endswith(f"/{ACCEPTED}"))
+    return acted / sum(calls.values()) if calls else None
 
 
 def newest_requests(connection: Connection, alias: str, apis: Sequence[str], most: int) -> list[tuple[str, bytes]]:

@@ -40,11 +40,13 @@ def promises_of(config: Config) -> tuple[Promise, ...]:
 
 
 def _asked(config: Config, scorer: str | None) -> tuple[str, str]:
-    """(the model name that a scorer asks, or the target whose decisions it reads; the way in which it reads the
-    answer); "" where it has none."""
+    """(the model name that a scorer asks, or the target whose decisions it reads; the reading of it, as that model has
+    it); "" where it has none."""
     section = config.scorers.get(scorer or "")
     options = {} if section is None else section.options
-    return str(options.get("model") or options.get("target") or ""), str(options.get("reading") or "")
+    asked = str(options.get("model") or options.get("target") or "")
+    decisions = getattr(config.models.get(asked), "decisions", None)
+    return asked, str(options.get("reading") or ("" if decisions is None else decisions.reading))
 
 
 def promise_named(config: Config, name: str) -> Promise:

@@ -24,7 +24,7 @@ from gateway.core.decision_reads import (
 )
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.core.json_values import as_object
-from gateway.core.providers import CHATS
+from gateway.core.providers import CHATS, ONE_HOT_READING
 from gateway.core.randomization import draw
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import RawReader
@@ -152,7 +152,7 @@ class EmulatedDecisions:
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         written["x_reading"] = self._settings.reading
         if self._settings.one_hot and any(answer.one_hot for answer in reply.answers):
-            written["x_reading"], written["x_calibrated"] = "structured-only", False
+            written["x_reading"], written["x_calibrated"] = ONE_HOT_READING, False
         usage = usage_of(written["usage"]) if reply.input_tokens else None
         return PlainReply(lenient_json.dumps(written), usage, questions=notes)
 

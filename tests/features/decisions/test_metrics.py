@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.features.decisions.metrics import calibration_figures, figures_of, follow_all
+from gateway.config.loading import parse
+from gateway.features.decisions.metrics import acted_upon, calibration_figures, figures_of, follow_all, obeying
 from gateway.features.decisions.model import Promise
 from gateway.features.labels.blind import LabelVerdict
 from gateway.features.labels.desk import Desk, LabelRequest, save_labels
@@ -74,3 +76,35 @@ def test_a_certificate_shows_its_state_and_share() -> None:
 
 def test_the_figures_have_a_name_in_the_consumers_report() -> None:
     assert figures_of(PROMISES).name == "figures of decisions"
+
+
+OBEYED = """
+open: true
+upstreams:
+  engine: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}
+  big: {kind: vllm, base_url: "http://127.0.0.1:2/v1"}
+scorers: {refund: {use: decided, target: engine/small, question: {predicate: "Money back?"}}, other: {use: valid_json}}
+decisions: {certificates: {auto: {scorer: refund}, free: {scorer: other}}}
+cascades:
+  triage:
+    model: triage
+    first: {upstream: engine, model: small}
+    accept: certificate auto
+    then: {upstream: big, model: m}
+models: {triage: {targets: [{route: triage}]}}
+"""
+
+
+def test_the_share_of_a_cascade_is_what_was_acted_upon(keep: Callable[..., str], exchange: Callable[..., Any]) -> None:
+    """Two of ten calls were acted upon, though nearly all recorded answers of the first target are of these two."""
+    leaves = ["0"] * 2 + ["1"] * 5 + ["uncertified"] * 2
+    calls = [exchange("0.9 1", id=f"c{at}", route=f"triage/{leaf}", received=500.0) for at, leaf in enumerate(leaves)]
+    calls[2].pi = 0.5
+    old, foreign = ({"route": "triage/0", "received": -90_000.0}, {"route": "triage-2/0", "received": 500.0})
+    calls += [exchange("0.9 1", id=name, **fields) for name, fields in (("old", old), ("foreign", foreign))]
+    cascades = obeying(parse(OBEYED))
+    assert cascades == {"auto": ["triage"]}
+    with reading(keep(calls)) as connection:
+        shares = acted_upon(connection, cascades, 1_000.0)
+        assert shares == {"auto": pytest.approx(2 / 10)}, "one of the nine stands for two"
+        assert acted_upon(connection, cascades, 200_000.0) == {}, "none of the last day"

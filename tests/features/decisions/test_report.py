@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -11,7 +12,7 @@ from gateway.features.decisions.certification import Evidence, examine
 from gateway.features.decisions.labelled import LabelledCalls
 from gateway.features.decisions.model import CertificateFinding, Promise
 from gateway.features.decisions.plan import CertificatePlan, LabelPrice
-from gateway.features.decisions.report import calibration_lines, plan_text, plan_to_dict, sentences
+from gateway.features.decisions.report import calibration_lines, plan_text, plan_to_dict, sentences, table
 from gateway.statistics.risk_control import RiskClaim
 
 
@@ -54,3 +55,12 @@ def test_every_line_of_a_calibration_has_its_labels() -> None:
     assert "any look" in bias
     assert "500 labels" in bias
     assert "one look" in error
+
+
+def test_names_of_certificates_are_no_markup() -> None:
+    found = examined(500)
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(table([replace(found, promise=replace(found.promise, name="a[bold]b", labelled_as="[red]s"))]))
+    assert "a[bold]b" in capture.get()
+    assert "[red]s" in capture.get()

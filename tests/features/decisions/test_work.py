@@ -187,3 +187,14 @@ def test_certificates_are_those_of_the_config(judged: Callable[..., People]) -> 
     people = judged(200)
     with reading(people.url) as connection:
         assert [found.promise.name for found in findings(connection, promises, 1.0)] == ["auto"]
+
+
+def test_the_reading_of_a_promise_is_that_of_its_model() -> None:
+    reads = "decisions: {reading: structured, probed: 2026-12-03}"
+    text = CONFIG.replace(
+        "targets: [{upstream: local, model: small}]", f"targets: [{{upstream: local, model: small}}], {reads}"
+    )
+    text = text.replace("stated: {use: valid_json}", "stated: {use: judge, model: chat}")
+    auto, other = promises_of(parse(text))
+    assert (auto.alias, auto.reading) == ("chat", "structured")
+    assert (other.alias, other.reading) == ("", "")
