@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.core.conversation import turns
-from gateway.core.decided import DECISION_APIS, answered_bytes, shown_answers
+from gateway.core.decided import DECISION_APIS, AskedQuestion, answered_bytes, option_name, shown_answers
 from gateway.core.errors import CannotRun
 from gateway.core.randomization import draw
 from gateway.core.sanitize import cell, plain, to_json
@@ -49,6 +49,10 @@ class BlindItem:
     """The pair's second answer is shown first."""
     reference: str = ""
     """The right answer; "" if none is known."""
+    options: tuple[str, ...] = ()
+    """Options of a decision's question, of which people pick one; () where they judge an answer."""
+    decided: str = ""
+    """The option that the decision took, which is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,24 @@ def of_exchange(exchange: Found) -> BlindItem:
 
 def of_request(exchange: Found) -> BlindItem:
     return BlindItem(exchange["id"], tuple(turns(exchange["request"])), (OF_REQUEST,))
+
+
+def of_decision(exchange: Found, question: AskedQuestion) -> BlindItem | None:
+    """A decision's question without its answer; None if the decision has none that can be used."""
+    _, answered = answered_bytes(exchange["api"], exchange["request"], exchange["response"])
+    decided = next((answer for asked, answer, _ in answered if asked == question), "")
+    names, shown = option_names(question), tuple(turns(exchange["request"]))
+    return BlindItem(exchange["id"], shown, (), options=names, decided=decided) if decided in names else None
+
+
+def option_names(question: AskedQuestion) -> tuple[str, ...]:
+    return tuple(map(option_name, question.options))
+
+
+def can_be_picked(question: AskedQuestion) -> bool:
+    """Whether each option has a name of its own: `true` and `"true"` have the same."""
+    names = {name.casefold() for name in option_names(question)}
+    return question.kind != "predicate" and len(names) == len(question.options)
 
 
 def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
@@ -110,6 +132,11 @@ def _lines(item: BlindItem, criterion: str | None) -> Iterator[RenderableType]:
     for number, text in enumerate(item.answers, 1):
         yield Text("\nanswer" if len(item.answers) == 1 else f"\nanswer {number}", "bold green")
         yield Text(plain(text))
+    if item.options:
+        yield Text("\noptions", "bold green")
+    numbered = _numbered(item.options)
+    for number, name in enumerate(item.options, 1):
+        yield Text(plain(f"{number}  {name}" if numbered else name))
     if item.reference:
         yield Text("\nright answer", "bold magenta")
         yield Text(plain(item.reference))
@@ -132,6 +159,52 @@ def parse_verdict(text: str, subject: Subject, *, swapped: bool = False) -> Labe
         return _preference(key, comment, swapped, text)
     value = _GOOD[key] if key in _GOOD else _number(key, text)
     return LabelVerdict(value, "good" if value == 1.0 else "bad" if value == 0.0 else None, comment)
+
+
+PICK_HELP = "the number or the name of the right option · s skip · q stop; a comment may follow"
+
+
+def parse_pick(text: str, item: BlindItem) -> LabelVerdict:
+    """The option in a line of input, as its number or its name, which comes before a comment. The decision is right if
+    it took this one. Raises ValueError."""
+    line = text.strip()
+    word, _, rest = line.partition(" ")
+    key = word.lower().rstrip(",;:")
+    if key in _STOP:
+        return LabelVerdict(None, stop=True)
+    if key in _SKIP:
+        return LabelVerdict(None, None, rest.strip() or None)
+    picked = _option_of(line, item.options)
+    if picked is None:
+        raise ValueError(f"{line!r} is none of the options; expected {PICK_HELP}")
+    name, comment = picked
+    return LabelVerdict(1.0 if name == item.decided else 0.0, name, comment.strip(" ,;:") or None)
+
+
+def _option_of(line: str, options: Sequence[str]) -> tuple[str, str] | None:
+    """(the option, what follows). A longer name goes before one with which it begins. "#2" is the second option."""
+    place, _, after = line.partition(" ")
+    if place[:1] == "#" and place[1:].isdecimal() and 1 <= int(place[1:]) <= len(options):
+        return options[int(place[1:]) - 1], after
+    for name in sorted(options, key=len, reverse=True):
+        begin, after = line[: len(name)], line[len(name) :]
+        if begin.casefold() == name.casefold() and not after[:1].isalnum():
+            return name, after
+    number, _, after = line.partition(" ")
+    number = number.rstrip(",;:.")
+    known = _numbered(options) and number.isdecimal() and 1 <= int(number) <= len(options)
+    return (options[int(number) - 1], after) if known else None
+
+
+def _numbered(options: Sequence[str]) -> bool:
+    """Whether options can be picked by number: not where a name is a number itself."""
+    return not any(name.isdecimal() for name in options)
+
+
+def pick_keys(options: Sequence[str]) -> str:
+    """The keys of the options, where each has one digit."""
+    few = len(options) <= 9 and _numbered(options)
+    return "".join(str(n) for n in range(1, len(options) + 1)) if few else ""
 
 
 def _preference(key: str, comment: str | None, swapped: bool, text: str) -> LabelVerdict:
@@ -171,7 +244,9 @@ def blind_sheet(items: Iterable[BlindItem], form: Form) -> str:
     rows = []
     for item in items:
         names = ("answer",) if len(item.answers) == 1 else ("answer_1", "answer_2")
-        answers = dict(zip(names, item.answers, strict=True))
+        answers = {} if item.options else dict(zip(names, item.answers, strict=True))
+        if item.options:
+            answers["options"] = "\n".join(item.options)
         rows.append({"id": item.id, "question": question_text(item), **answers, "verdict": "", "comment": ""})
     return sheet(rows, form)
 
@@ -192,14 +267,17 @@ def form_of(path: Path | None) -> Form:
     return "jsonl" if path is not None and path.suffix.lower() in (".jsonl", ".ndjson") else "csv"
 
 
-def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]) -> list[SheetRow]:
-    """The rows with a verdict. swapped: whether the sheet shows this pair's second answer first. known: whether the
-    scorer has judged this id. Raises CannotRun with every error."""
+ReadVerdict = Callable[[str, str], LabelVerdict]
+"""Reads the column "verdict" of the item with an id. Raises ValueError."""
+
+
+def read(path: Path, verdict_of: ReadVerdict, known: Callable[[str], bool]) -> list[SheetRow]:
+    """The rows with a verdict. known: whether the scorer has judged this id. Raises CannotRun with every error."""
     rows: list[SheetRow] = []
     errors: list[str] = []
     for line, values in _csv_lines(path):
         try:
-            row = _row(values, subject, swapped, known)
+            row = _row(values, verdict_of, known)
         except ValueError as error:
             errors.append(f"{path.name}, line {line}: {error}")
         else:
@@ -210,9 +288,7 @@ def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Ca
     return rows
 
 
-def _row(
-    values: Mapping[str, Any], subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]
-) -> SheetRow | None:
+def _row(values: Mapping[str, Any], verdict_of: ReadVerdict, known: Callable[[str], bool]) -> SheetRow | None:
     """The column "verdict" is about the answers as shown; "value" is a number about the pair as stored."""
     id = _column(values, _ID_COLUMNS)
     written = _column(values, ("verdict",)) or _column(values, ("value",))
@@ -222,8 +298,8 @@ def _row(
         return None
     if not known(id):
         raise ValueError(f'the scorer has not judged "{cell(id)[:80]}"')
-    about_shown = subject == "pair" and _column(values, ("verdict",)) is not None
-    verdict = parse_verdict(written, subject if about_shown else "exchange", swapped=swapped(id))
+    about_shown = _column(values, ("verdict",)) is not None
+    verdict = verdict_of(id, written) if about_shown else parse_verdict(written, "exchange")
     if verdict.stop:
         raise ValueError(f"{written!r} is not a verdict")
     comment = _column(values, ("comment",)) or verdict.comment

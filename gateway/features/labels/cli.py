@@ -72,10 +72,11 @@ class _Drawing:
     labeller: Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")] = ""
     imported: Annotated[bool, typer.Option("--imported", help="Only answers of imported calls.")] = False
 
-    def request(self, scorer: str, *, again: bool = False) -> LabelRequest:
-        from gateway.features.labels.desk import LabelRequest
+    def request(self, scorer: str, location: StoreLocation, *, again: bool = False) -> LabelRequest:
+        from gateway.features.labels.desk import LabelRequest, picked_question
 
-        return LabelRequest(scorer, _who(self.labeller), self.experiment, self.favour, again, self.imported)
+        question, who = picked_question(scorer, location.scorers.get(scorer)), _who(self.labeller)
+        return LabelRequest(scorer, who, self.experiment, self.favour, again, self.imported, question)
 
 
 @label.command("next", epilog=example("gateway label next --scorer helpful"))
@@ -94,7 +95,8 @@ def next_(
     """
     from gateway.features.labels.desk import next_item, open_desk
 
-    location, request = store.location(), drawing.request(labelled.name, again=again)
+    location = store.location()
+    request = drawing.request(labelled.name, location, again=again)
     desk = open_desk(location.store, request)
     note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
     given: list[Label] = []
@@ -128,8 +130,9 @@ def import_(
     """
     from gateway.features.labels.desk import import_labels
 
+    location = store.location()
     try:
-        labels, past_gap = import_labels(store.location().store, sheet, drawing.request(labelled.name), share)
+        labels, past_gap = import_labels(location.store, sheet, drawing.request(labelled.name, location), share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
     note(f"{len(labels)} labels imported; `{labelled.evaluated_by}` evaluates them")
@@ -158,13 +161,14 @@ def export(
     from gateway.features.labels.blind import form_of
     from gateway.features.labels.desk import export_blind_sheet, export_labels
 
-    url, form = store.location().store, form_of(sheet)
+    location, form = store.location(), form_of(sheet)
+    url = location.store
     if next_ is not None and not labelled.named:
         raise typer.BadParameter("name the scorer with --scorer, or the guard with --guard", param_hint="--next")
     if next_ is None:
         text = export_labels(url, labelled.name if labelled.named else None, form)
     else:
-        text = export_blind_sheet(url, drawing.request(labelled.name), next_, form)
+        text = export_blind_sheet(url, drawing.request(labelled.name, location), next_, form)
     if sheet is None:
         typer.echo(text, nl=False)
     else:
@@ -195,12 +199,14 @@ def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn:
 def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None:
     """Prompts until the input is a verdict, or ends, which stops. undo: there is a verdict to take back. None: take it
     back."""
-    from gateway.features.labels.blind import HELP, LabelVerdict, parse_verdict
+    from gateway.features.labels.blind import HELP, PICK_HELP, LabelVerdict, pick_keys
 
-    help_text = HELP[desk.scorer.subject] + (" · u undo" if undo else "")
+    item = drawn.blind
+    help_text = (PICK_HELP if item.options else HELP[desk.scorer.subject]) + (" · u undo" if undo else "")
+    keys = pick_keys(item.options) + "squ" if item.options else _KEYS[desk.scorer.subject]
     while True:
         try:
-            text = _typed(help_text, _KEYS[desk.scorer.subject])
+            text = _typed(help_text, keys)
         except typer.Abort:
             return LabelVerdict(None, stop=True)
         if text.strip().lower() in _UNDO:
@@ -209,7 +215,7 @@ def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None
             note("there is no verdict of this run to undo")
             continue
         try:
-            return parse_verdict(text, desk.scorer.subject, swapped=drawn.blind.swapped)
+            return desk.read_verdict(text, item, swapped=item.swapped)
         except ValueError as error:
             note(str(error))
 

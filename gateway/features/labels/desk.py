@@ -5,16 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.config.decided_questions import DECIDED
+from pydantic import ValidationError
+
+from gateway.config.decided_questions import DECIDED, DecidedQuestion
 from gateway.config.scorers import ScorerConfig
+from gateway.core.decided import AskedQuestion
 from gateway.core.errors import CannotRun
 from gateway.core.json_values import as_object
 from gateway.features.labels import blind
-from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
+from gateway.features.labels.blind import (
+    BlindItem,
+    Form,
+    LabelVerdict,
+    SheetRow,
+    blind_sheet,
+    parse_pick,
+    parse_verdict,
+    read,
+    sheet,
+    shown_swapped,
+)
 from gateway.features.labels.correction import CALLED_GOOD, LabelCandidate, SamplingDesign, in_order, threshold
 from gateway.features.labels.rows import (
     ON_REQUESTS,
@@ -47,6 +62,8 @@ class LabelRequest:
     """Draw only items that others have labelled, to measure the agreement between people."""
     imported: bool = False
     """Draw from imported calls, whose labels correct no mean."""
+    question: AskedQuestion | None = None
+    """The question of a decision whose options people pick; None where they judge answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,19 @@ class Desk:
         items = (self._blind(connection, c.id) for _, c in self._ordered if self._open(c))
         return list(islice((item for item in items if item is not None), count))
 
+    def read_verdict(self, text: str, item: BlindItem, *, swapped: bool) -> LabelVerdict:
+        """The verdict in a line of input. swapped: the pair's second answer was shown first. Raises ValueError."""
+        if item.options:
+            return parse_pick(text, item)
+        return parse_verdict(text, self.scorer.subject, swapped=swapped)
+
+    def read_column(self, connection: Reading, subject_id: str, text: str) -> LabelVerdict:
+        """The verdict in a sheet, about the item as it shows it. Raises ValueError."""
+        item = self._blind(connection, subject_id) if self.request.question is not None else None
+        if item is not None and item.options:
+            return parse_pick(text, item)
+        return parse_verdict(text, self.scorer.subject, swapped=shown_swapped(self.request.scorer, subject_id))
+
     def label(self, drawn: DrawnItem, verdict: LabelVerdict) -> Label:
         """The label to be saved. From here on the item counts as seen."""
         label = self._label(drawn.blind.id, verdict, drawn.design)
@@ -151,7 +181,8 @@ class Desk:
         if guard_of(self.request.scorer) is not None and self.scorer.version == ON_REQUESTS:
             return blind.of_request(found)
         if self.scorer.subject == "exchange":
-            return blind.of_exchange(found)
+            picked = None if self.request.question is None else blind.of_decision(found, self.request.question)
+            return picked or blind.of_exchange(found)
         served = full_exchange(connection, found["pair"]) if found["pair"] else None
         return None if served is None else blind.of_pair(self.request.scorer, served, found)
 
@@ -187,9 +218,21 @@ def criterion_of(name: str, scorer: ScorerConfig | None) -> str | None:
     if (scorer.use or name) == DECIDED:
         asked = as_object(scorer.options.get("question"))
         question = next((asked[kind] for kind in ("predicate", "choice", "score") if asked.get(kind)), None)
-        return f"is this answer right? {question}"
+        picked = picked_question(name, scorer) is not None
+        return f"{'which is right' if picked else 'is this answer right'}? {question}"
     criterion = scorer.options.get("criterion")
     return criterion if isinstance(criterion, str) else None
+
+
+def picked_question(name: str, scorer: ScorerConfig | None) -> AskedQuestion | None:
+    """The question whose options people pick, of a scorer that reads a decision's choice or score; else None."""
+    if scorer is None or (scorer.use or name) != DECIDED:
+        return None
+    try:
+        question = DecidedQuestion.model_validate(scorer.options.get("question")).asked
+    except ValidationError:
+        return None
+    return question if blind.can_be_picked(question) else None
 
 
 def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
@@ -271,7 +314,8 @@ def import_labels(url: str, path: Path, request: LabelRequest, share: float | No
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
     desk = open_desk(url, request)
-    rows = read(path, desk.scorer.subject, lambda id: blind.shown_swapped(request.scorer, id), desk.knows)
+    with reading(url) as connection:
+        rows = read(path, partial(desk.read_column, connection), desk.knows)
     labels = desk.imported(rows, share)
     save_labels(url, labels)
     return ImportedLabels(labels, 0 if share is not None else desk.past_gap({row.id for row in rows}))

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.config.config import Config
 from gateway.console.errors import InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
@@ -24,10 +25,10 @@ from gateway.core.errors import CannotRun
 from gateway.features.guards.hourly.hours import DAY_S
 from gateway.features.guards.metrics import summed_evidence
 from gateway.features.guards.rows import guards_summed
-from gateway.features.labels.blind import BlindItem, parse_verdict
+from gateway.features.labels.blind import BlindItem
 from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate
 from gateway.features.labels.correction import MIN_LABELS
-from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest, criterion_of
+from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest, criterion_of, picked_question
 from gateway.features.labels.rows import (
     OF_GUARD,
     Label,
@@ -149,7 +150,7 @@ async def choose_page(request: Request) -> Response:
     return render(request, "label.html.jinja", enough=MIN_LABELS, **shown)
 
 
-def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
+def _asked(get: Callable[[str], str | None], labeller: str, config: Config) -> LabelRequest:
     """The queue that a query or a form names. Raises InvalidBody."""
     scorer = get("scorer") or ""
     favour: float | None = None if guard_of(scorer) is not None else 1.0
@@ -159,7 +160,8 @@ def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
         favour = 0.0
     if favour is not None and not 0.01 <= favour <= 100:
         raise InvalidBody(f"favour: expected a number from 0.01 to 100, got {(get('favour') or '')[:20]!r}")
-    return LabelRequest(scorer, labeller, get("experiment") or "", favour, bool(get("again")))
+    question = picked_question(scorer, config.scorers.get(scorer))
+    return LabelRequest(scorer, labeller, get("experiment") or "", favour, bool(get("again")), question=question)
 
 
 def _desks(services: PageServices) -> OpenDesks:
@@ -176,7 +178,7 @@ async def _desk(services: PageServices, asked: LabelRequest, wait_s: float) -> K
 
 async def queue_page(request: Request) -> Response:
     services = services_of(request)
-    asked = _asked(request.query_params.get, visitor_of(request).actor.name)
+    asked = _asked(request.query_params.get, visitor_of(request).actor.name, services.admin.config())
     kept = await _desk(services, asked, _SOON_S)
     if kept is None:
         waiting = render(request, "label_opening.html.jinja", scorer=asked.scorer)
@@ -207,6 +209,7 @@ class ShownItem:
     question: tuple[tuple[str, str], ...]
     answers: tuple[str, ...]
     reference: str
+    options: tuple[str, ...]
     order: str
     """The answer that is shown first; the form sends it back with the verdict."""
 
@@ -215,7 +218,8 @@ def shown(item: BlindItem, *, turned: bool) -> ShownItem:
     """turned: the other way round than the queue drew it."""
     answers = item.answers[::-1] if turned else item.answers
     swapped = item.swapped != turned
-    return ShownItem(item.id, item.question, answers, item.reference, "swapped" if swapped else "straight")
+    order = "swapped" if swapped else "straight"
+    return ShownItem(item.id, item.question, answers, item.reference, item.options, order)
 
 
 def guard_progress(connection: Reading, guard: str) -> dict[str, Any]:
@@ -261,7 +265,8 @@ class _QueueForm:
 
 async def _queue_form(request: Request) -> _QueueForm:
     form = await form_actor(request, "labeller", "label answers", content=True)
-    return _QueueForm(form, services_of(request), _asked(form.get, form.actor.name))
+    services = services_of(request)
+    return _QueueForm(form, services, _asked(form.get, form.actor.name, services.admin.config()))
 
 
 async def verdict(request: Request) -> Response:
@@ -273,7 +278,7 @@ async def verdict(request: Request) -> Response:
             return redirect(request, sent.url)
         text = f"{form.get('verdict')} {form.get('comment')}"
         try:
-            given = parse_verdict(text, kept.desk.scorer.subject, swapped=form.get("order") == "swapped")
+            given = kept.desk.read_verdict(text, kept.drawn.blind, swapped=form.get("order") == "swapped")
         except ValueError as error:
             raise InvalidBody(str(error)) from None
         if given.stop:

@@ -126,7 +126,7 @@ HOSTILE = '=HYPERLINK("http://x";"y")\x1b[2J<script>alert(1)</script>'
 def taken(tmp_path, text, subject="exchange", name="s.csv", swapped=lambda id: False):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    return read(path, subject, swapped, lambda id: id.startswith("e"))
+    return read(path, lambda id, text: parse_verdict(text, subject, swapped=swapped(id)), lambda id: id.startswith("e"))
 
 
 def test_a_blind_sheet_has_an_empty_column_for_the_verdict(tmp_path):
@@ -188,7 +188,7 @@ def test_an_unreadable_sheet_is_reported(tmp_path, text, name, message):
         taken(tmp_path, text, name=name)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CannotRun, match="cannot be read"):
-        read(tmp_path / "b.csv", "exchange", bool, bool)
+        read(tmp_path / "b.csv", lambda id, text: parse_verdict(text, "exchange"), bool)
 
 
 def test_the_name_of_the_file_decides_the_form(tmp_path):
