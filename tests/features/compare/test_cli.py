@@ -259,7 +259,7 @@ def test_the_page_has_the_result_of_its_command(compare: Compare, table: Table) 
     old = [int(draw.random() < 0.62) for _ in range(400)]
     table("old.csv", old)
     table("new.csv", [1 - score if draw.random() < (0.06 if score else 0.25) else score for score in old])
-    page = (Path(__file__).parents[3] / "docs" / "compare.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "compare-and-replay.md").read_text()
     found = json.loads(compare("old.csv", "new.csv", "--json").stdout)
     assert f'*"{found["sentence"]}"*' in page
     table_lines = [line for line in compare("old.csv", "new.csv", "--markdown").stdout.splitlines() if "old →" in line]

@@ -214,10 +214,14 @@ def test_recorded_traffic_is_written_once(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_the_docs_name_existing_options() -> None:
+    """The page has `gateway compare` as well, whose section comes last."""
     help_text = CliRunner().invoke(app, ["replay", "--help"]).output
-    docs = (Path(__file__).parents[3] / "docs" / "replay.md").read_text()
-    of_others = {"--format"}
-    named = set(re.findall(r"--[a-z][a-z-]+", docs)) - of_others
+    page = (Path(__file__).parents[3] / "docs" / "compare-and-replay.md").read_text()
+    docs, of_compare = page.split("## Compare scores\n")
+    of_others = {"--log_samples", "--output_path"}
+    known = set(re.findall(r"--[a-z][a-z-]+", CliRunner().invoke(app, ["compare", "--help"]).output))
+    assert set(re.findall(r"--[a-z][a-z_-]+", of_compare)) - of_others <= known
+    named = set(re.findall(r"--[a-z][a-z-]+", docs))
     assert named <= set(re.findall(r"--[a-z][a-z-]+", help_text))
     assert len(named) > 15
 
