@@ -54,7 +54,7 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
         "model.week": "info",
     }
 )
-"""Severities by SUBJECT.CAUSE. docs/notices.md has this table, and a test compares them."""
+"""Severities by SUBJECT.CAUSE. docs/operations.md has this table, and a test compares them."""
 OUTAGES: frozenset[Subject] = frozenset({"config", "store", "upstream", "consumer", "feature"})
 """Subjects that say what is broken in the service itself."""
 

@@ -35,8 +35,8 @@ def sent(subject: Subject, severity: Severity) -> str:
 
 
 def test_the_page_lists_every_severity_in_the_order_sent() -> None:
-    page = Path(__file__).parents[2] / "docs" / "notices.md"
-    table = page.read_text().partition("## Severity")[2].partition("## Kinds")[0]
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    table = page.read_text().partition("### Severity")[2].partition("### Kinds")[0]
     rows = [tuple(cell.strip() for cell in line.split("|")[2:4]) for line in table.splitlines()[4:] if line]
     causes = [(severity, sent(cause.partition(".")[0], severity)) for cause, severity in SEVERITIES.items()]  # type: ignore[arg-type]
     assert sorted(rows) == sorted(causes)

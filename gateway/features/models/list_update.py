@@ -86,7 +86,7 @@ def new_lists(data: bytes, source: str, config: Config, today: date) -> NewLists
         raise CannotRun(f"{source}: {error}") from error
 
 
-_EXPECTED = "expected the form of docs/models.md, or LiteLLM's model_prices_and_context_window.json"
+_EXPECTED = "expected the form of docs/operations.md, or LiteLLM's model_prices_and_context_window.json"
 
 
 def _text(part: str, raw: Mapping[str, Any]) -> bytes:

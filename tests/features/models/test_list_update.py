@@ -92,7 +92,7 @@ def test_the_prices_of_the_config_win(update: Any) -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("<html>", "not a JSON object; expected the form of docs/models.md"),
+        ("<html>", "not a JSON object; expected the form of docs/operations.md"),
         ({"models": []}, "neither `prices` nor `retirements`"),
         ({**OWN, "date": "yesterday"}, "date: expected the day of the list"),
         ({"prices": OWN["prices"]}, "date: expected the day of the list, such as 2026-11-26; got None"),
