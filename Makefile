@@ -28,7 +28,7 @@
 # make format     ruff format, and what ruff check can repair
 # make lock       renews .ci/constraints.txt: the versions of what tests, linters and the documentation need, here and in CI
 # make generate   the generated files: docs/configuration.md, docs/contributing/fixtures.md, docs/metrics.md, docs/statistics-api.md,
-#                 the tables of docs/guards.md and docs/record.md, grafana/dashboards, deploy/helm
+#                 the tables of docs/guards.md and docs/sampling-and-stream.md, grafana/dashboards, deploy/helm
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays

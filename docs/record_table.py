@@ -1,4 +1,4 @@
-"""Writes the table of docs/record.md from the schema of the record: `python docs/record_table.py`.
+"""Writes the table of docs/sampling-and-stream.md from the schema of the record: `python docs/record_table.py`.
 
 A test fails when the page is not what this makes.
 """
@@ -13,7 +13,7 @@ import orjson
 
 from gateway.cli.record_schema import record_schema
 
-PAGE = Path(__file__).with_name("record.md")
+PAGE = Path(__file__).with_name("sampling-and-stream.md")
 BEGIN, END = "<!-- docs/record_table.py writes what follows -->", "<!-- docs/record_table.py wrote what is above -->"
 _HEADS = {
     "Exchange": "`head` of an `exchange` and a `delta`",

@@ -39,7 +39,7 @@ def schema(
 
     Editors with the YAML language server use the first to complete and check the file; docs/configuration.md says how.
     The second describes exactly what this version prints: an object has no other members. Later versions may add some.
-    `--output record` describes the entries of the stream: see docs/record.md.
+    `--output record` describes the entries of the stream: see docs/sampling-and-stream.md.
     """
     from gateway.cli.json_outputs import NoJsonOutput, output_schema
     from gateway.cli.record_schema import RECORD, record_schema

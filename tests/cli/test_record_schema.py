@@ -157,7 +157,7 @@ def test_the_pages_tables_are_the_schema() -> None:
     assert spec.loader is not None
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
-    assert table.page() == (DOCS / "record.md").read_text("utf-8"), "run `python docs/record_table.py`"
+    assert table.page() == (DOCS / "sampling-and-stream.md").read_text("utf-8"), "run `python docs/record_table.py`"
 
 
 def test_the_command_prints_it(gateway: Callable[..., subprocess.CompletedProcess[str]]) -> None:

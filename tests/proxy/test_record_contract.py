@@ -119,7 +119,7 @@ async def test_shadows_runs_failures_and_feedback_conform(
 
 def whole_requests(entries: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The heads of the deltas, and their whole requests, joined by the function of the page."""
-    [text] = [block.text for block in blocks(DOCS / "record.md") if block.note == "whole_request"]
+    [text] = [block.text for block in blocks(DOCS / "sampling-and-stream.md") if block.note == "whole_request"]
     page: dict[str, Any] = {}
     exec(text, page)  # noqa: S102 - the page's own code
     known: dict[str, bytes] = {}

@@ -155,7 +155,7 @@ async def limits(leases: LeaseServer) -> None:
 
 
 async def test_an_acl_user_with_these_rules_may_do_all_that_is_needed(program, place, servers):
-    """docs/corridor.md gives these rules."""
+    """docs/sampling-and-stream.md gives these rules."""
     node = servers.Node(program, servers.free_ports(1)[0], place, user=f"assay on >{SECRET} {RULES}").start()
     try:
         corridor = config_of(node.url, username="assay", password=SECRET)

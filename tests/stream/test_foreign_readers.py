@@ -1,5 +1,5 @@
-"""The readers of docs/record.md next to a consumer, while readers, the consumer and the stream server are killed: each
-call that the server kept is there, once, for all of them."""
+"""The readers of docs/sampling-and-stream.md next to a consumer, while readers, the consumer and the stream server are
+killed: each call that the server kept is there, once, for all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUPS = {"python": "mine", "js": "theirs"}
 
 def page_code(language: str) -> str:
     """The reader of the page, which waits for half a second instead of a minute before it claims."""
-    [text] = [b.text for b in blocks(DOCS / "record.md") if (b.language, b.note) == (language, "reader")]
+    [text] = [b.text for b in blocks(DOCS / "sampling-and-stream.md") if (b.language, b.note) == (language, "reader")]
     assert text.count("60_000") == 1
     return text.replace("60_000", "500")
 
