@@ -91,7 +91,7 @@ def check(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
         else:
             assert median <= spot.found_by, f"{spot.name}: {median}"
     with capsys.disabled():
-        print("\n" + "\n".join(rows))  # noqa: T201 - the table of docs/switch.md
+        print("\n" + "\n".join(rows))  # noqa: T201 - the table of docs/evidence.md
 
 
 def test_weak_spots_are_found_and_none_is_made_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,7 +209,7 @@ def check(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
         if world.most_pairs is not None:
             assert pairs / plain <= world.most_pairs, f"{world.name}: {pairs / plain:.2f}"
     with capsys.disabled():
-        print("\n" + "\n".join(rows))  # noqa: T201 - the table of docs/switch.md
+        print("\n" + "\n".join(rows))  # noqa: T201 - the table of docs/evidence.md
 
 
 def test_a_run_takes_pairs_as_the_product_does() -> None:
