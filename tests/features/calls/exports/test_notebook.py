@@ -14,7 +14,7 @@ from gateway.core.exchange import Feedback
 from gateway.store.engine import StoreUnavailable
 from gateway.store.where import QueryError
 
-PAGE = Path(__file__).parents[4] / "docs" / "notebook.md"
+PAGE = Path(__file__).parents[4] / "docs" / "replace-a-model.md"
 QUESTIONS = ("a?", "a long question?")
 
 
@@ -103,11 +103,11 @@ def test_without_pandas_the_extra_is_named(monkeypatch):
 
 async def test_the_code_of_the_page_runs_and_answers(store, room, monkeypatch, capsys):
     monkeypatch.setenv("GATEWAY_DATA", str(Path(room.store_url.removeprefix("sqlite:///")).parent))
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    blocks = re.findall(r"^```python in a notebook\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "docs/notebook.md", "exec"), names)  # noqa: S102 - the page's own code
+        exec(compile(block, "docs/replace-a-model.md", "exec"), names)  # noqa: S102 - the page's own code
     printed = capsys.readouterr().out
     for expected in (r"small\s+0\.\d+", r"-0\.\d+ ± 0\.\d+ over \d+ pairs", r"candidate\s+stated\s+-0\.\d+"):
         assert re.search(expected, printed), expected
