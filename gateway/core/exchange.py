@@ -77,6 +77,15 @@ class Usage:
     usd: float | None = None
     """The bill that the upstream states, which wins over prices; read from decisions only."""
 
+    def tokens(self) -> dict[str, int | None]:
+        """JSON-able, without the bill."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
+
 
 DECLINED = "answered, and a cascade did not accept the answer"
 """Failure of an attempt whose answer was complete, and did not go out."""

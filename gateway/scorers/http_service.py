@@ -168,7 +168,7 @@ def as_json(scorer: str, subject: Subject) -> dict[str, Any]:
     usage = completion.usage or e.usage
     facts = {name: getattr(e, name) for name in _FACTS.split()}
     facts |= {"upstream": e.target.upstream, "model": e.target.model}
-    facts |= {"cost_usd": subject.cost_usd, "usage": asdict(usage) if usage else None}
+    facts |= {"cost_usd": subject.cost_usd, "usage": usage.tokens() if usage else None}
     answer = asdict(replace(completion, usage=None))
     del answer["usage"]
     return {

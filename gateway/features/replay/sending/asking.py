@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
 
@@ -95,7 +95,7 @@ def answered(
         upstream=by.upstream if by else None,
         model=by.model if by else None,
         finish_reason=completion.finish_reason,
-        **(asdict(usage) if usage else {}),
+        **(usage.tokens() if usage else {}),
         cost_usd=prices.cost(by, usage) if by else None,
         exchange_id=reply.exchange_id,
         text=completion.text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -62,7 +62,7 @@ def logged_answer(request: ReplayRequest, stored: StoredExchange) -> ReplayAnswe
         upstream=e.target.upstream,
         model=e.target.model,
         finish_reason=completion.finish_reason,
-        **(asdict(usage) if usage else {}),
+        **(usage.tokens() if usage else {}),
         cost_usd=stored.cost_usd,
         exchange_id=e.id,
         text=completion.text,
