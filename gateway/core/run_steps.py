@@ -48,7 +48,7 @@ def steps_of_turn(turn: Mapping[str, Any]) -> Iterator[RunStep]:
     if kind in _RETURNED:
         yield _result(turn)
     elif kind in _CALLED:
-        yield RunStep("assistant", "", (_called(turn),))
+        yield RunStep("assistant", "", (called(turn),))
     elif kind == "reasoning":
         return
     elif role == "tool" or role == "function":
@@ -63,12 +63,12 @@ def _message(role: str, turn: Mapping[str, Any]) -> Iterator[RunStep]:
     parts = [part for part in as_list(content) if isinstance(part, dict)]
     results = [part for part in parts if part.get("type") in _RETURNED]
     yield from map(_result, results)
-    called = [_called(part) for part in parts if part.get("type") in _CALLED]
-    called += [_called(as_object(call)) for call in as_list(turn.get("tool_calls"))]
+    calls = [called(part) for part in parts if part.get("type") in _CALLED]
+    calls += [called(as_object(call)) for call in as_list(turn.get("tool_calls"))]
     texts = [part for part in as_list(content) if part not in results and as_object(part).get("type") not in _CALLED]
     text = text_of(texts if isinstance(content, list) else content)
-    if text or called or not results:
-        yield RunStep("system" if role in ("system", "developer") else role, text, tuple(called))
+    if text or calls or not results:
+        yield RunStep("system" if role in ("system", "developer") else role, text, tuple(calls))
 
 
 def _result(part: Mapping[str, Any]) -> RunStep:
@@ -77,7 +77,8 @@ def _result(part: Mapping[str, Any]) -> RunStep:
     return RunStep("tool", text_of(part.get("output", part.get("content"))), tool_call_id=id, failed=failed)
 
 
-def _called(part: Mapping[str, Any]) -> ToolCall:
+def called(part: Mapping[str, Any]) -> ToolCall:
+    """A tool call in the form of any API."""
     spec = as_object(part.get("function")) or part
     inputs = spec.get("arguments", spec.get("input"))
     arguments = inputs if isinstance(inputs, str) else orjson.dumps(inputs or {}).decode()

@@ -77,6 +77,7 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "run_tool_errors": f"{_HERE}.run_tool_errors:RunToolErrors",
         "secrets": f"{_HERE}.secrets:Secrets",
         "tool_calls": f"{_HERE}.tool_calls:ToolCalls",
+        "tool_calls_agree": f"{_HERE}.tool_calls_agree:ToolCallsAgree",
         "tool_distance": f"{_HERE}.tool_distance:ToolDistance",
         "truncation": f"{_HERE}.truncation:Truncation",
         "valid_json": f"{_HERE}.valid_json:ValidJson",

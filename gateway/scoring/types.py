@@ -23,6 +23,8 @@ class Subject:
     completion: Completion
     reference: str | None = None
     """The right answer, when the request's metadata or a dataset provides one."""
+    expected_calls: str | None = field(default=None, kw_only=True)
+    """The tool calls that are expected, as a JSON list, when a recorded run or a dataset provides them."""
     cost_usd: float | None = None
     """The cost of the exchange; None if its model has no price, or the upstream reported no usage."""
     batch: tuple[BatchTexts, int] | None = field(default=None, repr=False, compare=False)

@@ -130,6 +130,8 @@ class LoggedCall:
     reference: str | None = None
     """The right answer, from a header of the call."""
     id: str = field(default="", compare=False)
+    tool_calls: str | None = None
+    """The calls of its answer, as a JSON list; only of a turn of a run."""
 
 
 class ReplayStore(Store):
@@ -302,9 +304,9 @@ def _logged_runs(connection: Connection, wanted: LogSelection) -> list[LoggedCal
     chosen = list(connection.execute(newest.order_by(began.desc(), e.run_id).limit(wanted.limit)).scalars())[::-1]
     found: list[LoggedCall] = []
     for run_id in chosen:
-        query = select(e.api, whole_request(), e.run_id, e.reference, e.id).where(
+        query = select(e.api, whole_request(), e.run_id, e.reference, e.id, e.tool_calls).where(
             e.run_id == run_id, e.alias == wanted.alias, e.outcome == "ok", e.truncated.is_(False)
         )
         rows = connection.execute(query.order_by(e.received, e.id))
-        found += [LoggedCall(row[0], bytes(row[1]), row[2], None, row[3], row[4]) for row in rows]
+        found += [LoggedCall(row[0], bytes(row[1]), row[2], None, *row[3:]) for row in rows]
     return found

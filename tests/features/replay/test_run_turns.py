@@ -71,6 +71,16 @@ def mistaken(source: str, share: float) -> Agent:
     return act
 
 
+def careless(source: str, share: float) -> Agent:
+    """Acts as `steady` does, but reads a file that is of no use in a share of turns: each call is valid."""
+
+    def act(task: str, turn: int, seen: list[str]) -> Step:
+        wrong = draw(f"{source}:careless", f"{task}:{turn}") < share
+        return step("read", file="old.txt") if wrong else steady(source)(task, turn, seen)
+
+    return act
+
+
 def looping(task: str, turn: int, seen: list[str]) -> Step:
     """Reads again what it read last; valid in every single turn."""
     return step("read", file=seen[-1] if seen else "part-0.txt")
@@ -216,6 +226,20 @@ async def test_options_that_do_not_fit_runs_are_refused(
     with pytest.raises(CannotRun, match="the control is asked again"):
         await replay(dataset, replace(OPTIONS, reuse_control=True), named, QUIET, QUIET)
     assert served.calls == []
+
+
+async def test_a_valid_call_with_a_wrong_argument_is_seen_by_agreement(
+    recorded, named: GatewayLocation, served: FakeUpstream
+) -> None:
+    """Every call is valid, so `tool_calls` ships it; `tool_calls_agree` compares with the recorded calls."""
+    dataset, agent = recorded(), careless("two", 0.5)
+    assert dataset.rows == RUNS * TURNS_OF_RUN
+    served.replies(acting({"one": steady("now"), "two": agent}))
+    both = replace(OPTIONS, scorers=("tool_calls_agree", "tool_calls"))
+    [report] = (await replay(dataset, both, named, QUIET, QUIET)).reports
+    assert (report.verdict, report.primary.metric, report.primary.pairs) == ("reject", "tool_calls_agree", RUNS)
+    [valid] = [metric for metric in report.metrics if metric.metric == "tool_calls"]
+    assert valid.difference.value == 0.0
 
 
 @pytest.mark.long

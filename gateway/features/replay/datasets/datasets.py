@@ -18,6 +18,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
 from gateway.features.replay.datasets.row_formats import QUESTIONS, READ_COLUMNS, REQUEST_PARAMETERS, ColumnMap, native
 from gateway.features.row_files import DatasetRow, TableColumns, read_rows
+from gateway.scorers.tool_calls_agree import expected_calls
 
 
 def rows(path: Path, columns: ColumnMap = ColumnMap()) -> Iterator[DatasetRow]:  # noqa: B008 - frozen
@@ -49,6 +50,7 @@ PATHS: Mapping[Api, str] = MappingProxyType(
 _QUESTION_MEMBERS: Mapping[Api, tuple[str, ...]] = MappingProxyType(
     {"chat": ("messages",), "completions": ("prompt",), "responses": ("input", "prompt"), "messages": ("messages",)}
 )
+_EXPECTED = "expected_calls"
 REFERENCES = ("reference", "ground_truth")
 # Members about one call or one deployment; they are not part of the question.
 _OF_CALL = ("model", "stream", "stream_options", "store", "background", "service_tier")
@@ -71,12 +73,16 @@ class DatasetItem:
     """Shared by items that depend on each other: turns of one conversation, or the same question twice."""
     exchange_id: str | None = field(default=None, compare=False)
     """The recorded call that it comes from; None if it comes from none. It is not part of the canonical form."""
+    expected_calls: str | None = None
+    """The tool calls that are expected, as a JSON list: of a recorded turn, or of the file. None if unknown."""
 
     def canonical(self) -> bytes:
         """The item as a row of JSONL, which the dataset's hash is built from: the same in every file format."""
         row: dict[str, Any] = {"api": self.api, "request": self.request, "cluster": self.cluster}
         if self.reference is not None:
             row["reference"] = self.reference
+        if self.expected_calls is not None:
+            row[_EXPECTED] = self.expected_calls
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
 
     def example(self) -> str | None:
@@ -116,9 +122,24 @@ def item_of(row: Mapping[str, Any], number: int) -> ParsedRow:
     if cluster is not None and not isinstance(cluster, str | int):
         raise ValueError(f"cluster must be text, not {_kind(cluster)}")
     named = _request_digest(request) if cluster is None or cluster == "" else str(cluster)
-    ignored = frozenset(k for k, v in row.items() if v is not None) - known - {*REFERENCES, "cluster", "exchange_id"}
-    item = DatasetItem(number, api, request, reference, named, recorded if isinstance(recorded, str) else None)
+    ignored = (
+        frozenset(k for k, v in row.items() if v is not None)
+        - known
+        - {*REFERENCES, _EXPECTED, "cluster", "exchange_id"}
+    )
+    recorded = recorded if isinstance(recorded, str) else None
+    item = DatasetItem(number, api, request, reference, named, recorded, _expected(row.get(_EXPECTED)))
     return ParsedRow(item, ignored)
+
+
+def _expected(calls: Any) -> str | None:
+    """A list of tool calls, or its JSON. Raises ValueError."""
+    if calls is None or calls == "":
+        return None
+    text = calls if isinstance(calls, str) else orjson.dumps(calls).decode()
+    if expected_calls(text) is None:
+        raise ValueError(f'{_EXPECTED} must be a list of tool calls, each with "name" and "arguments"')
+    return text
 
 
 Parts = tuple[Api, dict[str, Any], str | None, frozenset[str]]

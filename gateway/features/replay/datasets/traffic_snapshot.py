@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import CannotRun
-from gateway.core.request_format import stated_reference
+from gateway.core.request_format import offered_tools, stated_reference
 from gateway.features.replay.datasets.datasets import DatasetItem, item_of
 from gateway.features.replay.rows import LoggedCall, LogSelection, logged
 from gateway.scoring.trajectory import tool_results
@@ -66,17 +66,29 @@ def _row(each: LoggedCall, left_out: Counter[str], redacted: re.Pattern[str] | N
         left_out["with a redacted result of a tool"] += 1
         return None
     try:
-        return orjson.dumps({**orjson.loads(_item(each).canonical()), "id": each.id}, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(
+            {**orjson.loads(_item(each, redacted).canonical()), "id": each.id}, option=orjson.OPT_SORT_KEYS
+        )
     except ValueError:  # content: metadata, a body cut at its cap, an API that is not replayed
         left_out["whose questions the store does not hold"] += 1
         return None
 
 
-def _item(each: LoggedCall) -> DatasetItem:
+def _item(each: LoggedCall, redacted: re.Pattern[str] | None) -> DatasetItem:
     """Raises ValueError."""
     request = orjson.loads(each.request)
     row: dict[str, Any] = {"api": each.api, "request": request, "cluster": each.cluster}
+    row["expected_calls"] = _recorded_calls(each, request, redacted)
     return item_of({**row, "reference": _right_answer(each, request)}, 1).item
+
+
+def _recorded_calls(each: LoggedCall, request: Any, redacted: re.Pattern[str] | None) -> str | None:
+    """The calls that a turn of a run made; None where no tool was offered, or where redaction has changed them."""
+    offered = isinstance(request, dict) and offered_tools(request)
+    if each.tool_calls is None or not offered or (redacted is not None and redacted.search(each.tool_calls)):
+        return None
+    calls = [{"name": call["name"], "arguments": call["arguments"]} for call in orjson.loads(each.tool_calls)]
+    return orjson.dumps(calls).decode()
 
 
 def _right_answer(each: LoggedCall, request: Any) -> str | None:

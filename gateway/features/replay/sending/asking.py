@@ -134,7 +134,9 @@ def subject(request: ReplayRequest, answer: ReplayAnswer) -> Subject:
         cluster=item.cluster,
         usage=usage,
     )
-    return Subject(exchange, request.body, completion, item.reference, answer.cost_usd)
+    return Subject(
+        exchange, request.body, completion, item.reference, answer.cost_usd, expected_calls=item.expected_calls
+    )
 
 
 def _message(reply: HttpReply) -> str:

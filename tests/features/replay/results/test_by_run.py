@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 
 from gateway.core.completion import Completion, ToolCall
 from gateway.core.plan import Guardrail
+from gateway.core.score import Score
 from gateway.features.replay.results.by_run import by_run, price_of, run_reports
 from gateway.features.replay.results.findings import TURNS, ReplayAnswers, ReportScope, reports
 from gateway.features.replay.results.parting import SHOWN_TURNS, ComparedTurn, parting_of, same_step
 from gateway.features.replay.results.sheet import MEASURES, ScoreSheet
+from gateway.scorers.tool_calls_agree import ToolCallsAgree
+from gateway.scoring.golden import PLAIN_EXCHANGE
+from gateway.scoring.types import Subject
 from gateway.verdict.items.pairs import ItemMetric
 
 VALID = ItemMetric("tool_calls", "maximise", (0.0, 1.0))
@@ -59,6 +65,46 @@ def test_an_equal_candidate_ships_at_the_printed_price() -> None:
 def test_a_wrong_tool_or_argument_in_a_tenth_of_the_turns_is_rejected() -> None:
     found = verdicts(0.1)
     assert found["reject"] >= 36, found
+
+
+AGREE = ItemMetric("tool_calls_agree", "maximise", (0.0, 1.0))
+FILES = ("part.txt", "copy.txt", "old.txt")
+"""The files that an agent may read; the last one is of no use, though the call is valid."""
+OTHERWISE, AGREE_RUNS, AGREE_TURNS = 0.2, 450, 8
+"""Share of turns in which the control reads the copy: it parts from itself in 32 %. The price is 7 200 calls."""
+
+
+def agreements() -> np.ndarray:
+    """The scores of the call with each file, where each was recorded; shape (made, recorded)."""
+
+    def score(made: str, recorded: str) -> float:
+        wanted = orjson.dumps([{"name": "read", "arguments": {"file": recorded}}]).decode()
+        answer = Subject(PLAIN_EXCHANGE, {}, call("read", orjson.dumps({"file": made}).decode()), expected_calls=wanted)
+        found = asyncio.run(ToolCallsAgree("t").score(answer))
+        assert isinstance(found, Score)
+        return found.value
+
+    return np.array([[score(made, recorded) for recorded in FILES] for made in FILES])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("careless", "verdict", "least"), [(0.0, "ship", 30), (0.1, "reject", 36)])
+def test_a_valid_call_with_a_wrong_argument_is_rejected(careless: float, verdict: str, least: int) -> None:
+    """An agent that names a useless file in a tenth of the turns, of which an equal one differs by chance alone."""
+    table, runs = agreements(), [f"run_{r}" for r in range(AGREE_RUNS) for _ in range(AGREE_TURNS)]
+    n, found = len(runs), Counter[str]()
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        recorded, control, candidate = ((rng.random(n) < OTHERWISE).astype(int) for _ in range(3))
+        candidate[rng.random(n) < careless] = 2
+        scores = {(AGREE.name, t): table[made, recorded][:, None] for t, made in (("one", control), ("two", candidate))}
+        sheet = replace(sheet_of(runs, {"one": np.zeros(n), "two": np.zeros(n)}), scores=scores)
+        scope = replace(QUESTION, metrics=(AGREE,), primary=AGREE.name, rows=n, of=n)
+        [report] = run_reports(sheet, scope, ReplayAnswers())
+        found[report.verdict] += 1
+    assert found[verdict] >= least, found
+    if not careless:
+        assert found["reject"] <= 2, found
 
 
 def test_the_price_names_calls_and_the_deviation_that_it_can_bear() -> None:
