@@ -103,7 +103,7 @@ class DecisionSchema:
         return tuple([self._certain(member, stated.get(member.name)) for member in self.members])
 
     def _certain(self, member: Member, value: Any) -> Answer | None:
-        place = next((n for n, option in enumerate(member.values) if _same(option, value)), None)
+        place = next((n for n, option in enumerate(member.values) if same_value(option, value)), None)
         return None if place is None else certain(member.question, place)
 
 
@@ -123,7 +123,7 @@ def certain(question: Question, place: int) -> Answer:
     return Answer(question.kind, shares, value, float(place) if question.kind == "score" else None)
 
 
-def _same(option: str | bool | int, value: Any) -> bool:
+def same_value(option: str | bool | int, value: Any) -> bool:
     """Whether a value of an answer is this option. 2.0 is the whole number 2 in JSON, and `true` is not 1."""
     if isinstance(option, bool) or isinstance(value, bool) or isinstance(option, str):
         return type(option) is type(value) and bool(option == value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from gateway.core.completion import Completion
 from gateway.core.decision import Answer
-from gateway.core.decision_schema import DecisionSchema, certain, chosen
+from gateway.core.decision_schema import DecisionSchema, Member, certain, chosen, same_value
 from gateway.core.score import Score, Skipped
 from gateway.core.stated_decision import StatedDecision, stated_decision
 from gateway.scorers.preconditions import require_answer
@@ -18,6 +19,7 @@ from gateway.scorers.reference import NO_REFERENCE
 from gateway.scoring.types import Golden, ImmediateRule, Subject
 
 NO_DECISION = Skipped("a request whose JSON schema asks for decisions")
+NO_OPTION = Skipped("a reference with this option")
 NO_RIGHT = Skipped("a reference with an option of the request's schema")
 
 
@@ -27,6 +29,8 @@ class JudgedDecision:
 
     stated: tuple[Answer | None, ...]
     right: tuple[Answer, ...]
+    members: tuple[Member, ...]
+    """Those of the schema that the answers belong to."""
 
 
 def decision_of(subject: Subject) -> StatedDecision | None:
@@ -44,10 +48,12 @@ def judged(subject: Subject) -> JudgedDecision | Skipped:
     if decision is None:
         return NO_DECISION
     right = _reference(decision.schema, subject.reference)
-    pairs = [(own, wanted) for own, wanted in zip(decision.answers, right, strict=True) if wanted is not None]
+    members = zip(decision.answers, right, decision.schema.members, strict=True)
+    pairs = [(own, wanted, member) for own, wanted, member in members if wanted is not None]
     if not pairs:
         return NO_RIGHT
-    return JudgedDecision(tuple([own for own, _ in pairs]), tuple([wanted for _, wanted in pairs]))
+    stated, wanted, named = zip(*pairs, strict=True)
+    return JudgedDecision(stated, wanted, named)
 
 
 def _reference(schema: DecisionSchema, text: str) -> tuple[Answer | None, ...]:
@@ -65,15 +71,27 @@ def _reference(schema: DecisionSchema, text: str) -> tuple[Answer | None, ...]:
 class DecisionRight(ImmediateRule):
     """Scores the share of the reference's decisions that the answer has. A decision that cannot be read is wrong."""
 
+    option: StrictBool | StrictInt | Annotated[StrictStr, Field(min_length=1)] | None = None
+    """Counts only decisions whose right answer is this option, such as `billing` or `true`. As a guardrail it finds a
+    model that is right as often as the control on the whole, and errs on one option. None: all."""
+
     def score_immediately(self, subject: Subject) -> Score | Skipped:
         found = judged(subject)
         if isinstance(found, Skipped):
             return found
-        pairs = zip(found.stated, found.right, strict=True)
+        pairs = [
+            (own, wanted)
+            for own, wanted, member in zip(found.stated, found.right, found.members, strict=True)
+            if self.option is None or same_value(member.values[chosen(wanted)], self.option)
+        ]
+        if not pairs:
+            return NO_OPTION
         right = [own is not None and chosen(own) == chosen(wanted) for own, wanted in pairs]
         return Score(sum(right) / len(right), detail={"decisions": float(len(right))})
 
     def golden(self) -> tuple[Golden, ...]:
+        if self.option is not None:
+            return (golden_decision("no option in the reference", '{"team": "other"}', None, '{"team": "legal"}'),)
         return (
             golden_decision("both", '{"team": "billing", "refund": true}', 1.0),
             golden_decision("one of two", '{"team": "billing", "refund": false}', 0.5),

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.score import Score, Skipped
 from gateway.scorers.decision_brier import DecisionBrier
-from gateway.scorers.decision_right import REQUEST, DecisionRight
+from gateway.scorers.decision_right import NO_OPTION, REQUEST, DecisionRight
 from gateway.scoring.golden import check_golden
 
 ONE: dict[str, Any] = {
@@ -44,3 +44,19 @@ def test_the_loss_is_that_of_the_recorded_probability(subject: Any, refund: floa
     score = DecisionBrier("brier").score_immediately(found)
     assert isinstance(score, Score)
     assert score.value == pytest.approx((1 - refund) ** 2)
+
+
+@pytest.mark.parametrize(("option", "reference", "value"), [
+    ("billing", '{"team": "billing"}', 1.0), ("other", '{"team": "other"}', 0.0),
+    ("other", '{"team": "billing"}', None),
+    (True, '{"team": "billing", "refund": true}', 0.0), ("true", '{"team": "billing", "refund": true}', None),
+    (1, '{"team": "billing", "refund": true}', None),
+])  # fmt: skip
+def test_an_option_counts_only_where_it_is_right(
+    subject: Any, option: Any, reference: str, value: float | None
+) -> None:
+    scorer = DecisionRight("right", option)
+    assert check_golden(scorer) == []
+    score = scorer.score_immediately(subject('{"team": "billing", "refund": false}', REQUEST, reference))
+    assert (score.value if isinstance(score, Score) else None) == value
+    assert value is not None or score == NO_OPTION

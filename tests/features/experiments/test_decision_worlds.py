@@ -31,6 +31,34 @@ EQUAL = World("equal", 0.9, 0.9, "ship", margin=0.15, fixed=0.9, guardrails=(), 
 BIASED = World("biased", 0.9, 0.4, "reject", margin=0.15, guardrails=(), scorer="decision_right")
 
 
+RARE = 4
+"""Each fourth call of HIDDEN has the answer WRONG as its right one."""
+
+
+class HiddenBias(World):
+    """A decision model that is right as often as the control on the whole, and errs on the rare option."""
+
+    def right(self, seed: int, prompt: int, arm: str, path: str) -> bool:
+        rare = prompt % RARE == 0
+        chance = 0.9 if arm == "control" else 0.6 if rare else 1.0
+        return self._draw(seed, prompt, f"{arm} {path}") < chance
+
+
+GUARD = {"decision_right": {}, "right_no": {"use": "decision_right", "option": WRONG}}
+HIDDEN = HiddenBias(
+    "right on the whole, errs on one option", 0.9, 0.9, "reject", margin=0.15, guardrails=(("right_no", 0.1),),
+    scorer="decision_right", fixed_n=300,
+)  # fmt: skip
+
+
+def truth_of(world: World, i: int) -> str:
+    return WRONG if world is HIDDEN and i % RARE == 0 else RIGHT
+
+
+def opposite(answer: str) -> str:
+    return RIGHT if answer == WRONG else WRONG
+
+
 class Deciding(Stage):
     """The control is asked chats, and the candidate decisions."""
 
@@ -42,11 +70,13 @@ class Deciding(Stage):
             played = self.by_alias[body["model"]]
             if arm == "candidate":
                 assert received.path == "/v1/decisions"
-                right = played.world.right(played.seed, _number(body["input"]), arm, "shadow")
-                return FakeAnswer(orjson.dumps(_decision(body, right)))
+                number = _number(body["input"])
+                right, truth = played.world.right(played.seed, number, arm, "shadow"), truth_of(played.world, number)
+                return FakeAnswer(orjson.dumps(_decision(body, truth if right else opposite(truth))))
             path = "shadow" if received.header("cache-control") == "no-cache" else "served"
-            right = played.world.right(played.seed, _number(body["messages"][0]["content"]), arm, path)
-            return orjson.dumps({"answer": RIGHT if right else WRONG}).decode()
+            number = _number(body["messages"][0]["content"])
+            right, truth = played.world.right(played.seed, number, arm, path), truth_of(played.world, number)
+            return orjson.dumps({"answer": truth if right else opposite(truth)}).decode()
 
         return say
 
@@ -55,11 +85,11 @@ class Deciding(Stage):
         for experiment in made["experiments"].values():
             experiment["candidate"]["as"] = "decision"
             experiment |= self.shadows
-        return made | {"scorers": {"decision_right": {}, "decision_brier": {}, "decision_agrees": {}}}
+        return made | {"scorers": {**GUARD, "decision_brier": {}, "decision_agrees": {}}}
 
     async def _ask(self, client: httpx.AsyncClient, turn: asyncio.Semaphore, each: Played, i: int) -> None:
         async with turn:
-            answer = await ask(client, each.alias, i)
+            answer = await ask(client, each.alias, i, truth_of(each.world, i))
         assert answer.status_code == 200, answer.text
 
 
@@ -67,19 +97,19 @@ def _number(text: str) -> int:
     return int(text.split()[-1])
 
 
-def _decision(body: dict[str, Any], right: bool) -> dict[str, Any]:
+def _decision(body: dict[str, Any], chosen: str) -> dict[str, Any]:
     """An answer that is 80 % sure."""
     [question] = body["questions"]
     values = [choice["value"] for choice in question["choices"]]
-    shares = [0.8 if (value == RIGHT) is right else 0.2 for value in values]
+    shares = [0.8 if value == chosen else 0.2 for value in values]
     entries = [{"value": value, "probability": share} for value, share in zip(values, shares, strict=True)]
     answer = {"type": "choice", "name": "answer", "choice": values[shares.index(0.8)], "probabilities": entries}
     return {"model": body["model"], "answers": [answer], "usage": {"input_tokens": 40, "output_tokens": 0}}
 
 
-async def ask(client: httpx.AsyncClient, alias: str, i: int) -> httpx.Response:
+async def ask(client: httpx.AsyncClient, alias: str, i: int, truth: str = RIGHT) -> httpx.Response:
     body = {"model": alias, "messages": [{"role": "user", "content": f"Is it so? {i}"}], "response_format": FORMAT}
-    return await client.post("/v1/chat/completions", json=body, headers={"x-gateway-reference": RIGHT})
+    return await client.post("/v1/chat/completions", json=body, headers={"x-gateway-reference": truth})
 
 
 async def switched(stage: Stage, client: httpx.AsyncClient, alias: str) -> httpx.Response:
@@ -116,10 +146,10 @@ async def test_an_equal_decider_ships_and_a_biased_one_does_not(tmp_path: Path, 
 @pytest.mark.timeout(3600)
 async def test_twenty_seeds_of_each_world(tmp_path: Path, stream_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = int(os.environ.get("SEEDS", "20"))
-    async with stage_of(tmp_path, stream_url, [EQUAL, BIASED], seeds, Deciding) as (stage, client):
+    async with stage_of(tmp_path, stream_url, [EQUAL, BIASED, HIDDEN], seeds, Deciding) as (stage, client):
         for each in stage.played:
             each.waves = (40, 40)
-        await stage.play(client, 12)
+        await stage.play(client, 20)
     with capsys.disabled():
         print(f"\n{table(stage)}")  # noqa: T201 - the table of docs/decisions.md
     assert len(wrong(stage)) <= seeds // 10, wrong(stage)
