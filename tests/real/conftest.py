@@ -100,6 +100,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     where = f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} shared cores, no GPU"
     result = f"{session.testscollected} checks, {session.testsfailed} failed, {took / 60:.0f} minutes"
     report = f"Last run, {time.strftime('%Y-%m-%d')}; {where}; {result}.\n\n{journal.markdown()}"
+    REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(report)
     if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 7:
         PAGE.write_text(f"{INTRO}\n{report}")
