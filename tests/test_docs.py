@@ -29,6 +29,7 @@ from gateway.cli import app
 from gateway.cli.machine_help import described
 from gateway.config import loading
 from gateway.config.cautions import GUESSABLE, cautions
+from gateway.config.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
@@ -285,6 +286,23 @@ def test_the_configuration_page_is_what_the_models_say() -> None:
     undocumented = [line for line in page.splitlines() if line.endswith("|  |")]
     assert not undocumented, "these fields have no docstring"
     assert (DOCS / "configuration.md").read_text() == page, "run: make generate"
+
+
+def test_each_section_of_the_config_is_printed_once() -> None:
+    """Those that most gateways need come first, and each of them has an example."""
+    made = generator("configuration")
+    page = (DOCS / "configuration.md").read_text()
+    paths = re.findall(r"^####? `([^`]+)`$", page, re.MULTILINE)
+    models: dict[type, list[str]] = {}
+    for path, model in made.sections("", Config):
+        models.setdefault(model, []).append(path)
+    del models[Config]
+    assert [sum(path in paths for path in known) for known in models.values()] == [1] * len(paths)
+    first = ["upstreams", "models", "keys", "sampling", "scorers", "experiments"]
+    tops = list(dict.fromkeys(re.split(r"[.\[]", path)[0] for path in paths))
+    assert tops[:6] == first
+    assert set(tops) == {n for n, f in Config.model_fields.items() if list(made.models_in(f.annotation))}
+    assert all(f"```yaml\n{name}:" in page or f"\n{name}:\n" in page for name in first)
 
 
 def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
