@@ -15,12 +15,12 @@
 # make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
 #                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
-#                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md, and the
-#                 figures of docs/scaling.md. Half as long with ARGS="--seconds 2". Requests as coding agents send them:
+#                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json and .svg, docs/contributing/bench.md, and the
+#                 figures of docs/evidence.md and docs/contributing/scaling.md. Half as long with ARGS="--seconds 2". Requests as coding agents send them:
 #                 ARGS="--only agent", or some: agent_plain, agent_stream, agent_beside, agent_memory, agent_record,
-#                 agent_rate; with --markdown docs/bench.md they renew their section of that page
+#                 agent_rate; with --markdown docs/contributing/bench.md they renew their section of that page
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
-#                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
+#                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/contributing/scaling.md
 # make worlds     the verdicts in worlds of traffic: how often they err and answer; worlds.jsonl has the rows that are done
 #                 (make worlds ARGS="--runs 100 --row users")
 # make bench-peers  install the peers into .peers
@@ -43,8 +43,8 @@ LOCK := .ci/constraints.txt
 LINTERS := "ruff check ." "ruff format --check ." mypy \
 	"codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md changes"
 # A run of some rows is no whole table: it leaves the files of the last one.
-BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md \
-	--scaling docs/scaling.md)
+BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg \
+	--markdown docs/contributing/bench.md --scaling docs/contributing/scaling.md --evidence docs/evidence.md)
 # Two for each core, of which each imports and collects everything.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 # Hundreds of programs are started: without bytecode each would compile the whole package anew. As many processes as
@@ -120,7 +120,7 @@ bench: $(VENV)/.test
 	@$(BIN)/python bench/run_bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
 
 bench-fleet: $(VENV)/.test
-	@$(BIN)/python bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
+	@$(BIN)/python bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/contributing/scaling.md $(ARGS)
 
 worlds: $(VENV)/.test
 	@$(BIN)/python bench/play_worlds.py --results worlds.jsonl $(ARGS)

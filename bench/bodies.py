@@ -1,6 +1,6 @@
 """The cost of request bodies of real sizes: CPU by size, the loop's longest stall, and the answers to odd bodies.
 
-    python bench/bodies.py            # three tables in Markdown, for docs/performance.md
+    python bench/bodies.py            # three tables in Markdown, for docs/contributing/performance.md
     python bench/bodies.py --quick    # the same with small bodies, in a second
 
 Requests run through hot.py, without sockets, so all that is measured is the gateway's own work. A body must cost one

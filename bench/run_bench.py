@@ -6,7 +6,9 @@ and cheap ones most. The report says what other programs took; --pin fixes the p
 
     python bench/run_bench.py
     python bench/run_bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
-    python bench/run_bench.py --only agent --markdown docs/bench.md    renews the section of coding agents' requests
+    python bench/run_bench.py --only agent --markdown docs/contributing/bench.md
+
+The last one renews the section of coding agents' requests.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import figures
 import scaling
 import show
 import systems
@@ -65,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     for form in ("json", "svg", "markdown"):
         parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the report as {form}")
     parser.add_argument("--scaling", type=Path, metavar="FILE", help="also put the figures into this page (scaling.md)")
+    parser.add_argument("--evidence", type=Path, metavar="FILE", help="also renew the table of this page (evidence.md)")
     asked = parser.parse_args()
     if asked.seconds < 1 or asked.rounds < 1:
         parser.error("--seconds and --rounds are 1 or more")
@@ -128,6 +132,10 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
         asked.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if asked.scaling:
         _scaling(asked.scaling, machine, bench)
+    if asked.evidence:
+        place = f"{_now()[:10]}, {machine['cpu']}"
+        measured = {row.key: show.medians(row) for row in bench.rows}
+        asked.evidence.write_text(figures.renewed(asked.evidence.read_text(), measured, place))
     plain = next((row for row in bench.rows if row.key == "plain" and show.medians(row)), None)
     if asked.svg and plain:
         asked.svg.write_text(

@@ -1,4 +1,4 @@
-"""The figures at the head of docs/scaling.md, from a whole run of `make bench`. Pure."""
+"""The figures at the head of docs/contributing/scaling.md, from a whole run of `make bench`. Pure."""
 
 from __future__ import annotations
 

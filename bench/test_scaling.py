@@ -1,4 +1,4 @@
-"""The figures of docs/scaling.md are replaced by those of a run, and with them what its program prints."""
+"""The figures of docs/contributing/scaling.md are replaced by those of a run, and with them what its program prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
 import scaling
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "contributing" / "scaling.md"
 FOUND = {"plain": 50.0, "stream": 1000.0, "idle": 60.0, "open": 76.0, "consumer": 10_000.0}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fixtures.pages import DOCS, ROOT, RUN, Block, blocks, marked
+from fixtures.pages import ROOT, RUN_FILES, Block, blocks, marked
 from fixtures.program_command import gateway_command
 from servers import free_ports
 
@@ -140,11 +140,8 @@ def test_python_code_of_a_page_runs(printed: dict[Block, tuple[str, str | None]]
     assert {b.page for b in printed} >= {"README", "clients"}
     for block, (output, error) in printed.items():
         assert error is None, f"{block.page}: {error}"
-        shown = (
-            next((b for b in blocks(DOCS / f"{block.page}.md") if b.number == block.number + 1), None)
-            if (block.page in RUN)
-            else None
-        )
+        following = (b for file in RUN_FILES if file.stem == block.page for b in blocks(file))
+        shown = next((b for b in following if b.number == block.number + 1), None)
         if shown is not None and shown.language == "text":
             assert output == shown.text, "what the page shows is what it prints"
         else:

@@ -31,7 +31,7 @@ def _load(name: str) -> ModuleType:
 
 _stage = _load("stage")
 REPORT = _stage.REAL / "report.md"
-PAGE = _stage.ROOT / "docs" / "real-engines.md"
+PAGE = _stage.ROOT / "docs" / "contributing" / "real-engines.md"
 INTRO = """\
 # Real engines
 
@@ -40,7 +40,7 @@ environment under `.real/`, and starts them one after the other. The tests send 
 gateway. They check a plain answer, a stream, usage, a client that disconnects, the load that the engine reports, the
 requests that it rejects, and what happens when it is killed in the middle of an answer. Every engine serves
 SmolLM2-135M-Instruct, which comes from a package. `gateway up` itself starts vLLM and llama.cpp
-(`upstreams.NAME.run`). Third-party clients (the blocks of [clients.md](clients.md)) and coding agents run against the
+(`upstreams.NAME.run`). Third-party clients (the blocks of [clients](../clients.md)) and coding agents run against the
 fake upstream.
 
 If a program could not be installed, it is listed here with the reason. Each complete run writes this page.
@@ -113,7 +113,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def journal(request: pytest.FixtureRequest) -> Journal:
-    """The journal of the run, which becomes docs/real-engines.md."""
+    """The journal of the run, which becomes docs/contributing/real-engines.md."""
     return request.config.stash[JOURNAL]
 
 

@@ -33,7 +33,7 @@ _STOP_S = 5
 
 class ReusePortSocket(socket.socket):
     """A bound socket that reserves an address and never listens: each worker process listens with one of its own, and
-    the kernel distributes connections by a hash of their addresses (on Linux only; figures: docs/performance.md).
+    the kernel distributes connections by a hash of their addresses (on Linux only; figures: performance.md).
 
     Sent to a worker process (pickled), it becomes that process's own socket, bound to the same address.
     """
