@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from gateway.config.cascades import CascadeConfig
-from gateway.config.checks.accepted_certificates import certificate_mistakes
 from gateway.config.checks.decision_targets import decision_model_mistakes
 from gateway.config.checks.partial import Invalid, in_each, numbered, readable
 from gateway.config.config import ApiKey, Config, Model, Passthrough
@@ -247,6 +246,9 @@ def _cascade_mistakes(at: str, cascade: CascadeConfig, config: Config) -> Iterat
     """Certificates that say nothing of the first target's own answers."""
     if not cascade.certificates:
         return
+    # Imported here: a gateway without certificates loads nothing of them.
+    from gateway.config.checks.accepted_certificates import certificate_mistakes
+
     reading = _reading(cascade.model, config)
     yield from certificate_mistakes(at, cascade.certificates, str(target_of(cascade.first)), config, reading)
 

@@ -20,7 +20,7 @@ from gateway.proxy.request.call import Call
 MakeCall = Callable[..., Call]
 MakeUpstream = Callable[..., Upstream]
 WITHOUT = {"anthropic", "llamafile", "llama_cpp_python", "ray_serve", "tgi", "mistral", "gemini", "bedrock", "vertex"}
-WITHOUT |= {"bedrock_anthropic", "bedrock_converse", "gemini_native", "vertex_anthropic"}
+WITHOUT |= {"bedrock_anthropic", "bedrock_converse", "gemini_native", "vertex_anthropic", "perplexity"}
 CHAT = {
     "id": "chatcmpl-1", "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 2},
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],

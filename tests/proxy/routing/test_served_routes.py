@@ -29,7 +29,7 @@ cascades:
 def in_force(routes: ServedRoutes) -> list[float]:
     route = routes.by_name["triage"]
     assert isinstance(route, CertifiedRoute)
-    return [held.from_p for held in route.in_force.values()]
+    return [held.from_p for held in route.certified.in_force.values()]
 
 
 def test_a_reload_keeps_the_certificates_of_the_same_claim() -> None:
