@@ -207,7 +207,7 @@ class Page:
 
     def _row(self, model: Model, attribute: str) -> str:
         field, name, old = model.model_fields[attribute], key_of(attribute, model), deprecated_keys(model)
-        text = said(name, field.description or field_docs(model)[name], old)
+        text = description_cell(name, field.description or field_docs(model)[name], old)
         return f"| `{name}` | {self._kind(field)} | {default(field)} | {text} |"
 
     def _kind(self, field: FieldInfo) -> str:
@@ -251,7 +251,7 @@ def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseMode
         yield from models_in(inner[0], suffix)
 
 
-def said(name: str, text: str, old: Mapping[str, str]) -> str:
+def description_cell(name: str, text: str, old: Mapping[str, str]) -> str:
     return cell(f"Deprecated: {old[name]}. {text}" if name in old else text)
 
 

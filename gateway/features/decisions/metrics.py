@@ -55,7 +55,7 @@ def figures_of(
             await shared.share(followed, now)
         acted = await store.run(partial(acted_upon, cascades=cascades or {}, now=now))
         calibrations = calibration_figures(followed)
-        certificates = tuple(_certificate(found, acted.get(found.promise.name)) for found in followed)
+        certificates = tuple(_certificate(finding, acted.get(finding.promise.name)) for finding in followed)
         return lambda figures, _: replace(figures, calibrations=calibrations, certificates=certificates)
 
     return Figures("figures of decisions", EVERY_S, read)

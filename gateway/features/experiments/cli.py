@@ -248,7 +248,7 @@ def _status_of(of: Deployment, name: str) -> tuple[dict[str, Any], list[Report]]
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
     listed = next(_listed(config, {name: state} if state else {}, only=name))
     found = {**listed, "shadows": results, "used_today": spent}
-    reports = [each for each in _reports(of, name) if state is None or each.plan == state.plan.hash]
+    reports = [report for report in _reports(of, name) if state is None or report.plan == state.plan.hash]
     ramped = of.on_stream(lambda corridor: _ramp(corridor, name))
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 of one request. Pure; sources.py finds the keys.
 
 The signature covers the body's hash, so it is made for every request and is part of the data path. It is written here
-because botocore's takes several times as long (docs/evidence.md has the figures); a test compares the two.
+because botocore's takes several times as long (figures: docs/contributing/measurements.md); a test compares the two.
 Source: "Signature Version 4 signing process" in AWS's documentation, docs.aws.amazon.com/IAM/latest/UserGuide.
 """
 
