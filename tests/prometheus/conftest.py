@@ -424,11 +424,20 @@ class Whole:
 
     async def an_objective_is_missed(self) -> None:
         """Asks for as many worse answers as let the alert ring. Prometheus does not see the first count of a series, so
-        they come once it has counts; further ones would only keep a busy consumer from its work."""
+        they come once its rules have counts; should some be lost, they are asked for again."""
         await self.worse_answers()
-        counted = 'count(gateway_eval_alias_score_weight_total{alias=~"support|code", scorer="valid_json"} > 0)'
-        await self.until_value(counted, lambda n: n == 3)
-        await self.worse_answers(40)
+        for name in ("weight", "weighted_sum", "sizes", "products", "squares"):
+            await self.until_value(f"count(gateway:score_objective_{name})", lambda n: n == 3)
+        enough = "count(increase(gateway:score_objective_weight[1h]) > 31)"
+        for last in (False, False, True):
+            await self.worse_answers(40)
+            try:
+                await self.until_value(enough, lambda n: n == 3, timeout_s=PATIENCE_S if last else 60)
+            except TimeoutError:
+                if last:
+                    raise
+            else:
+                return
 
     async def rated(self, n: int) -> None:
         """n calls of a split, one after the other, and a thumb for each but every third."""
@@ -492,12 +501,14 @@ class Whole:
         """The greatest value; NaN where there is none."""
         return max((float(each["value"][1]) for each in await self.query(promql)), default=float("nan"))
 
-    async def until_value(self, promql: str, holds: Callable[[float], bool], what: str = "") -> None:
+    async def until_value(
+        self, promql: str, holds: Callable[[float], bool], what: str = "", timeout_s: float = PATIENCE_S
+    ) -> None:
         async def there() -> bool:
             return holds(await self.value(promql))
 
         try:
-            await until(there, what or promql)
+            await until(there, what or promql, timeout_s)
         except TimeoutError as error:
             error.add_note(f"{promql} is {await self.value(promql)}")
             raise
