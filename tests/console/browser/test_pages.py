@@ -197,6 +197,7 @@ def test_a_policy_violation_would_be_noticed(page: WatchedPage) -> None:
     page.go("/console")
     page.page.evaluate("document.body.setAttribute('onclick', 'window.pwned = 9')")
     page.page.click("h1")
+    page.page.wait_for_function("window.violations.length")  # the event is a task of its own, after the click
     with pytest.raises(AssertionError, match="policy"):
         page.check()
     page.troubles.clear()
