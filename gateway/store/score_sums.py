@@ -13,7 +13,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, text, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, or_, select, text, update
 from sqlalchemy.engine import Dialect
 
 from gateway.core.exchange import IMPORTED, Exchange
@@ -205,20 +205,19 @@ def close_weights(connection: Connection) -> None:
     """Distributes the population that arrived since the last closing over the scores that arrived since then.
 
     A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
-    closing. So the closed sums only grow, and over any window their ratio is the weighted mean. The sums over units
-    (closed_*) give its interval. A conversation adds the growth of its sums, so that one that began before the window
-    counts with its earlier answers too.
+    closing. The tally is not behind where it grew by as much as the samples did, or has counted as many calls as all
+    samples stand for: a tally that came before its samples gave its population to those that were there, and what grew
+    since then can stay below the samples for ever. So the closed sums only grow, and over any window their ratio is the
+    weighted mean. The sums over units (closed_*) give its interval. A conversation adds the growth of its sums, so that
+    one that began before the window counts with its earlier answers too.
     """
+    c = score_cells.c
+    grown = c.population - c.spent_population
+    samples = c.n_scored + c.n_not_applicable + c.n_error + c.n_timeout + c.n_budget
     open_cells = select(score_cells).where(
-        score_cells.c.population - score_cells.c.spent_population
-        >= score_cells.c.n_scored
-        + score_cells.c.n_not_applicable
-        + score_cells.c.n_error
-        + score_cells.c.n_timeout
-        + score_cells.c.n_budget
-        - score_cells.c.spent_samples,
-        score_cells.c.n_scored + score_cells.c.n_not_applicable
-        > score_cells.c.spent_scored + score_cells.c.spent_not_applicable,
+        grown > 0,
+        or_(grown >= samples - c.spent_samples, c.population >= c.inverse_pi),
+        c.n_scored + c.n_not_applicable > c.spent_scored + c.spent_not_applicable,
     )
     lock(connection)
     for row in connection.execute(open_cells.with_for_update()).mappings().all():

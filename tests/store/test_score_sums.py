@@ -107,6 +107,38 @@ def test_scores_whose_tally_is_behind_wait_too(store, exchange, tally):
     assert store.cell().weight == 2.0
 
 
+def test_a_tally_that_comes_before_its_samples_holds_back_none_that_come_later(store, exchange, tally):
+    sent = [exchange("1") for _ in range(46)]
+    store.write(*sent[:5], tally(sent[:6], {"default": 6}))
+    store.close()
+    store.write(*sent[5:])
+    store.close()
+    assert store.cell().weight == 6.0, "the tally is behind"
+    store.write(tally(sent, {"default": 46}))  # grew by 40, while 41 samples came
+    store.close()
+    assert (store.cell().weight, store.cell().weighted_sum) == (46.0, 46.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_score_waits_once_every_call_is_counted(store, exchange, tally, seed):
+    """Of a stratum of which every call is sampled, in any order of scores, tallies and closings."""
+    rng = random.Random(seed)
+    sent, written = [], 0
+    for _ in range(60):
+        sent += [exchange("1") for _ in range(rng.randint(0, 4))]
+        if rng.random() < 0.5:
+            store.write(*sent[written:])
+            written = len(sent)
+        if sent and rng.random() < 0.5:
+            store.write(tally(sent, {"default": len(sent)}))
+        if rng.random() < 0.5:
+            store.close()
+    sent.append(exchange("1"))
+    store.write(*sent[written:], tally(sent, {"default": len(sent)}))
+    store.close()
+    assert (store.cell().weight, store.cell().weighted_sum) == pytest.approx((len(sent), len(sent)))
+
+
 def test_not_applicable_scores_share_the_population(store, exchange, tally):
     sent = [exchange("1"), exchange("n/a")]
     store.write(*sent, tally(sent, {"default": 10}))
