@@ -207,7 +207,7 @@ def close_weights(connection: Connection) -> None:
     A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
     closing. The tally is not behind where it grew by as much as the samples did, or has counted as many calls as all
     samples stand for: a tally that came before its samples gave its population to those that were there, and what grew
-    since then can stay below the samples for ever. So the closed sums only grow, and over any window their ratio is the
+    since then can stay below the samples forever. So the closed sums only grow, and over any window their ratio is the
     weighted mean. The sums over units (closed_*) give its interval. A conversation adds the growth of its sums, so that
     one that began before the window counts with its earlier answers too.
     """

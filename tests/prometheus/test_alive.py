@@ -411,7 +411,14 @@ async def all_is_stored(whole: Any) -> None:
         return bool(group["last-delivered-id"] == newest and group["pending"] == 0)
 
     await whole.until_value("max(gateway_recorder_fill_ratio)", lambda n: n == 0)
-    await whole.until(none_waits, "entries wait")
+    try:
+        await whole.until(none_waits, "entries wait")
+    except TimeoutError as error:
+        error.add_note(
+            f"{server.xinfo_groups(STREAM)}\nof which wait: {server.xpending_range(STREAM, GROUP, '-', '+', 20)}"
+        )
+        error.add_note(whole.output)
+        raise
 
 
 async def people_label(whole: Any) -> None:

@@ -107,7 +107,7 @@ def test_scores_whose_tally_is_behind_wait_too(store, exchange, tally):
     assert store.cell().weight == 2.0
 
 
-def test_a_tally_that_comes_before_its_samples_holds_back_none_that_come_later(store, exchange, tally):
+def test_a_tally_before_its_samples_holds_no_later_score_back(store, exchange, tally):
     sent = [exchange("1") for _ in range(46)]
     store.write(*sent[:5], tally(sent[:6], {"default": 6}))
     store.close()
@@ -121,7 +121,7 @@ def test_a_tally_that_comes_before_its_samples_holds_back_none_that_come_later(s
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_score_waits_once_every_call_is_counted(store, exchange, tally, seed):
-    """Of a stratum of which every call is sampled, in any order of scores, tallies and closings."""
+    """Scores, tallies and closings come in any order, of a stratum of which every call is sampled."""
     rng = random.Random(seed)
     sent, written = [], 0
     for _ in range(60):
