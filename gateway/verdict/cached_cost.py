@@ -64,7 +64,8 @@ def _expected(control: ArmBill, candidate: ArmBill, price: Price | None, served:
     if served is not None and served.calls >= BILLED_CALLS:
         return (
             f"Served in the ramp, the candidate was billed {_change(control, served)} a call, with "
-            f"{share(served.cached_share)} of the input cached."
+            f"{share(served.cached_share)} of the input cached. The control's calls are those of the pairs: other "
+            "hours and other requests may explain a part of the difference."
         )
     if price is None:
         return (
