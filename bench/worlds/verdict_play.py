@@ -125,17 +125,21 @@ class Experiment:
         return next((s for name, s in names if (name.candidate, name.metric) == (CANDIDATE, metric)), None)
 
     def could_decide(self) -> bool:
-        """Whether a look may end in a verdict: a necessary condition, from the intervals of what decides."""
+        """Whether a look may end in a verdict: a necessary condition, from the intervals of what decides. An interval
+        has its mean in it, which tells most often without it."""
         primary = self.sequence("quality")
         if primary is None:
             return False
         early = share_of_pairs(self.plan, primary) < 1.0
-        if primary.interval()[0] > -self.plan.margin and not early:
+        shown = not early and primary.moments.mean > -self.plan.margin
+        if shown and primary.interval()[0] > -self.plan.margin:
             return True
         for metric in (*self.plan.decides, ALONE):
             sequence, margin = self.sequence(metric), margin_of(self.plan, metric)
             share = share_of_pairs(self.plan, sequence)
-            if sequence is not None and margin and sequence.interval()[1] * share < -margin:
+            if sequence is None or not margin or sequence.moments.mean * share >= -margin:
+                continue
+            if sequence.interval()[1] * share < -margin:
                 return True
         return False
 
