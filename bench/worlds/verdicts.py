@@ -122,6 +122,7 @@ ROWS: list[Row] = [
     *_both("daily swing of two margins", traffic.over_time(swing, DAY_S), FALSE),
     *_both("better for a third of each day", traffic.over_time(thirds, DAY_S), FALSE),
     *_both("failures in bursts of 20", failing(0.01, 20), FALSE, rail=traffic.RAIL, hours=BURSTS_H),
+    *_both("failures in bursts of 3", failing(0.01, 3), FALSE, rail=traffic.RAIL, hours=BURSTS_H),
     *(_failures(share) for share in (0.2, 0.3, 0.5, 0.7)),
     _missing("scorer fails in 1 %", Lacking(independent(), (0.01, "timeout"), (0.01, "timeout")), EQUAL, "decided",
              "at least", 0.8),
