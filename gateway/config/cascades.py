@@ -43,7 +43,7 @@ class InvalidRule(ValueError):
 
 
 def _person(value: Any) -> Any:
-    """None for a person."""
+    """Returns the target; None for a person."""
     if value is None:
         raise ValueError("expected a target, or `ask` where a person decides")
     return None if value == ASK else value

@@ -23,7 +23,7 @@ class CertifiedScorer(NamedTuple):
 
 
 def certified_scorer(config: Config, certificate: str) -> CertifiedScorer | None:
-    """None for a certificate about anything else than the answers of decisions, and for one that the config lacks."""
+    """Returns None for a certificate about anything but the answers of decisions, and for one that the config lacks."""
     promise = config.decisions.certificates.get(certificate)
     name = "" if promise is None else promise.scorer or ""
     section = config.scorers.get(name)

@@ -33,7 +33,7 @@ class CertificateInForce:
 
 
 def certificate_from_json(text: str) -> CertificateInForce | None:
-    """None for what is not one."""
+    """Returns None for text that is not a certificate's JSON."""
     fields = parse_object(text) or {}
     from_p, at = fields.get("from_p"), fields.get("at")
     if type(from_p) is not float or type(at) is not float or not math.isfinite(at):

@@ -150,6 +150,7 @@ ROUTINE = (
 """Files of CONTRIBUTING's page, verb and scorer."""
 
 
+@pytest.mark.timeout(600)
 def test_a_routine_change_runs_a_quarter_of_the_files_at_most() -> None:
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", SHARES, str(root), json.dumps(ROUTINE)]

@@ -103,6 +103,7 @@ def disagreement(verdicts: Sequence[Mapping[str, float]]) -> Disagreement | None
     """How often the first two labellers of an answer differ; None if none has two.
 
     If each errs with probability e, alone, they differ in 2 e (1 - e) of the answers, so e = (1 - sqrt(1 - 2 d)) / 2.
+    Two who pick different options agree if the decision took neither: both labels say that it was wrong.
     Source: Dawid & Skene 1979, Applied Statistics 28(1), for two labellers with one error rate.
     """
     pairs = [sorted(by.items())[:2] for by in verdicts if len(by) > 1]

@@ -122,7 +122,7 @@ def _by_order(pairs: Sequence[tuple[Answer, Answer]]) -> float:
 
 
 def _by_state(questions: Sequence[Sequence[tuple[Answer, Answer]]]) -> float | None:
-    """None where no question was asked of two states."""
+    """Returns None unless a question was asked of two states."""
     squares: list[float] = []
     for pairs in questions:
         means = [_mean(one, other) for one, other in pairs]

@@ -1,4 +1,4 @@
-"""`gateway judge compare`: reads what both judges and people said, and compares."""
+"""`gateway judge compare`: compares the scores of two judges with the labels of people."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ class TargetWatch:
     begun: int
     """The first hour of the baseline, since 1970."""
     monitors: Sequence[Monitor] = ()
-    """None: the baseline is still learned."""
+    """Empty while the baseline is learned."""
     change: ModelChange | None = None
-    """The newest one."""
+    """The newest change."""
     series: Sequence[str] = field(default=())
-    """Those of the last two weeks."""
+    """Names of the series of the last two weeks."""
 
     @property
     def ready_at(self) -> int:
