@@ -132,6 +132,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         population=experiment.population,
         unproved=any(ref.facade == "unproved" for ref in experiment.arms.values()),
         blocks_min=experiment.dependence.blocks_min,
+        accept=tuple((arm, ref.certificates) for arm, ref in sorted(experiment.arms.items()) if ref.certificates),
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 

@@ -30,7 +30,7 @@ from gateway.core.json_values import as_object
 IneligibleReason = Literal[
     "no_schema", "free_text", "nested", "combined", "number", "options", "values", "keywords", "contradiction",
     "required", "questions", "schema_changes", "several_answers", "logprobs", "tools", "stored", "prefill", "input",
-    "too_large", "unreadable",
+    "too_large", "unreadable", "uncertified",
 ]  # fmt: skip
 INELIGIBLE: Mapping[IneligibleReason, str] = {
     "no_schema": "the request asks for no JSON schema",
@@ -53,6 +53,7 @@ INELIGIBLE: Mapping[IneligibleReason, str] = {
     "input": "the input has a part that a decision does not take, such as audio or a file",
     "too_large": "the request is larger than a megabyte",
     "unreadable": "the request's body cannot be read",
+    "uncertified": "no certificate is in force for each of its questions",
 }
 """Meaning of each reason, for people."""
 

@@ -131,6 +131,9 @@ class Plan:
     blocks_min: float = DEFAULT_BLOCKS_MIN
     """Minutes of the blocks of time within which values may depend on each other (rules 3). 15: failures only; longer
     blocks are those of every metric that decides."""
+    accept: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The certificates that the decisions of an arm obey, for each arm with `accept`. What they do not cover is
+    answered by the control, in shadows as for clients."""
 
     @cached_property
     def hash(self) -> str:
@@ -238,6 +241,10 @@ class Plan:
         repeats = (*((REPEAT,) if self.repeat_control else ()), *((AGAIN,) if self.scored_twice else ()))
         return (CONTROL, *(name for name, _ in self.candidates), *repeats)
 
+    def obeyed_by(self, arm: str) -> tuple[str, ...]:
+        """The certificates that the decisions of an arm obey; () if all of them are accepted."""
+        return next((names for name, names in self.accept if name == arm), ())
+
     @property
     def likelihood(self) -> bool:
         """Candidates write no answers: they are asked how likely the served ones are."""
@@ -307,6 +314,7 @@ _WITHOUT: dict[str, Any] = {
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
     "headers": "all", "independent": False, "shadow_asked": None, "segments": None, "of_runs": (),
     "population": None, "unproved": False, "blocks_min": DEFAULT_BLOCKS_MIN,
+    "accept": (),
 }  # fmt: skip
 
 
@@ -319,6 +327,7 @@ def plan_from_json(text: bytes | str) -> Plan:
     for name in ("strata", "apis"):
         raw[name] = tuple(raw[name])
     raw["of_runs"] = tuple(raw.get("of_runs", ()))
+    raw["accept"] = tuple((arm, tuple(names)) for arm, names in raw.get("accept", ()))
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
     if raw.get("ramp") is not None:
         raw["ramp"] = RampDesign.from_fields(raw["ramp"])
@@ -417,18 +426,28 @@ def still_shipped(known: PlanState | None, plan: Plan) -> tuple[str, ...]:
     if known is None or known.plan.model != plan.model:
         return ()
     return tuple(
-        [arm for arm, target in known.plan.candidates if arm in known.shipped and (arm, target) in plan.candidates]
+        [
+            arm
+            for arm, target in known.plan.candidates
+            if arm in known.shipped
+            and (arm, target) in plan.candidates
+            and known.plan.obeyed_by(arm) in ((), plan.obeyed_by(arm))
+        ]
     )
 
 
-def shipped_decisions(states: Iterable[PlanState]) -> dict[Target, frozenset[str]]:
-    """The models for which experiments have shipped each target with `as: decision`."""
-    shipped = dict[Target, frozenset[str]]()
-    for state in states:
-        for arm, target in state.plan.candidates:
-            if arm in state.shipped:
-                shipped[target] = shipped.get(target, frozenset()) | {state.plan.model}
-    return shipped
+def shipped_decisions(states: Iterable[PlanState], target: Target, obeyed: Sequence[str] = ()) -> frozenset[str]:
+    """The models for which experiments have shipped a target with `as: decision`.
+
+    obeyed: the certificates that its decisions obey. An experiment in which they obeyed others shows nothing about
+    them; one in which all were accepted does.
+    """
+    return frozenset(
+        state.plan.model
+        for state in states
+        for arm, shipped in state.plan.candidates
+        if arm in state.shipped and shipped == target and state.plan.obeyed_by(arm) in ((), tuple(obeyed))
+    )
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:

@@ -8,7 +8,17 @@ import orjson
 import pytest
 
 from gateway.core.exchange import Target
-from gateway.core.plan import CONTROL, REPEAT, Guardrail, Plan, PlanState, plan_from_json, plan_states
+from gateway.core.plan import (
+    CONTROL,
+    REPEAT,
+    Guardrail,
+    Plan,
+    PlanState,
+    plan_from_json,
+    plan_states,
+    shipped_decisions,
+    still_shipped,
+)
 
 PLAN = Plan(
     name="swap",
@@ -37,6 +47,26 @@ def test_a_target_in_another_variant_is_another_plan_and_survives() -> None:
     assert varied.hash != PLAN.hash
     assert plan_from_json(varied.to_json()) == varied
     assert b"variant" not in PLAN.to_json(), "a plan without variants keeps its hash"
+
+
+def test_certificates_are_part_of_a_plan() -> None:
+    """Decisions that obey other certificates answer other calls. A plan without them keeps its hash."""
+    assert PLAN.hash == "55ffb7ca630a431e"
+    obeys = replace(PLAN, accept=(("candidate", ("refund",)),))
+    assert plan_from_json(obeys.to_json()) == obeys
+    assert len({PLAN.hash, obeys.hash, replace(PLAN, accept=(("candidate", ("refund", "team")),)).hash}) == 3
+    assert b"accept" not in PLAN.to_json()
+
+
+def test_shipping_with_certificates_ships_nothing_more() -> None:
+    obeys = replace(PLAN, accept=(("candidate", ("refund",)),))
+    target = Target("local", "small")
+    raw, obeying = (PlanState(plan, "stopped", 1.0, shipped=("candidate",)) for plan in (PLAN, obeys))
+    assert shipped_decisions([raw], target) == shipped_decisions([raw], target, ("refund",)) == {"chat"}
+    assert shipped_decisions([obeying], target, ("refund",)) == {"chat"}
+    assert shipped_decisions([obeying], target) == shipped_decisions([obeying], target, ("team",)) == set()
+    assert still_shipped(raw, obeys) == still_shipped(obeying, obeys) == ("candidate",)
+    assert still_shipped(obeying, PLAN) == ()
 
 
 OLD = (  # as a plan was stored before it had a method

@@ -336,6 +336,7 @@ class ShadowSender:
             on_cut="error",
             total_shortened=route.total_shortened and running.plan.deadline_s is None,
             shadow_of=running.plan.name,
+            obeys=bool(running.plan.obeyed_by(arm)),
             choice=None,
         )
         asked = AskedArm(running, arm, target_state, served, call, _context(scored, self.cap_bytes), choice)

@@ -68,8 +68,8 @@ class FacadeExchange(Struct):
         decider = target_state.upstream.dialect.decider()
         try:
             asked, self.known = self.decisions.decision(applied)
-            certified = None if state.route.shadow_of else variant.certified
-            if certified is not None and not certified.cover(self.known.schema):
+            certified = variant.certified if state.route.obeys else None
+            if certified is not None and not state.route.shadow_of and not certified.cover(self.known.schema):
                 self._uncertified(state)
             written = self.known.written
             if written is None:
@@ -106,7 +106,7 @@ class FacadeExchange(Struct):
         for answer in answers:
             if answer.refused:
                 self._leave(state, usage is not None, len(body))
-        certified = None if state.route.shadow_of else self.variant.certified
+        certified = self.variant.certified if state.route.obeys else None
         if certified is not None and not certified.accept(known.schema, answers):
             self._leave(state, usage is not None, len(body))
         context, now = state.context, time.monotonic()
@@ -131,7 +131,7 @@ class FacadeExchange(Struct):
     def _uncertified(self, state: RelayState) -> NoReturn:
         """Leaves a call to the control of which no answer could be acted upon."""
         state.route.leave_to_control(self.target_state.target)
-        raise AttemptFailed(of_ineligible("no certificate is in force for each of its questions"))
+        raise AttemptFailed(of_ineligible(INELIGIBLE["uncertified"]))
 
     def _leave(self, state: RelayState, reported: bool, answer_bytes: int) -> NoReturn:
         """Leaves the call to the control. reported: the server has reported the usage of its answer."""

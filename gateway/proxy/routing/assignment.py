@@ -41,6 +41,7 @@ from gateway.proxy.types import Headers
 if TYPE_CHECKING:
     from gateway.core.certificate import CertificateInForce
     from gateway.proxy.dialects.chat_decisions import ChatDecisions
+    from gateway.proxy.routing.certified_questions import CertifiedQuestions
 
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
 _NOTHING_KEPT: Mapping[str, frozenset[str]] = MappingProxyType({})
@@ -100,6 +101,8 @@ class RunningExperiment:
     """The share of shadows while the candidate is stopped for harm; None if it is not."""
     decisions: tuple[ChatDecisions, ...] = ()
     """Read the calls of arms that are asked for decisions, of which every call in the experiment must be one."""
+    certified: tuple[CertifiedQuestions, ...] = ()
+    """The certificates that arms obey, which must be in force for every call in the experiment."""
     withdrawn: bool = False
     """The candidate of a split is stopped for harm: every call that would be split is for the control."""
 
@@ -137,7 +140,11 @@ class RunningExperiment:
 
     def why_ineligible(self, call: Call) -> str | None:
         """Reason why an arm cannot be asked this call; None if it can."""
-        return next((why for decisions in self.decisions if (why := decisions.why_not(call))), None)
+        why = next((why for decisions in self.decisions if (why := decisions.why_not(call))), None)
+        if why is None and self.certified:
+            schema = self.decisions[0].decision(call).schema
+            return None if all(certified.cover(schema) for certified in self.certified) else "uncertified"
+        return why
 
     def allows(self, call: Call) -> bool:
         return self.allowed is None or call.caller.name in self.allowed
@@ -278,9 +285,8 @@ class ExperimentAssignments:
         self.in_force, self.by_alias = in_force, by_alias
 
     def _follow_shipped(self, states: Mapping[str, PlanState]) -> None:
-        shipped = shipped_decisions(states.values())
         for target, variant in self.variants.items():
-            variant.shipped = shipped.get(target, frozenset())
+            variant.shipped = shipped_decisions(states.values(), target, variant.obeyed)
 
     def still(self, running: RunningExperiment) -> RunningExperiment | None:
         """The experiment as it is in force now; None if it has ended, or another plan, config or step has replaced
@@ -319,7 +325,8 @@ class ExperimentAssignments:
         deciding = [self.variants[target] for _, target in plan.candidates if target in self.variants]
         decisions = tuple([variant.decisions for variant in deciding if variant.decisions is not None])
         plain = running(plan, settings, varied, self._secret)
-        return replace(plain, routes=routes, guards=guarded, decisions=decisions)
+        certified = tuple([variant.certified for variant in deciding if variant.certified is not None])
+        return replace(plain, routes=routes, guards=guarded, decisions=decisions, certified=certified)
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -342,6 +349,9 @@ class ExperimentAssignments:
             or guard_candidate(self._config, target) is not None
             or (target.upstream in self._config.upstreams and (not target.variant or target in self.variants))
             for _, target in plan.candidates
+        ) and all(
+            target not in self.variants or self.variants[target].obeyed == plan.obeyed_by(arm)
+            for arm, target in plan.candidates
         )
 
     def of(self, call: Call, free: bool) -> Assignment | None:

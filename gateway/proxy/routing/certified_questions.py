@@ -25,6 +25,7 @@ class CertifiedQuestions:
     def __init__(self, names: Sequence[str], config: Config, clock: Callable[[], float] = time.time) -> None:
         """names: of the certificates. clock: Unix seconds."""
         self.clock = clock
+        self.names = tuple(names)
         self._questions: dict[str, ReadQuestion] = {}
         for name in names:
             scorer = certified_scorer(config, name)

@@ -130,6 +130,8 @@ class Route:
     """Whether `timeouts.total_s` is less than the config's, because the caller or an experiment allows less."""
     shadow_of: str = ""
     """The experiment for which a shadow request is sent; "" if a client waits for the answer."""
+    obeys: bool = True
+    """Whether the answer must be one that the certificates of its target accept."""
     scorer: str = ""
     """The scorer that says it made the call; "" if it names none."""
     choice: RouteChoice | None = None

@@ -101,6 +101,11 @@ class TargetVariant:
         """The aliases for which an experiment has shipped its decisions."""
         self.parts = _parts(ref)
 
+    @property
+    def obeyed(self) -> tuple[str, ...]:
+        """The certificates that its decisions obey; () if all of them are accepted."""
+        return () if self.certified is None else self.certified.names
+
     def may_answer(self, alias: str) -> bool:
         """Whether its decisions may answer the clients of an alias."""
         return self.unproved or alias in self.shipped

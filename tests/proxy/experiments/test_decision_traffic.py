@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.config.certified import claim_digest
-from gateway.core.certificate import SHARED_NAME, CertificateInForce
+from gateway.core.certificate import CONFIRMED_S, SHARED_NAME, CertificateInForce
 from gateway.core.exchange import DECLINED
 from gateway.core.ramp import RampChange, advanced, started
 from gateway.fake import FakeAnswer, FakeUpstream, Received
@@ -183,8 +183,67 @@ async def test_a_split_arm_obeys_its_certificate(certified: Any, from_p: float, 
     assert (record.decision is None) == (len(upstreams) == 2)
 
 
-async def test_a_shadow_is_measured_below_the_threshold_too(certified: Any) -> None:
-    gateway = await certified(0.95)
+@pytest.mark.parametrize(("from_p", "asked"), [(0.85, ["u1"]), (0.95, ["u1", "u0"])])
+async def test_a_shadow_is_what_a_client_would_get(certified: Any, from_p: float, asked: list[str]) -> None:
+    """Below the threshold it is the control's answer, at the price of both."""
+    gateway = await certified(from_p)
     await gateway.chat(TEXT, response_format=FORMAT)
-    _, shadow = sorted(await gateway.recorded(2), key=lambda e: e.role)
-    assert (shadow.role, bool(shadow.tied), shadow.target.upstream) == ("shadow", False, "u1")
+    served, shadow = sorted(await gateway.recorded(2), key=lambda e: e.role)
+    assert (shadow.role, bool(shadow.tied)) == ("shadow", len(asked) == 2)
+    assert [attempt.target.upstream for attempt in shadow.attempts] == asked
+    assert shadow.attempts[0].usage.input_tokens == 50
+    assert (shadow.response == served.response) == (len(asked) == 2)
+
+
+async def test_nothing_is_compared_while_no_certificate_holds(certified: Any, second: FakeUpstream) -> None:
+    """Pairs of the control with itself would show that a model is as good which nobody gets."""
+    gateway = await certified(0.85)
+    [variant] = gateway.gateway.router.experiments.variants.values()
+    variant.certified.clock = lambda: time.time() + 2 * CONFIRMED_S
+    assert (await gateway.chat(TEXT, response_format=FORMAT)).headers["x-gateway-upstream"] == "u0"
+    [record] = await gateway.recorded(1)
+    assert (record.experiment, record.arm, second.received) == (None, None, [])
+    assert await gateway.metric("gateway_shadow_total", result="ineligible_uncertified") == 1
+
+
+@pytest.fixture
+async def ramped(certified: Any) -> Callable[..., Any]:
+    """A gateway whose candidate serves all units by a ramp, and obeys a certificate from this probability on."""
+
+    async def go(from_p: float) -> Any:
+        candidate = {name: value for name, value in OBEYS.items() if name != "facade"}
+        gateway = await certified(from_p, candidate=candidate, ramp={"steps": [1.0], "holdout": 0})
+        plan = gateway.gateway.router.experiments.in_force["swap"].plan
+        assert plan.accept == (("candidate", ("refund",)),)
+        step = advanced(
+            started("swap", plan.hash, RampChange(1.0, "ada", "why")), plan.ramp, RampChange(2.0, "ada", "why")
+        )
+        assert await gateway.corridor.ramps.change(None, step, b"{}")
+        await gateway.until(lambda: gateway.gateway.router.experiments.in_force["swap"].share == 1.0)
+        return gateway
+
+    return go
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("from_p", "asked"), [(0.85, ["u1"]), (0.95, ["u1", "u0"])])
+async def test_a_ramp_obeys_its_certificate(ramped: Any, from_p: float, asked: list[str], stream: bool) -> None:
+    """Below the threshold the control answers within the same call, which stays the candidate's with both attempts:
+    a step is judged by what the candidate's clients got and paid."""
+    gateway = await ramped(from_p)
+    reply = await gateway.chat(TEXT, response_format=FORMAT, stream=stream)
+    assert (reply.status_code, reply.headers["x-gateway-upstream"]) == (200, asked[-1])
+    assert reply.headers.get("x-gateway-decision-action") == ("act" if len(asked) == 1 else None)
+    [record] = await gateway.recorded(1)
+    assert (record.arm, record.target.upstream, record.outcome) == ("candidate", asked[-1], "ok")
+    assert [attempt.target.upstream for attempt in record.attempts] == asked
+
+
+async def test_a_lapse_takes_calls_out_of_a_ramp(ramped: Any, second: FakeUpstream) -> None:
+    """The control answers, which shows nothing for a step."""
+    gateway = await ramped(0.85)
+    [variant] = gateway.gateway.router.experiments.variants.values()
+    variant.certified.clock = lambda: time.time() + 2 * CONFIRMED_S
+    assert (await gateway.chat(TEXT, response_format=FORMAT)).headers["x-gateway-upstream"] == "u0"
+    [record] = await gateway.recorded(1)
+    assert (record.arm, second.received) == (None, [])
