@@ -266,7 +266,7 @@ def facade() -> tuple[bytes, list[bytes]]:
     shares = [{"value": value, "probability": p} for value, p in zip(team["enum"], (0.9, 0.06, 0.04), strict=True)]
     chosen = {"type": "choice", "name": "team", "choice": "billing", "confidence": 0.9, "probabilities": shares}
     answers = [chosen, {"type": "predicate", "name": "refund", "probability": 0.93}]
-    usage = {"input_tokens": 90, "output_tokens": 0, "total_tokens": 90}
+    usage = {"input_tokens": 90, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 0, "total_tokens": 90}
     answer = json.dumps({"model": "m", "answers": answers, "usage": usage}).encode()
     start = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [start % len(answer) + answer]

@@ -60,7 +60,7 @@ class Question:
     """A predicate has true and then false, a score the lowest level first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each question of a call: freezing it costs more than 1 µs
 class Answer:
     """The answer to one question."""
 
@@ -83,7 +83,7 @@ class Answer:
     """Whether the model wrote only its choice, which counts as certain."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each call, as Answer
 class DecisionRequest:
     """The questions of one request, and what they are about."""
 
@@ -111,7 +111,7 @@ class DecisionLimits:
     """Whether System One's `instructions` exist."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each call, as Answer
 class DecisionReply:
     """The answers of one request, one for each question and in their order."""
 

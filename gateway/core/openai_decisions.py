@@ -308,14 +308,23 @@ def read_answers(reply: Mapping[str, Any], questions: Sequence[Question]) -> Dec
         raise InvalidAnswer(f"the server sent {count} for {len(questions)} questions")
     answers: tuple[Answer, ...] = ()
     for entry, question in zip(entries, questions, strict=True):
-        answers += (_usual_answer(entry, question) or read_answer(entry, question),)
+        if (answer := _usual_answer(entry, question)) is None:
+            answer = read_answer(entry, question)
+        answers += (answer,)
+    model = reply["model"] if "model" in reply and type(reply["model"]) is str else ""
+    try:
+        usage = reply["usage"]
+        tokens, written = usage["input_tokens"], usage["output_tokens"]
+        cached = usage["input_tokens_details"]["cached_tokens"] if "input_tokens_details" in usage else 0
+        counted = type(tokens) is type(written) is type(cached) is int and tokens > 0 <= written
+        if counted and cached >= 0 and "cost" not in usage:
+            return DecisionReply(model, answers, tokens, written, cached)
+    except (KeyError, TypeError):
+        pass
     usage = as_object(reply.get("usage"))
-    cached = as_object(usage["input_tokens_details"]).get("cached_tokens") if "input_tokens_details" in usage else 0
-    model = reply.get("model")
-    return DecisionReply(
-        model if isinstance(model, str) else "", answers, _count(usage.get("input_tokens")),
-        _count(usage.get("output_tokens")), _count(cached), billed_usd(usage),
-    )  # fmt: skip
+    cached = as_object(usage.get("input_tokens_details")).get("cached_tokens")
+    tokens, written = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    return DecisionReply(model, answers, tokens, written, _count(cached), billed_usd(usage))
 
 
 def _count(value: Any) -> int:

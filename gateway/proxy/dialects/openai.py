@@ -8,7 +8,6 @@ unchanged.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -92,8 +91,8 @@ class OpenAI:
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
         own = self._decisions and request.path in _DECISION_PATHS
         path = self._below_prefix(request.path) if own else self.below(request.path)
-        headers = self._with_fixed(request.headers)
-        return replace(request, origin=self.origin, path=path, headers=headers)
+        headers = request.headers + self._fixed if own and not self._replaces else self._with_fixed(request.headers)
+        return request.to(self.origin, path, headers)
 
     def below(self, path: bytes) -> bytes:
         """The path on the wire for `path` below the base URL."""

@@ -17,7 +17,7 @@ from gateway.core.decision import DecisionReply
 from gateway.core.decision_schema import INELIGIBLE, Ineligible
 from gateway.core.errors import BadRequest
 from gateway.core.stated_decision import record_of
-from gateway.proxy.dialects.chat_decisions import ChatDecisions, KnownSchema
+from gateway.proxy.dialects.chat_decisions import KnownSchema
 from gateway.proxy.dialects.decision_facade import usage_of_reply
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.relay import replies
@@ -50,14 +50,15 @@ class FacadeExchange(Struct):
     target_state: TargetState
     variant: TargetVariant
     """The target's, which has `as: decision`."""
-    decisions: ChatDecisions
-    """The variant's."""
     known: KnownSchema | None = None
     """The schema of the call; None before the request."""
 
     def request(self, state: RelayState, call: Call) -> UpstreamRequest:
         """The request to the target. Raises AttemptFailed for a call that is not asked."""
         target_state, variant = self.target_state, self.variant
+        decisions = variant.decisions
+        if decisions is None:
+            raise AttemptFailed(of_ineligible("it is not a target for decisions"))
         if target_state.undecided_until and target_state.undecided_until > target_state.clock():
             raise AttemptFailed(of_no_decisions())
         answers = variant.unproved or call.alias in variant.shipped or state.route.shadow_of
@@ -67,7 +68,7 @@ class FacadeExchange(Struct):
         recorded = applied.body_with({"model": orjson.dumps(model)}) if state.context.response.enabled else b""
         decider = target_state.upstream.dialect.decider()
         try:
-            asked, self.known = self.decisions.decision(applied)
+            asked, self.known = decisions.decision(applied)
             certified = variant.certified if state.route.obeys else None
             if certified is not None and not state.route.shadow_of and not certified.cover(self.known.schema):
                 self._uncertified(state)

@@ -107,6 +107,8 @@ class Relay:
     clock: Callable[[], float] = time.monotonic
     _attempts: dict[tuple[str, str], FastCounter] = field(default_factory=dict, init=False)
     """Counters of attempts, by target and result."""
+    _facades: type[FacadeExchange] | None = field(default=None, init=False)
+    """Loaded with the first call to a target with `as: decision`."""
 
     async def ask(
         self,
@@ -265,6 +267,15 @@ class Relay:
         rank = BACKGROUND if caller.name in self.background else RANKS[caller.traffic_class]
         return Flow(caller.name, caller.team or "", rank)
 
+    def _facade(self, target_state: TargetState, variant: TargetVariant) -> FacadeExchange:
+        """The exchange with a target that is asked for decisions."""
+        made = self._facades
+        if made is None:
+            from gateway.proxy.relay.facade import FacadeExchange  # only for targets with `as: decision`
+
+            made = self._facades = FacadeExchange
+        return made(target_state, variant)
+
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
@@ -276,7 +287,7 @@ class Relay:
                 state.dialect = dialect = target_state.upstream.dialect.emulated(reads)
             elif target_state.undecided_until or not target_state.upstream.decides:
                 _check_decides(target_state)
-        facade = None if variant is None else _facade(target_state, variant)
+        facade = None if variant is None or variant.decisions is None else self._facade(target_state, variant)
         try:
             if facade is not None:
                 request = facade.request(state, call)
@@ -482,16 +493,6 @@ class Relay:
             if failure.status != 400:
                 return False
         return False
-
-
-def _facade(target_state: TargetState, variant: TargetVariant) -> FacadeExchange | None:
-    """The exchange with a target that is asked for decisions; None if this one is not."""
-    decisions = variant.decisions
-    if decisions is None:
-        return None
-    from gateway.proxy.relay.facade import FacadeExchange  # only for targets with `as: decision`
-
-    return FacadeExchange(target_state, variant, decisions)
 
 
 def _used_tokens(state: RelayState, admission: Admission | None, failure: Failure | None) -> int | None:

@@ -40,6 +40,13 @@ class UpstreamRequest:
     losses: str = ""
     """The parts of the client's request that the upstream's API cannot express, by name."""
 
+    def to(self, origin: str, path: bytes, headers: Headers) -> UpstreamRequest:
+        """The same request to another address, by one call: `replace` takes eight times as long."""
+        return UpstreamRequest(
+            self.method, origin, path, headers, self.body, self.length, self.stream, self.connecting, self.recorded,
+            self.more, self.losses,
+        )  # fmt: skip
+
     def join(self) -> bytes | AsyncIterable[bytes]:
         """Makes one object of a body in slices, and returns the body."""
         body = self.body
