@@ -31,6 +31,10 @@ class ModelRefused(Exception):
         self.status, self.message, self.param = status, message, param
 
 
+ASKED_BY_GUARDS = "guards "
+"""Begins the scorer under which the gateway counts what guards ask by a section of `scorers`; its name follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExternalServices:
     """The services that scorers use outside their process."""
@@ -43,6 +47,8 @@ class ExternalServices:
     """Ledger of budgets; None means that this process keeps them."""
     directory: Path = Path()
     """The directory that file names in the config are relative to."""
+    asked_by: str = ""
+    """Begins the names under which the gateway counts the usage of these scorers: guards have their own."""
 
 
 @dataclass(frozen=True, slots=True)

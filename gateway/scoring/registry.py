@@ -275,7 +275,8 @@ def _injected(entry: _Entry, factory: Any) -> dict[str, Any]:
         ledger = outside.ledger or InMemoryLedger()
         budget = ScorerBudget(entry.shared_name, section.budget_usd, section.budget_tokens, ledger) if limited else None
         deadline_s = entry.deadline_s(waits=True)
-        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s, entry.shared_name)
+        counted_as = f"{outside.asked_by}{entry.shared_name}"
+        given["asker"] = Asker(outside.client, outside.prices, budget, deadline_s, counted_as)
         given["service"] = ServiceConnection(outside.connections, deadline_s, budget)
     given |= {"directory": outside.directory, "panels": entry.panels}
     return {name: value for name, value in given.items() if name in takes}

@@ -52,7 +52,7 @@ def guards(
     from gateway.core.time_span import seconds_of
     from gateway.features.guards.evidence import evidence_of
     from gateway.features.guards.report import to_dict, to_terminal
-    from gateway.features.guards.rows import guards_since
+    from gateway.features.guards.rows import guard_costs, guards_since
     from gateway.store.query import reading
 
     with usage_errors(), reading(store.location().store) as connection:
@@ -60,12 +60,13 @@ def guards(
         after = now - seconds_of(since or _SPAN)
         names = [guard] if guard else guards_since(connection, after)
         found = [evidence_of(connection, name, after, now) for name in names]
+        costs = guard_costs(connection, after, now)
     if not found:
         note(f"no guard decided on a recorded call of the last {since}; `guards` of gateway.yaml has them")
     if as_json:
-        show(to_json(to_dict(after, found)))
+        show(to_json(to_dict(after, found, costs)))
     elif found:
-        show(to_terminal(found, whole=guard is not None))
+        show(to_terminal(found, costs, whole=guard is not None))
 
 
 @guard.command(epilog=example('gateway guard promote injection --reason "0.4 % of calls, 28 of 30 labelled right"'))

@@ -23,7 +23,7 @@ from gateway.features.guards.scorers import BuiltGuards, GuardScorer, NoScore, b
 from gateway.runtime.confinement import drop_capabilities
 from gateway.runtime.frames import HEAD, MOST_BYTES, json_frame
 from gateway.runtime.tasks import Tasks
-from gateway.scoring.asker import ExternalServices
+from gateway.scoring.asker import ASKED_BY_GUARDS, ExternalServices
 from gateway.scoring.golden import PLAIN_EXCHANGE
 from gateway.scoring.http_client import GatewayClient, HttpConnections
 from gateway.scoring.threads import ScoringThreads
@@ -67,7 +67,7 @@ async def _serve(replies: Any) -> None:
 def _outside(spec: Mapping[str, Any], connections: HttpConnections) -> ExternalServices:
     evals = spec["evals"]
     client = GatewayClient(evals.base_url, evals.api_key, connections) if evals.base_url else None
-    return ExternalServices(connections, client, spec["prices"], directory=spec["directory"])
+    return ExternalServices(connections, client, spec["prices"], directory=spec["directory"], asked_by=ASKED_BY_GUARDS)
 
 
 async def _read(source: asyncio.StreamReader) -> bytes:

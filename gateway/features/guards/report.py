@@ -12,6 +12,7 @@ from gateway.core.guards import GuardAction
 from gateway.features.guards.evidence import GuardEvidence, LabelledShare
 from gateway.features.guards.hourly.usual_range import drift_sentence
 from gateway.features.guards.ramp.commands import ComparisonOutput, GuardRampOutput
+from gateway.features.guards.rows import GuardCost
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
 from gateway.reports.terminal import rendered
@@ -33,22 +34,33 @@ class GuardsOutput(TypedDict):
     since: float
     """Start of the time that was looked at, Unix seconds."""
     guards: list[GuardEvidence]
+    costs: list[GuardCost]
+    """Calls of models that guards made through a gateway, and what they cost."""
 
 
-def to_dict(since: float, found: Sequence[GuardEvidence]) -> dict[str, Any]:
-    return {"since": since, "guards": [asdict(each) for each in found]}
+def to_dict(since: float, found: Sequence[GuardEvidence], costs: Sequence[GuardCost] = ()) -> dict[str, Any]:
+    return {"since": since, "guards": [asdict(each) for each in found], "costs": [asdict(cost) for cost in costs]}
 
 
-def to_terminal(found: Sequence[GuardEvidence], *, whole: bool) -> RenderableType:
+def to_terminal(found: Sequence[GuardEvidence], costs: Sequence[GuardCost] = (), *, whole: bool) -> RenderableType:
     """whole: also by key, and what there is to know about labels."""
-    return Group(*rendered(sections(found, whole=whole)))
+    return Group(*rendered(sections(found, costs, whole=whole)))
 
 
-def sections(found: Sequence[GuardEvidence], *, whole: bool) -> Iterator[ReportSection]:
-    yield ReportSection("guards", "Guards", rows=_table(found), items=tuple(_sentences(found)))
+def sections(
+    found: Sequence[GuardEvidence], costs: Sequence[GuardCost] = (), *, whole: bool
+) -> Iterator[ReportSection]:
+    items = (*_sentences(found), *map(cost_sentence, costs))
+    yield ReportSection("guards", "Guards", rows=_table(found), items=items)
     for each in found if whole else ():
         yield ReportSection("keys", f"Calls that {each.guard} objects to, by key", rows=_keys(each), items=_more(each))
         yield ReportSection("labels", "Labels", items=tuple(notes(each)))
+
+
+def cost_sentence(cost: GuardCost) -> str:
+    """ "guards asked: 412 calls of models, 28 840 tokens, $0.0029"."""
+    usd = "no price" if cost.usd is None else say.dollars(cost.usd)
+    return f"{cost.scorer}: {say.counted(cost.calls, 'call')} of models, {say.counted(cost.tokens, 'token')}, {usd}"
 
 
 def _sentences(found: Sequence[GuardEvidence]) -> Iterator[str]:

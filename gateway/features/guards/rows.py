@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import orjson
 from sqlalchemy import ColumnElement, and_, case, delete, func, select, text
@@ -23,13 +24,40 @@ from gateway.features.guards.hourly.hours import (
 from gateway.features.guards.hourly.usual_range import DriftState, state_from_json, state_to_json
 from gateway.features.labels.rows import OF_GUARD, ScorerVersion, guard_of
 from gateway.features.learned.rows import save_state, saved_states
+from gateway.scoring.asker import ASKED_BY_GUARDS
 from gateway.store.engine import Transaction, replacing
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges, guard_decisions, guard_hours, scores, tallies
+from gateway.store.usage import SCORER, read_usage
 
 SETTLED_S = 3_600.0
 """Seconds after the end of an hour from which on its decisions have been stored."""
 KEPT_S = 35 * DAY_S
+_ASKED = (ASKED_BY_GUARDS, OF_GUARD)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardCost:
+    """Calls of models by guards, as far as they went through a gateway."""
+
+    scorer: str
+    """`guards SECTION` for the questions of a section of `scorers`, which guards share; `guard NAME` for topics."""
+    calls: int
+    tokens: int
+    """Sum of input and output."""
+    usd: float | None
+    """Cost of the calls with a price; None if none has one."""
+
+
+def guard_costs(connection: Reading, since: float, now: float) -> list[GuardCost]:
+    """The costs of the UTC days from the one of `since` on. since, now: Unix seconds."""
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, now))
+    rows = read_usage(connection, ("scorer",), first, last, source=SCORER)
+    asked = [row for row in rows if row.by["scorer"].startswith(_ASKED)]
+    return [
+        GuardCost(row.by["scorer"], row.sums.calls, row.sums.input_tokens + row.sums.output_tokens, row.usd)
+        for row in asked
+    ]
 
 
 def guards_since(connection: Reading, since: float) -> list[str]:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.exchange import Count, Tally
 from gateway.core.guards import GuardDecision, GuardResult, to_json
+from gateway.core.usage import UsageCell, UsageCount, UsageSums, utc_day
 from gateway.store.query import reading
 
 SCORES: dict[GuardResult, float | None] = {"hit": 1.0, "near": 0.4, "pass": 0.0, "failed": None}
@@ -110,6 +111,19 @@ def test_strata_of_which_nothing_is_drawn_are_named(run: Run, store: Any) -> Non
     store.write(made)
     assert conforms("guards", run("guards", "secrets", "--json").stdout)["guards"][0]["unsampled"] == ["default"]
     assert "no call was drawn of the strata default" in run("guards", "secrets").stdout
+
+
+def test_costs_of_questions_are_shown(run: Run, store: Any) -> None:
+    """Scorers that judge recorded calls, and days before, are not the guards'."""
+    assert conforms("guards", run("guards", "--json").stdout)["costs"] == []
+    cell = UsageCell(utc_day(time.time()), "judges", "judges", "", "", "", "decide", "u0", "m", "", "", "guards asked")
+    old = cell._replace(day=utc_day(time.time() - 90 * 86_400))
+    sums = UsageSums(calls=40, input_tokens=2_800, output_tokens=0, nano_usd=280_000)
+    usage = tuple(UsageCount(each, sums) for each in (cell, cell._replace(scorer="asked"), old))
+    store.write(Tally("g9", time.time(), 0, usage=usage))
+    cost = {"scorer": "guards asked", "calls": 40, "tokens": 2_800, "usd": 0.00028}
+    assert conforms("guards", run("guards", "--json").stdout)["costs"] == [cost]
+    assert "guards asked: 40 calls of models, 2 800 tokens, $0.00028" in run("guards").stdout.replace("\u202f", " ")
 
 
 def test_labels_give_precision_and_recall(run: Run, label: Callable[[int], list[dict[str, str]]]) -> None:

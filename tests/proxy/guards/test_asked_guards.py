@@ -323,6 +323,7 @@ async def test_guards_of_one_section_share_a_decision(
         both = ["asked.on_topic", "asked.polite"]
         asked = [received for received in model.calls if received.path == "/v1/decisions"]
         assert [sorted(q["name"] for q in received.json["questions"]) for received in asked] == 2 * [both]
+        assert {received.header("x-gateway-scorer") for received in asked} == {"guards%20asked"}
     exchanges = sorted(await gateway.recorded(2), key=lambda e: e.received)
     scores = {d.guard: d.score for d in from_json(exchanges[1].guards)}
     assert scores == pytest.approx({"polite": 0.98, "on_topic": 0.1})
