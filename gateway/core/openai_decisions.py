@@ -401,15 +401,17 @@ def _by_value(entries: Any, question: Question) -> dict[str | bool | int, object
 
 
 def write_answers(reply: DecisionReply, questions: Sequence[Question]) -> dict[str, Any]:
-    """The answers for a client of this API."""
+    """The answers for a client of this API. An upstream's bill is `cost` in the usage, as OpenRouter has it."""
     answers = [_write_answer(answer, question) for answer, question in zip(reply.answers, questions, strict=True)]
-    usage = {
+    usage: dict[str, Any] = {
         "input_tokens": reply.input_tokens,
         "input_tokens_details": {"cached_tokens": reply.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": reply.output_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": reply.input_tokens + reply.output_tokens,
     }
+    if reply.usd is not None:
+        usage["cost"] = reply.usd
     return {"model": reply.model, "answers": answers, "usage": usage}
 
 

@@ -255,13 +255,16 @@ def _read_answer(entry: Any, question: Question, mass: Any) -> Answer:
 
 
 def write_answers(reply: DecisionReply, questions: Sequence[Question]) -> dict[str, Any]:
-    """The answers for a client of this API. Refused questions have none, and are listed in `x_refused`."""
+    """The answers for a client of this API. Refused questions have none, and are listed in `x_refused`. An upstream's
+    bill is `cost` in the usage, as OpenRouter has it."""
     pairs = list(zip(questions, reply.answers, strict=True))
     written: dict[str, Any] = {
         "model": reply.model,
         "answers": {question.key: _write_answer(answer, question) for question, answer in pairs if not answer.refused},
         "usage": {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens},
     }
+    if reply.usd is not None:
+        written["usage"]["cost"] = reply.usd
     if refused := [question.key for question, answer in pairs if answer.refused]:
         written["x_refused"] = refused
     if unread := {question.key: answer.unread for question, answer in pairs if answer.unread is not None}:

@@ -7,8 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.scoring import Model
 
+from gateway.consumer.entry_scoring import EntryScorer
+from gateway.core.prices import Price, Prices
 from gateway.fake import FakeAnswer, FakeUpstream, Received
+from gateway.scoring.threads import ScoringThreads
+from gateway.stream import StreamEntry
 
 QUESTIONS = [
     {"type": "predicate", "name": "refund", "instructions": "The customer asks for money back."},
@@ -139,6 +144,71 @@ async def test_the_services_own_bill_wins(
         assert exchange.usage.usd == COST
         assert await running.metric("gateway_cost_usd_total") == pytest.approx(COST)
         assert await running.metric("gateway_unpriced_total") == 0.0
+
+
+def billed_by_openais_format(received: Received) -> FakeAnswer:
+    """A service that takes OpenAI's format, and states its bill."""
+    count = len(received.json["questions"])
+    answers = [{"type": "predicate", "name": None, "probability": 0.93}] * count
+    usage = {"input_tokens": 90, "output_tokens": 0, "total_tokens": 90, "cost": COST}
+    return FakeAnswer(orjson.dumps({"model": "m", "answers": answers, "usage": usage}))
+
+
+async def test_a_bill_reaches_clients_of_both_formats(start: Any, configured: Any) -> None:
+    async with FakeUpstream() as theirs, FakeUpstream() as ours:
+        theirs.replies(service("/alpha/decisions", {"cost": COST}))
+        running = await start(of_kind(configured(theirs), "openrouter"))
+        to_systemone = await running.client.post("/decisions", json=ASKED)
+        ours.replies(billed_by_openais_format)
+        config = configured(ours)
+        config["upstreams"]["u0"]["decisions"] = "openai"
+        running = await start(config)
+        to_openai = await running.client.post("/systemone", json=STATED)
+    usage = to_systemone.json()["usage"]
+    assert (usage["cost"], usage["total_tokens"]) == (COST, 90), usage
+    assert to_openai.json()["usage"] == {"input_tokens": 90, "output_tokens": 0, "cost": COST}
+
+
+async def test_the_bills_of_parts_are_summed(start: Any, configured: Any) -> None:
+    asked = {**ASKED, "questions": QUESTIONS[:1] * 201}
+    async with FakeUpstream() as double:
+        double.replies(service("/alpha/decisions", {"cost": COST}))
+        running = await start(of_kind(configured(double), "openrouter"))
+        reply = await running.client.post("/decisions", json=asked)
+        [exchange] = await running.recorded()
+    assert len(double.calls) == 2
+    assert reply.json()["usage"]["cost"] == exchange.usage.usd == 2 * COST
+
+
+async def test_an_answer_without_a_bill_states_none(start: Any, configured: Any) -> None:
+    async with FakeUpstream() as double:
+        double.replies(service("/v1/decisions"))
+        running = await start(of_kind(configured(double), "perplexity", 10.0))
+        reply = await running.client.post("/decisions", json=ASKED)
+    assert "cost" not in reply.json()["usage"], "our own price is not the bill of the upstream"
+
+
+@pytest.mark.parametrize("body", [ASKED, STATED], ids=["translated", "native"])
+async def test_a_scorer_over_http_is_told_the_bill(
+    start: Any, configured: Any, model: Model, body: dict[str, Any]
+) -> None:
+    """The price of the tokens would be 0.0009 USD, and the call has attempts that failed."""
+    model.upstream.replies(lambda r: FakeAnswer(b"", status=404) if "golden" in r.path else FakeAnswer(b'{"value": 1}'))
+    scorer = model.build("far", use=model.upstream.origin + "/score")
+    async with FakeUpstream() as broken, FakeUpstream() as double:
+        broken.answers(503, b"{}")
+        double.replies(service("/alpha/decisions", {"cost": COST}))
+        running = await start(of_kind(configured(broken, double), "openrouter", 10.0))
+        assert (await running.client.post("/decisions", json=body)).status_code == 200
+        [exchange] = await running.recorded()
+    threads = ScoringThreads()
+    prices = Prices({f"u{n}/model-u{n}": Price(10.0, 10.0) for n in range(2)})
+    read = await EntryScorer({"far": scorer}, threads, prices).read([StreamEntry("1-0", exchange.to_fields())])
+    threads.close()
+    [sent] = [call.json for call in model.upstream.calls if call.method == "POST"]
+    assert len(exchange.attempts) > 1
+    assert sent["exchange"]["cost_usd"] == COST
+    assert [entry.judged.cost_usd for entry in read.read if entry.judged] == [COST]
 
 
 @pytest.mark.parametrize("cost", [True, -1, "0.1", {"total_cost": 1}, 1e9])
