@@ -220,3 +220,47 @@ async def test_a_bill_that_is_no_sum_of_money_is_not_read(start: Any, configured
         [exchange] = await running.recorded()
         assert exchange.usage.usd is None
         assert await running.metric("gateway_cost_usd_total") == pytest.approx(90 * 10.0 / 1e6)
+
+
+def refusing(received: Received) -> FakeAnswer:
+    """OpenRouter, whose model refuses the first question and answers the others."""
+    answer = orjson.loads(service("/alpha/decisions", {"cost": COST})(received).body)
+    del answer["answers"][next(iter(answer["answers"]))]
+    return FakeAnswer(orjson.dumps(answer))
+
+
+async def test_a_question_that_openrouter_refuses_costs_no_other(start: Any, configured: Any) -> None:
+    """A refused question has no answer there; for OpenAI's clients that is a refusal, and a call of one attempt."""
+    stated = {**STATED, "questions": {**STATED["questions"], "again": STATED["questions"]["refund"]}}
+    async with FakeUpstream() as double:
+        double.replies(refusing)
+        running = await start(of_kind(configured(double), "openrouter"))
+        ours = await running.client.post("/decisions", json=ASKED)
+        theirs = await running.client.post("/decisions", json=stated)
+        exchange, _ = await running.recorded(2)
+    refund, team = ours.json()["answers"]
+    assert (refund, team["choice"]) == ({"type": "refusal", "name": "refund"}, "billing")
+    assert list(theirs.json()["answers"]) == ["again"], "the answer passes as it is"
+    assert (len(double.calls), exchange.outcome, exchange.usage.usd) == (2, "ok", COST)
+
+
+@pytest.mark.parametrize("status", [402, 403, 429])
+@pytest.mark.parametrize("body", [ASKED, STATED], ids=["translated", "native"])
+async def test_openrouters_refusal_of_a_call_keeps_each_shape(
+    start: Any, configured: Any, body: dict[str, Any], status: int
+) -> None:
+    """No credit, moderation and its own rate limit: translated as the client's error, natively as it was sent."""
+    error = {"error": {"code": status, "message": "refused by the provider", "metadata": {"provider_name": "OpenAI"}}}
+    async with FakeUpstream() as double:
+        double.replies(lambda received: FakeAnswer(orjson.dumps(error), status=status))
+        config = of_kind(configured(double), "openrouter")
+        config["models"]["chat"]["retries"] = {"attempts": 1}
+        running = await start(config)
+        reply = await running.client.post("/decisions", json=body)
+    assert reply.status_code == status
+    if body is STATED:
+        assert reply.json() == error, "as the service sent it"
+    else:
+        assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+        assert "refused by the provider" in reply.json()["error"]["message"]
+    assert len(double.calls) == 1
