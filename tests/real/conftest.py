@@ -102,7 +102,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     report = f"Last run, {time.strftime('%Y-%m-%d')}; {where}; {result}.\n\n{journal.markdown()}"
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(report)
-    if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 7:
+    if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 8:
         PAGE.write_text(f"{INTRO}\n{report}")
 
 

@@ -176,7 +176,8 @@ def test_openais_clients_get_the_same_probabilities(deciding: Deciding, journal:
     native, _ = deciding.post("/systemone", {"model": "decider", **STATED})
     with OpenAI(base_url=deciding.stage.base_url, api_key="none", max_retries=0, timeout=300) as client:
         raw = client.decisions.with_raw_response.create(model="decider", input=TICKET, questions=QUESTIONS)
-    refund, team, tone = raw.parse().answers
+    answered: Any = raw.parse().answers
+    refund, team, tone = answered
     assert (refund.type, team.type, tone.type) == ("predicate", "choice", "score")
     ours = [[refund.probability], *([entry.probability for entry in each.probabilities] for each in (team, tone))]
     answers = native["answers"]
