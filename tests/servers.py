@@ -63,6 +63,11 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
+def free_port() -> int:
+    """One of free_ports."""
+    return free_ports(1)[0]
+
+
 def _hold(port: int) -> int | None:
     """The port; None if it is taken."""
     with contextlib.closing(socket.socket()) as probe:

@@ -25,7 +25,7 @@ import yaml
 from fixtures.program_command import gateway_command
 from fixtures.secret_of_draws import SECRET
 from prometheus_client.parser import text_string_to_metric_families
-from servers import bound_socket
+from servers import bound_socket, free_port
 
 from gateway.config.loading import load
 from gateway.core.exchange import Exchange, Tally, from_fields
@@ -158,12 +158,6 @@ async def streaming(program: Program) -> AsyncIterator[AsyncIterator[str]]:
         lines = reply.aiter_lines()
         await read_until(lines, "one ")
         yield lines
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 async def test_it_answers_soon_and_imports_nothing_of_the_other_room(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from fixtures.program_command import gateway_command
+from servers import free_port
 
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.completion import Completion
@@ -33,13 +33,6 @@ from tests.scorers.judging.attacks import ATTACKS, Attack
 from tests.scorers.judging.test_attacks import judges, swayed, table
 
 CALLS = 12
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from servers import free_port
 
 from gateway.core.providers import PROVIDERS
 from gateway.up import up
@@ -23,13 +23,6 @@ from gateway.up.starter_config import TEMPLATES
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes.md"
 COMMAND = [sys.executable, "-m", "gateway"]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -20,21 +20,22 @@ import httpx2 as httpx
 import openai
 import pytest
 import yaml
+from fixtures.labellers import label_answers
 from fixtures.program_command import gateway_command
+from servers import free_ports
 
 from gateway.config.loading import load
 from gateway.core.plan import current_plan
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.features.decisions.model import CertificateFinding
 from gateway.features.decisions.work import certify, look, promises_of
-from gateway.features.labels.blind import LabelVerdict
-from gateway.features.labels.desk import Desk, LabelRequest, save_labels
+from gateway.features.labels.blind import BlindItem
 from gateway.store.location import default_url
 from gateway.store.plan_evidence import StoredEvidence
 from gateway.store.plans import stored_plans
 from gateway.store.query import reading, writing
 from gateway.verdict.findings import finding
-from tests.features.experiments.test_worlds import _free_port, program
+from tests.features.experiments.test_worlds import program
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 SCORER, QUESTION = "refund", "The customer asks for money back."
@@ -226,16 +227,12 @@ class Story:
 
     def label(self, n: int) -> None:
         """Somebody who knows the truth labels answers of the decision model."""
-        made = []
-        with reading(self.store) as connection:
-            desk = Desk(connection, LabelRequest(SCORER, "ada"))
-            for _ in range(n):
-                drawn = desk.next(connection)
-                assert drawn is not None, "no answer is left"
-                truth = drawn.blind.question[0][1].rpartition("truth=")[2].strip()
-                right = json.loads(drawn.blind.answers[0])["refund"] == json.loads(truth)
-                made.append(desk.label(drawn, LabelVerdict(float(right))))
-        save_labels(self.store, made)
+
+        def right(shown: BlindItem) -> bool:
+            truth = shown.question[0][1].rpartition("truth=")[2].strip()
+            return bool(json.loads(shown.answers[0])["refund"] == json.loads(truth))
+
+        label_answers(self.store, SCORER, n, right)
         self.labels += n
 
     def certify(self) -> CertificateFinding:
@@ -258,7 +255,7 @@ class Story:
 @pytest.fixture
 async def story(tmp_path: Path, stream_url: str) -> AsyncIterator[Story]:
     """A gateway and its consumer; `triage` is answered by the large model."""
-    models, port, metrics = Models(), _free_port(), _free_port()
+    models, (port, metrics) = Models(), free_ports(2)
     async with FakeUpstream(remember=False) as upstream:
         upstream.replies(models.answers)
         section = {"kind": "openai", "base_url": upstream.base_url, "api_key": "sk-upstream"}

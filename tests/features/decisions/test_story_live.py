@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fixtures.labellers import label_answers
+from servers import free_port
 
 from gateway.config.loading import load
 from gateway.fake import FakeAnswer, FakeUpstream, Received
@@ -26,12 +28,11 @@ from gateway.features.decisions.certification import Evidence, examine
 from gateway.features.decisions.labelled import LabelledCalls
 from gateway.features.decisions.model import CertificateAttempt, CertificateFinding, Promise, StoredTry
 from gateway.features.decisions.work import certify, look, promises_of
-from gateway.features.labels.blind import LabelVerdict
-from gateway.features.labels.desk import Desk, LabelRequest, save_labels
+from gateway.features.labels.blind import BlindItem
 from gateway.scoring.http_client import HttpConnections
 from gateway.statistics.recalibration import PlattMap
 from gateway.store.query import reading, writing
-from tests.scorers.test_judging_live import free_port, program, scored, until
+from tests.scorers.test_judging_live import program, scored, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 SCORER, QUESTION = "refund", "The customer asks for money back."
@@ -117,15 +118,10 @@ class Deployment:
         await until(lambda: scored({"metrics": self.metrics}, SCORER) >= n)
 
     def label(self, n: int) -> None:
-        made = []
-        with reading(self.store) as connection:
-            desk = Desk(connection, LabelRequest(SCORER, "ada"))
-            for _ in range(n):
-                drawn = desk.next(connection)
-                assert drawn is not None, "no answer is left"
-                truth = drawn.blind.question[0][1].rpartition("truth=")[2]
-                made.append(desk.label(drawn, LabelVerdict(float(drawn.blind.answers[0] == f"{QUESTION} → {truth}"))))
-        save_labels(self.store, made)
+        def right(shown: BlindItem) -> bool:
+            return shown.answers[0] == f"{QUESTION} → {shown.question[0][1].rpartition('truth=')[2]}"
+
+        label_answers(self.store, SCORER, n, right)
         self.labels += n
 
     def certify(self) -> CertificateFinding:

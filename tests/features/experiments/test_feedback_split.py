@@ -11,7 +11,6 @@ import math
 import os
 import random
 import signal
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +23,7 @@ import pytest
 import yaml
 from fixtures.program_command import gateway_command
 from rich.console import Console
+from servers import free_port
 
 from gateway.fake import FakeUpstream
 from gateway.features.experiments.report.build import read
@@ -82,12 +82,6 @@ async def program(directory: Path, *words: str) -> AsyncIterator[None]:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         await process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def ready(client: httpx.AsyncClient, names: Sequence[str]) -> None:

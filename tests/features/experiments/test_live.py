@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from servers import free_port
 
 from gateway.up import engines
 
@@ -63,13 +63,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(bool(engines.missing_packages()), reason="; ".join(engines.missing_packages())),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def until(holds: Any, seconds: float, what: str) -> Any:

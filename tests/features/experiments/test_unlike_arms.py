@@ -13,7 +13,6 @@ import csv
 import math
 import os
 import signal
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,6 +24,7 @@ import httpx2 as httpx
 import pytest
 import yaml
 from fixtures.program_command import gateway_command
+from servers import free_port
 
 from gateway.config.loading import load
 from gateway.core.plan import StoredPlan, current_plan
@@ -93,7 +93,7 @@ class Stage:
     def __init__(self, directory: Path, stream: str, played: Sequence[Played]) -> None:
         self.directory, self.stream, self.played = directory, stream, played
         self.by_alias = {each.alias: each for each in played}
-        self.port, self.metrics_port = _free_port(), _free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = default_url(directory / "data")
 
     def answer(self, arm: str) -> Callable[[Any], str]:
@@ -177,12 +177,6 @@ class Stage:
         [report] = found.reports
         assert report.primary is not None
         return report.verdict, report.primary
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

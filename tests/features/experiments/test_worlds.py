@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ import httpx2 as httpx
 import pytest
 import yaml
 from fixtures.program_command import gateway_command
+from servers import free_ports
 
 from gateway.core.horizon import planned_pairs
 from gateway.core.plan import current_plan
@@ -155,7 +155,7 @@ class Stage:
         self.played = [
             Played(world, seed, f"w{i}-{seed}") for i, world in enumerate(worlds) for seed in range(1, seeds + 1)
         ]
-        self.port, self.metrics_port = _free_port(), _free_port()
+        self.port, self.metrics_port = free_ports(2)
         self.url = default_url(directory / "data")
 
     @cached_property
@@ -249,12 +249,6 @@ class Stage:
                 stopped = plan is not None and plan.state == "stopped" and all(row[0] != "open" for row in rows)
                 found.append(settled >= each.requests or stopped)
         return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import re
 import signal
-import socket
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ import pytest
 import yaml
 from fixtures.program_command import gateway_command
 from fixtures.scripted_agent import MOST_STEPS, solve
+from servers import free_port
 
 from gateway.core.randomization import draw
 from gateway.fake import FakeUpstream
@@ -85,12 +85,6 @@ def config(old: str, new: str, stream: str) -> dict[str, Any]:
             "by_call": experiment("by_call", "request", "completion"),
         },
     }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.labellers import label_answers
 from fixtures.program_command import gateway_command
+from servers import free_port
 
 from gateway.fake import FakeAnswer, FakeUpstream, Received
-from gateway.features.labels.blind import LabelVerdict
-from gateway.features.labels.desk import Desk, LabelRequest, save_labels
 from gateway.scoring.http_client import HttpConnections
-from gateway.store.query import reading
-from tests.scorers.test_judging_live import free_port, program, scored, until
+from tests.scorers.test_judging_live import program, scored, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 CALLS, LABELS, SEEDS = 400, 250, 20
@@ -62,14 +61,7 @@ async def ask(url: str) -> None:
 
 
 def label(store: str) -> None:
-    given = []
-    with reading(store) as connection:
-        desk = Desk(connection, LabelRequest("text", "ada"))
-        for _ in range(LABELS):
-            drawn = desk.next(connection)
-            assert drawn is not None, "no answer is left"
-            given.append(desk.label(drawn, LabelVerdict(float(drawn.blind.answers[0][-1]))))
-    save_labels(store, given)
+    label_answers(store, "text", LABELS, lambda shown: float(shown.answers[0][-1]))
 
 
 async def concluded(directory: Path, seed: int, favour: float) -> str:
