@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from gateway.core.plan import REPEAT
 from gateway.reports import number_format as say
 from gateway.reports.charts import (
     FOREST_WIDTH,
@@ -43,6 +44,7 @@ from gateway.reports.model import (
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
 from gateway.reports.terms import TERMS
 from gateway.reports.time_charts import RampTimeline, ramp_chart, ramp_step, ramp_tone, short_time
+from gateway.verdict.metrics import SAME_PATH
 from gateway.verdict.report.best import best_section
 from gateway.verdict.report.cells import dollars_cell as _dollars
 from gateway.verdict.report.cells import estimate_cell as _estimate
@@ -75,6 +77,7 @@ from gateway.verdict.report.presentation import (
     withheld_notes,
 )
 from gateway.verdict.sentence import SIGNS
+from gateway.verdict.sequences.latency import P95
 
 _ROLES = (("primary", "Primary: decides"), ("guardrail", "Guardrails: each must hold"), ("other", "Not tested"))
 _LESS = {"higher": "", "lower": "less is better"}
@@ -331,7 +334,19 @@ def _metrics(report: Report) -> ReportSection:
         "Noise floor: the control against itself, asked again."
     )
     rows = table("Each metric in both arms", columns, groups)
-    return ReportSection("metrics", "Metrics", guide=guide, rows=rows, note=_methods(found) if rows else "")
+    note = " ".join(text for text in (_of_repeats(report, found), _methods(found)) if text)
+    return ReportSection("metrics", "Metrics", guide=guide, rows=rows, note=note if rows else "")
+
+
+def _of_repeats(report: Report, found: list[Comparison]) -> str:
+    """The sentence on values of the control that are not those of its clients' answers; "" if there are none."""
+    names = [c.metric for c in found if c.metric in (*SAME_PATH, P95)]
+    if not names or all(arm.arm != REPEAT for arm in report.arms):
+        return ""
+    return (
+        f"Of the control, {', '.join(names)}: as measured on its repeats, which take the candidate's path; the section "
+        "Arms has what its clients got."
+    )
 
 
 def _methods(found: list[Comparison]) -> str:

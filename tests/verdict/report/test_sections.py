@@ -60,3 +60,15 @@ def test_numbers_are_the_same_in_every_form(report):
             for cell in row.cells:
                 assert cell.text in text, (section.name, cell)
                 assert cell.text.replace("'", "&#39;") in page, (section.name, cell)
+
+
+def test_the_metrics_of_the_controls_repeats_are_named(report):
+    made = report("ship")
+    assert any(arm.arm == "repeat" for arm in made.arms)
+    [metrics] = [section for section in sections_of(made) if section.name == "metrics"]
+    assert metrics.note.startswith("Of the control, error_rate")
+    assert "as measured on its repeats" in metrics.note
+
+    alone = replace(made, arms=tuple(arm for arm in made.arms if arm.arm != "repeat"))
+    [metrics] = [section for section in sections_of(alone) if section.name == "metrics"]
+    assert "repeats" not in metrics.note
