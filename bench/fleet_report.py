@@ -219,7 +219,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         rows = [asdict(row) | {"deviation": row.deviation} for row in self.rows]
         return {
-            "date": _today(), "machine": run_bench.this_machine(), "seconds": self.seconds, "costs": asdict(self.costs),
+            "seconds": self.seconds, "costs": asdict(self.costs),
             "costs_of_streams": asdict(self.of_streams), "bytes": asdict(self.size), "compared": rows,
         }  # fmt: skip
 

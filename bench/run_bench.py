@@ -127,7 +127,7 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
     if asked.json:
         run = {"date": _now(), "seconds": asked.seconds, "rounds": asked.rounds, "pinned": asked.pin}
         run |= {"others_share": bench.others, "quotable": busy <= QUIET}
-        found = {"machine": machine, "versions": versions, "run": run, **show.as_json(bench.rows)}
+        found = {"versions": versions, "run": run, **show.as_json(bench.rows)}
         found |= {"troubles": bench.troubles, "configurations": bench.configurations}
         asked.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if asked.scaling:
@@ -138,9 +138,7 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
         asked.evidence.write_text(figures.renewed(asked.evidence.read_text(), measured, place))
     plain = next((row for row in bench.rows if row.key == "plain" and show.medians(row)), None)
     if asked.svg and plain:
-        asked.svg.write_text(
-            show.svg(plain, f"{_now()[:10]}, {machine['cpu']}, {machine['cores']} cores, one worker each")
-        )
+        asked.svg.write_text(show.svg(plain, "one worker each"))
 
 
 def _scaling(page: Path, machine: dict[str, Any], bench: Bench) -> None:
