@@ -27,11 +27,6 @@ DESK = ("today", "calls", "call", "experiments", "experiment", "guards", "label"
 SHOWN = {f"console-{name}.png" for name in DESK}
 SHOWN |= {f"console-today{look}.png" for look in ("-dark", "-phone", "-phone-dark")}
 """The pictures that a page of docs/ shows."""
-STORY = {
-    "1-call": ("call", "#answer + .judged"),
-    "2-ramp": ("experiment", "#ramp"),
-}
-"""Stills of the README next to the page of the experiment: a page, and the part of it that is shown."""
 WIDTHS = {"": (1280, 900), "-phone": (390, 844)}
 SCHEMES = {"": "light", "-dark": "dark"}
 
@@ -85,14 +80,6 @@ def picture(of: Any, file: Path) -> None:
     print(f"{file}: {size / 1000:.0f} kB{' (too large)' if size > MOST_BYTES else ''}")  # noqa: T201 - a script
 
 
-def tell(page: WatchedPage, world: ConsoleWorld, folder: Path) -> None:
-    """The story besides the verdict: a judged call, and the ramp."""
-    for name, (of, part) in STORY.items():
-        page.go(pages(world)[of])
-        page.page.wait_for_load_state("networkidle")
-        picture(page.page.query_selector(part), folder / f"story-{name}.png")
-
-
 def report(browser: Any, world: ConsoleWorld, folder: Path, options: dict[str, Any], look: str) -> None:
     """The report as a file; the documentation's own picture of one is of `make demo`."""
     file = folder / "report.html"
@@ -118,8 +105,6 @@ def main() -> None:
                 with watched_page(browser, world.url, **options) as page:
                     sign_in(page, TOKEN)
                     take(page, world, f"{phone}{dark}", folder, every)
-                    if not phone and not dark:
-                        tell(page, world, folder)
                 if every:
                     report(browser, world, folder, options, f"{phone}{dark}")
 
