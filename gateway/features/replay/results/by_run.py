@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -27,6 +29,8 @@ class RunPrice:
     turns: int
     targets: int
     repeats: int = 1
+    of_a_turn: float = 1.0
+    """Mean over the runs of 1 / turns: the part of the variance of one turn that the mean of a run keeps."""
 
     @property
     def calls(self) -> int:
@@ -37,6 +41,12 @@ class RunPrice:
         one candidate."""
         needed = normal_quantile(1.0 - alpha / 2.0) + normal_quantile(_POWER)
         return margin * float(np.sqrt(self.runs)) / needed
+
+    def for_half(self, margin: float, alpha: float) -> int:
+        """The runs with which an equal candidate ships in 80 % if its scores, in [0, 1], differ from the control's in
+        half of the turns, independently: a turn's difference has a variance of at most a half."""
+        needed = normal_quantile(1.0 - alpha / 2.0) + normal_quantile(_POWER)
+        return ceil((needed / margin) ** 2 * self.of_a_turn / 2)
 
     def needed(self, margin: float, alpha: float) -> int | None:
         """The runs that a `ship` needs at least: as many as show a share within the margin where no run differs."""
@@ -55,16 +65,20 @@ class RunPrice:
         if least is None or self.runs < least:
             what = f"more than {count(_MOST_RUNS)}" if least is None else f"at least {count(least)}"
             return f"{price}. They cannot ship: margins of {margin:g} and, for errors, {errors:g} need {what} runs"
+        half = self.for_half(margin, alpha)
+        calls = round(self.calls / self.runs * half)
         return (
             f"{price}. A candidate equal to the control ships in 8 of 10 such replays if a run's difference has a "
-            f"standard deviation of at most {self.deviation(margin, alpha):.2g}"
+            f"standard deviation of at most {self.deviation(margin, alpha):.2g}; where scores differ in half of the "
+            f"turns, at random, that takes {count(half)} runs (about {count(calls)} calls)"
         )
 
 
 def price_of(clusters: Iterable[str], targets: int, repeats: int) -> RunPrice:
     """clusters: the run of each turn."""
-    runs = list(clusters)
-    return RunPrice(len(set(runs)), len(runs), targets, repeats)
+    turns = Counter(clusters)
+    inverse = sum(1 / n for n in turns.values()) / max(1, len(turns))
+    return RunPrice(len(turns), turns.total(), targets, repeats, inverse)
 
 
 def by_run(turns: ScoreSheet, metrics: Sequence[ItemMetric]) -> ScoreSheet:
