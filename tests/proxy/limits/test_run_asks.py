@@ -91,6 +91,27 @@ async def test_viewers_see_live_runs_and_change_none(asking: Any, pages: Any) ->
         assert (await pages.send(viewer, "/console/runs/live", f"/console/runs/{verb}", {"run": id})).status_code == 403
 
 
+async def test_a_run_has_its_ceilings_as_bars_and_the_dearest_first(
+    start: Any, configured: Any, upstream: Any, pages: Any
+) -> None:
+    config = configured(upstream)
+    config["keys"][0]["limits"] = {"per_run": {"usd": 1.0, "calls": 50}}
+    config["prices"] = {"as_of": "2026-11-01", "models": {"model-u0": {"input": 100.0, "output": 1000.0}}}
+    gateway = await start(config)
+    assert [await ask(gateway, run) for run in ("little", *["much"] * 6)] == [200] * 7
+    viewer, ids = await pages.login("viewer"), {name: run_key("tester", name) for name in ("little", "much")}
+
+    async def ordered() -> bool:
+        page = await pages.get(viewer, "/console/runs/live")
+        return all(id in page for id in ids.values()) and page.index(ids["much"]) < page.index(ids["little"])
+
+    await until(ordered)
+    page = await pages.get(viewer, f"/console/runs/{ids['much']}")
+    bars = page.split('<div class="bar-of">')[1:]
+    assert len(bars) == 2, "a bar for each ceiling"
+    assert all("<svg" in bar.partition("</div>")[0] for bar in bars)
+
+
 async def test_an_operator_stops_a_run_on_its_page(asking: Any, pages: Any) -> None:
     assert await ask(asking, "task-2") == 200
     id, operator = run_key("tester", "task-2"), await pages.login("operator")

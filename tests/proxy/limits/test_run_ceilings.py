@@ -278,6 +278,28 @@ async def test_a_loop_ends_the_run_and_other_results_do_not(start: Any, limited:
     assert (await ask(gateway, messages=asked)).status_code == 200, "a person asked for it"
 
 
+@pytest.mark.parametrize("on_end", ["stop", "ask"])
+async def test_each_end_of_a_run_counts_once_without_its_id(start: Any, limited: Limited, on_end: str) -> None:
+    gateway = await start(limited(key={"per_run": {"calls": 1, "on_end": on_end}}))
+    for run in ("secret-a", "secret-b"):
+        assert await statuses(gateway, 4, run) == [200, 429, 429, 429]
+        assert await statuses(gateway, 1, f"{run}-goes-on") == [200]
+    await ends_counted(gateway, 2, on_end=on_end, limit="calls")
+    text = (await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text
+    assert text.count("gateway_run_ends_total{") == 1, "no other rule has ended a run"
+    assert "secret-a" not in text
+    assert run_key("tester", "secret-a") not in text
+
+
+async def ends_counted(gateway: Any, n: int, **labels: str) -> None:
+    """Waits for this count of ended runs: the stream server decides in the next exchange which end is new."""
+    end = time.monotonic() + 60
+    while (counted := await gateway.metric("gateway_run_ends_total", **labels)) != n:
+        assert time.monotonic() < end, counted
+        assert counted in (None, *range(n)), counted
+        await asyncio.sleep(0.05)
+
+
 async def test_a_key_may_need_every_call_to_name_its_run(start: Any, limited: Limited) -> None:
     gateway = await start(limited(key={"per_run": {"require": True}}))
     refused = await ask(gateway, None)
@@ -305,6 +327,7 @@ async def test_the_cheaper_tier_goes_on_after_the_dollars_and_ends_as_well(
     assert spent < 0.03 + 0.01 + 0.0062
     assert tiers.count("budget") * 0.00031 > 0.006, "the tier's own amount is used, too"
     assert "the cheaper tier of this run has used" in answers[-1].json()["error"]["message"]
+    await ends_counted(gateway, 1, on_end="tier", limit="usd")
 
 
 async def test_many_calls_at_once_pass_no_more_than_the_ceiling(start: Any, limited: Limited) -> None:
