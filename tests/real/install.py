@@ -86,6 +86,8 @@ ENVIRONMENTS = {
             "opencode-ai@1",
             "@qwen-code/qwen-code@0",
             "@mariozechner/pi-coding-agent@0",
+            "@kilocode/cli@~7.7",
+            "cline@3",
         ),
     ),
     "open-webui": Environment(("open-webui>=0.12,<0.13", "playwright"), torch=("torch",)),

@@ -64,6 +64,25 @@ def of_pi(place: Workplace) -> dict[str, str]:
     return {"PI_OFFLINE": "1"}
 
 
+def of_kilo(place: Workplace) -> dict[str, str]:
+    options = {"baseURL": f"{place.origin}/v1", "apiKey": KEY}
+    provider = {"npm": "@ai-sdk/openai-compatible", "name": "gateway", "options": options, "models": {"coder": {}}}
+    config = {"provider": {"gateway": provider}, "model": "gateway/coder", "small_model": "gateway/coder"}
+    off = dict.fromkeys(("KILO_DISABLE_AUTOUPDATE", "KILO_DISABLE_MODELS_FETCH", "KILO_DISABLE_SESSION_INGEST"), "1")
+    return {**off, "KILO_CONFIG_CONTENT": json.dumps(config)}
+
+
+def of_cline(place: Workplace) -> dict[str, str]:
+    folder = place.home / ".cline" / "data" / "settings"
+    folder.mkdir(parents=True)
+    name = "openai-compatible"
+    settings = {"provider": name, "apiKey": KEY, "model": "coder", "baseUrl": f"{place.origin}/v1"}
+    providers = {name: {"settings": settings, "updatedAt": "2026-12-07T00:00:00.000Z", "tokenSource": "manual"}}
+    state = {"version": 1, "lastUsedProvider": name, "modes": {}, "providers": providers}
+    (folder / "providers.json").write_text(json.dumps(state))
+    return {"CLINE_NO_AUTO_UPDATE": "1", "CLINE_SESSION_BACKEND_MODE": "local"}  # no daemon that outlives the session
+
+
 def file_of(place: Workplace, n: int) -> str:
     return str(place.folder / f"file-{n}.txt")
 
@@ -112,6 +131,15 @@ READING = (
         further("pi", "Pi", "node_modules/.bin/pi",
                 ("--provider", "gateway", "--model", "coder", "-p", PROMPT), of_pi),
         lambda place, n: ("read", {"path": file_of(place, n)}), 0.9,
+    ),
+    ReadingAgent(
+        further("kilo", "Kilo Code", "node_modules/@kilocode/cli-linux-*/bin/kilo", ("run", "--auto", PROMPT), of_kilo),
+        lambda place, n: ("read", {"filePath": file_of(place, n)}), 0.7,
+    ),
+    ReadingAgent(
+        further("cline", "Cline", "node_modules/@cline/cli-linux-*/bin/cline", ("-P", "openai-compatible", PROMPT),
+                of_cline),
+        lambda place, n: ("read_files", {"files": [{"path": file_of(place, n)}]}), 0.9,
     ),
 )  # fmt: skip
 
