@@ -79,8 +79,13 @@ class Deviations:
     """Standard error of the hour, with the memory of hours in it."""
     error_up: Floats
     """The same if the mean is as high as the floor allows."""
-    terms: Floats
-    """Shape (h, k, 2): how far one unit can take the hour down and up, in standard errors."""
+    shares: Floats
+    """Shape (h, k, 3): of calls, of units and of the hour itself in the variance; their sum is 1."""
+    reach: Floats
+    """Shape (h, k, 2, 2): how far one call and one unit (last axis) can take the hour down and up (axis 2), in standard
+    errors of an hour without memory: in a sum over hours that depend on each other, a term comes back. Of the calls or
+    units that weigh differently, it is the mean one, by weight. Where values have no bounds, neither has this: four
+    standard deviations of a call, or of a unit's own level, are assumed."""
     seen: NDArray[np.bool_]
 
     @property
@@ -170,13 +175,23 @@ class AdjustedBaseline:
         share = share / np.maximum(share.sum(axis=1, keepdims=True), _TINY)
         allowed = self.allowed + self.z * np.sqrt(self.memory * self._variance_of_baseline(share))
         by_call = _variance_of_calls(sums.strata, self.strata, self.by_call, np.isnan(self.reach))
-        variance = self.memory * (by_call + self.by_unit * design.units + self.between) + _TINY
+        parts = np.stack(np.broadcast_arrays(by_call, self.by_unit * design.units, self.between + _TINY), axis=2)
+        total = parts.sum(axis=2)
         level = self._level(share)
-        high = variance * self._more_variance(level, allowed)
-        reach = np.stack([self._reach(level) / np.sqrt(variance), self._reach(1.0 - level) / np.sqrt(high)], axis=2)
-        mean = np.where(design.seen, mean, 0.0)
-        deviations = (mean, allowed, np.sqrt(variance), np.sqrt(high), reach * design.units[..., None], design.seen)
-        return Deviations(*deviations)
+        more = self._more_variance(level, allowed)
+        sd = np.sqrt(np.stack([total, total * more], axis=2))
+        reach = np.stack([self._reach(level), self._reach(1.0 - level)], axis=2)
+        own = np.where(np.isnan(self.reach), np.inf, _FARTHEST_SD * np.sqrt(self.by_unit))[:, None]
+        of_call, of_unit = reach * design.calls[..., None], np.minimum(reach, own) * design.units[..., None]
+        return Deviations(
+            mean=np.where(design.seen, mean, 0.0),
+            allowed=allowed,
+            error=np.sqrt(self.memory * total),
+            error_up=np.sqrt(self.memory * total * more),
+            shares=parts / total[..., None],
+            reach=np.stack([of_call, of_unit], axis=3) / sd[..., None],
+            seen=design.seen,
+        )
 
     def strata_since(self, sums: HourlySums) -> tuple[Floats, Floats, Floats]:
         """(Σ of the deviations times the weights, their standard error, Σ weight) over all hours: shape (c, k) each."""
@@ -239,6 +254,7 @@ def _none(x: Any) -> Any:
 class _Design:
     """Sums of squared shares of the weight of an hour, each of shape (h, k)."""
 
+    calls: Floats
     units: Floats
     seen: NDArray[np.bool_]
 
@@ -273,13 +289,13 @@ def _residuals(sums: HourlySums, strata: Floats) -> tuple[Floats, _Design, Float
     """The hourly deviations from the strata's means, the design, and the effective number of hours."""
     of_baseline, totals, _, _, _ = _parts(strata)
     known = of_baseline > 0
-    w, t, _, _, units = _parts(sums.strata * known[..., None])
+    w, t, _, calls, units = _parts(sums.strata * known[..., None])
     hourly = w.sum(axis=1)
     seen = hourly > 0
     safe = np.where(seen, hourly, 1.0)
     mean = (t - w * totals / np.where(known, of_baseline, 1.0)).sum(axis=1) / safe
     effective = hourly.sum(axis=0) ** 2 / np.maximum((hourly**2).sum(axis=0), _TINY)
-    design = _Design(units.sum(axis=1) / safe**2, seen)
+    design = _Design(calls.sum(axis=1) / safe**2, units.sum(axis=1) / safe**2, seen)
     return mean, design, np.maximum(effective, 1.0)
 
 

@@ -33,28 +33,39 @@ def capped_log_gains(z: ArrayLike, bets: Floats = BETS) -> Floats:
     x, (size, cap) = vector("z", z, 0), np.asarray(bets, dtype=np.float64).T
     if not ((size > 0) & (cap > 0)).all():
         raise ValueError(f"bets: {bets}, expected sizes and caps above 0")
-    square = cap**2
-    price = np.log((np.exp(size * cap) + square * np.exp(-size / cap)) / (1.0 + square))
-    return np.asarray(size * np.minimum(x[:, None], cap) - price)
+    return np.asarray(size * np.minimum(x[:, None], cap) - _capped_price(size, cap))
 
 
-def bounded_log_gains(z: ArrayLike, bound: ArrayLike, sizes: ArrayLike, cap: float) -> Floats:
-    """ln of each bet's e-value for each value, as capped_log_gains, of values that are sums of small terms.
+def bounded_log_gains(z: ArrayLike, shares: ArrayLike, bounds: ArrayLike, sizes: ArrayLike, cap: float) -> Floats:
+    """ln of each bet's e-value for each value, as capped_log_gains, of values that are sums of small terms in parts.
 
-    For a bet l it is l min(z, cap) - (exp(l b) - 1 - l b) / b^2, which has an expectation of at most 1 where z has a
-    mean of at most 0 and a variance of at most 1, and is a sum of independent terms of which each exceeds its mean by
-    at most b. It costs less than capped_log_gains, which assumes no sum. z: any shape. bound: b, of the same shape,
+    For a bet l it is l min(z, cap) - min(sum over parts p of share_p (exp(l b_p) - 1 - l b_p) / b_p^2, the price of
+    capped_log_gains). It has an expectation of at most 1 where z has a mean of at most 0, a variance of at most 1, and
+    is a sum of independent terms; those of part p have share_p of the variance, and exceed their means by at most b_p:
+    the logarithms of the generating functions of independent terms add up, and the cap lowers the expectation. Both
+    prices hold, and neither depends on z, so the smaller one holds. Dependence between parts is not in it: where a
+    level that users have also moves the variance of their calls, such as that of a rate, the sum is an approximation.
+
+    z: any shape. shares, bounds: shape (*z.shape, parts), the shares at least 0 with a sum of at most 1, the bounds
     above 0. sizes: shape (k,), above 0. cap: above 0. Returns shape (*z.shape, k). Raises ValueError outside these
     domains.
     Source: Bennett 1962, "Probability inequalities for the sum of independent random variables", JASA 57(297), section
-    2; that a cap from above lowers the expectation is immediate.
+    2.
     """
-    x, b, size = (np.asarray(values, dtype=np.float64) for values in (z, bound, sizes))
+    x, share, b, size = (np.asarray(values, dtype=np.float64) for values in (z, shares, bounds, sizes))
     if not ((b > 0).all() and (size > 0).all() and cap > 0):
-        raise ValueError(f"bound {b.min(initial=1.0)}, sizes {size}, cap {cap}: expected values above 0")
+        raise ValueError(f"bounds {b.min(initial=1.0)}, sizes {size}, cap {cap}: expected values above 0")
+    if not ((share >= 0).all() and (share.sum(axis=-1) <= 1.0 + 1e-9).all()):
+        raise ValueError(f"shares {share}: expected parts of at most 1")
     lb = np.minimum(size * b[..., None], _MOST)
-    price = (np.expm1(lb) - lb) / b[..., None] ** 2
+    price = (share[..., None] * (np.expm1(lb) - lb) / b[..., None] ** 2).sum(axis=-2)
+    price = np.minimum(price, _capped_price(size, np.float64(cap)))
     return np.asarray(size * np.minimum(x, cap)[..., None] - price)
+
+
+def _capped_price(size: Floats, cap: Floats | np.float64) -> Floats:
+    square = cap**2
+    return np.asarray(np.log((np.exp(size * cap) + square * np.exp(-size / cap)) / (1.0 + square)))
 
 
 def restarted_log_evidence(log_gains: Floats, starts: NDArray[np.bool_]) -> Floats:

@@ -58,6 +58,28 @@ def test_errors_are_those_of_the_hours() -> None:
     assert 0.7 < np.mean(squares) < 1.15
 
 
+def test_parts_of_an_hour_have_their_own_reach() -> None:
+    """Units of four calls, ten or forty an hour, differ by 0.1: by_unit 0.01 of values whose variance is about 0.13, so
+    that 0.2 to 0.25 of an hour's variance is theirs."""
+    busy = (np.arange(HOURS) % 2)[:, None, None, None]
+    sums = drawn(11, effect=0.1)
+    more = np.sum([drawn(seed, effect=0.1).strata for seed in (12, 13, 14)], axis=0)
+    sums = HourlySums(sums.hours, sums.strata + busy * more)
+    found = []
+    for values in (SCORE, SeriesTerms(0 * ONE, 0.1 * ONE, 0.02 * ONE, ONE < 0, ONE < 0)):
+        baseline = AdjustedBaseline.fitted(sums, values, 0.001)
+        deviations = baseline.deviations(sums, mix(sums))
+        np.testing.assert_allclose(deviations.shares.sum(axis=2), 1.0)
+        sd = deviations.error / np.sqrt(baseline.memory)
+        found.append((deviations.reach * sd[..., None, None], deviations.shares, baseline))
+    (bounded, shares, _), (open_, _, baseline) = found
+    down_and_up = bounded[:2, 0].sum(axis=1)
+    np.testing.assert_allclose(down_and_up, [[1 / 40, 1 / 10], [1 / 160, 1 / 40]], rtol=1e-6)
+    np.testing.assert_allclose(open_[:2, 0, 1, 1] * [10, 40], 4 * np.sqrt(baseline.by_unit[0]))
+    assert 0.1 < shares[:, 0, 1].mean() < 0.4
+    assert (open_[..., 1] < 4 * open_[..., 0]).all()
+
+
 def test_a_wave_of_the_week_is_usual() -> None:
     sums = drawn(3)
     night = (sums.hours % DAY_H < 6).astype(float)

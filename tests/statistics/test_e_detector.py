@@ -119,9 +119,46 @@ def test_a_sum_of_small_terms_costs_no_more_than_it_may() -> None:
         counts = np.arange(n + 1)
         mass = np.array([math.comb(n, int(x)) * p**x * (1 - p) ** (n - x) for x in counts])
         z = (counts - n * p) / s
-        gains = bounded_log_gains(z, np.full(n + 1, (1 - p) / s), sizes, 3.0)
+        gains = bounded_log_gains(z, np.ones((n + 1, 1)), np.full((n + 1, 1), (1 - p) / s), sizes, 3.0)
         assert (mass @ np.exp(gains) <= 1.0).all()
         cheaper = capped_log_gains([3.0], np.array([(1.0, 3.0)]))
-        assert bounded_log_gains([3.0], [0.3], [1.0], 3.0)[0, 0] > cheaper[0, 0]
+        assert bounded_log_gains([3.0], [[1.0]], [[0.3]], [1.0], 3.0)[0, 0] > cheaper[0, 0]
     with pytest.raises(ValueError, match="above 0"):
-        bounded_log_gains([1.0], [0.0], [1.0], 3.0)
+        bounded_log_gains([1.0], [[1.0]], [[0.0]], [1.0], 3.0)
+    with pytest.raises(ValueError, match="at most 1"):
+        bounded_log_gains([1.0], [[0.6, 0.5]], [[0.3, 0.3]], [1.0], 3.0)
+
+
+def _mass(users: int, calls: int, p: float, apart: float) -> np.ndarray:
+    """Probabilities of 0 to users · calls events, where half of the users have p - apart, and half p + apart."""
+    counts = np.arange(calls + 1)
+    ways = np.array([math.comb(calls, int(x)) for x in counts])
+    one = sum(0.5 * ways * q**counts * (1 - q) ** (calls - counts) for q in (p - apart, p + apart))
+    mass = np.ones(1)
+    for _ in range(users):
+        mass = np.convolve(mass, one)
+    return mass
+
+
+@pytest.mark.parametrize("calls", [2, 3, 10, 30])
+@pytest.mark.parametrize("users", [1, 2, 5, 30])
+def test_parts_cost_no_more_than_they_may(users: int, calls: int) -> None:
+    """The expectation of the e-value is at most 1, exactly, at the edge of the null: users whose rates differ up to as
+    far as they can, each part of the variance with its own bound. With a call's bound for few users of many calls it is
+    not."""
+    sizes, n, too_low = np.array([0.1, 0.25, 0.5, 1.0, 1.5]), users * calls, 0.0
+    for p in (0.005, 0.02, 0.1, 0.5, 0.9, 0.98):
+        for apart in np.array([0.0, 0.3, 0.8, 1.0]) * min(p, 1 - p):
+            mass = _mass(users, calls, p, apart)
+            parts = np.array([p * (1 - p) / n, apart**2 * (1 - 1 / calls) / users])
+            sd = math.sqrt(parts.sum())
+            z = (np.arange(n + 1) / n - p) / sd
+            assert (mass @ z, mass @ z**2) == pytest.approx((0.0, 1.0), abs=1e-9)
+            for least in (1e-3, 0.3):
+                bounds = np.maximum(np.array([(1 - p) / n, (1 - p) / users]) / sd, least)
+                shares = np.broadcast_to(parts / sd**2, (n + 1, 2))
+                gains = bounded_log_gains(z, shares, np.broadcast_to(bounds, (n + 1, 2)), sizes, 3.0)
+                assert (mass @ np.exp(gains) <= 1.0 + 1e-12).all()
+                low = bounded_log_gains(z, shares, np.full((n + 1, 2), bounds[0]), sizes, 3.0)
+                too_low = max(too_low, float((mass @ np.exp(low)).max()))
+    assert too_low > 1.0 or users > 5 or calls < 10

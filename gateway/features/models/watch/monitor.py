@@ -38,7 +38,8 @@ CAP = 3.0
 """Standard errors of an hour that count: an hour of failures alone does not ring."""
 _WITHIN_H = 6  # of the likely beginning: events further away are too often chance
 _LIKELY = 3.0  # ln of the evidence by which another beginning may be less likely
-_LEAST_TERM = 0.3  # of a standard error: no hour is a sum of arbitrarily many small terms
+_LEAST_TERM = 0.3
+"""Bound of a term in standard errors, at least, and that of the variance between hours, of which no terms are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,9 @@ def _mean(deviations: Deviations, sums: HourlySums, first: int, k: int) -> float
 
 
 def log_gains(deviations: Deviations) -> Floats:
-    """Shape (h, k, 2, bets)."""
-    gains = bounded_log_gains(deviations.z, np.maximum(deviations.terms, _LEAST_TERM), BETS, CAP)
+    """Shape (h, k, 2, bets). The bounds are assumed as Deviations.reach and _LEAST_TERM say, the shares are those that
+    the baseline fitted, and parts are taken to be independent."""
+    reach = np.maximum(deviations.reach, _LEAST_TERM)
+    bounds = np.concatenate([reach, np.full_like(reach[..., :1], _LEAST_TERM)], axis=3)
+    gains = bounded_log_gains(deviations.z, deviations.shares[:, :, None], bounds, BETS, CAP)
     return gains * deviations.seen[..., None, None]
