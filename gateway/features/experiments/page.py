@@ -95,6 +95,8 @@ class ListedVerdict:
     """Whether its ramp was rolled back."""
     decided: bool = False
     """Whether the verdict is reached."""
+    changed: float = 0.0
+    """Unix time of the newest change of its plan's state or of its ramp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,13 @@ class ListedExperiment:
     in_config: bool
     made_here: bool
     verdicts: tuple[ListedVerdict, ...]
+    stopped_for_harm: float = 0.0
+    """Unix time of the stop for harm, or of its resumption; 0.0 if there was none."""
+
+    @property
+    def changed(self) -> float:
+        """Unix time of the newest start, stop, stop for harm or change of a ramp; 0.0 before the first."""
+        return max([self.since or 0.0, self.stopped_for_harm, *(verdict.changed for verdict in self.verdicts)])
 
     @property
     def harmed(self) -> bool:
@@ -124,11 +133,9 @@ class ListedExperiment:
 
     @property
     def order(self) -> tuple[int, float]:
-        """Running ones with a verdict come first, then running ones, then the others; of these, the newest change."""
+        """Running ones come first, and among those the decided ones; the newest change leads each group."""
         decided = any(verdict.decided for verdict in self.verdicts) or self.state in (ROLLED_BACK, HARMED)
-        return (0 if self.running and decided else 1 if self.running else 2 if self.verdicts else 3), -(
-            self.since or 0.0
-        )
+        return (0 if self.running else 2) + (0 if decided else 1), -self.changed
 
 
 def url_of(name: str) -> str:
@@ -238,6 +245,7 @@ def _verdict(found: Finding, outcome: Outcome, ramp: RampHistory | None) -> List
         ends=time.time() + 86_400 * p.days if p is not None and p.days is not None else None,
         rolled_back=ramp is not None and ramp.state == "rolled_back",
         decided=found.decision.verdict != "hold",
+        changed=max([found.stored_plan.since, *(change.at for change in (ramp.changes if ramp else ()))]),
     )
 
 
@@ -251,6 +259,7 @@ def _listed(
 ) -> ListedExperiment:
     plan = state.plan if state else planned
     off = name in config.experiments and not config.experiments[name].enabled
+    harm = state.harm if state else None
     return ListedExperiment(
         name=name,
         state="disabled" if off else _state_of(state, verdicts) if state else "not started",
@@ -260,6 +269,7 @@ def _listed(
         in_config=planned is not None,
         made_here=made_here,
         verdicts=tuple(each for each in verdicts if state is None or each.plan == state.plan.hash),
+        stopped_for_harm=max(harm.at, harm.cleared or 0.0) if harm else 0.0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -280,6 +281,37 @@ async def test_a_plan_stopped_for_harm_is_resumed_on_its_page(pages, corridor, r
     assert (await pages.send(client, path, "/console/experiments/ramp", form)).status_code == 303
     assert not (await corridor.state.plans())["swap"].harmed
     assert "stopped: harm" not in await pages.get(client, path)
+
+
+async def test_the_list_begins_with_what_was_decided_last(pages, corridor):
+    """Running ones lead; a roll-back counts as a change, and each experiment is one line until it is opened."""
+    now, ramp = time.time(), RampDesign((0.5, 1.0), 0.0, 1)
+    plain = {"primary": "quality", "guardrails": (), "repeat_control": 1.0}
+    decided = [a_plan(name, **plain) for name in ("shipped", "over")]
+    held = [a_plan(name, ramp=ramp if name == "back" else None) for name in ("back", "open", "idle")]
+    for n, plan in enumerate(decided):
+        simulated = Simulated(plan, pages.store_url, n=1000 * n)
+        pairs = [a_pair(i, seen(0.5), candidate=seen(0.9), repeat=seen(0.5)) for i in range(400)]
+        await asyncio.to_thread(simulated.add, pairs)
+        simulated.close()
+    stored = [PlanState(plan, "running", now - 1000) for plan in held]
+    await pages.store.run(lambda c: save_plans(c, stored, now - 1000))
+    ages = {"back": 900, "shipped": 500, "open": 10, "over": 50, "idle": 5}
+    for plan in (*decided, *held):
+        state = "stopped" if plan.name in ("over", "idle") else "running"
+        assert await corridor.state.set_plan(PlanState(plan, state, now - ages[plan.name]))
+    begins = started("back", held[0].hash, RampChange(now - 800, "controller", "begins"))
+    back = rolled_back(begins, RampChange(now - 100, "controller", "it fails"), 60.0)
+    events = [RampEvent("1-0", begins, None, {}), RampEvent("2-0", back, ("shadow", -1), {})]
+    await pages.store.run(lambda c: add_ramp_events(c, events))
+
+    page = await pages.get(await pages.login(), "/console/experiments")
+    rows = re.findall(r"<article .*?</article>", page, re.DOTALL)
+    closed = [re.sub(r"<details><summary.*?</details>", "", row, flags=re.DOTALL) for row in rows]
+    assert [re.search(r"of/(\w+)", row)[1] for row in closed] == ["back", "shipped", "open", "over", "idle"]
+    assert ["Ship</span>" in row for row in closed] == [False, True, False, True, False]
+    assert all(row.count("<div") == 1 and "<p" not in row for row in closed), "a second line"
+    assert all('class="evidence"' in row for row in rows), "folded"
 
 
 async def test_an_unknown_experiment_is_not_found(pages):
