@@ -28,6 +28,7 @@ from gateway.proxy.request.json_members import Change, leading_items
 from gateway.proxy.types import Headers
 
 if TYPE_CHECKING:
+    from gateway.core.decision_reads import Reading, ReadSettings
     from gateway.proxy.dialects.chat_decisions import ChatDecisions
     from gateway.proxy.routing.certified_questions import CertifiedQuestions
 
@@ -93,6 +94,8 @@ class TargetVariant:
         """Whether it changes the bodies of calls."""
         self.decisions = _decisions() if ref.as_ == "decision" else None
         """Reads the calls that become decisions; None if calls stay what they are."""
+        self.reads = None if ref.reading is None else _reads(ref.reading)
+        """The way in which decisions are read from chats; None if the upstream has an API of decisions."""
         self.unproved = ref.facade == "unproved"
         """Whether decisions answer clients before an experiment has shipped them."""
         self.certified: CertifiedQuestions | None = None
@@ -146,12 +149,18 @@ def _decisions() -> ChatDecisions:
     return ChatDecisions()
 
 
+def _reads(reading: Reading) -> ReadSettings:
+    from gateway.core.decision_reads import ReadSettings  # only where a target's decisions are emulated
+
+    return ReadSettings(reading)
+
+
 def _certified(ref: TargetRef, config: Config) -> CertifiedQuestions | None:
     if not ref.certificates:
         return None
     from gateway.proxy.routing.certified_questions import CertifiedQuestions  # only where a target needs it
 
-    return CertifiedQuestions(ref.certificates, config)
+    return CertifiedQuestions(ref.certificates, config, reading=ref.reading or "native")
 
 
 def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:
