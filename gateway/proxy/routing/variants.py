@@ -92,7 +92,7 @@ class TargetVariant:
         self._named = frozenset(name for name, _ in self._headers)
         self.changes_calls = bool(ref.set) or ref.system is not None
         """Whether it changes the bodies of calls."""
-        self.decisions = _decisions() if ref.as_ == "decision" else None
+        self.decisions = _decisions(ref.reading) if ref.as_ == "decision" else None
         """Reads the calls that become decisions; None if calls stay what they are."""
         self.reads = None if ref.reading is None else _reads(ref.reading)
         """The way in which decisions are read from chats; None if the upstream has an API of decisions."""
@@ -143,10 +143,10 @@ class TargetVariant:
         return kept | {name: value for name, value in changed.items() if value is not None}
 
 
-def _decisions() -> ChatDecisions:
+def _decisions(reading: Reading | None) -> ChatDecisions:
     from gateway.proxy.dialects.chat_decisions import ChatDecisions  # only where a target needs it
 
-    return ChatDecisions()
+    return ChatDecisions(reading)
 
 
 def _reads(reading: Reading) -> ReadSettings:

@@ -32,6 +32,7 @@ def questions(count: int) -> tuple[Question, ...]:
 
 @pytest.fixture
 def decisions() -> ReadDecisions:
+    """Decisions that are read from the chats of a vLLM server."""
     return ReadDecisions(UPSTREAM, build_dialect(UPSTREAM).by_api["chat"], ReadSettings("words"))
 
 

@@ -88,6 +88,20 @@ async def test_a_candidate_may_be_read_from_a_chat_engine(make: Any, second: Fak
     assert shadow.request_digest == served.request_digest, "both arms were asked the same"
 
 
+async def test_a_call_that_a_reading_cannot_ask_is_outside(make: Any, second: FakeUpstream) -> None:
+    """Such calls would be errors of the candidate alone."""
+    gateway = await make(candidate={**SWAP["candidate"], "reading": "words", "probed": "2026-12-03"})
+    schema = {"type": "object", "properties": {"team": {"enum": ["bill", "billing"]}}, "required": ["team"]}
+    await gateway.chat(TEXT, response_format={"type": "json_schema", "json_schema": {"name": "t", "schema": schema}})
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": TEXT}, image]}]
+    await gateway.chat(TEXT, messages=messages, response_format=FORMAT)
+    assert [exchange.experiment for exchange in await gateway.recorded(2)] == [None, None]
+    assert second.calls == []
+    for reason in ("alike", "input"):
+        assert await gateway.metric("gateway_shadow_total", result=f"ineligible_{reason}") == 1
+
+
 async def test_a_streamed_call_is_compared_too(make: Any) -> None:
     gateway = await make()
     async with gateway.stream(TEXT, response_format=FORMAT) as reply:
