@@ -37,7 +37,8 @@ from gateway.core.variant_text import variant_text
 
 def target_of(ref: TargetRef) -> Target:
     """The target of a reference; of a learned route or a guard, the one that stands for it."""
-    text = variant_text(ref.set, ref.system, ref.headers, as_decision=ref.as_ == "decision")
+    decides = ref.as_ == "decision"
+    text = variant_text(ref.set, ref.system, ref.headers, as_decision=decides, reading=ref.reading)
     return Target(ref.upstream, ref.model, ref.digest or text)
 
 
@@ -84,7 +85,7 @@ def variant_lines(config: Config) -> list[str]:
         changes = [f"{name} {orjson.dumps(v).decode() if v is not None else 'removed'}" for name, v in ref.set.items()]
         changes += [f"system {orjson.dumps(ref.system).decode()}"] if ref.system is not None else []
         changes += [f"headers {', '.join(ref.headers)}"] if ref.headers else []
-        changes += ["as a decision"] if ref.as_ else []
+        changes += ["as a decision" + (f" read by {ref.reading}" if ref.reading else "")] if ref.as_ else []
         if changes:
             lines[str(target_of(ref))] = "; ".join(changes)
     return [f"variant {name}: {changes}" for name, changes in lines.items()]

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue, field_validator, model_valida
 from gateway.config.cloud_auth import CloudAuth
 from gateway.config.limits import Count
 from gateway.config.types import (
+    Day,
     ModelName,
     Name,
     NonEmpty,
@@ -422,6 +423,12 @@ class TargetRef(Section):
     """The answers of a target with `as: decision` that go to clients: `certificate NAME`, several joined by `and`. Each
     question of a request must be in the zone of one of them; otherwise the next target answers. While none is in
     force, the target is not asked. Default: all answers."""
+    reading: Literal["slot", "words", "letters", "structured"] | None = None
+    """The way in which decisions of a target with `as: decision` are read from a chat engine that shows
+    log-probabilities, as in `models.NAME.decisions`. Targets with different readings are different targets. Default:
+    its upstream has an API of decisions."""
+    probed: Day | None = None
+    """The day of the probe of this reading, by `gateway decisions probe`. A reading needs it."""
     guard: Annotated[str, Field(min_length=1)] | None = None
     """The name of a section of `guards`, instead of `upstream` and `model`, as the candidate of an experiment: its
     answers are those that callers would have got if the guard had blocked."""

@@ -30,7 +30,7 @@ from gateway.core.json_values import as_object
 IneligibleReason = Literal[
     "no_schema", "free_text", "nested", "combined", "number", "options", "values", "keywords", "contradiction",
     "required", "questions", "schema_changes", "several_answers", "logprobs", "tools", "stored", "prefill", "input",
-    "too_large", "unreadable", "uncertified",
+    "too_large", "unreadable", "uncertified", "alike",
 ]  # fmt: skip
 INELIGIBLE: Mapping[IneligibleReason, str] = {
     "no_schema": "the request asks for no JSON schema",
@@ -54,6 +54,7 @@ INELIGIBLE: Mapping[IneligibleReason, str] = {
     "too_large": "the request is larger than a megabyte",
     "unreadable": "the request's body cannot be read",
     "uncertified": "no certificate is in force for each of its questions",
+    "alike": "the options of a member cannot be told apart by the reading of the chat engine",
 }
 """Meaning of each reason, for people."""
 

@@ -22,10 +22,16 @@ AS_DECISION = "decision"
 
 
 def variant_text(
-    parameters: Mapping[str, Any], system: str | None, headers: Mapping[str, str], *, as_decision: bool = False
+    parameters: Mapping[str, Any],
+    system: str | None,
+    headers: Mapping[str, str],
+    *,
+    as_decision: bool = False,
+    reading: str | None = None,
 ) -> str:
-    """ "temperature=0,system=#1a2b3c4d"; "" if nothing is changed."""
+    """ "temperature=0,system=#1a2b3c4d"; "" if nothing is changed. reading: of emulated decisions."""
     parts = [AS_DECISION] if as_decision else []
+    parts += [f"reading={reading}"] if reading else []
     parts += [f"{name}={_short(value)}" for name, value in sorted(parameters.items())]
     parts += [f"system={_digest(system)}"] if system is not None else []
     parts += [f"headers={_digest(sorted((n.lower(), v) for n, v in headers.items()))}"] if headers else []

@@ -194,9 +194,9 @@ def _text_of(model: Model) -> str:
     any; so is the day on which a model retires."""
     found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
     for ref in (*found["targets"], *found["fallback"]):
-        for name in ("retires", "facade"):  # which change no answer
+        for name in ("retires", "facade", "probed"):  # which change no answer
             ref.pop(name, None)
-        for name in ("set", "system", "headers", "route", "digest", "watch", "guard", "as_", "accept"):
+        for name in ("set", "system", "headers", "route", "digest", "watch", "guard", "as_", "accept", "reading"):
             if not ref[name]:
                 del ref[name]
     return orjson.dumps(found).decode()

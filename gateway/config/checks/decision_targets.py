@@ -9,7 +9,7 @@ from gateway.config.checks.partial import readable
 from gateway.config.config import Config, Model
 from gateway.config.derive import target_of, target_refs
 from gateway.config.experiments import Experiment
-from gateway.config.upstreams import TargetRef
+from gateway.config.upstreams import TargetRef, Upstream
 from gateway.core.providers import CHATS, PROVIDERS
 
 
@@ -38,7 +38,7 @@ def decision_candidate_mistakes(at: str, experiment: Experiment, config: Config)
 
 def _target_mistakes(at: str, ref: TargetRef, config: Config) -> Iterator[str]:
     if ref.as_ is None:
-        for name in ("facade", "accept"):
+        for name in ("facade", "accept", "reading", "probed"):
             if getattr(ref, name) is not None:
                 yield f"{at}.{name}: has a meaning only with `as: decision`; remove it"
         return
@@ -48,20 +48,44 @@ def _target_mistakes(at: str, ref: TargetRef, config: Config) -> Iterator[str]:
     if ref.set:
         yield f"{at}.set: a decision has no parameters; remove it"
     target = target_of(ref)
-    yield from _certificate_mistakes(at, ref.certificates, str(target), config)
+    yield from _certificate_mistakes(at, ref.certificates, str(target), config, ref.reading or "native")
     if any(other.accept != ref.accept for other in target_refs(config) if target_of(other) == target):
         yield f"{at}.accept: {target} has another one elsewhere; write the same for each place that names the target"
     upstream = config.upstreams.get(ref.upstream)
     if upstream is None or upstream.kind not in PROVIDERS:
         return
+    if ref.reading is not None:
+        yield from _reading_mistakes(at, ref, upstream)
+        return
+    if ref.probed is not None:
+        yield f"{at}.probed: has a meaning only with `reading`; remove it"
     if upstream.decision_format is None or upstream.provider.dialect not in CHATS:
         yield (
-            f"{at}.as: the upstream {ref.upstream} has no API of decisions; set `decisions` of it, or name another one"
+            f"{at}.as: the upstream {ref.upstream} has no API of decisions; set `decisions` of it, or name another "
+            "one; decisions of a chat engine that shows log-probabilities need `reading`"
         )
 
 
-def _certificate_mistakes(at: str, names: Sequence[str], answering: str, config: Config) -> Iterator[str]:
+def _reading_mistakes(at: str, ref: TargetRef, upstream: Upstream) -> Iterator[str]:
+    from gateway.core.decision_reads import read_engine  # only where decisions are emulated
+
+    if ref.probed is None:
+        yield (
+            f"{at}.probed: missing; a reading can be noise although its answers look healthy: give {ref.upstream}/"
+            f"{ref.model} a model name of its own, run `gateway decisions probe` for it, and add the day"
+        )
+    engine = read_engine(upstream.kind, upstream.continues_prefill)
+    if not engine.top:
+        yield f"{at}.reading: an upstream of kind {upstream.kind} shows no log-probabilities; name another one"
+    elif ref.reading == "slot" and engine.continues is None:
+        yield (
+            f"{at}.reading: slot needs a server that continues a last assistant message, and {ref.upstream} is of kind "
+            f"{upstream.kind}; set `prefill` of that upstream if it does, or take another reading"
+        )
+
+
+def _certificate_mistakes(at: str, names: Sequence[str], answering: str, config: Config, reading: str) -> Iterator[str]:
     if names:  # a gateway without certificates loads nothing of them
         from gateway.config.checks.accepted_certificates import certificate_mistakes
 
-        yield from certificate_mistakes(at, names, answering, config)
+        yield from certificate_mistakes(at, names, answering, config, reading)

@@ -106,7 +106,7 @@ def _control_mistakes(at: str, experiment: Experiment, config: Config) -> Iterat
 
 
 def _variant(ref: TargetRef) -> tuple[object, ...]:
-    return ref.upstream, ref.model, ref.set, ref.system, ref.headers, ref.as_
+    return ref.upstream, ref.model, ref.set, ref.system, ref.headers, ref.as_, ref.reading
 
 
 def _key_mistakes(at: str, experiment: Experiment, config: Config) -> Iterator[str]:

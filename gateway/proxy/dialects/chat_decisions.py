@@ -6,7 +6,7 @@ another schema with each call is ineligible after the first few: no two of its a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from msgspec import DecodeError, Struct
@@ -18,6 +18,9 @@ from gateway.core.decision_schema import DecisionSchema, Ineligible, IneligibleR
 from gateway.core.request_format import FORMAT_MEMBERS
 from gateway.proxy.dialects.decision_facade import AnswerTemplate
 from gateway.proxy.request.call import Call
+
+if TYPE_CHECKING:
+    from gateway.core.decision_reads import Reading
 
 MOST_BYTES = 1 << 20
 """Largest body that is read: a larger one would delay other calls."""
@@ -65,7 +68,9 @@ _read_messages = Decoder(list[_PlainMessage]).decode
 class ChatDecisions:
     """Reads the calls to one target."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading | None = None) -> None:
+        """reading: the way in which the target's decisions are read from chats; None if it has an API of decisions."""
+        self._reading = reading
         self._schemas: dict[bytes, KnownSchema | IneligibleReason] = {}
         self._new = NEW_SCHEMAS
         self._last: tuple[str, AskedDecision | IneligibleReason] = ("", "unreadable")
@@ -138,7 +143,10 @@ class ChatDecisions:
         except (ValueError, RecursionError):
             raise Ineligible("unreadable") from None
         check_options(call.api, body)
-        return AskedDecision(input_of(call.api, body, known.schema), known)
+        decision = input_of(call.api, body, known.schema)
+        if decision.images and self._reading is not None:
+            raise Ineligible("input")
+        return AskedDecision(decision, known)
 
     def _counted(self, call: Call) -> KnownSchema | IneligibleReason:
         """The schema of a call, of which a new one uses up what known ones allow."""
@@ -158,6 +166,8 @@ class ChatDecisions:
         known: KnownSchema | IneligibleReason
         try:
             known = KnownSchema(schema_of({name: orjson.loads(part) for name, part in parts.items()}))
+            if self._reading is not None:
+                _check_reading(known.schema, self._reading)
         except Ineligible as ineligible:
             known = ineligible.reason
         except (ValueError, RecursionError):
@@ -166,6 +176,19 @@ class ChatDecisions:
             del self._schemas[next(iter(self._schemas))]
         self._schemas[key] = known
         return known
+
+
+def _check_reading(schema: DecisionSchema, reading: Reading) -> None:
+    """Raises Ineligible for a schema that the reading cannot ask."""
+    from gateway.core.decision_reads import MOST_READS, UnreadableQuestion, check_readable  # only where it is needed
+
+    if len(schema.questions) > MOST_READS:
+        raise Ineligible("questions")
+    try:
+        for question in schema.questions:
+            check_readable(question, reading)
+    except UnreadableQuestion:
+        raise Ineligible("alike") from None
 
 
 def _format_of(call: Call) -> tuple[dict[str, bytes], bytes]:

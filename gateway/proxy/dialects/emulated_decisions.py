@@ -79,24 +79,14 @@ class EmulatedDecisions:
     def _reads(self, call: Call, model: str) -> UpstreamRequest:
         known = self._question_set(call)
         decision = asked(call, known.questions)
-        _check_size(call, decision)
+        check_size(call, decision)
         bodies = write_reads(decision, self._settings, self._engine, known.prepared)
         if known.turned and draw("both orders", call.id) < self._settings.both_orders:
             bodies += write_reads(decision, self._reversed, self._engine, known.turned)
-        first, *more = self._requests(call, model, bodies)
+        first, *more = chat_requests(self._inner, call, model, bodies)
         first.recorded = call.body_with({"model": orjson.dumps(model)})
         first.more, first.losses = tuple(more), ", ".join(sorted(decision.losses | known.losses))
         return first
-
-    def _requests(self, call: Call, model: str, bodies: Sequence[dict[str, Any]]) -> list[UpstreamRequest]:
-        """The requests as the chats' dialect makes them; where it changes no body, from its first alone."""
-        chat = _chat(call, bodies[0] | {"model": model})
-        first = self._inner.request(chat, model)
-        if first.body != chat.body:
-            others = [_chat(call, body | {"model": model}) for body in bodies[1:]]
-            return [first, *[self._inner.request(other, model) for other in others]]
-        dumps = orjson.dumps
-        return [first, *[replace(first, body=dumps({**body, "model": model})) for body in bodies[1:]]]
 
     def _question_set(self, call: Call) -> _QuestionSet:
         """Raises BadRequest, UnreadableQuestion."""
@@ -106,7 +96,7 @@ class EmulatedDecisions:
             return self._sets[key]
         losses = set[str]()
         questions = CLIENT_FORMS[call.api].read_questions(lenient_json.loads(raw), losses)
-        _check_count(questions)
+        check_count(questions)
         turned = self._reversed if self._settings.both_orders else None
         made = _QuestionSet(
             questions,
@@ -132,9 +122,7 @@ class EmulatedDecisions:
         replies = found if isinstance(found, list) else [found]
         if self._translates:
             replies = [self._as_chat(call, reply) for reply in replies]
-        for each in replies:
-            if type(each) is not dict or "choices" not in each:
-                raise ValueError("a reply to a read is not a chat's")
+        check_replies(replies)
         reply = read_answers(replies[: len(questions)], questions, self._settings, known.prepared)
         notes = notes_of(reply.answers)
         if len(replies) > len(questions):  # asked in both orders; the answers are those of the first
@@ -146,9 +134,7 @@ class EmulatedDecisions:
                 ]
             )
             reply = merged([reply, replace(turned, answers=())])
-        reasons = {answer.unread for answer in reply.answers}
-        if None not in reasons and not reasons.isdisjoint(_ENGINE_FAULTS):
-            raise UnreadableEngine(_why(sorted(str(reason) for reason in reasons), self._settings.reading))
+        check_engine(reply.answers, self._settings.reading)
         written = CLIENT_FORMS[call.api].write_answers(reply, questions)
         written["x_reading"] = self._settings.reading
         if self._settings.one_hot and any(answer.one_hot for answer in reply.answers):
@@ -180,7 +166,35 @@ def _chat(call: Call, fields: Mapping[str, Any]) -> Call:
     return replace(call, api="chat", path=_PATH, body=body, fields=dict(fields), members=None, changes=None)
 
 
-def _check_count(questions: Sequence[Question]) -> None:
+def chat_requests(
+    inner: ClientDialect, call: Call, model: str, bodies: Sequence[dict[str, Any]]
+) -> list[UpstreamRequest]:
+    """The requests as the chats' dialect makes them; where it changes no body, from its first alone. inner: for chats
+    at the upstream. bodies: without their model."""
+    chat = _chat(call, bodies[0] | {"model": model})
+    first = inner.request(chat, model)
+    if first.body != chat.body:
+        others = [_chat(call, body | {"model": model}) for body in bodies[1:]]
+        return [first, *[inner.request(other, model) for other in others]]
+    dumps = orjson.dumps
+    return [first, *[replace(first, body=dumps({**body, "model": model})) for body in bodies[1:]]]
+
+
+def check_replies(replies: Sequence[Any]) -> None:
+    """Raises ValueError where one is not a chat's."""
+    for reply in replies:
+        if type(reply) is not dict or "choices" not in reply:
+            raise ValueError("a reply to a read is not a chat's")
+
+
+def check_engine(answers: Sequence[Answer], reading: str) -> None:
+    """Raises UnreadableEngine where no question has an answer because of the engine."""
+    reasons = {answer.unread for answer in answers}
+    if None not in reasons and not reasons.isdisjoint(_ENGINE_FAULTS):
+        raise UnreadableEngine(_why(sorted(str(reason) for reason in reasons), reading))
+
+
+def check_count(questions: Sequence[Question]) -> None:
     if len(questions) > MOST_READS:
         raise BadRequest(
             f"{len(questions)} questions; this model reads each by a request of its own, and takes at most "
@@ -190,7 +204,7 @@ def _check_count(questions: Sequence[Question]) -> None:
         )
 
 
-def _check_size(call: Call, decision: DecisionRequest) -> None:
+def check_size(call: Call, decision: DecisionRequest) -> None:
     count = len(decision.questions)
     if decision.images:
         raise BadRequest("this model's decisions are read from chats, of texts only, without images", param="input")

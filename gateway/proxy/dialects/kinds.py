@@ -72,6 +72,7 @@ class DialectByApi:
         self._native = native
         self._compresses = compresses
         self._decider: DecisionDialect | None = None
+        self._deciders: dict[ReadSettings, DecisionDialect] = {}
         self._by_api = _ByApi({**dict.fromkeys(get_args(Api), native), **translated}, upstream, native)
         self.by_api: Mapping[str, ClientDialect] = dict.fromkeys(get_args(Api), self) if compresses else self._by_api
 
@@ -103,12 +104,22 @@ class DialectByApi:
     def raw(self, request: UpstreamRequest) -> UpstreamRequest:
         return self._native.raw(request)
 
-    def decider(self) -> DecisionDialect:
+    def decider(self, reads: ReadSettings | None = None) -> DecisionDialect:
+        if reads is not None:
+            return self._read_decider(reads)
         if self._decider is None:
             from gateway.proxy.dialects.translated_decisions import TranslatedDecisions
 
             self._decider = TranslatedDecisions(self._upstream, self._native)
         return self._decider
+
+    def _read_decider(self, reads: ReadSettings) -> DecisionDialect:
+        made = self._deciders.get(reads)
+        if made is None:
+            from gateway.proxy.dialects.read_decisions import ReadDecisions
+
+            made = self._deciders[reads] = ReadDecisions(self._upstream, self.by_api["chat"], reads)
+        return made
 
 
 _NATIVE: dict[DialectName, Callable[[Upstream], Dialect]] = {

@@ -143,7 +143,7 @@ class TranslatedDecisions:
             usage = replace(usage, usd=reply.usd)
         return PlainReply(lenient_json.dumps(written), usage, questions=notes_of(reply.answers))
 
-    def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
+    def reply(self, body: bytes, questions: Sequence[Question], written: object = None) -> DecisionReply:
         """The answers to these questions. Raises ValueError if the body, or one of several, has none."""
         answered, read, limit = lenient_json.loads(body), self._server.read_answers, self._limits.questions
         if limit is None:

@@ -165,8 +165,9 @@ class DecisionDialect(Protocol):
         upstream cannot be asked."""
         ...
 
-    def reply(self, body: bytes, questions: Sequence[Question]) -> DecisionReply:
-        """The answers in a plain 200 reply. Raises ValueError if it has none, or one that cannot be used."""
+    def reply(self, body: bytes, questions: Sequence[Question], written: object = None) -> DecisionReply:
+        """The answers in a plain 200 reply. written: the questions as they were sent, if they are known. Raises
+        ValueError if it has none, or one that cannot be used; UnreadableEngine."""
         ...
 
 
@@ -180,6 +181,7 @@ class UpstreamDialect(Dialect, Protocol):
         """The dialect of decisions that are read from chats of this upstream."""
         ...
 
-    def decider(self) -> DecisionDialect:
-        """The decisions of an upstream that has them."""
+    def decider(self, reads: ReadSettings | None = None) -> DecisionDialect:
+        """The decisions of an upstream. reads: the way in which they are read from its chats; None if it has an API of
+        decisions."""
         ...

@@ -19,6 +19,7 @@ from gateway.core.errors import BadRequest
 from gateway.core.stated_decision import record_of
 from gateway.proxy.dialects.chat_decisions import KnownSchema
 from gateway.proxy.dialects.decision_facade import usage_of_reply
+from gateway.proxy.dialects.types import UnreadableEngine
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_ineligible, of_no_decisions
@@ -66,7 +67,7 @@ class FacadeExchange(Struct):
             raise AttemptFailed(of_ineligible("no experiment has shipped it"))
         model, applied = target_state.model, variant.applied(call) if variant.changes_calls else call
         recorded = applied.body_with({"model": orjson.dumps(model)}) if state.context.response.enabled else b""
-        decider = target_state.upstream.dialect.decider()
+        decider = target_state.upstream.dialect.decider(variant.reads)
         try:
             asked, self.known = decisions.decision(applied)
             certified = variant.certified if state.route.obeys else None
@@ -81,12 +82,12 @@ class FacadeExchange(Struct):
         except (AttributeError, BadRequest, LookupError, RecursionError, TypeError, ValueError):
             raise AttemptFailed(of_ineligible("its server cannot be asked this")) from None
         if more:
-            first.more = tuple(more)
+            first.more = tuple([variant.with_headers(request) for request in more])
         return variant.with_headers(first)
 
     def asked(self, call: Call) -> Call:
         """The call as its server sees it, for the meaning of an error."""
-        return replace(call, api="decisions", stream=False)
+        return replace(call, api="decisions" if self.variant.reads is None else "chat", stream=False)
 
     def failure(self, failure: Failure) -> Failure:
         """The meaning of an error of the server: another target answers, also where the request is at fault."""
@@ -111,14 +112,16 @@ class FacadeExchange(Struct):
         if certified is not None and not certified.accept(known.schema, answers):
             self._leave(state, usage is not None, len(body))
         context, now = state.context, time.monotonic()
+        reads = self.variant.reads
+        reading, shown = (NATIVE, _READING) if reads is None else (reads.reading, reads.reading.encode())
         context.usage = usage
         sent = state.answer = known.template.rendered(state.call, decided, usage, target_state.model)
         if context.response.enabled:
-            context.notes.decision = record_of(NATIVE, known.schema, answers)
+            context.notes.decision = record_of(reading, known.schema, answers)
             context.response.relayed(sent)
         state.deadlines.pause()
         headers = [h for h in for_client(reply.headers) if h[0] != _CONTENT_TYPE]
-        headers += known.template.headers(_READING, answers)
+        headers += known.template.headers(shown, answers)
         if certified is not None:
             headers += (_ACT,)
         if state.call.stream:
@@ -144,7 +147,11 @@ class FacadeExchange(Struct):
         if known is None:
             raise AttemptFailed(of_ineligible("it was not asked for a decision"))
         try:
-            return known, upstream.dialect.decider().reply(body, known.schema.questions)
+            decider = upstream.dialect.decider(self.variant.reads)
+            return known, decider.reply(body, known.schema.questions, known.written)
+        except UnreadableEngine as error:
+            failure = Failure("error", str(error), target_fault=False, answer_bytes=len(body))
+            raise AttemptFailed(failure) from error
         except ValueError as error:
             text = upstream.mask.text(f"returned HTTP 200 without an answer: {error}")
             raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error

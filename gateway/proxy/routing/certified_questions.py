@@ -22,9 +22,12 @@ ReadQuestion = tuple[str, AskedQuestion]
 class CertifiedQuestions:
     """The questions of some certificates of a config, and what a consumer has found about each."""
 
-    def __init__(self, names: Sequence[str], config: Config, clock: Callable[[], float] = time.time) -> None:
-        """names: of the certificates. clock: Unix seconds."""
+    def __init__(
+        self, names: Sequence[str], config: Config, clock: Callable[[], float] = time.time, *, reading: str = NATIVE
+    ) -> None:
+        """names: of the certificates. clock: Unix seconds. reading: of the target whose chats become decisions."""
         self.clock = clock
+        self._reading = reading
         self.names = tuple(names)
         self._questions: dict[str, ReadQuestion] = {}
         for name in names:
@@ -58,13 +61,13 @@ class CertifiedQuestions:
         """Whether a certificate is in force for each question of a schema: else nothing could be acted upon, and the
         model is not asked."""
         holding = self.holding()
-        return all((NATIVE, asked_question(question)) in holding for question in schema.questions)
+        return all((self._reading, asked_question(question)) in holding for question in schema.questions)
 
     def accept(self, schema: DecisionSchema, answers: Sequence[Answer]) -> bool:
         """Whether every answer is in the certified zone of its question. No answer may be a refusal."""
         holding = self.holding()
         for question, answer in zip(schema.questions, answers, strict=True):
-            certificate = holding.get((NATIVE, asked_question(question)))
+            certificate = holding.get((self._reading, asked_question(question)))
             if certificate is None or max(answer.probabilities) < certificate.from_p:
                 return False
         return True

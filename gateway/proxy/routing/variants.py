@@ -28,6 +28,7 @@ from gateway.proxy.request.json_members import Change, leading_items
 from gateway.proxy.types import Headers
 
 if TYPE_CHECKING:
+    from gateway.core.decision_reads import Reading, ReadSettings
     from gateway.proxy.dialects.chat_decisions import ChatDecisions
     from gateway.proxy.routing.certified_questions import CertifiedQuestions
 
@@ -91,8 +92,10 @@ class TargetVariant:
         self._named = frozenset(name for name, _ in self._headers)
         self.changes_calls = bool(ref.set) or ref.system is not None
         """Whether it changes the bodies of calls."""
-        self.decisions = _decisions() if ref.as_ == "decision" else None
+        self.decisions = _decisions(ref.reading) if ref.as_ == "decision" else None
         """Reads the calls that become decisions; None if calls stay what they are."""
+        self.reads = None if ref.reading is None else _reads(ref.reading)
+        """The way in which decisions are read from chats; None if the upstream has an API of decisions."""
         self.unproved = ref.facade == "unproved"
         """Whether decisions answer clients before an experiment has shipped them."""
         self.certified: CertifiedQuestions | None = None
@@ -140,10 +143,16 @@ class TargetVariant:
         return kept | {name: value for name, value in changed.items() if value is not None}
 
 
-def _decisions() -> ChatDecisions:
+def _decisions(reading: Reading | None) -> ChatDecisions:
     from gateway.proxy.dialects.chat_decisions import ChatDecisions  # only where a target needs it
 
-    return ChatDecisions()
+    return ChatDecisions(reading)
+
+
+def _reads(reading: Reading) -> ReadSettings:
+    from gateway.core.decision_reads import ReadSettings  # only where a target's decisions are emulated
+
+    return ReadSettings(reading)
 
 
 def _certified(ref: TargetRef, config: Config) -> CertifiedQuestions | None:
@@ -151,7 +160,7 @@ def _certified(ref: TargetRef, config: Config) -> CertifiedQuestions | None:
         return None
     from gateway.proxy.routing.certified_questions import CertifiedQuestions  # only where a target needs it
 
-    return CertifiedQuestions(ref.certificates, config)
+    return CertifiedQuestions(ref.certificates, config, reading=ref.reading or "native")
 
 
 def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.derive import target_of
 from gateway.config.loading import parse
+from gateway.config.upstreams import TargetRef
 from gateway.core.errors import ConfigError
 
 DECIDER = {"upstream": "small", "model": "decider", "as": "decision"}
@@ -22,6 +24,7 @@ def mistakes_of(
             "big": {"kind": "openai", "api_key": "k"},
             "small": {"kind": "openai", "api_key": "k"},
             "other": {"kind": "groq", "api_key": "k"},
+            "claude": {"kind": "anthropic", "api_key": "k"},
         },
         "models": {"chat": {"targets": targets, "fallback": [LARGE] if target else []}},
     }
@@ -54,6 +57,35 @@ def test_a_target_for_decisions_is_valid_with_a_model_after_it() -> None:
 ])  # fmt: skip
 def test_another_target_is_refused_for_its_reason(target: dict[str, Any], mistake: str) -> None:
     assert any(found.startswith(mistake) for found in mistakes_of(target)), mistakes_of(target)
+
+
+READ = {**DECIDER, "upstream": "other", "reading": "words", "probed": "2026-12-03"}
+
+
+def test_a_probed_reading_of_a_chat_engine_is_valid() -> None:
+    assert mistakes_of(READ) == []
+    assert mistakes_of(candidate=READ) == []
+
+
+@pytest.mark.parametrize(("target", "mistake"), [
+    ({**READ, "probed": None}, "probed: missing; a reading can be noise although its answers look healthy: give other"),
+    ({**READ, "reading": "slot"}, "reading: slot needs a server that continues a last assistant message"),
+    ({**READ, "upstream": "claude"}, "reading: an upstream of kind anthropic shows no log-probabilities"),
+    ({**READ, "reading": "native"}, "reading: "),
+    ({**LARGE, "reading": "words"}, "reading: has a meaning only with `as: decision`"),
+    ({**DECIDER, "probed": "2026-12-03"}, "probed: has a meaning only with `reading`"),
+])  # fmt: skip
+def test_another_reading_is_refused_for_its_reason(target: dict[str, Any], mistake: str) -> None:
+    found = mistakes_of(target)
+    assert any(one.startswith(f"models.chat.targets[0].{mistake}") for one in found), found
+
+
+def test_targets_with_other_readings_are_other_targets() -> None:
+    """Probabilities of two readings mean different things: an experiment with one proves nothing about the other."""
+    one, other = (TargetRef.model_validate({**READ, "reading": reading}) for reading in ("words", "letters"))
+    assert str(target_of(one)) == "other/decider[decision,reading=words]"
+    assert target_of(one) != target_of(other)
+    assert target_of(one).decides
 
 
 def test_a_model_needs_a_target_for_other_requests() -> None:

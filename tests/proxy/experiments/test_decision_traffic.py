@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.chat_engines import chat_answer
 
 from gateway.config.certified import claim_digest
 from gateway.core.certificate import CONFIRMED_S, SHARED_NAME, CertificateInForce
@@ -69,6 +70,36 @@ async def test_a_pair_compares_a_chat_and_a_decision(make: Any, second: FakeUpst
     assert served.decision is None
     assert shadow.request_digest == served.request_digest, "both arms were asked the same"
     assert orjson.loads(shadow.request)["temperature"] == 0.3
+
+
+async def test_a_candidate_may_be_read_from_a_chat_engine(make: Any, second: FakeUpstream) -> None:
+    """The shadow's record has the decision that the reading gave, in the form of the client's API."""
+    gateway = await make(candidate={**SWAP["candidate"], "reading": "words", "probed": "2026-12-03"})
+    second.replies(lambda received: chat_answer([("yes", 0.6), ("No", 0.2)]))
+    await gateway.chat(TEXT, response_format=FORMAT, temperature=0.3)
+    served, shadow = sorted(await gateway.recorded(2), key=lambda e: e.role)
+    assert (served.role, shadow.role, shadow.pair, shadow.outcome) == ("served", "shadow", served.id, "ok")
+    assert shadow.target.label == "decider[decision,reading=words]"
+    [asked] = second.calls
+    assert (asked.path, asked.json["temperature"]) == ("/v1/chat/completions", 1)
+    assert orjson.loads(shadow.response)["choices"][0]["message"]["content"] == '{"refund":true}'
+    stated = orjson.loads(shadow.decision)
+    assert (stated["reading"], stated["probabilities"]) == ("words", {"refund": pytest.approx([0.75, 0.25])})
+    assert shadow.request_digest == served.request_digest, "both arms were asked the same"
+
+
+async def test_a_call_that_a_reading_cannot_ask_is_outside(make: Any, second: FakeUpstream) -> None:
+    """Such calls would be errors of the candidate alone."""
+    gateway = await make(candidate={**SWAP["candidate"], "reading": "words", "probed": "2026-12-03"})
+    schema = {"type": "object", "properties": {"team": {"enum": ["bill", "billing"]}}, "required": ["team"]}
+    await gateway.chat(TEXT, response_format={"type": "json_schema", "json_schema": {"name": "t", "schema": schema}})
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": TEXT}, image]}]
+    await gateway.chat(TEXT, messages=messages, response_format=FORMAT)
+    assert [exchange.experiment for exchange in await gateway.recorded(2)] == [None, None]
+    assert second.calls == []
+    for reason in ("alike", "input"):
+        assert await gateway.metric("gateway_shadow_total", result=f"ineligible_{reason}") == 1
 
 
 async def test_a_streamed_call_is_compared_too(make: Any) -> None:

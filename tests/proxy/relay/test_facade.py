@@ -10,6 +10,7 @@ import anthropic
 import openai
 import orjson
 import pytest
+from fixtures.chat_engines import chat_answer
 from pydantic import BaseModel, Field
 
 from gateway.core.exchange import DECLINED
@@ -244,3 +245,116 @@ async def test_decisions_answer_nobody_before_an_experiment_ships(
     reply = await gateway.chat(TEXT, response_format=FORMAT)
     assert reply.headers["x-gateway-upstream"] == "u0"
     assert second.received == []
+
+
+PLANTED = {
+    "- billing": [("billing", 0.6), ("shipping", 0.1), ("other", 0.2)],
+    "- yes": [("yes", 0.6), ("no", 0.2)], "- furious": [("calm", 0.2), ("furious", 0.6)],
+    "- 4": [("1", 0.05), ("2", 0.05), ("3", 0.1), ("4", 0.6), ("5", 0.1)],
+}  # fmt: skip
+
+
+def reads(received: Received) -> FakeAnswer:
+    """The answer of a chat engine to one question, which it knows by an option."""
+    assert received.path == "/v1/chat/completions"
+    asked = received.json["messages"][-2]["content"]
+    return chat_answer(next(tokens for option, tokens in PLANTED.items() if option in asked))
+
+
+@pytest.fixture
+async def emulated(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> Any:
+    """The same with a chat engine in the decision model's place, of which decisions are read."""
+    upstream.says('{"team": "other"}')
+    second.replies(reads)
+    target = {**DECIDER, "facade": "unproved", "reading": "slot", "probed": "2026-12-03", "headers": {"x-arm": "read"}}
+    config = configured(upstream, second, chat={"targets": [target], "fallback": [CONTROL]})
+    config["upstreams"]["u1"]["kind"] = "vllm"
+    return await start(config)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_chat_engine_is_read_once_for_each_member(
+    emulated: Any, upstream: FakeUpstream, second: FakeUpstream, streamed: bool
+) -> None:
+    """All reads are one attempt of one call, with one record and one settlement."""
+    async with openai_client(emulated) as client:
+        asked: Any = {"model": "chat", "messages": [{"role": "user", "content": TEXT}], "response_format": Ticket}
+        if streamed:
+            async with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+                completion: Any = await stream.get_final_completion()
+        else:
+            raw = await client.chat.completions.with_raw_response.parse(**asked)
+            assert raw.headers["x-gateway-decision"] == "slot"
+            shown = orjson.loads(raw.headers["x-gateway-decision-probabilities"])
+            assert shown["refund"] == {"true": 0.75, "false": 0.25}
+            completion = raw.parse()
+    assert completion.choices[0].message.parsed == RIGHT
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (160, 4)
+    assert len(second.calls) == 4
+    for received in second.calls:
+        assert TEXT in received.json["messages"][-2]["content"]
+        assert (received.json["model"], received.json["max_tokens"], received.json["logprobs"]) == ("decider", 1, True)
+        assert "stream" not in received.json
+        assert dict(received.headers)["x-arm"] == "read"
+    assert upstream.received == []
+    [served] = await emulated.recorded(1)
+    assert (served.target.variant.split(",")[:2], served.outcome) == (["decision", "reading=slot"], "ok")
+    assert (len(served.attempts), served.usage.input_tokens, served.usage.output_tokens) == (1, 160, 4)
+    assert orjson.loads(served.request)["messages"] == [{"role": "user", "content": TEXT}]
+    stated = orjson.loads(served.decision)
+    assert stated["reading"] == "slot"
+    assert stated["probabilities"]["refund"] == pytest.approx([0.75, 0.25])
+    assert await emulated.metric("gateway_requests_total", alias="chat") == 1
+    assert await emulated.metric("gateway_attempts_total", result="ok") == 1
+
+
+async def test_other_apis_are_answered_by_reads_too(emulated: Any, second: FakeUpstream) -> None:
+    async with openai_client(emulated) as client:
+        response = await client.responses.parse(model="chat", input=TEXT, text_format=Ticket, store=False)
+    assert response.output_parsed == RIGHT
+    async with anthropic.AsyncAnthropic(
+        base_url=emulated.base_url.removesuffix("/v1"), api_key=KEY, max_retries=0
+    ) as messages:
+        message: Any = await messages.messages.parse(
+            model="chat", max_tokens=200, messages=[{"role": "user", "content": TEXT}], output_format=Ticket
+        )
+    assert message.parsed_output == RIGHT
+    assert len(second.calls) == 8
+
+
+def _without_mass(received: Received) -> FakeAnswer:
+    return chat_answer([("perhaps", 0.9)])
+
+
+def _without_logprobs(received: Received) -> FakeAnswer:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "billing"}, "finish_reason": "stop"}
+    return FakeAnswer(orjson.dumps({"id": "c", "model": "m", "choices": [choice]}))
+
+
+def _lacking(received: Received) -> FakeAnswer:
+    return FakeAnswer(b'{"detail":"Not Found"}', status=404)
+
+
+@pytest.mark.parametrize(("engine", "reads_of_two_calls"), [(_without_mass, 8), (_without_logprobs, 8), (_lacking, 2)])
+async def test_the_control_answers_what_cannot_be_read(
+    emulated: Any, second: FakeUpstream, engine: Any, reads_of_two_calls: int
+) -> None:
+    second.replies(engine)
+    for _ in range(2):
+        reply = await emulated.chat(TEXT, response_format=FORMAT)
+        assert reply.status_code == 200
+        assert reply.json()["choices"][0]["message"]["content"] == '{"team": "other"}'
+        assert "x-gateway-decision" not in reply.headers
+    assert len(second.calls) == reads_of_two_calls
+
+
+async def test_options_that_begin_alike_are_not_read(emulated: Any, second: FakeUpstream) -> None:
+    members = {"team": {"type": "string", "enum": ["bill", "billing"]}}
+    schema = {"type": "object", "properties": members, "required": ["team"], "additionalProperties": False}
+    asked = {"type": "json_schema", "json_schema": {"name": "ticket", "strict": True, "schema": schema}}
+    reply = await emulated.chat(TEXT, response_format=asked)
+    assert reply.json()["choices"][0]["message"]["content"] == '{"team": "other"}'
+    assert second.calls == []
+    assert await emulated.metric("gateway_attempts_total", result="ineligible") == 1

@@ -11,11 +11,14 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from fixtures.chat_engines import chat_answer
 
 from gateway.config.certified import claim_digest
 from gateway.config.decided_questions import DecidedQuestion
+from gateway.config.loading import parse
 from gateway.core.certificate import CONFIRMED_S, SHARED_NAME, CertificateInForce
 from gateway.core.completion import Completion
+from gateway.core.errors import ConfigError
 from gateway.core.exchange import DECLINED, Target
 from gateway.core.score import Score
 from gateway.fake import FakeAnswer, FakeUpstream, Fault, Received
@@ -54,12 +57,12 @@ def deciding(refund: Any, team: Any = 0.5) -> Callable[[Received], FakeAnswer]:
 class Facade:
     """A gateway whose model `chat` is a decision model that obeys certificates, before a large model."""
 
-    def __init__(self, gateway: Any) -> None:
-        self.gateway = gateway
+    def __init__(self, gateway: Any, target: Target = SMALL) -> None:
+        self.gateway, self.target = gateway, target
 
     @property
     def certified(self) -> Any:
-        return self.gateway.gateway.router.experiments.variants[SMALL].certified
+        return self.gateway.gateway.router.experiments.variants[self.target].certified
 
     async def certify(self, at: float | None = None, **from_p: float) -> None:
         """Shares certificates as a consumer does, and waits until this process has read them. at: Unix seconds."""
@@ -132,6 +135,31 @@ async def test_a_chat_is_acted_upon_in_the_zone_alone(make: Make, upstream: Fake
     assert small == pytest.approx(12 * 100e-6), "the decision model is paid where it is not believed"
     assert await facade.gateway.metric("gateway_cost_usd_total", upstream="u1") > 0
     assert not any(state.breaker.open for state in facade.gateway.gateway.router.target_states)
+
+
+async def test_a_reading_needs_certificates_of_its_own(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """Probabilities of a chat engine are certified by labels of their reading, and of no other."""
+    upstream.replies(lambda received: chat_answer([("yes", 0.81), ("no", 0.09)]))
+    second.says('{"refund": false}')
+    read = Target("u0", "small", "decision,reading=words")
+    small = {"upstream": "u0", "model": "small", "as": "decision", "facade": "unproved", "reading": "words",
+             "probed": "2026-12-03", "accept": "certificate refund"}  # fmt: skip
+    model = {"targets": [small], "fallback": [{"upstream": "u1", "model": "large"}]}
+    config = configured(upstream, second, chat=model)
+    scorer = {"use": "decided", "target": str(read), "question": {"predicate": REFUND}}
+    config |= {"scorers": {"refund": scorer}, "decisions": {"certificates": {"refund": {"scorer": "refund"}}}}
+    with pytest.raises(ConfigError, match="is about the reading native, and the answers have words"):
+        parse(yaml.safe_dump(config), "f.yaml", {})
+    scorer["reading"] = "words"
+    facade = Facade(await start(config), read)
+    assert answered(await facade.ask()) == LEFT
+    assert upstream.calls == [], "no certificate is in force"
+    await facade.certify(refund=0.85)
+    assert answered(await facade.ask()) == ACTED
+    await facade.certify(refund=0.95)
+    assert answered(await facade.ask()) == LEFT
 
 
 async def test_a_lapse_sends_all_chats_to_the_control(make: Make, upstream: FakeUpstream) -> None:
